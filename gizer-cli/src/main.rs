@@ -1,0 +1,3 @@
+//! The gizer command line: config, wiring, progress and reports.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One MongoDB document in, relational rows out: pure, without I/O.

@@ -1,0 +1,1 @@
+//! Everything gizer reads from MongoDB: snapshot scans and the oplog.

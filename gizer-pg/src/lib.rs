@@ -1,0 +1,1 @@
+//! Everything gizer says to PostgreSQL: DDL, COPY, staging and state.

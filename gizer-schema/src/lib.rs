@@ -1,0 +1,28 @@
+//! What a MongoDB collection looks like, and the PostgreSQL tables that follow from it.
+//!
+//! ```text
+//!   documents ──infer──▶ Schema ──▶ schema file (<collection>.json)
+//!                          │
+//!                          └──Layout::new──▶ tables, columns, keys ──▶ gizer-flatten, gizer-pg
+//! ```
+//!
+//! * [`Schema`] is a tree of fields with types: read from a schema file ([`classic`]) or inferred from documents
+//!   ([`infer`]).
+//! * [`Layout`] is what follows from it by the classic mapping: one table for the collection, one for each array,
+//!   with their columns in order, and the tree that tells a flattener which field goes where.
+//! * [`raw`] reads BSON in place; nothing in gizer builds a `bson::Document` on a hot path.
+//!
+//! This crate does no I/O and knows no other crate of gizer.
+
+pub mod classic;
+pub mod infer;
+mod layout;
+mod model;
+pub mod names;
+pub mod raw;
+
+pub use layout::{
+    Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId,
+    PathInfo, Plan, Table, TableId,
+};
+pub use model::{Fields, Node, ScalarType, Schema};

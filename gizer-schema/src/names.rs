@@ -1,0 +1,128 @@
+//! Names of tables and columns: the classic mapping, and what to do where it gives no usable name.
+//!
+//! PostgreSQL takes identifiers of up to 63 bytes (`NAMEDATALEN` − 1; longer ones are cut in silence) and none that
+//! are empty. A name that is too long, empty, or taken gets a stable short hash of the path it stands for.
+
+use std::collections::HashSet;
+
+use sha2::{Digest, Sha256};
+
+/// Longest identifier that PostgreSQL keeps whole, in bytes.
+pub const MAX_IDENTIFIER_BYTES: usize = 63;
+
+/// Digits of the hash that tells two names apart.
+const HASH_DIGITS: usize = 8;
+
+/// A field's name as part of a table's or column's name: it loses one leading `_`, unless nothing would be left.
+pub fn part(field: &str) -> &str {
+    match field.strip_prefix('_') {
+        Some("") | None => field,
+        Some(rest) => rest,
+    }
+}
+
+/// The name of an array that is not the last of a path: lower-cased, without one trailing `s`.
+pub fn singular(name: &str) -> String {
+    let lower = name.to_lowercase();
+    match lower.strip_suffix('s') {
+        Some(stem) => stem.to_owned(),
+        None => lower,
+    }
+}
+
+/// Joins names by `_`.
+pub fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut joined = String::new();
+    for (i, part) in parts.into_iter().enumerate() {
+        if i > 0 {
+            joined.push('_');
+        }
+        joined.push_str(part);
+    }
+    joined
+}
+
+/// The first eight hex digits of the SHA-256 of `path`: the same on every machine and in every version.
+pub fn short_hash(path: &str) -> String {
+    Sha256::digest(path.as_bytes()).iter().take(HASH_DIGITS / 2).map(|b| format!("{b:02x}")).collect()
+}
+
+/// `name`, cut so that `_` and the hash of `path` fit behind it.
+pub fn hashed(name: &str, path: &str) -> String {
+    let mut end = name.len().min(MAX_IDENTIFIER_BYTES - HASH_DIGITS - 1);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}_{}", &name[..end], short_hash(path))
+}
+
+/// Names already given away, in one table or in one schema.
+#[derive(Debug, Default, Clone)]
+pub struct Taken(HashSet<String>);
+
+impl Taken {
+    /// Gives `name` away if it can stand as it is, else a hashed form of it; `path` tells apart what has one name.
+    pub fn take(&mut self, name: &str, path: &str) -> String {
+        let usable = !name.is_empty() && name.len() <= MAX_IDENTIFIER_BYTES && !name.contains('\0');
+        if usable && self.0.insert(name.to_owned()) {
+            return name.to_owned();
+        }
+        let clean = name.replace('\0', "");
+        let mut salted = path.to_owned();
+        loop {
+            let candidate = hashed(&clean, &salted);
+            if self.0.insert(candidate.clone()) {
+                return candidate;
+            }
+            // Two paths with one hash, or a field that is named like a hash: the path is salted until it differs.
+            salted.push('\0');
+        }
+    }
+
+    /// Whether this name is given away.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_lose_one_underscore() {
+        assert_eq!(part("_id"), "id");
+        assert_eq!(part("__x"), "_x");
+        assert_eq!(part("x_"), "x_");
+        assert_eq!(part("_"), "_");
+        assert_eq!(part(""), "");
+    }
+
+    #[test]
+    fn singular_is_lower_case_and_loses_one_s() {
+        assert_eq!(singular("Comments"), "comment");
+        assert_eq!(singular("address"), "addres");
+        assert_eq!(singular("fish"), "fish");
+    }
+
+    #[test]
+    fn a_taken_name_gets_a_stable_hash() {
+        let mut taken = Taken::default();
+        assert_eq!(taken.take("a_b", "a.b"), "a_b");
+        let second = taken.take("a_b", "a_b");
+        assert_eq!(second, format!("a_b_{}", short_hash("a_b")));
+        assert_eq!(short_hash("a_b"), "648fa9b3", "the hash must never change: names in databases depend on it");
+    }
+
+    #[test]
+    fn long_empty_and_multibyte_names_fit() {
+        let mut taken = Taken::default();
+        for name in ["x".repeat(64), String::new(), "ü".repeat(60), "a\0b".to_owned()] {
+            let given = taken.take(&name, &name);
+            assert!(given.len() <= MAX_IDENTIFIER_BYTES && !given.is_empty() && !given.contains('\0'), "{given}");
+        }
+        let long = "x".repeat(63);
+        assert_eq!(taken.take(&long, "p"), long);
+        assert_ne!(taken.take(&long, "p"), taken.take(&long, "p"), "the same path twice still gives two names");
+    }
+}

@@ -1,0 +1,1 @@
+//! Whether documents and stored rows are equal, and what repairs them.
