@@ -180,11 +180,7 @@ pub struct AsyncSender<T> {
 
 impl<T> Clone for AsyncSender<T> {
     fn clone(&self) -> Self {
-        AsyncSender {
-            queue: self.queue.clone(),
-            budget: self.budget.clone(),
-            receivers: Arc::clone(&self.receivers),
-        }
+        AsyncSender { queue: self.queue.clone(), budget: self.budget.clone(), receivers: Arc::clone(&self.receivers) }
     }
 }
 
@@ -225,11 +221,7 @@ pub struct ThreadSender<T> {
 
 impl<T> Clone for ThreadSender<T> {
     fn clone(&self) -> Self {
-        ThreadSender {
-            queue: self.queue.clone(),
-            budget: self.budget.clone(),
-            receivers: Arc::clone(&self.receivers),
-        }
+        ThreadSender { queue: self.queue.clone(), budget: self.budget.clone(), receivers: Arc::clone(&self.receivers) }
     }
 }
 

@@ -1,1 +1,35 @@
-//! One MongoDB document in, relational rows out: pure, without I/O.
+//! One MongoDB document in, relational rows out: pure, without I/O, usable by anyone.
+//!
+//! ```text
+//!   DocumentBatch ──▶ Flattener ──Row──▶ RowSink (COPY, CSV, a test's Vec, …)
+//!                        │
+//!                        └──▶ Tally: read, rejected, what did not fit and where
+//! ```
+//!
+//! * [`Flattener`] is made once for a [`Layout`](gizer_schema::Layout) and used by one thread at a time; each thread
+//!   has its own.
+//! * [`Row`] borrows from the document: the hot path allocates nothing per value.
+//! * [`RowSink`] is the stage trait towards the emitters of gizer-pg.
+//! * [`DocumentBatch`] is what the sources of gizer-oplog give, and [`change`] holds what its tails give.
+//!
+//! # Which rows follow from a document
+//! One row of the root table, one row of a child table for each element of its array. An array that is missing, null,
+//! empty or no array gives no rows; an element of the wrong type keeps its row and position, with NULLs. A field that
+//! is missing is NULL. What fits which column stands in the table of [`Cell`]'s module. A document without a usable
+//! key gives no rows and is a [`Rejection`].
+
+mod batch;
+pub mod change;
+mod extjson;
+mod flatten;
+mod program;
+mod row;
+mod tally;
+mod value;
+
+pub use batch::{DocumentBatch, Documents};
+pub use extjson::RawJson;
+pub use flatten::{Flattener, RejectReason, Rejection};
+pub use row::{Cell, Row, RowSink};
+pub use tally::{Mismatch, Tally, Unfit};
+pub use value::TIMESTAMP_MILLIS;

@@ -239,7 +239,9 @@ pub struct Layout {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LayoutError {
     /// Nothing identifies a document.
-    #[error("the schema of {collection} has neither a field _id nor a field id: expected one that identifies a document")]
+    #[error(
+        "the schema of {collection} has neither a field _id nor a field id: expected one that identifies a document"
+    )]
     NoKey {
         /// The collection.
         collection: String,

@@ -15,6 +15,7 @@
 //! This crate does no I/O and knows no other crate of gizer.
 
 pub mod classic;
+pub mod field_index;
 pub mod infer;
 mod layout;
 mod model;

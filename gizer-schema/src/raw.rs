@@ -197,20 +197,35 @@ pub enum Value<'a> {
     String(&'a [u8]),
     Document(RawDoc<'a>),
     Array(RawDoc<'a>),
-    Binary { subtype: u8, bytes: &'a [u8] },
+    Binary {
+        subtype: u8,
+        bytes: &'a [u8],
+    },
     Undefined,
     ObjectId([u8; 12]),
     Boolean(bool),
     /// Milliseconds since 1970-01-01 UTC.
     DateTime(i64),
     Null,
-    Regex { pattern: &'a [u8], options: &'a [u8] },
-    DbPointer { namespace: &'a [u8], id: [u8; 12] },
+    Regex {
+        pattern: &'a [u8],
+        options: &'a [u8],
+    },
+    DbPointer {
+        namespace: &'a [u8],
+        id: [u8; 12],
+    },
     JavaScript(&'a [u8]),
     Symbol(&'a [u8]),
-    CodeWithScope { code: &'a [u8], scope: RawDoc<'a> },
+    CodeWithScope {
+        code: &'a [u8],
+        scope: RawDoc<'a>,
+    },
     Int32(i32),
-    Timestamp { seconds: u32, increment: u32 },
+    Timestamp {
+        seconds: u32,
+        increment: u32,
+    },
     Int64(i64),
     /// IEEE 754-2008 decimal128, binary integer encoding, little-endian.
     Decimal128([u8; 16]),
@@ -307,11 +322,7 @@ impl<'a> Elements<'a> {
             .filter(|end| *end < bytes.len())
             .ok_or(Malformed { what: "a value that ends inside its document", at: value_start })?;
         self.at = end;
-        Ok(Some(Element {
-            name: &bytes[name_start..name_start + name_len],
-            kind,
-            bytes: &bytes[value_start..end],
-        }))
+        Ok(Some(Element { name: &bytes[name_start..name_start + name_len], kind, bytes: &bytes[value_start..end] }))
     }
 }
 
@@ -407,10 +418,8 @@ mod tests {
                 (String::from_utf8(e.name.to_vec()).unwrap(), e.kind)
             })
             .collect();
-        let expected: Vec<(String, Kind)> = every_kind()
-            .iter()
-            .map(|(k, v)| (k.clone(), Kind::from_tag(v.element_type() as u8).unwrap()))
-            .collect();
+        let expected: Vec<(String, Kind)> =
+            every_kind().iter().map(|(k, v)| (k.clone(), Kind::from_tag(v.element_type() as u8).unwrap())).collect();
         assert_eq!(seen, expected);
         assert_eq!(raw.get(b"string").unwrap().unwrap().value().unwrap(), Value::String(b"a\0b"));
         assert_eq!(raw.get(b"ts").unwrap().unwrap().value().unwrap(), Value::Timestamp { seconds: 9, increment: 3 });
@@ -418,7 +427,10 @@ mod tests {
             raw.get(b"regex").unwrap().unwrap().value().unwrap(),
             Value::Regex { pattern: b"a.b", options: b"i" }
         );
-        assert!(matches!(raw.get(b"scope").unwrap().unwrap().value().unwrap(), Value::CodeWithScope { code: b"g()", .. }));
+        assert!(matches!(
+            raw.get(b"scope").unwrap().unwrap().value().unwrap(),
+            Value::CodeWithScope { code: b"g()", .. }
+        ));
         assert!(raw.get(b"absent").unwrap().is_none());
     }
 

@@ -1,0 +1,190 @@
+//! Changes of the source, decoded: what gizer-oplog gives and what the rest of gizer decides on.
+//!
+//! gizer-oplog only decodes; what a change means for tables is decided in this crate, without I/O.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+
+/// A time of MongoDB's logical clock: the `ts` of an oplog entry, `clusterTime`, `operationTime`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ClusterTime {
+    /// Seconds since 1970-01-01 UTC.
+    pub seconds: u32,
+    /// Counts the operations within one second, from 1.
+    pub increment: u32,
+}
+
+impl fmt::Display for ClusterTime {
+    /// The form of the classic status table: `Timestamp(1454960732, 1)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({}, {})", self.seconds, self.increment)
+    }
+}
+
+/// Text that is not `Timestamp(<seconds>, <increment>)`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected Timestamp(<seconds>, <increment>), got {0:?}")]
+pub struct NotAClusterTime(pub String);
+
+impl FromStr for ClusterTime {
+    type Err = NotAClusterTime;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let inside = text.trim().strip_prefix("Timestamp(")?.strip_suffix(')')?;
+            let (seconds, increment) = inside.split_once(',')?;
+            Some(ClusterTime { seconds: seconds.trim().parse().ok()?, increment: increment.trim().parse().ok()? })
+        };
+        parse().ok_or_else(|| NotAClusterTime(text.to_owned()))
+    }
+}
+
+/// A place in one shard's oplog: an entry is identified by its time and the election term it was written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position {
+    /// The entry's `ts`.
+    pub time: ClusterTime,
+    /// The entry's `t`; −1 where an entry has none (written before protocol version 1).
+    pub term: i64,
+}
+
+/// One position a shard, by the shard's name in alphabetical order.
+pub type Positions = BTreeMap<String, Position>;
+
+/// A database and a collection; the database's name holds no dot, the collection's may.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace {
+    /// Name of the database.
+    pub database: String,
+    /// Name of the collection.
+    pub collection: String,
+}
+
+impl Namespace {
+    /// Splits at the first dot; `None` if there is none.
+    pub fn parse(text: &str) -> Option<Namespace> {
+        let (database, collection) = text.split_once('.')?;
+        Some(Namespace { database: database.to_owned(), collection: collection.to_owned() })
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.database, self.collection)
+    }
+}
+
+/// One change of one collection, at a known time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Name of the shard whose oplog it was read from.
+    pub shard: String,
+    /// Where in that oplog.
+    pub position: Position,
+    /// The collection by name, as the entry has it.
+    pub namespace: Namespace,
+    /// The collection's UUID, by which it is followed; it outlives renames.
+    pub uuid: Option<[u8; 16]>,
+    /// Whether a chunk migration wrote the entry (`fromMigrate`): no change of data, but the `_id` counts as touched.
+    pub from_migrate: bool,
+    /// What happened.
+    pub kind: ChangeKind,
+}
+
+/// What a change does. Documents and keys are raw BSON documents; a key's document is `{"_id": …}`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeKind {
+    /// A new document.
+    Insert {
+        /// All of it.
+        document: Bytes,
+    },
+    /// A document takes the place of the one with its `_id`.
+    Replace {
+        /// All of it.
+        document: Bytes,
+    },
+    /// Single fields change.
+    Update {
+        /// Which document.
+        key: Bytes,
+        /// Edits in the order in which they apply.
+        edits: Vec<Edit>,
+    },
+    /// The document is gone.
+    Delete {
+        /// Which document.
+        key: Bytes,
+    },
+    /// The collection is gone with all its documents.
+    Drop,
+    /// The collection has another name from here on.
+    Rename {
+        /// The new name.
+        to: Namespace,
+        /// UUID of a collection that had that name and was dropped for it (`dropTarget`).
+        dropped: Option<[u8; 16]>,
+    },
+}
+
+/// A step on the way to a value inside a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A field of a document.
+    Field(String),
+    /// An element of an array, from 0.
+    Index(u32),
+    /// A number in the path of a `$v: 1` update: an index where an array is, else a field's name.
+    FieldOrIndex(u32),
+}
+
+/// A change of one value inside a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edit {
+    /// Way from the root of the document.
+    pub path: Vec<Step>,
+    /// What happens there.
+    pub action: EditAction,
+}
+
+/// What happens to a value inside a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EditAction {
+    /// It is this value now: a document of one field, whose name means nothing.
+    Set(Bytes),
+    /// It is gone.
+    Unset,
+    /// It is an array that keeps its first so many elements.
+    Truncate(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_compared_as_numbers_and_not_as_text() {
+        let at = |seconds, increment| ClusterTime { seconds, increment };
+        assert!(at(99, 1) < at(566, 1));
+        assert!(at(5, 99) < at(5, 566));
+    }
+
+    #[test]
+    fn times_have_the_classic_text_form() {
+        let time = ClusterTime { seconds: 1454960732, increment: 7 };
+        assert_eq!(time.to_string(), "Timestamp(1454960732, 7)");
+        assert_eq!("Timestamp(1454960732, 7)".parse(), Ok(time));
+        assert!("Timestamp(1454960732)".parse::<ClusterTime>().is_err());
+        assert!("None".parse::<ClusterTime>().is_err());
+    }
+
+    #[test]
+    fn a_namespace_splits_at_its_first_dot() {
+        let namespace = Namespace::parse("shop.a.b").unwrap();
+        assert_eq!((namespace.database.as_str(), namespace.collection.as_str()), ("shop", "a.b"));
+        assert_eq!(namespace.to_string(), "shop.a.b");
+    }
+}

@@ -1,0 +1,273 @@
+//! Values as JSON: canonical Extended JSON v2, as MongoDB's documentation describes it, in a form that `jsonb` gives
+//! back unchanged.
+//!
+//! `jsonb` refuses text with NUL and text that is not UTF-8, keeps only the last of two equal keys, and a document
+//! with a key that begins with `$` could be taken for a type wrapper of Extended JSON. A value that holds any of these,
+//! or is nested more deeply than MongoDB allows, is kept whole as `{"$bson": "<base64>"}`: the BSON of a document whose
+//! only field, named by the empty string, is the value.
+
+use std::collections::HashSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use gizer_schema::raw::{Element, Malformed, RawDoc, Value};
+
+/// MongoDB's limit of nesting ("MongoDB Limits and Thresholds").
+const MAX_DEPTH: usize = 100;
+
+/// A value that is written as JSON when its row is emitted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RawJson<'a>(Element<'a>);
+
+impl<'a> RawJson<'a> {
+    /// The value of this element; its name does not matter.
+    pub fn new(element: Element<'a>) -> RawJson<'a> {
+        RawJson(element)
+    }
+
+    /// Appends the JSON text, without blanks, in UTF-8.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        if write_element(&self.0, out, 0).is_err() {
+            out.truncate(start);
+            self.write_bson(out);
+        }
+    }
+
+    fn write_bson(&self, out: &mut Vec<u8>) {
+        let len = 4 + 1 + 1 + self.0.bytes.len() + 1;
+        let mut document = Vec::with_capacity(len);
+        // No value of a 48 MB message comes near 2 GiB.
+        document.extend_from_slice(&(len as u32).to_le_bytes());
+        document.push(self.0.kind as u8);
+        document.push(0);
+        document.extend_from_slice(self.0.bytes);
+        document.push(0);
+        out.extend_from_slice(b"{\"$bson\":\"");
+        out.extend_from_slice(BASE64.encode(document).as_bytes());
+        out.extend_from_slice(b"\"}");
+    }
+}
+
+/// Why a value cannot be written as Extended JSON that jsonb gives back; its whole is then kept as BSON.
+struct Unwritable;
+
+impl From<Malformed> for Unwritable {
+    fn from(_: Malformed) -> Self {
+        Unwritable
+    }
+}
+
+fn write_element(element: &Element<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Unwritable> {
+    match element.value()? {
+        Value::Double(number) => wrapped(out, "$numberDouble", &double(number)),
+        Value::String(text) => string(text, out)?,
+        Value::Document(document) => write_document(document, out, depth + 1)?,
+        Value::Array(array) => write_array(array, out, depth + 1)?,
+        Value::Binary { subtype, bytes } => {
+            out.extend_from_slice(b"{\"$binary\":{\"base64\":\"");
+            out.extend_from_slice(BASE64.encode(bytes).as_bytes());
+            out.extend_from_slice(format!("\",\"subType\":\"{subtype:02x}\"}}}}").as_bytes());
+        }
+        Value::Undefined => out.extend_from_slice(b"{\"$undefined\":true}"),
+        Value::ObjectId(id) => wrapped(out, "$oid", &hex(id)),
+        Value::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
+        Value::DateTime(millis) => {
+            out.extend_from_slice(format!("{{\"$date\":{{\"$numberLong\":\"{millis}\"}}}}").as_bytes());
+        }
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Regex { pattern, options } => {
+            out.extend_from_slice(b"{\"$regularExpression\":{\"pattern\":");
+            string(pattern, out)?;
+            out.extend_from_slice(b",\"options\":");
+            string(options, out)?;
+            out.extend_from_slice(b"}}");
+        }
+        Value::DbPointer { namespace, id } => {
+            out.extend_from_slice(b"{\"$dbPointer\":{\"$ref\":");
+            string(namespace, out)?;
+            out.extend_from_slice(format!(",\"$id\":{{\"$oid\":\"{}\"}}}}}}", hex(id)).as_bytes());
+        }
+        Value::JavaScript(code) => named(out, "$code", code)?,
+        Value::Symbol(symbol) => named(out, "$symbol", symbol)?,
+        Value::CodeWithScope { code, scope } => {
+            out.extend_from_slice(b"{\"$code\":");
+            string(code, out)?;
+            out.extend_from_slice(b",\"$scope\":");
+            write_document(scope, out, depth + 1)?;
+            out.push(b'}');
+        }
+        Value::Int32(number) => wrapped(out, "$numberInt", &number.to_string()),
+        Value::Timestamp { seconds, increment } => {
+            out.extend_from_slice(format!("{{\"$timestamp\":{{\"t\":{seconds},\"i\":{increment}}}}}").as_bytes());
+        }
+        Value::Int64(number) => wrapped(out, "$numberLong", &number.to_string()),
+        Value::Decimal128(bytes) => {
+            wrapped(out, "$numberDecimal", &bson::Decimal128::from_bytes(bytes).to_string());
+        }
+        Value::MaxKey => out.extend_from_slice(b"{\"$maxKey\":1}"),
+        Value::MinKey => out.extend_from_slice(b"{\"$minKey\":1}"),
+    }
+    Ok(())
+}
+
+fn write_document(document: RawDoc<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Unwritable> {
+    if depth > MAX_DEPTH {
+        return Err(Unwritable);
+    }
+    let mut names = HashSet::new();
+    out.push(b'{');
+    for (i, element) in document.elements().enumerate() {
+        let element = element?;
+        if element.name.first() == Some(&b'$') || !names.insert(element.name) {
+            return Err(Unwritable);
+        }
+        if i > 0 {
+            out.push(b',');
+        }
+        string(element.name, out)?;
+        out.push(b':');
+        write_element(&element, out, depth)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn write_array(array: RawDoc<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Unwritable> {
+    if depth > MAX_DEPTH {
+        return Err(Unwritable);
+    }
+    out.push(b'[');
+    for (i, element) in array.elements().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_element(&element?, out, depth)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// `{"<name>":"<text>"}` for text that needs no escapes.
+fn wrapped(out: &mut Vec<u8>, name: &str, text: &str) {
+    out.extend_from_slice(format!("{{\"{name}\":\"{text}\"}}").as_bytes());
+}
+
+fn named(out: &mut Vec<u8>, name: &str, text: &[u8]) -> Result<(), Unwritable> {
+    out.extend_from_slice(format!("{{\"{name}\":").as_bytes());
+    string(text, out)?;
+    out.push(b'}');
+    Ok(())
+}
+
+fn string(text: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    let text = std::str::from_utf8(text).map_err(|_| Unwritable)?;
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            0 => return Err(Unwritable),
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            1..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+/// Shortest text that reads back as the same number, with the names of Extended JSON for what is no number.
+fn double(number: f64) -> String {
+    if number.is_nan() {
+        "NaN".to_owned()
+    } else if number.is_infinite() {
+        if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
+    } else {
+        format!("{number:?}")
+    }
+}
+
+pub(crate) fn hex(id: [u8; 12]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{Bson, doc};
+
+    fn written(value: impl Into<Bson>) -> String {
+        let bytes = doc! {"v": value.into()}.to_vec().unwrap();
+        let element = RawDoc::new(&bytes).unwrap().elements().next().unwrap().unwrap();
+        let mut out = Vec::new();
+        RawJson::new(element).write_to(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// The `bson` crate reads it back to the same value: an independent reader of Extended JSON.
+    #[test]
+    fn every_type_reads_back() {
+        let scope = bson::JavaScriptCodeWithScope { code: "g".into(), scope: doc! {"y": 2i64} };
+        let values: Vec<Bson> = vec![
+            1.0.into(),
+            (-0.0).into(),
+            1e300.into(),
+            f64::INFINITY.into(),
+            "a\"\\\n\r\t\u{1}ü".into(),
+            Bson::Document(doc! {"a": 1i32, "b": [1i64, "x", Bson::Null]}),
+            Bson::Array(vec![]),
+            Bson::Document(doc! {}),
+            true.into(),
+            bson::DateTime::from_millis(-5).into(),
+            Bson::Binary(bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![0, 255] }),
+            bson::oid::ObjectId::from_bytes([0xAB; 12]).into(),
+            Bson::Undefined,
+            Bson::MinKey,
+            Bson::MaxKey,
+            Bson::RegularExpression(bson::Regex {
+                pattern: "a\"b".try_into().unwrap(),
+                options: "i".try_into().unwrap(),
+            }),
+            Bson::JavaScriptCode("f()".into()),
+            Bson::Symbol("s".into()),
+            Bson::JavaScriptCodeWithScope(scope),
+            Bson::Timestamp(bson::Timestamp { time: 9, increment: 3 }),
+            Bson::Decimal128("1.50E+3".parse().unwrap()),
+            Bson::Int64(i64::MIN),
+            Bson::Null,
+        ];
+        for value in values {
+            let text = written(value.clone());
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(serde_json::from_value::<Bson>(json).unwrap(), value, "{text}");
+        }
+        assert_eq!(written(f64::NAN), r#"{"$numberDouble":"NaN"}"#);
+    }
+
+    #[test]
+    fn what_jsonb_would_not_give_back_is_kept_as_bson() {
+        let deep = (0..150).fold(Bson::Int32(1), |inner, _| Bson::Array(vec![inner]));
+        for value in [Bson::from("a\0b"), Bson::Document(doc! {"$oid": "no id"}), deep] {
+            let text = written(value.clone());
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let bytes = BASE64.decode(json["$bson"].as_str().expect(&text)).unwrap();
+            let back = bson::Document::from_reader(bytes.as_slice()).unwrap();
+            assert_eq!(back.get(""), Some(&value));
+        }
+    }
+
+    #[test]
+    fn duplicate_keys_are_kept_as_bson() {
+        let bytes = doc! {"v": {"a": 1, "b": 2}}.to_vec().unwrap();
+        let at = bytes.iter().position(|b| *b == b'b').unwrap();
+        let mut bytes = bytes;
+        bytes[at] = b'a';
+        let element = RawDoc::new(&bytes).unwrap().elements().next().unwrap().unwrap();
+        let mut out = Vec::new();
+        RawJson::new(element).write_to(&mut out);
+        assert!(out.starts_with(b"{\"$bson\":"));
+    }
+}

@@ -1,0 +1,60 @@
+//! Rows: what the flattener gives and the emitters take.
+
+use gizer_schema::TableId;
+
+use crate::extjson::RawJson;
+
+/// One value of a row. Its variant always is that of its column's type, or [`Cell::Null`]; a text column takes
+/// [`Cell::Text`] and [`Cell::ObjectId`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell<'a> {
+    /// SQL's NULL.
+    Null,
+    /// Text without NUL.
+    Text(&'a str),
+    /// An ObjectId, which stands in a text column as 24 lower-case hex digits.
+    ObjectId([u8; 12]),
+    /// `smallint`.
+    SmallInt(i16),
+    /// `integer`.
+    Integer(i32),
+    /// `bigint`; positions are of this type.
+    BigInt(i64),
+    /// `double precision`, with NaN, infinities and −0.
+    Double(f64),
+    /// `boolean`.
+    Boolean(bool),
+    /// `timestamptz`: milliseconds since 1970-01-01 UTC, within PostgreSQL's range.
+    Timestamp(i64),
+    /// `jsonb`.
+    Json(RawJson<'a>),
+}
+
+/// A row of one table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row<'r> {
+    /// Its table in the layout.
+    pub table: TableId,
+    /// One cell a column, in the order of the table's columns.
+    pub cells: &'r [Cell<'r>],
+}
+
+/// The stage after the flattener: takes rows, for instance to encode them for COPY.
+///
+/// # Contract
+/// * Between [`begin_document`](RowSink::begin_document) and the next call of it come the rows of one document: child
+///   rows before or after the row they hang on, but the rows of one table in the order of their positions.
+/// * After [`discard_document`](RowSink::discard_document) the sink must behave as if the rows since the last
+///   `begin_document` had never come: a document found to be malformed half-way leaves no trace.
+/// * Cells are valid for the length of the call. There is no error to return: a sink works in memory, and what it
+///   gathers is carried on by another stage.
+pub trait RowSink {
+    /// The rows of another document follow.
+    fn begin_document(&mut self);
+
+    /// Takes one row.
+    fn row(&mut self, row: Row<'_>);
+
+    /// The document that began last is rejected: forget its rows.
+    fn discard_document(&mut self);
+}
