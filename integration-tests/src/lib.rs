@@ -1,0 +1,6 @@
+//! Real mongod and real PostgreSQL: the rig and the end-to-end tests of gizer.
+//!
+//! The [`rig`] starts private servers for a test, makes sure that they end with it, and runs the `gizer`
+//! program against them. What it starts is installed by `scripts/setup`.
+
+pub mod rig;
