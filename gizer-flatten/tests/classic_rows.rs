@@ -1,4 +1,5 @@
 //! Every case of the classic tool: schema and document in, rows and warnings out.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 

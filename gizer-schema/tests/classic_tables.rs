@@ -1,4 +1,5 @@
 //! Every case of the classic tool: schema in, tables and columns out, in order.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use gizer_schema::{ColumnSource, Layout, classic};
 use serde_json::Value;

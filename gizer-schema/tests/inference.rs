@@ -1,4 +1,5 @@
 //! What inference gives, and that neither the order nor the split of the documents matters.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use bson::{Bson, Document, doc};
 use gizer_schema::infer::Inference;
@@ -58,7 +59,8 @@ fn what_a_type_leaves_out_is_found() {
         doc! {"_id": 3, "mixed": {"a": 1}},
     ];
     let (schema, findings) = observe(&documents).classic_schema("c");
-    let found: Vec<(&str, &str, &[(Kind, u64)])> =
+    type Found<'f> = (&'f str, &'f str, &'f [(Kind, u64)]);
+    let found: Vec<Found<'_>> =
         findings.iter().map(|f| (f.path.as_str(), f.chosen, f.seen.as_slice())).collect();
     assert!(found.contains(&("mixed", "STRING", &[(Kind::String, 2), (Kind::Document, 1)])), "{found:?}");
     assert!(found.contains(&("list", "INT", &[(Kind::String, 1), (Kind::Int32, 2)])), "{found:?}");

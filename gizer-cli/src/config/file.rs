@@ -1,0 +1,239 @@
+//! `gizer.toml` as it is written.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// All that the file may hold; everything may be missing.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct File {
+    pub mongo: Mongo,
+    pub postgres: Postgres,
+    pub cache: Option<Cache>,
+    pub schemas: Schemas,
+    pub run: Run,
+    pub load: Load,
+    pub verify: Verify,
+    pub oplog: Vec<Oplog>,
+}
+
+/// `[mongo]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Mongo {
+    pub uri: Option<OneOrMore>,
+    pub database: Option<String>,
+}
+
+/// `[postgres]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Postgres {
+    pub uri: Option<String>,
+    pub schema: Option<String>,
+}
+
+/// `[cache]`: a second PostgreSQL connection.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Cache {
+    pub uri: String,
+}
+
+/// `[schemas]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Schemas {
+    pub dir: Option<PathBuf>,
+}
+
+/// `[run]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Run {
+    pub memory: Option<Memory>,
+}
+
+/// `[load]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Load {
+    pub workers: Option<Workers>,
+}
+
+/// `[verify]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Verify {
+    pub mode: Option<VerifyMode>,
+}
+
+/// `[[oplog]]`: one per shard.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Oplog {
+    pub name: String,
+    pub uri: String,
+}
+
+/// A string or a list of strings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+#[allow(missing_docs)]
+pub enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    /// All of them.
+    pub fn into_vec(self) -> Vec<String> {
+        match self {
+            OneOrMore::One(one) => vec![one],
+            OneOrMore::More(more) => more,
+        }
+    }
+}
+
+/// What is read back and compared before each commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum VerifyMode {
+    /// Everything that was written.
+    #[default]
+    All,
+    /// A part of it.
+    Sample,
+    /// Nothing.
+    Off,
+}
+
+impl FromStr for VerifyMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(VerifyMode::All),
+            "sample" => Ok(VerifyMode::Sample),
+            "off" => Ok(VerifyMode::Off),
+            other => Err(format!("expected all, sample or off, got {other:?}")),
+        }
+    }
+}
+
+impl TryFrom<String> for VerifyMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A number of bytes: `256MiB`, `1 GiB`, `500000`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct Memory(pub usize);
+
+/// Least memory that all stages can work with.
+const LEAST_MEMORY: usize = 32 * 1024 * 1024;
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim().len() - text.trim().trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.trim().split_at(digits);
+        let factor = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kib" | "kb" => 1 << 10,
+            "m" | "mib" | "mb" => 1 << 20,
+            "g" | "gib" | "gb" => 1 << 30,
+            _ => return Err(format!("expected a size such as 256MiB, got {text:?}")),
+        };
+        let number: usize = number.parse().map_err(|_| format!("expected a size such as 256MiB, got {text:?}"))?;
+        let bytes = number.checked_mul(factor).ok_or_else(|| format!("{text:?} is more than any memory"))?;
+        if bytes < LEAST_MEMORY {
+            return Err(format!("expected at least 32MiB, got {text:?}"));
+        }
+        Ok(Memory(bytes))
+    }
+}
+
+/// Threads and connections of a load: 1 to 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct Workers(pub u8);
+
+impl From<Workers> for usize {
+    fn from(workers: Workers) -> usize {
+        workers.0.into()
+    }
+}
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().parse() {
+            Ok(workers @ 1..=64) => Ok(Workers(workers)),
+            _ => Err(format!("expected a number from 1 to 64, got {text:?}")),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number or text such as \"256MiB\"")]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
+
+impl NumberOrText {
+    fn text(self) -> String {
+        match self {
+            NumberOrText::Number(number) => number.to_string(),
+            NumberOrText::Text(text) => text,
+        }
+    }
+}
+
+impl TryFrom<NumberOrText> for Memory {
+    type Error = String;
+
+    fn try_from(value: NumberOrText) -> Result<Self, String> {
+        value.text().parse()
+    }
+}
+
+impl TryFrom<NumberOrText> for Workers {
+    type Error = String;
+
+    fn try_from(value: NumberOrText) -> Result<Self, String> {
+        value.text().parse()
+    }
+}
+
+/// Reads the text of a file.
+///
+/// # Errors
+/// What is wrong, with line and column; the line itself is not shown, because it may hold a password.
+pub fn parse(text: &str) -> Result<File, String> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let before = &text.as_bytes()[..at];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = at - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1) + 1;
+        format!("line {line}, column {column}: {}", error.message().replace('\n', ", "))
+    })
+}

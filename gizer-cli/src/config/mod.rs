@@ -1,0 +1,146 @@
+//! The configuration: `gizer.toml`, over it the environment, over that the command line.
+//!
+//! Every setting has one name in three forms: `key` under `[section]` in the file, `GIZER_<SECTION>_<KEY>` in the
+//! environment, `--<section>-<key>` on the command line. [`SETTINGS`] is the one list of them; flags, environment and
+//! their help follow from it. The file's form is [`file::File`].
+
+pub mod file;
+mod settings;
+
+use std::path::{Path, PathBuf};
+
+use crate::exit::Failure;
+use file::{File, VerifyMode};
+pub use settings::{SETTINGS, Setting};
+
+/// The file that is read when none is named, if it is there.
+pub const DEFAULT_FILE: &str = "gizer.toml";
+
+/// The effective configuration, with defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where documents are read; one per shard where there is no router.
+    pub mongo_uris: Vec<String>,
+    /// The database whose collections are copied.
+    pub mongo_database: Option<String>,
+    /// Where tables are written.
+    pub postgres_uri: Option<String>,
+    /// The PostgreSQL schema of the tables.
+    pub postgres_schema: String,
+    /// Oplog sources by name; empty: each of `mongo_uris` is its own.
+    pub oplogs: Vec<(String, String)>,
+    /// Where the schema files are.
+    pub schemas_dir: PathBuf,
+    /// Bytes that may be under way between the stages.
+    pub memory: usize,
+    /// Threads that flatten, and connections that write, during a load.
+    pub load_workers: usize,
+    /// What is read back and compared before each commit.
+    pub verify_mode: VerifyMode,
+}
+
+/// Bytes under way, unless set: enough for two replies of 16 MiB in every stage.
+const DEFAULT_MEMORY: usize = 256 * 1024 * 1024;
+
+impl Config {
+    /// Reads the configuration.
+    ///
+    /// `named` is the file of `--config`; `flags` gives the value of a setting on the command line, `environment` that
+    /// of a variable.
+    ///
+    /// # Errors
+    /// [`Failure`] with [`ExitCode::Usage`](crate::exit::ExitCode::Usage): the file cannot be read or is not TOML (with
+    /// line and column), a section or key is not known, a value is not of its setting's form (naming its source).
+    pub fn read(
+        named: Option<&Path>,
+        flags: impl Fn(&Setting) -> Vec<String>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Config, Failure> {
+        let (mut file, folder) = read_file(named)?;
+        for setting in SETTINGS {
+            let variable = setting.variable();
+            if let Some(value) = environment(&variable) {
+                let values: Vec<String> = if setting.list {
+                    value.split_whitespace().map(str::to_owned).collect()
+                } else {
+                    vec![value]
+                };
+                apply(setting, &mut file, &values, &variable)?;
+            }
+        }
+        for setting in SETTINGS {
+            let values = flags(setting);
+            if !values.is_empty() {
+                apply(setting, &mut file, &values, &format!("--{}", setting.flag()))?;
+            }
+        }
+        Ok(Config::from_file(file, &folder))
+    }
+
+    fn from_file(file: File, folder: &Path) -> Config {
+        Config {
+            mongo_uris: file.mongo.uri.map(file::OneOrMore::into_vec).unwrap_or_default(),
+            mongo_database: file.mongo.database,
+            postgres_uri: file.postgres.uri,
+            postgres_schema: file.postgres.schema.unwrap_or_else(|| "public".to_owned()),
+            oplogs: file.oplog.into_iter().map(|oplog| (oplog.name, oplog.uri)).collect(),
+            schemas_dir: folder.join(file.schemas.dir.unwrap_or_else(|| PathBuf::from("schemas"))),
+            memory: file.run.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
+            load_workers: file.load.workers.map_or(2, usize::from),
+            verify_mode: file.verify.mode.unwrap_or_default(),
+        }
+    }
+
+    /// The name of the MongoDB database.
+    ///
+    /// # Errors
+    /// [`Failure`] if it is not set.
+    pub fn database(&self) -> Result<&str, Failure> {
+        self.mongo_database.as_deref().ok_or_else(|| missing("mongo", "database"))
+    }
+
+    /// Where documents are read.
+    ///
+    /// # Errors
+    /// [`Failure`] if it is not set.
+    pub fn mongo(&self) -> Result<&[String], Failure> {
+        if self.mongo_uris.is_empty() { Err(missing("mongo", "uri")) } else { Ok(&self.mongo_uris) }
+    }
+
+    /// Where tables are written.
+    ///
+    /// # Errors
+    /// [`Failure`] if it is not set.
+    pub fn postgres(&self) -> Result<&str, Failure> {
+        self.postgres_uri.as_deref().ok_or_else(|| missing("postgres", "uri"))
+    }
+}
+
+fn missing(section: &str, key: &str) -> Failure {
+    let variable = format!("GIZER_{}_{}", section.to_uppercase(), key.to_uppercase());
+    Failure::usage(format!("{section}.{key} is not set")).remedy(format!(
+        "put `{key} = \"…\"` under [{section}] in {DEFAULT_FILE}, set {variable}, or give --{section}-{key}"
+    ))
+}
+
+fn apply(setting: &Setting, file: &mut File, values: &[String], origin: &str) -> Result<(), Failure> {
+    // The value may hold a password: what is wrong with it is said without showing it.
+    (setting.set)(file, values).map_err(|problem| Failure::usage(format!("{origin}: {problem}")))
+}
+
+/// The file's settings and the folder that relative paths in it start from.
+fn read_file(named: Option<&Path>) -> Result<(File, PathBuf), Failure> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((File::default(), PathBuf::new()));
+        }
+        Err(error) => return Err(Failure::usage(format!("cannot read the config file {}: {error}", path.display()))),
+    };
+    let file = file::parse(&text).map_err(|problem| Failure::usage(format!("{}: {problem}", path.display())))?;
+    Ok((file, path.parent().map(Path::to_path_buf).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! The list of all settings that can be given outside of the file.
+
+use std::str::FromStr;
+
+use super::file::{Cache, File, OneOrMore, Oplog};
+
+/// One setting: its name and how a value gets into the configuration.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its section in the file.
+    pub section: &'static str,
+    /// Its key in the section.
+    pub key: &'static str,
+    /// What the value looks like, for help.
+    pub value: &'static str,
+    /// What it is, for help.
+    pub help: &'static str,
+    /// Whether it may be given several times (in the environment: separated by blanks).
+    pub list: bool,
+    /// Puts the values into the configuration, in the place of what the file says; or says what is wrong with them,
+    /// without showing what may hold a password.
+    pub set: fn(&mut File, &[String]) -> Result<(), String>,
+}
+
+impl Setting {
+    /// `mongo-uri`
+    pub fn flag(&self) -> String {
+        format!("{}-{}", self.section, self.key)
+    }
+
+    /// `GIZER_MONGO_URI`
+    pub fn variable(&self) -> String {
+        format!("GIZER_{}_{}", self.section.to_uppercase(), self.key.to_uppercase())
+    }
+}
+
+fn last<T: FromStr<Err = String>>(values: &[String]) -> Result<T, String> {
+    text(values)?.parse()
+}
+
+fn text(values: &[String]) -> Result<String, String> {
+    match values.last() {
+        Some(value) if !value.is_empty() => Ok(value.clone()),
+        _ => Err("expected a value, got an empty text".to_owned()),
+    }
+}
+
+/// All settings, in the order of the help.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        section: "mongo",
+        key: "uri",
+        value: "URI",
+        help: "MongoDB to read from: a replica set or a mongos; several, one per shard, where there is no router",
+        list: true,
+        set: |file, values| {
+            text(values)?;
+            file.mongo.uri = Some(OneOrMore::More(values.to_vec()));
+            Ok(())
+        },
+    },
+    Setting {
+        section: "mongo",
+        key: "database",
+        value: "NAME",
+        help: "MongoDB database whose collections are copied",
+        list: false,
+        set: |file, values| {
+            file.mongo.database = Some(text(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "postgres",
+        key: "uri",
+        value: "URI",
+        help: "PostgreSQL to write to",
+        list: false,
+        set: |file, values| {
+            file.postgres.uri = Some(text(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "postgres",
+        key: "schema",
+        value: "NAME",
+        help: "PostgreSQL schema of the tables [default: public]",
+        list: false,
+        set: |file, values| {
+            file.postgres.schema = Some(text(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "cache",
+        key: "uri",
+        value: "URI",
+        help: "Second PostgreSQL connection, for what is kept aside during a load",
+        list: false,
+        set: |file, values| {
+            file.cache = Some(Cache { uri: text(values)? });
+            Ok(())
+        },
+    },
+    Setting {
+        section: "schemas",
+        key: "dir",
+        value: "FOLDER",
+        help: "Folder of the schema files, relative to the config file [default: schemas]",
+        list: false,
+        set: |file, values| {
+            file.schemas.dir = Some(text(values)?.into());
+            Ok(())
+        },
+    },
+    Setting {
+        section: "run",
+        key: "memory",
+        value: "SIZE",
+        help: "Memory for what is under way between the stages [default: 256MiB]",
+        list: false,
+        set: |file, values| {
+            file.run.memory = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "load",
+        key: "workers",
+        value: "N",
+        help: "Threads that flatten and connections that write during a load [default: 2]",
+        list: false,
+        set: |file, values| {
+            file.load.workers = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "verify",
+        key: "mode",
+        value: "MODE",
+        help: "What is compared before each commit: all, sample or off [default: all]",
+        list: false,
+        set: |file, values| {
+            file.verify.mode = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "oplog",
+        key: "uri",
+        value: "NAME=URI",
+        help: "Oplog of a shard, with the shard's name; several, one per shard",
+        list: true,
+        set: |file, values| {
+            let oplog = |value: &String| match value.split_once('=') {
+                Some((name, uri)) if !name.is_empty() && !name.contains([':', '/']) => {
+                    Ok(Oplog { name: name.to_owned(), uri: uri.to_owned() })
+                }
+                _ => Err("expected NAME=URI, such as shard1=mongodb://…".to_owned()),
+            };
+            file.oplog = values.iter().map(oplog).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+];

@@ -1,0 +1,100 @@
+use super::*;
+use crate::exit::ExitCode;
+
+fn read(text: &str, flags: &[(&str, &str)], environment: &[(&str, &str)]) -> Result<Config, Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gizer.toml");
+    std::fs::write(&path, text).unwrap();
+    Config::read(
+        Some(&path),
+        |setting| flags.iter().filter(|f| f.0 == setting.flag()).map(|f| f.1.to_owned()).collect(),
+        |variable| environment.iter().find(|v| v.0 == variable).map(|v| v.1.to_owned()),
+    )
+}
+
+const FULL: &str = r#"
+[mongo]
+uri = ["mongodb://a", "mongodb://b"]
+database = "shop"
+[postgres]
+uri = "postgresql://user:secret@127.0.0.1:5432/app"
+schema = "copy"
+[cache]
+uri = "postgresql://c"
+[schemas]
+dir = "files"
+[run]
+memory = "64MiB"
+[load]
+workers = 3
+[verify]
+mode = "sample"
+[[oplog]]
+name = "shard1"
+uri = "mongodb://s1"
+"#;
+
+#[test]
+fn every_name_of_the_file_is_read() {
+    let config = read(FULL, &[], &[]).unwrap();
+    assert_eq!(config.mongo().unwrap(), ["mongodb://a", "mongodb://b"]);
+    assert_eq!(config.database().unwrap(), "shop");
+    assert_eq!(config.postgres().unwrap(), "postgresql://user:secret@127.0.0.1:5432/app");
+    assert_eq!(config.postgres_schema, "copy");
+    assert!(config.schemas_dir.ends_with("files") && config.schemas_dir.is_absolute());
+    assert_eq!((config.memory, config.load_workers), (64 << 20, 3));
+    assert_eq!(config.verify_mode, VerifyMode::Sample);
+    assert_eq!(config.oplogs, [("shard1".to_owned(), "mongodb://s1".to_owned())]);
+}
+
+#[test]
+fn the_environment_is_over_the_file_and_the_command_line_over_both() {
+    let environment = [("GIZER_POSTGRES_SCHEMA", "env"), ("GIZER_RUN_MEMORY", "1GiB"), ("GIZER_MONGO_URI", "m1 m2")];
+    let config = read(FULL, &[("postgres-schema", "flag")], &environment).unwrap();
+    assert_eq!(config.postgres_schema, "flag");
+    assert_eq!(config.memory, 1 << 30);
+    assert_eq!(config.mongo().unwrap(), ["m1", "m2"]);
+    let config = read(FULL, &[("oplog-uri", "a=mongodb://x/?w=1"), ("oplog-uri", "b=mongodb://y")], &[]).unwrap();
+    assert_eq!(config.oplogs[0], ("a".to_owned(), "mongodb://x/?w=1".to_owned()));
+    assert_eq!(config.oplogs.len(), 2);
+}
+
+#[test]
+fn defaults_are_those_of_the_help() {
+    let config = read("", &[], &[]).unwrap();
+    assert_eq!((config.postgres_schema.as_str(), config.memory, config.load_workers), ("public", 256 << 20, 2));
+    assert!(config.schemas_dir.ends_with("schemas"));
+    let error = config.postgres().unwrap_err();
+    assert_eq!(error.to_string(), "postgres.uri is not set");
+    assert!(error.remedy.unwrap().contains("GIZER_POSTGRES_URI"));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_without_secrets() {
+    let cases: [(&str, &str); 6] = [
+        ("[mongo]\nuri = 5\n", "line 2, column 7: expected a string or a list of strings"),
+        ("[mongo]\nurl = \"x\"\n", "line 2, column 1: unknown field `url`, expected `uri` or `database`"),
+        ("[mogno]\n", "line 1, column 2: unknown field `mogno`"),
+        ("[postgres]\nuri = \"postgresql://u:secret@h\n", "line 2, column"),
+        ("[run]\nmemory = \"lots\"\n", "line 2, column 10: expected a size such as 256MiB, got \"lots\""),
+        ("[load]\nworkers = 0\n", "line 2, column 11: expected a number from 1 to 64"),
+    ];
+    for (text, expected) in cases {
+        let error = read(text, &[], &[]).unwrap_err();
+        assert_eq!(error.exit, ExitCode::Usage);
+        assert!(error.message.contains(expected), "{text}\n{error}");
+        assert!(!error.message.contains("secret"), "{error}");
+    }
+    let error = read("", &[], &[("GIZER_RUN_MEMORY", "1MiB")]).unwrap_err();
+    assert_eq!(error.message, "GIZER_RUN_MEMORY: expected at least 32MiB, got \"1MiB\"");
+    let error = read("", &[("verify-mode", "some")], &[]).unwrap_err();
+    assert_eq!(error.message, "--verify-mode: expected all, sample or off, got \"some\"");
+    let error = read("", &[("oplog-uri", "mongodb://u:secret@h/?a=b")], &[]).unwrap_err();
+    assert!(!error.message.contains("secret"), "{error}");
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there() {
+    let error = Config::read(Some(Path::new("no/such.toml")), |_| Vec::new(), |_| None).unwrap_err();
+    assert!(error.message.contains("cannot read the config file no/such.toml"), "{error}");
+}

@@ -1,0 +1,76 @@
+//! How gizer ends: the exit codes, and failures that carry one.
+
+use std::fmt;
+
+/// The exit codes of all commands. Scripts and monitors rely on them: a number never changes its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// What was asked is done.
+    Done = 0,
+    /// It could not be done; the message says why. The next run may succeed.
+    Failed = 1,
+    /// The command line, the configuration or a schema file is wrong; nothing was begun.
+    Usage = 2,
+    /// Only a new load helps: the log has rolled over, or its history is another one.
+    LoadDue = 3,
+    /// Documents and rows differ: after a repair, or as `verify` found them.
+    Differs = 4,
+    /// Another run holds the lock, or took over.
+    Locked = 5,
+    /// `status --check` warns.
+    Warning = 6,
+    /// Ended by SIGINT (Ctrl-C).
+    Interrupted = 130,
+    /// Ended by SIGTERM.
+    Terminated = 143,
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        std::process::ExitCode::from(code as u8)
+    }
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub struct Failure {
+    /// How the process ends.
+    pub exit: ExitCode,
+    /// What happened: what was expected, what came, and where. Lower-case, without a full stop.
+    pub message: String,
+    /// What the operator can do about it.
+    pub remedy: Option<String>,
+}
+
+impl Failure {
+    /// A failure with this exit code and message.
+    pub fn new(exit: ExitCode, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into(), remedy: None }
+    }
+
+    /// The command line, the configuration or a schema file is wrong.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(ExitCode::Usage, message)
+    }
+
+    /// It could not be done.
+    pub fn failed(message: impl Into<String>) -> Failure {
+        Failure::new(ExitCode::Failed, message)
+    }
+
+    /// Says what the operator can do.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
