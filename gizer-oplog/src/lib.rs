@@ -1,1 +1,44 @@
 //! Everything gizer reads from MongoDB: snapshot scans and the oplog.
+//!
+//! ```text
+//!   Settings ──Cluster::connect──▶ Cluster ──collections──▶ Collection ──CollectionScan──▶ DocumentBatch, …
+//!                                     │
+//!                                     └──oplogs──▶ Oplog ──newest_positions──▶ Positions
+//! ```
+//!
+//! * [`Cluster`] is the source as a whole: one or several [`Deployment`]s, asked at once who and how old they are.
+//! * [`Collection`] is what the catalog says of a collection: whether it can be followed, its UUID, its size.
+//! * [`CollectionScan`] reads a collection once, in the order of `_id`, as whole replies of the server.
+//! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
+//!
+//! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`],
+//! [`ChangeSource`] and [`LookUp`]. This crate only reads and decodes. What a document or a change means for tables
+//! is decided in gizer-flatten.
+//!
+//! Every failure is a [`MongoError`], which says where it happened and, if something can be done, what. None shows a
+//! password, a connection string or the contents of a document.
+
+mod changes;
+mod collections;
+mod connect;
+mod driver_errors;
+mod error;
+mod lookup;
+mod near_names;
+mod position;
+mod reachability;
+mod scan;
+mod settings;
+mod uri;
+mod version;
+
+pub use changes::{ChangeEvent, ChangeSource};
+pub use collections::{Collection, CollectionSize, SkipReason, SourceCollection};
+pub use connect::{Cluster, Deployment, Topology};
+pub use error::{ErrorClass, MalformedReply, MongoError};
+pub use lookup::{Found, LookUp};
+pub use position::{Oplog, newest_positions};
+pub use scan::{CollectionScan, DocumentSource, Portion, ScanOptions};
+pub use settings::{OplogSettings, Settings};
+pub use uri::{Hosts, SecretUri};
+pub use version::{ReleaseLine, ServerVersion};

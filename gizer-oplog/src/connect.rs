@@ -1,0 +1,285 @@
+//! Connecting to the source, and asking it what it is.
+
+use std::fmt;
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use bson::{Document, doc};
+use futures::future::try_join_all;
+use gizer_flatten::change::Namespace;
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Database};
+use tokio::time::timeout;
+
+use crate::error::MongoError;
+use crate::position::Oplog;
+use crate::reachability::Reachability;
+use crate::settings::Settings;
+use crate::uri::{Hosts, SecretUri};
+use crate::version::ServerVersion;
+
+/// Within this time an operator learns that a server cannot be reached. It covers what the driver's own limits do
+/// not: looking up the hosts of `mongodb+srv`, and a server that accepts a connection and then says nothing.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the driver looks for a server to read from, unless the URI says less. Less than [`CONNECT_LIMIT`], so that
+/// it is the driver that gives up first: it knows why.
+const SELECTION_LIMIT: Duration = Duration::from_secs(8);
+
+/// How long one connection may take, unless the URI says less. It also limits how long a server may hang while it is read
+/// from: the driver's monitor waits for this and for one heartbeat (10 s), then ends the server's connections.
+const SOCKET_LIMIT: Duration = Duration::from_secs(5);
+
+/// The source: what `[mongo]` names, connected to.
+#[derive(Debug)]
+pub struct Cluster {
+    deployments: Vec<Deployment>,
+    settings: Settings,
+}
+
+impl Cluster {
+    /// Connects to every URI at once and asks each server for its version and its place in a topology.
+    ///
+    /// Oplogs are not connected to before [`Cluster::oplogs`] is called.
+    ///
+    /// # Errors
+    /// Within 10 seconds: what [`Settings::check`] gives; [`MongoError::Unreachable`],
+    /// [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] and [`MongoError::NotInitiated`] of any server;
+    /// [`MongoError::RouterAmongShards`], [`MongoError::SameServer`] and [`MongoError::SameReplicaSet`] where documents would be read twice.
+    pub async fn connect(settings: Settings) -> Result<Cluster, MongoError> {
+        settings.check()?;
+        let deployments = try_join_all(settings.uris.iter().map(Deployment::connect)).await?;
+        check_distinct(&deployments)?;
+        if settings.oplogs.is_empty() {
+            check_distinct_names(&deployments)?;
+        }
+        if let [_, _, ..] = deployments.as_slice()
+            && let Some(router) = deployments.iter().find(|each| each.topology == Topology::Router)
+        {
+            return Err(MongoError::RouterAmongShards { hosts: router.hosts.clone() });
+        }
+        Ok(Cluster { deployments, settings })
+    }
+
+    /// Name of the database.
+    pub fn database(&self) -> &str {
+        &self.settings.database
+    }
+
+    /// Where documents are read, in the order of the URIs.
+    pub fn deployments(&self) -> &[Deployment] {
+        &self.deployments
+    }
+
+    /// The hosts of all deployments.
+    pub fn hosts(&self) -> Hosts {
+        Hosts::new(self.deployments.iter().map(|each| &each.hosts))
+    }
+
+    /// The full name of a collection.
+    pub fn namespace(&self, collection: &str) -> Namespace {
+        Namespace { database: self.settings.database.clone(), collection: collection.to_owned() }
+    }
+
+    /// The oplog of each shard: those of the settings, or else one for each deployment, named after its replica set.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`], and [`MongoError::Standalone`] or [`MongoError::RouterWithoutOplog`] where there is
+    /// no oplog.
+    pub async fn oplogs(&self) -> Result<Vec<Oplog>, MongoError> {
+        if self.settings.oplogs.is_empty() {
+            return self.deployments.iter().map(|each| Oplog::of(each.clone(), None)).collect();
+        }
+        let named = &self.settings.oplogs;
+        let deployments = try_join_all(named.iter().map(|each| Deployment::connect(&each.uri))).await?;
+        check_distinct(&deployments)?;
+        named.iter().zip(deployments).map(|(each, deployment)| Oplog::of(deployment, Some(&each.name))).collect()
+    }
+}
+
+/// Whether all lead to different servers. The id of its process is in a server's `hello` since 4.4 (`topologyVersion`).
+fn check_distinct(deployments: &[Deployment]) -> Result<(), MongoError> {
+    for (at, second) in deployments.iter().enumerate() {
+        let same = |first: &&Deployment| first.process.is_some() && first.process == second.process;
+        if let Some(first) = deployments[..at].iter().find(same) {
+            return Err(MongoError::SameServer { first: first.hosts.clone(), second: second.hosts.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether all replica sets have different names.
+fn check_distinct_names(deployments: &[Deployment]) -> Result<(), MongoError> {
+    for (at, second) in deployments.iter().enumerate() {
+        let Topology::ReplicaSet { name } = &second.topology else { continue };
+        if let Some(first) = deployments[..at].iter().find(|first| first.topology == second.topology) {
+            let (first, second) = (first.hosts.clone(), second.hosts.clone());
+            return Err(MongoError::SameReplicaSet { name: name.clone(), first, second });
+        }
+    }
+    Ok(())
+}
+
+/// What kind of deployment a connection string leads to (MongoDB manual, "Glossary").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topology {
+    /// One server without an oplog: it can be loaded from, and not followed.
+    Standalone,
+    /// A replica set, or a member of one.
+    ReplicaSet {
+        /// The set's name.
+        name: String,
+    },
+    /// A sharded cluster behind a `mongos`.
+    Router,
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Topology::Standalone => f.write_str("standalone"),
+            Topology::ReplicaSet { name } => write!(f, "replica set {name}"),
+            Topology::Router => f.write_str("mongos"),
+        }
+    }
+}
+
+/// A standalone server, a replica set or a sharded cluster, connected to. Clones share the connections.
+#[derive(Clone)]
+pub struct Deployment {
+    client: Client,
+    pub(crate) hosts: Hosts,
+    pub(crate) heard: Reachability,
+    pub(crate) authenticated: bool,
+    pub(crate) selection_limit: Duration,
+    version: ServerVersion,
+    topology: Topology,
+    process: Option<ObjectId>,
+}
+
+impl Deployment {
+    /// Connects, and asks the server for its version and its topology.
+    ///
+    /// # Errors
+    /// Within 10 seconds: [`MongoError::MalformedUri`], [`MongoError::Unreachable`],
+    /// [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] or [`MongoError::NotInitiated`].
+    pub async fn connect(uri: &SecretUri) -> Result<Deployment, MongoError> {
+        let heard = Reachability::default();
+        match timeout(CONNECT_LIMIT, Deployment::open(uri, heard.clone())).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                Err(MongoError::Unreachable { hosts: uri.hosts().clone(), waited: CONNECT_LIMIT, seen: heard.seen() })
+            }
+        }
+    }
+
+    async fn open(uri: &SecretUri, heard: Reachability) -> Result<Deployment, MongoError> {
+        let options = client_options(uri, &heard).await?;
+        let mut deployment = Deployment {
+            hosts: uri.hosts().clone(),
+            heard,
+            authenticated: options.credential.is_some(),
+            selection_limit: options.server_selection_timeout.unwrap_or(SELECTION_LIMIT),
+            client: Client::with_options(options).map_err(|error| uri.malformed(&error))?,
+            // Both are what the server says below, before anybody sees them.
+            version: ServerVersion { major: 0, minor: 0, patch: 0 },
+            topology: Topology::Standalone,
+            process: None,
+        };
+        let hello = deployment.hello().await?;
+        deployment.version = deployment.ask_version().await?;
+        deployment.topology =
+            topology(&hello).ok_or_else(|| MongoError::NotInitiated { hosts: deployment.hosts.clone() })?;
+        deployment.process =
+            hello.get_document("topologyVersion").and_then(|version| version.get_object_id("processId")).ok();
+        tracing::debug!(hosts = %deployment.hosts, version = %deployment.version, topology = %deployment.topology, "connected");
+        Ok(deployment)
+    }
+
+    /// The hosts of the connection string.
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// The version of the server that answered.
+    pub fn version(&self) -> ServerVersion {
+        self.version
+    }
+
+    /// What it is.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    pub(crate) fn database(&self, name: &str) -> Database {
+        self.client.database(name)
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn hello(&self) -> Result<Document, MongoError> {
+        match self.admin("hello").await {
+            // The first releases of 4.4 know it by its old name only.
+            Err(MongoError::Server { code: 59, .. }) => self.admin("isMaster").await,
+            answer => answer,
+        }
+    }
+
+    async fn ask_version(&self) -> Result<ServerVersion, MongoError> {
+        let answer = self.admin("buildInfo").await?;
+        let text = answer.get_str("version").unwrap_or("without a version");
+        let version = ServerVersion::parse(text).filter(|version| version.is_supported());
+        version.ok_or_else(|| MongoError::TooOld { hosts: self.hosts.clone(), version: text.to_owned() })
+    }
+
+    async fn admin(&self, command: &'static str) -> Result<Document, MongoError> {
+        let answer = self.client.database("admin").run_command(doc! { command: 1 }).await;
+        answer.map_err(|error| self.explain(&error, command, "admin"))
+    }
+}
+
+impl fmt::Debug for Deployment {
+    /// The driver's own form would show the credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployment")
+            .field("hosts", &self.hosts)
+            .field("version", &self.version)
+            .field("topology", &self.topology)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn client_options(uri: &SecretUri, heard: &Reachability) -> Result<ClientOptions, MongoError> {
+    let mut options = ClientOptions::parse(uri.expose()).await.map_err(|error| match &*error.kind {
+        mongodb::error::ErrorKind::DnsResolve { message, .. } => {
+            MongoError::Unreachable { hosts: uri.hosts().clone(), waited: CONNECT_LIMIT, seen: message.clone() }
+        }
+        _ => uri.malformed(&error),
+    })?;
+    let at_most = |limit: Duration, set: Option<Duration>| Some(set.map_or(limit, |set| set.min(limit)));
+    options.server_selection_timeout = at_most(SELECTION_LIMIT, options.server_selection_timeout);
+    options.connect_timeout = at_most(SOCKET_LIMIT, options.connect_timeout);
+    options.app_name.get_or_insert_with(|| "gizer".to_owned());
+    options.sdam_event_handler = Some(heard.handler());
+    Ok(options)
+}
+
+/// What the reply to `hello` says of the deployment; `None` for a member without a configuration.
+fn topology(hello: &Document) -> Option<Topology> {
+    if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
+        return Some(Topology::Router);
+    }
+    if hello.get_bool("isreplicaset").unwrap_or(false) {
+        return None;
+    }
+    Some(match hello.get_str("setName") {
+        Ok(name) => Topology::ReplicaSet { name: name.to_owned() },
+        Err(_) => Topology::Standalone,
+    })
+}
+
+#[cfg(test)]
+#[path = "connect/tests.rs"]
+mod tests;

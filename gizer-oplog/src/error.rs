@@ -1,0 +1,459 @@
+//! What can go wrong while MongoDB is read, and what an operator can do about it.
+
+use std::time::Duration;
+
+use gizer_flatten::change::{ClusterTime, Position};
+use gizer_schema::raw::Malformed;
+
+use crate::collections::SkipReason;
+use crate::uri::Hosts;
+use crate::version::ServerVersion;
+
+/// Why something could not be read from MongoDB.
+///
+/// Messages say what was expected, what came, and from which hosts. They never hold a password, a connection string
+/// or the contents of a document; `message` fields hold what the server itself said of a command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MongoError {
+    /// A connection string that the driver does not take.
+    #[error("malformed MongoDB URI: {reason}")]
+    MalformedUri {
+        /// What is wrong with it, without any part that may be secret.
+        reason: String,
+    },
+
+    /// There is nothing to read from.
+    #[error("expected at least one MongoDB URI, got none")]
+    NoUri,
+
+    /// A name that no database can have (MongoDB manual, "Naming Restrictions").
+    #[error("expected the name of a database: 1 to 63 bytes without any of /\\. \"$*<>:|?, got {name:?}")]
+    MalformedDatabaseName {
+        /// The name.
+        name: String,
+    },
+
+    /// Two oplogs of one name: their positions could not be told apart.
+    #[error("expected a name of its own for each oplog, got {name:?} twice")]
+    DuplicateOplogName {
+        /// The name.
+        name: String,
+    },
+
+    /// Two connection strings lead to the same replica set, or to two sets of one name where the name has to tell
+    /// them apart.
+    #[error("expected replica sets of different names, got {name:?} both at {first} and at {second}")]
+    SameReplicaSet {
+        /// Name of the set.
+        name: String,
+        /// The first one's hosts.
+        first: Hosts,
+        /// The second one's hosts.
+        second: Hosts,
+    },
+
+    /// Two connection strings lead to the same server: its documents or changes would be read twice.
+    #[error("expected each URI to lead to another server, got the same one at {first} and at {second}")]
+    SameServer {
+        /// The first one's hosts.
+        first: Hosts,
+        /// The second one's hosts.
+        second: Hosts,
+    },
+
+    /// A `mongos`, which reads all shards, stands in a list of single shards: documents would be read twice.
+    #[error("expected a replica set for each URI of a list, found a mongos router at {hosts}, which reads all shards")]
+    RouterAmongShards {
+        /// The router's hosts.
+        hosts: Hosts,
+    },
+
+    /// An oplog was wanted from a `mongos`, which has none.
+    #[error("expected a replica set with an oplog at {hosts}, found a mongos router, which has none")]
+    RouterWithoutOplog {
+        /// The router's hosts.
+        hosts: Hosts,
+    },
+
+    /// An oplog was wanted from a server that is in no replica set.
+    #[error("expected a replica set at {hosts}, found a standalone server, which has no oplog")]
+    Standalone {
+        /// The server's hosts.
+        hosts: Hosts,
+    },
+
+    /// The server was started for a replica set that has never been initiated, or it was removed from its set.
+    #[error("expected an initiated replica set at {hosts}, found a server that waits for its configuration")]
+    NotInitiated {
+        /// The server's hosts.
+        hosts: Hosts,
+    },
+
+    /// No server answered in time, or none that can be read from.
+    #[error("could not reach MongoDB at {hosts} within {waited:?}: {seen}")]
+    Unreachable {
+        /// The hosts of the connection string.
+        hosts: Hosts,
+        /// The longest time that was waited for them.
+        waited: Duration,
+        /// What was heard of each server.
+        seen: String,
+    },
+
+    /// The server did not accept the credentials.
+    #[error("MongoDB at {hosts} refused the user or the password of the URI: {message}")]
+    AuthenticationRefused {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The server's or the driver's reason.
+        message: String,
+    },
+
+    /// The user may not do what was asked (server error 13, `Unauthorized`).
+    #[error("MongoDB at {hosts} does not let {} run {command} on {namespace}", user(*.authenticated))]
+    NoRights {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The command that was refused.
+        command: &'static str,
+        /// What it was to be run on.
+        namespace: String,
+        /// The built-in role that allows it, and the database it is needed on.
+        role: String,
+        /// Whether the connection string has a user.
+        authenticated: bool,
+    },
+
+    /// A server older than gizer reads.
+    #[error("expected MongoDB {} or later at {hosts}, found {version}", ServerVersion::OLDEST)]
+    TooOld {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// Its version, as it says or as its wire protocol tells.
+        version: String,
+    },
+
+    /// There is no such database, or nothing in it that this user may see.
+    #[error("expected a database {database:?} at {hosts}, found none{}", did_you_mean(near))]
+    NoSuchDatabase {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The database that was asked for.
+        database: String,
+        /// Databases with names like it.
+        near: Vec<String>,
+    },
+
+    /// There is no such collection.
+    #[error(
+        "expected a collection {collection:?} in database {database:?} at {hosts}, found none{}",
+        did_you_mean(near)
+    )]
+    NoSuchCollection {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The database.
+        database: String,
+        /// The collection that was asked for.
+        collection: String,
+        /// Collections with names like it.
+        near: Vec<String>,
+    },
+
+    /// Something that is in the database, but is no collection that gizer keeps a copy of.
+    #[error("expected a collection that can be followed, got {namespace}, which is {reason}")]
+    NotFollowable {
+        /// Its full name.
+        namespace: String,
+        /// What it is instead.
+        reason: SkipReason,
+    },
+
+    /// The connection went away while something was being read.
+    #[error("lost the connection to MongoDB at {hosts} during {command} on {namespace}: {message}")]
+    ConnectionLost {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// What was being done.
+        command: &'static str,
+        /// What it was done on.
+        namespace: String,
+        /// The driver's or the server's reason.
+        message: String,
+    },
+
+    /// The server ended a scan before its last document (errors 43, 175 and 237).
+    #[error("MongoDB at {hosts} ended the scan of {namespace} before its end: {message}")]
+    CursorLost {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The collection.
+        namespace: String,
+        /// The server's reason.
+        message: String,
+    },
+
+    /// A collection was dropped, renamed or replaced by another of its name while it was being read.
+    #[error("collection {namespace} at {hosts} was dropped, renamed or replaced while it was being read")]
+    CollectionChanged {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The collection.
+        namespace: String,
+    },
+
+    /// A source was asked for more after it had failed.
+    #[error("the scan of {namespace} has failed before, and cannot go on")]
+    FailedBefore {
+        /// The collection.
+        namespace: String,
+    },
+
+    /// A reply that is not what MongoDB's documentation promises, or not BSON at all.
+    #[error("expected {expected} in the answer to {command} from MongoDB at {hosts}: {found}")]
+    MalformedReply {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The command that was answered.
+        command: &'static str,
+        /// What should have been there.
+        expected: &'static str,
+        /// What was there.
+        found: MalformedReply,
+    },
+
+    /// The oplog no longer holds the saved position: entries that were never read are gone.
+    #[error("oplog of {shard} has rolled over: it was read up to {}, its oldest entry is now {oldest}", saved.time)]
+    RolledOver {
+        /// The oplog's name.
+        shard: String,
+        /// Where reading was to go on.
+        saved: Position,
+        /// The oldest entry that is left.
+        oldest: ClusterTime,
+    },
+
+    /// The saved position lies in the oplog's range, and its entry is not there or of another term: what was read
+    /// has been rolled back, or this is another cluster.
+    #[error("oplog of {shard} has another history: expected the entry {} of term {}, which is not there", saved.time, saved.term)]
+    Diverged {
+        /// The oplog's name.
+        shard: String,
+        /// Where reading was to go on.
+        saved: Position,
+    },
+
+    /// The member that was asked has not got as far as the saved position.
+    #[error("oplog of {shard} was read up to {}, and this member has only got to {newest}", saved.time)]
+    MemberLags {
+        /// The oplog's name.
+        shard: String,
+        /// Where reading was to go on.
+        saved: Position,
+        /// The member's newest entry.
+        newest: ClusterTime,
+    },
+
+    /// Documents can no longer be read as of that time (server errors 239 and 246).
+    #[error("{namespace} can no longer be read as of {at}: {message}")]
+    TimeOutOfReach {
+        /// The collection.
+        namespace: String,
+        /// The time that was asked for.
+        at: ClusterTime,
+        /// The server's reason.
+        message: String,
+    },
+
+    /// Any other error of the server.
+    #[error("MongoDB at {hosts} answered {command} on {namespace} with error {code} ({code_name}): {message}")]
+    Server {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The command.
+        command: &'static str,
+        /// What it was run on.
+        namespace: String,
+        /// The server's error code.
+        code: i32,
+        /// The code's name.
+        code_name: String,
+        /// The server's message.
+        message: String,
+    },
+
+    /// Any other error of the driver.
+    #[error("the MongoDB driver failed during {command} on {namespace} at {hosts}: {message}")]
+    Driver {
+        /// The server's hosts.
+        hosts: Hosts,
+        /// The command.
+        command: &'static str,
+        /// What it was run on.
+        namespace: String,
+        /// The driver's message.
+        message: String,
+    },
+}
+
+/// What stood in the place of an expected part of a reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MalformedReply {
+    /// Bytes that are no BSON.
+    #[error(transparent)]
+    Bson(#[from] Malformed),
+    /// Nothing.
+    #[error("it is missing")]
+    Missing,
+    /// The end of the stream, with a cursor still open.
+    #[error("the batches ended before it")]
+    EndedBefore,
+}
+
+/// How a failure is to be treated by what called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// What was configured cannot be: a malformed URI, a name that does not exist. Trying again is in vain.
+    Configuration,
+    /// A server, its rights or the way to it are not as they must be. A later attempt may succeed.
+    Failed,
+    /// Following cannot go on from the saved position: the collections have to be loaded.
+    LoadDue,
+}
+
+impl MongoError {
+    /// How the failure is to be treated.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            MongoError::MalformedUri { .. }
+            | MongoError::NoUri
+            | MongoError::MalformedDatabaseName { .. }
+            | MongoError::DuplicateOplogName { .. }
+            | MongoError::SameReplicaSet { .. }
+            | MongoError::SameServer { .. }
+            | MongoError::RouterAmongShards { .. }
+            | MongoError::RouterWithoutOplog { .. }
+            | MongoError::NoSuchDatabase { .. }
+            | MongoError::NoSuchCollection { .. }
+            | MongoError::NotFollowable { .. } => ErrorClass::Configuration,
+            MongoError::RolledOver { .. } | MongoError::Diverged { .. } => ErrorClass::LoadDue,
+            _ => ErrorClass::Failed,
+        }
+    }
+
+    /// Whether the same request may succeed a little later, as after an election or a restart.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            MongoError::Unreachable { .. }
+                | MongoError::ConnectionLost { .. }
+                | MongoError::CursorLost { .. }
+                | MongoError::MemberLags { .. }
+        )
+    }
+
+    /// What the operator can do, as a sentence; `None` where the message says it all.
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            MongoError::MalformedUri { .. } => {
+                "write mongodb://user:password@host:port/?option=value, and percent-encode : / ? # [ ] @ % in the \
+                 user and the password"
+                    .into()
+            }
+            MongoError::SameReplicaSet { .. } => {
+                "name each replica set once; for two sets of one name, add an [[oplog]] with a name and a uri for each"
+                    .into()
+            }
+            MongoError::SameServer { .. } => "name each shard once".into(),
+            MongoError::RouterAmongShards { .. } => "name either the router alone or every shard".into(),
+            MongoError::RouterWithoutOplog { .. } => {
+                "add an [[oplog]] with a name and a uri for each shard, leading to the shard's replica set".into()
+            }
+            MongoError::Standalone { .. } => "convert it to a replica set of one: restart mongod with --replSet rs0 \
+                 (or replication.replSetName in its configuration file), then run rs.initiate() in its shell once"
+                .into(),
+            MongoError::NotInitiated { .. } => "run rs.initiate() in the server's shell once".into(),
+            MongoError::Unreachable { .. } => "check host, port, network and TLS settings; if the members' own names \
+                 cannot be resolved from here, add directConnection=true to the URI"
+                .into(),
+            MongoError::AuthenticationRefused { .. } => "check user and password, and authSource=<database of the \
+                 user>, often authSource=admin"
+                .into(),
+            MongoError::NoRights { role, authenticated: true, .. } => format!("grant the user {role}"),
+            MongoError::NoRights { role, .. } => {
+                format!("the URI names no user: add one that has {role}, as mongodb://user:password@host:port/")
+            }
+            MongoError::TooOld { .. } => {
+                format!("upgrade the server to MongoDB {} or later", ServerVersion::OLDEST)
+            }
+            MongoError::ConnectionLost { .. } | MongoError::CursorLost { .. } => {
+                "run it again; the server's log says why it ended the read".into()
+            }
+            MongoError::CollectionChanged { .. } => "run it again once the collection is in place".into(),
+            MongoError::RolledOver { .. } => {
+                "load the collections again, and give the oplog more room (replSetResizeOplog)".into()
+            }
+            MongoError::Diverged { .. } => "load the collections again".into(),
+            MongoError::MemberLags { .. } => "wait until the member has caught up, or read from another".into(),
+            _ => return None,
+        })
+    }
+}
+
+fn user(authenticated: bool) -> &'static str {
+    if authenticated { "the user" } else { "an unauthenticated user" }
+}
+
+/// `; did you mean "a" or "b"?`, or nothing.
+fn did_you_mean(near: &[String]) -> String {
+    let quoted: Vec<String> = near.iter().map(|name| format!("{name:?}")).collect();
+    if quoted.is_empty() { String::new() } else { format!("; did you mean {}?", quoted.join(" or ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts() -> Hosts {
+        Hosts::new(["db:27017"])
+    }
+
+    #[test]
+    fn messages_say_what_was_expected_what_came_and_where() {
+        let error = MongoError::TooOld { hosts: hosts(), version: "4.2.8".into() };
+        assert_eq!(error.to_string(), "expected MongoDB 4.4 or later at db:27017, found 4.2.8");
+        let near = vec!["orders".to_owned(), "order".to_owned()];
+        let error =
+            MongoError::NoSuchCollection { hosts: hosts(), database: "shop".into(), collection: "ordrs".into(), near };
+        assert_eq!(
+            error.to_string(),
+            r#"expected a collection "ordrs" in database "shop" at db:27017, found none; did you mean "orders" or "order"?"#
+        );
+    }
+
+    #[test]
+    fn a_remedy_names_the_role_and_notices_a_uri_without_a_user() {
+        let refused = |authenticated| MongoError::NoRights {
+            hosts: hosts(),
+            command: "find",
+            namespace: "local.oplog.rs".into(),
+            role: "role read on database \"local\"".into(),
+            authenticated,
+        };
+        assert_eq!(refused(true).remedy().unwrap(), "grant the user role read on database \"local\"");
+        assert!(refused(false).remedy().unwrap().starts_with("the URI names no user"));
+    }
+
+    #[test]
+    fn only_a_lost_position_makes_a_load_due() {
+        let saved = Position::default();
+        let oldest = ClusterTime { seconds: 9, increment: 1 };
+        assert_eq!(MongoError::RolledOver { shard: "a".into(), saved, oldest }.class(), ErrorClass::LoadDue);
+        assert_eq!(MongoError::Diverged { shard: "a".into(), saved }.class(), ErrorClass::LoadDue);
+        let lags = MongoError::MemberLags { shard: "a".into(), saved, newest: oldest };
+        assert_eq!(lags.class(), ErrorClass::Failed);
+        assert!(lags.is_transient());
+    }
+}

@@ -1,0 +1,64 @@
+//! Names like a misspelt one, for "did you mean".
+
+/// How many names are suggested at most.
+const MOST: usize = 3;
+
+/// Those of `names` that are like `wanted`, the likeliest first.
+pub(crate) fn near_names<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
+    let folded = wanted.to_lowercase();
+    let mut near: Vec<(usize, &str)> = names
+        .into_iter()
+        .filter_map(|name| likeness(&folded, &name.to_lowercase()).map(|distance| (distance, name)))
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(MOST).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// How far two names are from each other; `None` if too far to be a slip.
+fn likeness(wanted: &str, name: &str) -> Option<usize> {
+    let distance = edit_distance(wanted, name);
+    let slips = (wanted.chars().count() / 3).max(1);
+    // One name in front of the other is often a plural, or a part that was left out.
+    let extends = wanted.len() >= 3 && name.len() >= 3 && (name.starts_with(wanted) || wanted.starts_with(name));
+    (distance <= slips || extends).then_some(distance)
+}
+
+/// Levenshtein's distance in characters: the least number of insertions, deletions and replacements.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    // Distances between what has been walked of `a` and each beginning of `b`.
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (walked, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = walked + 1;
+        for (at, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_case_and_parts_left_out_are_near() {
+        let names = ["orders", "order_items", "customers", "posts", "Orders2"];
+        assert_eq!(near_names("oders", names), ["orders"]);
+        assert_eq!(near_names("ORDERS", names), ["orders", "Orders2"]);
+        assert_eq!(near_names("order", names), ["orders", "Orders2", "order_items"]);
+        assert_eq!(near_names("stock", names), Vec::<String>::new());
+        assert_eq!(near_names("", names), Vec::<String>::new());
+    }
+
+    #[test]
+    fn distances_are_levenshteins() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("abc", "abc"), 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! Positions in the oplog.
+
+use std::fmt;
+
+use bson::{Document, doc};
+use futures::future::try_join_all;
+use gizer_flatten::change::{ClusterTime, Position, Positions};
+use mongodb::options::ReadConcern;
+
+use crate::connect::{Deployment, Topology};
+use crate::error::{MalformedReply, MongoError};
+
+const NAMESPACE: &str = "local.oplog.rs";
+
+/// The oplog of one shard.
+#[derive(Clone)]
+pub struct Oplog {
+    name: String,
+    deployment: Deployment,
+}
+
+impl Oplog {
+    /// The oplog of a replica set, under a name of its own or else that of the set.
+    pub(crate) fn of(deployment: Deployment, name: Option<&str>) -> Result<Oplog, MongoError> {
+        let hosts = deployment.hosts.clone();
+        match deployment.topology() {
+            Topology::Standalone => Err(MongoError::Standalone { hosts }),
+            Topology::Router => Err(MongoError::RouterWithoutOplog { hosts }),
+            Topology::ReplicaSet { name: set } => {
+                let name = name.unwrap_or(set).to_owned();
+                Ok(Oplog { name, deployment })
+            }
+        }
+    }
+
+    /// The shard's name, by which its position is kept.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The replica set that it is read from.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// The newest entry that a majority of the members has, so that it cannot be rolled back.
+    ///
+    /// # Errors
+    /// [`MongoError::NoRights`] if the user may not read the database `local`; all that can happen to a connection.
+    pub async fn newest(&self) -> Result<Position, MongoError> {
+        self.end(-1).await
+    }
+
+    /// The oldest entry that the oplog still holds: how far back reading can go on.
+    ///
+    /// # Errors
+    /// As [`Oplog::newest`].
+    pub async fn oldest(&self) -> Result<Position, MongoError> {
+        self.end(1).await
+    }
+
+    /// The first entry in natural order, which in a capped collection is the order of insertion (MongoDB manual,
+    /// "Capped Collections"), or in its reverse. Both look at one entry, however long the oplog is.
+    async fn end(&self, direction: i32) -> Result<Position, MongoError> {
+        let oplog = self.deployment.database("local").collection::<Document>("oplog.rs");
+        let entry = oplog
+            .find_one(doc! {})
+            .sort(doc! { "$natural": direction })
+            .projection(doc! { "_id": 0, "ts": 1, "t": 1 })
+            .read_concern(ReadConcern::majority())
+            .await
+            .map_err(|error| self.deployment.explain(&error, "find", NAMESPACE))?;
+        entry.as_ref().and_then(position).ok_or_else(|| MongoError::MalformedReply {
+            hosts: self.deployment.hosts.clone(),
+            command: "find",
+            expected: "an oplog entry with ts",
+            found: MalformedReply::Missing,
+        })
+    }
+}
+
+impl fmt::Debug for Oplog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Oplog").field("name", &self.name).field("deployment", &self.deployment).finish()
+    }
+}
+
+/// The newest position of every oplog, asked at once.
+///
+/// # Errors
+/// As [`Oplog::newest`], the first that fails.
+pub async fn newest_positions(oplogs: &[Oplog]) -> Result<Positions, MongoError> {
+    let newest = oplogs.iter().map(async |oplog| Ok((oplog.name.clone(), oplog.newest().await?)));
+    Ok(try_join_all(newest).await?.into_iter().collect())
+}
+
+/// The position of an oplog entry. `t` is missing where an entry was written before protocol version 1.
+fn position(entry: &Document) -> Option<Position> {
+    let ts = entry.get_timestamp("ts").ok()?;
+    let time = ClusterTime { seconds: ts.time, increment: ts.increment };
+    Some(Position { time, term: entry.get_i64("t").unwrap_or(-1) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::Timestamp;
+
+    #[test]
+    fn an_entry_without_a_term_has_term_minus_one() {
+        let ts = Timestamp { time: 7, increment: 2 };
+        let time = ClusterTime { seconds: 7, increment: 2 };
+        assert_eq!(position(&doc! { "ts": ts, "t": 3_i64 }), Some(Position { time, term: 3 }));
+        assert_eq!(position(&doc! { "ts": ts }), Some(Position { time, term: -1 }));
+        assert_eq!(position(&doc! { "t": 3_i64 }), None);
+    }
+}

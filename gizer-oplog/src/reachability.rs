@@ -1,0 +1,136 @@
+//! What was heard of each server while the driver looked for one to read from.
+//!
+//! The driver's own message for "no server found" is a dump of its state. Its monitors tell the same as events, as they
+//! happen (the "Server Discovery and Monitoring" specification), and from those an operator's answer can be made:
+//! `db1:27017: connection refused, db2:27017: a secondary`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bson::Document;
+use mongodb::error::{Error, ErrorKind};
+use mongodb::event::EventHandler;
+use mongodb::event::sdam::SdamEvent;
+
+use crate::version::release_of_wire_version;
+
+/// The oldest wire version that the driver speaks: that of MongoDB 4.4.
+const OLDEST_WIRE_VERSION: i32 = 9;
+
+/// The latest news of each server, by `host:port`. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reachability {
+    servers: Arc<Mutex<BTreeMap<String, News>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum News {
+    Failed(String),
+    Answered { role: &'static str, max_wire_version: i32 },
+}
+
+impl Reachability {
+    /// The handler through which the driver tells.
+    pub(crate) fn handler(&self) -> EventHandler<SdamEvent> {
+        let heard = self.clone();
+        EventHandler::callback(move |event| match event {
+            SdamEvent::ServerHeartbeatFailed(failed) => {
+                heard.note(failed.server_address.to_string(), News::Failed(reason(&failed.failure)));
+            }
+            SdamEvent::ServerHeartbeatSucceeded(answered) => {
+                heard.note(answered.server_address.to_string(), News::answered(&answered.reply));
+            }
+            SdamEvent::ServerClosed(closed) => {
+                heard.servers().remove(&closed.address.to_string());
+            }
+            _ => {}
+        })
+    }
+
+    /// What is known of all servers, in one line.
+    pub(crate) fn seen(&self) -> String {
+        let each: Vec<String> = self.servers().iter().map(|(host, news)| format!("{host}: {}", news.text())).collect();
+        if each.is_empty() { "no answer".to_owned() } else { each.join(", ") }
+    }
+
+    /// The release of a server that is too old for the driver to go on with, if one answered.
+    pub(crate) fn too_old(&self) -> Option<String> {
+        self.servers().values().find_map(|news| match news {
+            News::Answered { max_wire_version, .. } if *max_wire_version < OLDEST_WIRE_VERSION => {
+                let release = release_of_wire_version(*max_wire_version);
+                Some(format!("{release} (wire version {max_wire_version})"))
+            }
+            _ => None,
+        })
+    }
+
+    fn note(&self, host: String, news: News) {
+        self.servers().insert(host, news);
+    }
+
+    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, News>> {
+        // A map of short texts is whole whenever the lock is free, whatever its last holder met.
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl News {
+    /// The reply to `hello`.
+    fn answered(hello: &Document) -> News {
+        let is = |field| hello.get_bool(field).unwrap_or(false);
+        let role = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
+            "a mongos"
+        } else if is("isreplicaset") {
+            "not yet initiated"
+        } else if !hello.contains_key("setName") {
+            "a standalone server"
+        } else if is("isWritablePrimary") || is("ismaster") {
+            "a primary"
+        } else if is("secondary") {
+            "a secondary"
+        } else {
+            "a member that cannot be read from"
+        };
+        // A server from before 2.6 has none.
+        News::Answered { role, max_wire_version: hello.get_i32("maxWireVersion").unwrap_or(0) }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            News::Failed(reason) => reason,
+            News::Answered { role, .. } => role,
+        }
+    }
+}
+
+/// The driver's reason for a failure, short.
+fn reason(error: &Error) -> String {
+    match &*error.kind {
+        ErrorKind::Io(io) => io.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::doc;
+
+    #[test]
+    fn each_server_is_named_with_its_latest_news() {
+        let heard = Reachability::default();
+        assert_eq!(heard.seen(), "no answer");
+        heard.note("b:1".into(), News::Failed("connection refused".into()));
+        heard.note("a:1".into(), News::Failed("timed out".into()));
+        heard.note("a:1".into(), News::answered(&doc! { "setName": "rs0", "secondary": true, "maxWireVersion": 9 }));
+        assert_eq!(heard.seen(), "a:1: a secondary, b:1: connection refused");
+        assert_eq!(heard.too_old(), None);
+    }
+
+    #[test]
+    fn a_server_too_old_for_the_driver_is_known_by_its_wire_version() {
+        let heard = Reachability::default();
+        heard.note("a:1".into(), News::answered(&doc! { "ismaster": true, "maxWireVersion": 8 }));
+        assert_eq!(heard.too_old().unwrap(), "4.2 (wire version 8)");
+    }
+}
