@@ -1,3 +1,5 @@
-//! The gizer command line: config, wiring, progress and reports.
+//! The `gizer` command; everything is in the library beside it.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    gizer_cli::run().into()
+}

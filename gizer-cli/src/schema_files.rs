@@ -89,9 +89,8 @@ impl SchemaFiles {
     /// [`Failure`] if the folder or the file cannot be written.
     pub fn write(&self, schema: &Schema) -> Result<PathBuf, Failure> {
         let path = self.path(&schema.collection);
-        let failed = |error: std::io::Error| {
-            Failure::new(ExitCode::Failed, format!("cannot write {}: {error}", path.display()))
-        };
+        let failed =
+            |error: std::io::Error| Failure::new(ExitCode::Failed, format!("cannot write {}: {error}", path.display()));
         std::fs::create_dir_all(&self.folder).map_err(failed)?;
         let unfinished = path.with_extension("json.new");
         std::fs::write(&unfinished, classic::write(schema)).map_err(failed)?;

@@ -60,11 +60,8 @@ impl Config {
         for setting in SETTINGS {
             let variable = setting.variable();
             if let Some(value) = environment(&variable) {
-                let values: Vec<String> = if setting.list {
-                    value.split_whitespace().map(str::to_owned).collect()
-                } else {
-                    vec![value]
-                };
+                let values: Vec<String> =
+                    if setting.list { value.split_whitespace().map(str::to_owned).collect() } else { vec![value] };
                 apply(setting, &mut file, &values, &variable)?;
             }
         }

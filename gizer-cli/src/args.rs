@@ -1,0 +1,206 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, SETTINGS};
+use crate::exit::Failure;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed; the message says why
+  2    command line, configuration or schema file is wrong
+  3    a load is due
+  4    documents and rows differ
+  5    another run holds the lock
+  6    status --check warns
+  130  interrupted (143: terminated)
+
+Every setting can stand in gizer.toml, in the environment and on the command line; the latter wins:
+  [mongo] uri = \"…\"        GIZER_MONGO_URI=…        --mongo-uri …";
+
+/// Copies MongoDB collections into PostgreSQL as relational tables, and keeps them equal.
+///
+/// Nested documents become columns, arrays become child tables. A load fills new tables beside the live ones and swaps
+/// them in at its end: readers never see half of it.
+#[derive(Debug, Parser)]
+#[command(name = "gizer", version, after_help = EXIT_CODES, styles = STYLES, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration [default: gizer.toml, if it is there].
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// For people or for machines: json gives one object on standard output.
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    pub format: Format,
+
+    /// Say more on standard error; twice: still more.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Action,
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Find out what collections look like, and what tables follow from it.
+    #[command(subcommand)]
+    Schema(SchemaAction),
+    /// Load collections into PostgreSQL, from the beginning.
+    Load(LoadArgs),
+    /// Show how things stand: collections, their tables, the last runs.
+    Status(StatusArgs),
+}
+
+/// What to do with schemas.
+#[derive(Debug, Subcommand)]
+pub enum SchemaAction {
+    /// Read documents and write a schema file for each collection.
+    Infer(InferArgs),
+    /// Print the SQL of the tables that follow from the schema files.
+    Ddl(DdlArgs),
+}
+
+/// Arguments of `schema infer`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gizer schema infer                 every collection of the database that has no schema file yet
+  gizer schema infer orders posts    these two
+  gizer schema infer orders --force  again, in the place of the file that is there")]
+pub struct InferArgs {
+    /// Collections [default: all of the database but system.*, views and time series].
+    #[arg(value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+
+    /// Write over schema files that are there.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Look only at the N documents with the greatest _id.
+    #[arg(long, value_name = "N")]
+    pub newest: Option<u64>,
+}
+
+/// Arguments of `schema ddl`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gizer schema ddl                   all collections that have a schema file
+  gizer schema ddl orders | psql …   make the tables of one, empty")]
+pub struct DdlArgs {
+    /// Collections [default: all that have a schema file].
+    #[arg(value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gizer load                         every collection that has a schema file
+  gizer load orders                  one of them
+  gizer load --format json           counts for a script")]
+pub struct LoadArgs {
+    /// Collections [default: all that have a schema file].
+    #[arg(value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+
+    /// Swap a collection in although up to N of its documents were rejected and kept aside.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_rejects: u64,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Collections [default: all].
+    #[arg(value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+
+    /// How many of the last runs to show.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub runs: u32,
+}
+
+impl Cli {
+    /// The whole command line, with a flag for each setting.
+    pub fn command_line() -> Command {
+        let flags = SETTINGS.iter().map(|setting| {
+            let action = if setting.list { ArgAction::Append } else { ArgAction::Set };
+            Arg::new(setting.flag())
+                .long(setting.flag())
+                .value_name(setting.value)
+                .help(format!("{} [env: {}]", setting.help, setting.variable()))
+                .help_heading("Settings")
+                .hide_short_help(true)
+                .action(action)
+                .global(true)
+        });
+        Cli::command().args(flags)
+    }
+
+    /// Takes the process' arguments; prints help and errors of usage itself, and then ends the process.
+    pub fn read() -> (Cli, ArgMatches) {
+        let matches = Cli::command_line().get_matches();
+        match Cli::from_arg_matches(&matches) {
+            Ok(cli) => (cli, matches),
+            Err(error) => error.exit(),
+        }
+    }
+
+    /// The configuration: file, environment, flags.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn configuration(&self, matches: &ArgMatches) -> Result<Config, Failure> {
+        Config::read(
+            self.config.as_deref(),
+            |setting| {
+                let values = matches.get_many::<String>(&setting.flag());
+                values.map(|values| values.cloned().collect()).unwrap_or_default()
+            },
+            |variable| std::env::var(variable).ok(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command_line().debug_assert();
+    }
+
+    #[test]
+    fn settings_are_taken_before_and_after_the_command() {
+        for line in [["gizer", "--postgres-schema", "s", "load"], ["gizer", "load", "--postgres-schema", "s"]] {
+            let matches = Cli::command_line().try_get_matches_from(line).unwrap();
+            let cli = Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(cli.configuration(&matches).unwrap().postgres_schema, "s");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The gizer command line: config, wiring, progress and reports.
+//!
+//! ```text
+//!   args ─┐
+//!   env  ─┼─▶ Config ──▶ commands ──▶ pipeline: source ─▶ flatten ─▶ encode ─▶ sink
+//!   file ─┘                 │
+//!                           └──▶ report (tables or JSON), exit code
+//! ```
+//!
+//! Everything that does work is in the other crates; this one joins their stages ([`pipeline`]) and talks to people.
+
+pub mod args;
+pub mod commands;
+pub mod config;
+pub mod exit;
+pub mod interrupt;
+pub mod pipeline;
+pub mod progress;
+pub mod report;
+pub mod schema_files;
+
+use std::io::IsTerminal;
+
+use args::{Action, Cli, SchemaAction};
+use clap::ArgMatches;
+use commands::Context;
+use exit::{ExitCode, Failure};
+use tracing_subscriber::EnvFilter;
+
+/// Reads the command line, does what it says, and gives the exit code.
+pub fn run() -> ExitCode {
+    let (cli, matches) = Cli::read();
+    start_log(cli.verbose);
+    match execute(&cli, &matches) {
+        Ok(code) => code,
+        Err(failure) => {
+            report::failure(&failure, cli.format);
+            failure.exit
+        }
+    }
+}
+
+fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    let context = Context { config: cli.configuration(matches)?, format: cli.format };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
+    let outcome = runtime.block_on(async {
+        match &cli.command {
+            Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
+            Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),
+            Action::Load(_) | Action::Status(_) => Ok(ExitCode::Failed),
+        }
+    });
+    // What an interruption has left half-way must not hold up the end of the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Warnings by default; `-v` for gizer's own doings, `-vv` for details; `RUST_LOG` has the last word.
+fn start_log(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "gizer=info,gizer_cli=info,gizer_oplog=info,gizer_pg=info,warn",
+        _ => "gizer=debug,gizer_cli=debug,gizer_oplog=debug,gizer_pg=debug,info",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // A second start, as in tests, keeps the first.
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
+}

@@ -1,0 +1,138 @@
+//! Progress on standard error: a bar on a terminal, a line every few seconds elsewhere.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use tokio::task::JoinHandle;
+
+use crate::report::{self, thousands};
+
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often a bar is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+
+/// What the stages have done so far. All threads count here.
+#[derive(Debug, Default)]
+pub struct Counters {
+    documents: AtomicU64,
+    bytes: AtomicU64,
+    rows: AtomicU64,
+}
+
+impl Counters {
+    /// Documents and bytes of BSON that left a stage.
+    pub fn add_documents(&self, documents: u64, bytes: u64) {
+        self.documents.fetch_add(documents, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Rows that PostgreSQL has taken.
+    pub fn add_rows(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Documents so far.
+    pub fn documents(&self) -> u64 {
+        self.documents.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of BSON so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+}
+
+/// Shows counters until it is dropped.
+#[derive(Debug)]
+pub struct Progress {
+    task: JoinHandle<()>,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Starts to show `counters` under `name`; `expected` documents are an estimate, if there is one. Needs a tokio
+    /// runtime.
+    pub fn start(name: &str, counters: Arc<Counters>, expected: Option<u64>) -> Progress {
+        if std::io::stderr().is_terminal() {
+            let bar = bar(name, expected);
+            let task = tokio::spawn(draw(bar.clone(), counters));
+            Progress { task, bar: Some(bar) }
+        } else {
+            let task = tokio::spawn(write_lines(name.to_owned(), counters, expected));
+            Progress { task, bar: None }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(name: &str, expected: Option<u64>) -> ProgressBar {
+    let (bar, template) = match expected {
+        Some(total) => (ProgressBar::new(total), "{prefix:24!} {bar:24} {human_pos}/{human_len} {msg}, {eta} left"),
+        None => (ProgressBar::new_spinner(), "{prefix:24!} {spinner} {human_pos} documents {msg}"),
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style);
+    bar.set_prefix(name.to_owned());
+    bar
+}
+
+async fn draw(bar: ProgressBar, counters: Arc<Counters>) {
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval(DRAW_EVERY);
+    loop {
+        ticks.tick().await;
+        // A collection may have grown since its size was asked for.
+        let documents = counters.documents();
+        if bar.length().is_some_and(|length| length < documents) {
+            bar.set_length(documents);
+        }
+        bar.set_position(documents);
+        bar.set_message(rates(&counters, start.elapsed()));
+    }
+}
+
+async fn write_lines(name: String, counters: Arc<Counters>, expected: Option<u64>) {
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval_at((start + LINE_EVERY).into(), LINE_EVERY);
+    loop {
+        ticks.tick().await;
+        let documents = counters.documents();
+        let elapsed = start.elapsed();
+        let left = expected.filter(|total| *total > documents && documents > 0).map(|total| {
+            let left = elapsed.mul_f64((total - documents) as f64 / documents as f64);
+            format!(", about {} left", HumanDuration(left))
+        });
+        let rates = rates(&counters, elapsed);
+        report::note(format!("{name}: {} documents, {rates}{}", thousands(documents), left.unwrap_or_default()));
+    }
+}
+
+/// `12,345 docs/s, 8.1 MiB/s, 98,765 rows/s`
+fn rates(counters: &Counters, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64().max(0.001);
+    let per_second = |count: u64| (count as f64 / seconds) as u64;
+    let documents = thousands(per_second(counters.documents()));
+    let bytes = report::bytes(per_second(counters.bytes()));
+    match counters.rows() {
+        0 => format!("{documents} docs/s, {bytes}/s"),
+        rows => format!("{documents} docs/s, {bytes}/s, {} rows/s", thousands(per_second(rows))),
+    }
+}

@@ -1,0 +1,94 @@
+//! What commands print: results on standard output, everything else on standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+use serde_json::{Value, json};
+
+use crate::args::Format;
+use crate::exit::Failure;
+
+/// Prints text to standard output as it is.
+pub fn text(text: &str) {
+    let mut out = io::stdout().lock();
+    // A reader that has gone, as `head` does, wants no more: not a fault of ours.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints one JSON object to standard output.
+pub fn json(value: &Value) {
+    text(&format!("{value:#}\n"));
+}
+
+/// Prints a line to standard error: what goes on, what was skipped, what to look at.
+pub fn note(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Says why a command failed, and what can be done.
+pub fn failure(failure: &Failure, format: Format) {
+    note(format!("gizer: {}", failure.message));
+    if let Some(remedy) = &failure.remedy {
+        note(format!("  help: {remedy}"));
+    }
+    if format == Format::Json {
+        json(&json!({"error": {
+            "message": failure.message, "remedy": failure.remedy, "exit_code": failure.exit as u8,
+        }}));
+    }
+}
+
+/// A table for people; the columns named in `numbers` stand to the right.
+pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for (column, name) in table.column_iter_mut().zip(header) {
+        if numbers.contains(name) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\n")
+}
+
+/// A number with its thousands apart: `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 document`, `1,200 documents`.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", thousands(number), if number == 1 { one } else { many })
+}
+
+/// A number of bytes in units of 1024: `12.3 MiB`.
+pub fn bytes(number: u64) -> String {
+    indicatif::BinaryBytes(number).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        let cases =
+            [(0, "0"), (999, "999"), (1000, "1,000"), (1234567, "1,234,567"), (u64::MAX, "18,446,744,073,709,551,615")];
+        for (number, text) in cases {
+            assert_eq!(thousands(number), text);
+        }
+        assert_eq!(counted(1, "row", "rows"), "1 row");
+    }
+}
