@@ -1,1 +1,13 @@
-//! Everything gizer says to PostgreSQL: DDL, COPY, staging and state.
+//! Everything gizer says to PostgreSQL: DDL, COPY, staging and state. PostgreSQL 13 or later.
+
+pub mod connect;
+pub mod copy;
+pub mod ddl;
+mod error;
+pub mod ident;
+pub mod load;
+mod sqlstate;
+pub mod state;
+
+pub use connect::{CancelHandle, Session, Target, connect};
+pub use error::{ErrorKind, PgError, Said, Server};

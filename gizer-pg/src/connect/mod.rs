@@ -1,0 +1,109 @@
+//! Getting to a server: URI, TLS, time limit, and the checks that make later errors rare.
+//!
+//! ```text
+//!   Target ──connect──▶ Session ──▶ statements, COPY
+//!                          └──▶ CancelHandle (Ctrl-C)
+//! ```
+
+mod session;
+mod target;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+pub use session::{CancelHandle, Session};
+pub use target::Target;
+pub use tls::TlsMode;
+
+use crate::error::PgError;
+use crate::sqlstate;
+
+/// How long to wait for a connection, TLS and log-in included, where the URI sets no `connect_timeout`.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Oldest version that gizer works with, as `server_version_num` has it.
+const OLDEST_VERSION: i32 = 13_00_00;
+
+/// Connects, and checks that the server is of version 13 or later and has the schema.
+///
+/// The connection is driven by a task of the current tokio runtime, which ends with it.
+///
+/// # Errors
+/// Within the time limit: [`PgError::Unreachable`], [`PgError::LoginRefused`], [`PgError::NoDatabase`],
+/// [`PgError::TooOld`], [`PgError::NoSchema`], [`PgError::NoRights`] (no USAGE on the schema).
+pub async fn connect(target: &Target) -> Result<Session, PgError> {
+    match timeout(target.time_limit(), connect_and_check(target)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(PgError::Unreachable {
+            server: Arc::clone(target.server()),
+            reason: format!("no answer within {} s", target.time_limit().as_secs()),
+        }),
+    }
+}
+
+async fn connect_and_check(target: &Target) -> Result<Session, PgError> {
+    let tls = tls::connector(target)?;
+    let (client, connection) =
+        target.config().connect(tls.clone()).await.map_err(|error| connect_error(&error, target))?;
+    let session = Session::start(client, connection, target, tls);
+    check(&session, target).await?;
+    Ok(session)
+}
+
+async fn check(session: &Session, target: &Target) -> Result<(), PgError> {
+    let sql = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4, \
+                      pg_catalog.current_setting('server_version'), n.oid IS NOT NULL, \
+                      coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false) \
+               FROM (VALUES ($1::pg_catalog.text)) AS wanted (name) \
+               LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.name";
+    let doing = format!("looking for schema {}", target.schema());
+    let row = session.query_one(&doing, sql, &[&target.schema()]).await?;
+    let server = Arc::clone(target.server());
+    if row.get::<_, i32>(0) < OLDEST_VERSION {
+        return Err(PgError::TooOld { server, version: row.get(1) });
+    }
+    if !row.get::<_, bool>(2) {
+        return Err(PgError::NoSchema { server, schema: target.schema().to_owned() });
+    }
+    if !row.get::<_, bool>(3) {
+        let grant = sqlstate::grant_for(target.schema(), &server.user);
+        let reason = format!("schema {} may not be used", target.schema());
+        return Err(PgError::NoRights { server, doing, reason, grant });
+    }
+    Ok(())
+}
+
+/// What it means that no connection came about.
+fn connect_error(error: &tokio_postgres::Error, target: &Target) -> PgError {
+    use std::error::Error as _;
+
+    let server = Arc::clone(target.server());
+    let cause = error.source().map(ToString::to_string);
+    let Some(db) = error.as_db_error() else {
+        let reason = match &cause {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        // The library has no other mark for "the server wants a password": it is a matter of the configuration.
+        let at_login = reason.starts_with("invalid configuration") || reason.starts_with("authentication error");
+        return if at_login {
+            PgError::LoginRefused { server, reason: cause.unwrap_or(reason) }
+        } else {
+            PgError::Unreachable { server, reason }
+        };
+    };
+    let reason = db.message().to_owned();
+    match db.code().code() {
+        "3D000" => PgError::NoDatabase { server },
+        code if code.starts_with("28") => PgError::LoginRefused { server, reason },
+        "42501" => {
+            let grant = format!("GRANT CONNECT ON DATABASE {} TO {}", server.database, server.user);
+            PgError::NoRights { server, doing: "connecting".to_owned(), reason, grant }
+        }
+        code if sqlstate::is_connection_end(code) => PgError::Unreachable { server, reason },
+        _ => PgError::Database { server, doing: "connecting".to_owned(), said: Box::new(sqlstate::said(db)) },
+    }
+}

@@ -1,0 +1,240 @@
+//! A connection that knows its server and schema, so that every error can name them.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{CancelToken, Client, Connection, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::Target;
+use crate::error::{PgError, Server};
+use crate::ident::Qualified;
+use crate::sqlstate;
+
+/// What every transaction of gizer that writes begins with.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// What it begins with where it only reads: all statements see one time, and a hot standby will do.
+const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// What every transaction goes on with. All settings are local to it, so that it makes no difference who used
+/// the connection before (poolers hand them around), nor what role or database have as defaults.
+const SETTINGS: &str = "SET LOCAL search_path TO pg_catalog; \
+    SET LOCAL TimeZone TO 'UTC'; \
+    SET LOCAL standard_conforming_strings TO on; \
+    SET LOCAL statement_timeout TO 0; \
+    SET LOCAL lock_timeout TO 0; \
+    SET LOCAL idle_in_transaction_session_timeout TO 0; \
+    SET LOCAL client_min_messages TO warning";
+
+/// Bound parameters.
+pub(crate) type Params<'p> = &'p [&'p (dyn ToSql + Sync)];
+
+/// One connection to the server, used for one thing at a time.
+///
+/// Dropping a session closes its connection, which ends its open transaction and gives its advisory locks back. A
+/// future of a session that was dropped half-way may leave a transaction open; the next one rolls it back first.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    server: Arc<Server>,
+    schema: String,
+    tls: MakeTls,
+    in_transaction: AtomicBool,
+    /// Why the connection ended, from the task that drives it.
+    ended: Arc<OnceLock<String>>,
+}
+
+/// [`MakeRustlsConnect`] without its `Debug` form, which lists a page of TLS settings.
+#[derive(Clone)]
+struct MakeTls(MakeRustlsConnect);
+
+impl std::fmt::Debug for MakeTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MakeTls")
+    }
+}
+
+impl Session {
+    /// Spawns the task that drives the connection.
+    pub(super) fn start<S, T>(
+        client: Client,
+        connection: Connection<S, T>,
+        target: &Target,
+        tls: MakeRustlsConnect,
+    ) -> Session
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let ended = Arc::new(OnceLock::new());
+        let report = Arc::clone(&ended);
+        let server = Arc::clone(target.server());
+        tokio::spawn(async move {
+            let Err(error) = connection.await else { return };
+            let reason = error.as_db_error().map_or_else(|| cause_of(&error), |db| db.message().to_owned());
+            tracing::debug!(server = %server, reason, "connection ended");
+            // Only this task sets it, and only once.
+            let _ = report.set(reason);
+        });
+        Session {
+            client,
+            server: Arc::clone(target.server()),
+            schema: target.schema().to_owned(),
+            tls: MakeTls(tls),
+            in_transaction: AtomicBool::new(false),
+            ended,
+        }
+    }
+
+    /// The server, for messages.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// The schema that tables go into, unquoted.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// A relation of the target schema.
+    ///
+    /// # Errors
+    /// [`PgError::UnusableName`] if it cannot be a name.
+    pub fn relation(&self, name: &str) -> Result<Qualified, PgError> {
+        Qualified::new(&self.schema, name)
+    }
+
+    /// The client underneath, for what this crate has no method for. Its errors become useful with
+    /// [`Session::error`].
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Cancels what runs on this session, from elsewhere.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle { token: self.client.cancel_token(), tls: self.tls.clone(), server: Arc::clone(&self.server) }
+    }
+
+    /// Gives an error of the client library its place and its kind; `doing` completes "while …".
+    pub fn error(&self, doing: impl Display, error: &tokio_postgres::Error) -> PgError {
+        let ended = self.ended.get().map(String::as_str);
+        sqlstate::classify(error, &self.server, &self.schema, doing.to_string(), ended)
+    }
+
+    /// Begins a READ COMMITTED transaction with the settings that all of gizer's statements rely on; first rolls
+    /// back one that was left open.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn begin(&self) -> Result<(), PgError> {
+        self.begin_with(BEGIN).await
+    }
+
+    /// Begins a transaction that only reads, and reads everything as of one time; otherwise as
+    /// [`begin`](Session::begin).
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn begin_reading(&self) -> Result<(), PgError> {
+        self.begin_with(BEGIN_READING).await
+    }
+
+    async fn begin_with(&self, begin: &str) -> Result<(), PgError> {
+        if self.in_transaction.swap(true, Ordering::Relaxed) {
+            self.run("rolling back", "ROLLBACK").await?;
+        }
+        self.run("beginning a transaction", &format!("{begin}; {SETTINGS}")).await
+    }
+
+    /// Commits if the outcome is good and rolls back if not; gives the outcome back, or why it could not be
+    /// committed. If the connection is lost during the commit, it may have taken place or not.
+    ///
+    /// # Errors
+    /// That of the outcome, or that of the commit.
+    pub async fn end<T>(&self, outcome: Result<T, PgError>) -> Result<T, PgError> {
+        let outcome = match outcome {
+            Ok(value) => self.run("committing", "COMMIT").await.map(|()| value),
+            Err(error) => {
+                // The error to report is the first one; a connection on which not even this works is gone.
+                if let Err(second) = self.run("rolling back", "ROLLBACK").await {
+                    tracing::debug!(%second, "rollback failed");
+                }
+                Err(error)
+            }
+        };
+        self.in_transaction.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Runs statements that give no rows and take no parameters.
+    pub(crate) async fn run(&self, doing: impl Display, sql: &str) -> Result<(), PgError> {
+        self.client.batch_execute(sql).await.map_err(|error| self.error(doing, &error))
+    }
+
+    /// Runs one statement; gives the number of rows it changed.
+    pub(crate) async fn execute(&self, doing: impl Display, sql: &str, params: Params<'_>) -> Result<u64, PgError> {
+        self.client.execute(sql, params).await.map_err(|error| self.error(doing, &error))
+    }
+
+    /// Runs one statement that gives rows.
+    pub(crate) async fn query(&self, doing: impl Display, sql: &str, params: Params<'_>) -> Result<Vec<Row>, PgError> {
+        self.client.query(sql, params).await.map_err(|error| self.error(doing, &error))
+    }
+
+    /// Runs one statement that gives at most one row.
+    pub(crate) async fn query_opt(
+        &self,
+        doing: impl Display,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, PgError> {
+        self.client.query_opt(sql, params).await.map_err(|error| self.error(doing, &error))
+    }
+
+    /// Runs one statement that gives exactly one row.
+    pub(crate) async fn query_one(&self, doing: impl Display, sql: &str, params: Params<'_>) -> Result<Row, PgError> {
+        self.client.query_one(sql, params).await.map_err(|error| self.error(doing, &error))
+    }
+}
+
+/// Cancels the statement that runs on a session, as Ctrl-C in psql does.
+#[derive(Clone)]
+pub struct CancelHandle {
+    token: CancelToken,
+    tls: MakeTls,
+    server: Arc<Server>,
+}
+
+impl std::fmt::Debug for CancelHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CancelHandle({})", self.server)
+    }
+}
+
+impl CancelHandle {
+    /// Asks the server to cancel whatever runs on the session. If something does, it fails with
+    /// [`PgError::Cancelled`]; the session can be used on.
+    ///
+    /// # Errors
+    /// [`PgError::Unreachable`] if the request could not be sent.
+    pub async fn cancel(&self) -> Result<(), PgError> {
+        self.token
+            .cancel_query(self.tls.0.clone())
+            .await
+            .map_err(|error| PgError::Unreachable { server: Arc::clone(&self.server), reason: cause_of(&error) })
+    }
+}
+
+fn cause_of(error: &tokio_postgres::Error) -> String {
+    use std::error::Error as _;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}

@@ -1,0 +1,170 @@
+//! Rows in, bytes out: the emitter of a load.
+
+use gizer_flatten::{Row, RowSink};
+use gizer_schema::{Layout, TableId};
+
+use super::unit::{Buffers, EncodedUnit, Reject, TableData};
+use super::wire::{HEADER, TRAILER, field_count, write_tuple};
+
+/// Encodes rows for binary COPY, each table into a buffer of its own.
+///
+/// ```
+/// use gizer_flatten::{Cell, Row, RowSink};
+/// use gizer_pg::copy::CopyEncoder;
+/// use gizer_schema::{Layout, TableId, classic};
+///
+/// let schema = classic::parse("numbers", r#"{"_id": "INT"}"#)?;
+/// let mut encoder = CopyEncoder::new(&Layout::new(&schema)?);
+/// encoder.begin_document();
+/// encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(7)] });
+/// let unit = encoder.take();
+/// assert_eq!((unit.documents, unit.rows()), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct CopyEncoder {
+    tables: Vec<TableBuffer>,
+    /// Bytes in all buffers.
+    bytes: usize,
+    documents: u64,
+    /// Number of the document that began last, from 1; never reset.
+    current: u64,
+    /// Whether it is neither discarded nor taken.
+    in_document: bool,
+    rejects: Vec<Reject>,
+    spare: Buffers,
+}
+
+#[derive(Debug)]
+struct TableBuffer {
+    /// Number of columns, as each tuple begins with it.
+    fields: [u8; 2],
+    columns: usize,
+    /// Empty, or the header and some tuples.
+    bytes: Vec<u8>,
+    rows: u64,
+    /// The document that brought the last row, and length and rows before it: noted by its first row here, so that a
+    /// document costs nothing in tables that it has no rows for.
+    document: u64,
+    bytes_before: usize,
+    rows_before: u64,
+}
+
+impl TableBuffer {
+    fn new(columns: usize) -> TableBuffer {
+        TableBuffer {
+            fields: field_count(columns),
+            columns,
+            bytes: Vec::new(),
+            rows: 0,
+            document: 0,
+            bytes_before: 0,
+            rows_before: 0,
+        }
+    }
+}
+
+impl CopyEncoder {
+    /// An encoder for the tables of a layout.
+    pub fn new(layout: &Layout) -> CopyEncoder {
+        CopyEncoder {
+            tables: layout.tables.iter().map(|table| TableBuffer::new(table.columns.len())).collect(),
+            bytes: 0,
+            documents: 0,
+            current: 0,
+            in_document: false,
+            rejects: Vec::new(),
+            spare: Buffers::default(),
+        }
+    }
+
+    /// Bytes encoded since the last [`take`](CopyEncoder::take): what to decide by whether a unit is full.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps a document aside, to be written to `gizer_reject` with this unit. Its rows, if there are any, are
+    /// another matter: see [`RowSink::discard_document`].
+    pub fn reject(&mut self, reject: Reject) {
+        self.bytes += reject.document.len();
+        self.rejects.push(reject);
+    }
+
+    /// Everything encoded so far; the encoder begins anew.
+    pub fn take(&mut self) -> EncodedUnit {
+        let mut tables = Vec::new();
+        for (i, table) in self.tables.iter_mut().enumerate().filter(|(_, table)| table.rows > 0) {
+            table.bytes.extend_from_slice(&TRAILER);
+            let bytes = std::mem::take(&mut table.bytes);
+            tables.push(TableData { table: TableId(i), bytes, rows: std::mem::take(&mut table.rows) });
+        }
+        for table in &mut self.tables {
+            // A table whose only rows were discarded keeps its buffer.
+            table.bytes.clear();
+            if table.bytes.capacity() == 0 {
+                table.bytes = self.spare.0.pop().unwrap_or_default();
+            }
+        }
+        self.bytes = 0;
+        // What comes now without a new document can be taken back no further than to here.
+        self.in_document = false;
+        EncodedUnit {
+            tables,
+            documents: std::mem::take(&mut self.documents),
+            rejects: std::mem::take(&mut self.rejects),
+        }
+    }
+
+    /// Takes back the buffers of a unit that was written.
+    pub fn reuse(&mut self, buffers: Buffers) {
+        for buffer in buffers.0 {
+            // One spare buffer a table is what the next unit can need.
+            let full = self.spare.0.len() >= self.tables.len();
+            match self.tables.iter_mut().find(|table| table.bytes.capacity() == 0) {
+                Some(table) => table.bytes = buffer,
+                None if full => {}
+                None => self.spare.put(buffer),
+            }
+        }
+    }
+}
+
+impl RowSink for CopyEncoder {
+    fn begin_document(&mut self) {
+        self.current += 1;
+        self.documents += 1;
+        self.in_document = true;
+    }
+
+    fn row(&mut self, row: Row<'_>) {
+        let table = &mut self.tables[row.table.0];
+        debug_assert_eq!(row.cells.len(), table.columns, "one cell a column");
+        let before = table.bytes.len();
+        if table.document != self.current {
+            (table.document, table.bytes_before, table.rows_before) = (self.current, before, table.rows);
+        }
+        if before == 0 {
+            table.bytes.extend_from_slice(HEADER);
+        }
+        write_tuple(&mut table.bytes, table.fields, row.cells);
+        table.rows += 1;
+        self.bytes += table.bytes.len() - before;
+    }
+
+    fn discard_document(&mut self) {
+        if !std::mem::take(&mut self.in_document) {
+            return;
+        }
+        self.documents -= 1;
+        for table in self.tables.iter_mut().filter(|table| table.document == self.current) {
+            self.bytes -= table.bytes.len() - table.bytes_before;
+            table.bytes.truncate(table.bytes_before);
+            table.rows = table.rows_before;
+            table.document = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "encoder_tests.rs"]
+mod tests;

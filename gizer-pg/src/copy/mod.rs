@@ -1,0 +1,19 @@
+//! Rows as PostgreSQL's binary COPY takes them (PostgreSQL documentation, COPY, Binary Format).
+//!
+//! ```text
+//!   Flattener ──Row──▶ CopyEncoder ──take()──▶ EncodedUnit ──▶ UnitSink
+//!                           ▲                                      │
+//!                           └───────────── Buffers ◀───────────────┘
+//! ```
+//!
+//! An encoder belongs to one worker thread. It writes each table's rows into one buffer, which becomes the bytes of
+//! one COPY; the buffers come back for the next unit, so that a load allocates nothing once it is under way.
+
+mod encoder;
+mod timestamp;
+mod unit;
+mod wire;
+
+pub use encoder::CopyEncoder;
+pub use timestamp::{MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS};
+pub use unit::{Buffers, EncodedUnit, Reject, TableData};

@@ -1,0 +1,89 @@
+//! What the encoders give and the sinks take.
+
+use gizer_schema::TableId;
+
+/// The rows of some whole documents, encoded: what is written in one transaction.
+#[derive(Debug, Default)]
+pub struct EncodedUnit {
+    /// One entry for each table that has rows, in the order of the layout's tables.
+    pub tables: Vec<TableData>,
+    /// Documents whose rows these are; rejected ones not counted.
+    pub documents: u64,
+    /// Documents that are kept aside, written in the same transaction.
+    pub rejects: Vec<Reject>,
+}
+
+impl EncodedUnit {
+    /// Bytes of memory that the unit keeps.
+    pub fn memory_bytes(&self) -> usize {
+        let tables: usize = self.tables.iter().map(|table| table.bytes.capacity()).sum();
+        let rejects: usize = self.rejects.iter().map(Reject::memory_bytes).sum();
+        tables + rejects
+    }
+
+    /// Rows of all tables.
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().map(|table| table.rows).sum()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.rejects.is_empty()
+    }
+}
+
+/// One table's rows as the bytes of one binary COPY, header and trailer included.
+#[derive(Debug)]
+pub struct TableData {
+    /// The table in the layout.
+    pub table: TableId,
+    /// Everything that goes between `COPY … FROM STDIN` and the end of the data.
+    pub bytes: Vec<u8>,
+    /// How many rows the bytes hold.
+    pub rows: u64,
+}
+
+/// A document that cannot be loaded, kept aside in `gizer_reject`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Its `_id` as canonical Extended JSON, as far as it can be read.
+    pub id: String,
+    /// Why: which path, what was expected. No values.
+    pub reason: String,
+    /// The document as BSON.
+    pub document: Vec<u8>,
+}
+
+impl Reject {
+    fn memory_bytes(&self) -> usize {
+        size_of::<Reject>() + self.id.len() + self.reason.len() + self.document.len()
+    }
+}
+
+/// Emptied buffers on their way back to an encoder.
+#[derive(Debug, Default)]
+pub struct Buffers(pub(crate) Vec<Vec<u8>>);
+
+impl Buffers {
+    /// The largest buffer to keep: one that a huge document has blown up is given back to the system.
+    const LARGEST: usize = 32 * 1024 * 1024;
+
+    /// Takes a buffer whose bytes are no longer needed.
+    pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
+        if (1..=Buffers::LARGEST).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+impl From<EncodedUnit> for Buffers {
+    /// Forgets what the unit holds and keeps its buffers.
+    fn from(unit: EncodedUnit) -> Buffers {
+        let mut buffers = Buffers::default();
+        for table in unit.tables {
+            buffers.put(table.bytes);
+        }
+        buffers
+    }
+}

@@ -1,0 +1,209 @@
+//! The statements that make a collection's tables, from its [`Layout`].
+//!
+//! A table is made in three steps: without keys ([`create_table`]), its key once the data are there ([`add_key`]), and
+//! comments that hold the source paths ([`comments`]). The comment of a table is also gizer's mark on it: a table
+//! without one was not made by gizer ([`mark`]).
+
+use gizer_schema::names::{MAX_IDENTIFIER_BYTES, Taken, hashed};
+use gizer_schema::{Column, ColumnSource, ColumnType, KeySource, Layout, Table, TableId};
+use sha2::{Digest, Sha256};
+
+use crate::error::PgError;
+use crate::ident::{Qualified, quote_identifier, quote_literal};
+
+/// How every comment on a table of gizer begins.
+const MARK: &str = "gizer: ";
+
+/// What the names of staging tables and of their indexes begin with.
+const STAGING_PREFIX: &str = "gizer_new_";
+
+/// The name under which a table or an index is filled, beside the live one.
+pub fn staging_name(name: &str) -> String {
+    let wanted = format!("{STAGING_PREFIX}{name}");
+    if wanted.len() <= MAX_IDENTIFIER_BYTES { wanted } else { hashed(&wanted, name) }
+}
+
+/// The name of each table's key, in the order of the tables: `<table>_pkey`, or `<table>_idx` where it is a plain
+/// index ([`add_key`]); hashed where that is too long or the name of another table of the collection.
+pub fn key_names(layout: &Layout) -> Vec<String> {
+    let mut taken = Taken::default();
+    for table in &layout.tables {
+        taken.take(&table.name, &table.name);
+    }
+    let suffix = if is_unique(layout) { "pkey" } else { "idx" };
+    layout.tables.iter().map(|table| taken.take(&format!("{}_{suffix}", table.name), &table.name)).collect()
+}
+
+/// Whether the root key identifies a document: `id` in a schema without `_id` is neither unique nor always there.
+pub fn is_unique(layout: &Layout) -> bool {
+    layout.key.source == KeySource::UnderscoreId
+}
+
+/// `CREATE TABLE` for a table of the layout under the name `at`, without its key.
+///
+/// # Errors
+/// [`PgError::UnusableName`] if a column cannot be named.
+pub fn create_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<String, PgError> {
+    let table = layout.table(id);
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(i, column)| column_definition(layout, column, i == table.key.0))
+        .collect::<Result<_, _>>()?;
+    Ok(format!("CREATE TABLE {at} (\n    {}\n)", columns.join(",\n    ")))
+}
+
+fn column_definition(layout: &Layout, column: &Column, is_key: bool) -> Result<String, PgError> {
+    let mut definition = format!("{} {}", quote_identifier(&column.name)?, column.ty.pg_name());
+    if is_key && column.ty == ColumnType::Text {
+        // Byte order: the same on every system, and what MongoDB has without a collation.
+        definition.push_str(" COLLATE \"C\"");
+    }
+    let always_there = match column.source {
+        ColumnSource::Position(_) => true,
+        ColumnSource::Field(_) | ColumnSource::RootKey => is_key && is_unique(layout),
+    };
+    if always_there {
+        definition.push_str(" NOT NULL");
+    }
+    Ok(definition)
+}
+
+/// What gives the table at `at` its key under the name `key`: the root key, then the positions, as PRIMARY KEY; as a
+/// plain index where the root key is not unique.
+///
+/// # Errors
+/// [`PgError::UnusableName`] if a column cannot be named.
+pub fn add_key(layout: &Layout, id: TableId, at: &Qualified, key: &str) -> Result<String, PgError> {
+    let columns: Vec<String> =
+        layout.table(id).key_columns().map(|column| quote_identifier(&column.name)).collect::<Result<_, _>>()?;
+    let (key, columns) = (quote_identifier(key)?, columns.join(", "));
+    Ok(if is_unique(layout) {
+        format!("ALTER TABLE {at} ADD CONSTRAINT {key} PRIMARY KEY ({columns})")
+    } else {
+        format!("CREATE INDEX {key} ON {at} ({columns})")
+    })
+}
+
+/// `COMMENT ON` the table at `at` and on each of its columns: the source paths.
+///
+/// # Errors
+/// [`PgError::UnusableName`] if a column cannot be named.
+pub fn comments(layout: &Layout, id: TableId, at: &Qualified) -> Result<Vec<String>, PgError> {
+    let table = layout.table(id);
+    let mut statements = vec![format!("COMMENT ON TABLE {at} IS {}", comment_literal(&mark(layout, id))?)];
+    for column in &table.columns {
+        let source = comment_literal(&column_path(layout, id, column))?;
+        statements.push(format!("COMMENT ON COLUMN {at}.{} IS {source}", quote_identifier(&column.name)?));
+    }
+    Ok(statements)
+}
+
+/// A field's name may hold a NUL in a schema file, though in no document.
+fn comment_literal(text: &str) -> Result<String, PgError> {
+    quote_literal(&text.replace('\0', "\\0"))
+}
+
+/// The comment on a table: `gizer: posts` on a root table, `gizer: posts.comments[].items[]` on a child table.
+pub fn mark(layout: &Layout, id: TableId) -> String {
+    match layout.table(id).path {
+        None => format!("{MARK}{}", layout.collection),
+        Some(_) => format!("{MARK}{}.{}", layout.collection, table_path(layout, id)),
+    }
+}
+
+/// Whether a table's comment says that it was made by gizer.
+pub(crate) fn is_marked(comment: Option<&str>) -> bool {
+    comment.is_some_and(|comment| comment.starts_with(MARK))
+}
+
+/// Whether a comment marks a table of this collection. One collection's name may be another's with a dot and more
+/// behind it, so that this alone does not tell `a` with an array `b.c` from `a.b` with an array `c`.
+pub(crate) fn is_marked_for(comment: Option<&str>, collection: &str) -> bool {
+    comment
+        .and_then(|comment| comment.strip_prefix(MARK))
+        .and_then(|marked| marked.strip_prefix(collection))
+        .is_some_and(|rest| rest.is_empty() || (rest.starts_with('.') && rest.ends_with("[]")))
+}
+
+/// The path of a child table with its arrays marked: `comments[].items[]`.
+fn table_path(layout: &Layout, id: TableId) -> String {
+    let table = layout.table(id);
+    table.path.map_or_else(String::new, |path| marked_path(layout, table, &layout.path(path).fields))
+}
+
+/// Field names joined by dots, `[]` behind every array that encloses the table's rows.
+fn marked_path(layout: &Layout, table: &Table, fields: &[String]) -> String {
+    let ends = array_ends(layout, table);
+    let parts: Vec<String> = fields
+        .iter()
+        .enumerate()
+        .map(|(i, field)| if ends.contains(&(i + 1)) { format!("{field}[]") } else { field.clone() })
+        .collect();
+    parts.join(".")
+}
+
+/// How many fields lead to each array around the table's rows, outermost first.
+fn array_ends(layout: &Layout, table: &Table) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut at = Some(table);
+    while let Some(table) = at {
+        ends.extend(table.path.map(|path| layout.path(path).fields.len()));
+        at = table.parent.map(|parent| layout.table(parent));
+    }
+    ends.reverse();
+    ends
+}
+
+fn column_path(layout: &Layout, id: TableId, column: &Column) -> String {
+    let table = layout.table(id);
+    match column.source {
+        ColumnSource::Field(path) => marked_path(layout, table, &layout.path(path).fields),
+        ColumnSource::RootKey => {
+            let root = layout.table(TableId(0));
+            column_path(layout, TableId(0), &root.columns[root.key.0])
+        }
+        ColumnSource::Position(depth) => {
+            let fields = layout.path(table.path.unwrap_or(gizer_schema::PathId(0))).fields.as_slice();
+            let end = array_ends(layout, table)[depth];
+            format!("position in {}", marked_path(layout, table, &fields[..end]))
+        }
+    }
+}
+
+/// All statements of a collection as readable SQL: tables, keys, comments, each ended by `;` and a line end.
+///
+/// # Errors
+/// [`PgError::UnusableName`] if the schema or a column cannot be named.
+pub fn render(layout: &Layout, schema: &str) -> Result<String, PgError> {
+    let keys = key_names(layout);
+    let mut sql = String::new();
+    for (i, table) in layout.tables.iter().enumerate() {
+        let (id, at) = (TableId(i), Qualified::new(schema, &table.name)?);
+        let mut statements = vec![create_table(layout, id, &at)?, add_key(layout, id, &at, &keys[i])?];
+        statements.extend(comments(layout, id, &at)?);
+        if i > 0 {
+            sql.push('\n');
+        }
+        for statement in statements {
+            sql.push_str(&statement);
+            sql.push_str(";\n");
+        }
+    }
+    Ok(sql)
+}
+
+/// SHA-256 of everything in the tables of a layout that [`render`] shows, in hex: two layouts with one hash have the
+/// same tables.
+///
+/// # Errors
+/// As [`render`].
+pub fn layout_hash(layout: &Layout) -> Result<String, PgError> {
+    let digest = Sha256::digest(render(layout, "-")?.as_bytes());
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+#[path = "ddl_tests.rs"]
+mod tests;

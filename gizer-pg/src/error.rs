@@ -1,0 +1,249 @@
+//! The one error type of this crate.
+//!
+//! Messages name the server (`host:port/database`, never a URI or a password), the schema and the table, and carry what
+//! the server said: its SQLSTATE, message and hint. The server's `DETAIL` and `CONTEXT` quote data ("Key (id)=(…)
+//! already exists"), so they are dropped: what documents hold reaches neither errors nor logs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Which server and database; prints as `host:port/database`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Hosts and ports as the URI names them, joined by commas: `db1:5432,db2:5432`.
+    pub hosts: String,
+    /// Name of the database.
+    pub database: String,
+    /// The role that logs in.
+    pub user: String,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.hosts, self.database)
+    }
+}
+
+/// What the server said, without the parts that quote data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Five characters (PostgreSQL documentation, "PostgreSQL Error Codes").
+    pub sqlstate: String,
+    /// Its primary message.
+    pub message: String,
+    /// Its hint, if it gave one.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.sqlstate)?;
+        match &self.hint {
+            Some(hint) => write!(f, "; hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What kind of end an error is, for exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// It failed; trying again may or may not help. Exit code 1.
+    Failed,
+    /// Something about the configuration must change first: the URI, the schema's name. Exit code 2.
+    Config,
+    /// Another run holds the lock, or has taken over. Exit code 5.
+    HeldByAnotherRun,
+    /// The statement was cancelled on request, as after Ctrl-C. Exit code 130.
+    Interrupted,
+}
+
+/// Whatever can go wrong between gizer and PostgreSQL.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are what their names say, and each message shows them
+pub enum PgError {
+    /// The URI cannot be used.
+    #[error("unusable PostgreSQL uri: {reason}; expected postgresql://user:password@host:port/database")]
+    BadUri { reason: String },
+
+    /// No connection came about: name not found, refused, timed out, TLS failed, still starting up.
+    #[error("cannot reach PostgreSQL at {server}: {reason}")]
+    Unreachable { server: Arc<Server>, reason: String },
+
+    /// The server is there, but does not let the role in (SQLSTATE class 28, or no password to give).
+    #[error("PostgreSQL at {server} refused to log in {}: {reason}", server.user)]
+    LoginRefused { server: Arc<Server>, reason: String },
+
+    /// SQLSTATE 3D000.
+    #[error("database {} does not exist at {}", server.database, server.hosts)]
+    NoDatabase { server: Arc<Server> },
+
+    /// The schema that tables shall go into is not there.
+    #[error("schema {schema} does not exist in {server}")]
+    NoSchema { server: Arc<Server>, schema: String },
+
+    /// SQLSTATE 42501, or a check beforehand that came to the same.
+    #[error("{} has no rights for {doing} at {server}: {reason}", server.user)]
+    NoRights { server: Arc<Server>, doing: String, reason: String, grant: String },
+
+    /// Older than 13.
+    #[error("PostgreSQL at {server} is version {version}: expected 13 or later")]
+    TooOld { server: Arc<Server>, version: String },
+
+    /// Another run holds the advisory lock.
+    #[error("{what} is locked by another run{}", holder.as_deref().map(|h| format!(" ({h})")).unwrap_or_default())]
+    Locked { what: String, holder: Option<String> },
+
+    /// Another run has taken over what this one was writing; nothing of the transaction was committed.
+    #[error("another run has taken over {what}: this one stops, and has committed nothing since")]
+    Fenced { what: String },
+
+    /// A relation under a name that gizer needs is not gizer's to replace.
+    #[error("{schema}.{table} is in the way: {why}")]
+    ForeignTable { schema: String, table: String, why: String },
+
+    /// Objects hang on a table, and dropping it would break or silently lose them.
+    #[error("{schema}.{table} cannot be replaced, because of {}", dependents.join(", "))]
+    Dependents { schema: String, table: String, dependents: Vec<String> },
+
+    /// Readers kept the live tables locked for longer than gizer is set to wait.
+    #[error("the tables of {collection} in schema {schema} were in use for {} s: the new tables are loaded, but not swapped in{}",
+            waited.as_secs(), in_use_by(blockers))]
+    TablesBusy { schema: String, collection: String, waited: Duration, blockers: Vec<String> },
+
+    /// The loaded rows do not satisfy the primary key.
+    #[error("rows of {schema}.{table} have the same key: expected each once")]
+    DuplicateKey { schema: String, table: String },
+
+    /// The connection ended while something was under way (SQLSTATE 57P01 to 57P05, class 08, or a closed socket).
+    #[error("lost the connection to PostgreSQL at {server} while {doing}: {reason}")]
+    ConnectionLost { server: Arc<Server>, doing: String, reason: String, sqlstate: Option<String> },
+
+    /// SQLSTATE 57014.
+    #[error("cancelled while {doing}")]
+    Cancelled { doing: String, said: Box<Said> },
+
+    /// The server does not take the data (SQLSTATE classes 22 and 23).
+    #[error("PostgreSQL at {server} rejected data while {doing}: {said}")]
+    DataRejected { server: Arc<Server>, doing: String, said: Box<Said> },
+
+    /// COPY reported another number of rows than were encoded.
+    #[error("{schema}.{table} took {copied} rows: expected {encoded}")]
+    RowsDiffer { schema: String, table: String, encoded: u64, copied: u64 },
+
+    /// A row of gizer's own tables does not hold what gizer writes there.
+    #[error("{schema}.{table} holds {came} where {expected} was expected")]
+    UnreadableState { schema: String, table: &'static str, expected: &'static str, came: String },
+
+    /// A name that is empty or holds a NUL.
+    #[error("{name:?} cannot be a name in PostgreSQL: expected some characters, and no NUL among them")]
+    UnusableName { name: String },
+
+    /// Anything else that the server refused.
+    #[error("PostgreSQL at {server} failed while {doing}: {said}")]
+    Database { server: Arc<Server>, doing: String, said: Box<Said> },
+
+    /// The server's answer was not what the protocol or the statement led to expect.
+    #[error("unexpected answer of PostgreSQL at {server} while {doing}: {reason}")]
+    Protocol { server: Arc<Server>, doing: String, reason: String },
+}
+
+fn in_use_by(blockers: &[String]) -> String {
+    if blockers.is_empty() { String::new() } else { format!("; in use by {}", blockers.join(", ")) }
+}
+
+impl PgError {
+    /// What kind of end this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            PgError::BadUri { .. } | PgError::NoSchema { .. } | PgError::NoDatabase { .. } => ErrorKind::Config,
+            PgError::Locked { .. } | PgError::Fenced { .. } => ErrorKind::HeldByAnotherRun,
+            PgError::Cancelled { .. } => ErrorKind::Interrupted,
+            _ => ErrorKind::Failed,
+        }
+    }
+
+    /// The server's error code, where the server gave one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            PgError::Cancelled { said, .. } | PgError::DataRejected { said, .. } | PgError::Database { said, .. } => {
+                Some(&said.sqlstate)
+            }
+            PgError::ConnectionLost { sqlstate, .. } => sqlstate.as_deref(),
+            PgError::NoDatabase { .. } => Some("3D000"),
+            PgError::NoRights { .. } => Some("42501"),
+            PgError::DuplicateKey { .. } => Some("23505"),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection is gone, so that the same work on a new one may succeed.
+    pub fn is_connection_lost(&self) -> bool {
+        matches!(self, PgError::ConnectionLost { .. })
+    }
+
+    /// Whether the data are at fault, so that the same data will be rejected again.
+    pub fn is_data_rejected(&self) -> bool {
+        matches!(self, PgError::DataRejected { .. })
+    }
+
+    /// Whether a lock was not to be had in time: SQLSTATE 55P03 (`lock_timeout`) and 40P01 (deadlock). Such a
+    /// transaction can be tried again as it is.
+    pub(crate) fn is_lock_conflict(&self) -> bool {
+        matches!(self.sqlstate(), Some("55P03" | "40P01"))
+    }
+
+    /// What the operator should do, as a sentence or a statement to run; `None` where nothing in particular helps.
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            PgError::BadUri { .. } => "correct [postgres] uri".to_owned(),
+            PgError::Unreachable { .. } => {
+                "check that the server runs, that host and port are right, and that no firewall is between".to_owned()
+            }
+            PgError::LoginRefused { .. } => {
+                "check user and password in [postgres] uri, and the server's pg_hba.conf".to_owned()
+            }
+            PgError::NoDatabase { server } => format!("run: CREATE DATABASE {};", shown(&server.database)),
+            PgError::NoSchema { schema, .. } => format!("run: CREATE SCHEMA {};", shown(schema)),
+            PgError::NoRights { grant, .. } => format!("run as the owner: {grant};"),
+            PgError::TooOld { .. } => "use a PostgreSQL of version 13 or later".to_owned(),
+            PgError::Locked { .. } => "wait for the other run to end, or end it".to_owned(),
+            PgError::Fenced { .. } => "let the other run go on".to_owned(),
+            PgError::ForeignTable { schema, table, .. } => {
+                format!("rename or drop {}.{}, or choose another [postgres] schema", shown(schema), shown(table))
+            }
+            PgError::Dependents { .. } => "drop what is named before the load, and create it again after it".to_owned(),
+            PgError::TablesBusy { .. } => {
+                "end the statements that hold the tables, or load when they are idle".to_owned()
+            }
+            PgError::DuplicateKey { .. } => {
+                "find out why two documents have one key: written to two shards, or changed while they were read"
+                    .to_owned()
+            }
+            PgError::ConnectionLost { .. } => "run it again once the server is reachable".to_owned(),
+            PgError::Database { said, .. } => return remedy_for(&said.sqlstate).map(str::to_owned),
+            _ => return None,
+        })
+    }
+}
+
+/// A name as one would type it into a statement; only for messages.
+fn shown(name: &str) -> String {
+    crate::ident::quote_identifier(name).unwrap_or_else(|_| format!("{name:?}"))
+}
+
+/// Remedies for codes that say what to do by themselves.
+fn remedy_for(sqlstate: &str) -> Option<&'static str> {
+    Some(match sqlstate {
+        "25006" => "connect to the primary: this server is read-only",
+        "53100" => "make room on the server's disk",
+        "53200" => "give the server more memory, or gizer less maintenance_work_mem",
+        "53300" => "raise the server's max_connections, or use fewer [load] workers",
+        "55P03" => "end the statements that hold the lock, or try again",
+        _ => return None,
+    })
+}

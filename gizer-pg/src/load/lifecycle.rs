@@ -1,0 +1,166 @@
+//! A load of one collection from its beginning to its swap.
+
+use gizer_flatten::change::{Namespace, Positions};
+use gizer_schema::Layout;
+
+use super::sink::{CopySink, LoadFence};
+use super::staging::{self, KeySettings, StagingTable};
+use super::survey::{self, Survey};
+use super::swap::{self, SwapSettings, Swapped};
+use crate::connect::Session;
+use crate::ddl::layout_hash;
+use crate::error::PgError;
+use crate::state::{self, Ledger, LoadRow, Loaded};
+
+/// Whether what is loaded can be followed afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadSource {
+    /// Yes, from these positions on: where each shard was before the first document was read.
+    Followable {
+        /// One a shard.
+        captured: Positions,
+    },
+    /// No: a dump, a part of the collection, a schema without `_id`. It is marked as a copy.
+    Copy {
+        /// Why, for `gizer status` and for `sync`, which refuses it with these words.
+        reason: String,
+    },
+}
+
+/// What is to be loaded.
+#[derive(Debug, Clone)]
+pub struct LoadRequest<'a> {
+    /// The tables.
+    pub layout: &'a Layout,
+    /// Where the documents come from; `None` where no server tells, as for a dump.
+    pub namespace: Option<&'a Namespace>,
+    /// The collection's UUID in MongoDB.
+    pub uuid: Option<[u8; 16]>,
+    /// What can be done with it later.
+    pub source: LoadSource,
+}
+
+impl LoadRequest<'_> {
+    fn row(&self) -> LoadRow<'_> {
+        let captured = match &self.source {
+            LoadSource::Followable { captured } => Some(captured),
+            LoadSource::Copy { .. } => None,
+        };
+        LoadRow { collection: &self.layout.collection, namespace: self.namespace, uuid: self.uuid, captured }
+    }
+}
+
+/// A load under way. It holds the collection's lock on its session.
+///
+/// Dropped without [`swap`](Load::swap) or [`abandon`](Load::abandon) it is like a load that died: nothing of the live
+/// tables has changed, and the next load drops the staging tables.
+#[derive(Debug)]
+pub struct Load<'a> {
+    session: &'a Session,
+    request: LoadRequest<'a>,
+    fence: LoadFence,
+    tables: Vec<StagingTable>,
+}
+
+impl<'a> Load<'a> {
+    /// Looks at what stands in the way, takes the collection's lock and its next epoch, drops the staging tables of a
+    /// dead load, and makes empty ones. All or nothing. The state tables must be there ([`state::prepare`]).
+    ///
+    /// # Errors
+    /// [`PgError::Locked`] if another run loads the collection; whatever the [`survey`](super::survey()) finds in the
+    /// way; [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::NoRights`].
+    pub async fn begin(session: &'a Session, request: LoadRequest<'a>) -> Result<Load<'a>, PgError> {
+        let tables = staging::staging_tables(request.layout, session.schema())?;
+        session.begin().await?;
+        let outcome = begin_in_transaction(session, &request, &tables).await;
+        let load_epoch = match session.end(outcome).await {
+            Ok(load_epoch) => load_epoch,
+            Err(error) => {
+                state::forget_load(session, &request.layout.collection, &error).await;
+                return Err(error);
+            }
+        };
+        let fence = LoadFence { collection: request.layout.collection.clone(), load_epoch };
+        tracing::debug!(collection = fence.collection, load_epoch, "load began");
+        Ok(Load { session, request, fence, tables })
+    }
+
+    /// What every unit of this load is checked against.
+    pub fn fence(&self) -> &LoadFence {
+        &self.fence
+    }
+
+    /// A sink that writes into the staging tables over a connection of its own.
+    ///
+    /// # Errors
+    /// [`PgError::UnusableName`] if a column cannot be named.
+    pub fn sink(&self, session: Session) -> Result<CopySink, PgError> {
+        let targets = staging::copy_targets(self.request.layout, &self.tables)?;
+        Ok(CopySink::new(session, self.fence.clone(), targets))
+    }
+
+    /// Adds the keys and analyses, in parallel over the given sessions; with none, on the load's own. The sinks must
+    /// have finished.
+    ///
+    /// # Errors
+    /// [`PgError::DuplicateKey`] if two documents have one key. The tables that already have their keys keep them, so
+    /// that this cannot be called again.
+    pub async fn build_keys(&self, sessions: &[&Session], settings: KeySettings) -> Result<(), PgError> {
+        let own = [self.session];
+        let sessions = if sessions.is_empty() { &own } else { sessions };
+        staging::build_keys(sessions, self.request.layout, &self.tables, settings).await
+    }
+
+    /// Puts the staging tables in the place of the live ones, writes down what was loaded, and gives the lock back. One
+    /// transaction, tried again while readers hold the live tables.
+    ///
+    /// # Errors
+    /// [`PgError::TablesBusy`] if they hold them for longer than the settings allow; [`PgError::Fenced`] if another run
+    /// has taken over; whatever has come to stand in the way since [`begin`](Load::begin). The live tables are then as
+    /// they were, and the staging tables stay.
+    pub async fn swap(
+        &self,
+        settings: &SwapSettings,
+        ledger: &Ledger,
+        exact_at: Option<&Positions>,
+    ) -> Result<Swapped, PgError> {
+        let names: Vec<String> = self.tables.iter().map(|table| table.live.name().to_owned()).collect();
+        let copy_because = match &self.request.source {
+            LoadSource::Followable { .. } => None,
+            LoadSource::Copy { reason } => Some(reason.as_str()),
+        };
+        let hash = layout_hash(self.request.layout)?;
+        let row = self.request.row();
+        let loaded = Loaded { row, tables: &names, layout_hash: &hash, ledger, exact_at, copy_because };
+        let swapped =
+            swap::swap(self.session, self.request.layout, &self.tables, &self.fence, &loaded, settings).await?;
+        self.release(None).await?;
+        Ok(swapped)
+    }
+
+    /// Writes down that the load failed and gives the lock back. The live tables and what is known of them stay as they
+    /// are; a collection that has none is due for a load. The staging tables stay until the next load.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn abandon(self, reason: &str) -> Result<(), PgError> {
+        self.release(Some(reason)).await
+    }
+
+    async fn release(&self, failed: Option<&str>) -> Result<(), PgError> {
+        state::release_load(self.session, &self.fence.collection, self.fence.load_epoch, failed).await
+    }
+}
+
+async fn begin_in_transaction(
+    session: &Session,
+    request: &LoadRequest<'_>,
+    tables: &[StagingTable],
+) -> Result<i64, PgError> {
+    // First the lock: who does not get it need not hear what is in the other run's way.
+    let load_epoch = state::begin_load(session, &request.row()).await?;
+    let Survey { live } = survey::survey_in_transaction(session, request.layout).await?;
+    tracing::debug!(collection = request.layout.collection, live = live.len(), "tables to replace");
+    staging::recreate(session, request.layout, tables).await?;
+    Ok(load_epoch)
+}

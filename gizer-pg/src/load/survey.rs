@@ -1,0 +1,300 @@
+//! What stands where a load wants to put its tables. Asked before the first row is read, and again at the swap.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gizer_schema::Layout;
+
+use crate::connect::Session;
+use crate::ddl::{is_marked, is_marked_for, key_names};
+use crate::error::PgError;
+use crate::ident::quote_identifier;
+use crate::state;
+
+/// Who made a table that is to be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// An earlier load of the same collection.
+    Gizer,
+    /// As far as its columns tell, the classic tool, or its user.
+    Classic,
+}
+
+/// A table that the swap will replace or, where the layout no longer has it, drop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveTable {
+    /// Its name.
+    pub name: String,
+    /// Who made it.
+    pub origin: Origin,
+    /// Whether the layout has a table of this name.
+    pub in_layout: bool,
+    pub(super) oid: u32,
+}
+
+/// What was found, if nothing is in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Tables to replace or drop, by name.
+    pub live: Vec<LiveTable>,
+}
+
+/// Looks at every name that the collection's tables and keys will have. The state tables must be there
+/// ([`state::prepare`]).
+///
+/// A table of an earlier load of this collection will be replaced, and so will a table with exactly the columns and
+/// types of the layout (in any order, an `_extra` aside): that is what the classic tool left. Anything else is in the
+/// way.
+///
+/// # Errors
+/// [`PgError::ForeignTable`], [`PgError::Dependents`] (views, foreign keys, triggers, policies, publications and the
+/// like, which dropping the table would break or lose), [`PgError::NoRights`] (only its owner may replace a table).
+pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
+    session.begin().await?;
+    let outcome = survey_in_transaction(session, layout).await;
+    session.end(outcome).await
+}
+
+pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
+    let tables: Vec<String> = layout.tables.iter().map(|table| table.name.clone()).collect();
+    let earlier = state::tables_of(session, &layout.collection).await?;
+    let claimed = state::claimed_by_others(session, &layout.collection, &tables).await?;
+    let mut live = Vec::new();
+    for found in relations(session, layout, &earlier).await? {
+        if let Some(table) = judge(session, layout, &earlier, &claimed, &found).await? {
+            require_ownership(session, &found)?;
+            live.push(table);
+        }
+    }
+    refuse_taken_key_names(session, layout, &live).await?;
+    refuse_dependents(session, &live).await?;
+    Ok(Survey { live })
+}
+
+/// A relation under one of the names.
+struct Relation {
+    name: String,
+    oid: u32,
+    kind: String,
+    comment: Option<String>,
+    owned: bool,
+    owner: String,
+}
+
+async fn relations(session: &Session, layout: &Layout, earlier: &[String]) -> Result<Vec<Relation>, PgError> {
+    let sql = "SELECT c.relname::text, c.oid, c.relkind::text, obj_description(c.oid, 'pg_class'), \
+                      pg_has_role(c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)::text \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY c.relname";
+    let names: BTreeSet<&str> =
+        layout.tables.iter().map(|table| table.name.as_str()).chain(earlier.iter().map(String::as_str)).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let doing = format!("looking for the tables of {}", layout.collection);
+    let rows = session.query(doing, sql, &[&session.schema(), &names]).await?;
+    let read = |row: &tokio_postgres::Row| Relation {
+        name: row.get(0),
+        oid: row.get(1),
+        kind: row.get(2),
+        comment: row.get(3),
+        owned: row.get(4),
+        owner: row.get(5),
+    };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// Whether a relation is to be replaced, dropped, left alone (`None`), or in the way.
+async fn judge(
+    session: &Session,
+    layout: &Layout,
+    earlier: &[String],
+    claimed: &BTreeMap<String, String>,
+    found: &Relation,
+) -> Result<Option<LiveTable>, PgError> {
+    let in_the_way = |why: String| {
+        Err(PgError::ForeignTable { schema: session.schema().to_owned(), table: found.name.clone(), why })
+    };
+    let table = layout.tables.iter().find(|table| table.name == found.name);
+    let live =
+        |origin| Ok(Some(LiveTable { name: found.name.clone(), origin, in_layout: table.is_some(), oid: found.oid }));
+    let marked = is_marked_for(found.comment.as_deref(), &layout.collection);
+    let Some(table) = table else {
+        // A table of the last load that the layout no longer has; whoever took its name since may keep it.
+        let ours = found.kind == "r" && marked && earlier.contains(&found.name);
+        return if ours { live(Origin::Gizer) } else { Ok(None) };
+    };
+    if let Some(other) = claimed.get(&found.name) {
+        return in_the_way(format!("it is a table of the collection {other}"));
+    }
+    if found.kind != "r" {
+        let came = kind_name(&found.kind);
+        return in_the_way(format!("expected a table of the collection {}, found {came}", layout.collection));
+    }
+    if marked {
+        return live(Origin::Gizer);
+    }
+    if is_marked(found.comment.as_deref()) {
+        return in_the_way("its comment says that it is a table of another collection".to_owned());
+    }
+    let mut expected: Vec<(String, &str)> =
+        table.columns.iter().map(|column| (column.name.clone(), catalog_name(column.ty))).collect();
+    expected.sort_unstable();
+    match difference(&expected, &columns(session, found.oid).await?) {
+        None => live(Origin::Classic),
+        Some(difference) => in_the_way(format!(
+            "gizer did not make it, and it has not the columns of the collection {} ({difference})",
+            layout.collection
+        )),
+    }
+}
+
+/// Only its owner may drop a table, and a role that is a member of the owner. Better told now than after the load.
+fn require_ownership(session: &Session, found: &Relation) -> Result<(), PgError> {
+    if found.owned {
+        return Ok(());
+    }
+    let server = Arc::clone(session.server());
+    let (table, user) = (session.relation(&found.name)?, quote_identifier(&server.user)?);
+    Err(PgError::NoRights {
+        doing: format!("replacing {table}"),
+        reason: format!("it belongs to {}", found.owner),
+        grant: format!("ALTER TABLE {table} OWNER TO {user}"),
+        server,
+    })
+}
+
+/// `pg_class.relkind` in words.
+fn kind_name(kind: &str) -> &'static str {
+    match kind {
+        "v" => "a view",
+        "m" => "a materialized view",
+        "f" => "a foreign table",
+        "p" => "a partitioned table",
+        "i" | "I" => "an index",
+        "S" => "a sequence",
+        "c" => "a composite type",
+        _ => "another kind of relation",
+    }
+}
+
+/// A type as `format_type` names it.
+fn catalog_name(ty: gizer_schema::ColumnType) -> &'static str {
+    use gizer_schema::ColumnType;
+    match ty {
+        ColumnType::Text => "text",
+        ColumnType::Integer => "integer",
+        ColumnType::BigInt => "bigint",
+        ColumnType::Double => "double precision",
+        ColumnType::Boolean => "boolean",
+        ColumnType::TimestampTz => "timestamp with time zone",
+        ColumnType::SmallInt => "smallint",
+        ColumnType::Json => "jsonb",
+    }
+}
+
+/// Names and types of a table's columns, sorted, without `_extra`.
+async fn columns(session: &Session, table: u32) -> Result<Vec<(String, String)>, PgError> {
+    let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
+               WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attname <> '_extra'";
+    let rows = session.query("reading the columns of a table", sql, &[&table]).await?;
+    let mut columns: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    columns.sort_unstable();
+    Ok(columns)
+}
+
+/// The first difference between sorted columns, in words.
+fn difference(expected: &[(String, &str)], found: &[(String, String)]) -> Option<String> {
+    let types: BTreeMap<&str, &str> = found.iter().map(|(name, ty)| (name.as_str(), ty.as_str())).collect();
+    for (name, ty) in expected {
+        match types.get(name.as_str()) {
+            None => return Some(format!("column {name} is missing")),
+            Some(came) if came != ty => return Some(format!("column {name} is {came}, expected {ty}")),
+            Some(_) => {}
+        }
+    }
+    let too_many = found.iter().find(|(name, _)| !expected.iter().any(|(wanted, _)| wanted == name));
+    too_many.map(|(name, _)| format!("column {name} is not expected"))
+}
+
+/// Indexes share one space of names with tables: the names of the keys must be free once the live tables are dropped.
+async fn refuse_taken_key_names(session: &Session, layout: &Layout, live: &[LiveTable]) -> Result<(), PgError> {
+    let sql = "SELECT c.relname::text, coalesce(i.indrelid::regclass::text, '') \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               LEFT JOIN pg_index i ON i.indexrelid = c.oid \
+               WHERE n.nspname = $1 AND c.relname = ANY ($2) AND (i.indrelid IS NULL OR i.indrelid <> ALL ($3))";
+    let (keys, oids) = (key_names(layout), oids(live));
+    let found = session.query("looking for the names of keys", sql, &[&session.schema(), &keys, &oids]).await?;
+    let Some(row) = found.first() else { return Ok(()) };
+    let (table, of): (String, String) = (row.get(0), row.get(1));
+    let why = match of.as_str() {
+        "" => format!("a key of the collection {} needs this name", layout.collection),
+        of => format!("a key of the collection {} needs this name, and an index of {of} has it", layout.collection),
+    };
+    Err(PgError::ForeignTable { schema: session.schema().to_owned(), table, why })
+}
+
+fn oids(live: &[LiveTable]) -> Vec<u32> {
+    live.iter().map(|table| table.oid).collect()
+}
+
+/// What hangs on the tables from outside and would stop the drop (PostgreSQL documentation, `pg_depend`: normal
+/// dependencies), and what hangs on them alone and would be lost in silence. `$1`: the tables.
+const DEPENDENTS: &str = "\
+    SELECT d.refobjid, pg_describe_object('pg_class'::regclass, r.ev_class, 0) \
+    FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid \
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY ($1) AND r.ev_class <> ALL ($1) \
+    UNION \
+    SELECT d.refobjid, pg_describe_object(d.classid, d.objid, d.objsubid) \
+    FROM pg_depend d \
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY ($1) AND d.deptype = 'n' \
+      AND d.classid <> 'pg_rewrite'::regclass \
+    UNION \
+    SELECT r.ev_class, format('rule %I', r.rulename) FROM pg_rewrite r WHERE r.ev_class = ANY ($1) \
+    UNION \
+    SELECT c.conrelid, pg_describe_object('pg_constraint'::regclass, c.oid, 0) \
+    FROM pg_constraint c WHERE c.contype = 'f' AND c.conrelid = ANY ($1) \
+    UNION \
+    SELECT t.tgrelid, pg_describe_object('pg_trigger'::regclass, t.oid, 0) \
+    FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal \
+    UNION \
+    SELECT p.polrelid, pg_describe_object('pg_policy'::regclass, p.oid, 0) \
+    FROM pg_policy p WHERE p.polrelid = ANY ($1) \
+    UNION \
+    SELECT c.oid, 'row level security' FROM pg_class c WHERE c.oid = ANY ($1) AND c.relrowsecurity \
+    UNION \
+    SELECT p.prrelid, pg_describe_object('pg_publication_rel'::regclass, p.oid, 0) \
+    FROM pg_publication_rel p WHERE p.prrelid = ANY ($1) \
+    UNION \
+    SELECT i.inhrelid, format('inheritance from %s', i.inhparent::regclass) \
+    FROM pg_inherits i WHERE i.inhrelid = ANY ($1) \
+    ORDER BY 1, 2";
+
+async fn refuse_dependents(session: &Session, live: &[LiveTable]) -> Result<(), PgError> {
+    let rows = session.query("looking for what depends on the tables", DEPENDENTS, &[&oids(live)]).await?;
+    let Some(first) = rows.first() else { return Ok(()) };
+    let oid: u32 = first.get(0);
+    let table = live.iter().find(|table| table.oid == oid).map_or_else(String::new, |table| table.name.clone());
+    let dependents = rows.iter().filter(|row| row.get::<_, u32>(0) == oid).map(|row| row.get(1)).collect();
+    Err(PgError::Dependents { schema: session.schema().to_owned(), table, dependents })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_compared_whatever_their_order() {
+        let expected = [("a".to_owned(), "text"), ("b".to_owned(), "bigint")];
+        let found = |columns: &[(&str, &str)]| -> Vec<(String, String)> {
+            columns.iter().map(|(name, ty)| ((*name).to_owned(), (*ty).to_owned())).collect()
+        };
+        assert_eq!(difference(&expected, &found(&[("b", "bigint"), ("a", "text")])), None);
+        let cases = [
+            (found(&[("a", "text")]), "column b is missing"),
+            (found(&[("a", "text"), ("b", "integer")]), "column b is integer, expected bigint"),
+            (found(&[("a", "text"), ("b", "bigint"), ("c", "text")]), "column c is not expected"),
+        ];
+        for (found, expected_words) in cases {
+            assert_eq!(difference(&expected, &found).as_deref(), Some(expected_words));
+        }
+    }
+}

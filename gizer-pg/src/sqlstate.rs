@@ -1,0 +1,71 @@
+//! From an error of the client library to a [`PgError`]: by SQLSTATE, never by the text of a message, which comes in
+//! the server's language.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use tokio_postgres::error::DbError;
+
+use crate::error::{PgError, Said, Server};
+use crate::ident::quote_identifier;
+
+/// Classifies an error that came while `doing`; `ended` is how the connection ended, if it has.
+pub(crate) fn classify(
+    error: &tokio_postgres::Error,
+    server: &Arc<Server>,
+    schema: &str,
+    doing: String,
+    ended: Option<&str>,
+) -> PgError {
+    if let Some(db) = error.as_db_error() {
+        return classify_db(db, server, schema, doing);
+    }
+    let server = Arc::clone(server);
+    let cause = error.source().map(ToString::to_string);
+    let is_io = error.source().is_some_and(|cause| cause.is::<std::io::Error>());
+    if error.is_closed() || is_io {
+        let reason = ended.map(str::to_owned).or(cause).unwrap_or_else(|| "the server closed it".to_owned());
+        return PgError::ConnectionLost { server, doing, reason, sqlstate: None };
+    }
+    // What is left are bugs and broken servers; the causes name types and columns, never values.
+    let reason = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+    PgError::Protocol { server, doing, reason }
+}
+
+fn classify_db(db: &DbError, server: &Arc<Server>, schema: &str, doing: String) -> PgError {
+    let server = Arc::clone(server);
+    let said = Box::new(said(db));
+    match said.sqlstate.as_str() {
+        "42501" => PgError::NoRights { grant: grant_for(schema, &server.user), server, doing, reason: said.message },
+        "57014" => PgError::Cancelled { doing, said },
+        code if is_connection_end(code) => {
+            PgError::ConnectionLost { server, doing, reason: said.message, sqlstate: Some(said.sqlstate) }
+        }
+        code if code.starts_with("22") || code.starts_with("23") => PgError::DataRejected { server, doing, said },
+        _ => PgError::Database { server, doing, said },
+    }
+}
+
+/// Shut down, crashed, starting up, database dropped, idle too long (57P01 to 57P05), and class 08.
+pub(crate) fn is_connection_end(sqlstate: &str) -> bool {
+    sqlstate.starts_with("08") || matches!(sqlstate, "57P01" | "57P02" | "57P03" | "57P04" | "57P05")
+}
+
+/// The statement that gives a role what gizer needs in a schema.
+pub(crate) fn grant_for(schema: &str, user: &str) -> String {
+    let quoted = |name: &str| quote_identifier(name).unwrap_or_else(|_| format!("{name:?}"));
+    format!("GRANT USAGE, CREATE ON SCHEMA {} TO {}", quoted(schema), quoted(user))
+}
+
+/// What the server said, without what quotes data.
+pub(crate) fn said(db: &DbError) -> Said {
+    let code = db.code().code();
+    let message = match code {
+        // "invalid input syntax for type integer: "abc"": these two classes end their messages with the value.
+        data if data.starts_with("22") || data.starts_with("23") => {
+            db.message().split_once(": \"").map_or(db.message(), |(before, _)| before)
+        }
+        _ => db.message(),
+    };
+    Said { sqlstate: code.to_owned(), message: message.to_owned(), hint: db.hint().map(str::to_owned) }
+}

@@ -1,0 +1,299 @@
+//! `gizer_collection`: what is loaded of each collection, and the fence of its loads.
+//!
+//! The state is that of the live tables. A load that is under way beside them changes nothing of it: `load_started` and
+//! `load_captured` tell of it, and only the swap makes its positions, tables and ledger those of the collection. So a
+//! reload that fails leaves a collection as it was, followed if it was followed.
+
+use std::collections::BTreeMap;
+
+use gizer_flatten::change::{Namespace, Positions};
+use serde_json::{Value, json};
+
+use super::lock::{self, AdvisoryKey};
+use super::positions::to_json;
+use super::tables::COLLECTIONS;
+use crate::connect::Session;
+use crate::error::PgError;
+
+/// The column `state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CollectionState {
+    /// The first load is under way, or died; there are no live tables.
+    Loading,
+    /// The live tables can be brought up to date from the stream's position.
+    Following,
+    /// Only a load helps.
+    LoadDue,
+    /// Loaded without a usable position (a dump, a part of the collection, no `_id`): never followed.
+    Copy,
+}
+
+impl CollectionState {
+    /// The text in the column.
+    pub fn name(self) -> &'static str {
+        match self {
+            CollectionState::Loading => "loading",
+            CollectionState::Following => "following",
+            CollectionState::LoadDue => "load due",
+            CollectionState::Copy => "copy",
+        }
+    }
+
+    /// The inverse of [`name`](CollectionState::name).
+    pub fn from_name(name: &str) -> Option<CollectionState> {
+        use CollectionState::{Copy, Following, LoadDue, Loading};
+        [Loading, Following, LoadDue, Copy].into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What became of every document of a load: `read = loaded + rejected + filtered`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// Documents read from the source.
+    pub read: u64,
+    /// Documents whose rows are in the tables.
+    pub loaded: u64,
+    /// Documents kept aside in `gizer_reject`.
+    pub rejected: u64,
+    /// Documents left out on request.
+    pub filtered: u64,
+    /// Rows by table name.
+    pub rows: BTreeMap<String, u64>,
+    /// Values that did not fit, by what reports call them: `wrong value (STRING) for posts.n(INT)`.
+    pub unfit: BTreeMap<String, u64>,
+}
+
+impl Ledger {
+    /// The column `ledger`.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "read": self.read, "loaded": self.loaded, "rejected": self.rejected, "filtered": self.filtered,
+            "rows": self.rows, "unfit": self.unfit,
+        })
+    }
+
+    /// The inverse of [`to_json`](Ledger::to_json); what is missing counts as 0.
+    pub(super) fn from_json(value: &Value) -> Ledger {
+        let number = |name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
+        let numbers = |name: &str| -> BTreeMap<String, u64> {
+            let entries = value.get(name).and_then(Value::as_object);
+            entries.into_iter().flatten().map(|(name, n)| (name.clone(), n.as_u64().unwrap_or_default())).collect()
+        };
+        Ledger {
+            read: number("read"),
+            loaded: number("loaded"),
+            rejected: number("rejected"),
+            filtered: number("filtered"),
+            rows: numbers("rows"),
+            unfit: numbers("unfit"),
+        }
+    }
+}
+
+/// What a load writes down when it begins.
+pub(crate) struct LoadRow<'a> {
+    pub(crate) collection: &'a str,
+    pub(crate) namespace: Option<&'a Namespace>,
+    pub(crate) uuid: Option<[u8; 16]>,
+    /// `None` for a copy.
+    pub(crate) captured: Option<&'a Positions>,
+}
+
+impl LoadRow<'_> {
+    fn namespace_text(&self) -> Option<String> {
+        self.namespace.map(ToString::to_string)
+    }
+
+    fn captured_json(&self) -> Option<String> {
+        self.captured.map(to_json)
+    }
+
+    /// As text that PostgreSQL reads as a `uuid`.
+    fn uuid_text(&self) -> Option<String> {
+        self.uuid.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// Holds the collection's lock and counts its epoch up, which fences off whoever loaded it before. In the open
+/// transaction; gives the epoch.
+///
+/// # Errors
+/// [`PgError::Locked`] if another run loads the collection.
+pub(crate) async fn begin_load(session: &Session, load: &LoadRow<'_>) -> Result<i64, PgError> {
+    lock::hold(session, &AdvisoryKey::load(session.schema(), load.collection)).await?;
+    let sql = format!(
+        "INSERT INTO {collections} AS c \
+             (collection, state, load_epoch, load_started, load_captured, captured, namespace, collection_uuid) \
+         VALUES ($1, 'loading', 1, pg_catalog.now(), $2::text::jsonb, $2::text::jsonb, $3, $4::text::uuid) \
+         ON CONFLICT (collection) DO UPDATE SET \
+             load_epoch = c.load_epoch + 1, load_started = excluded.load_started, \
+             load_captured = excluded.load_captured, \
+             state = CASE WHEN c.live THEN c.state ELSE 'loading' END, \
+             reason = CASE WHEN c.live THEN c.reason END, \
+             captured = CASE WHEN c.live THEN c.captured ELSE excluded.captured END, \
+             namespace = CASE WHEN c.live THEN c.namespace ELSE excluded.namespace END, \
+             collection_uuid = CASE WHEN c.live THEN c.collection_uuid ELSE excluded.collection_uuid END \
+         RETURNING load_epoch",
+        collections = session.relation(COLLECTIONS)?
+    );
+    let doing = format!("beginning the load of {}", load.collection);
+    let (captured, namespace, uuid) = (load.captured_json(), load.namespace_text(), load.uuid_text());
+    let row = session.query_one(doing, &sql, &[&load.collection, &captured, &namespace, &uuid]).await?;
+    Ok(row.get(0))
+}
+
+/// The live tables that a collection has according to its row.
+pub(crate) async fn tables_of(session: &Session, collection: &str) -> Result<Vec<String>, PgError> {
+    let sql = format!("SELECT tables FROM {} WHERE collection = $1", session.relation(COLLECTIONS)?);
+    let row = session.query_opt(format!("reading the state of {collection}"), &sql, &[&collection]).await?;
+    Ok(row.map_or_else(Vec::new, |row| row.get(0)))
+}
+
+/// Which other collection has which of these tables, according to its row.
+pub(crate) async fn claimed_by_others(
+    session: &Session,
+    collection: &str,
+    tables: &[String],
+) -> Result<BTreeMap<String, String>, PgError> {
+    let sql = format!(
+        "SELECT claimed, collection FROM {}, unnest(tables) AS claimed \
+         WHERE collection <> $1 AND live AND claimed = ANY ($2)",
+        session.relation(COLLECTIONS)?
+    );
+    let rows = session.query("reading which tables belong to which collection", &sql, &[&collection, &tables]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Checks in the open transaction that nobody has taken over the load, and keeps it so until the end of the
+/// transaction. Connections that load the same collection share this lock.
+///
+/// # Errors
+/// [`PgError::Fenced`].
+pub(crate) async fn check_fence(session: &Session, collection: &str, load_epoch: i64) -> Result<(), PgError> {
+    fence(session, collection, load_epoch, "FOR SHARE").await
+}
+
+/// As [`check_fence`], for the one connection that swaps.
+pub(crate) async fn claim_swap(session: &Session, collection: &str, load_epoch: i64) -> Result<(), PgError> {
+    fence(session, collection, load_epoch, "FOR UPDATE").await
+}
+
+async fn fence(session: &Session, collection: &str, load_epoch: i64, lock: &str) -> Result<(), PgError> {
+    let sql =
+        format!("SELECT FROM {} WHERE collection = $1 AND load_epoch = $2 {lock}", session.relation(COLLECTIONS)?);
+    let doing = format!("checking the fence of {collection}");
+    match session.query_opt(doing, &sql, &[&collection, &load_epoch]).await? {
+        Some(_) => Ok(()),
+        None => Err(fenced(collection)),
+    }
+}
+
+fn fenced(collection: &str) -> PgError {
+    PgError::Fenced { what: format!("the load of {collection}") }
+}
+
+/// What a load writes down in the transaction that swaps its tables in.
+pub(crate) struct Loaded<'a> {
+    pub(crate) row: LoadRow<'a>,
+    pub(crate) tables: &'a [String],
+    pub(crate) layout_hash: &'a str,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) exact_at: Option<&'a Positions>,
+    /// Why it is a copy; `None` if it can be followed.
+    pub(crate) copy_because: Option<&'a str>,
+}
+
+/// Makes the load's result that of the collection, in the open transaction.
+///
+/// # Errors
+/// [`PgError::Fenced`].
+pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loaded<'_>) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET state = $3, live = true, tables = $4, layout_hash = $5, captured = $6::text::jsonb, \
+             exact_at = $7::text::jsonb, loaded_at = pg_catalog.now(), ledger = $8::text::jsonb, rejected = $9, \
+             reason = $10, namespace = $11, collection_uuid = $12::text::uuid, \
+             load_started = NULL, load_captured = NULL \
+         WHERE collection = $1 AND load_epoch = $2",
+        session.relation(COLLECTIONS)?
+    );
+    let collection = loaded.row.collection;
+    let state = if loaded.copy_because.is_some() { CollectionState::Copy } else { CollectionState::Following };
+    let (captured, exact_at) = (loaded.row.captured_json(), loaded.exact_at.map(to_json));
+    let (namespace, uuid) = (loaded.row.namespace_text(), loaded.row.uuid_text());
+    let ledger = loaded.ledger.to_json().to_string();
+    let rejected = i64::try_from(loaded.ledger.rejected).unwrap_or(i64::MAX);
+    let changed = session
+        .execute(
+            format!("writing down the load of {collection}"),
+            &sql,
+            &[
+                &collection,
+                &load_epoch,
+                &state.name(),
+                &loaded.tables,
+                &loaded.layout_hash,
+                &captured,
+                &exact_at,
+                &ledger,
+                &rejected,
+                &loaded.copy_because,
+                &namespace,
+                &uuid,
+            ],
+        )
+        .await?;
+    if changed == 1 { Ok(()) } else { Err(fenced(collection)) }
+}
+
+/// Gives the collection's lock back. With a reason the load has failed: the collection is as it was before, or due for
+/// a load if it has no live tables.
+pub(crate) async fn release_load(
+    session: &Session,
+    collection: &str,
+    load_epoch: i64,
+    failed: Option<&str>,
+) -> Result<(), PgError> {
+    if let Some(reason) = failed {
+        let sql = format!(
+            "UPDATE {} SET state = CASE WHEN live THEN state ELSE 'load due' END, reason = $3, load_started = NULL \
+             WHERE collection = $1 AND load_epoch = $2",
+            session.relation(COLLECTIONS)?
+        );
+        let doing = format!("writing down that the load of {collection} failed");
+        session.execute(doing, &sql, &[&collection, &load_epoch, &reason]).await?;
+    }
+    lock::release(session, &AdvisoryKey::load(session.schema(), collection)).await
+}
+
+/// Gives the collection's lock back after a load that did not begin, because of `error`.
+pub(crate) async fn forget_load(session: &Session, collection: &str, error: &PgError) {
+    // Another run holds it, or nobody any more: the lock went with the connection.
+    if matches!(error, PgError::Locked { .. }) || error.is_connection_lost() {
+        return;
+    }
+    if let Err(second) = lock::release(session, &AdvisoryKey::load(session.schema(), collection)).await {
+        tracing::debug!(%second, collection, "the lock of a load that did not begin was not given back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_read_back() {
+        for state in ["loading", "following", "load due", "copy"] {
+            assert_eq!(CollectionState::from_name(state).unwrap().name(), state);
+        }
+        assert_eq!(CollectionState::from_name("done"), None);
+    }
+
+    #[test]
+    fn a_ledger_reads_back() {
+        let rows = BTreeMap::from([("posts".to_owned(), 3), ("post_comments".to_owned(), 0)]);
+        let unfit = BTreeMap::from([("wrong value (STRING) for posts.n(INT)".to_owned(), 1)]);
+        let ledger = Ledger { read: 5, loaded: 3, rejected: 1, filtered: 1, rows, unfit };
+        assert_eq!(Ledger::from_json(&ledger.to_json()), ledger);
+        assert_eq!(Ledger::from_json(&Value::Null), Ledger::default());
+    }
+}

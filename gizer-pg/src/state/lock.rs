@@ -1,0 +1,99 @@
+//! Advisory locks (PostgreSQL documentation, "Advisory Locks"): politeness between runs, and proof of life.
+//!
+//! Keys are 64-bit hashes of a text that names schema and purpose. Two texts with one hash would make two runs polite
+//! to each other for no reason, and nothing worse: safety does not rest on these locks.
+
+use crate::connect::Session;
+use crate::error::PgError;
+
+/// What a lock stands for.
+#[derive(Debug, Clone)]
+pub(super) struct AdvisoryKey {
+    text: String,
+    /// For messages.
+    what: String,
+}
+
+impl AdvisoryKey {
+    fn new(schema: &str, purpose: &str, name: &str, what: String) -> AdvisoryKey {
+        // The lengths keep ("a", "bc") and ("ab", "c") apart.
+        AdvisoryKey { text: format!("gizer {purpose} {}:{schema} {name}", schema.len()), what }
+    }
+
+    /// Making the state tables of a schema, and starting runs in it.
+    pub(super) fn state(schema: &str) -> AdvisoryKey {
+        AdvisoryKey::new(schema, "state", "", format!("the state of schema {schema}"))
+    }
+
+    /// That a run is alive.
+    pub(super) fn run(schema: &str, number: i64) -> AdvisoryKey {
+        AdvisoryKey::new(schema, "run", &number.to_string(), format!("run {number} in schema {schema}"))
+    }
+
+    /// Loading a collection.
+    pub(super) fn load(schema: &str, collection: &str) -> AdvisoryKey {
+        AdvisoryKey::new(schema, "load", collection, format!("loading {collection} into schema {schema}"))
+    }
+
+    /// Following changes into a schema.
+    pub(super) fn stream(schema: &str) -> AdvisoryKey {
+        AdvisoryKey::new(schema, "stream", "", format!("following changes into schema {schema}"))
+    }
+}
+
+/// Takes a lock for the rest of the transaction, waiting for it: only for what is short.
+pub(super) async fn wait_in_transaction(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
+    let sql = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
+    session.query_one(format!("waiting for {}", key.what), sql, &[&key.text]).await.map(|_| ())
+}
+
+/// Takes a lock for the rest of the transaction if it is free.
+pub(super) async fn try_in_transaction(session: &Session, key: &AdvisoryKey) -> Result<bool, PgError> {
+    let sql = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
+    Ok(session.query_one(format!("asking for {}", key.what), sql, &[&key.text]).await?.get(0))
+}
+
+/// Takes a lock for as long as the session lives, or until [`release`].
+///
+/// # Errors
+/// [`PgError::Locked`], with what `pg_stat_activity` tells of the holder.
+pub(super) async fn hold(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
+    let sql = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))";
+    let taken: bool = session.query_one(format!("asking for {}", key.what), sql, &[&key.text]).await?.get(0);
+    if taken {
+        return Ok(());
+    }
+    Err(PgError::Locked { what: key.what.clone(), holder: holder(session, key).await? })
+}
+
+/// Gives back what [`hold`] took.
+pub(super) async fn release(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
+    let sql = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended($1, 0))";
+    session.query_one(format!("releasing {}", key.what), sql, &[&key.text]).await.map(|_| ())
+}
+
+/// Whether anybody holds a lock, this session included.
+pub(super) async fn is_held(session: &Session, key: &AdvisoryKey) -> Result<bool, PgError> {
+    let sql = format!("SELECT EXISTS (SELECT FROM {HELD})");
+    Ok(session.query_one(format!("asking whether {} is under way", key.what), &sql, &[&key.text]).await?.get(0))
+}
+
+/// The entries of `pg_locks` for the key `$1`: one of 64 bits is shown there as two halves.
+const HELD: &str = "(SELECT pg_catalog.hashtextextended($1, 0) AS key) AS wanted \
+    JOIN pg_catalog.pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+         AND l.classid::pg_catalog.int8 = (wanted.key >> 32) & 4294967295 \
+         AND l.objid::pg_catalog.int8 = wanted.key & 4294967295 \
+    JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()";
+
+/// Who holds a lock, as far as this role may see it.
+async fn holder(session: &Session, key: &AdvisoryKey) -> Result<Option<String>, PgError> {
+    let sql = format!(
+        "SELECT pg_catalog.format('process %s of role %s, application %s, from %s, since %s UTC', a.pid, \
+                coalesce(a.usename::pg_catalog.text, '?'), coalesce(nullif(a.application_name, ''), '?'), \
+                coalesce(pg_catalog.host(a.client_addr), 'a local socket'), \
+                coalesce(pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), '?')) \
+         FROM {HELD} JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid LIMIT 1"
+    );
+    let row = session.query_opt(format!("asking who holds {}", key.what), &sql, &[&key.text]).await?;
+    Ok(row.map(|row| row.get(0)))
+}

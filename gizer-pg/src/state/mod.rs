@@ -1,0 +1,35 @@
+//! What gizer remembers, in tables of the target schema.
+//!
+//! | table | one row a | for |
+//! |---|---|---|
+//! | `qmetlstatus` | run | monitors of the classic tool: its columns and values, and ours behind them |
+//! | `gizer_collection` | collection | what is loaded, from which positions, in which tables; the fence of loads |
+//! | `gizer_stream` | (one row) | how far changes have been applied; the fence of following |
+//! | `gizer_reject` | rejected document | nothing is lost in silence |
+//!
+//! Rows and state are always written in one transaction. Two kinds of guard keep runs apart: advisory locks are for
+//! politeness (a second run is told who holds the lock), and end with the connection that took them; epochs are for
+//! safety: whoever takes over counts the epoch up, and a write under an older epoch finds no row and is rolled back
+//! ([`PgError::Fenced`](crate::PgError::Fenced)).
+
+mod collection;
+mod lock;
+mod positions;
+mod reject;
+mod run;
+mod status;
+mod stream;
+mod tables;
+
+pub use collection::{CollectionState, Ledger};
+pub(crate) use collection::{
+    LoadRow, Loaded, begin_load, check_fence, claim_swap, claimed_by_others, finish_load, forget_load, release_load,
+    tables_of,
+};
+pub use positions::{ShardPositions, classic_ts};
+pub(crate) use reject::{clear_rejects, write_rejects};
+pub use run::{Run, RunKind, RunOutcome};
+pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
+pub(crate) use stream::settle_position;
+pub use stream::{StreamFence, checkpoint, take_fence};
+pub use tables::prepare;

@@ -1,0 +1,36 @@
+//! Rejected documents, kept aside.
+
+use super::tables::REJECTS;
+use crate::connect::Session;
+use crate::copy::Reject;
+use crate::error::PgError;
+
+/// Writes rejected documents in the open transaction, in one statement.
+pub(crate) async fn write_rejects(
+    session: &Session,
+    collection: &str,
+    load_epoch: i64,
+    rejects: &[Reject],
+) -> Result<(), PgError> {
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    // Text in PostgreSQL holds no NUL, and an id may: it is there to be read by people, the document is the proof.
+    let ids: Vec<String> = rejects.iter().map(|reject| reject.id.replace('\0', "\\u0000")).collect();
+    let reasons: Vec<String> = rejects.iter().map(|reject| reject.reason.replace('\0', "\\u0000")).collect();
+    let documents: Vec<&[u8]> = rejects.iter().map(|reject| reject.document.as_slice()).collect();
+    let sql = format!(
+        "INSERT INTO {} (collection, load_epoch, id, reason, document) \
+         SELECT $1, $2, kept.* FROM unnest($3::text[], $4::text[], $5::bytea[]) AS kept",
+        session.relation(REJECTS)?
+    );
+    let doing = format!("keeping rejected documents of {collection} aside");
+    session.execute(doing, &sql, &[&collection, &load_epoch, &ids, &reasons, &documents]).await.map(|_| ())
+}
+
+/// Removes those of earlier loads: the documents of this load are what the tables hold from now on.
+pub(crate) async fn clear_rejects(session: &Session, collection: &str, load_epoch: i64) -> Result<(), PgError> {
+    let sql = format!("DELETE FROM {} WHERE collection = $1 AND load_epoch < $2", session.relation(REJECTS)?);
+    let doing = format!("removing rejected documents of earlier loads of {collection}");
+    session.execute(doing, &sql, &[&collection, &load_epoch]).await.map(|_| ())
+}

@@ -1,0 +1,199 @@
+//! What the state tables tell, for `gizer status`.
+
+use std::collections::HashMap;
+
+use gizer_flatten::change::Positions;
+use serde_json::Value;
+
+use super::collection::{CollectionState, Ledger};
+use super::lock::{self, AdvisoryKey};
+use super::positions::from_json;
+use super::tables::{self, COLLECTIONS, REJECTS, RUNS, STREAM};
+use crate::connect::Session;
+use crate::error::PgError;
+
+/// Everything that gizer knows of a schema. Times are ISO 8601 in UTC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// By name.
+    pub collections: Vec<CollectionStatus>,
+    /// The last runs, newest first.
+    pub runs: Vec<RunRow>,
+    /// Where following goes on from.
+    pub stream: Positions,
+    /// Whether changes have ever been applied.
+    pub applied: bool,
+}
+
+/// What is known of one collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionStatus {
+    /// Its name.
+    pub collection: String,
+    /// `database.collection` in MongoDB.
+    pub namespace: Option<String>,
+    /// State of its live tables.
+    pub state: CollectionState,
+    /// Whether it has live tables that hold a finished load.
+    pub live: bool,
+    /// Why it is in this state, where there is something to say.
+    pub reason: Option<String>,
+    /// Its live tables, in the order of the layout.
+    pub tables: Vec<TableRows>,
+    /// Where each shard was when the load of the live tables began.
+    pub captured: Option<Positions>,
+    /// Where each shard was when the live tables were known to be equal to the source.
+    pub exact_at: Option<Positions>,
+    /// When its tables were swapped in.
+    pub loaded_at: Option<String>,
+    /// When the load that is under way began, or one that died.
+    pub load_started: Option<String>,
+    /// Whether a run is alive that loads it.
+    pub loading_now: bool,
+    /// What became of the documents of the last load.
+    pub ledger: Option<Ledger>,
+    /// Rejected documents that are kept.
+    pub rejected: u64,
+}
+
+/// A live table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRows {
+    /// Its name.
+    pub name: String,
+    /// Rows as PostgreSQL estimates them (`pg_class.reltuples`, as of the last ANALYZE); `None` if the table is not
+    /// there or was never analysed.
+    pub estimate: Option<u64>,
+}
+
+/// A row of `qmetlstatus`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// Number of the run; `None` for one of the classic tool.
+    pub run: Option<i64>,
+    /// 0 to 3; see [`RunKind`](super::RunKind).
+    pub status: Option<i32>,
+    /// In words.
+    pub comment: Option<String>,
+    /// When it began.
+    pub started: Option<String>,
+    /// When it ended; `None` while it runs, and after it died until the next run closes its row.
+    pub ended: Option<String>,
+    /// Positions in the classic form.
+    pub ts: Option<String>,
+    /// Documents or changes.
+    pub records: Option<i32>,
+    /// Statements.
+    pub queries: Option<i32>,
+    /// Whether only a load helps.
+    pub error: Option<bool>,
+    /// Why, if it did not end well.
+    pub reason: Option<String>,
+}
+
+/// Reads everything at one time; of the runs the last `runs`. `None` if the schema holds no state of gizer: nothing
+/// has been loaded yet.
+///
+/// # Errors
+/// [`PgError::UnreadableState`] if a state table does not hold what gizer writes; whatever the server says.
+pub async fn read_status(session: &Session, runs: u32) -> Result<Option<Status>, PgError> {
+    session.begin_reading().await?;
+    let outcome = read_in_transaction(session, runs).await;
+    session.end(outcome).await
+}
+
+async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Status>, PgError> {
+    if !tables::exist(session).await? {
+        return Ok(None);
+    }
+    let sql = format!("SELECT position::text, applied FROM {} WHERE only", session.relation(STREAM)?);
+    let stream = session.query_one("reading the stream's position", &sql, &[]).await?;
+    Ok(Some(Status {
+        collections: collections(session).await?,
+        runs: last_runs(session, runs).await?,
+        stream: from_json(stream.get(0), session.schema(), STREAM)?,
+        applied: stream.get(1),
+    }))
+}
+
+async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError> {
+    let sql = format!(
+        "SELECT collection, namespace, state, live, reason, tables, captured::text, exact_at::text, \
+                to_char(loaded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+                to_char(load_started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ledger::text, \
+                (SELECT count(*) FROM {rejects} r WHERE r.collection = c.collection) \
+         FROM {collections} c ORDER BY collection",
+        rejects = session.relation(REJECTS)?,
+        collections = session.relation(COLLECTIONS)?
+    );
+    let estimates = estimates(session).await?;
+    let mut found = Vec::new();
+    for row in session.query("reading the state of the collections", &sql, &[]).await? {
+        let collection: String = row.get(0);
+        let loading_now = lock::is_held(session, &AdvisoryKey::load(session.schema(), &collection)).await?;
+        let positions = |column: usize| -> Result<Option<Positions>, PgError> {
+            let text: Option<String> = row.get(column);
+            text.map(|text| from_json(&text, session.schema(), COLLECTIONS)).transpose()
+        };
+        let state: String = row.get(2);
+        let state = CollectionState::from_name(&state).ok_or_else(|| PgError::UnreadableState {
+            schema: session.schema().to_owned(),
+            table: COLLECTIONS,
+            expected: "a state",
+            came: state,
+        })?;
+        let tables: Vec<String> = row.get(5);
+        let ledger = row.get::<_, Option<String>>(10).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        found.push(CollectionStatus {
+            namespace: row.get(1),
+            state,
+            live: row.get(3),
+            reason: row.get(4),
+            tables: tables
+                .into_iter()
+                .map(|name| TableRows { estimate: estimates.get(&name).copied(), name })
+                .collect(),
+            captured: positions(6)?,
+            exact_at: positions(7)?,
+            loaded_at: row.get(8),
+            load_started: row.get(9),
+            loading_now,
+            ledger: ledger.as_ref().map(Ledger::from_json),
+            rejected: u64::try_from(row.get::<_, i64>(11)).unwrap_or_default(),
+            collection,
+        });
+    }
+    Ok(found)
+}
+
+/// Estimated rows of the schema's tables. Before PostgreSQL 14 a table that was never analysed shows 0.
+async fn estimates(session: &Session) -> Result<HashMap<String, u64>, PgError> {
+    let sql = "SELECT c.relname::text, c.reltuples::float8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.reltuples >= 0";
+    let rows = session.query("reading the sizes of tables", sql, &[&session.schema()]).await?;
+    // From a count in single precision: no sign, no fraction.
+    Ok(rows.iter().map(|row| (row.get(0), row.get::<_, f64>(1) as u64)).collect())
+}
+
+async fn last_runs(session: &Session, runs: u32) -> Result<Vec<RunRow>, PgError> {
+    let sql = format!(
+        "SELECT run, status, comment, to_char(time_start, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+                to_char(time_end, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ts, recs_count, queries_count, error, reason \
+         FROM {} ORDER BY time_start DESC NULLS LAST LIMIT $1",
+        session.relation(RUNS)?
+    );
+    let rows = session.query("reading the last runs", &sql, &[&i64::from(runs)]).await?;
+    let read = |row: &tokio_postgres::Row| RunRow {
+        run: row.get(0),
+        status: row.get(1),
+        comment: row.get(2),
+        started: row.get(3),
+        ended: row.get(4),
+        ts: row.get(5),
+        records: row.get(6),
+        queries: row.get(7),
+        error: row.get(8),
+        reason: row.get(9),
+    };
+    Ok(rows.iter().map(read).collect())
+}

@@ -1,0 +1,97 @@
+//! `gizer_stream`: how far changes have been applied, and the fence of following.
+
+use gizer_flatten::change::Positions;
+
+use super::lock::{self, AdvisoryKey};
+use super::positions::{earliest, from_json, to_json};
+use super::tables::{COLLECTIONS, STREAM};
+use crate::connect::Session;
+use crate::error::PgError;
+
+/// The right to move the stream's position, until another run takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamFence {
+    epoch: i64,
+    position: Positions,
+    applied: bool,
+}
+
+impl StreamFence {
+    /// The position that the tables are at, as far as this run knows.
+    pub fn position(&self) -> &Positions {
+        &self.position
+    }
+
+    /// Whether changes have ever been applied.
+    pub fn applied(&self) -> bool {
+        self.applied
+    }
+}
+
+/// Takes over the stream: other runs that follow are fenced off from now on. The lock that is held for politeness
+/// goes with the session.
+///
+/// # Errors
+/// [`PgError::Locked`] if another run follows; [`PgError::UnreadableState`].
+pub async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
+    session.begin().await?;
+    let outcome = take_in_transaction(session).await;
+    session.end(outcome).await
+}
+
+async fn take_in_transaction(session: &Session) -> Result<StreamFence, PgError> {
+    lock::hold(session, &AdvisoryKey::stream(session.schema())).await?;
+    let sql = format!(
+        "UPDATE {} SET epoch = epoch + 1 WHERE only RETURNING epoch, position::text, applied",
+        session.relation(STREAM)?
+    );
+    let row = session.query_one("taking over the stream", &sql, &[]).await?;
+    let position = from_json(row.get(1), session.schema(), STREAM)?;
+    Ok(StreamFence { epoch: row.get(0), position, applied: row.get(2) })
+}
+
+/// Moves the stream's position in the open transaction, which holds the rows that belong to it. The fence stands at
+/// the new position from now on; if the transaction is not committed after all, the fence is void and must be taken
+/// anew.
+///
+/// # Errors
+/// [`PgError::Fenced`] if another run has taken over or the position is not where this run left it: roll back.
+pub async fn checkpoint(session: &Session, fence: &mut StreamFence, position: &Positions) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET position = $1::text::jsonb, applied = true, updated_at = pg_catalog.now() \
+         WHERE only AND position = $2::text::jsonb AND epoch = $3",
+        session.relation(STREAM)?
+    );
+    let (new, old) = (to_json(position), to_json(&fence.position));
+    let changed = session.execute("moving the stream's position", &sql, &[&new, &old, &fence.epoch]).await?;
+    if changed != 1 {
+        return Err(PgError::Fenced { what: format!("following changes into schema {}", session.schema()) });
+    }
+    fence.position.clone_from(position);
+    fence.applied = true;
+    Ok(())
+}
+
+/// At the end of a load, in the transaction that swaps its tables in: as long as no changes have been applied, the
+/// stream begins at the earliest position that any followed collection was captured at; from then on its position
+/// moves by [`checkpoint`] only. The row stays locked until the end of the transaction, so that two loads that end at
+/// once see each other.
+pub(crate) async fn settle_position(session: &Session) -> Result<(), PgError> {
+    let stream = session.relation(STREAM)?;
+    let sql = format!("SELECT applied FROM {stream} WHERE only FOR UPDATE");
+    let applied: bool = session.query_one("reading the stream's position", &sql, &[]).await?.get(0);
+    if applied {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT captured::text FROM {} WHERE state = 'following' AND live AND captured IS NOT NULL",
+        session.relation(COLLECTIONS)?
+    );
+    let mut captured = Vec::new();
+    for row in session.query("reading where the loads began", &sql, &[]).await? {
+        captured.push(from_json(row.get(0), session.schema(), COLLECTIONS)?);
+    }
+    let sql = format!("UPDATE {stream} SET position = $1::text::jsonb, updated_at = pg_catalog.now() WHERE only");
+    let position = to_json(&earliest(captured));
+    session.execute("setting the stream's position", &sql, &[&position]).await.map(|_| ())
+}

@@ -1,0 +1,201 @@
+//! The state tables themselves: made where they are missing, and given the columns they lack.
+
+use std::collections::{HashMap, HashSet};
+
+use super::lock::{self, AdvisoryKey};
+use crate::connect::Session;
+use crate::error::PgError;
+use crate::ident::quote_identifier;
+use crate::sqlstate::grant_for;
+
+/// A state table: its name, its columns with their types and constraints, and constraints of the whole table.
+struct StateTable {
+    name: &'static str,
+    /// A column that a later version adds needs a default or must be nullable.
+    columns: &'static [(&'static str, &'static str)],
+    constraint: Option<&'static str>,
+    comment: &'static str,
+}
+
+pub(super) const RUNS: &str = "qmetlstatus";
+pub(super) const COLLECTIONS: &str = "gizer_collection";
+pub(super) const STREAM: &str = "gizer_stream";
+pub(super) const REJECTS: &str = "gizer_reject";
+
+const TABLES: [StateTable; 4] = [
+    StateTable {
+        name: RUNS,
+        // The first nine are the classic tool's, in its order; monitors read them.
+        columns: &[
+            ("comment", "TEXT"),
+            ("time_start", "TIMESTAMP"),
+            ("time_end", "TIMESTAMP"),
+            ("recs_count", "INT"),
+            ("queries_count", "INT"),
+            ("ts", "TEXT"),
+            ("status", "INT"),
+            ("attempt", "INT"),
+            ("error", "BOOLEAN"),
+            ("reason", "TEXT"),
+            ("run", "BIGINT"),
+        ],
+        constraint: None,
+        comment: "gizer state: one row a run",
+    },
+    StateTable {
+        name: COLLECTIONS,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("namespace", "TEXT"),
+            ("collection_uuid", "UUID"),
+            ("state", "TEXT NOT NULL CHECK (state IN ('loading', 'following', 'load due', 'copy'))"),
+            ("live", "BOOLEAN NOT NULL DEFAULT false"),
+            ("tables", "TEXT[] NOT NULL DEFAULT '{}'"),
+            ("layout_hash", "TEXT"),
+            ("captured", "JSONB"),
+            ("exact_at", "JSONB"),
+            ("loaded_at", "TIMESTAMPTZ"),
+            ("ledger", "JSONB"),
+            ("rejected", "BIGINT NOT NULL DEFAULT 0"),
+            ("load_epoch", "BIGINT NOT NULL DEFAULT 0"),
+            ("load_started", "TIMESTAMPTZ"),
+            ("load_captured", "JSONB"),
+            ("reason", "TEXT"),
+        ],
+        constraint: Some("PRIMARY KEY (collection)"),
+        comment: "gizer state: one row a collection",
+    },
+    StateTable {
+        name: STREAM,
+        columns: &[
+            // There is one row, whose key is true.
+            ("only", "BOOLEAN NOT NULL DEFAULT true CHECK (only)"),
+            ("position", "JSONB NOT NULL DEFAULT '{}'"),
+            ("epoch", "BIGINT NOT NULL DEFAULT 0"),
+            ("applied", "BOOLEAN NOT NULL DEFAULT false"),
+            ("updated_at", "TIMESTAMPTZ"),
+        ],
+        constraint: Some("PRIMARY KEY (only)"),
+        comment: "gizer state: how far changes have been applied",
+    },
+    StateTable {
+        name: REJECTS,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("id", "TEXT"),
+            ("reason", "TEXT"),
+            ("document", "BYTEA"),
+            ("load_epoch", "BIGINT NOT NULL"),
+            ("at", "TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now()"),
+        ],
+        constraint: None,
+        comment: "gizer state: documents that could not be loaded",
+    },
+];
+
+/// Makes the state tables where they are missing, and adds the columns that a classic `qmetlstatus`, or one of an
+/// older version, lacks. Safe when two runs start at once. Where all is there, nothing is locked and no right to
+/// create tables is needed.
+///
+/// # Errors
+/// [`PgError::NoRights`] if the role may not create tables in the schema (or alter a `qmetlstatus` of the classic
+/// tool), with the GRANT that helps; [`PgError::ForeignTable`] if a view or the like has the name of a state table.
+pub async fn prepare(session: &Session) -> Result<(), PgError> {
+    session.begin().await?;
+    let outcome = prepare_in_transaction(session).await;
+    session.end(outcome).await
+}
+
+async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
+    if missing(session).await?.is_empty() {
+        return Ok(());
+    }
+    // Somebody else may be at it: whoever gets the lock second looks again.
+    lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
+    let missing = missing(session).await?;
+    if missing.iter().any(|(table, _)| !table.exists) {
+        require_create(session).await?;
+    }
+    for (found, columns) in missing {
+        let statement = if found.exists { add_columns(session, &found, &columns)? } else { create(session, &found)? };
+        session.run(format!("preparing {}.{}", session.schema(), found.table.name), &statement).await?;
+    }
+    let stream = session.relation(STREAM)?;
+    let first_row = format!("INSERT INTO {stream} (only) VALUES (true) ON CONFLICT DO NOTHING");
+    session.run("preparing the stream position", &first_row).await
+}
+
+struct Found {
+    table: &'static StateTable,
+    exists: bool,
+}
+
+/// State tables that are missing or lack columns.
+async fn missing(session: &Session) -> Result<Vec<(Found, Vec<usize>)>, PgError> {
+    let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+    let sql = "SELECT c.relname::pg_catalog.text, c.relkind IN ('r', 'p'), a.attname::pg_catalog.text \
+               FROM pg_catalog.pg_class c \
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+               WHERE n.nspname = $1 AND c.relname = ANY ($2)";
+    let rows = session.query("looking for the state tables", sql, &[&session.schema(), &names]).await?;
+    let mut there: HashMap<String, HashSet<String>> = HashMap::new();
+    for row in rows {
+        let (table, is_table): (String, bool) = (row.get(0), row.get(1));
+        if !is_table {
+            let why = "expected gizer's own table of this name, found another kind of relation".to_owned();
+            return Err(PgError::ForeignTable { schema: session.schema().to_owned(), table, why });
+        }
+        there.entry(table).or_default().extend(row.get::<_, Option<String>>(2));
+    }
+    let lacks = |table: &'static StateTable| {
+        let columns = there.get(table.name);
+        let lacking: Vec<usize> = (0..table.columns.len())
+            .filter(|&i| columns.is_none_or(|columns| !columns.contains(table.columns[i].0)))
+            .collect();
+        (!lacking.is_empty()).then_some((Found { table, exists: columns.is_some() }, lacking))
+    };
+    Ok(TABLES.iter().filter_map(lacks).collect())
+}
+
+/// A right that is missing is told before anything else, with the statement that gives it.
+async fn require_create(session: &Session) -> Result<(), PgError> {
+    let sql =
+        "SELECT pg_catalog.has_schema_privilege(n.oid, 'CREATE') FROM pg_catalog.pg_namespace n WHERE nspname = $1";
+    let allowed = session.query_opt("checking rights", sql, &[&session.schema()]).await?;
+    if allowed.is_some_and(|row| row.get(0)) {
+        return Ok(());
+    }
+    let server = std::sync::Arc::clone(session.server());
+    Err(PgError::NoRights {
+        grant: grant_for(session.schema(), &server.user),
+        server,
+        doing: format!("creating tables in schema {}", session.schema()),
+        reason: "the right CREATE is missing".to_owned(),
+    })
+}
+
+fn create(session: &Session, found: &Found) -> Result<String, PgError> {
+    let (table, name) = (found.table, session.relation(found.table.name)?);
+    let mut parts = Vec::new();
+    for (column, definition) in table.columns {
+        parts.push(format!("{} {definition}", quote_identifier(column)?));
+    }
+    parts.extend(table.constraint.map(str::to_owned));
+    // The comments hold no quotes.
+    Ok(format!("CREATE TABLE {name} ({}); COMMENT ON TABLE {name} IS '{}'", parts.join(", "), table.comment))
+}
+
+fn add_columns(session: &Session, found: &Found, columns: &[usize]) -> Result<String, PgError> {
+    let mut parts = Vec::new();
+    for &column in columns {
+        let (column, definition) = found.table.columns[column];
+        parts.push(format!("ADD COLUMN IF NOT EXISTS {} {definition}", quote_identifier(column)?));
+    }
+    Ok(format!("ALTER TABLE {} {}", session.relation(found.table.name)?, parts.join(", ")))
+}
+
+/// Whether this schema has been prepared, by this version or an older one.
+pub(super) async fn exist(session: &Session) -> Result<bool, PgError> {
+    Ok(missing(session).await?.is_empty())
+}
