@@ -1,6 +1,7 @@
 //! Real mongod and real PostgreSQL: the rig and the end-to-end tests of gizer.
 //!
 //! The [`rig`] starts private servers for a test, makes sure that they end with it, and runs the `gizer`
-//! program against them. What it starts is installed by `scripts/setup`.
+//! program against them. What it starts is installed by `scripts/setup`. The [`shop`] fills a database.
 
 pub mod rig;
+pub mod shop;
