@@ -234,7 +234,8 @@ impl Deployment {
         version.ok_or_else(|| MongoError::TooOld { hosts: self.hosts.clone(), version: text.to_owned() })
     }
 
-    async fn admin(&self, command: &'static str) -> Result<Document, MongoError> {
+    /// A command without arguments that is run on the database `admin`.
+    pub(crate) async fn admin(&self, command: &'static str) -> Result<Document, MongoError> {
         let answer = self.client.database("admin").run_command(doc! { command: 1 }).await;
         answer.map_err(|error| self.explain(&error, command, "admin"))
     }

@@ -170,6 +170,17 @@ pub enum MongoError {
         reason: SkipReason,
     },
 
+    /// The members of the set that are up are too few, or too far behind, to confirm the newest writes.
+    #[error("expected a majority of the replica set at {hosts} to confirm writes up to {time} within {waited:?}")]
+    MajorityLags {
+        /// The set's hosts.
+        hosts: Hosts,
+        /// How long it was waited.
+        waited: Duration,
+        /// The newest write that the member that was asked has itself.
+        time: ClusterTime,
+    },
+
     /// The connection went away while something was being read.
     #[error("lost the connection to MongoDB at {hosts} during {command} on {namespace}: {message}")]
     ConnectionLost {
@@ -351,6 +362,7 @@ impl MongoError {
                 | MongoError::ConnectionLost { .. }
                 | MongoError::CursorLost { .. }
                 | MongoError::MemberLags { .. }
+                | MongoError::MajorityLags { .. }
         )
     }
 
@@ -396,6 +408,9 @@ impl MongoError {
                 "load the collections again, and give the oplog more room (replSetResizeOplog)".into()
             }
             MongoError::Diverged { .. } => "load the collections again".into(),
+            MongoError::MajorityLags { .. } => {
+                "look at rs.status(): members that are down or lag keep writes from being confirmed".into()
+            }
             MongoError::MemberLags { .. } => "wait until the member has caught up, or read from another".into(),
             _ => return None,
         })

@@ -24,6 +24,7 @@ mod connect;
 mod driver_errors;
 mod error;
 mod lookup;
+mod majority;
 mod near_names;
 mod position;
 mod reachability;

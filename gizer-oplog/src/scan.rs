@@ -30,7 +30,7 @@ const MOST_DOCUMENTS: u32 = i32::MAX as u32;
 ///
 /// # What an implementation owes
 /// * **Exactly once.** Every document that is in the source from the first call to the end is given exactly once.
-///   One that is inserted, changed or deleted meanwhile is given at most once, in one of its states; its change is
+///   That is at least what was acknowledged before the first call. One that is inserted, changed or deleted meanwhile is given at most once, in one of its states; its change is
 ///   in the oplog after a position that was taken before the first call.
 /// * **Untouched bytes.** Documents are given as they are stored, whatever is in them: duplicate names, text that is not UTF-8.
 /// * **No empty batch**, and no batch that keeps more than the server's 16 MiB for a reply and one document.
@@ -188,6 +188,7 @@ struct Part {
 
 impl Part {
     async fn open(&self, options: &ScanOptions) -> Result<OpenCursor, MongoError> {
+        self.deployment.wait_for_majority(&self.namespace).await?;
         let collection = self.deployment.database(&self.namespace.database);
         let collection = collection.collection::<Document>(&self.namespace.collection);
         let find = collection.find(options.filter.clone().unwrap_or_default()).with_options(self.find_options(options));

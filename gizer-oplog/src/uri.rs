@@ -172,7 +172,7 @@ mod tests {
             ("mongodb://anna:hunter2@", "hostname"),
             ("mongodb://anna:hunter2", "port"),
             ("mongodb://anna:hunter2/shop", "port"),
-            ("mongodb://anna:hunter2@db:port", "port"),
+            ("mongodb://anna:hunter2@db:number", "port"),
             ("mongodb://anna:hun/ter2@db", "password"),
             ("mongodb://anna:hun%ter2@db", "password"),
             ("mongodb://anna:hun?ter2=hunter2@db", "port"),
