@@ -1,31 +1,65 @@
 //! Signals that end a run.
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::exit::{ExitCode, Failure};
 
-/// Waits for SIGINT or SIGTERM, and gives the failure that a run ends with then. Once it has been called, the first
-/// such signal no longer ends the process by itself.
-pub async fn interrupted() -> Failure {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without a handler the signals keep their default meaning: they end the process.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => Failure::new(ExitCode::Interrupted, "interrupted by SIGINT"),
-        _ = terminate.recv() => Failure::new(ExitCode::Terminated, "ended by SIGTERM"),
+/// Listens for SIGINT and SIGTERM for as long as the process lives, so that none is lost between two pieces of work.
+///
+/// The first signal asks the command to stop and to leave everything in order; a second one ends the process at once.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    came: watch::Receiver<Option<ExitCode>>,
+}
+
+impl Signals {
+    /// Starts to listen. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Failure`] if the system does not let us.
+    pub fn listen() -> Result<Signals, Failure> {
+        let failed = |error: std::io::Error| Failure::failed(format!("cannot listen for signals: {error}"));
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let (sender, came) = watch::channel(None);
+        tokio::spawn(async move {
+            loop {
+                let code = tokio::select! {
+                    _ = interrupt.recv() => ExitCode::Interrupted,
+                    _ = terminate.recv() => ExitCode::Terminated,
+                };
+                if sender.borrow().is_some() {
+                    std::process::exit(i32::from(code as u8));
+                }
+                if sender.send(Some(code)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Signals { came })
+    }
+
+    /// Runs `work` until it is done or a signal comes; then it is dropped where it stands.
+    ///
+    /// # Errors
+    /// Those of `work`, or the interruption.
+    pub async fn unless_interrupted<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut came = self.came.clone();
+        tokio::select! {
+            biased;
+            code = interruption(&mut came) => Err(code),
+            outcome = work => outcome,
+        }
     }
 }
 
-/// Runs `work` until it is done or a signal comes; then it is dropped where it stands.
-///
-/// # Errors
-/// Those of `work`, or the interruption.
-pub async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        failure = interrupted() => Err(failure),
-        outcome = work => outcome,
+async fn interruption(came: &mut watch::Receiver<Option<ExitCode>>) -> Failure {
+    let code = came.wait_for(Option::is_some).await.ok().and_then(|code| *code);
+    match code {
+        Some(ExitCode::Terminated) => Failure::new(ExitCode::Terminated, "ended by SIGTERM"),
+        Some(code) => Failure::new(code, "interrupted by SIGINT"),
+        // The listener lives as long as the runtime: there is nothing to wait for any more.
+        None => std::future::pending().await,
     }
 }

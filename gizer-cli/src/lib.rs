@@ -25,6 +25,7 @@ use args::{Action, Cli, SchemaAction};
 use clap::ArgMatches;
 use commands::Context;
 use exit::{ExitCode, Failure};
+use interrupt::Signals;
 use tracing_subscriber::EnvFilter;
 
 /// Reads the command line, does what it says, and gives the exit code.
@@ -41,17 +42,19 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let context = Context { config: cli.configuration(matches)?, format: cli.format };
+    let config = cli.configuration(matches)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
     let outcome = runtime.block_on(async {
+        let context = Context { config, format: cli.format, signals: Signals::listen()? };
         match &cli.command {
             Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
             Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),
-            Action::Load(_) | Action::Status(_) => Ok(ExitCode::Failed),
+            Action::Load(args) => commands::load::run(&context, args).await,
+            Action::Status(args) => commands::status::run(&context, args).await,
         }
     });
     // What an interruption has left half-way must not hold up the end of the process.

@@ -9,17 +9,180 @@
 //! works stay within `[run] memory`. The first stage that fails ends the others: its channels close, they stop
 //! quietly, and its error is the pipeline's.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
-use gizer_channel::{AsyncSender, Budget, ThreadReceiver, to_threads};
-use gizer_flatten::{DocumentBatch, RejectReason};
+use gizer_channel::{AsyncReceiver, AsyncSender, Budget, ThreadReceiver, ThreadSender, to_threads, to_tokio};
+use gizer_flatten::{DocumentBatch, Flattener, RejectReason, Row, RowSink, Tally};
 use gizer_oplog::DocumentSource;
+use gizer_pg::copy::{Buffers, CopyEncoder, EncodedUnit, Reject};
+use gizer_pg::load::{UnitSink, Written};
+use gizer_schema::Layout;
 use gizer_schema::infer::Inference;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::exit::Failure;
 use crate::progress::Counters;
+
+/// Encoded bytes that make up a unit, about: one transaction. Large enough that the COPY commands of a unit's tables
+/// do not count, small enough that several units fit into any budget.
+const UNIT_BYTES: usize = 8 << 20;
+
+/// What went through a load's pipeline.
+#[derive(Debug)]
+pub struct Flow {
+    /// What the flatteners read, and what did not fit.
+    pub tally: Tally,
+    /// What the sinks wrote.
+    pub written: Written,
+}
+
+impl Flow {
+    /// Whether every document that was read was either written or kept aside.
+    ///
+    /// # Errors
+    /// The counts that do not agree.
+    pub fn check(&self, read: u64) -> Result<(), String> {
+        let Flow { tally, written } = self;
+        let counts = [
+            ("documents read", read, "documents flattened", tally.read),
+            ("documents flattened", tally.read, "loaded and rejected", tally.loaded + tally.rejected),
+            ("documents loaded", tally.loaded, "documents written", written.documents),
+            ("documents rejected", tally.rejected, "rejects written", written.rejected),
+        ];
+        match counts.into_iter().find(|(_, one, _, other)| one != other) {
+            Some((what, one, than, other)) => Err(format!("{one} {what}, but {other} {than}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Loads all documents of a source through flatteners on `workers` threads into the sinks, with at most `memory` bytes
+/// under way.
+///
+/// # Errors
+/// Those of the source and the sinks; which units have been written then is the sinks' to know.
+pub async fn load<K: UnitSink + 'static>(
+    layout: &Layout,
+    source: impl DocumentSource,
+    sinks: Vec<K>,
+    workers: usize,
+    memory: usize,
+    counters: &Arc<Counters>,
+) -> Result<Flow, Failure> {
+    // A quarter for documents, a half for rows; the rest is what the stages hold while they work.
+    let (batch_sender, batch_receiver) = to_threads(&Budget::new(memory / 4));
+    let (unit_sender, unit_receiver) = to_tokio(&Budget::new(memory / 2));
+    let mut threads = Vec::new();
+    let mut spares = Vec::new();
+    for _ in 0..workers {
+        let (spare, returned) = mpsc::channel();
+        spares.push(spare);
+        let stage = UnitBuilder::new(layout, unit_sender.clone(), returned);
+        let flattener = Flattener::new(layout);
+        threads.push(on_thread(flatten, (flattener, batch_receiver.clone(), stage)));
+    }
+    drop((batch_receiver, unit_sender));
+
+    let mut writers = JoinSet::new();
+    for (i, sink) in sinks.into_iter().enumerate() {
+        let spare = spares[i % spares.len()].clone();
+        writers.spawn(drain(sink, unit_receiver.clone(), spare, Arc::clone(counters)));
+    }
+    drop((unit_receiver, spares));
+    let ((), written) = tokio::try_join!(pump(source, batch_sender, counters), all_written(writers))?;
+    let mut tally = Tally::default();
+    for part in threads {
+        tally.add(joined(part).await?);
+    }
+    Ok(Flow { tally, written })
+}
+
+fn flatten((mut flattener, batches, mut units): (Flattener, ThreadReceiver<DocumentBatch>, UnitBuilder)) -> Tally {
+    while let Some(batch) = batches.recv() {
+        let mut rejects = Vec::new();
+        flattener.flatten(batch.documents(), &mut units, |document, rejection| {
+            let document = document.as_bytes().to_vec();
+            rejects.push(Reject { id: rejection.id, reason: rejection.reason.to_string(), document });
+        });
+        rejects.into_iter().for_each(|reject| units.encoder.reject(reject));
+        if units.closed {
+            // The sinks have failed; they say why.
+            break;
+        }
+    }
+    units.send();
+    flattener.take_tally()
+}
+
+/// Encodes rows and sends a unit whenever one is full: always whole documents.
+struct UnitBuilder {
+    encoder: CopyEncoder,
+    units: ThreadSender<EncodedUnit>,
+    spare: mpsc::Receiver<Buffers>,
+    closed: bool,
+}
+
+impl UnitBuilder {
+    fn new(layout: &Layout, units: ThreadSender<EncodedUnit>, spare: mpsc::Receiver<Buffers>) -> UnitBuilder {
+        UnitBuilder { encoder: CopyEncoder::new(layout), units, spare, closed: false }
+    }
+
+    fn send(&mut self) {
+        let unit = self.encoder.take();
+        if unit.documents > 0 || !unit.is_empty() {
+            let memory = unit.memory_bytes();
+            self.closed |= self.units.send(unit, memory).is_err();
+        }
+        self.spare.try_iter().for_each(|buffers| self.encoder.reuse(buffers));
+    }
+}
+
+impl RowSink for UnitBuilder {
+    fn begin_document(&mut self) {
+        if self.encoder.bytes() >= UNIT_BYTES {
+            self.send();
+        }
+        self.encoder.begin_document();
+    }
+
+    fn row(&mut self, row: Row<'_>) {
+        self.encoder.row(row);
+    }
+
+    fn discard_document(&mut self) {
+        self.encoder.discard_document();
+    }
+}
+
+/// Writes units until no more come.
+async fn drain(
+    mut sink: impl UnitSink,
+    units: AsyncReceiver<EncodedUnit>,
+    spare: mpsc::Sender<Buffers>,
+    counters: Arc<Counters>,
+) -> Result<Written, Failure> {
+    while let Some(held) = units.recv().await {
+        let (unit, lease) = held.into_parts();
+        let rows = unit.rows();
+        let buffers = sink.write(unit).await?;
+        drop(lease);
+        counters.add_rows(rows);
+        // The flattener may have ended by now, and its buffers with it.
+        let _ = spare.send(buffers);
+    }
+    Ok(sink.finish().await?)
+}
+
+async fn all_written(mut writers: JoinSet<Result<Written, Failure>>) -> Result<Written, Failure> {
+    let mut sum = Written::default();
+    while let Some(ended) = writers.join_next().await {
+        let written = ended.map_err(|error| Failure::failed(format!("a writer ended without a result: {error}")))?;
+        sum += &written?;
+    }
+    Ok(sum)
+}
 
 /// Looks at all documents of a source, on `workers` threads, with at most `memory` bytes under way.
 ///

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::args::{Format, InferArgs};
 use crate::exit::{ExitCode, Failure};
-use crate::interrupt::unless_interrupted;
 use crate::pipeline;
 use crate::progress::{Counters, Progress};
 use crate::report::{self, counted};
@@ -21,7 +20,7 @@ use crate::schema_files::SchemaFiles;
 /// # Errors
 /// [`Failure`] if a collection that was named is not there or has a file already, or reading fails.
 pub async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failure> {
-    unless_interrupted(infer(context, args)).await
+    context.signals.unless_interrupted(infer(context, args)).await
 }
 
 async fn infer(context: &Context, args: &InferArgs) -> Result<ExitCode, Failure> {

@@ -2,8 +2,9 @@
 
 pub mod ddl;
 pub mod infer;
-// pub mod load;
-// pub mod status;
+pub mod load;
+mod load_report;
+pub mod status;
 
 use gizer_oplog::{Cluster, ErrorClass, MongoError, OplogSettings, SecretUri, Settings};
 use gizer_pg::{ErrorKind, PgError, Session, Target};
@@ -12,6 +13,7 @@ use gizer_schema::{Layout, LayoutError};
 use crate::args::Format;
 use crate::config::Config;
 use crate::exit::{ExitCode, Failure};
+use crate::interrupt::Signals;
 use crate::schema_files::SchemaFiles;
 
 /// What every command works with.
@@ -21,6 +23,8 @@ pub struct Context {
     pub config: Config,
     /// How results are printed.
     pub format: Format,
+    /// What asks the command to stop.
+    pub signals: Signals,
 }
 
 impl Context {

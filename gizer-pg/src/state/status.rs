@@ -106,7 +106,7 @@ async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Stat
     if !tables::exist(session).await? {
         return Ok(None);
     }
-    let sql = format!("SELECT position::text, applied FROM {} WHERE only", session.relation(STREAM)?);
+    let sql = format!("SELECT position::text, applied FROM {} WHERE singleton", session.relation(STREAM)?);
     let stream = session.query_one("reading the stream's position", &sql, &[]).await?;
     Ok(Some(Status {
         collections: collections(session).await?,

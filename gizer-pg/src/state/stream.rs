@@ -42,7 +42,7 @@ pub async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
 async fn take_in_transaction(session: &Session) -> Result<StreamFence, PgError> {
     lock::hold(session, &AdvisoryKey::stream(session.schema())).await?;
     let sql = format!(
-        "UPDATE {} SET epoch = epoch + 1 WHERE only RETURNING epoch, position::text, applied",
+        "UPDATE {} SET epoch = epoch + 1 WHERE singleton RETURNING epoch, position::text, applied",
         session.relation(STREAM)?
     );
     let row = session.query_one("taking over the stream", &sql, &[]).await?;
@@ -59,7 +59,7 @@ async fn take_in_transaction(session: &Session) -> Result<StreamFence, PgError> 
 pub async fn checkpoint(session: &Session, fence: &mut StreamFence, position: &Positions) -> Result<(), PgError> {
     let sql = format!(
         "UPDATE {} SET position = $1::text::jsonb, applied = true, updated_at = pg_catalog.now() \
-         WHERE only AND position = $2::text::jsonb AND epoch = $3",
+         WHERE singleton AND position = $2::text::jsonb AND epoch = $3",
         session.relation(STREAM)?
     );
     let (new, old) = (to_json(position), to_json(&fence.position));
@@ -78,7 +78,7 @@ pub async fn checkpoint(session: &Session, fence: &mut StreamFence, position: &P
 /// once see each other.
 pub(crate) async fn settle_position(session: &Session) -> Result<(), PgError> {
     let stream = session.relation(STREAM)?;
-    let sql = format!("SELECT applied FROM {stream} WHERE only FOR UPDATE");
+    let sql = format!("SELECT applied FROM {stream} WHERE singleton FOR UPDATE");
     let applied: bool = session.query_one("reading the stream's position", &sql, &[]).await?.get(0);
     if applied {
         return Ok(());
@@ -91,7 +91,7 @@ pub(crate) async fn settle_position(session: &Session) -> Result<(), PgError> {
     for row in session.query("reading where the loads began", &sql, &[]).await? {
         captured.push(from_json(row.get(0), session.schema(), COLLECTIONS)?);
     }
-    let sql = format!("UPDATE {stream} SET position = $1::text::jsonb, updated_at = pg_catalog.now() WHERE only");
+    let sql = format!("UPDATE {stream} SET position = $1::text::jsonb, updated_at = pg_catalog.now() WHERE singleton");
     let position = to_json(&earliest(captured));
     session.execute("setting the stream's position", &sql, &[&position]).await.map(|_| ())
 }

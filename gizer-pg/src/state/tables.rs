@@ -69,13 +69,13 @@ const TABLES: [StateTable; 4] = [
         name: STREAM,
         columns: &[
             // There is one row, whose key is true.
-            ("only", "BOOLEAN NOT NULL DEFAULT true CHECK (only)"),
+            ("singleton", "BOOLEAN NOT NULL DEFAULT true CHECK (singleton)"),
             ("position", "JSONB NOT NULL DEFAULT '{}'"),
             ("epoch", "BIGINT NOT NULL DEFAULT 0"),
             ("applied", "BOOLEAN NOT NULL DEFAULT false"),
             ("updated_at", "TIMESTAMPTZ"),
         ],
-        constraint: Some("PRIMARY KEY (only)"),
+        constraint: Some("PRIMARY KEY (singleton)"),
         comment: "gizer state: how far changes have been applied",
     },
     StateTable {
@@ -121,7 +121,7 @@ async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
         session.run(format!("preparing {}.{}", session.schema(), found.table.name), &statement).await?;
     }
     let stream = session.relation(STREAM)?;
-    let first_row = format!("INSERT INTO {stream} (only) VALUES (true) ON CONFLICT DO NOTHING");
+    let first_row = format!("INSERT INTO {stream} (singleton) VALUES (true) ON CONFLICT DO NOTHING");
     session.run("preparing the stream position", &first_row).await
 }
 

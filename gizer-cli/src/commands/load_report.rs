@@ -1,0 +1,137 @@
+//! What `gizer load` reports: a summary table and what to look at, or JSON.
+
+use std::time::Duration;
+
+use gizer_flatten::Mismatch;
+use gizer_pg::load::Written;
+use gizer_pg::state::Ledger;
+use serde_json::{Value, json};
+
+use crate::args::Format;
+use crate::exit::Failure;
+use crate::report::{self, thousands};
+
+/// Lines of mismatches and unknown fields that a person is shown of one collection.
+const MOST_LINES: usize = 10;
+
+/// What became of one collection.
+#[derive(Debug)]
+pub(super) struct CollectionReport {
+    pub(super) name: String,
+    pub(super) ledger: Ledger,
+    /// Rows by table, in the order of the layout.
+    pub(super) tables: Vec<(String, u64)>,
+    pub(super) mismatches: Vec<Mismatch>,
+    /// Fields that the schema does not have, with how often they came.
+    pub(super) unknown: Vec<(String, u64)>,
+    pub(super) unknown_beyond: u64,
+    /// Bytes of BSON.
+    pub(super) bytes: u64,
+    pub(super) took: Duration,
+    pub(super) written: Written,
+}
+
+/// Prints what was loaded; a failure is said by whoever ends the command.
+pub(super) fn print(format: Format, reports: &[CollectionReport], failure: Option<&Failure>) {
+    match (format, failure) {
+        (Format::Text, _) => {
+            if !reports.is_empty() {
+                report::text(&summary(reports));
+            }
+            reports.iter().flat_map(remarks).for_each(report::note);
+        }
+        (Format::Json, None) => report::json(&json!({"collections": collections(reports)})),
+        // The failure's own JSON follows; one command prints one object.
+        (Format::Json, Some(_)) => {}
+    }
+}
+
+fn collections(reports: &[CollectionReport]) -> Vec<Value> {
+    reports.iter().map(collection).collect()
+}
+
+fn collection(report: &CollectionReport) -> Value {
+    let tables: Vec<Value> = report.tables.iter().map(|(name, rows)| json!({"name": name, "rows": rows})).collect();
+    let mismatch = |m: &Mismatch| {
+        json!({
+            "path": m.path, "expected": m.expected, "actual": m.actual.report_name(), "count": m.count,
+            "example_id": m.example,
+        })
+    };
+    let unknown = report.unknown.iter().map(|(path, count)| json!({"path": path, "count": count}));
+    json!({
+        "name": report.name,
+        "read": report.ledger.read, "loaded": report.ledger.loaded,
+        "rejected": report.ledger.rejected, "filtered": report.ledger.filtered,
+        "tables": tables,
+        "mismatches": report.mismatches.iter().map(mismatch).collect::<Vec<Value>>(),
+        "unknown_fields": unknown.collect::<Vec<Value>>(),
+        "unknown_fields_beyond": report.unknown_beyond,
+        "bytes": report.bytes,
+        "seconds": report.took.as_secs_f64(),
+    })
+}
+
+fn summary(reports: &[CollectionReport]) -> String {
+    let header = ["collection", "table", "rows", "documents", "rejected", "read", "time", "docs/s"];
+    let numbers = ["rows", "documents", "rejected", "read", "time", "docs/s"];
+    let mut rows = Vec::new();
+    for each in reports {
+        for (i, (table, count)) in each.tables.iter().enumerate() {
+            let mut row = vec![String::new(); header.len()];
+            (row[1], row[2]) = (table.clone(), thousands(*count));
+            if i == 0 {
+                row[0].clone_from(&each.name);
+                row[3] = thousands(each.ledger.loaded);
+                row[4] = thousands(each.ledger.rejected);
+                row[5..].clone_from_slice(&effort(each.bytes, each.took, each.ledger.read));
+            }
+            rows.push(row);
+        }
+    }
+    if reports.len() > 1 {
+        rows.push(total(reports));
+    }
+    report::table(&header, &numbers, rows)
+}
+
+fn total(reports: &[CollectionReport]) -> Vec<String> {
+    let sum = |of: fn(&CollectionReport) -> u64| reports.iter().map(of).sum::<u64>();
+    let rows = sum(|each| each.tables.iter().map(|(_, rows)| rows).sum());
+    let mut row = vec!["all".to_owned(), String::new(), thousands(rows)];
+    row.push(thousands(sum(|each| each.ledger.loaded)));
+    row.push(thousands(sum(|each| each.ledger.rejected)));
+    row.extend(effort(
+        sum(|each| each.bytes),
+        reports.iter().map(|each| each.took).sum(),
+        sum(|each| each.ledger.read),
+    ));
+    row
+}
+
+/// Bytes read, time, and documents a second.
+fn effort(bytes: u64, took: Duration, documents: u64) -> [String; 3] {
+    let seconds = took.as_secs_f64();
+    let rate = (documents as f64 / seconds.max(0.001)) as u64;
+    [report::bytes(bytes), format!("{seconds:.1} s"), thousands(rate)]
+}
+
+/// What a person should look at, a line each.
+fn remarks(each: &CollectionReport) -> Vec<String> {
+    let mut mismatches: Vec<&Mismatch> = each.mismatches.iter().collect();
+    mismatches.sort_by_key(|m| std::cmp::Reverse(m.count));
+    let mismatches = mismatches.iter().map(|m| {
+        format!("{}: {} times, first in _id {}", m.classic_warning(&each.name), thousands(m.count), m.example)
+    });
+    let unknown = each
+        .unknown
+        .iter()
+        .map(|(path, count)| format!("unknown field {}.{path}: {} times, not loaded", each.name, thousands(*count)));
+    let mut lines: Vec<String> = mismatches.chain(unknown).collect();
+    if lines.len() > MOST_LINES {
+        let more = lines.len() - MOST_LINES;
+        lines.truncate(MOST_LINES);
+        lines.push(format!("… and {more} more such lines about {}; --format json lists all", each.name));
+    }
+    lines
+}

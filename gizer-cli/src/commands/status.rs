@@ -1,0 +1,154 @@
+//! `gizer status`: how things stand.
+
+use gizer_flatten::change::Positions;
+use gizer_pg::state::{self, CollectionStatus, RunRow, Status};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::args::{Format, StatusArgs};
+use crate::exit::{ExitCode, Failure};
+use crate::report::{self, thousands};
+
+/// Reads the state tables and prints what they say.
+///
+/// # Errors
+/// [`Failure`] if PostgreSQL cannot be read, or a collection that was named is not known.
+pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let read = async {
+        let session = context.postgres().await?;
+        Ok(state::read_status(&session, args.runs).await?)
+    };
+    let status = context.signals.unless_interrupted(read).await?;
+    let mut status = status.unwrap_or(Status {
+        collections: Vec::new(),
+        runs: Vec::new(),
+        stream: Positions::new(),
+        applied: false,
+    });
+    if !args.collections.is_empty() {
+        if let Some(name) =
+            args.collections.iter().find(|name| !status.collections.iter().any(|c| c.collection == **name))
+        {
+            return Err(Failure::failed(format!("nothing is known of the collection {name}"))
+                .remedy(format!("run `gizer load {name}`")));
+        }
+        status.collections.retain(|collection| args.collections.contains(&collection.collection));
+    }
+    match context.format {
+        Format::Json => report::json(&as_json(&status)),
+        Format::Text => report::text(&as_text(&status)),
+    }
+    Ok(ExitCode::Done)
+}
+
+fn as_text(status: &Status) -> String {
+    if status.collections.is_empty() && status.runs.is_empty() {
+        return "nothing has been loaded yet: run `gizer schema infer`, then `gizer load`\n".to_owned();
+    }
+    let mut text = collections(&status.collections);
+    for each in &status.collections {
+        if let Some(reason) = &each.reason {
+            text.push_str(&format!("{}: {reason}\n", each.collection));
+        }
+    }
+    if !status.stream.is_empty() {
+        text.push_str(&format!("\nchanges are to be followed from {}\n", positions(&status.stream)));
+    }
+    if !status.runs.is_empty() {
+        text.push_str("\nlast runs\n");
+        text.push_str(&runs(&status.runs));
+    }
+    text
+}
+
+fn collections(collections: &[CollectionStatus]) -> String {
+    let header = ["collection", "state", "table", "rows (estimate)", "documents", "rejected", "loaded"];
+    let numbers = ["rows (estimate)", "documents", "rejected"];
+    let mut rows = Vec::new();
+    for each in collections {
+        let mut first = vec![each.collection.clone(), state_text(each), String::new(), String::new()];
+        first.push(each.ledger.as_ref().map(|ledger| thousands(ledger.loaded)).unwrap_or_default());
+        first.push(thousands(each.rejected));
+        first.push(each.loaded_at.clone().unwrap_or_else(|| "never".to_owned()));
+        for (i, table) in each.tables.iter().enumerate() {
+            let mut row = if i == 0 { std::mem::take(&mut first) } else { vec![String::new(); header.len()] };
+            row[2].clone_from(&table.name);
+            row[3] = table.estimate.map_or_else(|| "not there".to_owned(), thousands);
+            rows.push(row);
+        }
+        if !first.is_empty() {
+            rows.push(first);
+        }
+    }
+    report::table(&header, &numbers, rows)
+}
+
+fn state_text(collection: &CollectionStatus) -> String {
+    let state = collection.state.name();
+    match (collection.loading_now, collection.live) {
+        (true, true) => format!("{state}, loading anew"),
+        _ => state.to_owned(),
+    }
+}
+
+fn runs(runs: &[RunRow]) -> String {
+    let row = |run: &RunRow| {
+        let result = match (&run.ended, run.error, &run.reason) {
+            (None, _, _) => "running, or died".to_owned(),
+            (Some(_), Some(true), reason) => format!("load due: {}", reason.as_deref().unwrap_or("")),
+            (Some(_), _, Some(reason)) => format!("failed: {reason}"),
+            _ => "done".to_owned(),
+        };
+        vec![
+            run.started.clone().unwrap_or_default(),
+            run.ended.clone().unwrap_or_default(),
+            run.comment.clone().unwrap_or_default(),
+            run.records.map(|records| thousands(u64::try_from(records).unwrap_or_default())).unwrap_or_default(),
+            result,
+        ]
+    };
+    report::table(&["started", "ended", "what", "records", "result"], &["records"], runs.iter().map(row))
+}
+
+/// `rs0 Timestamp(1454960732, 1)`, …
+fn positions(positions: &Positions) -> String {
+    let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", at.time)).collect();
+    shards.join(", ")
+}
+
+fn as_json(status: &Status) -> Value {
+    json!({
+        "collections": status.collections.iter().map(collection_json).collect::<Vec<Value>>(),
+        "stream": {"position": positions_json(&status.stream), "applied": status.applied},
+        "runs": status.runs.iter().map(run_json).collect::<Vec<Value>>(),
+    })
+}
+
+fn collection_json(each: &CollectionStatus) -> Value {
+    let tables: Vec<Value> =
+        each.tables.iter().map(|table| json!({"name": table.name, "rows_estimate": table.estimate})).collect();
+    let ledger = each.ledger.as_ref().map(|ledger| {
+        json!({
+            "read": ledger.read, "loaded": ledger.loaded, "rejected": ledger.rejected, "filtered": ledger.filtered,
+            "rows": ledger.rows, "unfit": ledger.unfit,
+        })
+    });
+    json!({
+        "name": each.collection, "namespace": each.namespace, "state": each.state.name(), "live": each.live,
+        "loading_now": each.loading_now, "reason": each.reason, "tables": tables, "rejected": each.rejected,
+        "loaded_at": each.loaded_at, "captured": each.captured.as_ref().map(positions_json),
+        "exact_at": each.exact_at.as_ref().map(positions_json), "ledger": ledger,
+    })
+}
+
+fn positions_json(positions: &Positions) -> Value {
+    let shard = |at: &gizer_flatten::change::Position| json!({"seconds": at.time.seconds, "increment": at.time.increment, "term": at.term});
+    positions.iter().map(|(name, at)| (name.clone(), shard(at))).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn run_json(run: &RunRow) -> Value {
+    json!({
+        "run": run.run, "status": run.status, "comment": run.comment, "started": run.started, "ended": run.ended,
+        "ts": run.ts, "records": run.records, "queries": run.queries, "error": run.error, "reason": run.reason,
+    })
+}
