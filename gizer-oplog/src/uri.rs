@@ -176,6 +176,7 @@ mod tests {
             ("mongodb://anna:hun/ter2@db", "password"),
             ("mongodb://anna:hun%ter2@db", "password"),
             ("mongodb://anna:hun?ter2=hunter2@db", "port"),
+            ("mongodb://anna:a@hun?ter2=@db", "option"),
             ("mongodb://anna:hunter2@db/?conectTimeoutMS=5", "conecttimeoutms"),
             ("mongodb://anna:hunter2@db/?ssl", "key=value"),
             ("mongodb://db/?authMechanism=PLAIN&authMechanismProperties=hunter2", "…"),

@@ -55,6 +55,22 @@ async fn a_server_killed_in_the_middle_is_an_error(version: Version) -> Outcome 
     Ok(())
 }
 
+/// The server goes on, and so would a reader that took the end of its connection for the end of the documents.
+#[tokio::test]
+async fn a_connection_closed_in_the_middle_is_an_error() -> Outcome {
+    let mongod = Mongod::builder(Version::V6_0).set_parameter("enableTestCommands", "1").start().await?;
+    let client = mongod.client().await?;
+    client.database("shop").collection::<Document>("orders").insert_many(numbered(20_000, 500)).await?;
+    let cluster = Cluster::connect(settings(&mongod.uri(), "shop")).await?;
+    let mut source = begun(&cluster).await?;
+    let close = doc! { "failCommands": ["getMore"], "closeConnection": true, "appName": "gizer" };
+    let once = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 }, "data": close };
+    client.database("admin").run_command(once).await?;
+    let error = failure(&mut source).await?;
+    assert!(matches!(error, MongoError::ConnectionLost { command: "getMore", .. }), "{error}");
+    Ok(())
+}
+
 /// A hanging server keeps its connections open. The driver's monitor gives it up after a heartbeat and a connection's limit.
 #[tokio::test]
 async fn a_server_that_hangs_in_the_middle_is_an_error() -> Outcome {

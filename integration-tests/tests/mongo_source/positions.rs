@@ -4,7 +4,7 @@ use std::error::Error;
 
 use bson::{Document, Timestamp, doc};
 use gizer_flatten::change::{ClusterTime, Position};
-use gizer_oplog::{Cluster, MongoError, Oplog, newest_positions};
+use gizer_oplog::{Cluster, MongoError, Oplog, OplogSettings, SecretUri, Settings, newest_positions};
 use integration_tests::rig::{Mongod, Version, wait_for};
 use mongodb::options::WriteConcern;
 
@@ -88,5 +88,24 @@ async fn a_server_that_waits_for_its_configuration_is_told_apart() -> Outcome {
     let error = Cluster::connect(settings(&mongod.uri(), "shop")).await.expect_err("a set that was never initiated");
     assert!(matches!(error, MongoError::NotInitiated { .. }), "{error}");
     assert!(error.remedy().ok_or("a remedy")?.contains("rs.initiate()"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_named_twice_is_not_read_twice() -> Outcome {
+    let shop = Shop::new(Version::V5_0).await?;
+    let oplog = |name: &str, uri: &SecretUri| OplogSettings { name: name.to_owned(), uri: uri.clone() };
+    let once = settings(&shop.mongod.uri(), "shop");
+    let uri = &once.uris[0];
+    let other_words: SecretUri = shop.mongod.uri().replace("127.0.0.1", "localhost").parse()?;
+
+    let uris = vec![uri.clone(), other_words.clone()];
+    let twice = Settings { uris, oplogs: vec![oplog("a", uri)], ..once.clone() };
+    let error = Cluster::connect(twice).await.expect_err("the same documents twice");
+    assert!(matches!(error, MongoError::SameServer { .. }), "{error}");
+
+    let twice = Settings { oplogs: vec![oplog("a", uri), oplog("b", &other_words)], ..once };
+    let error = Cluster::connect(twice).await?.oplogs().await.expect_err("the same changes twice");
+    assert!(matches!(error, MongoError::SameServer { .. }), "{error}");
     Ok(())
 }
