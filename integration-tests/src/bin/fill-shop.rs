@@ -5,9 +5,9 @@
 //! fill-shop URI DATABASE --show COLLECTION FILTER
 //! ```
 //!
-//! The first form inserts N orders and M posts, none unless told; the same seed (1 unless told) gives the same documents.
-//! Progress goes to standard error. The second form prints the first document that matches a filter, both as Extended
-//! JSON.
+//! The first form inserts N orders and M posts, none unless told; the same seed (1 unless told) gives the same
+//! documents. Progress goes to standard error. The second form prints the first document that matches a filter; both
+//! are Extended JSON.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};

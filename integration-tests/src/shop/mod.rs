@@ -52,12 +52,14 @@ impl Shop {
         Self { seed }
     }
 
-    /// The orders with these numbers, from 0, in order of `_id` and of time. `0..10` and `10..20` are together what `0..20` is.
+    /// The orders with these numbers, from 0, in order of `_id` and of time. `0..10` and `10..20` are together what
+    /// `0..20` is.
     pub fn orders(&self, numbers: Range<u64>) -> Documents {
         Documents { seed: self.seed, numbers, write: orders::write }
     }
 
-    /// The posts with these numbers, from 0, in order of `_id` and of time. `0..10` and `10..20` are together what `0..20` is.
+    /// The posts with these numbers, from 0, in order of `_id` and of time. `0..10` and `10..20` are together what
+    /// `0..20` is.
     pub fn posts(&self, numbers: Range<u64>) -> Documents {
         Documents { seed: self.seed, numbers, write: posts::write }
     }
