@@ -111,7 +111,7 @@ fn a_discarded_document_leaves_no_trace() {
 #[test]
 fn buffers_come_back_and_are_used_again() {
     let mut encoder = CopyEncoder::new(&layout());
-    let mut write = |encoder: &mut CopyEncoder| {
+    let write = |encoder: &mut CopyEncoder| {
         encoder.begin_document();
         encoder.row(root(&[Cell::Integer(2), Cell::Text(&"x".repeat(10_000)), Cell::Null, Cell::Null]));
         encoder.take()

@@ -1,0 +1,12 @@
+//! gizer-pg against a real PostgreSQL: whatever is promised of the server's behaviour is tried on the server.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+mod connecting;
+mod copying;
+mod fences;
+mod runs;
+mod scene;
+mod stream;
+mod surveys;
+mod swapping;

@@ -1,0 +1,169 @@
+//! What stands in the way is told before the first row is loaded.
+
+use bson::doc;
+use gizer_pg::load::{Origin, survey};
+use gizer_pg::{PgError, connect};
+use integration_tests::rig::unique_name;
+
+use crate::scene::{Scene, layout};
+
+const POSTS: &str = r#"{"_id": {"oid": "STRING", "bsontype": "INT"}, "n": "INT", "d": "DOUBLE", "at": "TIMESTAMP",
+    "l": [{"big": "BIGINT", "f": "BOOLEAN", "t": "TINYINT"}]}"#;
+
+/// What the classic tool made of this schema, in another order and with `_extra`.
+const CLASSIC: &str = "\
+    CREATE TABLE posts (n INTEGER, id_oid TEXT, d FLOAT8, at TIMESTAMP WITH TIME ZONE, id_bsontype INTEGER, _extra JSONB); \
+    CREATE TABLE post_l (big BIGINT, f BOOLEAN, idx BIGINT, posts_id_oid TEXT, t SMALLINT); \
+    INSERT INTO posts (n) VALUES (7); CREATE INDEX ON posts (n)";
+
+#[tokio::test]
+async fn tables_of_the_classic_tool_are_taken_over() {
+    let scene = Scene::prepared().await;
+    let posts = layout("posts", POSTS);
+    scene.sql(CLASSIC).await;
+    let found = survey(&scene.session().await, &posts).await.unwrap();
+    let found: Vec<(&str, Origin)> = found.live.iter().map(|table| (table.name.as_str(), table.origin)).collect();
+    assert_eq!(found, [("post_l", Origin::Classic), ("posts", Origin::Classic)]);
+    scene.load(&posts, &[]).await.unwrap();
+    assert_eq!(scene.text("SELECT count(*) FROM posts").await, "0");
+    let found = survey(&scene.session().await, &posts).await.unwrap();
+    assert!(found.live.iter().all(|table| table.origin == Origin::Gizer && table.in_layout), "{found:?}");
+}
+
+/// What the survey says once `sql` has run, after a load if so wished.
+async fn refused(loaded: bool, sql: &str) -> PgError {
+    let scene = Scene::prepared().await;
+    let posts = layout("posts", POSTS);
+    if loaded {
+        scene.load(&posts, &[]).await.unwrap();
+    }
+    scene.sql(sql).await;
+    let session = scene.session().await;
+    let error = survey(&session, &posts).await.map(drop).unwrap_err();
+    let at_load = scene.load(&posts, &[]).await.map(drop).unwrap_err();
+    assert_eq!(error.to_string(), at_load.to_string(), "a load is told the same");
+    assert_eq!(scene.text("SELECT to_regclass('public.gizer_new_posts') IS NULL").await, "t", "nothing was begun");
+    error
+}
+
+#[tokio::test]
+async fn what_gizer_did_not_make_is_left_alone() {
+    let cases = [
+        ("CREATE TABLE posts (a INT)", "posts", "column at is missing"),
+        (&CLASSIC.replace("n INTEGER", "n BIGINT"), "posts", "column n is bigint, expected integer"),
+        (&CLASSIC.replace("t SMALLINT", "t SMALLINT, mine TEXT"), "post_l", "column mine is not expected"),
+        ("CREATE VIEW post_l AS SELECT 1 AS a", "post_l", "found a view"),
+        ("CREATE MATERIALIZED VIEW posts AS SELECT 1 AS a", "posts", "found a materialized view"),
+        ("CREATE SEQUENCE posts", "posts", "found a sequence"),
+        ("CREATE TABLE posts_pkey (a INT)", "posts_pkey", "a key of the collection posts needs this name"),
+        ("CREATE TABLE x (a INT); CREATE INDEX post_l_pkey ON x (a)", "post_l_pkey", "an index of public.x has it"),
+        ("CREATE TABLE gizer_new_posts (a INT)", "gizer_new_posts", "room for a staging table"),
+        (
+            "CREATE TABLE post_l (a INT); COMMENT ON TABLE post_l IS 'gizer: others.l[]'",
+            "post_l",
+            "a table of another collection",
+        ),
+        (
+            "CREATE TABLE post_l (a INT); COMMENT ON TABLE post_l IS 'gizer: posts.l[]'; \
+             INSERT INTO gizer_collection (collection, state, live, tables) VALUES ('posts.x', 'copy', true, '{post_l}')",
+            "post_l",
+            "a table of the collection posts.x",
+        ),
+    ];
+    for (sql, name, why) in cases {
+        let scene_error =
+            if name == "gizer_new_posts" { refused_at_load(sql).await } else { refused(false, sql).await };
+        let PgError::ForeignTable { table, why: came, .. } = &scene_error else { panic!("{sql}: {scene_error:?}") };
+        assert!(table == name && came.contains(why), "{sql}: {scene_error}");
+        assert!(scene_error.remedy().unwrap().contains(name), "{scene_error:?}");
+    }
+}
+
+/// A staging table's name concerns loads only.
+async fn refused_at_load(sql: &str) -> PgError {
+    let scene = Scene::prepared().await;
+    scene.sql(sql).await;
+    scene.load(&layout("posts", POSTS), &[]).await.map(drop).unwrap_err()
+}
+
+#[tokio::test]
+async fn a_collection_named_like_a_staging_table_keeps_its_tables() {
+    let scene = Scene::prepared().await;
+    let simple = r#"{"_id": "INT"}"#;
+    let odd = layout("gizer_new_posts", simple);
+    scene.load(&odd, &[doc! {"_id": 1}]).await.unwrap();
+    let error = scene.load(&layout("posts", simple), &[]).await.map(drop).unwrap_err();
+    assert!(matches!(&error, PgError::ForeignTable { table, .. } if table == "gizer_new_posts"), "{error:?}");
+    scene.load(&odd, &[doc! {"_id": 2}]).await.unwrap();
+    assert_eq!(scene.texts("SELECT id FROM gizer_new_posts").await, ["2"]);
+}
+
+#[tokio::test]
+async fn what_hangs_on_the_tables_is_named() {
+    let cases = [
+        ("CREATE VIEW mine AS SELECT n FROM posts", "posts", "view public.mine"),
+        ("CREATE MATERIALIZED VIEW mine AS SELECT idx FROM post_l", "post_l", "materialized view public.mine"),
+        ("CREATE TABLE mine (a TEXT REFERENCES posts)", "posts", "constraint mine_a_fkey on table public.mine"),
+        (
+            "CREATE TABLE mine (a TEXT PRIMARY KEY); ALTER TABLE post_l ADD FOREIGN KEY (posts_id_oid) REFERENCES mine",
+            "post_l",
+            "constraint post_l_posts_id_oid_fkey on table public.post_l",
+        ),
+        ("CREATE TABLE mine () INHERITS (posts)", "posts", "table public.mine"),
+        (
+            "CREATE TRIGGER mine BEFORE UPDATE ON posts FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "posts",
+            "trigger mine on table public.posts",
+        ),
+        ("CREATE POLICY mine ON posts USING (true)", "posts", "policy mine on table public.posts"),
+        ("ALTER TABLE posts ENABLE ROW LEVEL SECURITY", "posts", "row level security"),
+        ("CREATE RULE mine AS ON DELETE TO posts DO INSTEAD NOTHING", "posts", "rule mine"),
+        ("CREATE PUBLICATION mine FOR TABLE posts", "posts", "in publication mine"),
+    ];
+    for (sql, name, dependent) in cases {
+        let error = refused(true, sql).await;
+        let PgError::Dependents { table, dependents, .. } = &error else { panic!("{sql}: {error:?}") };
+        assert!(table == name && dependents.iter().any(|d| d.contains(dependent)), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_comes_while_the_load_is_under_way_stops_the_swap() {
+    use crate::scene::{followable, quick, request};
+    use gizer_pg::load::{KeySettings, Load};
+
+    let scene = Scene::prepared().await;
+    let posts = layout("posts", POSTS);
+    scene.load(&posts, &[]).await.unwrap();
+    let session = scene.session().await;
+    let load = Load::begin(&session, request(&posts, followable(1))).await.unwrap();
+    load.build_keys(&[], KeySettings::default()).await.unwrap();
+    scene.sql("CREATE VIEW mine AS SELECT n FROM posts").await;
+    let error = load.swap(&quick(), &Default::default(), None).await.unwrap_err();
+    assert!(matches!(&error, PgError::Dependents { .. }), "{error:?}");
+    // Once it is gone the same load can be swapped in after all.
+    scene.sql("DROP VIEW mine").await;
+    load.swap(&quick(), &Default::default(), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_its_owner_may_replace_a_table() {
+    let scene = Scene::prepared().await;
+    let posts = layout("posts", POSTS);
+    scene.load(&posts, &[]).await.unwrap();
+    let name = unique_name("loader");
+    let target = scene.role(&name).await;
+    scene
+        .sql(&format!(
+            "GRANT ALL ON SCHEMA public TO {name}; \
+             GRANT ALL ON gizer_collection, gizer_stream, gizer_reject, qmetlstatus TO {name}"
+        ))
+        .await;
+    let session = connect(&target).await.unwrap();
+    let error = survey(&session, &posts).await.map(drop).unwrap_err();
+    assert!(matches!(&error, PgError::NoRights { .. }), "{error:?}");
+    assert!(
+        error.remedy().unwrap().contains(&format!(r#"ALTER TABLE "public"."post_l" OWNER TO "{name}""#)),
+        "{error}"
+    );
+}
