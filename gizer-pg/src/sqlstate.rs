@@ -36,7 +36,7 @@ fn classify_db(db: &DbError, server: &Arc<Server>, schema: &str, doing: String) 
     let server = Arc::clone(server);
     let said = Box::new(said(db));
     match said.sqlstate.as_str() {
-        "42501" => PgError::NoRights { grant: grant_for(schema, &server.user), server, doing, reason: said.message },
+        "42501" => PgError::NoRights { grant: any_grant(schema, &server.user), server, doing, reason: said.message },
         "57014" => PgError::Cancelled { doing, said },
         code if is_connection_end(code) => {
             PgError::ConnectionLost { server, doing, reason: said.message, sqlstate: Some(said.sqlstate) }
@@ -55,6 +55,13 @@ pub(crate) fn is_connection_end(sqlstate: &str) -> bool {
 pub(crate) fn grant_for(schema: &str, user: &str) -> String {
     let quoted = |name: &str| quote_identifier(name).unwrap_or_else(|_| format!("{name:?}"));
     format!("GRANT USAGE, CREATE ON SCHEMA {} TO {}", quoted(schema), quoted(user))
+}
+
+/// The statements that help where only the server's message, in its own language, says which right is missing.
+fn any_grant(schema: &str, user: &str) -> String {
+    let user_sql = quote_identifier(user).unwrap_or_else(|_| format!("{user:?}"));
+    let owner = format!("ALTER TABLE … OWNER TO {user_sql}");
+    format!("{}; and where a table of gizer belongs to another role: {owner}", grant_for(schema, user))
 }
 
 /// What the server said, without what quotes data.

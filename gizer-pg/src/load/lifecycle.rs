@@ -76,7 +76,10 @@ impl<'a> Load<'a> {
         let load_epoch = match session.end(outcome).await {
             Ok(load_epoch) => load_epoch,
             Err(error) => {
-                state::forget_load(session, &request.layout.collection, &error).await;
+                // Whoever else holds the lock keeps it.
+                if !matches!(error, PgError::Locked { .. }) {
+                    state::release_load(session, &request.layout.collection).await;
+                }
                 return Err(error);
             }
         };
@@ -117,7 +120,8 @@ impl<'a> Load<'a> {
     /// # Errors
     /// [`PgError::TablesBusy`] if they hold them for longer than the settings allow; [`PgError::Fenced`] if another run
     /// has taken over; whatever has come to stand in the way since [`begin`](Load::begin). The live tables are then as
-    /// they were, and the staging tables stay.
+    /// they were, and the staging tables stay. Only if the connection is lost during the commit may the swap have taken
+    /// place all the same.
     pub async fn swap(
         &self,
         settings: &SwapSettings,
@@ -134,7 +138,7 @@ impl<'a> Load<'a> {
         let loaded = Loaded { row, tables: &names, layout_hash: &hash, ledger, exact_at, copy_because };
         let swapped =
             swap::swap(self.session, self.request.layout, &self.tables, &self.fence, &loaded, settings).await?;
-        self.release(None).await?;
+        state::release_load(self.session, &self.fence.collection).await;
         Ok(swapped)
     }
 
@@ -144,11 +148,10 @@ impl<'a> Load<'a> {
     /// # Errors
     /// Whatever the server says.
     pub async fn abandon(self, reason: &str) -> Result<(), PgError> {
-        self.release(Some(reason)).await
-    }
-
-    async fn release(&self, failed: Option<&str>) -> Result<(), PgError> {
-        state::release_load(self.session, &self.fence.collection, self.fence.load_epoch, failed).await
+        let LoadFence { collection, load_epoch } = &self.fence;
+        let outcome = state::fail_load(self.session, collection, *load_epoch, reason).await;
+        state::release_load(self.session, collection).await;
+        outcome
     }
 }
 

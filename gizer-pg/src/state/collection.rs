@@ -245,35 +245,25 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
     if changed == 1 { Ok(()) } else { Err(fenced(collection)) }
 }
 
-/// Gives the collection's lock back. With a reason the load has failed: the collection is as it was before, or due for
-/// a load if it has no live tables.
-pub(crate) async fn release_load(
+/// Writes down that a load has failed: the collection is as it was before, or due for a load if it has no live tables.
+pub(crate) async fn fail_load(
     session: &Session,
     collection: &str,
     load_epoch: i64,
-    failed: Option<&str>,
+    reason: &str,
 ) -> Result<(), PgError> {
-    if let Some(reason) = failed {
-        let sql = format!(
-            "UPDATE {} SET state = CASE WHEN live THEN state ELSE 'load due' END, reason = $3, load_started = NULL \
-             WHERE collection = $1 AND load_epoch = $2",
-            session.relation(COLLECTIONS)?
-        );
-        let doing = format!("writing down that the load of {collection} failed");
-        session.execute(doing, &sql, &[&collection, &load_epoch, &reason]).await?;
-    }
-    lock::release(session, &AdvisoryKey::load(session.schema(), collection)).await
+    let sql = format!(
+        "UPDATE {} SET state = CASE WHEN live THEN state ELSE 'load due' END, reason = $3, load_started = NULL \
+         WHERE collection = $1 AND load_epoch = $2",
+        session.relation(COLLECTIONS)?
+    );
+    let doing = format!("writing down that the load of {collection} failed");
+    session.execute(doing, &sql, &[&collection, &load_epoch, &reason]).await.map(|_| ())
 }
 
-/// Gives the collection's lock back after a load that did not begin, because of `error`.
-pub(crate) async fn forget_load(session: &Session, collection: &str, error: &PgError) {
-    // Another run holds it, or nobody any more: the lock went with the connection.
-    if matches!(error, PgError::Locked { .. }) || error.is_connection_lost() {
-        return;
-    }
-    if let Err(second) = lock::release(session, &AdvisoryKey::load(session.schema(), collection)).await {
-        tracing::debug!(%second, collection, "the lock of a load that did not begin was not given back");
-    }
+/// Gives the lock of [`begin_load`] back.
+pub(crate) async fn release_load(session: &Session, collection: &str) {
+    lock::release(session, &AdvisoryKey::load(session.schema(), collection)).await;
 }
 
 #[cfg(test)]

@@ -66,10 +66,12 @@ pub(super) async fn hold(session: &Session, key: &AdvisoryKey) -> Result<(), PgE
     Err(PgError::Locked { what: key.what.clone(), holder: holder(session, key).await? })
 }
 
-/// Gives back what [`hold`] took.
-pub(super) async fn release(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
+/// Gives back what [`hold`] took. If that fails the connection is gone, and the lock with it.
+pub(super) async fn release(session: &Session, key: &AdvisoryKey) {
     let sql = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended($1, 0))";
-    session.query_one(format!("releasing {}", key.what), sql, &[&key.text]).await.map(|_| ())
+    if let Err(error) = session.query_one(format!("releasing {}", key.what), sql, &[&key.text]).await {
+        tracing::debug!(%error, "a lock was not given back");
+    }
 }
 
 /// Whether anybody holds a lock, this session included.

@@ -23,7 +23,7 @@ mod tables;
 
 pub use collection::{CollectionState, Ledger};
 pub(crate) use collection::{
-    LoadRow, Loaded, begin_load, check_fence, claim_swap, claimed_by_others, finish_load, forget_load, release_load,
+    LoadRow, Loaded, begin_load, check_fence, claim_swap, claimed_by_others, fail_load, finish_load, release_load,
     tables_of,
 };
 pub use positions::{ShardPositions, classic_ts};

@@ -131,7 +131,8 @@ impl<'s> Run<'s> {
         );
         let doing = "closing the row of the run";
         self.session.execute(doing, &sql, &[&self.number, &records, &queries, &error, &reason]).await?;
-        lock::release(self.session, &self.key).await
+        lock::release(self.session, &self.key).await;
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The state tables themselves: made where they are missing, and given the columns they lack.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::lock::{self, AdvisoryKey};
 use crate::connect::Session;
@@ -113,9 +114,7 @@ async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
     // Somebody else may be at it: whoever gets the lock second looks again.
     lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
     let missing = missing(session).await?;
-    if missing.iter().any(|(table, _)| !table.exists) {
-        require_create(session).await?;
-    }
+    require_rights(session, &missing).await?;
     for (found, columns) in missing {
         let statement = if found.exists { add_columns(session, &found, &columns)? } else { create(session, &found)? };
         session.run(format!("preparing {}.{}", session.schema(), found.table.name), &statement).await?;
@@ -128,23 +127,30 @@ async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
 struct Found {
     table: &'static StateTable,
     exists: bool,
+    /// Whether this role may alter it.
+    owned: bool,
 }
 
 /// State tables that are missing or lack columns.
 async fn missing(session: &Session) -> Result<Vec<(Found, Vec<usize>)>, PgError> {
     let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
-    let sql = "SELECT c.relname::pg_catalog.text, c.relkind IN ('r', 'p'), a.attname::pg_catalog.text \
+    let sql = "SELECT c.relname::pg_catalog.text, c.relkind IN ('r', 'p'), a.attname::pg_catalog.text, \
+                      pg_catalog.pg_has_role(c.relowner, 'USAGE') \
                FROM pg_catalog.pg_class c \
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
                WHERE n.nspname = $1 AND c.relname = ANY ($2)";
     let rows = session.query("looking for the state tables", sql, &[&session.schema(), &names]).await?;
     let mut there: HashMap<String, HashSet<String>> = HashMap::new();
+    let mut foreign: HashSet<String> = HashSet::new();
     for row in rows {
         let (table, is_table): (String, bool) = (row.get(0), row.get(1));
         if !is_table {
             let why = "expected gizer's own table of this name, found another kind of relation".to_owned();
             return Err(PgError::ForeignTable { schema: session.schema().to_owned(), table, why });
+        }
+        if !row.get::<_, bool>(3) {
+            foreign.insert(table.clone());
         }
         there.entry(table).or_default().extend(row.get::<_, Option<String>>(2));
     }
@@ -153,26 +159,35 @@ async fn missing(session: &Session) -> Result<Vec<(Found, Vec<usize>)>, PgError>
         let lacking: Vec<usize> = (0..table.columns.len())
             .filter(|&i| columns.is_none_or(|columns| !columns.contains(table.columns[i].0)))
             .collect();
-        (!lacking.is_empty()).then_some((Found { table, exists: columns.is_some() }, lacking))
+        let owned = !foreign.contains(table.name);
+        (!lacking.is_empty()).then_some((Found { table, exists: columns.is_some(), owned }, lacking))
     };
     Ok(TABLES.iter().filter_map(lacks).collect())
 }
 
 /// A right that is missing is told before anything else, with the statement that gives it.
-async fn require_create(session: &Session) -> Result<(), PgError> {
-    let sql =
-        "SELECT pg_catalog.has_schema_privilege(n.oid, 'CREATE') FROM pg_catalog.pg_namespace n WHERE nspname = $1";
-    let allowed = session.query_opt("checking rights", sql, &[&session.schema()]).await?;
-    if allowed.is_some_and(|row| row.get(0)) {
+async fn require_rights(session: &Session, missing: &[(Found, Vec<usize>)]) -> Result<(), PgError> {
+    let server = session.server();
+    let no_rights = |doing, reason: &str, grant| {
+        Err(PgError::NoRights { server: Arc::clone(server), doing, reason: reason.to_owned(), grant })
+    };
+    if let Some((found, _)) = missing.iter().find(|(found, _)| found.exists && !found.owned) {
+        let table = session.relation(found.table.name)?;
+        let grant = format!("ALTER TABLE {table} OWNER TO {}", quote_identifier(&server.user)?);
+        return no_rights(format!("adding columns to {table}"), "it belongs to another role", grant);
+    }
+    if missing.iter().all(|(found, _)| found.exists) {
         return Ok(());
     }
-    let server = std::sync::Arc::clone(session.server());
-    Err(PgError::NoRights {
-        grant: grant_for(session.schema(), &server.user),
-        server,
-        doing: format!("creating tables in schema {}", session.schema()),
-        reason: "the right CREATE is missing".to_owned(),
-    })
+    let sql =
+        "SELECT pg_catalog.has_schema_privilege(n.oid, 'CREATE') FROM pg_catalog.pg_namespace n WHERE nspname = $1";
+    match session.query_opt("checking rights", sql, &[&session.schema()]).await? {
+        Some(row) if row.get(0) => Ok(()),
+        _ => {
+            let doing = format!("creating tables in schema {}", session.schema());
+            no_rights(doing, "the right CREATE is missing", grant_for(session.schema(), &server.user))
+        }
+    }
 }
 
 fn create(session: &Session, found: &Found) -> Result<String, PgError> {

@@ -80,6 +80,12 @@ async fn missing_rights_are_told_with_the_grant() {
     let error = gizer_pg::state::prepare(&session).await.unwrap_err();
     assert!(matches!(&error, PgError::NoRights { .. }), "{error:?}");
     scene.sql(&format!(r#"GRANT USAGE, CREATE ON SCHEMA "public" TO "{name}""#)).await;
+    // A status table of the classic tool that belongs to somebody else cannot be given columns.
+    scene.sql("CREATE TABLE public.qmetlstatus (comment TEXT)").await;
+    let error = gizer_pg::state::prepare(&session).await.unwrap_err();
+    let grant = format!(r#"ALTER TABLE "public"."qmetlstatus" OWNER TO "{name}""#);
+    assert!(error.remedy().unwrap().contains(&grant), "{error:?}");
+    scene.sql(&grant).await;
     gizer_pg::state::prepare(&session).await.unwrap();
 }
 

@@ -5,6 +5,7 @@
 mod connecting;
 mod copying;
 mod fences;
+mod outages;
 mod runs;
 mod scene;
 mod stream;
