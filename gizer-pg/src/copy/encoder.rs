@@ -6,6 +6,9 @@ use gizer_schema::{Layout, TableId};
 use super::unit::{Buffers, EncodedUnit, Reject, TableData};
 use super::wire::{HEADER, TRAILER, field_count, write_tuple};
 
+/// Most bytes of buffers that an encoder has for itself, beside the rows that it holds.
+pub const KEPT_BYTES: usize = 16 * 1024 * 1024;
+
 /// Encodes rows for binary COPY, each table into a buffer of its own.
 ///
 /// ```
@@ -115,14 +118,18 @@ impl CopyEncoder {
         }
     }
 
-    /// Takes back the buffers of a unit that was written.
+    /// Takes back the buffers of a unit that was written. At most [`KEPT_BYTES`] are kept: buffers that a huge document
+    /// has blown up, and those of a time when more units were under way, go back to the system.
     pub fn reuse(&mut self, buffers: Buffers) {
+        let own = self.tables.iter().map(|table| &table.bytes).chain(&self.spare.0);
+        let mut kept: usize = own.map(Vec::capacity).sum();
         for buffer in buffers.0 {
-            // One spare buffer a table is what the next unit can need.
-            let full = self.spare.0.len() >= self.tables.len();
+            if kept + buffer.capacity() > KEPT_BYTES {
+                continue;
+            }
+            kept += buffer.capacity();
             match self.tables.iter_mut().find(|table| table.bytes.capacity() == 0) {
                 Some(table) => table.bytes = buffer,
-                None if full => {}
                 None => self.spare.put(buffer),
             }
         }

@@ -126,6 +126,18 @@ fn buffers_come_back_and_are_used_again() {
 }
 
 #[test]
+fn buffers_that_a_huge_document_has_blown_up_are_not_kept() {
+    let mut encoder = CopyEncoder::new(&layout());
+    for _ in 0..10 {
+        let huge = (0..4).map(|table| TableData { table: TableId(table), bytes: vec![0; 6 << 20], rows: 1 }).collect();
+        encoder.reuse(EncodedUnit { tables: huge, ..EncodedUnit::default() }.into());
+    }
+    let own = encoder.tables.iter().map(|table| &table.bytes).chain(&encoder.spare.0);
+    let kept: usize = own.map(Vec::capacity).sum();
+    assert!((1..=KEPT_BYTES).contains(&kept), "{kept}");
+}
+
+#[test]
 fn rejected_documents_go_with_the_unit_and_count_in_its_size() {
     let mut encoder = CopyEncoder::new(&layout());
     encoder.reject(Reject { id: "1".to_owned(), reason: "r".to_owned(), document: vec![0; 500] });

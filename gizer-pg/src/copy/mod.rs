@@ -14,6 +14,6 @@ mod timestamp;
 mod unit;
 mod wire;
 
-pub use encoder::CopyEncoder;
+pub use encoder::{CopyEncoder, KEPT_BYTES};
 pub use timestamp::{MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS};
 pub use unit::{Buffers, EncodedUnit, Reject, TableData};

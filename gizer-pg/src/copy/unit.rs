@@ -65,12 +65,9 @@ impl Reject {
 pub struct Buffers(pub(crate) Vec<Vec<u8>>);
 
 impl Buffers {
-    /// The largest buffer to keep: one that a huge document has blown up is given back to the system.
-    const LARGEST: usize = 32 * 1024 * 1024;
-
     /// Takes a buffer whose bytes are no longer needed.
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
-        if (1..=Buffers::LARGEST).contains(&buffer.capacity()) {
+        if buffer.capacity() > 0 {
             buffer.clear();
             self.0.push(buffer);
         }
