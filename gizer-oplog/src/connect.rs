@@ -43,7 +43,7 @@ impl Cluster {
     /// Oplogs are not connected to before [`Cluster::oplogs`] is called.
     ///
     /// # Errors
-    /// Within 10 seconds: what [`Settings::check`] gives; [`MongoError::Unreachable`],
+    /// Within 10 seconds: what [`Settings::check`] gives; [`MongoError::Unreachable`], [`MongoError::HostsNotFound`],
     /// [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] and [`MongoError::NotInitiated`] of any server;
     /// [`MongoError::RouterAmongShards`], [`MongoError::SameServer`] and [`MongoError::SameReplicaSet`] where documents would be read twice.
     pub async fn connect(settings: Settings) -> Result<Cluster, MongoError> {
@@ -161,7 +161,7 @@ impl Deployment {
     /// Connects, and asks the server for its version and its topology.
     ///
     /// # Errors
-    /// Within 10 seconds: [`MongoError::MalformedUri`], [`MongoError::Unreachable`],
+    /// Within 10 seconds: [`MongoError::MalformedUri`], [`MongoError::Unreachable`], [`MongoError::HostsNotFound`],
     /// [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] or [`MongoError::NotInitiated`].
     pub async fn connect(uri: &SecretUri) -> Result<Deployment, MongoError> {
         let heard = Reachability::default();
@@ -255,7 +255,7 @@ impl fmt::Debug for Deployment {
 async fn client_options(uri: &SecretUri, heard: &Reachability) -> Result<ClientOptions, MongoError> {
     let mut options = ClientOptions::parse(uri.expose()).await.map_err(|error| match &*error.kind {
         mongodb::error::ErrorKind::DnsResolve { message, .. } => {
-            MongoError::Unreachable { hosts: uri.hosts().clone(), waited: CONNECT_LIMIT, seen: message.clone() }
+            MongoError::HostsNotFound { hosts: uri.hosts().clone(), message: message.clone() }
         }
         _ => uri.malformed(&error),
     })?;

@@ -25,9 +25,7 @@ impl Deployment {
             ErrorKind::ServerSelection { .. } => {
                 MongoError::Unreachable { hosts, waited: self.selection_limit, seen: self.heard.seen() }
             }
-            ErrorKind::DnsResolve { message, .. } => {
-                MongoError::Unreachable { hosts, waited: self.selection_limit, seen: message.clone() }
-            }
+            ErrorKind::DnsResolve { message, .. } => MongoError::HostsNotFound { hosts, message: message.clone() },
             ErrorKind::Authentication { message, .. } => {
                 MongoError::AuthenticationRefused { hosts, message: shortened(message) }
             }

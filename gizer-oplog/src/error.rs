@@ -101,6 +101,15 @@ pub enum MongoError {
         seen: String,
     },
 
+    /// The name of a `mongodb+srv` URI does not lead to any hosts.
+    #[error("could not look up the hosts of {hosts}: {message}")]
+    HostsNotFound {
+        /// The name.
+        hosts: Hosts,
+        /// The resolver's reason.
+        message: String,
+    },
+
     /// The server did not accept the credentials.
     #[error("MongoDB at {hosts} refused the user or the password of the URI: {message}")]
     AuthenticationRefused {
@@ -359,6 +368,7 @@ impl MongoError {
         matches!(
             self,
             MongoError::Unreachable { .. }
+                | MongoError::HostsNotFound { .. }
                 | MongoError::ConnectionLost { .. }
                 | MongoError::CursorLost { .. }
                 | MongoError::MemberLags { .. }
@@ -387,9 +397,12 @@ impl MongoError {
                  (or replication.replSetName in its configuration file), then run rs.initiate() in its shell once"
                 .into(),
             MongoError::NotInitiated { .. } => "run rs.initiate() in the server's shell once".into(),
-            MongoError::Unreachable { .. } => "check host, port, network and TLS settings; if the members' own names \
-                 cannot be resolved from here, add directConnection=true to the URI"
-                .into(),
+            MongoError::HostsNotFound { .. } => "check the name, or name host:port with mongodb:// instead".into(),
+            MongoError::Unreachable { .. } => {
+                "check host, port, network, TLS settings and replicaSet; if the members' \
+                 own names cannot be resolved from here, add directConnection=true to the URI"
+                    .into()
+            }
             MongoError::AuthenticationRefused { .. } => "check user and password, and authSource=<database of the \
                  user>, often authSource=admin"
                 .into(),

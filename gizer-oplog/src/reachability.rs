@@ -18,6 +18,9 @@ use crate::version::release_of_wire_version;
 const OLDEST_WIRE_VERSION: i32 = 9;
 
 /// The latest news of each server, by `host:port`. Clones share it.
+///
+/// A server that the driver turns away from is kept: that it answered as a member of another replica set, or under
+/// another name than the set has for it, is what an operator has to know.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reachability {
     servers: Arc<Mutex<BTreeMap<String, News>>>,
@@ -26,7 +29,7 @@ pub(crate) struct Reachability {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum News {
     Failed(String),
-    Answered { role: &'static str, max_wire_version: i32 },
+    Answered { role: String, max_wire_version: i32 },
 }
 
 impl Reachability {
@@ -39,9 +42,6 @@ impl Reachability {
             }
             SdamEvent::ServerHeartbeatSucceeded(answered) => {
                 heard.note(answered.server_address.to_string(), News::answered(&answered.reply));
-            }
-            SdamEvent::ServerClosed(closed) => {
-                heard.servers().remove(&closed.address.to_string());
             }
             _ => {}
         })
@@ -78,19 +78,21 @@ impl News {
     /// The reply to `hello`.
     fn answered(hello: &Document) -> News {
         let is = |field| hello.get_bool(field).unwrap_or(false);
+        let set = hello.get_str("setName");
         let role = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
             "a mongos"
         } else if is("isreplicaset") {
             "not yet initiated"
-        } else if !hello.contains_key("setName") {
+        } else if set.is_err() {
             "a standalone server"
         } else if is("isWritablePrimary") || is("ismaster") {
             "a primary"
         } else if is("secondary") {
             "a secondary"
         } else {
-            "a member that cannot be read from"
+            "an unreadable member"
         };
+        let role = set.map_or_else(|_| role.to_owned(), |set| format!("{role} of replica set {set}"));
         // A server from before 2.6 has none.
         News::Answered { role, max_wire_version: hello.get_i32("maxWireVersion").unwrap_or(0) }
     }
@@ -123,7 +125,7 @@ mod tests {
         heard.note("b:1".into(), News::Failed("connection refused".into()));
         heard.note("a:1".into(), News::Failed("timed out".into()));
         heard.note("a:1".into(), News::answered(&doc! { "setName": "rs0", "secondary": true, "maxWireVersion": 9 }));
-        assert_eq!(heard.seen(), "a:1: a secondary, b:1: connection refused");
+        assert_eq!(heard.seen(), "a:1: a secondary of replica set rs0, b:1: connection refused");
         assert_eq!(heard.too_old(), None);
     }
 

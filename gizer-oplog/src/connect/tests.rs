@@ -129,6 +129,15 @@ async fn a_router_is_read_alone_and_has_no_oplog() {
 }
 
 #[tokio::test]
+async fn what_a_server_of_another_set_answered_is_told() {
+    let host = server(|command| member(command, "5.0.4", 13)).await;
+    let uri = format!("mongodb://{host}/?replicaSet=other&serverSelectionTimeoutMS=500");
+    let error = Cluster::connect(settings(&[uri])).await.unwrap_err();
+    let message = error.to_string();
+    assert!(message.ends_with(&format!("within 500ms: {host}: a primary of replica set rs0")), "{message}");
+}
+
+#[tokio::test]
 async fn a_server_that_accepts_and_says_nothing_is_unreachable_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
