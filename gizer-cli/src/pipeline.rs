@@ -25,9 +25,16 @@ use tokio::task::JoinSet;
 use crate::exit::Failure;
 use crate::progress::Counters;
 
+/// Bytes of documents that a source should give at once, of a budget of `memory` bytes.
+pub fn batch_bytes(memory: usize) -> usize {
+    (memory / 64).clamp(256 << 10, 4 << 20)
+}
+
 /// Encoded bytes that make up a unit, about: one transaction. Large enough that the COPY commands of a unit's tables
-/// do not count, small enough that several units fit into any budget.
-const UNIT_BYTES: usize = 8 << 20;
+/// do not count, small enough that every worker can have several under way.
+fn unit_bytes(memory: usize) -> usize {
+    (memory / 32).clamp(512 << 10, 8 << 20)
+}
 
 /// What went through a load's pipeline.
 #[derive(Debug)]
@@ -79,7 +86,7 @@ pub async fn load<K: UnitSink + 'static>(
     for _ in 0..workers {
         let (spare, returned) = mpsc::channel();
         spares.push(spare);
-        let stage = UnitBuilder::new(layout, unit_sender.clone(), returned);
+        let stage = UnitBuilder::new(layout, unit_bytes(memory), unit_sender.clone(), returned);
         let flattener = Flattener::new(layout);
         threads.push(on_thread(flatten, (flattener, batch_receiver.clone(), stage)));
     }
@@ -119,14 +126,20 @@ fn flatten((mut flattener, batches, mut units): (Flattener, ThreadReceiver<Docum
 /// Encodes rows and sends a unit whenever one is full: always whole documents.
 struct UnitBuilder {
     encoder: CopyEncoder,
+    full_at: usize,
     units: ThreadSender<EncodedUnit>,
     spare: mpsc::Receiver<Buffers>,
     closed: bool,
 }
 
 impl UnitBuilder {
-    fn new(layout: &Layout, units: ThreadSender<EncodedUnit>, spare: mpsc::Receiver<Buffers>) -> UnitBuilder {
-        UnitBuilder { encoder: CopyEncoder::new(layout), units, spare, closed: false }
+    fn new(
+        layout: &Layout,
+        full_at: usize,
+        units: ThreadSender<EncodedUnit>,
+        spare: mpsc::Receiver<Buffers>,
+    ) -> UnitBuilder {
+        UnitBuilder { encoder: CopyEncoder::new(layout), full_at, units, spare, closed: false }
     }
 
     fn send(&mut self) {
@@ -141,7 +154,7 @@ impl UnitBuilder {
 
 impl RowSink for UnitBuilder {
     fn begin_document(&mut self) {
-        if self.encoder.bytes() >= UNIT_BYTES {
+        if self.encoder.bytes() >= self.full_at {
             self.send();
         }
         self.encoder.begin_document();

@@ -3,8 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::{Value, json};
 
 use crate::args::Format;
@@ -40,10 +39,13 @@ pub fn failure(failure: &Failure, format: Format) {
     }
 }
 
+/// A line under the header, and nothing else that is not text.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
 /// A table for people; the columns named in `numbers` stand to the right.
 pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
+    table.load_style(STYLE).set_header(header.iter().copied());
     for row in rows {
         table.add_row(row);
     }
@@ -52,7 +54,7 @@ pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = V
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{table}\n")
+    table.trim_fmt() + "\n"
 }
 
 /// A number with its thousands apart: `1,234,567`.

@@ -89,7 +89,9 @@ async fn infer_one(
     files: &SchemaFiles,
 ) -> Result<Value, Failure> {
     let portion = args.newest.map_or(Portion::All, Portion::Newest);
-    let scan = CollectionScan::new(cluster, collection, ScanOptions { portion, ..ScanOptions::default() })?;
+    let batch_bytes = pipeline::batch_bytes(context.config.memory);
+    let scan =
+        CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, ..ScanOptions::default() })?;
     let counters = Arc::new(Counters::default());
     let expected = collection.size().map(|size| size.documents.min(args.newest.unwrap_or(u64::MAX)));
     let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);

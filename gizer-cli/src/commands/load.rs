@@ -8,7 +8,7 @@ use gizer_flatten::{Mismatch, Tally};
 use gizer_oplog::{Cluster, Collection, CollectionScan, Oplog, ScanOptions, newest_positions};
 use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, SwapSettings, Written};
 use gizer_pg::state::{self, Ledger, Run, RunKind, RunOutcome};
-use gizer_pg::{Session, Target};
+use gizer_pg::{PgError, Session, Target};
 use gizer_schema::{KeySource, Layout};
 
 use super::Context;
@@ -77,7 +77,10 @@ async fn start_run<'s>(session: &'s Session, oplogs: &[Oplog]) -> Result<(Run<'s
     Ok((Run::start(session, kind, &shards).await?, positions))
 }
 
-/// Closes the run's row. What cannot be written any more, because the server is gone, the next run puts right.
+/// How long a failed load tries to leave everything in order: an operator who has pressed Ctrl-C waits for it.
+const TIDYING_LIMIT: Duration = Duration::from_secs(5);
+
+/// Closes the run's row. After a failure, what cannot be written any more the next run puts right.
 async fn close_run(
     run: Run<'_>,
     session: &Session,
@@ -89,16 +92,20 @@ async fn close_run(
     let Some(failure) = failure else {
         return Ok(run.finish(&RunOutcome::Done { records, queries }).await?);
     };
-    let reason = failure.message.clone();
-    let nothing_live = match state::read_status(session, 0).await {
-        Ok(status) => status.is_none_or(|status| status.collections.iter().all(|collection| !collection.live)),
-        Err(_) => return Ok(()),
-    };
-    let outcome = if nothing_live { RunOutcome::LoadDue { reason } } else { RunOutcome::Failed { reason } };
-    if let Err(error) = run.finish(&outcome).await {
-        tracing::warn!(%error, "the run's row stays open; the next run closes it");
+    let closed = tokio::time::timeout(TIDYING_LIMIT, close_failed(run, session, failure)).await;
+    if !matches!(closed, Ok(Ok(()))) {
+        tracing::warn!("the run's row stays open; the next run closes it");
     }
     Ok(())
+}
+
+/// A load is due only where no collection has tables of an earlier one.
+async fn close_failed(run: Run<'_>, session: &Session, failure: &Failure) -> Result<(), PgError> {
+    let reason = failure.message.clone();
+    let status = state::read_status(session, 0).await?;
+    let any_live = status.is_some_and(|status| status.collections.iter().any(|collection| collection.live));
+    let outcome = if any_live { RunOutcome::Failed { reason } } else { RunOutcome::LoadDue { reason } };
+    run.finish(&outcome).await
 }
 
 /// What all collections of one load share.
@@ -184,7 +191,9 @@ impl Job<'_> {
         for _ in 0..config.load_workers {
             sinks.push(load.sink(gizer_pg::connect(self.target).await?)?);
         }
-        let scan = CollectionScan::new(self.cluster, collection, ScanOptions::default())?;
+        let batch_bytes = pipeline::batch_bytes(config.memory);
+        let scan =
+            CollectionScan::new(self.cluster, collection, ScanOptions { batch_bytes, ..ScanOptions::default() })?;
         let counters = Arc::new(Counters::default());
         let expected = collection.size().map(|size| size.documents);
         let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
@@ -220,17 +229,18 @@ impl Job<'_> {
 
     /// Writes down that the load failed; what cannot be written any more, the next load puts right.
     async fn abandon(&self, load: Load<'_>, failure: &Failure) {
-        /// An operator who has pressed Ctrl-C waits no longer than this for the server.
-        const LIMIT: Duration = Duration::from_secs(5);
-        let tidy = async {
-            if matches!(failure.exit, ExitCode::Interrupted | ExitCode::Terminated) {
-                // Whatever the session was doing for the load is of no use any more.
-                let _ = self.session.cancel_handle().cancel().await;
-            }
-            load.abandon(&failure.message).await
-        };
-        if !matches!(tokio::time::timeout(LIMIT, tidy).await, Ok(Ok(()))) {
-            tracing::warn!("the failed load is not written down; the next one puts it right");
+        if matches!(failure.exit, ExitCode::Interrupted | ExitCode::Terminated) {
+            // Whatever the session was doing for the load is of no use any more.
+            let _ = self.session.cancel_handle().cancel().await;
+        }
+        let abandoned = tokio::time::timeout(TIDYING_LIMIT, load.abandon(&failure.message)).await;
+        if matches!(abandoned, Ok(Ok(()))) {
+            return;
+        }
+        tracing::warn!("the failed load is not written down; the next one puts it right");
+        if abandoned.is_err() {
+            // Somebody holds the row. What waits for it must not hold up what comes after it on this session.
+            let _ = self.session.cancel_handle().cancel().await;
         }
     }
 }

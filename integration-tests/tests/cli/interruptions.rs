@@ -1,0 +1,130 @@
+//! Loads that do not come to their end: the live tables stay as they were, and the next run works.
+//!
+//! A transaction of the test locks the load's row in `gizer_collection`: every unit waits at its fence, so that the
+//! load stands still half-way for as long as the test wants.
+
+use std::time::Duration;
+
+use bson::RawDocumentBuf;
+use integration_tests::rig::{Mongod, Postgres, RunningGizer, Signal, Version, wait_until};
+use integration_tests::shop::{Shop, fill};
+use serde_json::json;
+
+use super::place::{Place, assert_says};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// More than fits into the channels of a small budget.
+const ORDERS: u64 = 60_000;
+
+/// A place whose live tables hold one order, and whose collection has many by now.
+async fn loaded_once(mongod: &Mongod, postgres: &Postgres) -> Place {
+    let place = Place::on(mongod, postgres).await;
+    let shop = Shop::new(1);
+    let orders = place.mongo.collection::<RawDocumentBuf>("orders");
+    fill(&orders, shop.orders(0..1), |_| {}).await.unwrap();
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["load"]).await.expect_code(0);
+    fill(&orders, shop.orders(1..ORDERS), |_| {}).await.unwrap();
+    place
+}
+
+/// Starts a load and holds it half-way; the load goes on when the client is dropped.
+async fn held_half_way(place: &Place) -> (RunningGizer, tokio_postgres::Client) {
+    let (holder, connection) = tokio_postgres::connect(&place.postgres_uri, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let epoch = "SELECT load_epoch FROM gizer_collection";
+    let before = place.number(epoch).await;
+    let running = place.gizer.spawn(["load", "--run-memory", "32MiB"]).unwrap();
+    wait_until("the load to begin", LIMIT, async || place.number(epoch).await > before).await.unwrap();
+    holder.batch_execute("BEGIN; SELECT FROM gizer_collection FOR UPDATE").await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'gizer'";
+    wait_until("units to wait", LIMIT, async || place.number(waiting).await >= 2).await.unwrap();
+    (running, holder)
+}
+
+async fn assert_untouched(place: &Place) {
+    assert_eq!(place.number("SELECT count(*) FROM orders").await, 1, "the live tables have changed");
+    let state = place.rows("SELECT state, live FROM gizer_collection").await;
+    assert_eq!(state, [json!({"state": "following", "live": true})]);
+}
+
+async fn assert_next_load_works(place: &Place) {
+    place.gizer(&["load"]).await.expect_code(0);
+    assert_eq!(place.number("SELECT count(*) FROM orders").await, i64::try_from(ORDERS).unwrap());
+    let open = "SELECT count(*) FROM qmetlstatus WHERE time_end IS NULL";
+    assert_eq!(place.number(open).await, 0, "a run's row is still open");
+    assert_eq!(place.number("SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_new%'").await, 0);
+    let due = "SELECT count(*) FROM qmetlstatus WHERE error";
+    assert_eq!(place.number(due).await, 0, "the live tables were good all the time: no load was due");
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_load_in_order() {
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let postgres = Postgres::start().await.unwrap();
+    let place = loaded_once(&mongod, &postgres).await;
+    for (signal, code, says) in [(Signal::Interrupt, 130, "SIGINT"), (Signal::Terminate, 143, "SIGTERM")] {
+        let (running, holder) = held_half_way(&place).await;
+        running.signal(signal).unwrap();
+        let ended = running.wait().await.unwrap();
+        assert_says(&ended, code, &[says]);
+        drop(holder);
+        assert_untouched(&place).await;
+        let run = place
+            .rows(
+                "SELECT reason, error, time_end IS NOT NULL AS ended FROM qmetlstatus ORDER BY time_start DESC LIMIT 1",
+            )
+            .await;
+        assert!(run[0]["reason"].as_str().unwrap().contains(says), "{run:?}");
+        assert_eq!((&run[0]["error"], &run[0]["ended"]), (&json!(false), &json!(true)));
+    }
+    assert_next_load_works(&place).await;
+}
+
+#[tokio::test]
+async fn a_killed_load_is_put_right_by_the_next() {
+    let mongod = Mongod::start(Version::V5_0).await.unwrap();
+    let postgres = Postgres::start().await.unwrap();
+    let place = loaded_once(&mongod, &postgres).await;
+    let (running, holder) = held_half_way(&place).await;
+    let second = place.gizer(&["load"]).await;
+    assert_says(&second, 5, &["orders", "locked by another run"]);
+    running.kill().await.unwrap();
+    drop(holder);
+    assert_untouched(&place).await;
+    assert_next_load_works(&place).await;
+    let died = "SELECT count(*) FROM qmetlstatus WHERE reason = 'the run ended without closing its row'";
+    assert_eq!(place.number(died).await, 1);
+}
+
+#[tokio::test]
+async fn a_mongod_killed_in_a_load_is_an_error_and_not_the_end() {
+    let mongod = Mongod::start(Version::V4_4).await.unwrap();
+    let postgres = Postgres::start().await.unwrap();
+    let place = loaded_once(&mongod, &postgres).await;
+    let (running, holder) = held_half_way(&place).await;
+    mongod.kill();
+    drop(holder);
+    assert_says(&running.wait().await.unwrap(), 1, &["MongoDB"]);
+    assert_untouched(&place).await;
+    mongod.restart().await.unwrap();
+    assert_next_load_works(&place).await;
+}
+
+#[tokio::test]
+async fn a_postgres_killed_in_a_load_leaves_the_live_tables() {
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let postgres = Postgres::start().await.unwrap();
+    let mut place = loaded_once(&mongod, &postgres).await;
+    let (running, holder) = held_half_way(&place).await;
+    postgres.kill();
+    drop(holder);
+    assert_says(&running.wait().await.unwrap(), 1, &["PostgreSQL"]);
+    postgres.restart().await.unwrap();
+    let database = place.postgres_uri.rsplit_once('/').unwrap().1.to_owned();
+    place.postgres = postgres.client(&database).await.unwrap();
+    assert_untouched(&place).await;
+    assert_next_load_works(&place).await;
+}

@@ -1,0 +1,165 @@
+//! Loads that end well.
+
+use bson::{Bson, doc};
+use integration_tests::rig::Version;
+use serde_json::{Value, json};
+
+use super::place::{Place, numbered};
+
+#[tokio::test]
+async fn infer_load_and_status_on_every_version() {
+    for version in Version::ALL {
+        let place = Place::shared(version).await;
+        place.insert("posts", numbered(3000)).await;
+        place.mongo.create_collection("empty").await.unwrap();
+        place.mongo.create_collection("view").view_on("posts").pipeline([]).await.unwrap();
+
+        let nothing = place.gizer(&["status"]).await.expect_code(0);
+        assert!(nothing.stdout.contains("nothing has been loaded yet"), "{}", nothing.stdout);
+        let inferred = place.gizer(&["schema", "infer"]).await.expect_code(0);
+        assert!(inferred.stdout.contains("posts: 3,000 documents"), "{}", inferred.stdout);
+        assert!(inferred.stderr.contains("skipped view: a view"), "{}", inferred.stderr);
+
+        let loaded = place.gizer(&["load", "--format", "json"]).await.expect_code(0);
+        let report: Value = serde_json::from_str(&loaded.stdout).unwrap();
+        let posts = &report["collections"][1];
+        assert_eq!(posts["name"], "posts");
+        let counts: Vec<&Value> = ["read", "loaded", "rejected", "filtered"].iter().map(|key| &posts[key]).collect();
+        assert_eq!(counts, [3000, 3000, 0, 0]);
+        assert_eq!(posts["tables"], json!([{"name": "posts", "rows": 3000}, {"name": "post_list", "rows": 6000}]));
+        assert_eq!(report["collections"][0]["tables"], json!([{"name": "empty", "rows": 0}]));
+
+        assert_eq!(place.number("SELECT count(*) FROM posts").await, 3000);
+        let row = place.rows("SELECT * FROM post_list WHERE posts_id = 7 AND idx = 2").await;
+        assert_eq!(row, [json!({"list": 8, "posts_id": 7, "idx": 2})]);
+        let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_new%'";
+        assert_eq!(place.number(left).await, 0, "staging tables are left over");
+
+        let run = place.rows("SELECT status, comment, error, recs_count, reason, time_end >= time_start AS ended, ts FROM qmetlstatus").await;
+        assert_eq!(run.len(), 1);
+        assert_eq!((&run[0]["status"], &run[0]["comment"]), (&json!(0), &json!("init load")));
+        assert_eq!(
+            (&run[0]["error"], &run[0]["ended"], &run[0]["recs_count"]),
+            (&json!(false), &json!(true), &json!(3000))
+        );
+        assert!(run[0]["ts"].as_str().unwrap().starts_with("Timestamp("), "{run:?}");
+
+        let status = place.gizer(&["status", "--format", "json"]).await.expect_code(0);
+        let status: Value = serde_json::from_str(&status.stdout).unwrap();
+        assert_eq!(status["collections"][1]["state"], "following");
+        assert_eq!(status["collections"][1]["ledger"]["loaded"], 3000);
+        assert_eq!(status["stream"]["position"]["rs0"]["term"], 1);
+    }
+}
+
+/// The second load swaps in what the source has by then, also where the schema has lost a table.
+#[tokio::test]
+async fn a_second_load_takes_the_place_of_the_first() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("posts", numbered(10)).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["load"]).await.expect_code(0);
+    place
+        .postgres
+        .batch_execute("CREATE ROLE reader_of_posts; GRANT SELECT ON posts TO reader_of_posts")
+        .await
+        .unwrap();
+
+    place.mongo.collection::<bson::Document>("posts").delete_many(doc! {"_id": {"$gte": 4}}).await.unwrap();
+    place.schema_file("posts.json", r#"{"_id": "INT", "text": "STRING"}"#);
+    let loaded = place.gizer(&["load", "posts"]).await.expect_code(0);
+    assert!(loaded.stderr.contains("dropped, no longer in the schema: post_list"), "{}", loaded.stderr);
+    assert!(loaded.stderr.contains("unknown field posts.list: 4 times"), "{}", loaded.stderr);
+    assert_eq!(place.number("SELECT count(*) FROM posts").await, 4);
+    assert_eq!(place.number("SELECT count(*) FROM pg_class WHERE relname = 'post_list'").await, 0);
+    let kept = "SELECT has_table_privilege('reader_of_posts', 'posts', 'SELECT')::int::bigint";
+    assert_eq!(place.number(kept).await, 1, "a reader has lost its rights by the swap");
+    place.postgres.batch_execute("DROP OWNED BY reader_of_posts; DROP ROLE reader_of_posts").await.unwrap();
+}
+
+#[tokio::test]
+async fn rejected_documents_are_kept_aside_and_stop_the_swap_unless_allowed() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("posts", numbered(10)).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["load"]).await.expect_code(0);
+    place.insert("posts", [doc! {"_id": "odd", "text": "x"}, doc! {"_id": Bson::Null}]).await;
+
+    let refused = place.gizer(&["load"]).await.expect_code(1);
+    assert!(
+        refused.stderr.contains("2 documents of posts rejected, more than the 0 of --max-rejects"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(place.number("SELECT count(*) FROM posts").await, 10, "the live table is as it was");
+    let run = place.rows("SELECT error, reason FROM qmetlstatus ORDER BY time_start DESC LIMIT 1").await;
+    assert_eq!(run[0]["error"], json!(false), "the live tables are still good: no load is due");
+    assert!(run[0]["reason"].as_str().unwrap().contains("rejected"), "{run:?}");
+
+    let loaded = place.gizer(&["load", "--max-rejects", "2", "--format", "json"]).await.expect_code(0);
+    let report: Value = serde_json::from_str(&loaded.stdout).unwrap();
+    let posts = &report["collections"][0];
+    assert_eq!((&posts["read"], &posts["loaded"], &posts["rejected"]), (&json!(12), &json!(10), &json!(2)));
+    let rejects = place.rows("SELECT collection, id, reason FROM gizer_reject ORDER BY id").await;
+    assert_eq!(rejects.len(), 2, "{rejects:?}");
+    assert_eq!(rejects[0], json!({"collection": "posts", "id": "\"odd\"", "reason": "_id is STRING: expected INT"}));
+    assert_eq!(rejects[1]["reason"], "no _id: expected INT");
+}
+
+/// A schema that knows only `id` can be loaded, and is marked as a copy that cannot be followed.
+#[tokio::test]
+async fn a_schema_without_underscore_id_is_loaded_as_a_copy() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("guests", [doc! {"id": 11, "comment": "hello"}, doc! {"id": 11}, doc! {"comment": "no id"}]).await;
+    place.schema_file("guests.json", r#"{"id": "INT", "comment": "STRING"}"#);
+    place.gizer(&["load"]).await.expect_code(0);
+    let rows = place.rows("SELECT comment, id FROM guests ORDER BY id, comment").await;
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0], json!({"comment": "hello", "id": 11}));
+    let state = place.rows("SELECT state, reason FROM gizer_collection").await;
+    assert_eq!(state[0]["state"], "copy");
+    assert!(state[0]["reason"].as_str().unwrap().contains("no _id"), "{state:?}");
+}
+
+/// A table of the classic tool is taken over; one of somebody else is not touched.
+#[tokio::test]
+async fn tables_of_others_are_safe() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("posts", [doc! {"_id": 1, "text": "new"}]).await;
+    place.insert("people", [doc! {"_id": 1}]).await;
+    place.schema_file("posts.json", r#"{"_id": "INT", "text": "STRING"}"#);
+    let classic = "CREATE TABLE posts (id INTEGER, text TEXT); INSERT INTO posts VALUES (9, 'old');";
+    let foreign = "CREATE TABLE people (name TEXT); INSERT INTO people VALUES ('Ann')";
+    place.postgres.batch_execute(&format!("{classic} {foreign}")).await.unwrap();
+    place.gizer(&["load", "posts"]).await.expect_code(0);
+    assert_eq!(place.rows("SELECT * FROM posts").await, [json!({"id": 1, "text": "new"})]);
+
+    place.schema_file("people.json", r#"{"_id": "INT"}"#);
+    let refused = place.gizer(&["load", "people"]).await.expect_code(1);
+    assert!(refused.stderr.contains("public.people is in the way"), "{}", refused.stderr);
+    assert_eq!(place.rows("SELECT * FROM people").await, [json!({"name": "Ann"})]);
+}
+
+#[tokio::test]
+async fn ddl_makes_the_tables_that_a_load_makes() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("posts", numbered(3)).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["load"]).await.expect_code(0);
+    let describe = |schema: &str| {
+        format!(
+            "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull, a.attnum, \
+                    co.collname, col_description(c.oid, a.attnum) AS comment, obj_description(c.oid) AS table_comment, \
+                    (SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.conrelid = c.oid AND contype = 'p') \
+             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 \
+             LEFT JOIN pg_collation co ON co.oid = a.attcollation \
+             WHERE c.relnamespace = '{schema}'::regnamespace AND c.relname IN ('posts', 'post_list') ORDER BY 1, 5"
+        )
+    };
+    let loaded = place.rows(&describe("public")).await;
+    place.postgres.batch_execute("CREATE SCHEMA other").await.unwrap();
+    let ddl = place.gizer(&["schema", "ddl", "--postgres-schema", "other"]).await.expect_code(0);
+    place.postgres.batch_execute(&ddl.stdout).await.unwrap();
+    assert_eq!(place.rows(&describe("other")).await, loaded);
+    assert_eq!(loaded.len(), 5);
+}

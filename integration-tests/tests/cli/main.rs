@@ -1,0 +1,7 @@
+//! The `gizer` command against real servers: what it does when all is well, and what it says when it is not.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod failures;
+mod interruptions;
+mod loading;
+mod place;
