@@ -7,7 +7,7 @@
 
 use thiserror::Error;
 
-use crate::model::{Fields, Node, ScalarType, Schema};
+use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
 use crate::names::{Taken, join, part, singular};
 
 /// Index of a table in [`Layout::tables`]; 0 is the root table.
@@ -33,8 +33,19 @@ pub enum ColumnType {
     Boolean,
     TimestampTz,
     SmallInt,
+    /// `text`: an ObjectId's 24 lower-case hex digits.
+    ObjectId,
+    Numeric,
+    /// `bytea`: binary of subtype 0.
+    Bytea,
+    /// `uuid`: binary of subtype 4.
+    Uuid,
     /// `jsonb`: a sub-tree as canonical Extended JSON.
     Json,
+    /// `text`: any `_id` in its tagged form.
+    Key,
+    /// A PostgreSQL array of the type's column type.
+    List(ScalarType),
 }
 
 impl ColumnType {
@@ -48,8 +59,31 @@ impl ColumnType {
             ColumnType::Boolean => "BOOLEAN",
             ColumnType::TimestampTz => "TIMESTAMP WITH TIME ZONE",
             ColumnType::SmallInt => "SMALLINT",
+            ColumnType::ObjectId | ColumnType::Key => "TEXT",
+            ColumnType::Numeric => "NUMERIC",
+            ColumnType::Bytea => "BYTEA",
+            ColumnType::Uuid => "UUID",
             ColumnType::Json => "JSONB",
+            ColumnType::List(element) => match ColumnType::from(element) {
+                ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => "TEXT[]",
+                ColumnType::Integer => "INTEGER[]",
+                ColumnType::BigInt => "BIGINT[]",
+                ColumnType::Double => "FLOAT8[]",
+                ColumnType::Boolean => "BOOLEAN[]",
+                ColumnType::TimestampTz => "TIMESTAMP WITH TIME ZONE[]",
+                ColumnType::SmallInt => "SMALLINT[]",
+                ColumnType::Numeric => "NUMERIC[]",
+                ColumnType::Bytea => "BYTEA[]",
+                ColumnType::Uuid => "UUID[]",
+                // No schema file gets so far: it cannot say that an array is of arrays.
+                ColumnType::Json | ColumnType::List(_) => "JSONB[]",
+            },
         }
+    }
+
+    /// Whether its PostgreSQL type is `text`, which keys compare by `COLLATE "C"`.
+    pub fn is_text(self) -> bool {
+        matches!(self, ColumnType::Text | ColumnType::ObjectId | ColumnType::Key)
     }
 
     /// The type in schema files and reports.
@@ -62,7 +96,13 @@ impl ColumnType {
             ColumnType::Boolean => "BOOLEAN",
             ColumnType::TimestampTz => "TIMESTAMP",
             ColumnType::SmallInt => "TINYINT",
+            ColumnType::ObjectId => "OBJECTID",
+            ColumnType::Numeric => "DECIMAL",
+            ColumnType::Bytea => "BINARY",
+            ColumnType::Uuid => "UUID",
             ColumnType::Json => "JSON",
+            ColumnType::Key => "KEY",
+            ColumnType::List(_) => "ARRAY",
         }
     }
 }
@@ -77,6 +117,12 @@ impl From<ScalarType> for ColumnType {
             ScalarType::Boolean => ColumnType::Boolean,
             ScalarType::Timestamp => ColumnType::TimestampTz,
             ScalarType::TinyInt => ColumnType::SmallInt,
+            ScalarType::ObjectId => ColumnType::ObjectId,
+            ScalarType::Decimal => ColumnType::Numeric,
+            ScalarType::Binary => ColumnType::Bytea,
+            ScalarType::Uuid => ColumnType::Uuid,
+            ScalarType::Json => ColumnType::Json,
+            ScalarType::Key => ColumnType::Key,
         }
     }
 }
@@ -90,6 +136,8 @@ pub enum ColumnSource {
     RootKey,
     /// The position in an enclosing array, from 1: how many of the table's path's arrays are outside of it.
     Position(usize),
+    /// Everything of the row that has no column of its own, or does not fit it.
+    Extra,
 }
 
 /// A column of a table.
@@ -112,19 +160,26 @@ pub struct Table {
     pub path: Option<PathId>,
     /// The table of the enclosing array, or the root table; `None` for the root table itself.
     pub parent: Option<TableId>,
-    /// Columns in their order: data and root key by name, then positions from the outermost to `idx`.
+    /// Columns in their order: data and root key by name, then positions from the outermost to `idx`, then `_extra`.
     pub columns: Vec<Column>,
     /// Where the root's key is.
     pub key: ColumnId,
-    /// How many of the last columns are positions: the depth of the table below the root.
+    /// How many columns are positions: the depth of the table below the root.
     pub positions: usize,
+    /// Whether the last column is `_extra`.
+    pub has_extra: bool,
 }
 
 impl Table {
+    /// How many columns there are before the positions: data and the root key.
+    pub fn data_columns(&self) -> usize {
+        self.columns.len() - self.positions - usize::from(self.has_extra)
+    }
+
     /// The columns that identify a row: the root key, then the positions.
     pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
-        let positions = &self.columns[self.columns.len() - self.positions..];
-        std::iter::once(&self.columns[self.key.0]).chain(positions)
+        let data = self.data_columns();
+        std::iter::once(&self.columns[self.key.0]).chain(&self.columns[data..data + self.positions])
     }
 }
 
@@ -211,6 +266,8 @@ pub enum Plan {
     },
     /// Its fields go into columns of the current table.
     Document(DocumentPlan),
+    /// It is not copied.
+    Ignored,
     /// Its elements become rows of this table.
     Table {
         /// The child table.
@@ -225,6 +282,8 @@ pub enum Plan {
 pub struct Layout {
     /// Name of the collection.
     pub collection: String,
+    /// The dialect of its schema: what becomes of values that do not fit.
+    pub dialect: Dialect,
     /// The root key.
     pub key: Key,
     /// Tables in path order; `[0]` is the root table.
@@ -256,6 +315,24 @@ pub enum LayoutError {
         /// What it is: `a document` or `an array`.
         came: &'static str,
     },
+    /// A name that the schema file chose cannot be had.
+    #[error("{collection}: the name {name:?} of {path} is taken, longer than 63 bytes, or empty")]
+    NameTaken {
+        /// The collection.
+        collection: String,
+        /// The name.
+        name: String,
+        /// Whose it should be.
+        path: String,
+    },
+    /// The type is only for `_id`.
+    #[error("{collection}.{path} is KEY in the schema: only _id can be")]
+    MisplacedKey {
+        /// The collection.
+        collection: String,
+        /// Where it stands.
+        path: String,
+    },
     /// PostgreSQL has a limit of 1,600 columns a table ("Limits" in its documentation).
     #[error("table {table} would have {columns} columns: PostgreSQL takes at most {MAX_COLUMNS}")]
     TooManyColumns {
@@ -276,35 +353,45 @@ impl Layout {
     /// [`LayoutError`] if nothing can serve as the root key, or a table would have more columns than PostgreSQL takes.
     pub fn new(schema: &Schema) -> Result<Layout, LayoutError> {
         let (source, ty) = root_key(schema)?;
+        let classic = schema.dialect == Dialect::Classic;
         // `_id` and `id` both become `id`.
-        let key_field = if schema.fields[source.field()].is_object_id_pair() { "id_oid" } else { "id" };
-        let child_key = join([schema.collection.as_str(), key_field]);
+        let pair = classic && schema.fields[source.field()].node.is_object_id_pair();
+        let key_field = if pair { "id_oid" } else { "id" };
         let mut build = Build {
             collection: &schema.collection,
+            classic,
+            child_key: join([schema.collection.as_str(), key_field]),
+            key_type: ty,
             tables: Vec::new(),
             table_names: Taken::default(),
             paths: Vec::new(),
         };
         let root_name = build.table_names.take(&schema.collection, &schema.collection);
         build.tables.push(DraftTable::new(root_name, None, None));
+        build.reserve_table_names(&schema.fields, &mut Vec::new())?;
         let mut trail = Trail::default();
         let mut document = build.document(TableId(0), &schema.fields, &mut trail);
+        build.check_keys(&document)?;
 
         let key_plan = document.fields.iter().find(|f| f.name == source.field()).map(|f| &f.plan);
         let key_column = match key_plan {
             Some(Plan::Column(column) | Plan::ObjectIdPair { oid: column, .. }) => *column,
             _ => unreachable!("root_key() has checked that the key is a value or an ObjectId"),
         };
-        let (tables, orders): (Vec<Table>, Vec<Vec<ColumnId>>) = std::mem::take(&mut build.tables)
-            .into_iter()
-            .map(|draft| draft.finish(build.collection, &child_key, ty, key_column, &build.paths))
-            .unzip();
+        let mut tables = Vec::new();
+        let mut orders = Vec::new();
+        for draft in std::mem::take(&mut build.tables) {
+            let (table, order) = draft.finish(&build, key_column)?;
+            tables.push(table);
+            orders.push(order);
+        }
         renumber(&mut document, 0, &orders);
         if let Some(table) = tables.iter().find(|t| t.columns.len() > MAX_COLUMNS) {
             return Err(LayoutError::TooManyColumns { table: table.name.clone(), columns: table.columns.len() });
         }
         Ok(Layout {
             collection: schema.collection.clone(),
+            dialect: schema.dialect,
             key: Key { source, ty },
             tables,
             document,
@@ -330,11 +417,12 @@ fn root_key(schema: &Schema) -> Result<(KeySource, ColumnType), LayoutError> {
         .ok_or_else(|| LayoutError::NoKey { collection: schema.collection.clone() })?;
     let unusable =
         |came| LayoutError::UnusableKey { collection: schema.collection.clone(), field: source.field(), came };
-    match &schema.fields[source.field()] {
+    match &schema.fields[source.field()].node {
         Node::Scalar(scalar) => Ok((source, (*scalar).into())),
-        pair if pair.is_object_id_pair() => Ok((source, ColumnType::Text)),
+        pair if schema.dialect == Dialect::Classic && pair.is_object_id_pair() => Ok((source, ColumnType::Text)),
         Node::Document(_) => Err(unusable("a document")),
-        Node::Array(_) => Err(unusable("an array")),
+        Node::Ignored => Err(unusable("ignored")),
+        Node::Array(_) | Node::NestedTable(_) | Node::List(_) => Err(unusable("an array")),
     }
 }
 
@@ -355,10 +443,18 @@ struct DraftTable {
     name: String,
     path: Option<PathId>,
     parent: Option<TableId>,
-    /// Name wanted, path, type; in path order.
-    columns: Vec<(String, PathId, ColumnType)>,
+    /// In path order.
+    columns: Vec<DraftColumn>,
     /// Paths of the enclosing arrays, the table's own last; empty for the root table.
     positions: Vec<PathId>,
+}
+
+struct DraftColumn {
+    wanted: String,
+    /// Whether the schema file says so, and not the mapping.
+    chosen: bool,
+    path: PathId,
+    ty: ColumnType,
 }
 
 impl DraftTable {
@@ -367,35 +463,31 @@ impl DraftTable {
     }
 
     /// Gives the columns their names and their order; returns also where each drafted column went.
-    fn finish(
-        self,
-        collection: &str,
-        child_key: &str,
-        key_type: ColumnType,
-        root_key_column: ColumnId,
-        paths: &[PathInfo],
-    ) -> (Table, Vec<ColumnId>) {
+    fn finish(self, build: &Build<'_>, root_key_column: ColumnId) -> Result<(Table, Vec<ColumnId>), LayoutError> {
         let mut taken = Taken::default();
         let is_root = self.parent.is_none();
-        let mut tail = Vec::new();
-        for (depth, path) in self.positions.iter().enumerate() {
-            let array = &paths[path.0];
-            let own = depth + 1 == self.positions.len();
-            let wanted = if own { "idx".to_owned() } else { position_name(collection, array) };
-            let name = taken.take(&wanted, &format!("{}\0[]", array.identity()));
-            tail.push(Column { name, ty: ColumnType::BigInt, source: ColumnSource::Position(depth) });
+        let mut tail = self.positions(build, &mut taken);
+        let positions = tail.len();
+        if !build.classic {
+            let name = taken.take("_extra", "\0extra");
+            tail.push(Column { name, ty: ColumnType::Json, source: ColumnSource::Extra });
         }
         let key = (!is_root).then(|| Column {
-            name: taken.take(child_key, "_id"),
-            ty: key_type,
+            name: taken.take(&build.child_key, "_id"),
+            ty: build.key_type,
             source: ColumnSource::RootKey,
         });
-        let mut head: Vec<(usize, Column)> = Vec::with_capacity(self.columns.len() + 1);
-        for (draft, (wanted, path, ty)) in self.columns.into_iter().enumerate() {
-            let name = taken.take(&wanted, &paths[path.0].identity());
+        let drafts = self.columns.len();
+        let mut head: Vec<(usize, Column)> = Vec::with_capacity(drafts + 1);
+        // What was chosen comes first: a mapped name gives way to it.
+        let (chosen, mapped): (Vec<_>, Vec<_>) = self.columns.into_iter().enumerate().partition(|(_, d)| d.chosen);
+        for (draft, DraftColumn { wanted, chosen, path, ty }) in chosen.into_iter().chain(mapped) {
+            let name = taken.take(&wanted, &build.paths[path.0].identity());
+            if chosen && name != wanted {
+                return Err(build.name_taken(wanted, path));
+            }
             head.push((draft, Column { name, ty, source: ColumnSource::Field(path) }));
         }
-        let drafts = head.len();
         head.extend(key.map(|key| (drafts, key)));
         head.sort_by(|a, b| a.1.name.cmp(&b.1.name));
         let mut order = vec![ColumnId(0); drafts + 1];
@@ -403,9 +495,22 @@ impl DraftTable {
             order[*draft] = ColumnId(at);
         }
         let key = if is_root { order[root_key_column.0] } else { order[drafts] };
-        let positions = tail.len();
         let columns = head.into_iter().map(|(_, column)| column).chain(tail).collect();
-        (Table { name: self.name, path: self.path, parent: self.parent, columns, key, positions }, order)
+        let (name, path, parent) = (self.name, self.path, self.parent);
+        let table = Table { name, path, parent, columns, key, positions, has_extra: !build.classic };
+        Ok((table, order))
+    }
+
+    fn positions(&self, build: &Build<'_>, taken: &mut Taken) -> Vec<Column> {
+        let mut columns = Vec::new();
+        for (depth, path) in self.positions.iter().enumerate() {
+            let array = &build.paths[path.0];
+            let own = depth + 1 == self.positions.len();
+            let wanted = if own { "idx".to_owned() } else { position_name(build.collection, array) };
+            let name = taken.take(&wanted, &format!("{}\0[]", array.identity()));
+            columns.push(Column { name, ty: ColumnType::BigInt, source: ColumnSource::Position(depth) });
+        }
+        columns
     }
 }
 
@@ -416,21 +521,63 @@ fn position_name(collection: &str, array: &PathInfo) -> String {
 
 struct Build<'s> {
     collection: &'s str,
+    classic: bool,
+    child_key: String,
+    key_type: ColumnType,
     tables: Vec<DraftTable>,
     table_names: Taken,
     paths: Vec<PathInfo>,
 }
 
 impl<'s> Build<'s> {
+    /// Gives away the names of tables that the schema file chose, before any that the mapping wants.
+    fn reserve_table_names(&mut self, fields: &'s Fields, path: &mut Vec<&'s str>) -> Result<(), LayoutError> {
+        for (name, field) in fields {
+            path.push(name);
+            if let (Some(chosen), Node::Array(_)) = (&field.name, &field.node)
+                && self.table_names.take(chosen, "") != *chosen
+            {
+                let (collection, name) = (self.collection.to_owned(), chosen.clone());
+                return Err(LayoutError::NameTaken { collection, name, path: path.join(".") });
+            }
+            let mut node = &field.node;
+            while let Node::Array(element) | Node::NestedTable(element) = node {
+                node = &element.node;
+            }
+            if let Node::Document(inner) = node {
+                self.reserve_table_names(inner, path)?;
+            }
+            path.pop();
+        }
+        Ok(())
+    }
+
+    /// `KEY` can only be the `_id` of the document itself.
+    fn check_keys(&self, document: &DocumentPlan) -> Result<(), LayoutError> {
+        let id = document.fields.iter().find(|field| field.name == "_id").map(|field| field.path);
+        let columns = self.tables.iter().flat_map(|table| &table.columns);
+        match columns.into_iter().find(|column| column.ty == ColumnType::Key && Some(column.path) != id) {
+            None => Ok(()),
+            Some(column) => {
+                let path = self.paths[column.path.0].dotted();
+                Err(LayoutError::MisplacedKey { collection: self.collection.to_owned(), path })
+            }
+        }
+    }
+
+    fn name_taken(&self, name: String, path: PathId) -> LayoutError {
+        LayoutError::NameTaken { collection: self.collection.to_owned(), name, path: self.paths[path.0].dotted() }
+    }
+
     fn document(&mut self, table: TableId, fields: &'s Fields, trail: &mut Trail<'s>) -> DocumentPlan {
         let mut plans = Vec::with_capacity(fields.len());
-        for (name, node) in fields {
+        for (name, field) in fields {
             trail.path.push(name);
-            trail.arrays.push(matches!(node, Node::Array(_)));
-            let path = self.path(trail, node);
-            let plan = match node {
-                Node::Array(element) => self.array(table, path, element, trail),
-                other => self.value(table, path, other, trail),
+            trail.arrays.push(matches!(field.node, Node::Array(_)));
+            let path = self.path(trail, &field.node);
+            let plan = match &field.node {
+                Node::Array(element) => self.array(table, path, element, field.name.as_deref(), trail),
+                _ => self.value(table, path, field, trail),
             };
             plans.push(FieldPlan { name: name.clone(), path, plan });
             trail.path.pop();
@@ -440,15 +587,16 @@ impl<'s> Build<'s> {
     }
 
     /// A field that is no array, or an element of an array.
-    fn value(&mut self, table: TableId, path: PathId, node: &'s Node, trail: &mut Trail<'s>) -> Plan {
-        match node {
-            Node::Scalar(scalar) => Plan::Column(self.column(table, path, (*scalar).into(), trail)),
+    fn value(&mut self, table: TableId, path: PathId, field: &'s Field, trail: &mut Trail<'s>) -> Plan {
+        let chosen = field.name.as_deref();
+        match &field.node {
+            Node::Scalar(scalar) => Plan::Column(self.column(table, path, (*scalar).into(), chosen, trail)),
             Node::Document(fields) => {
                 let document = self.document(table, fields, trail);
                 match document.fields.as_slice() {
                     // In byte order of the names: `bsontype`, `oid`.
                     [FieldPlan { plan: Plan::Column(bsontype), .. }, FieldPlan { plan: Plan::Column(oid), .. }]
-                        if node.is_object_id_pair() =>
+                        if self.classic && field.node.is_object_id_pair() =>
                     {
                         Plan::ObjectIdPair { oid: *oid, bsontype: *bsontype, fields: document }
                     }
@@ -456,12 +604,34 @@ impl<'s> Build<'s> {
                 }
             }
             // An array directly in an array is kept as JSON in the value column of the outer one.
-            Node::Array(_) => Plan::Column(self.column(table, path, ColumnType::Json, trail)),
+            Node::Array(_) => Plan::Column(self.column(table, path, ColumnType::Json, chosen, trail)),
+            Node::List(scalar) => Plan::Column(self.column(table, path, ColumnType::List(*scalar), chosen, trail)),
+            Node::Ignored => Plan::Ignored,
+            Node::NestedTable(element) => {
+                // It has no name of its own, and goes by that of what is in its outer array.
+                trail.path.push("item");
+                trail.arrays.push(true);
+                let path = self.path(trail, &field.node);
+                let plan = self.array(table, path, element, chosen, trail);
+                trail.path.pop();
+                trail.arrays.pop();
+                plan
+            }
         }
     }
 
-    fn array(&mut self, parent: TableId, path: PathId, element: &'s Node, trail: &mut Trail<'s>) -> Plan {
-        let name = self.table_names.take(&table_name(self.collection, trail), &self.paths[path.0].identity());
+    fn array(
+        &mut self,
+        parent: TableId,
+        path: PathId,
+        element: &'s Field,
+        chosen: Option<&str>,
+        trail: &mut Trail<'s>,
+    ) -> Plan {
+        let name = match chosen {
+            Some(chosen) => chosen.to_owned(),
+            None => self.table_names.take(&table_name(self.collection, trail), &self.paths[path.0].identity()),
+        };
         let table = TableId(self.tables.len());
         let mut draft = DraftTable::new(name, Some(path), Some(parent));
         trail.positions.push(path);
@@ -475,13 +645,21 @@ impl<'s> Build<'s> {
         Plan::Table { table, element: Box::new(element) }
     }
 
-    fn column(&mut self, table: TableId, path: PathId, ty: ColumnType, trail: &Trail<'_>) -> ColumnId {
+    fn column(
+        &mut self,
+        table: TableId,
+        path: PathId,
+        ty: ColumnType,
+        chosen: Option<&str>,
+        trail: &Trail<'_>,
+    ) -> ColumnId {
         let inside = &trail.path[trail.outside..];
         // No name inside this table: the value column of an array of scalars has the array's own name.
         let names = if inside.is_empty() { &trail.path[trail.path.len() - 1..] } else { inside };
-        let wanted = join(names.iter().map(|name| part(name)));
+        let mapped = || join(names.iter().map(|name| part(name)));
+        let wanted = chosen.map_or_else(mapped, str::to_owned);
         let columns = &mut self.tables[table.0].columns;
-        columns.push((wanted, path, ty));
+        columns.push(DraftColumn { wanted, chosen: chosen.is_some(), path, ty });
         ColumnId(columns.len() - 1)
     }
 
@@ -489,7 +667,8 @@ impl<'s> Build<'s> {
         let expected = match node {
             Node::Scalar(scalar) => scalar.name(),
             Node::Document(_) => "DOCUMENT",
-            Node::Array(_) => "ARRAY",
+            Node::Array(_) | Node::NestedTable(_) | Node::List(_) => "ARRAY",
+            Node::Ignored => "NOTHING",
         };
         self.paths.push(PathInfo { fields: trail.path.iter().map(|&name| name.to_owned()).collect(), expected });
         PathId(self.paths.len() - 1)
@@ -516,6 +695,7 @@ fn renumber(document: &mut DocumentPlan, table: usize, orders: &[Vec<ColumnId>])
 
 fn renumber_plan(plan: &mut Plan, table: usize, orders: &[Vec<ColumnId>]) {
     match plan {
+        Plan::Ignored => {}
         Plan::Column(column) => *column = orders[table][column.0],
         Plan::ObjectIdPair { oid, bsontype, fields } => {
             *oid = orders[table][oid.0];

@@ -6,7 +6,7 @@
 //!                          └──Layout::new──▶ tables, columns, keys ──▶ gizer-flatten, gizer-pg
 //! ```
 //!
-//! * [`Schema`] is a tree of fields with types: read from a schema file ([`classic`]) or inferred from documents
+//! * [`Schema`] is a tree of fields with types: read from a schema file ([`file`]) or inferred from documents
 //!   ([`infer`]).
 //! * [`Layout`] is what follows from it by the classic mapping: one table for the collection, one for each array,
 //!   with their columns in order, and the tree that tells a flattener which field goes where.
@@ -14,8 +14,8 @@
 //!
 //! This crate does no I/O and knows no other crate of gizer.
 
-pub mod classic;
 pub mod field_index;
+pub mod file;
 pub mod infer;
 mod layout;
 mod model;
@@ -26,4 +26,4 @@ pub use layout::{
     Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId,
     PathInfo, Plan, Table, TableId,
 };
-pub use model::{Fields, Node, ScalarType, Schema};
+pub use model::{Dialect, Field, Fields, Node, ScalarType, Schema};

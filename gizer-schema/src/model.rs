@@ -1,33 +1,64 @@
-//! The schema of a collection: a tree of fields with types.
+//! The schema of a collection: a tree of fields with types and policies.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Fields of a document by name, in byte order of their names ("path order").
-pub type Fields = BTreeMap<String, Node>;
+pub type Fields = BTreeMap<String, Field>;
 
-/// What is known of one field, or of the elements of an array.
+/// A field, or the elements of an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// What it is, and what becomes of it.
+    pub node: Node,
+    /// A chosen name: of a value's column, or of an array's table. Without one the classic mapping names it.
+    pub name: Option<String>,
+    /// What inference saw, by the names of reports, where it was not all of one kind. For people only.
+    pub seen: BTreeMap<String, u64>,
+}
+
+impl From<Node> for Field {
+    fn from(node: Node) -> Field {
+        Field { node, name: None, seen: BTreeMap::new() }
+    }
+}
+
+impl From<ScalarType> for Field {
+    fn from(scalar: ScalarType) -> Field {
+        Node::Scalar(scalar).into()
+    }
+}
+
+/// What a field is, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// A value that goes into one column.
     Scalar(ScalarType),
     /// A nested document: its fields become columns of the same table.
     ///
-    /// The two fields `oid: STRING` and `bsontype: INT` stand for an ObjectId in two columns
+    /// In the classic dialect the two fields `oid: STRING` and `bsontype: INT` stand for an ObjectId in two columns
     /// (see [`Node::is_object_id_pair`]).
     Document(Fields),
-    /// An array: its elements become rows of a child table.
-    Array(Box<Node>),
+    /// An array: its elements become rows of a child table. Directly in an array, it is kept as JSON in the value
+    /// column of the outer one.
+    Array(Box<Field>),
+    /// An array directly in an array that becomes rows of a table of its own.
+    NestedTable(Box<Field>),
+    /// An array of scalars in one column, as a PostgreSQL array.
+    List(ScalarType),
+    /// Not copied at all, on request.
+    Ignored,
 }
 
 impl Node {
     /// Whether this is the classic form of an ObjectId: `{"oid": "STRING", "bsontype": "INT"}`.
     pub fn is_object_id_pair(&self) -> bool {
+        let is = |field: Option<&Field>, ty| field.is_some_and(|field| field.node == Node::Scalar(ty));
         match self {
             Node::Document(fields) => {
                 fields.len() == 2
-                    && fields.get("oid") == Some(&Node::Scalar(ScalarType::String))
-                    && fields.get("bsontype") == Some(&Node::Scalar(ScalarType::Int))
+                    && is(fields.get("oid"), ScalarType::String)
+                    && is(fields.get("bsontype"), ScalarType::Int)
             }
             _ => false,
         }
@@ -36,8 +67,8 @@ impl Node {
     /// The classic form of an ObjectId.
     pub fn object_id_pair() -> Node {
         Node::Document(Fields::from([
-            ("oid".to_owned(), Node::Scalar(ScalarType::String)),
-            ("bsontype".to_owned(), Node::Scalar(ScalarType::Int)),
+            ("oid".to_owned(), ScalarType::String.into()),
+            ("bsontype".to_owned(), ScalarType::Int.into()),
         ]))
     }
 }
@@ -59,11 +90,23 @@ pub enum ScalarType {
     Timestamp,
     /// `TINYINT`: `smallint`; in a schema file it says that only null was seen.
     TinyInt,
+    /// `OBJECTID`: `text`, 24 lower-case hex digits. New dialect only, as are all that follow.
+    ObjectId,
+    /// `DECIMAL`: `numeric`.
+    Decimal,
+    /// `BINARY`: `bytea`; binary of subtype 0.
+    Binary,
+    /// `UUID`: `uuid`; binary of subtype 4.
+    Uuid,
+    /// `JSON`: `jsonb`, canonical Extended JSON of any value.
+    Json,
+    /// `KEY`: `text`, any `_id` in its tagged form (see [`crate::key`]). Only for `_id`.
+    Key,
 }
 
 impl ScalarType {
-    /// All types, in the order in which messages list them.
-    pub const ALL: [ScalarType; 7] = [
+    /// All types, in the order in which messages list them: those of the classic dialect first.
+    pub const ALL: [ScalarType; 13] = [
         ScalarType::String,
         ScalarType::Int,
         ScalarType::BigInt,
@@ -71,7 +114,21 @@ impl ScalarType {
         ScalarType::Boolean,
         ScalarType::Timestamp,
         ScalarType::TinyInt,
+        ScalarType::ObjectId,
+        ScalarType::Decimal,
+        ScalarType::Binary,
+        ScalarType::Uuid,
+        ScalarType::Json,
+        ScalarType::Key,
     ];
+
+    /// The types of the classic dialect.
+    pub const CLASSIC: usize = 7;
+
+    /// Whether the classic dialect has this type.
+    pub fn is_classic(self) -> bool {
+        ScalarType::ALL[..ScalarType::CLASSIC].contains(&self)
+    }
 
     /// The name in schema files and reports.
     pub fn name(self) -> &'static str {
@@ -83,6 +140,12 @@ impl ScalarType {
             ScalarType::Boolean => "BOOLEAN",
             ScalarType::Timestamp => "TIMESTAMP",
             ScalarType::TinyInt => "TINYINT",
+            ScalarType::ObjectId => "OBJECTID",
+            ScalarType::Decimal => "DECIMAL",
+            ScalarType::Binary => "BINARY",
+            ScalarType::Uuid => "UUID",
+            ScalarType::Json => "JSON",
+            ScalarType::Key => "KEY",
         }
     }
 
@@ -101,11 +164,30 @@ impl fmt::Display for ScalarType {
     }
 }
 
+/// In which dialect a schema is written, and so what becomes of values that do not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// The classic tool's: what does not fit is NULL, and counted.
+    Classic,
+    /// gizer's own: every table has a column `_extra`, in which everything is kept that does not fit.
+    Gizer {
+        /// Whether a number that is stored in a column of another numeric type keeps its own type in `_extra`.
+        exact_types: bool,
+    },
+}
+
+impl Dialect {
+    /// gizer's dialect as `infer` writes it.
+    pub const NEW: Dialect = Dialect::Gizer { exact_types: false };
+}
+
 /// The schema of one collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schema {
     /// Name of the collection, without its database.
     pub collection: String,
+    /// How it is written.
+    pub dialect: Dialect,
     /// The fields of its documents.
     pub fields: Fields,
 }

@@ -1,7 +1,7 @@
 //! Every case of the classic tool: schema in, tables and columns out, in order.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use gizer_schema::{ColumnSource, Layout, classic};
+use gizer_schema::{ColumnSource, Layout, file};
 use serde_json::Value;
 
 fn cases(file: &str) -> Vec<Value> {
@@ -12,7 +12,7 @@ fn cases(file: &str) -> Vec<Value> {
 
 fn check(case: &Value) {
     let name = format!("{} {}", case["case"], case["collection"]);
-    let schema = classic::parse(case["collection"].as_str().unwrap(), &case["schema"].to_string()).unwrap();
+    let schema = file::parse(case["collection"].as_str().unwrap(), &case["schema"].to_string()).unwrap();
     let layout = Layout::new(&schema).unwrap();
 
     let mut made: Vec<&str> = layout.tables.iter().map(|t| t.name.as_str()).collect();
@@ -57,7 +57,7 @@ fn names_that_are_taken_or_too_long_are_hashed_and_stay() {
             "l": [{{"idx": "INT", "posts_id": "INT", "x": "INT"}}], "x": {{"y": ["INT"]}}, "x_y": ["INT"]}}"#,
         "n".repeat(70)
     );
-    let layout = Layout::new(&classic::parse("posts", &text).unwrap()).unwrap();
+    let layout = Layout::new(&file::parse("posts", &text).unwrap()).unwrap();
     let names: Vec<Vec<&str>> =
         layout.tables.iter().map(|t| t.columns.iter().map(|c| c.name.as_str()).collect()).collect();
     let root = &names[0];
@@ -83,7 +83,7 @@ fn schemas_without_a_usable_key_are_refused() {
         (r#"{"_id": {"a": "INT"}}"#, "posts._id is a document"),
         (r#"{"_id": ["INT"]}"#, "posts._id is an array"),
     ] {
-        let error = Layout::new(&classic::parse("posts", text).unwrap()).unwrap_err().to_string();
+        let error = Layout::new(&file::parse("posts", text).unwrap()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -92,6 +92,6 @@ fn schemas_without_a_usable_key_are_refused() {
 fn more_columns_than_postgresql_takes_are_refused() {
     let fields: Vec<String> = (0..1600).map(|i| format!("\"f{i}\": \"INT\"")).collect();
     let text = format!("{{\"_id\": \"INT\", {}}}", fields.join(","));
-    let error = Layout::new(&classic::parse("wide", &text).unwrap()).unwrap_err();
+    let error = Layout::new(&file::parse("wide", &text).unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "table wide would have 1601 columns: PostgreSQL takes at most 1600");
 }

@@ -4,7 +4,7 @@
 use bson::{Bson, Document, doc};
 use gizer_schema::infer::Inference;
 use gizer_schema::raw::{Kind, RawDoc};
-use gizer_schema::{Layout, classic};
+use gizer_schema::{Layout, file};
 use proptest::prelude::*;
 
 fn observe<'d>(documents: impl IntoIterator<Item = &'d Document>) -> Inference {
@@ -17,7 +17,7 @@ fn observe<'d>(documents: impl IntoIterator<Item = &'d Document>) -> Inference {
 
 fn schema_of(documents: &[Document]) -> serde_json::Value {
     let (schema, _) = observe(documents).classic_schema("c");
-    serde_json::from_str(&classic::write(&schema)).unwrap()
+    serde_json::from_str(&file::write(&schema)).unwrap()
 }
 
 #[test]
@@ -131,6 +131,6 @@ proptest! {
     #[test]
     fn an_inferred_schema_survives_its_file(documents in prop::collection::vec(document(), 0..20)) {
         let (schema, _) = observe(&documents).classic_schema("c");
-        prop_assert_eq!(classic::parse("c", &classic::write(&schema)).unwrap(), schema);
+        prop_assert_eq!(file::parse("c", &file::write(&schema)).unwrap(), schema);
     }
 }

@@ -1,0 +1,237 @@
+//! Reading gizer's dialect.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::ParseError;
+use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+
+pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let frame = reader.deserialize_map(FrameVisitor)?;
+    reader.end()?;
+    // A file that was copied for another collection, or whose collection is written with its database.
+    let named = frame.collection.as_deref().unwrap_or(collection);
+    if named != collection && named.split_once('.').map(|(_, rest)| rest) != Some(collection) {
+        let problem = format!("this is the schema of {named:?}: expected that of {collection:?}");
+        return Err(ParseError { line: 1, column: 1, problem });
+    }
+    let dialect = Dialect::Gizer { exact_types: frame.exact_types };
+    Ok(Schema { collection: collection.to_owned(), dialect, fields: frame.fields })
+}
+
+#[derive(Default)]
+struct Frame {
+    collection: Option<String>,
+    exact_types: bool,
+    fields: Fields,
+}
+
+struct FrameVisitor;
+
+impl<'de> Visitor<'de> for FrameVisitor {
+    type Value = Frame;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with $gizer, collection and fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frame, A::Error> {
+        let mut frame = Frame::default();
+        let mut has_fields = false;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "$gizer" => match map.next_value::<u64>()? {
+                    1 => {}
+                    other => {
+                        let problem = format!("version {other} of the schema file: expected 1");
+                        return Err(de::Error::custom(problem));
+                    }
+                },
+                "collection" => frame.collection = Some(map.next_value()?),
+                "exact_types" => frame.exact_types = map.next_value()?,
+                "fields" if has_fields => return Err(de::Error::custom("\"fields\" stands twice")),
+                "fields" => {
+                    frame.fields = map.next_value_seed(FieldsSeed)?;
+                    has_fields = true;
+                }
+                other => {
+                    let problem = format!(
+                        "unknown key {other:?}: expected $gizer, collection, exact_types or fields"
+                    );
+                    return Err(de::Error::custom(problem));
+                }
+            }
+        }
+        if has_fields { Ok(frame) } else { Err(de::Error::missing_field("fields")) }
+    }
+}
+
+struct FieldsSeed;
+
+impl<'de> DeserializeSeed<'de> for FieldsSeed {
+    type Value = Fields;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fields, A::Error> {
+        let (fields, directives) = read_object(map)?;
+        if directives.any() {
+            return Err(de::Error::custom("a directive stands where only fields can: expected fields and their types"));
+        }
+        Ok(fields)
+    }
+}
+
+/// What an object says beside its fields.
+#[derive(Default)]
+struct Directives {
+    policy: Option<String>,
+    ty: Option<ScalarType>,
+    items: Option<Field>,
+    name: Option<String>,
+    seen: BTreeMap<String, u64>,
+}
+
+impl Directives {
+    fn any(&self) -> bool {
+        self.policy.is_some()
+            || self.ty.is_some()
+            || self.items.is_some()
+            || self.name.is_some()
+            || !self.seen.is_empty()
+    }
+}
+
+fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives), A::Error> {
+    let mut fields = Fields::new();
+    let mut directives = Directives::default();
+    while let Some(key) = map.next_key::<String>()? {
+        if !key.starts_with('$') || key.starts_with("$$") {
+            let name = key.strip_prefix('$').unwrap_or(&key).to_owned();
+            if fields.contains_key(&name) {
+                return Err(de::Error::custom(format!("the field {name:?} stands twice in this object")));
+            }
+            let field = map.next_value_seed(FieldSeed { place: Place::Field })?;
+            fields.insert(name, field);
+            continue;
+        }
+        match key.as_str() {
+            "$as" => directives.policy = Some(map.next_value()?),
+            "$type" => directives.ty = Some(scalar(&map.next_value::<String>()?)?),
+            "$items" => directives.items = Some(map.next_value_seed(FieldSeed { place: Place::Element })?),
+            "$name" => directives.name = Some(map.next_value()?),
+            "$seen" => directives.seen = map.next_value()?,
+            other => {
+                return Err(de::Error::custom(format!(
+                    "unknown directive {other:?}: expected $as, $type, $items, $name or $seen (a field of that name is \
+                     written ${other})"
+                )));
+            }
+        }
+    }
+    Ok((fields, directives))
+}
+
+/// Where a field's description stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Field,
+    Element,
+}
+
+#[derive(Clone, Copy)]
+struct FieldSeed {
+    place: Place,
+}
+
+impl<'de> DeserializeSeed<'de> for FieldSeed {
+    type Value = Field;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FieldSeed {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a type name, an object (nested document, or directives) or a list (array)")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Field, E> {
+        scalar(name).map(Field::from)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Field, A::Error> {
+        let (fields, directives) = read_object(map)?;
+        let name = directives.name.clone();
+        let seen = directives.seen.clone();
+        let node = node(fields, directives, self.place).map_err(de::Error::custom)?;
+        if name.is_some() && matches!(node, Node::Document(_) | Node::Ignored) {
+            return Err(de::Error::custom("$name: only a column or a table has a name of its own"));
+        }
+        Ok(Field { node, name, seen })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
+        let element = seq.next_element_seed(FieldSeed { place: Place::Element })?;
+        let element = element.unwrap_or_else(|| Node::Document(Fields::new()).into());
+        if seq.next_element::<de::IgnoredAny>()?.is_some() {
+            return Err(de::Error::custom("a list describes its elements by one value: expected no second"));
+        }
+        Ok(Node::Array(Box::new(element)).into())
+    }
+}
+
+fn node(fields: Fields, directives: Directives, place: Place) -> Result<Node, String> {
+    let Directives { policy, ty, items, .. } = directives;
+    match (policy.as_deref(), ty, items, fields.is_empty()) {
+        (None | Some("columns"), None, None, _) => Ok(Node::Document(fields)),
+        (None, Some(ty), None, true) => Ok(Node::Scalar(ty)),
+        (Some("json"), None, None, true) => Ok(Node::Scalar(ScalarType::Json)),
+        (Some("ignore"), None, None, true) => Ok(Node::Ignored),
+        (Some("array"), Some(ty), None, true) => match ty {
+            ScalarType::Json | ScalarType::Key | ScalarType::TinyInt => {
+                Err(format!("an array of {ty} in one column: expected another type"))
+            }
+            ty => Ok(Node::List(ty)),
+        },
+        (None | Some("table"), None, Some(items), true) => Ok(match place {
+            Place::Field => Node::Array(Box::new(items)),
+            Place::Element if policy.is_some() => Node::NestedTable(Box::new(items)),
+            Place::Element => Node::Array(Box::new(items)),
+        }),
+        (Some("array"), ..) => Err("$as array: expected $type, and nothing else".to_owned()),
+        (Some("table"), ..) => Err("$as table: expected $items, and nothing else".to_owned()),
+        (Some(policy @ ("json" | "ignore" | "columns")), ..) => {
+            Err(format!("$as {policy}: expected neither $type nor $items beside it"))
+        }
+        (Some(other), ..) => {
+            Err(format!("unknown policy {other:?}: expected columns, table, array, json or ignore"))
+        }
+        (None, ..) => Err("expected one of: fields, $type, $items".to_owned()),
+    }
+}
+
+fn scalar<E: de::Error>(name: &str) -> Result<ScalarType, E> {
+    ScalarType::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = ScalarType::ALL.iter().map(|t| t.name()).collect();
+        E::custom(format!("unknown type {name:?}: expected one of {} (or LONG)", known.join(", ")))
+    })
+}

@@ -1,0 +1,385 @@
+//! From counts to a schema.
+//!
+//! Types fall into families; nulls count for none. In the classic dialect the family with most values has the path
+//! (among equals, the first of the table). In gizer's dialect a family has it that holds at least 99 % of the values;
+//! below that the path is `JSON`. The values of other families are strays: NULL and counted in the classic dialect,
+//! kept in `_extra` in gizer's.
+//!
+//! | family | BSON types | gizer's dialect | classic dialect |
+//! |---|---|---|---|
+//! | document | document | nested document | the same |
+//! | array | array | array, of the type its elements get by the same rules | the same |
+//! | text | string | `STRING` | the same |
+//! | number | int32, int64, double, decimal128 | the widest seen (below) | `INT` < `BIGINT` < `DOUBLE` |
+//! | time | date | `TIMESTAMP` | the same |
+//! | truth | boolean | `BOOLEAN` | the same |
+//! | id | ObjectId | `OBJECTID` | `{"oid": "STRING", "bsontype": "INT"}` |
+//! | uuid | binary of subtype 4 | `UUID` | none |
+//! | binary | binary of subtype 0 | `BINARY` | none |
+//! | other | regex, code, other binary, … | `JSON` | none: `TINYINT`, and a [`Finding`] says so |
+//!
+//! Nothing but null: `TINYINT`. Numbers in gizer's dialect widen as `INT` < `BIGINT` < `DECIMAL` and
+//! `INT` < `DOUBLE` < `DECIMAL`; an int64 that a double holds exactly does not widen `DOUBLE`.
+//!
+//! `_id` in gizer's dialect: one type and nothing awkward (text with NUL, more than 1,000 bytes): that type, where
+//! `INT` and `BIGINT` count as one; everything else, `decimal128` included: `KEY`.
+//!
+//! A nested document with more than 1,000 different names uses data as names: it is `JSON` in gizer's dialect. Of the
+//! collection's own fields the 1,000 that came most often have columns; the others stay in `_extra`.
+
+use std::collections::BTreeMap;
+
+use super::{DocumentSeen, Inference, ValueSeen};
+use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::raw::Kind;
+
+/// More names than this in one document are taken for data.
+const MAX_NAMES: usize = 1_000;
+
+/// Most columns that a table gets from one schema: below PostgreSQL's 1,600, with room for keys and what is added.
+const MAX_COLUMNS: usize = 1_500;
+
+/// The dialect that is resolved for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    Classic,
+    Gizer,
+}
+
+/// Families of types, in the order in which ties are decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Document,
+    Array,
+    Text,
+    Number,
+    Time,
+    Truth,
+    Id,
+    Uuid,
+    Binary,
+    Other,
+}
+
+impl Family {
+    const ALL: [Family; 10] = [
+        Family::Document,
+        Family::Array,
+        Family::Text,
+        Family::Number,
+        Family::Time,
+        Family::Truth,
+        Family::Id,
+        Family::Uuid,
+        Family::Binary,
+        Family::Other,
+    ];
+}
+
+/// Something about a path that a person should know: some of its values will not go into its column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Field names from the root, joined by dots; an array's elements have its path.
+    pub path: String,
+    /// What was chosen: a type's name, `DOCUMENT` or `ARRAY`.
+    pub chosen: &'static str,
+    /// The types seen, nulls left out, with how often, in the order of their type numbers.
+    pub seen: Vec<(Kind, u64)>,
+    /// Fields that have no column because there are too many names.
+    pub names_beyond_limit: u64,
+}
+
+pub(super) fn schema(inference: &Inference, collection: &str, rules: Rules) -> (Schema, Vec<Finding>) {
+    let mut walk = Resolve { rules, path: Vec::new(), findings: Vec::new() };
+    let mut fields = walk.fields(&inference.root);
+    let dialect = match rules {
+        Rules::Classic => Dialect::Classic,
+        Rules::Gizer => {
+            fields.insert("_id".to_owned(), key(inference).into());
+            fit_columns(&mut fields);
+            Dialect::NEW
+        }
+    };
+    // Fields are walked in the order in which they were first seen, which must not show.
+    walk.findings.sort_by(|a, b| a.path.cmp(&b.path));
+    (Schema { collection: collection.to_owned(), dialect, fields }, walk.findings)
+}
+
+/// The type of `_id` in gizer's dialect.
+fn key(inference: &Inference) -> ScalarType {
+    let seen = inference.root.names.names().position(|name| name == b"_id").map(|at| &inference.root.values[at]);
+    let Some(seen) = seen else { return ScalarType::ObjectId };
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| seen.count(*kind) > 0).collect();
+    if inference.awkward_ids > 0 {
+        return ScalarType::Key;
+    }
+    match kinds.as_slice() {
+        [] | [Kind::ObjectId] => ScalarType::ObjectId,
+        [Kind::String] => ScalarType::String,
+        [Kind::Int32] => ScalarType::Int,
+        [Kind::Int64] | [Kind::Int32, Kind::Int64] => ScalarType::BigInt,
+        [Kind::Double] => ScalarType::Double,
+        [Kind::DateTime] => ScalarType::Timestamp,
+        [Kind::Boolean] => ScalarType::Boolean,
+        [Kind::Binary] if seen.uuid == seen.count(Kind::Binary) => ScalarType::Uuid,
+        [Kind::Binary] if seen.plain_binary == seen.count(Kind::Binary) => ScalarType::Binary,
+        _ => ScalarType::Key,
+    }
+}
+
+struct Resolve<'s> {
+    rules: Rules,
+    path: Vec<&'s str>,
+    findings: Vec<Finding>,
+}
+
+impl<'s> Resolve<'s> {
+    fn fields(&mut self, document: &'s DocumentSeen) -> Fields {
+        let mut known: Vec<(&str, &ValueSeen)> = Vec::with_capacity(document.names.len());
+        for (name, value) in document.names.names().zip(&document.values) {
+            // Nothing else is let in while documents are observed.
+            known.extend(std::str::from_utf8(name).ok().map(|name| (name, value)));
+        }
+        let mut beyond = document.beyond_limit;
+        if self.rules == Rules::Gizer && known.len() > MAX_NAMES {
+            // By counts, and then by name: the order of the documents does not matter.
+            known.sort_by_key(|(name, value)| (*name != "_id", std::cmp::Reverse(value.all()), *name));
+            beyond += known.drain(MAX_NAMES..).map(|(_, value)| value.all()).sum::<u64>();
+        }
+        let mut fields = Fields::new();
+        for (name, value) in known {
+            self.path.push(name);
+            fields.insert(name.to_owned(), self.field(value));
+            self.path.pop();
+        }
+        if beyond > 0 {
+            self.find("DOCUMENT", Vec::new(), beyond);
+        }
+        fields
+    }
+
+    fn find(&mut self, chosen: &'static str, seen: Vec<(Kind, u64)>, names_beyond_limit: u64) {
+        self.findings.push(Finding { path: self.path.join("."), chosen, seen, names_beyond_limit });
+    }
+
+    fn field(&mut self, value: &'s ValueSeen) -> Field {
+        let family = match self.rules {
+            Rules::Classic => value.largest_family(),
+            Rules::Gizer => value.ruling_family(),
+        };
+        let classic = self.rules == Rules::Classic;
+        let (node, chosen) = match family {
+            Ruling::Nothing => scalar(ScalarType::TinyInt),
+            Ruling::Mixed => scalar(ScalarType::Json),
+            Ruling::Family(Family::Text) => scalar(ScalarType::String),
+            Ruling::Family(Family::Number) => scalar(value.number(self.rules)),
+            Ruling::Family(Family::Time) => scalar(ScalarType::Timestamp),
+            Ruling::Family(Family::Truth) => scalar(ScalarType::Boolean),
+            Ruling::Family(Family::Id) if classic => (Node::object_id_pair(), "OBJECTID"),
+            Ruling::Family(Family::Id) => scalar(ScalarType::ObjectId),
+            Ruling::Family(Family::Uuid | Family::Binary | Family::Other) if classic => scalar(ScalarType::TinyInt),
+            Ruling::Family(Family::Uuid) => scalar(ScalarType::Uuid),
+            Ruling::Family(Family::Binary) => scalar(ScalarType::Binary),
+            Ruling::Family(Family::Other) => scalar(ScalarType::Json),
+            Ruling::Family(Family::Document) => self.document(value),
+            Ruling::Family(Family::Array) => self.array(value),
+        };
+        let mut field = Field::from(node);
+        if value.is_worth_telling(self.rules, &family) {
+            let seen = value.seen();
+            if !classic {
+                field.seen = seen.iter().map(|(kind, count)| (kind.report_name().to_owned(), *count)).collect();
+            }
+            self.find(chosen, seen, 0);
+        }
+        field
+    }
+
+    fn document(&mut self, value: &'s ValueSeen) -> (Node, &'static str) {
+        let Some(document) = &value.document else { return (Node::Document(Fields::new()), "DOCUMENT") };
+        let names = document.names.len() as u64;
+        if self.rules == Rules::Gizer && (document.names.len() > MAX_NAMES || document.beyond_limit > 0) {
+            self.find("JSON", Vec::new(), names);
+            return scalar(ScalarType::Json);
+        }
+        (Node::Document(self.fields(document)), "DOCUMENT")
+    }
+
+    fn array(&mut self, value: &'s ValueSeen) -> (Node, &'static str) {
+        let element = match &value.elements {
+            None => ScalarType::TinyInt.into(),
+            Some(elements) => self.field(elements),
+        };
+        // An array directly in an array is JSON, unless somebody asks for a table.
+        let element = match (self.rules, &element.node) {
+            (Rules::Gizer, Node::Array(_)) => ScalarType::Json.into(),
+            _ => element,
+        };
+        (Node::Array(Box::new(element)), "ARRAY")
+    }
+}
+
+fn scalar(ty: ScalarType) -> (Node, &'static str) {
+    (Node::Scalar(ty), ty.name())
+}
+
+/// Which family has a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ruling {
+    /// Nothing but null was seen.
+    Nothing,
+    Family(Family),
+    /// None holds enough of it.
+    Mixed,
+}
+
+impl ValueSeen {
+    fn count(&self, kind: Kind) -> u64 {
+        self.counts[kind.index()]
+    }
+
+    /// All values, nulls among them.
+    fn all(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    fn family_count(&self, family: Family) -> u64 {
+        let sum = |kinds: &[Kind]| kinds.iter().map(|kind| self.count(*kind)).sum::<u64>();
+        match family {
+            Family::Document => self.count(Kind::Document),
+            Family::Array => self.count(Kind::Array),
+            Family::Text => self.count(Kind::String),
+            Family::Number => sum(&[Kind::Int32, Kind::Int64, Kind::Double, Kind::Decimal128]),
+            Family::Time => self.count(Kind::DateTime),
+            Family::Truth => self.count(Kind::Boolean),
+            Family::Id => self.count(Kind::ObjectId),
+            Family::Uuid => self.uuid,
+            Family::Binary => self.plain_binary,
+            Family::Other => {
+                // Null and the old `undefined` are of no family.
+                let kinds = [
+                    Kind::Regex,
+                    Kind::DbPointer,
+                    Kind::JavaScript,
+                    Kind::Symbol,
+                    Kind::CodeWithScope,
+                    Kind::Timestamp,
+                    Kind::MaxKey,
+                    Kind::MinKey,
+                ];
+                sum(&kinds) + self.count(Kind::Binary).saturating_sub(self.uuid + self.plain_binary)
+            }
+        }
+    }
+
+    fn largest(&self) -> (Family, u64) {
+        let counted = Family::ALL.map(|family| (family, self.family_count(family)));
+        counted.into_iter().fold((Family::Document, 0), |best, next| if next.1 > best.1 { next } else { best })
+    }
+
+    fn largest_family(&self) -> Ruling {
+        match self.largest() {
+            (_, 0) => Ruling::Nothing,
+            (family, _) => Ruling::Family(family),
+        }
+    }
+
+    /// The family that holds at least 99 % of the values that are not null.
+    fn ruling_family(&self) -> Ruling {
+        let total: u64 = Family::ALL.into_iter().map(|family| self.family_count(family)).sum();
+        match self.largest() {
+            (_, 0) => Ruling::Nothing,
+            (family, count) if u128::from(count) * 100 >= u128::from(total) * 99 => Ruling::Family(family),
+            _ => Ruling::Mixed,
+        }
+    }
+
+    fn number(&self, rules: Rules) -> ScalarType {
+        let has = |kind| self.count(kind) > 0;
+        match rules {
+            Rules::Classic if has(Kind::Double) || has(Kind::Decimal128) => ScalarType::Double,
+            Rules::Gizer if has(Kind::Decimal128) => ScalarType::Decimal,
+            Rules::Gizer if has(Kind::Double) && self.wide_int64 > 0 => ScalarType::Decimal,
+            Rules::Gizer if has(Kind::Double) => ScalarType::Double,
+            _ if has(Kind::Int64) => ScalarType::BigInt,
+            _ => ScalarType::Int,
+        }
+    }
+
+    /// The types seen, without null.
+    fn seen(&self) -> Vec<(Kind, u64)> {
+        let kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Null | Kind::Undefined));
+        kinds.map(|kind| (kind, self.count(kind))).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Whether values were seen that the chosen type has no place for, or may not hold exactly.
+    fn is_worth_telling(&self, rules: Rules, ruling: &Ruling) -> bool {
+        let Ruling::Family(chosen) = *ruling else { return *ruling == Ruling::Mixed };
+        let strays = Family::ALL.into_iter().any(|family| family != chosen && self.family_count(family) > 0);
+        let numbers: Vec<ScalarType> = [
+            (Kind::Int32, ScalarType::Int),
+            (Kind::Int64, ScalarType::BigInt),
+            (Kind::Double, ScalarType::Double),
+            (Kind::Decimal128, ScalarType::Decimal),
+        ]
+        .into_iter()
+        .filter(|(kind, _)| self.count(*kind) > 0)
+        .map(|(_, ty)| ty)
+        .collect();
+        let inexact = match rules {
+            Rules::Classic => {
+                numbers.contains(&ScalarType::Decimal)
+                    || (numbers.contains(&ScalarType::BigInt) && numbers.contains(&ScalarType::Double))
+            }
+            Rules::Gizer => numbers.len() > 1,
+        };
+        let no_type = rules == Rules::Classic && matches!(chosen, Family::Uuid | Family::Binary | Family::Other);
+        strays || no_type || (chosen == Family::Number && inexact)
+    }
+}
+
+/// Keeps every table below PostgreSQL's limit: the nested document with most columns becomes JSON, until they fit.
+fn fit_columns(fields: &mut Fields) {
+    while columns(fields) > MAX_COLUMNS {
+        match largest_document(fields) {
+            Some(name) => {
+                if let Some(field) = fields.get_mut(&name) {
+                    *field = Field { node: Node::Scalar(ScalarType::Json), name: None, seen: BTreeMap::new() };
+                }
+            }
+            // At most MAX_NAMES of its own are left, which fit.
+            None => break,
+        }
+    }
+    for field in fields.values_mut() {
+        fit_tables(&mut field.node);
+    }
+}
+
+fn fit_tables(node: &mut Node) {
+    match node {
+        Node::Document(fields) => fields.values_mut().for_each(|field| fit_tables(&mut field.node)),
+        Node::Array(element) | Node::NestedTable(element) => match &mut element.node {
+            Node::Document(fields) => fit_columns(fields),
+            other => fit_tables(other),
+        },
+        _ => {}
+    }
+}
+
+fn columns(fields: &Fields) -> usize {
+    fields.values().map(|field| node_columns(&field.node)).sum()
+}
+
+fn node_columns(node: &Node) -> usize {
+    match node {
+        Node::Document(fields) => columns(fields),
+        Node::Array(_) | Node::NestedTable(_) | Node::Ignored => 0,
+        Node::Scalar(_) | Node::List(_) => 1,
+    }
+}
+
+fn largest_document(fields: &Fields) -> Option<String> {
+    let documents = fields.iter().filter(|(_, field)| matches!(field.node, Node::Document(_)));
+    documents.max_by_key(|(name, field)| (node_columns(&field.node), *name)).map(|(name, _)| name.clone())
+}
