@@ -167,3 +167,21 @@ async fn begin_in_transaction(
     staging::recreate(session, request.layout, tables).await?;
     Ok(load_epoch)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{RunKind, ShardPositions};
+
+    /// That it compiles is the test: every step of a load can run in a task of its own.
+    #[allow(dead_code)]
+    fn steps_can_be_spawned(session: &'static Session, load: &'static Load<'static>, request: LoadRequest<'static>) {
+        fn spawnable(_: impl Future + Send) {}
+        spawnable(state::prepare(session));
+        spawnable(state::Run::start(session, RunKind::InitLoad, const { &ShardPositions::new() }));
+        spawnable(Load::begin(session, request));
+        spawnable(load.build_keys(&[], KeySettings::default()));
+        spawnable(async { load.swap(&SwapSettings::default(), &Ledger::default(), None).await.map(drop) });
+        spawnable(state::read_status(session, 1));
+    }
+}

@@ -21,7 +21,7 @@ const MILLIS_OF_POSTGRES: std::ops::Range<i64> = -210_866_803_200_000..9_224_318
 const SHOWN: usize = 200;
 
 /// A value of a row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Cell {
     /// SQL's NULL.
     Null,

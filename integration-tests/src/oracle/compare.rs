@@ -17,10 +17,13 @@ const CHUNK_DOCUMENTS: usize = 1_000;
 /// … unless they have more rows than this.
 const CHUNK_ROWS: usize = 20_000;
 
-/// Some documents' keys, and the rows they should have, by table and by the text of their keys and positions.
+/// What identifies a row within its table: root key and positions.
+type Key = Vec<Cell>;
+
+/// Some documents' root keys, and the rows they should have, by table.
 struct Chunk {
     keys: Vec<String>,
-    rows: Vec<HashMap<String, Vec<Cell>>>,
+    rows: Vec<HashMap<Key, Vec<Cell>>>,
     row_count: usize,
 }
 
@@ -115,10 +118,10 @@ impl Oracle {
                 let key = key_of(table, &cells);
                 match expected.remove(&key) {
                     Some(expected) => compare_cells(table, &key, expected, cells, report),
-                    None => report.add(Difference::Extra { table: table.name.clone(), key }),
+                    None => report.add(Difference::Extra { table: table.name.clone(), key: named(table, &key) }),
                 }
             }
-            let mut missing: Vec<String> = expected.drain().map(|(key, _)| key).collect();
+            let mut missing: Vec<String> = expected.keys().map(|key| named(table, key)).collect();
             missing.sort_unstable();
             for key in missing {
                 report.add(Difference::Missing { table: table.name.clone(), key });
@@ -128,6 +131,7 @@ impl Oracle {
     }
 
     async fn look_for_other_keys(&self, stored: &Stored<'_>, report: &mut Report) -> Result<(), Error> {
+        stored.all_keys_are_noted().await?;
         if let Some(key) = stored.key_noted_twice().await? {
             return Err(self.same_key(key));
         }
@@ -136,7 +140,7 @@ impl Oracle {
             let (count, rows) = stored.extra_rows(table).await?;
             report.difference_count += count - rows.len() as u64;
             for cells in rows {
-                report.add(Difference::Extra { table: table.name.clone(), key: key_of(table, &cells) });
+                report.add(Difference::Extra { table: table.name.clone(), key: named(table, &key_of(table, &cells)) });
             }
         }
         Ok(())
@@ -147,12 +151,12 @@ impl Oracle {
     }
 }
 
-fn compare_cells(table: &Table, key: &str, expected: Vec<Cell>, stored: Vec<Cell>, report: &mut Report) {
+fn compare_cells(table: &Table, key: &Key, expected: Vec<Cell>, stored: Vec<Cell>, report: &mut Report) {
     for (column, (expected, stored)) in table.columns.iter().zip(expected.into_iter().zip(stored)) {
         if expected != stored {
             report.add(Difference::Cell {
                 table: table.name.clone(),
-                key: key.to_owned(),
+                key: named(table, key),
                 column: column.name.clone(),
                 expected,
                 stored,
@@ -161,17 +165,13 @@ fn compare_cells(table: &Table, key: &str, expected: Vec<Cell>, stored: Vec<Cell
     }
 }
 
-/// What identifies a row: `orders_id_oid = "…", orders_items_idx = 2, idx = 1`.
-fn key_of(table: &Table, cells: &[Cell]) -> String {
-    let is_key = |column: &Column| column.name == table.key || table.positions.contains(&column.name);
-    let parts = table.columns.iter().zip(cells).filter(|(column, _)| is_key(column));
-    parts.map(|(column, cell)| format!("{} = {}", column.name, key_part(cell))).collect::<Vec<_>>().join(", ")
+/// The cells that identify a row.
+fn key_of(table: &Table, cells: &[Cell]) -> Key {
+    table.key_columns.iter().map(|&column| cells[column].clone()).collect()
 }
 
-/// A report may cut a long text; what identifies a row must not.
-fn key_part(cell: &Cell) -> String {
-    match cell {
-        Cell::Text(text) => format!("{text:?}"),
-        other => other.to_string(),
-    }
+/// A row's key for reports: `orders_id_oid = "…", orders_items_idx = 2, idx = 1`.
+fn named(table: &Table, key: &Key) -> String {
+    let names = table.key_columns.iter().map(|&column| &table.columns[column].name);
+    names.zip(key).map(|(name, cell)| format!("{name} = {cell}")).collect::<Vec<_>>().join(", ")
 }

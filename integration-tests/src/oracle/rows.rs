@@ -19,7 +19,7 @@ pub(super) struct Row {
 }
 
 /// Cells by the names of their columns; what is missing is NULL.
-type Named = HashMap<String, Cell>;
+type Named<'m> = HashMap<&'m str, Cell>;
 
 impl Mapping {
     /// The root key of a document and its rows; `None` if its key does not fit, which has no rows then.
@@ -29,7 +29,7 @@ impl Mapping {
             return None;
         }
         let mut writing = Writing { mapping: self, key: key.clone(), rows: Vec::new() };
-        let mut root = Named::new();
+        let mut root = Named::with_capacity(self.tables[0].columns.len());
         writing.fields(&self.root, document, &mut root, &[]);
         writing.finish(0, root);
         Some((key, writing.rows))
@@ -43,7 +43,7 @@ impl Mapping {
                 writing.value(content, document.get(name), &mut row, &[]);
             }
         }
-        row.remove(&self.tables[0].key).unwrap_or(Cell::Null)
+        row.remove(self.tables[0].key.as_str()).unwrap_or(Cell::Null)
     }
 }
 
@@ -53,38 +53,46 @@ struct Writing<'m> {
     rows: Vec<Row>,
 }
 
-impl Writing<'_> {
-    fn fields(&mut self, contents: &[(String, Content)], document: &Document, row: &mut Named, positions: &[i64]) {
+impl<'m> Writing<'m> {
+    fn fields(
+        &mut self,
+        contents: &'m [(String, Content)],
+        document: &Document,
+        row: &mut Named<'m>,
+        positions: &[i64],
+    ) {
         for (name, content) in contents {
             self.value(content, document.get(name), row, positions);
         }
     }
 
     /// `row` is the one that the value's columns belong to, `positions` say where it is.
-    fn value(&mut self, content: &Content, value: Option<&Bson>, row: &mut Named, positions: &[i64]) {
+    fn value(&mut self, content: &'m Content, value: Option<&Bson>, row: &mut Named<'m>, positions: &[i64]) {
         match (content, value) {
             (Content::Column(column), Some(value)) => {
-                row.insert(column.name.clone(), Cell::of(column.ty, value));
+                row.insert(&column.name, Cell::of(column.ty, value));
             }
             (Content::ObjectId(fields), Some(Bson::ObjectId(id))) => {
                 for (_, content) in fields {
                     let Content::Column(column) = content else { continue };
                     let text = column.ty == Type::Text;
                     let cell = if text { Cell::Text(id.to_hex()) } else { Cell::Integer(OBJECT_ID_TYPE) };
-                    row.insert(column.name.clone(), cell);
+                    row.insert(&column.name, cell);
                 }
             }
             (Content::Fields(fields) | Content::ObjectId(fields), Some(Bson::Document(document))) => {
                 self.fields(fields, document, row, positions);
             }
             (Content::Rows { table, element }, Some(Bson::Array(values))) => {
+                let child_table = &self.mapping.tables[*table];
                 for (value, position) in values.iter().zip(1..) {
-                    let mut child = Named::new();
+                    let mut child = Named::with_capacity(child_table.columns.len());
                     let positions = [positions, &[position]].concat();
                     self.value(element, Some(value), &mut child, &positions);
-                    let child_table = &self.mapping.tables[*table];
-                    child.insert(child_table.key.clone(), self.key.clone());
-                    child.extend(child_table.positions.iter().cloned().zip(positions.into_iter().map(Cell::Integer)));
+                    child.insert(&child_table.key, self.key.clone());
+                    child.extend(
+                        child_table.positions.iter().map(String::as_str).zip(positions.into_iter().map(Cell::Integer)),
+                    );
                     self.finish(*table, child);
                 }
             }
@@ -94,9 +102,9 @@ impl Writing<'_> {
     }
 
     /// Puts the cells of a row into the order of its table's columns.
-    fn finish(&mut self, table: usize, mut row: Named) {
+    fn finish(&mut self, table: usize, mut row: Named<'m>) {
         let columns = &self.mapping.tables[table].columns;
-        let cells = columns.iter().map(|column| row.remove(&column.name).unwrap_or(Cell::Null)).collect();
+        let cells = columns.iter().map(|column| row.remove(column.name.as_str()).unwrap_or(Cell::Null)).collect();
         self.rows.push(Row { table, cells });
     }
 }

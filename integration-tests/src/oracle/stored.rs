@@ -27,6 +27,8 @@ impl<'t> Stored<'t> {
     ) -> Result<Self, tokio_postgres::Error> {
         let create = format!("CREATE TEMPORARY TABLE oracle_keys (key {key_type}) ON COMMIT DROP");
         transaction.batch_execute(&create).await?;
+        // A thousand keys look like a good reason to read a table from end to end, and that once for every chunk.
+        transaction.batch_execute("SET LOCAL enable_seqscan = off").await?;
         Ok(Self { transaction, schema })
     }
 
@@ -69,6 +71,11 @@ impl<'t> Stored<'t> {
             quoted(&table.key)
         );
         self.cells(&select, &[&keys]).await
+    }
+
+    /// All keys have been noted and all their rows been read: what follows looks at whole tables.
+    pub(super) async fn all_keys_are_noted(&self) -> Result<(), tokio_postgres::Error> {
+        self.transaction.batch_execute(&format!("SET LOCAL enable_seqscan = on; ANALYZE {KEYS}")).await
     }
 
     /// How many rows have a key that was never noted, or none, and the first of them.

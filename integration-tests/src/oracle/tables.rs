@@ -29,6 +29,8 @@ pub(super) struct Table {
     pub(super) key: String,
     /// The columns of the positions, outermost first.
     pub(super) positions: Vec<String>,
+    /// Which columns identify a row: that of the root key, and those of the positions.
+    pub(super) key_columns: Vec<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +120,7 @@ impl Mapping {
             columns: Vec::new(),
             key: key.into(),
             positions: Vec::new(),
+            key_columns: Vec::new(),
         });
         let root = walk.fields(fields, 0, &[], &[])?;
         let mut mapping = Self { tables: walk.tables, root, key_field };
@@ -132,6 +135,8 @@ impl Mapping {
             table.columns.sort_by(|one, other| one.name.cmp(&other.name));
             let position = |name: &String| Column { name: name.clone(), ty: Type::BigInt };
             table.columns.extend(table.positions.iter().map(position));
+            let is_key = |column: &Column| column.name == table.key || table.positions.contains(&column.name);
+            table.key_columns = (0..table.columns.len()).filter(|&at| is_key(&table.columns[at])).collect();
         }
     }
 
@@ -218,6 +223,7 @@ impl<'s> Walk<'s> {
             columns: vec![Column { name: key.clone(), ty: self.key.ty }],
             key,
             positions: self.position_names(path),
+            key_columns: Vec::new(),
         });
         let element = match element {
             Some(element) => self.value(element, table, path, &[])?,

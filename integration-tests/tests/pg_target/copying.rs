@@ -1,5 +1,7 @@
 //! Rows through binary COPY, read back with plain SQL.
 
+use std::time::{Duration, Instant};
+
 use bson::{Bson, DateTime, doc, oid::ObjectId};
 use gizer_flatten::{Cell, Row, RowSink};
 use gizer_pg::PgError;
@@ -163,21 +165,26 @@ async fn a_unit_whose_writing_is_dropped_leaves_nothing() {
     let session = scene.session().await;
     let (_load, mut sink) = begun(&scene, &session, &layout).await;
     let documents: Vec<_> = (0..1000).map(|id| doc! {"_id": id}).collect();
-    for turns in 0..40 {
-        let some_turns = async {
-            for _ in 0..turns {
+    let mut dropped = 0;
+    // From its beginning to about its end, in steps that timers are too coarse for.
+    for step in 0..60 {
+        let enough = async {
+            let began = Instant::now();
+            while began.elapsed() < step * Duration::from_micros(60) {
                 tokio::task::yield_now().await;
             }
         };
-        // A unit is whole or not there, whenever its writing ends.
         tokio::select! {
             biased;
-            () = some_turns => {}
+            () = enough => dropped += 1,
             written = sink.write(encode(&layout, &documents)) => drop(written.unwrap()),
         }
-        sink.write(encode(&layout, &[])).await.unwrap();
+        // The sink's next unit has nothing to do with it.
+        sink.write(encode(&layout, &[doc! {"_id": -1}])).await.unwrap();
     }
     drop(sink);
-    let rows: u64 = scene.text("SELECT count(*) FROM gizer_new_posts").await.parse().unwrap();
-    assert_eq!(rows % 1000, 0, "{rows}");
+    assert!(dropped > 0);
+    let rows: u64 = scene.text("SELECT count(*) FROM gizer_new_posts WHERE id >= 0").await.parse().unwrap();
+    assert_eq!(rows % 1000, 0, "a unit is whole or not there, whenever its writing ends: {rows}");
+    assert_eq!(scene.text("SELECT count(*) FROM gizer_new_posts WHERE id < 0").await, "60");
 }

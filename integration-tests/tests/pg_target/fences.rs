@@ -107,11 +107,12 @@ async fn sinks_of_one_load_do_not_wait_for_each_other() {
 #[tokio::test]
 async fn two_runs_that_start_at_once_both_find_the_state_tables() {
     let scene = Scene::new().await;
-    let mut starting = Vec::new();
+    let mut sessions = Vec::new();
     for _ in 0..8 {
-        let session = scene.session().await;
-        starting.push(tokio::spawn(async move { state::prepare(&session).await }));
+        sessions.push(scene.session().await);
     }
+    let prepare = |session| tokio::spawn(async move { state::prepare(&session).await });
+    let starting: Vec<_> = sessions.into_iter().map(prepare).collect();
     for start in starting {
         start.await.unwrap().unwrap();
     }
