@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use gizer_schema::raw::{Element, Malformed, RawDoc, Value};
+use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
 
 /// MongoDB's limit of nesting ("MongoDB Limits and Thresholds").
 const MAX_DEPTH: usize = 100;
@@ -35,17 +35,47 @@ impl<'a> RawJson<'a> {
     }
 
     fn write_bson(&self, out: &mut Vec<u8>) {
-        let len = 4 + 1 + 1 + self.0.bytes.len() + 1;
-        let mut document = Vec::with_capacity(len);
-        // No value of a 48 MB message comes near 2 GiB.
-        document.extend_from_slice(&(len as u32).to_le_bytes());
-        document.push(self.0.kind as u8);
-        document.push(0);
-        document.extend_from_slice(self.0.bytes);
-        document.push(0);
-        out.extend_from_slice(b"{\"$bson\":\"");
-        out.extend_from_slice(BASE64.encode(document).as_bytes());
-        out.extend_from_slice(b"\"}");
+        write_bson(self.0.kind, self.0.bytes, out);
+    }
+}
+
+/// Appends a document as `{"$bson": …}`, whatever is in it.
+pub(crate) fn write_bson_document(document: RawDoc<'_>, out: &mut Vec<u8>) {
+    write_bson(Kind::Document, document.as_bytes(), out);
+}
+
+fn write_bson(kind: Kind, value: &[u8], out: &mut Vec<u8>) {
+    let len = 4 + 1 + 1 + value.len() + 1;
+    let mut document = Vec::with_capacity(len);
+    // No value of a 48 MB message comes near 2 GiB.
+    document.extend_from_slice(&(len as u32).to_le_bytes());
+    document.push(kind as u8);
+    document.push(0);
+    document.extend_from_slice(value);
+    document.push(0);
+    out.extend_from_slice(b"{\"$bson\":\"");
+    out.extend_from_slice(BASE64.encode(document).as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// Appends text as a JSON string. NUL, which no name of a field holds, would be escaped too.
+pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        escape(byte, out);
+    }
+    out.push(b'"');
+}
+
+fn escape(byte: u8, out: &mut Vec<u8>) {
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+        _ => out.push(byte),
     }
 }
 
@@ -162,20 +192,10 @@ fn named(out: &mut Vec<u8>, name: &str, text: &[u8]) -> Result<(), Unwritable> {
 
 fn string(text: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {
     let text = std::str::from_utf8(text).map_err(|_| Unwritable)?;
-    out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            0 => return Err(Unwritable),
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            1..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
-        }
+    if text.contains('\0') {
+        return Err(Unwritable);
     }
-    out.push(b'"');
+    write_text(text, out);
     Ok(())
 }
 

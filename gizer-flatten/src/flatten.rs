@@ -2,16 +2,18 @@
 
 use gizer_schema::field_index::Walk;
 use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
-use gizer_schema::{ColumnId, ColumnType, KeySource, Layout, PathId, Plan, TableId};
+use gizer_schema::{ColumnId, ColumnType, Dialect, KeySource, Layout, PathId, Plan, TableId};
 use thiserror::Error;
 
 use crate::extjson::RawJson;
-use crate::program::{Action, Field, NodeId, Placement, Program};
+use crate::extra::Gathered;
+use crate::key::{Form, TaggedKey};
+use crate::program::{Action, ActionId, Field, Found, NodeId, Program, is_number};
 use crate::row::{Cell, Row, RowSink};
 use crate::tally::{MismatchCounts, Tally, Unfit};
-use crate::value::fit;
+use crate::value::{fit, own_kind};
 
-/// Longest text key in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes, positions included.
+/// Longest text or binary key in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes, positions included.
 const MAX_KEY_BYTES: usize = 1_000;
 
 /// Why a document gave no rows.
@@ -31,8 +33,8 @@ pub enum RejectReason {
         /// What came.
         actual: Unfit,
     },
-    /// The `_id` is text too long for an index.
-    #[error("_id is text of {bytes} bytes: expected at most {MAX_KEY_BYTES}")]
+    /// The `_id` is too long for an index.
+    #[error("_id has {bytes} bytes: expected at most {MAX_KEY_BYTES}")]
     KeyTooLong {
         /// Its length.
         bytes: usize,
@@ -57,14 +59,18 @@ pub struct Flattener {
     program: Program,
     tables: Vec<TableShape>,
     key: KeyShape,
+    keeping: Keeping,
     counts: MismatchCounts,
     tally: Tally,
     /// Row buffers, empty between batches; kept for their memory.
     rows: Vec<Vec<Cell<'static>>>,
+    /// Number of the last document, nested or not, that was walked.
+    walked: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct TableShape {
+    /// Without `_extra`.
     columns: usize,
     key: usize,
     positions: usize,
@@ -78,25 +84,44 @@ struct KeyShape {
     pair: bool,
 }
 
+/// What goes into `_extra`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    /// Nothing: there is no such column.
+    Nothing,
+    /// What does not fit.
+    Strays,
+    /// That, and numbers in a column of another type.
+    Types,
+}
+
 impl Flattener {
     /// A flattener for the documents of this layout's collection.
     pub fn new(layout: &Layout) -> Flattener {
-        let program = Program::compile(layout);
         let key_field = layout.document.fields.iter().find(|field| field.name == layout.key.source.field());
         let key = KeyShape {
             source: layout.key.source,
             ty: layout.key.ty,
             pair: key_field.is_some_and(|field| matches!(field.plan, Plan::ObjectIdPair { .. })),
         };
-        let shape =
-            |t: &gizer_schema::Table| TableShape { columns: t.columns.len(), key: t.key.0, positions: t.positions };
+        let shape = |t: &gizer_schema::Table| TableShape {
+            columns: t.data_columns() + t.positions,
+            key: t.key.0,
+            positions: t.positions,
+        };
         Flattener {
+            program: Program::compile(layout),
             tables: layout.tables.iter().map(shape).collect(),
             key,
+            keeping: match layout.dialect {
+                Dialect::Classic => Keeping::Nothing,
+                Dialect::Gizer { exact_types: false } => Keeping::Strays,
+                Dialect::Gizer { exact_types: true } => Keeping::Types,
+            },
             counts: MismatchCounts::new(layout),
             tally: Tally::default(),
             rows: vec![Vec::new(); layout.tables.len()],
-            program,
+            walked: 0,
         }
     }
 
@@ -112,11 +137,11 @@ impl Flattener {
             program: &mut self.program,
             tables: &self.tables,
             key_shape: self.key,
+            keeping: self.keeping,
             counts: &mut self.counts,
             rows: std::mem::take(&mut self.rows).into_iter().zip(&self.tables).map(start_row).collect(),
-            serials: vec![0; self.tables.len()],
-            filled_for: vec![0; self.tables.len()],
-            next_serial: 1,
+            extras: vec![Gathered::default(); self.tables.len()],
+            walked: self.walked,
             key: Cell::Null,
             sink,
         };
@@ -130,6 +155,7 @@ impl Flattener {
                 }
             }
         }
+        self.walked = run.walked;
         self.rows = run.rows.into_iter().map(recycle).collect();
         // Names that are data must not gather: they go into the tally, which has a limit.
         for node in &mut self.program.nodes {
@@ -175,17 +201,24 @@ struct Run<'f, 'b, S> {
     program: &'f mut Program,
     tables: &'f [TableShape],
     key_shape: KeyShape,
+    keeping: Keeping,
     counts: &'f mut MismatchCounts,
-    /// The row under way of each table: of one table there is only ever one, because arrays directly in arrays are
-    /// no tables.
+    /// The row under way of each table: of one table there is only ever one, because no table is inside of itself.
     rows: Vec<Vec<Cell<'b>>>,
-    /// Number of the row under way of each table, counted over all tables.
-    serials: Vec<u64>,
-    /// For which row of its parent a table was filled last: a second time means a duplicate field.
-    filled_for: Vec<u64>,
-    next_serial: u64,
+    /// What goes into `_extra` of that row.
+    extras: Vec<Gathered<'b>>,
+    walked: u64,
     key: Cell<'b>,
     sink: &'f mut S,
+}
+
+/// Where a value came from, for `_extra`.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// A field of a document.
+    Field { node: NodeId, field: usize },
+    /// It is the element that the row stands for.
+    Element,
 }
 
 impl<'b, S: RowSink> Run<'_, 'b, S> {
@@ -218,8 +251,8 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         };
         match (cell, shape.source) {
             (Ok(Cell::Null), KeySource::UnderscoreId) => Err(RejectReason::NoKey { expected }),
-            (Ok(Cell::Text(text)), KeySource::UnderscoreId) if text.len() > MAX_KEY_BYTES => {
-                Err(RejectReason::KeyTooLong { bytes: text.len() })
+            (Ok(cell), KeySource::UnderscoreId) if key_bytes(&cell) > MAX_KEY_BYTES => {
+                Err(RejectReason::KeyTooLong { bytes: key_bytes(&cell) })
             }
             (Ok(cell), _) => Ok(cell),
             (Err(actual), KeySource::UnderscoreId) => Err(RejectReason::KeyUnfit { expected, actual }),
@@ -235,47 +268,95 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         if table != 0 {
             row[shape.key] = self.key;
         }
-        self.serials[table] = self.next_serial;
-        self.next_serial += 1;
+        if self.keeping != Keeping::Nothing {
+            self.extras[table].clear();
+        }
     }
 
     fn emit(&mut self, table: usize) {
-        self.sink.row(Row { table: TableId(table), cells: &self.rows[table] });
+        let extra = self.extras[table].extra();
+        self.sink.row(Row { table: TableId(table), cells: &self.rows[table], extra });
     }
 
     fn document(&mut self, node: NodeId, table: usize, document: RawDoc<'b>) -> Result<(), Malformed> {
+        self.walked += 1;
+        let number = self.walked;
         let mut walk = Walk::default();
+        let mut keep_whole = false;
         for element in document.elements() {
             let element = element?;
-            let Some(Field { path, action }) = self.program.nodes[node].find(&mut walk, element.name) else { continue };
-            match action {
-                Action::Place(placement) => self.place(table, placement, path, &element)?,
-                Action::Table { table: child, element: placement } => {
-                    self.array(table, child, placement, path, &element)?;
+            match self.program.nodes[node].find(&mut walk, element.name, number) {
+                Found::Known(field) => {
+                    let Field { path, action } = self.program.nodes[node].fields[field];
+                    self.place(table, action, path, Origin::Field { node, field }, &element)?;
+                }
+                Found::Unknown => keep_whole |= !self.keep_unknown(table, node, &element),
+                Found::Again(path) => {
+                    if let Some(path) = path {
+                        self.counts.count(path, Unfit::Duplicate);
+                    }
+                    keep_whole = true;
                 }
             }
         }
+        if keep_whole && self.keeping != Keeping::Nothing {
+            self.extras[table].keep_whole(&self.program.nodes[node].pointer, document);
+        }
         Ok(())
+    }
+
+    /// Keeps a field that the schema does not have; false if its name cannot be written.
+    fn keep_unknown(&mut self, table: usize, node: NodeId, element: &Element<'b>) -> bool {
+        if self.keeping == Keeping::Nothing {
+            return true;
+        }
+        let Ok(name) = std::str::from_utf8(element.name) else { return false };
+        self.extras[table].keep_unknown(&self.program.nodes[node].pointer, name, *element);
+        true
+    }
+
+    fn keep(&mut self, table: usize, origin: Origin, element: &Element<'b>) {
+        if self.keeping == Keeping::Nothing {
+            return;
+        }
+        let pointer = match origin {
+            Origin::Field { node, field } => self.program.nodes[node].pointers[field].as_str(),
+            Origin::Element => "",
+        };
+        self.extras[table].keep(pointer, *element);
+    }
+
+    /// Counts a value that does not fit, and keeps it.
+    fn stray(&mut self, table: usize, origin: Origin, path: PathId, unfit: Unfit, element: &Element<'b>) {
+        self.counts.count(path, unfit);
+        self.keep(table, origin, element);
     }
 
     /// Puts a value, a field's or an array element's, into the row under way of `table`.
     fn place(
         &mut self,
         table: usize,
-        placement: Placement,
+        action: ActionId,
         path: PathId,
+        origin: Origin,
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
-        match placement {
-            Placement::Column { column, ty } => self.column(table, column, ty, path, element),
-            Placement::Document { node } => self.nested(table, node, path, element),
-            Placement::ObjectIdPair { oid, bsontype, node } => match element.value()? {
+        match self.program.actions[action] {
+            Action::Column { column, ty } => self.column(table, column, ty, path, origin, element),
+            Action::Document { node } => self.nested(table, node, path, origin, element),
+            Action::ObjectIdPair { oid, bsontype, node } => match element.value()? {
                 Value::ObjectId(id) => {
-                    self.object_id(table, oid, bsontype, path, id);
+                    let row = &mut self.rows[table];
+                    row[oid.0] = Cell::ObjectId(id);
+                    row[bsontype.0] = Cell::Integer(Kind::ObjectId as i32);
                     Ok(())
                 }
-                _ => self.nested(table, node, path, element),
+                _ => self.nested(table, node, path, origin, element),
             },
+            Action::Table { table: child, element: action } => {
+                self.array(table, child, action, path, origin, element)
+            }
+            Action::Ignore => Ok(()),
         }
     }
 
@@ -285,35 +366,49 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         column: ColumnId,
         ty: ColumnType,
         path: PathId,
+        origin: Origin,
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
-        let place = &mut self.rows[table][column.0];
         match fit(ty, element)? {
-            Ok(Cell::Null) => {}
-            Ok(cell) if matches!(place, Cell::Null) => *place = cell,
-            Ok(_) => self.counts.count(path, Unfit::Duplicate),
-            Err(unfit) => self.counts.count(path, unfit),
+            // A bare NULL of an element reads as null, that of a field as missing.
+            Ok(Cell::Null) if matches!(origin, Origin::Element) => {}
+            Ok(Cell::Null) => self.keep(table, origin, element),
+            Ok(cell) => {
+                self.rows[table][column.0] = cell;
+                if self.keeping != Keeping::Nothing && self.loses_something(ty, element)? {
+                    self.keep(table, origin, element);
+                }
+            }
+            Err(unfit) => self.stray(table, origin, path, unfit, element),
         }
         Ok(())
     }
 
-    fn nested(&mut self, table: usize, node: NodeId, path: PathId, element: &Element<'b>) -> Result<(), Malformed> {
+    /// Whether a value that fits does not come back from its column as it was.
+    fn loses_something(&self, ty: ColumnType, element: &Element<'b>) -> Result<bool, Malformed> {
+        if ty == ColumnType::Key {
+            return Ok(self.keeping == Keeping::Types || TaggedKey::new(*element)?.1 == Form::Lossy);
+        }
+        Ok(self.keeping == Keeping::Types
+            && (is_number(ty) && own_kind(ty) != Some(element.kind) || matches!(ty, ColumnType::List(_))))
+    }
+
+    fn nested(
+        &mut self,
+        table: usize,
+        node: NodeId,
+        path: PathId,
+        origin: Origin,
+        element: &Element<'b>,
+    ) -> Result<(), Malformed> {
         match element.value()? {
-            Value::Document(document) => self.document(node, table, document)?,
-            Value::Null => {}
-            _ => self.counts.count(path, Unfit::Kind(element.kind)),
+            Value::Document(document) if !document.is_empty() => self.document(node, table, document)?,
+            // An element's row says by itself that there is a document.
+            Value::Document(_) if matches!(origin, Origin::Element) => {}
+            Value::Document(_) | Value::Null => self.keep(table, origin, element),
+            _ => self.stray(table, origin, path, Unfit::Kind(element.kind), element),
         }
         Ok(())
-    }
-
-    fn object_id(&mut self, table: usize, oid: ColumnId, bsontype: ColumnId, path: PathId, id: [u8; 12]) {
-        let row = &mut self.rows[table];
-        if matches!(row[oid.0], Cell::Null) {
-            row[oid.0] = Cell::ObjectId(id);
-            row[bsontype.0] = Cell::Integer(Kind::ObjectId as i32);
-        } else {
-            self.counts.count(path, Unfit::Duplicate);
-        }
     }
 
     /// The rows of a child table.
@@ -321,23 +416,24 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         &mut self,
         parent: usize,
         table: usize,
-        placement: Placement,
+        action: ActionId,
         path: PathId,
+        origin: Origin,
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
         let array = match element.value()? {
-            Value::Array(array) => array,
-            Value::Null => return Ok(()),
+            Value::Array(array) if !array.is_empty() => array,
+            // An element's row says by itself that there is an array.
+            Value::Array(_) if matches!(origin, Origin::Element) => return Ok(()),
+            Value::Array(_) | Value::Null => {
+                self.keep(parent, origin, element);
+                return Ok(());
+            }
             _ => {
-                self.counts.count(path, Unfit::Kind(element.kind));
+                self.stray(parent, origin, path, Unfit::Kind(element.kind), element);
                 return Ok(());
             }
         };
-        if self.filled_for[table] == self.serials[parent] {
-            self.counts.count(path, Unfit::Duplicate);
-            return Ok(());
-        }
-        self.filled_for[table] = self.serials[parent];
         self.enter(parent, table);
         for (i, element) in array.elements().enumerate() {
             self.begin_row(table);
@@ -345,7 +441,7 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
                 // Positions start at 1; an array of 16 MiB has fewer than 2^24 elements.
                 *own = Cell::BigInt(i as i64 + 1);
             }
-            self.place(table, placement, path, &element?)?;
+            self.place(table, action, path, Origin::Element, &element?)?;
             self.emit(table);
         }
         Ok(())
@@ -359,6 +455,14 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
             let position = self.rows[parent][outer.columns - outer.positions + i];
             self.rows[table][inner.columns - inner.positions + i] = position;
         }
+    }
+}
+
+fn key_bytes(cell: &Cell<'_>) -> usize {
+    match cell {
+        Cell::Text(text) => text.len(),
+        Cell::Bytes(bytes) => bytes.len(),
+        _ => 0,
     }
 }
 

@@ -20,16 +20,24 @@
 
 mod batch;
 pub mod change;
+mod decimal;
 mod extjson;
+mod extra;
 mod flatten;
+mod key;
+mod list;
 mod program;
 mod row;
 mod tally;
 mod value;
 
 pub use batch::{DocumentBatch, Documents};
+pub use decimal::{Decimal, Decimal128};
 pub use extjson::RawJson;
+pub use extra::Extra;
 pub use flatten::{Flattener, RejectReason, Rejection};
+pub use key::TaggedKey;
+pub use list::RawList;
 pub use row::{Cell, Row, RowSink};
 pub use tally::{Mismatch, Tally, Unfit};
 pub use value::TIMESTAMP_MILLIS;

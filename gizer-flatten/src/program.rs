@@ -3,115 +3,160 @@
 use std::collections::HashMap;
 
 use gizer_schema::field_index::{FieldIndex, Walk};
-use gizer_schema::{ColumnId, ColumnType, DocumentPlan, Layout, PathId, Plan};
+use gizer_schema::{ColumnId, ColumnType, DocumentPlan, Layout, PathId, Plan, ScalarType};
+
+use crate::extra::push_escaped;
 
 /// Index of a node: one document of the plan.
 pub(crate) type NodeId = usize;
 
-/// What to do with the value of a field.
+/// Index of an action.
+pub(crate) type ActionId = usize;
+
+/// What to do with a value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Action {
-    /// Put it into the current table.
-    Place(Placement),
-    /// Its elements are rows of another table.
-    Table { table: usize, element: Placement },
-}
-
-/// Where a value goes in the current table.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Placement {
+    /// Put it into a column of the current row.
     Column { column: ColumnId, ty: ColumnType },
+    /// Put an ObjectId into two columns of the current row, or a document `{oid, bsontype}`.
     ObjectIdPair { oid: ColumnId, bsontype: ColumnId, node: NodeId },
+    /// Walk its fields, in the current row.
     Document { node: NodeId },
+    /// Its elements are rows of another table.
+    Table { table: usize, element: ActionId },
+    /// Leave it out.
+    Ignore,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field {
     pub(crate) path: PathId,
-    pub(crate) action: Action,
+    pub(crate) action: ActionId,
+}
+
+/// Where a name leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// To this field of the node.
+    Known(usize),
+    /// Nowhere.
+    Unknown,
+    /// To where it has led in this document before, or nowhere for the second time.
+    Again(Option<PathId>),
 }
 
 /// The known fields of one document of the plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     names: FieldIndex,
-    fields: Vec<Field>,
+    pub(crate) fields: Vec<Field>,
+    /// For each field the last document in which it was found.
+    last_in: Vec<u64>,
+    /// JSON Pointer of the document, relative to its row.
+    pub(crate) pointer: String,
+    /// JSON Pointers of the fields, relative to their row.
+    pub(crate) pointers: Vec<String>,
     /// Dotted path of the document, with a dot at its end unless empty.
     prefix: String,
-    unknown: HashMap<Box<[u8]>, u64>,
+    /// How often unknown names came, and the last document in which they did.
+    unknown: HashMap<Box<[u8]>, (u64, u64)>,
 }
 
 impl Node {
-    /// The field with this name; counts names that are not known.
-    pub(crate) fn find(&mut self, walk: &mut Walk, name: &[u8]) -> Option<Field> {
+    /// Where this name leads in the document with this number; counts names that are not known.
+    pub(crate) fn find(&mut self, walk: &mut Walk, name: &[u8], document: u64) -> Found {
         if let Some(found) = self.names.find(walk, name) {
-            return Some(self.fields[found]);
+            let again = std::mem::replace(&mut self.last_in[found], document) == document;
+            return if again { Found::Again(Some(self.fields[found].path)) } else { Found::Known(found) };
         }
-        if let Some(count) = self.unknown.get_mut(name) {
+        if let Some((count, last_in)) = self.unknown.get_mut(name) {
             *count += 1;
-        } else {
-            self.unknown.insert(name.into(), 1);
+            let again = std::mem::replace(last_in, document) == document;
+            return if again { Found::Again(None) } else { Found::Unknown };
         }
-        None
+        self.unknown.insert(name.into(), (1, document));
+        Found::Unknown
     }
 
     /// Takes out the counts of unknown names, with their whole paths.
     pub(crate) fn drain_unknown(&mut self) -> impl Iterator<Item = (String, u64)> {
         let prefix = &self.prefix;
-        self.unknown.drain().map(move |(name, count)| (format!("{prefix}{}", String::from_utf8_lossy(&name)), count))
+        let whole = move |name: &[u8]| format!("{prefix}{}", String::from_utf8_lossy(name));
+        self.unknown.drain().map(move |(name, (count, _))| (whole(&name), count))
     }
 }
 
-/// All nodes; `[0]` is the root document.
+/// All nodes and actions; node `[0]` is the root document.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     pub(crate) nodes: Vec<Node>,
+    pub(crate) actions: Vec<Action>,
 }
 
 impl Program {
     pub(crate) fn compile(layout: &Layout) -> Program {
-        let mut program = Program { nodes: Vec::new() };
-        program.document(layout, 0, &layout.document, String::new());
+        let mut program = Program { nodes: Vec::new(), actions: Vec::new() };
+        program.document(layout, 0, &layout.document, String::new(), String::new());
         program
     }
 
-    fn document(&mut self, layout: &Layout, table: usize, plan: &DocumentPlan, prefix: String) -> NodeId {
+    fn document(
+        &mut self,
+        layout: &Layout,
+        table: usize,
+        plan: &DocumentPlan,
+        prefix: String,
+        pointer: String,
+    ) -> NodeId {
         let id = self.nodes.len();
+        let pointers: Vec<String> = plan.fields.iter().map(|field| pointer_of(&pointer, &field.name)).collect();
         self.nodes.push(Node {
             names: plan.fields.iter().map(|field| field.name.as_bytes()).collect(),
             fields: Vec::with_capacity(plan.fields.len()),
+            last_in: vec![0; plan.fields.len()],
+            pointer,
+            pointers: pointers.clone(),
             prefix,
             unknown: HashMap::new(),
         });
-        for field in &plan.fields {
+        for (field, pointer) in plan.fields.iter().zip(pointers) {
             let prefix = format!("{}.", layout.path(field.path).dotted());
-            let action = self.action(layout, table, &field.plan, prefix);
+            let action = self.action(layout, table, &field.plan, prefix, pointer);
             self.nodes[id].fields.push(Field { path: field.path, action });
         }
         id
     }
 
-    fn action(&mut self, layout: &Layout, table: usize, plan: &Plan, prefix: String) -> Action {
-        match plan {
+    fn action(&mut self, layout: &Layout, table: usize, plan: &Plan, prefix: String, pointer: String) -> ActionId {
+        let action = match plan {
+            Plan::Column(column) => Action::Column { column: *column, ty: layout.tables[table].columns[column.0].ty },
+            Plan::ObjectIdPair { oid, bsontype, fields } => {
+                let node = self.document(layout, table, fields, prefix, pointer);
+                Action::ObjectIdPair { oid: *oid, bsontype: *bsontype, node }
+            }
+            Plan::Document(document) => {
+                Action::Document { node: self.document(layout, table, document, prefix, pointer) }
+            }
             Plan::Table { table, element } => {
-                Action::Table { table: table.0, element: self.placement(layout, table.0, element, prefix) }
+                // In its own row an element is the whole: its pointer is empty.
+                let element = self.action(layout, table.0, element, prefix, String::new());
+                Action::Table { table: table.0, element }
             }
-            plan => Action::Place(self.placement(layout, table, plan, prefix)),
-        }
+            Plan::Ignored => Action::Ignore,
+        };
+        self.actions.push(action);
+        self.actions.len() - 1
     }
+}
 
-    fn placement(&mut self, layout: &Layout, table: usize, plan: &Plan, prefix: String) -> Placement {
-        match plan {
-            Plan::Column(column) => {
-                Placement::Column { column: *column, ty: layout.tables[table].columns[column.0].ty }
-            }
-            Plan::ObjectIdPair { oid, bsontype, fields } => Placement::ObjectIdPair {
-                oid: *oid,
-                bsontype: *bsontype,
-                node: self.document(layout, table, fields, prefix),
-            },
-            Plan::Document(document) => Placement::Document { node: self.document(layout, table, document, prefix) },
-            Plan::Table { .. } => unreachable!("an array directly in an array is one JSON column"),
-        }
-    }
+fn pointer_of(document: &str, name: &str) -> String {
+    let mut pointer = document.to_owned();
+    push_escaped(&mut pointer, name);
+    pointer
+}
+
+/// Whether values of this type come from numbers of several types.
+pub(crate) fn is_number(ty: ColumnType) -> bool {
+    let numbers = [ScalarType::TinyInt, ScalarType::Int, ScalarType::BigInt, ScalarType::Double, ScalarType::Decimal];
+    numbers.into_iter().any(|scalar| ColumnType::from(scalar) == ty)
 }

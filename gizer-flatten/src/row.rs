@@ -2,7 +2,11 @@
 
 use gizer_schema::TableId;
 
+use crate::decimal::Decimal;
 use crate::extjson::RawJson;
+use crate::extra::Extra;
+use crate::key::TaggedKey;
+use crate::list::RawList;
 
 /// One value of a row. Its variant always is that of its column's type, or [`Cell::Null`]; a text column takes
 /// [`Cell::Text`] and [`Cell::ObjectId`].
@@ -26,8 +30,20 @@ pub enum Cell<'a> {
     Boolean(bool),
     /// `timestamptz`: milliseconds since 1970-01-01 UTC, within PostgreSQL's range.
     Timestamp(i64),
+    /// `numeric`.
+    Numeric(Decimal),
+    /// `numeric`'s NaN.
+    NumericNaN,
+    /// `bytea`.
+    Bytes(&'a [u8]),
+    /// `uuid`.
+    Uuid([u8; 16]),
     /// `jsonb`.
     Json(RawJson<'a>),
+    /// Any `_id` as text in its tagged form.
+    Key(TaggedKey<'a>),
+    /// A PostgreSQL array.
+    List(RawList<'a>),
 }
 
 /// A row of one table.
@@ -35,8 +51,10 @@ pub enum Cell<'a> {
 pub struct Row<'r> {
     /// Its table in the layout.
     pub table: TableId,
-    /// One cell a column, in the order of the table's columns.
+    /// One cell a column, in the order of the table's columns; without `_extra`.
     pub cells: &'r [Cell<'r>],
+    /// What goes into `_extra`; always empty in the classic dialect, whose tables have no such column.
+    pub extra: Extra<'r>,
 }
 
 /// The stage after the flattener: takes rows, for instance to encode them for COPY.

@@ -2,19 +2,29 @@
 //!
 //! | column | takes |
 //! |---|---|
-//! | text | string that is UTF-8 without NUL |
-//! | smallint, integer, bigint | int32, int64, double and decimal128 whose value is a whole number in range |
-//! | double precision | double; int32, int64 and decimal128 that a double holds exactly |
-//! | boolean | boolean |
-//! | timestamptz | date within PostgreSQL's range |
-//! | jsonb | everything |
+//! | `STRING` | string that is UTF-8 without NUL |
+//! | `TINYINT`, `INT`, `BIGINT` | int32, int64, double and decimal128 whose value is a whole number in range |
+//! | `DOUBLE` | double; int32, int64 and decimal128 that a double holds exactly |
+//! | `DECIMAL` | decimal128 but ±∞; int32, int64; double whose exact value has at most 34 digits |
+//! | `BOOLEAN` | boolean |
+//! | `TIMESTAMP` | date within PostgreSQL's range |
+//! | `OBJECTID` | ObjectId |
+//! | `BINARY` | binary of subtype 0 |
+//! | `UUID` | binary of subtype 4 with 16 bytes |
+//! | `JSON` | everything |
+//! | `KEY` | everything |
+//! | array in one column | an array of which every element is null or fits |
 //!
-//! Null fits everywhere. Whatever else comes is NULL and counted.
+//! Null fits everywhere. Whatever else comes is counted; in the classic dialect it is NULL, in gizer's it is kept in
+//! `_extra`.
 
 use gizer_schema::ColumnType;
 use gizer_schema::raw::{Element, Kind, Malformed, Value};
 
+use crate::decimal::{Decimal, Decimal128, exact_double};
 use crate::extjson::RawJson;
+use crate::key::TaggedKey;
+use crate::list::RawList;
 use crate::row::Cell;
 use crate::tally::Unfit;
 
@@ -27,34 +37,60 @@ pub const TIMESTAMP_MILLIS: std::ops::Range<i64> = -210_866_803_200_000..9_224_3
 /// # Errors
 /// [`Malformed`] if the bytes of the value are not what its type says.
 pub(crate) fn fit<'a>(ty: ColumnType, element: &Element<'a>) -> Result<Result<Cell<'a>, Unfit>, Malformed> {
-    if ty == ColumnType::Json && element.kind != Kind::Null {
-        // Checked here, because a value nested in it is written only when no error can be given any more.
-        element.value()?;
-        return Ok(Ok(Cell::Json(RawJson::new(*element))));
-    }
     let kind = element.kind;
     let unfit = Err(Unfit::Kind(kind));
     Ok(match (ty, element.value()?) {
+        (ColumnType::Key, _) => Ok(Cell::Key(TaggedKey::new(*element)?.0)),
         (_, Value::Null) => Ok(Cell::Null),
         (ColumnType::Text, Value::String(bytes)) => text(bytes).map(Cell::Text),
+        (ColumnType::ObjectId, Value::ObjectId(id)) => Ok(Cell::ObjectId(id)),
         (ColumnType::Integer, Value::Int32(number)) => Ok(Cell::Integer(number)),
         (ColumnType::BigInt, Value::Int64(number)) => Ok(Cell::BigInt(number)),
         (ColumnType::BigInt, Value::Int32(number)) => Ok(Cell::BigInt(number.into())),
         (ColumnType::Double, Value::Double(number)) => Ok(Cell::Double(number)),
-        (ColumnType::Double, value) => exact_double(value).map_or(unfit, |number| Ok(Cell::Double(number))),
+        (ColumnType::Double, value) => exactly(value).map_or(unfit, |number| Ok(Cell::Double(number))),
         (ColumnType::Boolean, Value::Boolean(value)) => Ok(Cell::Boolean(value)),
         (ColumnType::TimestampTz, Value::DateTime(millis)) => {
-            if TIMESTAMP_MILLIS.contains(&millis) {
-                Ok(Cell::Timestamp(millis))
-            } else {
-                Err(Unfit::TimeOutOfRange)
-            }
+            if TIMESTAMP_MILLIS.contains(&millis) { Ok(Cell::Timestamp(millis)) } else { Err(Unfit::TimeOutOfRange) }
         }
+        (ColumnType::Numeric, Value::Decimal128(bytes)) => match Decimal128::decode(bytes) {
+            Decimal128::Finite(number) => Ok(Cell::Numeric(number)),
+            Decimal128::NaN => Ok(Cell::NumericNaN),
+            Decimal128::Infinite { .. } => unfit,
+        },
+        (ColumnType::Numeric, Value::Int32(number)) => Ok(Cell::Numeric(Decimal::from_integer(number.into()))),
+        (ColumnType::Numeric, Value::Int64(number)) => Ok(Cell::Numeric(Decimal::from_integer(number))),
+        (ColumnType::Numeric, Value::Double(number)) => {
+            Decimal::from_double(number).map_or(unfit, |number| Ok(Cell::Numeric(number)))
+        }
+        (ColumnType::Bytea, Value::Binary { subtype: 0, bytes }) => Ok(Cell::Bytes(bytes)),
+        (ColumnType::Uuid, Value::Binary { subtype: 4, bytes }) => {
+            bytes.try_into().map_or(unfit, |uuid| Ok(Cell::Uuid(uuid)))
+        }
+        (ColumnType::Json, _) => Ok(Cell::Json(RawJson::new(*element))),
+        (ColumnType::List(scalar), Value::Array(array)) => RawList::new(array, scalar)?.map(Cell::List),
         (ColumnType::SmallInt, value) => whole::<i16>(value).map_or(unfit, |n| Ok(Cell::SmallInt(n))),
         (ColumnType::Integer, value) => whole::<i32>(value).map_or(unfit, |n| Ok(Cell::Integer(n))),
         (ColumnType::BigInt, value) => whole::<i64>(value).map_or(unfit, |n| Ok(Cell::BigInt(n))),
         _ => unfit,
     })
+}
+
+/// The BSON type that a column's values have when they come back: a value of another one was converted.
+pub(crate) fn own_kind(ty: ColumnType) -> Option<Kind> {
+    match ty {
+        ColumnType::Text => Some(Kind::String),
+        ColumnType::Integer | ColumnType::SmallInt => Some(Kind::Int32),
+        ColumnType::BigInt => Some(Kind::Int64),
+        ColumnType::Double => Some(Kind::Double),
+        ColumnType::Boolean => Some(Kind::Boolean),
+        ColumnType::TimestampTz => Some(Kind::DateTime),
+        ColumnType::ObjectId => Some(Kind::ObjectId),
+        ColumnType::Numeric => Some(Kind::Decimal128),
+        ColumnType::Bytea | ColumnType::Uuid => Some(Kind::Binary),
+        // These keep the value as it is, or have no type of their own.
+        ColumnType::Json | ColumnType::Key | ColumnType::List(_) => None,
+    }
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Unfit> {
@@ -69,88 +105,26 @@ fn whole<T: TryFrom<i128>>(value: Value<'_>) -> Option<T> {
         Value::Int64(number) => number.into(),
         // Beyond 2^63 no column holds it; below, the cast of a whole double is exact.
         Value::Double(number) if number.trunc() == number && number.abs() <= 9.3e18 => number as i128,
-        Value::Decimal128(bytes) => Decimal::decode(bytes)?.whole()?,
+        Value::Decimal128(bytes) => finite(bytes)?.whole()?,
         _ => return None,
     };
     T::try_from(number).ok()
 }
 
 /// The number as a double, if none of it is lost.
-fn exact_double(value: Value<'_>) -> Option<f64> {
+fn exactly(value: Value<'_>) -> Option<f64> {
     match value {
         Value::Int32(number) => Some(number.into()),
-        Value::Int64(number) => exact_from_integer(number.into()),
-        Value::Decimal128(bytes) => Decimal::decode(bytes)?.double(),
+        Value::Int64(number) => exact_double(number.into()),
+        Value::Decimal128(bytes) => finite(bytes)?.double(),
         _ => None,
     }
 }
 
-fn exact_from_integer(number: i128) -> Option<f64> {
-    let double = number as f64;
-    (double as i128 == number).then_some(double)
-}
-
-/// A finite decimal128: `digits` × 10^`exponent`, negative if so.
-#[derive(Debug, Clone, Copy)]
-struct Decimal {
-    negative: bool,
-    digits: u128,
-    exponent: i32,
-}
-
-impl Decimal {
-    const MAX_DIGITS: u128 = 10u128.pow(34) - 1;
-
-    /// IEEE 754-2008, decimal128 in binary integer encoding; `None` for NaN, infinities and what is not canonical.
-    fn decode(bytes: [u8; 16]) -> Option<Decimal> {
-        let bits = u128::from_le_bytes(bytes);
-        let negative = bits >> 127 == 1;
-        if (bits >> 125) & 0b11 == 0b11 {
-            // Infinities, NaN, or digits beyond the largest that are written: 0 to some, so no exact value.
-            return None;
-        }
-        let exponent = ((bits >> 113) & 0x3FFF) as i32 - 6176;
-        let digits = bits & ((1 << 113) - 1);
-        (digits <= Self::MAX_DIGITS).then_some(Decimal { negative, digits, exponent })
-    }
-
-    fn whole(self) -> Option<i128> {
-        let mut digits = self.digits;
-        let mut exponent = if digits == 0 { 0 } else { self.exponent };
-        while exponent < 0 {
-            if !digits.is_multiple_of(10) {
-                return None;
-            }
-            digits /= 10;
-            exponent += 1;
-        }
-        let scaled = 10u128.checked_pow(exponent.unsigned_abs()).and_then(|power| digits.checked_mul(power))?;
-        let number = i128::try_from(scaled).ok()?;
-        Some(if self.negative { -number } else { number })
-    }
-
-    fn double(self) -> Option<f64> {
-        let sign = if self.negative { -1.0 } else { 1.0 };
-        if self.digits == 0 {
-            return Some(0.0 * sign);
-        }
-        if self.exponent >= 0 {
-            return self.whole().and_then(exact_from_integer);
-        }
-        // digits / 10^k is a double only if 5^k divides the digits; what is left is divided by 2^k, which is exact.
-        let mut digits = self.digits;
-        let k = self.exponent.unsigned_abs();
-        for _ in 0..k {
-            if !digits.is_multiple_of(5) {
-                return None;
-            }
-            digits /= 5;
-        }
-        let mut double = exact_from_integer(i128::try_from(digits).ok()?)?;
-        for _ in 0..k {
-            double /= 2.0;
-        }
-        Some(double * sign)
+fn finite(bytes: [u8; 16]) -> Option<Decimal> {
+    match Decimal128::decode(bytes) {
+        Decimal128::Finite(number) => Some(number),
+        Decimal128::Infinite { .. } | Decimal128::NaN => None,
     }
 }
 

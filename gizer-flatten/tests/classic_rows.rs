@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bson::Bson;
 use gizer_flatten::{Cell, Flattener, Row, RowSink};
 use gizer_schema::raw::RawDoc;
-use gizer_schema::{Layout, classic};
+use gizer_schema::{Layout, file};
 use serde_json::{Value, json};
 
 /// Rows as the case files have them: JSON, by table.
@@ -45,7 +45,7 @@ fn as_json(cell: &Cell<'_>) -> Value {
         Cell::Timestamp(millis) => {
             json!({"$date": bson::DateTime::from_millis(*millis).try_to_rfc3339_string().unwrap()})
         }
-        Cell::Json(_) => panic!("no classic case has JSON"),
+        other => panic!("no classic case has {other:?}"),
     }
 }
 
@@ -56,7 +56,7 @@ fn mapping_cases() {
     let mut documents = 0;
     for case in &cases {
         let collection = case["collection"].as_str().unwrap();
-        let layout = Layout::new(&classic::parse(collection, &case["schema"].to_string()).unwrap()).unwrap();
+        let layout = Layout::new(&file::parse(collection, &case["schema"].to_string()).unwrap()).unwrap();
         let mut flattener = Flattener::new(&layout);
         for record in case["records"].as_array().unwrap() {
             documents += 1;

@@ -1,0 +1,110 @@
+//! `_extra`: everything of a row that has no column, or does not fit it.
+//!
+//! The column is a JSON object. Its keys are JSON Pointers (RFC 6901) relative to the row, `""` being the row's element
+//! itself; its values are canonical Extended JSON (see [`RawJson`]).
+
+use std::ops::Range;
+
+use gizer_schema::raw::{Element, RawDoc};
+
+use crate::extjson::{RawJson, write_bson_document, write_text};
+
+/// What a row has in `_extra`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Extra<'r> {
+    pointers: &'r str,
+    entries: &'r [Entry<'r>],
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry<'b> {
+    pointer: Range<usize>,
+    value: ExtraValue<'b>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum ExtraValue<'b> {
+    Element(Element<'b>),
+    /// A whole document that has a field twice, or a name that is not UTF-8.
+    Whole(RawDoc<'b>),
+}
+
+impl Extra<'_> {
+    /// Whether there is nothing: the column is NULL.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Appends the column's JSON text; `{}` if there is nothing.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        for (i, entry) in self.entries.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            write_text(&self.pointers[entry.pointer.clone()], out);
+            out.push(b':');
+            match entry.value {
+                ExtraValue::Element(element) => RawJson::new(element).write_to(out),
+                ExtraValue::Whole(document) => write_bson_document(document, out),
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+/// Gathers what goes into `_extra` of the row under way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gathered<'b> {
+    pointers: String,
+    entries: Vec<Entry<'b>>,
+}
+
+impl<'b> Gathered<'b> {
+    pub(crate) fn clear(&mut self) {
+        self.pointers.clear();
+        self.entries.clear();
+    }
+
+    pub(crate) fn extra(&self) -> Extra<'_> {
+        Extra { pointers: &self.pointers, entries: &self.entries }
+    }
+
+    /// A value of a field whose pointer is known.
+    pub(crate) fn keep(&mut self, pointer: &str, element: Element<'b>) {
+        let start = self.pointers.len();
+        self.pointers.push_str(pointer);
+        self.push(start, ExtraValue::Element(element));
+    }
+
+    /// A value of a field that the schema does not have, of the document at `prefix`.
+    pub(crate) fn keep_unknown(&mut self, prefix: &str, name: &str, element: Element<'b>) {
+        let start = self.pointers.len();
+        self.pointers.push_str(prefix);
+        push_escaped(&mut self.pointers, name);
+        self.push(start, ExtraValue::Element(element));
+    }
+
+    /// The whole document at `pointer`.
+    pub(crate) fn keep_whole(&mut self, pointer: &str, document: RawDoc<'b>) {
+        let start = self.pointers.len();
+        self.pointers.push_str(pointer);
+        self.push(start, ExtraValue::Whole(document));
+    }
+
+    fn push(&mut self, start: usize, value: ExtraValue<'b>) {
+        self.entries.push(Entry { pointer: start..self.pointers.len(), value });
+    }
+}
+
+/// Appends `/name`, escaped as RFC 6901 says.
+pub(crate) fn push_escaped(pointer: &mut String, name: &str) {
+    pointer.push('/');
+    for c in name.chars() {
+        match c {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            c => pointer.push(c),
+        }
+    }
+}
