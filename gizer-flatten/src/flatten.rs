@@ -5,6 +5,7 @@ use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
 use gizer_schema::{ColumnId, ColumnType, Dialect, KeySource, Layout, PathId, Plan, TableId};
 use thiserror::Error;
 
+use crate::decimal::Decimal128;
 use crate::extjson::RawJson;
 use crate::extra::Gathered;
 use crate::key::{Form, TaggedKey};
@@ -389,8 +390,18 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         if ty == ColumnType::Key {
             return Ok(self.keeping == Keeping::Types || TaggedKey::new(*element)?.1 == Form::Lossy);
         }
-        Ok(self.keeping == Keeping::Types
-            && (is_number(ty) && own_kind(ty) != Some(element.kind) || matches!(ty, ColumnType::List(_))))
+        if self.keeping != Keeping::Types {
+            return Ok(false);
+        }
+        Ok(match (ty, element.value()?) {
+            // `numeric` keeps the scale, but neither an exponent above 0 nor the sign of 0.
+            (ColumnType::Numeric, Value::Decimal128(bytes)) => match Decimal128::decode(bytes) {
+                Decimal128::Finite(number) => number.exponent > 0 || (number.negative && number.digits == 0),
+                Decimal128::Infinite { .. } | Decimal128::NaN => true,
+            },
+            (ColumnType::List(_), _) => true,
+            _ => is_number(ty) && own_kind(ty) != Some(element.kind),
+        })
     }
 
     fn nested(
@@ -471,10 +482,14 @@ fn pair_key<'b>(element: &Element<'b>) -> Result<Result<Cell<'b>, Unfit>, Malfor
     Ok(match element.value()? {
         Value::ObjectId(id) => Ok(Cell::ObjectId(id)),
         Value::Null => Ok(Cell::Null),
-        Value::Document(document) => match document.get(b"oid")? {
-            Some(oid) => fit(ColumnType::Text, &oid)?,
-            None => Err(Unfit::Kind(Kind::Document)),
-        },
+        Value::Document(document) => {
+            // Nothing else may be in it, or two documents could have one key.
+            let alone = document.elements().all(|e| e.is_ok_and(|e| matches!(e.name, b"oid" | b"bsontype")));
+            match document.get(b"oid")? {
+                Some(oid) if alone && document.elements().count() <= 2 => fit(ColumnType::Text, &oid)?,
+                _ => Err(Unfit::Kind(Kind::Document)),
+            }
+        }
         _ => Err(Unfit::Kind(element.kind)),
     })
 }

@@ -315,6 +315,14 @@ pub enum LayoutError {
         /// What it is: `a document` or `an array`.
         came: &'static str,
     },
+    /// PostgreSQL takes at most 32 columns in an index ("Limits"): the root key and 31 positions.
+    #[error("table {table} is {positions} arrays deep: expected at most {MAX_POSITIONS}, because its key has a column for each")]
+    TooDeep {
+        /// The table.
+        table: String,
+        /// Arrays from the root.
+        positions: usize,
+    },
     /// A name that the schema file chose cannot be had.
     #[error("{collection}: the name {name:?} of {path} is taken, longer than 63 bytes, or empty")]
     NameTaken {
@@ -342,6 +350,9 @@ pub enum LayoutError {
         columns: usize,
     },
 }
+
+/// Most columns PostgreSQL allows in an index, without the root key.
+const MAX_POSITIONS: usize = 31;
 
 /// Most columns PostgreSQL allows in a table.
 const MAX_COLUMNS: usize = 1_600;
@@ -388,6 +399,9 @@ impl Layout {
         renumber(&mut document, 0, &orders);
         if let Some(table) = tables.iter().find(|t| t.columns.len() > MAX_COLUMNS) {
             return Err(LayoutError::TooManyColumns { table: table.name.clone(), columns: table.columns.len() });
+        }
+        if let Some(table) = tables.iter().find(|t| t.positions > MAX_POSITIONS) {
+            return Err(LayoutError::TooDeep { table: table.name.clone(), positions: table.positions });
         }
         Ok(Layout {
             collection: schema.collection.clone(),
@@ -464,7 +478,7 @@ impl DraftTable {
 
     /// Gives the columns their names and their order; returns also where each drafted column went.
     fn finish(self, build: &Build<'_>, root_key_column: ColumnId) -> Result<(Table, Vec<ColumnId>), LayoutError> {
-        let mut taken = Taken::default();
+        let mut taken = Taken::with_system_columns();
         let is_root = self.parent.is_none();
         let mut tail = self.positions(build, &mut taken);
         let positions = tail.len();
@@ -630,7 +644,11 @@ impl<'s> Build<'s> {
     ) -> Plan {
         let name = match chosen {
             Some(chosen) => chosen.to_owned(),
-            None => self.table_names.take(&table_name(self.collection, trail), &self.paths[path.0].identity()),
+            // Collections share a schema, so that the hash is also of the collection's name.
+            None => {
+                let identity = format!("{}\0{}", self.collection, self.paths[path.0].identity());
+                self.table_names.take(&table_name(self.collection, trail), &identity)
+            }
         };
         let table = TableId(self.tables.len());
         let mut draft = DraftTable::new(name, Some(path), Some(parent));

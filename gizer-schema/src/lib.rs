@@ -20,10 +20,12 @@ pub mod infer;
 mod layout;
 mod model;
 pub mod names;
+mod pin;
 pub mod raw;
 
 pub use layout::{
     Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId,
     PathInfo, Plan, Table, TableId,
 };
+pub use pin::pin_names;
 pub use model::{Dialect, Field, Fields, Node, ScalarType, Schema};

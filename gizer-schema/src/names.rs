@@ -60,7 +60,15 @@ pub fn hashed(name: &str, path: &str) -> String {
 #[derive(Debug, Default, Clone)]
 pub struct Taken(HashSet<String>);
 
+/// Columns that every PostgreSQL table has by itself ("System Columns").
+const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
 impl Taken {
+    /// For the columns of a table: the system's own are taken.
+    pub fn with_system_columns() -> Taken {
+        Taken(SYSTEM_COLUMNS.iter().map(|name| (*name).to_owned()).collect())
+    }
+
     /// Gives `name` away if it can stand as it is, else a hashed form of it; `path` tells apart what has one name.
     pub fn take(&mut self, name: &str, path: &str) -> String {
         let usable = !name.is_empty() && name.len() <= MAX_IDENTIFIER_BYTES && !name.contains('\0');

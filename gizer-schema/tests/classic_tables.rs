@@ -95,3 +95,32 @@ fn more_columns_than_postgresql_takes_are_refused() {
     let error = Layout::new(&file::parse("wide", &text).unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "table wide would have 1601 columns: PostgreSQL takes at most 1600");
 }
+
+/// PostgreSQL has columns of these names in every table.
+#[test]
+fn names_of_system_columns_are_hashed() {
+    let text = r#"{"_id": "INT", "xmin": "INT", "box": {"ctid": "INT"}, "l": [{"tableoid": "INT"}]}"#;
+    let layout = Layout::new(&file::parse("posts", text).unwrap()).unwrap();
+    let names: Vec<&str> = layout.tables.iter().flat_map(|t| t.columns.iter().map(|c| c.name.as_str())).collect();
+    assert!(names.iter().any(|name| name.starts_with("xmin_")) && names.contains(&"box_ctid"), "{names:?}");
+    assert!(!names.contains(&"xmin") && !names.contains(&"tableoid"), "{names:?}");
+}
+
+#[test]
+fn a_path_too_deep_for_a_key_is_refused() {
+    let nested = |depth: usize| format!("{{\"_id\": \"INT\", \"a\": {}\"INT\"{}}}", "[{\"a\":".repeat(depth), "}]".repeat(depth));
+    assert!(Layout::new(&file::parse("deep", &nested(31)).unwrap()).is_ok());
+    let error = Layout::new(&file::parse("deep", &nested(32)).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("is 32 arrays deep: expected at most 31"), "{error}");
+}
+
+/// Two collections whose long names begin alike still have tables of their own.
+#[test]
+fn hashed_names_of_two_collections_differ() {
+    let name_of = |year: &str| {
+        let collection = format!("{}_{year}", "archive_of_everything_".repeat(3));
+        let layout = Layout::new(&file::parse(&collection, r#"{"_id": "INT", "items": ["INT"]}"#).unwrap()).unwrap();
+        layout.tables[1].name.clone()
+    };
+    assert_ne!(name_of("2023"), name_of("2024"));
+}

@@ -1,0 +1,332 @@
+//! The inverse of flattening: from the rows of a document, the document.
+//!
+//! Only for gizer's dialect: the classic one does not keep what does not fit.
+//!
+//! # What comes back
+//! Every field, every position and every value, with these exceptions:
+//!
+//! * the order of fields;
+//! * of numbers that MongoDB compares equal, the type: it is the column's, unless the schema says `exact_types`;
+//!   `_id` of type `KEY` likewise;
+//! * fields whose policy is `ignore`;
+//! * of two elements with one name nothing is lost, but the document they stand in is kept whole.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bson::{Bson, Document};
+use gizer_schema::{ColumnSource, ColumnType, Dialect, DocumentPlan, Layout, Plan, Table};
+use serde_json::Value as Json;
+use thiserror::Error;
+
+use crate::key_decode::decode_key;
+
+/// A row as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredRow {
+    /// One cell a column, in the order of the table's columns; without `_extra`.
+    pub cells: Vec<StoredCell>,
+    /// The column `_extra`; `None` for NULL.
+    pub extra: Option<Json>,
+}
+
+/// A value of a stored row.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum StoredCell {
+    Null,
+    Text(String),
+    SmallInt(i16),
+    Integer(i32),
+    BigInt(i64),
+    Double(f64),
+    Boolean(bool),
+    /// Milliseconds since 1970-01-01 UTC.
+    Timestamp(i64),
+    /// As PostgreSQL prints it.
+    Numeric(String),
+    Bytes(Vec<u8>),
+    Uuid([u8; 16]),
+    Json(Json),
+    List(Vec<StoredCell>),
+}
+
+/// Rows that are not those of one document in gizer's dialect.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RebuildError {
+    /// The layout is of the classic dialect.
+    #[error("a document cannot be rebuilt from tables of the classic dialect")]
+    Classic,
+    /// There is not exactly one row in the root table.
+    #[error("expected one row in {table}, got {rows}")]
+    RootRows {
+        /// The root table.
+        table: String,
+        /// How many rows there are.
+        rows: usize,
+    },
+    /// A cell is not of its column's type.
+    #[error("{table}.{column} does not hold {expected}")]
+    Cell {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// Positions of a child row are missing, or leave a gap.
+    #[error("{table} has no row at position {position} of an array that is longer")]
+    Gap {
+        /// The table.
+        table: String,
+        /// The position.
+        position: i64,
+    },
+    /// Child rows hang on a row that is not there.
+    #[error("{table} has rows of an array that no row has")]
+    Orphans {
+        /// The table.
+        table: String,
+    },
+    /// `_extra` is not what gizer writes.
+    #[error("{table}._extra does not hold {expected} at {pointer:?}")]
+    Extra {
+        /// The table.
+        table: String,
+        /// What it should hold.
+        expected: &'static str,
+        /// Where.
+        pointer: String,
+    },
+}
+
+/// Rebuilds a document from its rows: one list for each table of the layout, in its order; rows in any order.
+///
+/// # Errors
+/// [`RebuildError`] if the rows are not those of one document.
+pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Document, RebuildError> {
+    if layout.dialect == Dialect::Classic {
+        return Err(RebuildError::Classic);
+    }
+    let [root] = rows[0].as_slice() else {
+        return Err(RebuildError::RootRows { table: layout.tables[0].name.clone(), rows: rows[0].len() });
+    };
+    let mut by_position = Vec::with_capacity(rows.len());
+    for (table, rows) in layout.tables.iter().zip(rows) {
+        let indexed = rows.iter().map(|row| Ok((positions(table, row)?, row)));
+        by_position.push(indexed.collect::<Result<BTreeMap<Vec<i64>, &StoredRow>, RebuildError>>()?);
+    }
+    let mut rebuild = Rebuild { layout, rows: by_position, used: vec![0; rows.len()] };
+    let document = rebuild.document(&layout.document, 0, root, &[])?;
+    let document = rebuild.with_extra(0, root, Bson::Document(document))?;
+    for (at, table) in layout.tables.iter().enumerate().skip(1) {
+        if rebuild.used[at] != rows[at].len() {
+            return Err(RebuildError::Orphans { table: table.name.clone() });
+        }
+    }
+    match document {
+        Bson::Document(document) => Ok(document),
+        _ => Err(RebuildError::Extra {
+            table: layout.tables[0].name.clone(),
+            expected: "a document",
+            pointer: String::new(),
+        }),
+    }
+}
+
+fn positions(table: &Table, row: &StoredRow) -> Result<Vec<i64>, RebuildError> {
+    let data = table.data_columns();
+    let cells = row.cells.get(data..data + table.positions).unwrap_or_default();
+    if cells.len() != table.positions {
+        return Err(wrong_cell(table, data, "a position"));
+    }
+    let position = |(i, cell): (usize, &StoredCell)| match cell {
+        StoredCell::BigInt(position) => Ok(*position),
+        _ => Err(wrong_cell(table, data + i, "a position")),
+    };
+    cells.iter().enumerate().map(position).collect()
+}
+
+fn wrong_cell(table: &Table, column: usize, expected: &'static str) -> RebuildError {
+    let column = table.columns.get(column).map(|column| column.name.clone()).unwrap_or_default();
+    RebuildError::Cell { table: table.name.clone(), column, expected }
+}
+
+struct Rebuild<'r> {
+    layout: &'r Layout,
+    rows: Vec<BTreeMap<Vec<i64>, &'r StoredRow>>,
+    /// How many rows of each table have found their array.
+    used: Vec<usize>,
+}
+
+impl<'r> Rebuild<'r> {
+    fn document(
+        &mut self,
+        plan: &'r DocumentPlan,
+        table: usize,
+        row: &'r StoredRow,
+        at: &[i64],
+    ) -> Result<Document, RebuildError> {
+        let mut document = Document::new();
+        for field in &plan.fields {
+            let value = match &field.plan {
+                Plan::Document(inner) => {
+                    let inner = self.document(inner, table, row, at)?;
+                    (!inner.is_empty()).then_some(Bson::Document(inner))
+                }
+                Plan::Table { table: child, element } => {
+                    let elements = self.elements(child.0, element, at)?;
+                    (!elements.is_empty()).then_some(Bson::Array(elements))
+                }
+                Plan::Column(column) => self.cell(table, column.0, row)?,
+                Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
+                Plan::Ignored => None,
+            };
+            if let Some(value) = value {
+                document.insert(field.name.clone(), value);
+            }
+        }
+        Ok(document)
+    }
+
+    /// The elements of the array whose enclosing positions are `at`.
+    fn elements(&mut self, table: usize, plan: &'r Plan, at: &[i64]) -> Result<Vec<Bson>, RebuildError> {
+        let mut elements = Vec::new();
+        let mut position = at.to_vec();
+        position.push(1);
+        while let Some(row) = self.rows[table].get(&position).copied() {
+            self.used[table] += 1;
+            elements.push(self.element(table, plan, row, &position)?);
+            if let Some(own) = position.last_mut() {
+                *own += 1;
+            }
+        }
+        let beyond = self.rows[table].range(position.clone()..).next();
+        if beyond.is_some_and(|(found, _)| found.starts_with(at)) {
+            let position = position.last().copied().unwrap_or_default();
+            return Err(RebuildError::Gap { table: self.layout.tables[table].name.clone(), position });
+        }
+        Ok(elements)
+    }
+
+    fn element(&mut self, table: usize, plan: &'r Plan, row: &'r StoredRow, at: &[i64]) -> Result<Bson, RebuildError> {
+        let value = match plan {
+            Plan::Column(column) => self.cell(table, column.0, row)?.unwrap_or(Bson::Null),
+            Plan::Document(inner) => Bson::Document(self.document(inner, table, row, at)?),
+            Plan::Table { table: child, element } => Bson::Array(self.elements(child.0, element, at)?),
+            Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
+            Plan::Ignored => Bson::Null,
+        };
+        self.with_extra(table, row, value)
+    }
+
+    fn cell(&self, table: usize, column: usize, row: &StoredRow) -> Result<Option<Bson>, RebuildError> {
+        let table = &self.layout.tables[table];
+        debug_assert!(matches!(table.columns[column].source, ColumnSource::Field(_)));
+        let wrong = || wrong_cell(table, column, table.columns[column].ty.schema_name());
+        match row.cells.get(column).ok_or_else(wrong)? {
+            StoredCell::Null => Ok(None),
+            // A hash, for instance; the id itself is in `_extra`.
+            StoredCell::Text(form) if table.columns[column].ty == ColumnType::Key => Ok(decode_key(form)),
+            cell => value(table.columns[column].ty, cell).ok_or_else(wrong).map(Some),
+        }
+    }
+
+    /// Puts what `_extra` holds over what the columns gave: inner values first, so that what is kept whole has the last
+    /// word.
+    fn with_extra(&self, table: usize, row: &StoredRow, mut value: Bson) -> Result<Bson, RebuildError> {
+        let Some(extra) = &row.extra else { return Ok(value) };
+        let name = &self.layout.tables[table].name;
+        let wrong = |expected, pointer: &str| RebuildError::Extra {
+            table: name.clone(),
+            expected,
+            pointer: pointer.to_owned(),
+        };
+        let entries = extra.as_object().ok_or_else(|| wrong("an object", ""))?;
+        let mut entries: Vec<(&String, &Json)> = entries.iter().collect();
+        entries.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.len()));
+        for (pointer, json) in entries {
+            let kept = from_extended_json(json).ok_or_else(|| wrong("Extended JSON", pointer))?;
+            if !set(&mut value, pointer, kept) {
+                return Err(wrong("a pointer into the row's documents", pointer));
+            }
+        }
+        Ok(value)
+    }
+}
+
+/// Sets the value at a JSON Pointer, making the documents on the way; false if something else is in the way.
+fn set(root: &mut Bson, pointer: &str, kept: Bson) -> bool {
+    let Some(rest) = pointer.strip_prefix('/') else {
+        *root = kept;
+        return pointer.is_empty();
+    };
+    let mut names = rest.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
+    let Some(mut name) = names.next() else { return false };
+    let Bson::Document(document) = root else { return false };
+    let mut document: &mut Document = document;
+    for next in names {
+        let inner = document.entry(name).or_insert_with(|| Bson::Document(Document::new()));
+        let Bson::Document(inner) = inner else { return false };
+        (document, name) = (inner, next);
+    }
+    document.insert(name, kept);
+    true
+}
+
+/// A cell of a column of this type, as MongoDB would have it; `None` if it is not of the type.
+fn value(ty: ColumnType, cell: &StoredCell) -> Option<Bson> {
+    Some(match (ty, cell) {
+        (ColumnType::Text, StoredCell::Text(text)) => Bson::String(text.clone()),
+        (ColumnType::ObjectId, StoredCell::Text(hex)) => Bson::ObjectId(hex.parse().ok()?),
+        (ColumnType::SmallInt, StoredCell::SmallInt(number)) => Bson::Int32((*number).into()),
+        (ColumnType::Integer, StoredCell::Integer(number)) => Bson::Int32(*number),
+        (ColumnType::BigInt, StoredCell::BigInt(number)) => Bson::Int64(*number),
+        (ColumnType::Double, StoredCell::Double(number)) => Bson::Double(*number),
+        (ColumnType::Boolean, StoredCell::Boolean(value)) => Bson::Boolean(*value),
+        (ColumnType::TimestampTz, StoredCell::Timestamp(millis)) => {
+            Bson::DateTime(bson::DateTime::from_millis(*millis))
+        }
+        (ColumnType::Numeric, StoredCell::Numeric(text)) => Bson::Decimal128(decimal128(text)?),
+        (ColumnType::Bytea, StoredCell::Bytes(bytes)) => binary(bson::spec::BinarySubtype::Generic, bytes),
+        (ColumnType::Uuid, StoredCell::Uuid(bytes)) => binary(bson::spec::BinarySubtype::Uuid, bytes),
+        (ColumnType::Json, StoredCell::Json(json)) => from_extended_json(json)?,
+        (ColumnType::List(element), StoredCell::List(cells)) => {
+            let element = |cell: &StoredCell| match cell {
+                StoredCell::Null => Some(Bson::Null),
+                cell => value(element.into(), cell),
+            };
+            Bson::Array(cells.iter().map(element).collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
+fn binary(subtype: bson::spec::BinarySubtype, bytes: &[u8]) -> Bson {
+    Bson::Binary(bson::Binary { subtype, bytes: bytes.to_vec() })
+}
+
+/// A `numeric` as PostgreSQL prints it. It writes all zeros of a whole number out, which decimal128 has no room for.
+fn decimal128(text: &str) -> Option<bson::Decimal128> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let digits = text.trim_end_matches('0');
+    format!("{digits}E+{}", text.len() - digits.len()).parse().ok()
+}
+
+/// Canonical Extended JSON, or `{"$bson": …}`.
+fn from_extended_json(json: &Json) -> Option<Bson> {
+    if let Some(Json::String(base64)) = json.get("$bson") {
+        let bytes = BASE64.decode(base64).ok()?;
+        return raw_value(&bytes);
+    }
+    serde_json::from_value(json.clone()).ok()
+}
+
+/// The value of a document of one field.
+fn raw_value(bytes: &[u8]) -> Option<Bson> {
+    Document::from_reader(bytes).ok()?.into_iter().next().map(|(_, value)| value)
+}

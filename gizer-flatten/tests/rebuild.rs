@@ -1,0 +1,190 @@
+//! Flattened and rebuilt, a document is the same: documents of every type, against schemas that fit them and schemas
+//! that do not.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod stored;
+
+use bson::spec::BinarySubtype;
+use bson::{Binary, Bson, Document, doc};
+use gizer_schema::infer::Inference;
+use gizer_schema::raw::RawDoc;
+use gizer_schema::{Dialect, Layout, Schema, file, pin_names};
+use proptest::prelude::*;
+use stored::{flatten_and_rebuild, same};
+
+fn infer(documents: &[Vec<u8>]) -> Schema {
+    let mut inference = Inference::default();
+    for bytes in documents {
+        inference.observe(RawDoc::new(bytes).unwrap()).unwrap();
+    }
+    let (mut schema, _) = inference.schema("posts");
+    pin_names(&mut schema, None).unwrap();
+    // What is inferred must also survive its file.
+    let written = file::write(&schema);
+    assert_eq!(file::parse("posts", &written).unwrap(), schema, "{written}");
+    schema
+}
+
+fn leaf() -> impl Strategy<Value = Bson> {
+    let text = prop_oneof!["[a-c~/\"\\\\ü]{0,4}", Just("a\0b".to_owned()), Just(String::new())];
+    let double = prop_oneof![any::<f64>(), Just(0.5), Just(-0.0), Just(2.0), Just(f64::NAN), Just(f64::INFINITY)];
+    let decimal = prop_oneof![
+        Just("1.50"), Just("-0"), Just("NaN"), Just("Infinity"), Just("9999999999999999999999999999999999E6111"),
+        Just("1E-6176"), Just("0.1"), Just("7"), Just("12E+5"),
+    ];
+    prop_oneof![
+        any::<i32>().prop_map(Bson::from),
+        prop_oneof![any::<i64>(), -3i64..3].prop_map(Bson::from),
+        double.prop_map(Bson::from),
+        decimal.prop_map(|text| Bson::Decimal128(text.parse().unwrap())),
+        text.prop_map(Bson::from),
+        any::<bool>().prop_map(Bson::from),
+        prop_oneof![any::<i64>(), -5i64..5].prop_map(|ms| bson::DateTime::from_millis(ms).into()),
+        any::<[u8; 12]>().prop_map(|id| bson::oid::ObjectId::from_bytes(id).into()),
+        (prop_oneof![Just(0u8), Just(4), Just(5), Just(0x80)], prop::collection::vec(any::<u8>(), 0..20))
+            .prop_map(|(subtype, bytes)| Binary { subtype: BinarySubtype::from(subtype), bytes }.into()),
+        any::<[u8; 16]>().prop_map(|id| Binary { subtype: BinarySubtype::Uuid, bytes: id.to_vec() }.into()),
+        Just(Bson::Null),
+        Just(Bson::Undefined),
+        Just(Bson::MinKey),
+        Just(Bson::MaxKey),
+        Just(Bson::Symbol("sym".into())),
+        Just(Bson::JavaScriptCode("f()".into())),
+        Just(Bson::JavaScriptCodeWithScope(bson::JavaScriptCodeWithScope { code: "g".into(), scope: doc! {"$x": 1} })),
+        any::<(u32, u32)>().prop_map(|(time, increment)| Bson::Timestamp(bson::Timestamp { time, increment })),
+        Just(Bson::RegularExpression(bson::Regex { pattern: "a.b".try_into().unwrap(), options: "i".try_into().unwrap() })),
+    ]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    // Names that collide once mapped, and names that need care.
+    prop_oneof![8 => "[a-d]", 1 => "_[ab]", 1 => "a_[bc]", 1 => "[$./~]{1,2}x?", 1 => Just(String::new()), 1 => Just("idx".to_owned())]
+}
+
+fn value() -> impl Strategy<Value = Bson> {
+    leaf().prop_recursive(4, 40, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Bson::from),
+            prop::collection::btree_map(name(), inner, 0..5).prop_map(|m| Bson::Document(m.into_iter().collect())),
+        ]
+    })
+}
+
+fn id() -> impl Strategy<Value = Bson> {
+    prop_oneof![
+        6 => any::<i32>().prop_map(Bson::from),
+        1 => value().prop_filter("MongoDB takes no array, regex or undefined as _id", |v| {
+            !matches!(v, Bson::Array(_) | Bson::RegularExpression(_) | Bson::Undefined)
+        }),
+        1 => Just(Bson::from("x".repeat(1200))),
+    ]
+}
+
+fn document() -> impl Strategy<Value = Document> {
+    (id(), prop::collection::btree_map(name(), value(), 0..6)).prop_map(|(id, fields)| {
+        std::iter::once(("_id".to_owned(), id)).chain(fields.into_iter().filter(|(name, _)| name != "_id")).collect()
+    })
+}
+
+fn check(schema: &Schema, documents: &[Vec<u8>], exact: bool) -> Result<(), TestCaseError> {
+    let mut schema = schema.clone();
+    schema.dialect = Dialect::Gizer { exact_types: exact };
+    let layout = Layout::new(&schema).unwrap();
+    let (rebuilt, rejected) = flatten_and_rebuild(&layout, documents);
+    for (bytes, rebuilt) in documents.iter().zip(rebuilt) {
+        let Some(rebuilt) = rebuilt else { continue };
+        let source = Document::from_reader(bytes.as_slice()).unwrap();
+        prop_assert!(
+            same(&source.clone().into(), &rebuilt.clone().into(), exact),
+            "exact: {exact}\nsource:  {source:?}\nrebuilt: {rebuilt:?}\n{}",
+            file::write(&schema)
+        );
+    }
+    // A key that the schema's own documents have is never rejected; one of another type can be.
+    prop_assert!(rejected.iter().all(|r| r.reason.to_string().starts_with("_id") || r.reason.to_string().starts_with("no _id")));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+
+    #[test]
+    fn documents_that_the_schema_was_inferred_from_come_back(documents in prop::collection::vec(document(), 1..8)) {
+        let bytes: Vec<Vec<u8>> = documents.iter().map(|d| d.to_vec().unwrap()).collect();
+        let schema = infer(&bytes);
+        check(&schema, &bytes, false)?;
+        check(&schema, &bytes, true)?;
+        let layout = Layout::new(&schema).unwrap();
+        let (rebuilt, rejected) = flatten_and_rebuild(&layout, &bytes);
+        prop_assert!(rejected.is_empty() && rebuilt.iter().all(Option::is_some), "{rejected:?}\n{}", file::write(&schema));
+    }
+
+    #[test]
+    fn documents_that_the_schema_has_never_seen_come_back(
+        seen in prop::collection::vec(document(), 1..8),
+        unseen in prop::collection::vec(document(), 1..8),
+    ) {
+        let bytes = |documents: &[Document]| documents.iter().map(|d| d.to_vec().unwrap()).collect::<Vec<_>>();
+        let schema = infer(&bytes(&seen));
+        check(&schema, &bytes(&unseen), false)?;
+        check(&schema, &bytes(&unseen), true)?;
+    }
+}
+
+fn layout(fields: &str) -> Layout {
+    Layout::new(&file::parse("posts", &format!("{{\"$gizer\": 1, \"fields\": {fields}}}")).unwrap()).unwrap()
+}
+
+#[test]
+fn every_policy_comes_back() {
+    let layout = layout(
+        r#"{"_id": "KEY", "list": {"$as": "array", "$type": "INT"}, "j": {"$as": "json"}, "gone": {"$as": "ignore"},
+            "m": [{"$as": "table", "$items": [{"$as": "table", "$items": "INT"}]}], "n": [["INT"]], "t": "TINYINT"}"#,
+    );
+    let documents = [
+        doc! {"_id": {"b": 1, "a": "x"}, "list": [1, Bson::Null, 3], "j": {"x": [1, 2.5]}, "m": [[[1, 2], []], [], [[3]]]},
+        doc! {"_id": "x", "list": [], "j": Bson::Null, "m": [1, [[1], "x"], Bson::Null], "n": [[1], 2, Bson::Null]},
+        doc! {"_id": 5, "list": [1, "x"], "j": [], "m": [], "t": 7},
+        doc! {"_id": Bson::Null, "list": 5, "t": "x", "m": Bson::Null},
+    ];
+    let bytes: Vec<Vec<u8>> = documents.iter().map(|d| d.to_vec().unwrap()).collect();
+    let (rebuilt, rejected) = flatten_and_rebuild(&layout, &bytes);
+    assert_eq!(rejected, []);
+    for (source, rebuilt) in documents.iter().zip(rebuilt) {
+        assert!(same(&source.clone().into(), &rebuilt.clone().unwrap().into(), false), "{source}\n{rebuilt:?}");
+    }
+    let gone = doc! {"_id": 1, "gone": 5}.to_vec().unwrap();
+    assert_eq!(flatten_and_rebuild(&layout, &[gone]).0, [Some(doc! {"_id": 1})]);
+}
+
+/// What the `bson` crate cannot even hold: duplicate names, names and text that are not UTF-8.
+#[test]
+fn malformed_names_and_text_are_kept_whole() {
+    let layout = layout(r#"{"_id": "INT", "a": "INT", "d": {"a": "INT"}, "l": [{"a": "INT"}]}"#);
+    let cases = [
+        (doc! {"_id": 1, "a": 1, "Q": 2}, b'Q', b'a'),
+        (doc! {"_id": 1, "d": {"a": 1, "Q": "two"}}, b'Q', b'a'),
+        (doc! {"_id": 1, "l": [{"a": 1}, {"a": 1, "Q": 2}]}, b'Q', b'a'),
+        (doc! {"_id": 1, "d": {"x": 1, "Q": 2}}, b'Q', b'x'),
+        (doc! {"_id": 1, "a": 1, "Q": 2}, b'Q', 0xFF),
+        (doc! {"_id": 1, "text": "Q"}, b'Q', 0xFF),
+        (doc! {"_id": 1, "a": "Q"}, b'Q', 0xFF),
+    ];
+    for (document, from, to) in cases {
+        let mut bytes = document.to_vec().unwrap();
+        let at = bytes.iter().position(|byte| *byte == from).unwrap();
+        bytes[at] = to;
+        assert_eq!(stored::whole_documents(&layout, &bytes), [bytes.clone()], "{document} with {to:#x}");
+    }
+}
+
+#[test]
+fn a_hundred_levels_come_back() {
+    let deep = (0..95).fold(Bson::Int32(1), |inner, i| {
+        if i % 2 == 0 { Bson::Document(doc! {"a": inner}) } else { Bson::Array(vec![inner]) }
+    });
+    let document = doc! {"_id": 1, "deep": deep};
+    let bytes = document.to_vec().unwrap();
+    let shallow = layout(r#"{"_id": "INT"}"#);
+    assert_eq!(flatten_and_rebuild(&shallow, &[bytes]).0, [Some(document)]);
+}

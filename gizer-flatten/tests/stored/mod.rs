@@ -1,0 +1,167 @@
+//! Rows kept as PostgreSQL would keep them, documents rebuilt from them, and when two documents are the same.
+
+use base64::Engine;
+use bson::{Bson, Document};
+use gizer_flatten::{Cell, Flattener, Rejection, Row, RowSink, StoredCell, StoredRow, rebuild};
+use gizer_schema::Layout;
+use gizer_schema::raw::RawDoc;
+
+struct Kept {
+    tables: usize,
+    documents: Vec<Vec<Vec<StoredRow>>>,
+}
+
+impl RowSink for Kept {
+    fn begin_document(&mut self) {
+        self.documents.push(vec![Vec::new(); self.tables]);
+    }
+
+    fn row(&mut self, row: Row<'_>) {
+        let extra = (!row.extra.is_empty()).then(|| {
+            let mut json = Vec::new();
+            row.extra.write_to(&mut json);
+            serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{}: {e}", String::from_utf8_lossy(&json)))
+        });
+        let cells = row.cells.iter().map(stored).collect();
+        self.documents.last_mut().unwrap()[row.table.0].push(StoredRow { cells, extra });
+    }
+
+    fn discard_document(&mut self) {
+        self.documents.pop();
+    }
+}
+
+fn stored(cell: &Cell<'_>) -> StoredCell {
+    let text = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    };
+    match *cell {
+        Cell::Null => StoredCell::Null,
+        Cell::Text(text) => {
+            assert!(!text.contains('\0'));
+            StoredCell::Text(text.to_owned())
+        }
+        Cell::ObjectId(id) => StoredCell::Text(bson::oid::ObjectId::from_bytes(id).to_hex()),
+        Cell::SmallInt(n) => StoredCell::SmallInt(n),
+        Cell::Integer(n) => StoredCell::Integer(n),
+        Cell::BigInt(n) => StoredCell::BigInt(n),
+        Cell::Double(n) => StoredCell::Double(n),
+        Cell::Boolean(b) => StoredCell::Boolean(b),
+        Cell::Timestamp(ms) => StoredCell::Timestamp(ms),
+        // As PostgreSQL prints it: no exponent, all zeros written out.
+        Cell::Numeric(n) => {
+            let mut digits = n.digits.to_string();
+            if n.exponent >= 0 {
+                digits.push_str(&"0".repeat(if n.digits == 0 { 0 } else { n.exponent as usize }));
+            } else {
+                let scale = n.exponent.unsigned_abs() as usize;
+                let padded = format!("{digits:0>width$}", width = scale + 1);
+                digits = format!("{}.{}", &padded[..padded.len() - scale], &padded[padded.len() - scale..]);
+            }
+            let minus = if n.negative && n.digits != 0 { "-" } else { "" };
+            StoredCell::Numeric(format!("{minus}{digits}"))
+        }
+        Cell::NumericNaN => StoredCell::Numeric("NaN".to_owned()),
+        Cell::Bytes(bytes) => StoredCell::Bytes(bytes.to_vec()),
+        Cell::Uuid(uuid) => StoredCell::Uuid(uuid),
+        Cell::Json(json) => StoredCell::Json(serde_json::from_str(&text(&|out| json.write_to(out))).unwrap()),
+        Cell::Key(key) => StoredCell::Text(text(&|out| key.write_to(out))),
+        Cell::List(list) => StoredCell::List(list.cells().map(|cell| stored(&cell)).collect()),
+    }
+}
+
+fn rows(layout: &Layout, documents: &[Vec<u8>]) -> (Vec<Option<Vec<Vec<StoredRow>>>>, Vec<Rejection>) {
+    let mut flattener = Flattener::new(layout);
+    let mut kept = Kept { tables: layout.tables.len(), documents: Vec::new() };
+    let mut rejected = Vec::new();
+    let mut all = Vec::new();
+    for bytes in documents {
+        let before = rejected.len();
+        flattener.flatten([RawDoc::new(bytes).unwrap()], &mut kept, |_, rejection| rejected.push(rejection));
+        all.push(if rejected.len() == before { kept.documents.pop() } else { None });
+    }
+    (all, rejected)
+}
+
+/// Each document from its rows; `None` for a rejected one.
+pub(crate) fn flatten_and_rebuild(layout: &Layout, documents: &[Vec<u8>]) -> (Vec<Option<Document>>, Vec<Rejection>) {
+    let (rows, rejected) = rows(layout, documents);
+    let rebuilt = rows.into_iter().map(|rows| {
+        rows.map(|rows| rebuild(layout, &rows).unwrap_or_else(|error| panic!("{error}\n{rows:#?}")))
+    });
+    (rebuilt.collect(), rejected)
+}
+
+/// All documents that stand whole, as `$bson`, in the `_extra` of a document's rows; the outermost alone if it is there,
+/// and else the document itself with the inner ones put back in their bytes.
+pub(crate) fn whole_documents(layout: &Layout, document: &[u8]) -> Vec<Vec<u8>> {
+    let (rows, rejected) = rows(layout, &[document.to_vec()]);
+    assert_eq!(rejected, []);
+    let mut found = Vec::new();
+    for row in rows.into_iter().flatten().flatten().flatten() {
+        for (pointer, value) in row.extra.iter().flat_map(|extra| extra.as_object().unwrap()) {
+            let Some(base64) = value.get("$bson").and_then(|v| v.as_str()) else { continue };
+            let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
+            let inner = RawDoc::new(&bytes).unwrap().elements().next().unwrap().unwrap();
+            // Wherever it came from: its bytes are in the document as they are in `_extra`.
+            let place = document.windows(inner.bytes.len()).position(|window| window == inner.bytes);
+            assert!(place.is_some(), "{pointer} holds bytes that the document has not");
+            found.push(document.to_vec());
+        }
+    }
+    found
+}
+
+/// Whether two values are the same but for the order of fields and, unless `exact`, the types of equal numbers.
+pub(crate) fn same(a: &Bson, b: &Bson, exact: bool) -> bool {
+    match (a, b) {
+        (Bson::Document(a), Bson::Document(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b, exact)))
+        }
+        (Bson::Array(a), Bson::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b, exact)),
+        (Bson::Double(a), Bson::Double(b)) if exact => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
+        (a, b) if a == b => true,
+        (a, b) if !exact => match (number(a), number(b)) {
+            (Some(a), Some(b)) => a == b,
+            _ => false,
+        },
+        // The scale of a decimal128 is kept, and so the text of it.
+        _ => false,
+    }
+}
+
+/// The exact value of a number as text: no trailing zeros, no sign of zero.
+fn number(value: &Bson) -> Option<String> {
+    let text = match value {
+        Bson::Int32(n) => n.to_string(),
+        Bson::Int64(n) => n.to_string(),
+        Bson::Double(n) if n.is_finite() => format!("{n:.1074}"),
+        Bson::Double(n) => n.to_string().replace("inf", "Infinity"),
+        Bson::Decimal128(n) => plain(&n.to_string())?,
+        _ => return None,
+    };
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
+    Some(if text == "-0" { "0".to_owned() } else { text })
+}
+
+/// A decimal128's text without its exponent.
+fn plain(text: &str) -> Option<String> {
+    let Some((digits, exponent)) = text.split_once('E') else { return Some(text.to_owned()) };
+    let exponent: i64 = exponent.parse().ok()?;
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = format!("{whole}{fraction}");
+    let point = whole.len() as i64 + exponent;
+    let moved = if point <= 0 {
+        format!("0.{}{all}", "0".repeat(point.unsigned_abs() as usize))
+    } else if point as usize >= all.len() {
+        format!("{all}{}", "0".repeat(point as usize - all.len()))
+    } else {
+        format!("{}.{}", &all[..point as usize], &all[point as usize..])
+    };
+    let trimmed = moved.trim_start_matches('0');
+    let trimmed = if trimmed.is_empty() || trimmed.starts_with('.') { format!("0{trimmed}") } else { trimmed.to_owned() };
+    Some(format!("{sign}{trimmed}"))
+}

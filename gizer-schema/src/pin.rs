@@ -1,0 +1,139 @@
+//! Names that stay: what a path was once called, it is called in every later schema file.
+//!
+//! The mapping gives a name that two paths want to the first of them in path order, and a hash to the other. A field that
+//! appears later can come first in that order, and would take a column's name away. So names that are not the plain
+//! ones, and those that a new schema would change, are written into the schema file.
+
+use std::collections::HashMap;
+
+use crate::layout::{ColumnSource, Layout, LayoutError};
+use crate::model::{Field, Fields, Node, Schema};
+use crate::names::short_hash;
+
+/// What a name is of: a path's table or its column.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Named {
+    Table(Vec<String>),
+    Column(Vec<String>),
+}
+
+/// Writes names into `schema`: those that `previous` has for the same paths, where the mapping would change them now,
+/// and those that are hashed. Where both layouts cannot be had, nothing is changed.
+///
+/// # Errors
+/// [`LayoutError`] if no tables follow from the schema, before or after.
+pub fn pin_names(schema: &mut Schema, previous: Option<&Layout>) -> Result<(), LayoutError> {
+    let now = names_of(&Layout::new(schema)?);
+    let before = previous.map(names_of).unwrap_or_default();
+    let mut pinned = HashMap::new();
+    for (named, name) in now {
+        match before.get(&named) {
+            Some(old) if *old != name => drop(pinned.insert(named, old.clone())),
+            _ if is_hashed(&name, &named, &schema.collection) => drop(pinned.insert(named, name)),
+            _ => {}
+        }
+    }
+    pin_fields(&mut schema.fields, &mut Vec::new(), &pinned);
+    Layout::new(schema).map(drop)
+}
+
+fn names_of(layout: &Layout) -> HashMap<Named, String> {
+    let mut names = HashMap::new();
+    for table in &layout.tables {
+        if let Some(path) = table.path {
+            names.insert(Named::Table(layout.path(path).fields.clone()), table.name.clone());
+        }
+        for column in &table.columns {
+            if let ColumnSource::Field(path) = column.source {
+                names.insert(Named::Column(layout.path(path).fields.clone()), column.name.clone());
+            }
+        }
+    }
+    names
+}
+
+fn is_hashed(name: &str, named: &Named, collection: &str) -> bool {
+    let identity = match named {
+        Named::Table(path) => format!("{collection}\0{}", path.join("\0")),
+        Named::Column(path) => path.join("\0"),
+    };
+    name.ends_with(&format!("_{}", short_hash(&identity)))
+}
+
+fn pin_fields(fields: &mut Fields, path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
+    for (name, field) in fields {
+        path.push(name.clone());
+        pin_field(field, path, pinned);
+        path.pop();
+    }
+}
+
+fn pin_field(field: &mut Field, path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
+    match &mut field.node {
+        Node::Document(inner) => pin_fields(inner, path, pinned),
+        Node::Array(element) => {
+            if let Some(name) = pinned.get(&Named::Table(path.clone())) {
+                field.name = Some(name.clone());
+            }
+            // An element goes by its array's path.
+            pin_field(element, path, pinned);
+        }
+        Node::NestedTable(element) => {
+            path.push("item".to_owned());
+            if let Some(name) = pinned.get(&Named::Table(path.clone())) {
+                field.name = Some(name.clone());
+            }
+            pin_field(element, path, pinned);
+            path.pop();
+        }
+        Node::Scalar(_) | Node::List(_) => {
+            if let Some(name) = pinned.get(&Named::Column(path.clone())) {
+                field.name = Some(name.clone());
+            }
+        }
+        Node::Ignored => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file;
+
+    fn schema(fields: &str) -> Schema {
+        file::parse("posts", &format!("{{\"$gizer\": 1, \"fields\": {fields}}}")).unwrap()
+    }
+
+    fn columns(schema: &Schema) -> HashMap<Named, String> {
+        names_of(&Layout::new(schema).unwrap())
+    }
+
+    #[test]
+    fn a_later_field_never_renames_an_old_column() {
+        let mut first = schema(r#"{"_id": "INT", "a_b": "INT", "x": [{"y": ["INT"]}], "posts": {"x": ["INT"]}}"#);
+        pin_names(&mut first, None).unwrap();
+        let before = Layout::new(&first).unwrap();
+        // `a.b` comes before `a_b` in path order, `_x` before `x`.
+        let mut second = schema(
+            r#"{"_id": "INT", "_x": [{"y": ["INT"]}], "a": {"b": "INT"}, "a_b": "INT", "x": [{"y": ["INT"]}],
+                "posts": {"x": ["INT"]}}"#,
+        );
+        pin_names(&mut second, Some(&before)).unwrap();
+        let after = columns(&second);
+        for (named, name) in names_of(&before) {
+            assert_eq!(after[&named], name, "{named:?}");
+        }
+        assert_eq!(file::parse("posts", &file::write(&second)).unwrap(), second);
+    }
+
+    #[test]
+    fn plain_names_are_not_written() {
+        let mut plain = schema(r#"{"_id": "INT", "a": {"b": "INT"}, "l": [{"m": ["INT"]}]}"#);
+        let copy = plain.clone();
+        pin_names(&mut plain, None).unwrap();
+        assert_eq!(plain, copy);
+        let mut hashed = schema(r#"{"_id": "INT", "a": {"b": "INT"}, "a_b": "INT"}"#);
+        pin_names(&mut hashed, None).unwrap();
+        assert!(hashed.fields["a_b"].name.as_deref().unwrap().starts_with("a_b_"));
+    }
+}
