@@ -12,9 +12,10 @@ use mongodb::{Client, Database};
 use tokio::time::timeout;
 
 use crate::error::MongoError;
+use crate::pairing::{self, Membership};
 use crate::position::Oplog;
 use crate::reachability::Reachability;
-use crate::settings::Settings;
+use crate::settings::{OplogSettings, Settings};
 use crate::uri::{Hosts, SecretUri};
 use crate::version::ServerVersion;
 
@@ -53,6 +54,7 @@ impl Cluster {
         if settings.oplogs.is_empty() {
             check_distinct_names(&deployments)?;
         }
+        pairing::check_distinct_sets(deployments.iter())?;
         if let [_, _, ..] = deployments.as_slice()
             && let Some(router) = deployments.iter().find(|each| each.topology == Topology::Router)
         {
@@ -83,9 +85,13 @@ impl Cluster {
 
     /// The oplog of each shard: those of the settings, or else one for each deployment, named after its replica set.
     ///
+    /// Those of the settings must be the oplogs of the replica sets that documents are read from, each of one: a set
+    /// whose changes nobody reads would look like one that never changes. Behind a router they are compared with the
+    /// shards that it knows, if the user may know them.
+    ///
     /// # Errors
-    /// As [`Cluster::connect`], and [`MongoError::Standalone`] or [`MongoError::RouterWithoutOplog`] where there is
-    /// no oplog.
+    /// As [`Cluster::connect`]; [`MongoError::Standalone`] or [`MongoError::RouterWithoutOplog`] where there is
+    /// no oplog; [`MongoError::OplogsDiffer`] where oplogs and replica sets do not pair off.
     pub async fn oplogs(&self) -> Result<Vec<Oplog>, MongoError> {
         if self.settings.oplogs.is_empty() {
             return self.deployments.iter().map(|each| Oplog::of(each.clone(), None)).collect();
@@ -93,7 +99,10 @@ impl Cluster {
         let named = &self.settings.oplogs;
         let deployments = try_join_all(named.iter().map(|each| Deployment::connect(&each.uri))).await?;
         check_distinct(&deployments)?;
-        named.iter().zip(deployments).map(|(each, deployment)| Oplog::of(deployment, Some(&each.name))).collect()
+        let oplog = |(each, deployment): (&OplogSettings, Deployment)| Oplog::of(deployment, Some(&each.name));
+        let oplogs = named.iter().zip(deployments).map(oplog).collect::<Result<Vec<Oplog>, MongoError>>()?;
+        pairing::check_pairs(&self.deployments, &oplogs).await?;
+        Ok(oplogs)
     }
 }
 
@@ -154,7 +163,9 @@ pub struct Deployment {
     pub(crate) selection_limit: Duration,
     version: ServerVersion,
     topology: Topology,
-    process: Option<ObjectId>,
+    /// The process that answered; a server tells since 4.4.
+    pub(crate) process: Option<ObjectId>,
+    pub(crate) membership: Membership,
 }
 
 impl Deployment {
@@ -181,10 +192,11 @@ impl Deployment {
             authenticated: options.credential.is_some(),
             selection_limit: options.server_selection_timeout.unwrap_or(SELECTION_LIMIT),
             client: Client::with_options(options).map_err(|error| uri.malformed(&error))?,
-            // Both are what the server says below, before anybody sees them.
+            // All of these are what the server says below, before anybody sees them.
             version: ServerVersion { major: 0, minor: 0, patch: 0 },
             topology: Topology::Standalone,
             process: None,
+            membership: Membership::default(),
         };
         let hello = deployment.hello().await?;
         deployment.version = deployment.ask_version().await?;
@@ -192,6 +204,7 @@ impl Deployment {
             topology(&hello).ok_or_else(|| MongoError::NotInitiated { hosts: deployment.hosts.clone() })?;
         deployment.process =
             hello.get_document("topologyVersion").and_then(|version| version.get_object_id("processId")).ok();
+        deployment.membership = Membership::of(&hello);
         tracing::debug!(hosts = %deployment.hosts, version = %deployment.version, topology = %deployment.topology, "connected");
         Ok(deployment)
     }

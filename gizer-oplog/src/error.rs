@@ -76,6 +76,19 @@ pub enum MongoError {
         hosts: Hosts,
     },
 
+    /// The oplogs are not those of the replica sets that documents are read from: changes of one would be lost.
+    #[error(
+        "expected one [[oplog]] for each replica set that documents are read from{}{}",
+        each("none leads to ", without_oplog, ""),
+        each("oplog ", foreign, ", leads to none of them")
+    )]
+    OplogsDiffer {
+        /// Replica sets that no oplog leads to, with their hosts.
+        without_oplog: Vec<String>,
+        /// Oplogs that lead elsewhere: name, replica set and hosts.
+        foreign: Vec<String>,
+    },
+
     /// An oplog was wanted from a server that is in no replica set.
     #[error("expected a replica set at {hosts}, found a standalone server, which has no oplog")]
     Standalone {
@@ -355,6 +368,7 @@ impl MongoError {
             | MongoError::SameServer { .. }
             | MongoError::RouterAmongShards { .. }
             | MongoError::RouterWithoutOplog { .. }
+            | MongoError::OplogsDiffer { .. }
             | MongoError::NoSuchDatabase { .. }
             | MongoError::NoSuchCollection { .. }
             | MongoError::NotFollowable { .. } => ErrorClass::Configuration,
@@ -392,6 +406,11 @@ impl MongoError {
             MongoError::RouterAmongShards { .. } => "name either the router alone or every shard".into(),
             MongoError::RouterWithoutOplog { .. } => {
                 "add an [[oplog]] with a name and a uri for each shard, leading to the shard's replica set".into()
+            }
+            MongoError::OplogsDiffer { .. } => {
+                "name an [[oplog]] for each replica set that [mongo] uri leads to, and no other; or none at all where \
+                 there is no router: each URI of [mongo] is then its own oplog"
+                    .into()
             }
             MongoError::Standalone { .. } => "convert it to a replica set of one: restart mongod with --replSet rs0 \
                  (or replication.replSetName in its configuration file), then run rs.initiate() in its shell once"
@@ -434,6 +453,11 @@ fn user(authenticated: bool) -> &'static str {
     if authenticated { "the user" } else { "an unauthenticated user" }
 }
 
+/// `; none leads to a; none leads to b`, or nothing.
+fn each(before: &str, labels: &[String], after: &str) -> String {
+    labels.iter().map(|label| format!("; {before}{label}{after}")).collect()
+}
+
 /// `; did you mean "a" or "b"?`, or nothing.
 fn did_you_mean(near: &[String]) -> String {
     let quoted: Vec<String> = near.iter().map(|name| format!("{name:?}")).collect();
@@ -441,47 +465,5 @@ fn did_you_mean(near: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hosts() -> Hosts {
-        Hosts::new(["db:27017"])
-    }
-
-    #[test]
-    fn messages_say_what_was_expected_what_came_and_where() {
-        let error = MongoError::TooOld { hosts: hosts(), version: "4.2.8".into() };
-        assert_eq!(error.to_string(), "expected MongoDB 4.4 or later at db:27017, found 4.2.8");
-        let near = vec!["orders".to_owned(), "order".to_owned()];
-        let error =
-            MongoError::NoSuchCollection { hosts: hosts(), database: "shop".into(), collection: "ordrs".into(), near };
-        assert_eq!(
-            error.to_string(),
-            r#"expected a collection "ordrs" in database "shop" at db:27017, found none; did you mean "orders" or "order"?"#
-        );
-    }
-
-    #[test]
-    fn a_remedy_names_the_role_and_notices_a_uri_without_a_user() {
-        let refused = |authenticated| MongoError::NoRights {
-            hosts: hosts(),
-            command: "find",
-            namespace: "local.oplog.rs".into(),
-            role: "role read on database \"local\"".into(),
-            authenticated,
-        };
-        assert_eq!(refused(true).remedy().unwrap(), "grant the user role read on database \"local\"");
-        assert!(refused(false).remedy().unwrap().starts_with("the URI names no user"));
-    }
-
-    #[test]
-    fn only_a_lost_position_makes_a_load_due() {
-        let saved = Position::default();
-        let oldest = ClusterTime { seconds: 9, increment: 1 };
-        assert_eq!(MongoError::RolledOver { shard: "a".into(), saved, oldest }.class(), ErrorClass::LoadDue);
-        assert_eq!(MongoError::Diverged { shard: "a".into(), saved }.class(), ErrorClass::LoadDue);
-        let lags = MongoError::MemberLags { shard: "a".into(), saved, newest: oldest };
-        assert_eq!(lags.class(), ErrorClass::Failed);
-        assert!(lags.is_transient());
-    }
-}
+#[path = "error/tests.rs"]
+mod tests;

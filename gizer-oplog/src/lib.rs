@@ -26,6 +26,7 @@ mod error;
 mod lookup;
 mod majority;
 mod near_names;
+mod pairing;
 mod position;
 mod reachability;
 mod scan;

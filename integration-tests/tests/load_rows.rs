@@ -35,7 +35,9 @@ impl Scene {
         let database = postgres.create_database().await?;
         let source = mongod.client().await?.database(&unique_name("rows"));
         let config = format!(
-            "[mongo]\nuri = {:?}\ndatabase = {:?}\n[postgres]\nuri = {:?}\nschema = \"public\"\n[schemas]\ndir = \"schemas\"\n",
+            "[mongo]\nuri = {:?}\ndatabase = {:?}\n\
+             [postgres]\nuri = {:?}\nschema = \"public\"\n\
+             [schemas]\ndir = \"schemas\"\n",
             mongod.uri(),
             source.name(),
             postgres.uri(&database),

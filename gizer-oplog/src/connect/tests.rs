@@ -57,6 +57,19 @@ fn member(command: &str, version: &str, wire_version: i32) -> Document {
     }
 }
 
+/// The answers of the only member of a replica set.
+fn member_of(set: &'static str, host: &'static str) -> impl Fn(&str) -> Document + Clone + Send + 'static {
+    move |command| {
+        let mut answer = member(command, "5.0.4", 13);
+        answer.extend(doc! { "setName": set, "hosts": [host] });
+        answer
+    }
+}
+
+fn oplog(name: &str, host: &str) -> OplogSettings {
+    OplogSettings { name: name.into(), uri: direct(host).parse().unwrap() }
+}
+
 fn settings(uris: &[String]) -> Settings {
     let uris = uris.iter().map(|uri| uri.parse().unwrap()).collect();
     Settings { uris, database: "shop".into(), oplogs: vec![] }
@@ -95,11 +108,10 @@ async fn the_first_releases_of_4_4_know_hello_by_its_old_name_only() {
 
 #[tokio::test]
 async fn two_replica_sets_of_one_name_cannot_name_their_oplogs() {
-    let (a, b) = (server(|c| member(c, "5.0.4", 13)).await, server(|c| member(c, "5.0.4", 13)).await);
+    let (a, b) = (server(member_of("rs0", "a:1")).await, server(member_of("rs0", "b:1")).await);
     let mut both = settings(&[direct(&a), direct(&b)]);
     let error = Cluster::connect(both.clone()).await.unwrap_err();
     assert!(matches!(error, MongoError::SameReplicaSet { ref name, .. } if name == "rs0"), "{error}");
-    let oplog = |name: &str, host| OplogSettings { name: name.into(), uri: direct(host).parse().unwrap() };
     both.oplogs = vec![oplog("north", &a), oplog("south", &b)];
     let oplogs = Cluster::connect(both).await.unwrap().oplogs().await.unwrap();
     let names: Vec<&str> = oplogs.iter().map(Oplog::name).collect();
@@ -126,6 +138,45 @@ async fn a_router_is_read_alone_and_has_no_oplog() {
             "expected a replica set for each URI of a list, found a mongos router at {host}, which reads all shards"
         )
     );
+}
+
+/// The answers of a router that knows these shards; `None` if the user may not ask.
+fn router(shards: Option<Vec<Document>>) -> impl Fn(&str) -> Document + Clone + Send + 'static {
+    move |command| match (command, &shards) {
+        ("find", Some(shards)) => {
+            doc! { "cursor": { "firstBatch": shards, "id": 0_i64, "ns": "config.shards" }, "ok": 1 }
+        }
+        ("find", None) => doc! { "ok": 0, "code": 13, "codeName": "Unauthorized", "errmsg": "not authorized" },
+        (other, _) => {
+            let mut answer = member(other, "6.0.5", 17);
+            answer.remove("setName");
+            answer.insert("msg", "isdbgrid");
+            answer
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_shard_that_a_router_knows_has_its_oplog() {
+    let (a, b) = (server(member_of("rs-a", "a:1")).await, server(member_of("rs-b", "b:1")).await);
+    let both = vec![doc! { "_id": "one", "host": "rs-a/a:1,a:2" }, doc! { "_id": "two", "host": "rs-b/b:1" }];
+    let oplogs = async |shards: Option<Vec<Document>>, oplogs: Vec<OplogSettings>| {
+        let host = server(router(shards)).await;
+        Cluster::connect(Settings { oplogs, ..settings(&[direct(&host)]) }).await.unwrap().oplogs().await
+    };
+    assert_eq!(oplogs(Some(both.clone()), vec![oplog("x", &b), oplog("y", &a)]).await.unwrap().len(), 2);
+
+    let error = oplogs(Some(both.clone()), vec![oplog("x", &a)]).await.unwrap_err();
+    assert_eq!(error.class(), crate::ErrorClass::Configuration);
+    assert!(error.to_string().contains("none leads to shard two, replica set rs-b at b:1"), "{error}");
+    let error = oplogs(Some(both[..1].to_vec()), vec![oplog("x", &a), oplog("y", &b)]).await.unwrap_err();
+    let foreign = format!("oplog \"y\", replica set rs-b at {b}, leads to none of them");
+    assert!(error.to_string().ends_with(&foreign), "{error}");
+    // A set of the same name elsewhere is another set.
+    let elsewhere = vec![doc! { "_id": "one", "host": "rs-a/c:1" }];
+    oplogs(Some(elsewhere), vec![oplog("x", &a)]).await.unwrap_err();
+    // Who may not know the shards is believed.
+    assert_eq!(oplogs(None, vec![oplog("x", &a)]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

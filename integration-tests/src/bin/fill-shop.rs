@@ -12,9 +12,11 @@
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf, doc};
 use integration_tests::shop::{Documents, Filled, Shop, fill, outline};
+use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
 const USAGE: &str = "usage: fill-shop URI DATABASE [--orders N] [--posts M] [--seed S]
@@ -68,7 +70,10 @@ impl Command {
     }
 
     async fn run(self) -> Result<(), Box<dyn Error>> {
-        let database = Client::with_uri_str(&self.uri).await?.database(&self.database);
+        let mut options = ClientOptions::parse(&self.uri).await?;
+        // A server that has gone is not waited for: whoever calls this has started it before.
+        options.server_selection_timeout.get_or_insert(Duration::from_secs(5));
+        let database = Client::with_options(options)?.database(&self.database);
         match self.action {
             Action::Fill { orders, posts, seed } => {
                 let shop = Shop::new(seed);

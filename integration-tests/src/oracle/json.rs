@@ -60,7 +60,9 @@ mod tests {
         let value = doc! { "a": [1, 2i64, 0.5, "x", true, Bson::MinKey], "t": DateTime::from_millis(-5) };
         let stored = json!({
             "t": { "$date": { "$numberLong": "-5" } },
-            "a": [{ "$numberInt": "1" }, { "$numberLong": "2" }, { "$numberDouble": "5E-1" }, "x", true, { "$minKey": 1 }],
+            "a": [
+                { "$numberInt": "1" }, { "$numberLong": "2" }, { "$numberDouble": "5E-1" }, "x", true, { "$minKey": 1 },
+            ],
         });
         assert_eq!(canonical(&value.into()), Some(with_plain_doubles(stored)));
         let minus_zero = with_plain_doubles(json!({ "$numberDouble": "-0.0" }));

@@ -4,11 +4,11 @@ use bson::{Bson, Document};
 use serde_json::{Value, json};
 
 /// Longest line, indentation included, unless a single value is longer.
-const LINE: usize = 96;
+const LINE: usize = 100;
 
 const INDENT: usize = 2;
 
-/// Lays out a document as Extended JSON in lines of at most 96 characters, where that can be done.
+/// Lays out a document as Extended JSON in lines of at most 100 characters, where that can be done.
 ///
 /// ```
 /// let document = bson::doc! { "name": "Anna", "tags": ["a", "b"] };

@@ -4,8 +4,8 @@ use std::error::Error;
 
 use bson::{Document, Timestamp, doc};
 use gizer_flatten::change::{ClusterTime, Position};
-use gizer_oplog::{Cluster, MongoError, Oplog, OplogSettings, SecretUri, Settings, newest_positions};
-use integration_tests::rig::{Mongod, Version, wait_for};
+use gizer_oplog::{Cluster, ErrorClass, MongoError, Oplog, OplogSettings, SecretUri, Settings, newest_positions};
+use integration_tests::rig::{Mongod, ReplicaSet, Version, wait_for};
 use mongodb::options::WriteConcern;
 
 use super::{LIMIT, Outcome, Shop, on_each_version, settings};
@@ -107,5 +107,56 @@ async fn a_server_that_is_named_twice_is_not_read_twice() -> Outcome {
     let twice = Settings { oplogs: vec![oplog("a", uri), oplog("b", &other_words)], ..once };
     let error = Cluster::connect(twice).await?.oplogs().await.expect_err("the same changes twice");
     assert!(matches!(error, MongoError::SameServer { .. }), "{error}");
+    Ok(())
+}
+
+/// Three servers: two shards without a router, and one that belongs to neither.
+#[tokio::test]
+async fn each_replica_set_has_its_own_oplog_and_no_other() -> Outcome {
+    let set = |name: &str| Mongod::builder(Version::V6_0).repl_set_name(name).start();
+    let (a, b, c) = tokio::try_join!(set("rs-a"), set("rs-b"), set("rs-a"))?;
+    let oplogs = async |sources: &[&Mongod], named: &[(&str, &Mongod)]| {
+        let uris = sources.iter().map(|each| each.uri().parse()).collect::<Result<_, _>>()?;
+        let named =
+            named.iter().map(|(name, each)| Ok(OplogSettings { name: (*name).into(), uri: each.uri().parse()? }));
+        let oplogs = named.collect::<Result<_, MongoError>>()?;
+        Cluster::connect(Settings { uris, database: "shop".into(), oplogs }).await?.oplogs().await
+    };
+    let names: Vec<String> =
+        oplogs(&[&a, &b], &[("north", &b), ("south", &a)]).await?.iter().map(|each| each.name().to_owned()).collect();
+    assert_eq!(names, ["north", "south"]);
+
+    // Changes of the second one would be lost.
+    let error = oplogs(&[&a, &b], &[("north", &a)]).await.expect_err("no oplog for b");
+    assert_eq!(error.class(), ErrorClass::Configuration);
+    assert!(error.to_string().contains(&format!("none leads to replica set rs-b at {}", b.host())), "{error}");
+    assert!(error.remedy().ok_or("a remedy")?.contains("[[oplog]] for each replica set"), "{error}");
+    // Another server's changes would be taken for this one's, whatever the sets are called.
+    for foreign in [&b, &c] {
+        let error = oplogs(&[&a], &[("north", foreign)]).await.expect_err("an oplog of another set");
+        assert!(matches!(error, MongoError::OplogsDiffer { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(&a.host()) && message.contains(&foreign.host()), "{message}");
+    }
+    oplogs(&[&a], &[("north", &a), ("south", &b)]).await.expect_err("one oplog too many");
+    Ok(())
+}
+
+/// Documents may come from one member and changes from another.
+#[tokio::test]
+async fn members_of_one_set_are_known_as_such() -> Outcome {
+    let set = ReplicaSet::start(Version::V6_0, 2).await?;
+    let uri = |member: usize| set.members()[member].uri().parse::<SecretUri>();
+    let oplog = |name: &str, uri| OplogSettings { name: name.to_owned(), uri };
+    let settings = Settings { uris: vec![uri(0)?], database: "shop".into(), oplogs: vec![oplog("only", uri(1)?)] };
+    assert_eq!(Cluster::connect(settings.clone()).await?.oplogs().await?.len(), 1);
+
+    let oplogs = vec![oplog("a", uri(0)?), oplog("b", uri(1)?)];
+    let error = Cluster::connect(Settings { oplogs: oplogs.clone(), ..settings.clone() }).await?.oplogs().await;
+    let error = error.expect_err("the same changes twice");
+    assert!(matches!(error, MongoError::SameReplicaSet { .. }), "{error}");
+    let twice = Settings { uris: vec![uri(0)?, uri(1)?], oplogs, ..settings };
+    let error = Cluster::connect(twice).await.expect_err("the same documents twice");
+    assert!(matches!(error, MongoError::SameReplicaSet { .. }), "{error}");
     Ok(())
 }

@@ -1,0 +1,156 @@
+//! Whether the oplogs are those of the servers that documents are read from.
+//!
+//! A shard whose changes nobody reads looks like one that never changes, and an oplog of another cluster like one that
+//! is idle: both would be followed for ever, and wrong. So each replica set must have its oplog, and each oplog its
+//! replica set, before anything is loaded.
+
+use std::collections::BTreeSet;
+
+use bson::{Document, doc};
+use futures::TryStreamExt;
+
+use crate::connect::{Deployment, Topology};
+use crate::error::MongoError;
+use crate::position::Oplog;
+
+const SHARDS: &str = "config.shards";
+
+/// What the members of a replica set call each other, and how the member that answered is called.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Membership {
+    me: Option<String>,
+    hosts: BTreeSet<String>,
+}
+
+impl Membership {
+    /// As the reply to `hello` tells (MongoDB manual, "hello", Replica Sets).
+    pub(crate) fn of(hello: &Document) -> Membership {
+        let list = |field| hello.get_array(field).into_iter().flatten().filter_map(|host| host.as_str());
+        let hosts = ["hosts", "passives", "arbiters"].into_iter().flat_map(list).map(str::to_lowercase).collect();
+        Membership { me: hello.get_str("me").ok().map(str::to_lowercase), hosts }
+    }
+}
+
+/// Whether two deployments are one replica set.
+///
+/// Sets on different machines may have one name, and even one name for their members, as with `localhost:27017` in
+/// containers. A member, though, is one process.
+fn same_set(one: &Deployment, other: &Deployment) -> bool {
+    if one.process.is_some() && one.process == other.process {
+        return true;
+    }
+    let (Topology::ReplicaSet { name }, Topology::ReplicaSet { name: other_name }) = (one.topology(), other.topology())
+    else {
+        return false;
+    };
+    let (members, others) = (&one.membership, &other.membership);
+    let other_process_of_one_name =
+        members.me.is_some() && members.me == others.me && one.process.is_some() && other.process.is_some();
+    name == other_name && !members.hosts.is_disjoint(&others.hosts) && !other_process_of_one_name
+}
+
+/// Whether all deployments are different replica sets.
+///
+/// # Errors
+/// [`MongoError::SameReplicaSet`].
+pub(crate) fn check_distinct_sets<'d>(deployments: impl Iterator<Item = &'d Deployment>) -> Result<(), MongoError> {
+    let mut known: Vec<&Deployment> = Vec::new();
+    for second in deployments {
+        if let Some(first) = known.iter().find(|first| same_set(first, second))
+            && let Topology::ReplicaSet { name } = second.topology()
+        {
+            let (first, second) = (first.hosts.clone(), second.hosts.clone());
+            return Err(MongoError::SameReplicaSet { name: name.clone(), first, second });
+        }
+        known.push(second);
+    }
+    Ok(())
+}
+
+/// Whether each deployment has one of the oplogs, and each oplog one of the deployments. Where documents come from a
+/// router, its shards take the place of the deployments.
+///
+/// # Errors
+/// [`MongoError::SameReplicaSet`], [`MongoError::Standalone`], or [`MongoError::OplogsDiffer`] with all that have no
+/// counterpart; behind a router all that can happen to a connection.
+pub(crate) async fn check_pairs(deployments: &[Deployment], oplogs: &[Oplog]) -> Result<(), MongoError> {
+    check_distinct_sets(oplogs.iter().map(Oplog::deployment))?;
+    if let Some(router) = deployments.iter().find(|each| *each.topology() == Topology::Router) {
+        return match shards(router).await? {
+            Some(shards) => compare(&shards, Shard::label, oplogs, Shard::is_that_of),
+            None => Ok(()),
+        };
+    }
+    if let Some(standalone) = deployments.iter().find(|each| *each.topology() == Topology::Standalone) {
+        return Err(MongoError::Standalone { hosts: standalone.hosts.clone() });
+    }
+    compare(deployments, label, oplogs, |deployment, oplog| same_set(deployment, oplog.deployment()))
+}
+
+fn compare<S>(
+    sources: &[S],
+    label: impl Fn(&S) -> String,
+    oplogs: &[Oplog],
+    pair: impl Fn(&S, &Oplog) -> bool,
+) -> Result<(), MongoError> {
+    let without_oplog = sources.iter().filter(|source| !oplogs.iter().any(|oplog| pair(source, oplog)));
+    let without_oplog: Vec<String> = without_oplog.map(label).collect();
+    let foreign = oplogs.iter().filter(|oplog| !sources.iter().any(|source| pair(source, oplog)));
+    let foreign: Vec<String> =
+        foreign.map(|oplog| format!("{:?}, {}", oplog.name(), self::label(oplog.deployment()))).collect();
+    if without_oplog.is_empty() && foreign.is_empty() {
+        return Ok(());
+    }
+    Err(MongoError::OplogsDiffer { without_oplog, foreign })
+}
+
+/// `replica set rs0 at db1:27017`
+fn label(deployment: &Deployment) -> String {
+    format!("{} at {}", deployment.topology(), deployment.hosts)
+}
+
+/// A shard as the router knows it.
+struct Shard {
+    id: String,
+    set: String,
+    hosts: BTreeSet<String>,
+}
+
+impl Shard {
+    /// A document of `config.shards`: `host` is `<set>/<host:port>,<host:port>` (MongoDB manual, "config.shards").
+    fn read(document: &Document) -> Option<Shard> {
+        let (set, hosts) = document.get_str("host").ok()?.split_once('/')?;
+        Some(Shard {
+            id: document.get_str("_id").ok()?.to_owned(),
+            set: set.to_owned(),
+            hosts: hosts.split(',').map(str::to_lowercase).collect(),
+        })
+    }
+
+    fn label(&self) -> String {
+        let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
+        format!("shard {}, replica set {} at {}", self.id, self.set, hosts.join(","))
+    }
+
+    fn is_that_of(&self, oplog: &Oplog) -> bool {
+        let deployment = oplog.deployment();
+        let named = matches!(deployment.topology(), Topology::ReplicaSet { name } if *name == self.set);
+        named && !deployment.membership.hosts.is_disjoint(&self.hosts)
+    }
+}
+
+/// The shards behind a router; `None` if this user may not know them.
+async fn shards(router: &Deployment) -> Result<Option<Vec<Shard>>, MongoError> {
+    let read = async {
+        let shards = router.database("config").collection::<Document>("shards").find(doc! {}).await?;
+        shards.try_collect::<Vec<Document>>().await
+    };
+    match read.await.map_err(|error| router.explain(&error, "find", SHARDS)) {
+        Ok(shards) => Ok(Some(shards.iter().filter_map(Shard::read).collect())),
+        Err(MongoError::NoRights { .. }) => {
+            tracing::info!(router = %router.hosts, "the oplogs cannot be compared with {SHARDS}: the user may not read it");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
