@@ -354,9 +354,7 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
                 }
                 _ => self.nested(table, node, path, origin, element),
             },
-            Action::Table { table: child, element: action } => {
-                self.array(table, child, action, path, origin, element)
-            }
+            Action::Table { table: child, element: action } => self.array(table, child, action, path, origin, element),
             Action::Ignore => Ok(()),
         }
     }

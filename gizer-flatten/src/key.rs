@@ -245,7 +245,10 @@ mod tests {
             (Bson::Null, "z"),
             (Bson::Timestamp(bson::Timestamp { time: 9, increment: 1 }), "t9:1"),
             (Bson::MaxKey, "?7f:"),
-            (Bson::Document(doc! {"b": 1, "a": "x\"", "c": [1.0, true]}), "{s\"b\":n1,s\"a\":s\"x\\\"\",s\"c\":[n1,btrue]}"),
+            (
+                Bson::Document(doc! {"b": 1, "a": "x\"", "c": [1.0, true]}),
+                "{s\"b\":n1,s\"a\":s\"x\\\"\",s\"c\":[n1,btrue]}",
+            ),
         ];
         for (value, expected) in cases {
             assert_eq!(form(value), expected);

@@ -51,7 +51,11 @@ pub(crate) fn fit<'a>(ty: ColumnType, element: &Element<'a>) -> Result<Result<Ce
         (ColumnType::Double, value) => exactly(value).map_or(unfit, |number| Ok(Cell::Double(number))),
         (ColumnType::Boolean, Value::Boolean(value)) => Ok(Cell::Boolean(value)),
         (ColumnType::TimestampTz, Value::DateTime(millis)) => {
-            if TIMESTAMP_MILLIS.contains(&millis) { Ok(Cell::Timestamp(millis)) } else { Err(Unfit::TimeOutOfRange) }
+            if TIMESTAMP_MILLIS.contains(&millis) {
+                Ok(Cell::Timestamp(millis))
+            } else {
+                Err(Unfit::TimeOutOfRange)
+            }
         }
         (ColumnType::Numeric, Value::Decimal128(bytes)) => match Decimal128::decode(bytes) {
             Decimal128::Finite(number) => Ok(Cell::Numeric(number)),

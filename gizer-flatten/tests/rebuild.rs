@@ -29,8 +29,15 @@ fn leaf() -> impl Strategy<Value = Bson> {
     let text = prop_oneof!["[a-c~/\"\\\\ü]{0,4}", Just("a\0b".to_owned()), Just(String::new())];
     let double = prop_oneof![any::<f64>(), Just(0.5), Just(-0.0), Just(2.0), Just(f64::NAN), Just(f64::INFINITY)];
     let decimal = prop_oneof![
-        Just("1.50"), Just("-0"), Just("NaN"), Just("Infinity"), Just("9999999999999999999999999999999999E6111"),
-        Just("1E-6176"), Just("0.1"), Just("7"), Just("12E+5"),
+        Just("1.50"),
+        Just("-0"),
+        Just("NaN"),
+        Just("Infinity"),
+        Just("9999999999999999999999999999999999E6111"),
+        Just("1E-6176"),
+        Just("0.1"),
+        Just("7"),
+        Just("12E+5"),
     ];
     prop_oneof![
         any::<i32>().prop_map(Bson::from),
@@ -52,7 +59,10 @@ fn leaf() -> impl Strategy<Value = Bson> {
         Just(Bson::JavaScriptCode("f()".into())),
         Just(Bson::JavaScriptCodeWithScope(bson::JavaScriptCodeWithScope { code: "g".into(), scope: doc! {"$x": 1} })),
         any::<(u32, u32)>().prop_map(|(time, increment)| Bson::Timestamp(bson::Timestamp { time, increment })),
-        Just(Bson::RegularExpression(bson::Regex { pattern: "a.b".try_into().unwrap(), options: "i".try_into().unwrap() })),
+        Just(Bson::RegularExpression(bson::Regex {
+            pattern: "a.b".try_into().unwrap(),
+            options: "i".try_into().unwrap()
+        })),
     ]
 }
 
@@ -101,7 +111,9 @@ fn check(schema: &Schema, documents: &[Vec<u8>], exact: bool) -> Result<(), Test
         );
     }
     // A key that the schema's own documents have is never rejected; one of another type can be.
-    prop_assert!(rejected.iter().all(|r| r.reason.to_string().starts_with("_id") || r.reason.to_string().starts_with("no _id")));
+    prop_assert!(
+        rejected.iter().all(|r| r.reason.to_string().starts_with("_id") || r.reason.to_string().starts_with("no _id"))
+    );
     Ok(())
 }
 

@@ -38,12 +38,7 @@ pub fn merge(primary: &mut Schema, secondary: &Schema) -> Vec<Change> {
     changes
 }
 
-fn merge_fields<'p>(
-    primary: &'p mut Fields,
-    secondary: &Fields,
-    path: &mut Vec<&'p str>,
-    changes: &mut Vec<Change>,
-) {
+fn merge_fields<'p>(primary: &'p mut Fields, secondary: &Fields, path: &mut Vec<&'p str>, changes: &mut Vec<Change>) {
     for (name, field) in primary {
         path.push(name);
         if let Some(other) = secondary.get(name) {
@@ -115,7 +110,8 @@ impl WrongValue {
         let close = rest.rfind(')')?;
         let (path, expected) = rest[..close].rsplit_once('(')?;
         let behind = rest[close + 1..].trim_start_matches(['\'', '"', ':', ' ', '\t']);
-        let digits: String = behind.chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
+        let digits: String =
+            behind.chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
         Some(WrongValue {
             path: path.to_owned(),
             actual: actual.to_owned(),
@@ -256,7 +252,8 @@ mod tests {
         let mut primary = classic(r#"{"_id": "INT", "a": {}, "b": {"x": "INT"}, "c": {}, "d": [], "e": {}}"#);
         let secondary = classic(r#"{"_id": "INT", "a": {"x": "INT"}, "b": {}, "c": {}, "d": ["INT"], "e": "TINYINT"}"#);
         merge(&mut primary, &secondary);
-        let expected = classic(r#"{"_id": "INT", "a": {"x": "INT"}, "b": {"x": "INT"}, "c": {}, "d": ["INT"], "e": {}}"#);
+        let expected =
+            classic(r#"{"_id": "INT", "a": {"x": "INT"}, "b": {"x": "INT"}, "c": {}, "d": ["INT"], "e": {}}"#);
         assert_eq!(primary, expected);
     }
 

@@ -316,7 +316,9 @@ pub enum LayoutError {
         came: &'static str,
     },
     /// PostgreSQL takes at most 32 columns in an index ("Limits"): the root key and 31 positions.
-    #[error("table {table} is {positions} arrays deep: expected at most {MAX_POSITIONS}, because its key has a column for each")]
+    #[error(
+        "table {table} is {positions} arrays deep: expected at most {MAX_POSITIONS}, because its key has a column for each"
+    )]
     TooDeep {
         /// The table.
         table: String,

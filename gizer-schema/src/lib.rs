@@ -28,5 +28,5 @@ pub use layout::{
     Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId,
     PathInfo, Plan, Table, TableId,
 };
-pub use pin::pin_names;
 pub use model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+pub use pin::pin_names;

@@ -108,7 +108,9 @@ fn names_of_system_columns_are_hashed() {
 
 #[test]
 fn a_path_too_deep_for_a_key_is_refused() {
-    let nested = |depth: usize| format!("{{\"_id\": \"INT\", \"a\": {}\"INT\"{}}}", "[{\"a\":".repeat(depth), "}]".repeat(depth));
+    let nested = |depth: usize| {
+        format!("{{\"_id\": \"INT\", \"a\": {}\"INT\"{}}}", "[{\"a\":".repeat(depth), "}]".repeat(depth))
+    };
     assert!(Layout::new(&file::parse("deep", &nested(31)).unwrap()).is_ok());
     let error = Layout::new(&file::parse("deep", &nested(32)).unwrap()).unwrap_err().to_string();
     assert!(error.contains("is 32 arrays deep: expected at most 31"), "{error}");

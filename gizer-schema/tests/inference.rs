@@ -1,6 +1,7 @@
 //! What inference gives, and that neither the order nor the split of the documents matters.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use bson::spec::BinarySubtype;
 use bson::{Bson, Document, doc};
 use gizer_schema::infer::Inference;
 use gizer_schema::raw::{Kind, RawDoc};
@@ -60,8 +61,7 @@ fn what_a_type_leaves_out_is_found() {
     ];
     let (schema, findings) = observe(&documents).classic_schema("c");
     type Found<'f> = (&'f str, &'f str, &'f [(Kind, u64)]);
-    let found: Vec<Found<'_>> =
-        findings.iter().map(|f| (f.path.as_str(), f.chosen, f.seen.as_slice())).collect();
+    let found: Vec<Found<'_>> = findings.iter().map(|f| (f.path.as_str(), f.chosen, f.seen.as_slice())).collect();
     assert!(found.contains(&("mixed", "STRING", &[(Kind::String, 2), (Kind::Document, 1)])), "{found:?}");
     assert!(found.contains(&("list", "INT", &[(Kind::String, 1), (Kind::Int32, 2)])), "{found:?}");
     assert!(found.contains(&("bin", "TINYINT", &[(Kind::Binary, 1)])), "{found:?}");
@@ -132,5 +132,147 @@ proptest! {
     fn an_inferred_schema_survives_its_file(documents in prop::collection::vec(document(), 0..20)) {
         let (schema, _) = observe(&documents).classic_schema("c");
         prop_assert_eq!(file::parse("c", &file::write(&schema)).unwrap(), schema);
+    }
+}
+
+// ---- gizer's dialect ----
+
+fn new_schema(documents: &[Document]) -> serde_json::Value {
+    let (schema, _) = observe(documents).schema("c");
+    let written = file::write(&schema);
+    assert_eq!(file::parse("c", &written).unwrap(), schema);
+    serde_json::from_str::<serde_json::Value>(&written).unwrap()["fields"].clone()
+}
+
+fn binary(subtype: BinarySubtype, length: usize) -> Bson {
+    Bson::Binary(bson::Binary { subtype, bytes: vec![1; length] })
+}
+
+#[test]
+fn each_type_has_a_name_of_its_own() {
+    let oid = bson::oid::ObjectId::from_bytes([1; 12]);
+    let documents = [doc! {
+        "_id": oid, "s": "x", "i": 1i32, "l": 1i64, "d": 1.5, "b": true, "n": Bson::Null, "ref": oid,
+        "t": bson::DateTime::from_millis(0), "dec": "1.5".parse::<bson::Decimal128>().unwrap(),
+        "bin": binary(BinarySubtype::Generic, 3), "uuid": binary(BinarySubtype::Uuid, 16),
+        "odd": binary(BinarySubtype::UserDefined(0x80), 3), "regex": Bson::JavaScriptCode("f".into()),
+        "doc": {"_x": 1, "empty": {}}, "list": [1, 2], "lists": [[1], [2]], "none": [], "$odd": 1,
+    }];
+    let expected = serde_json::json!({
+        "_id": "OBJECTID", "s": "STRING", "i": "INT", "l": "BIGINT", "d": "DOUBLE", "b": "BOOLEAN", "n": "TINYINT",
+        "ref": "OBJECTID", "t": "TIMESTAMP", "dec": "DECIMAL", "bin": "BINARY", "uuid": "UUID", "odd": {"$as": "json"},
+        "regex": {"$as": "json"}, "doc": {"_x": "INT", "empty": {}}, "list": ["INT"], "lists": [{"$as": "json"}],
+        "none": ["TINYINT"], "$$odd": "INT",
+    });
+    assert_eq!(new_schema(&documents), expected);
+}
+
+#[test]
+fn a_family_needs_ninety_nine_of_a_hundred() {
+    let documents = |strays: usize, all: usize| -> Vec<Document> {
+        (0..all)
+            .map(|i| {
+                let id = i32::try_from(i).unwrap();
+                if i < strays {
+                    doc! {"_id": id, "a": "x", "l": {}}
+                } else {
+                    doc! {"_id": id, "a": 1, "l": [1]}
+                }
+            })
+            .collect()
+    };
+    let kept = new_schema(&documents(1, 100));
+    assert_eq!(kept["a"], serde_json::json!({"$type": "INT", "$seen": {"INT": 99, "STRING": 1}}));
+    assert_eq!(kept["l"]["$items"], "INT");
+    let mixed = new_schema(&documents(2, 100));
+    assert_eq!(mixed["a"], serde_json::json!({"$as": "json", "$seen": {"INT": 98, "STRING": 2}}));
+    assert_eq!(mixed["l"]["$as"], "json");
+    // Nulls are of no family.
+    let mut nulls = documents(1, 100);
+    nulls.extend((100..1000).map(|i| doc! {"_id": i, "a": Bson::Null, "l": Bson::Null}));
+    assert_eq!(new_schema(&nulls)["a"]["$type"], "INT");
+}
+
+#[test]
+fn numbers_widen_as_far_as_they_must() {
+    let decimal: Bson = "1.5".parse::<bson::Decimal128>().unwrap().into();
+    let wide = (1i64 << 53) + 1;
+    let cases: [(Vec<Bson>, &str); 6] = [
+        (vec![1i32.into(), 1i64.into()], "BIGINT"),
+        (vec![1i32.into(), 1.5.into()], "DOUBLE"),
+        (vec![1i64.into(), 1.5.into()], "DOUBLE"),
+        (vec![wide.into(), 1.5.into()], "DECIMAL"),
+        (vec![1i32.into(), decimal.clone()], "DECIMAL"),
+        (vec![1.5.into(), decimal], "DECIMAL"),
+    ];
+    for (values, expected) in cases {
+        let documents: Vec<Document> =
+            values.iter().enumerate().map(|(i, v)| doc! {"_id": i32::try_from(i).unwrap(), "n": v.clone()}).collect();
+        assert_eq!(new_schema(&documents)["n"]["$type"], expected, "{values:?}");
+    }
+}
+
+#[test]
+fn the_key_is_of_its_own_type_or_tagged() {
+    let oid: Bson = bson::oid::ObjectId::from_bytes([1; 12]).into();
+    let cases: Vec<(Vec<Bson>, &str)> = vec![
+        (vec![], "OBJECTID"),
+        (vec![oid.clone()], "OBJECTID"),
+        (vec!["x".into()], "STRING"),
+        (vec![1i32.into()], "INT"),
+        (vec![1i32.into(), 2i64.into()], "BIGINT"),
+        (vec![1.5.into()], "DOUBLE"),
+        (vec![true.into()], "BOOLEAN"),
+        (vec![bson::DateTime::from_millis(0).into()], "TIMESTAMP"),
+        (vec![binary(BinarySubtype::Uuid, 16)], "UUID"),
+        (vec![binary(BinarySubtype::Generic, 9)], "BINARY"),
+        (vec![binary(BinarySubtype::Generic, 2000)], "KEY"),
+        (vec![oid, "x".into()], "KEY"),
+        (vec![1i32.into(), 1.5.into()], "KEY"),
+        (vec!["a\0b".into()], "KEY"),
+        (vec!["x".repeat(1001).into()], "KEY"),
+        (vec![Bson::Null, 1.into()], "KEY"),
+        (vec![doc! {"a": 1}.into()], "KEY"),
+        (vec!["1.5".parse::<bson::Decimal128>().unwrap().into()], "KEY"),
+    ];
+    for (ids, expected) in cases {
+        let documents: Vec<Document> = ids.iter().map(|id| doc! {"_id": id.clone()}).collect();
+        assert_eq!(new_schema(&documents)["_id"], expected, "{ids:?}");
+    }
+}
+
+#[test]
+fn names_that_are_data_become_json_and_tables_stay_within_postgresqls_limit() {
+    let documents: Vec<Document> = (0..1_001).map(|i| doc! {"_id": i, "by": {format!("k{i}"): 1}, "f": 1}).collect();
+    assert_eq!(new_schema(&documents)["by"], serde_json::json!({"$as": "json"}));
+    // Its own fields: those that come most often have columns.
+    let documents: Vec<Document> = (0..1_200).map(|i| doc! {"_id": i, "often": 1, format!("k{i:04}"): 1}).collect();
+    let fields = new_schema(&documents);
+    let fields = fields.as_object().unwrap();
+    assert_eq!(fields.len(), 1_000);
+    assert!(fields.contains_key("often") && fields.contains_key("_id") && fields.contains_key("k0000"));
+    // Several wide documents in one table.
+    let wide = |name: &str| -> Document { (0..600).map(|i| (format!("{name}{i}"), Bson::Int32(1))).collect() };
+    let documents = [
+        doc! {"_id": 1, "a": wide("a"), "b": wide("b"), "c": wide("c"), "l": [{"a": wide("a"), "b": wide("b"), "c": wide("c")}]},
+    ];
+    let (schema, _) = observe(&documents).schema("c");
+    let layout = Layout::new(&schema).unwrap();
+    assert!(layout.tables.iter().all(|table| table.columns.len() <= 1_600));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn order_and_split_do_not_matter_in_gizers_dialect(
+        (documents, shuffled) in prop::collection::vec(document(), 0..20)
+            .prop_flat_map(|d| (Just(d.clone()), Just(d).prop_shuffle())),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let (left, right) = shuffled.split_at(cut.index(shuffled.len() + 1));
+        let mut merged = observe(right);
+        merged.merge(observe(left));
+        prop_assert_eq!(merged.schema("c"), observe(&documents).schema("c"));
     }
 }

@@ -88,9 +88,9 @@ fn rows(layout: &Layout, documents: &[Vec<u8>]) -> (Vec<Option<Vec<Vec<StoredRow
 /// Each document from its rows; `None` for a rejected one.
 pub(crate) fn flatten_and_rebuild(layout: &Layout, documents: &[Vec<u8>]) -> (Vec<Option<Document>>, Vec<Rejection>) {
     let (rows, rejected) = rows(layout, documents);
-    let rebuilt = rows.into_iter().map(|rows| {
-        rows.map(|rows| rebuild(layout, &rows).unwrap_or_else(|error| panic!("{error}\n{rows:#?}")))
-    });
+    let rebuilt = rows
+        .into_iter()
+        .map(|rows| rows.map(|rows| rebuild(layout, &rows).unwrap_or_else(|error| panic!("{error}\n{rows:#?}"))));
     (rebuilt.collect(), rejected)
 }
 
@@ -162,6 +162,7 @@ fn plain(text: &str) -> Option<String> {
         format!("{}.{}", &all[..point as usize], &all[point as usize..])
     };
     let trimmed = moved.trim_start_matches('0');
-    let trimmed = if trimmed.is_empty() || trimmed.starts_with('.') { format!("0{trimmed}") } else { trimmed.to_owned() };
+    let trimmed =
+        if trimmed.is_empty() || trimmed.starts_with('.') { format!("0{trimmed}") } else { trimmed.to_owned() };
     Some(format!("{sign}{trimmed}"))
 }

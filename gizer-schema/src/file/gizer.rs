@@ -58,9 +58,7 @@ impl<'de> Visitor<'de> for FrameVisitor {
                     has_fields = true;
                 }
                 other => {
-                    let problem = format!(
-                        "unknown key {other:?}: expected $gizer, collection, exact_types or fields"
-                    );
+                    let problem = format!("unknown key {other:?}: expected $gizer, collection, exact_types or fields");
                     return Err(de::Error::custom(problem));
                 }
             }
@@ -222,9 +220,7 @@ fn node(fields: Fields, directives: Directives, place: Place) -> Result<Node, St
         (Some(policy @ ("json" | "ignore" | "columns")), ..) => {
             Err(format!("$as {policy}: expected neither $type nor $items beside it"))
         }
-        (Some(other), ..) => {
-            Err(format!("unknown policy {other:?}: expected columns, table, array, json or ignore"))
-        }
+        (Some(other), ..) => Err(format!("unknown policy {other:?}: expected columns, table, array, json or ignore")),
         (None, ..) => Err("expected one of: fields, $type, $items".to_owned()),
     }
 }

@@ -68,7 +68,11 @@ fn what_is_wrong_is_named_with_its_place() {
         ("{\"$gizer\": 2, \"fields\": {}}".into(), 1, "version 2 of the schema file: expected 1"),
         ("{\"$gizer\": 1}".into(), 1, "missing field `fields`"),
         ("{\"$gizer\": 1, \"felds\": {}}".into(), 1, "unknown key \"felds\""),
-        ("{\"$gizer\": 1, \"collection\": \"x\", \"fields\": {}}".into(), 1, "schema of \"x\": expected that of \"posts\""),
+        (
+            "{\"$gizer\": 1, \"collection\": \"x\", \"fields\": {}}".into(),
+            1,
+            "schema of \"x\": expected that of \"posts\"",
+        ),
         (new("{\"a\": {\"$ass\": \"json\"}}"), 2, "unknown directive \"$ass\""),
         (new("{\"a\": {\"$as\": \"jsn\"}}"), 2, "unknown policy \"jsn\": expected columns, table"),
         (new("{\"a\": {\"$as\": \"array\"}}"), 2, "$as array: expected $type"),

@@ -101,7 +101,8 @@ fn document_with(directives: Vec<String>, inner: &Fields, depth: usize, escape: 
     let mut body = String::new();
     fields(inner, depth, escape, &mut body);
     let indent = INDENT.repeat(depth + 1);
-    let head: String = directives.iter().map(|directive| format!("\n{indent}{directive}")).collect::<Vec<_>>().join(",");
+    let head: String =
+        directives.iter().map(|directive| format!("\n{indent}{directive}")).collect::<Vec<_>>().join(",");
     let comma = if inner.is_empty() { "" } else { "," };
     let rest = body.trim_start_matches('{');
     let end = if inner.is_empty() { format!("\n{}", INDENT.repeat(depth)) } else { String::new() };
