@@ -5,7 +5,9 @@
 //! without one was not made by gizer ([`mark`]).
 
 use gizer_schema::names::{MAX_IDENTIFIER_BYTES, Taken, hashed};
-use gizer_schema::{Column, ColumnSource, ColumnType, KeySource, Layout, Table, TableId};
+use gizer_schema::{
+    Column, ColumnSource, ColumnType, Dialect, DocumentPlan, KeySource, Layout, PathId, Plan, Table, TableId,
+};
 use sha2::{Digest, Sha256};
 
 use crate::error::PgError;
@@ -56,13 +58,14 @@ pub fn create_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<Stri
 
 fn column_definition(layout: &Layout, column: &Column, is_key: bool) -> Result<String, PgError> {
     let mut definition = format!("{} {}", quote_identifier(&column.name)?, column.ty.pg_name());
-    if is_key && column.ty == ColumnType::Text {
+    if is_key && column.ty.is_text() {
         // Byte order: the same on every system, and what MongoDB has without a collation.
         definition.push_str(" COLLATE \"C\"");
     }
     let always_there = match column.source {
         ColumnSource::Position(_) => true,
         ColumnSource::Field(_) | ColumnSource::RootKey => is_key && is_unique(layout),
+        ColumnSource::Extra => false,
     };
     if always_there {
         definition.push_str(" NOT NULL");
@@ -129,46 +132,68 @@ pub(crate) fn is_marked_for(comment: Option<&str>, collection: &str) -> bool {
 
 /// The path of a child table with its arrays marked: `comments[].items[]`.
 fn table_path(layout: &Layout, id: TableId) -> String {
-    let table = layout.table(id);
-    table.path.map_or_else(String::new, |path| marked_path(layout, table, &layout.path(path).fields))
+    layout.table(id).path.map_or_else(String::new, |path| marked_path(layout, path))
 }
 
-/// Field names joined by dots, `[]` behind every array that encloses the table's rows.
-fn marked_path(layout: &Layout, table: &Table, fields: &[String]) -> String {
-    let ends = array_ends(layout, table);
-    let parts: Vec<String> = fields
-        .iter()
-        .enumerate()
-        .map(|(i, field)| if ends.contains(&(i + 1)) { format!("{field}[]") } else { field.clone() })
-        .collect();
-    parts.join(".")
+/// Field names joined by dots, `[]` behind every array that has a table, so that an array directly in an array, which
+/// has no name in documents, is `matrix[][]`.
+fn marked_path(layout: &Layout, path: PathId) -> String {
+    let mut marked = String::new();
+    let mut fields = layout.path(path).fields.iter();
+    let mut at = Some(&layout.document);
+    while let Some(field) = fields.next() {
+        if !marked.is_empty() {
+            marked.push('.');
+        }
+        marked.push_str(field);
+        let mut plan = at.and_then(|document| plan_of(document, field));
+        // One name for each array: the first its own, those inside of it what the layout calls them.
+        while let Some(Plan::Table { element, .. }) = plan {
+            marked.push_str("[]");
+            plan = Some(element);
+            if matches!(**element, Plan::Table { .. }) && fields.next().is_none() {
+                break;
+            }
+        }
+        at = match plan {
+            Some(Plan::Document(document) | Plan::ObjectIdPair { fields: document, .. }) => Some(document),
+            _ => None,
+        };
+    }
+    marked
 }
 
-/// How many fields lead to each array around the table's rows, outermost first.
-fn array_ends(layout: &Layout, table: &Table) -> Vec<usize> {
-    let mut ends = Vec::new();
+/// What happens to this field; a plan's fields are in byte order of their names.
+fn plan_of<'l>(document: &'l DocumentPlan, field: &str) -> Option<&'l Plan> {
+    let found = document.fields.binary_search_by(|plan| plan.name.as_str().cmp(field)).ok()?;
+    Some(&document.fields[found].plan)
+}
+
+/// The paths of the arrays around a table's rows, outermost first.
+fn array_paths(layout: &Layout, table: &Table) -> Vec<PathId> {
+    let mut paths = Vec::new();
     let mut at = Some(table);
     while let Some(table) = at {
-        ends.extend(table.path.map(|path| layout.path(path).fields.len()));
+        paths.extend(table.path);
         at = table.parent.map(|parent| layout.table(parent));
     }
-    ends.reverse();
-    ends
+    paths.reverse();
+    paths
 }
 
 fn column_path(layout: &Layout, id: TableId, column: &Column) -> String {
     let table = layout.table(id);
     match column.source {
-        ColumnSource::Field(path) => marked_path(layout, table, &layout.path(path).fields),
+        ColumnSource::Field(path) => marked_path(layout, path),
         ColumnSource::RootKey => {
             let root = layout.table(TableId(0));
             column_path(layout, TableId(0), &root.columns[root.key.0])
         }
         ColumnSource::Position(depth) => {
-            let fields = layout.path(table.path.unwrap_or(gizer_schema::PathId(0))).fields.as_slice();
-            let end = array_ends(layout, table)[depth];
-            format!("position in {}", marked_path(layout, table, &fields[..end]))
+            format!("position in {}", marked_path(layout, array_paths(layout, table)[depth]))
         }
+        ColumnSource::Extra if table.path.is_none() => "what has no column, or does not fit it".to_owned(),
+        ColumnSource::Extra => format!("what of {} has no column, or does not fit it", table_path(layout, id)),
     }
 }
 
@@ -194,13 +219,25 @@ pub fn render(layout: &Layout, schema: &str) -> Result<String, PgError> {
     Ok(sql)
 }
 
-/// SHA-256 of everything in the tables of a layout that [`render`] shows, in hex: two layouts with one hash have the
-/// same tables.
+/// SHA-256 of everything in the tables of a layout that [`render`] shows, and of what their values stand for where the
+/// column's type does not say so, in hex: two layouts with one hash have the same tables and write values alike.
 ///
 /// # Errors
 /// As [`render`].
 pub fn layout_hash(layout: &Layout) -> Result<String, PgError> {
-    let digest = Sha256::digest(render(layout, "-")?.as_bytes());
+    let mut hash = Sha256::new_with_prefix(render(layout, "-")?);
+    if let Dialect::Gizer { exact_types } = layout.dialect {
+        hash.update([u8::from(exact_types)]);
+        for column in layout.tables.iter().flat_map(|table| &table.columns) {
+            // Text may be a string, an ObjectId, or a tagged key; arrays of text too.
+            hash.update(column.ty.schema_name());
+            if let ColumnType::List(element) = column.ty {
+                hash.update(element.name());
+            }
+            hash.update([0]);
+        }
+    }
+    let digest = hash.finalize();
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -1,8 +1,8 @@
 use super::*;
-use gizer_schema::classic;
+use gizer_schema::file;
 
 fn layout(collection: &str, schema: &str) -> Layout {
-    Layout::new(&classic::parse(collection, schema).unwrap()).unwrap()
+    Layout::new(&file::parse(collection, schema).unwrap()).unwrap()
 }
 
 const POSTS: &str = r#"{"_id": {"oid": "STRING", "bsontype": "INT"}, "title": "STRING",
@@ -96,4 +96,85 @@ fn hostile_names_stay_inside_their_quotes() {
     assert!(sql.contains(r#""a""; DROP TABLE x; --""#), "{sql}");
     assert!(sql.contains(r"IS E'it''s \\ $$[]'"), "{sql}");
     assert!(!sql.contains('\0'));
+}
+
+const ALL_TYPES: &str = r#"{ "$gizer": 1, "collection": "things", "fields": {
+    "_id": "OBJECTID", "b": "BINARY", "d": "DECIMAL", "j": "JSON", "u": "UUID", "t": "STRING",
+    "item": [{ "item": { "$as": "array", "$type": "DECIMAL" }, "oids": { "$as": "array", "$type": "OBJECTID" } }],
+    "cube": [{ "$as": "table", "$items": { "$as": "table", "$items": { "x": { "y": "INT" } } } }],
+    "m": [{ "$as": "table", "$items": "TIMESTAMP" }] } }"#;
+
+#[test]
+fn every_type_and_source_of_gizers_dialect_renders() {
+    let layout = layout("things", ALL_TYPES);
+    let sql = render(&layout, "s").unwrap();
+    let root = r#"CREATE TABLE "s"."things" (
+    "b" BYTEA,
+    "d" NUMERIC,
+    "id" TEXT COLLATE "C" NOT NULL,
+    "j" JSONB,
+    "t" TEXT,
+    "u" UUID,
+    "_extra" JSONB
+);"#;
+    assert!(sql.starts_with(root), "{sql}");
+    let expected = [
+        r#"COMMENT ON COLUMN "s"."things"."_extra" IS 'what has no column, or does not fit it'"#,
+        r#""item" NUMERIC[]"#,
+        r#""oids" TEXT[]"#,
+        r#""things_id" TEXT COLLATE "C" NOT NULL"#,
+        r#"COMMENT ON COLUMN "s"."thing_item"."item" IS 'item[].item'"#,
+        r#"COMMENT ON COLUMN "s"."thing_item"."_extra" IS 'what of item[] has no column, or does not fit it'"#,
+        " IS 'gizer: things.item[]'",
+        " IS 'gizer: things.m[]'",
+        " IS 'gizer: things.m[][]'",
+        " IS 'position in m[]'",
+        " IS 'position in m[][]'",
+        " IS 'm[][]'",
+        " IS 'gizer: things.cube[][][]'",
+        " IS 'position in cube[][]'",
+        " IS 'position in cube[][][]'",
+        " IS 'cube[][][].x.y'",
+        " IS 'what of cube[][][] has no column, or does not fit it'",
+    ];
+    for part in expected {
+        assert!(sql.contains(part), "expected {part} in\n{sql}");
+    }
+    for id in 0..layout.tables.len() {
+        assert!(is_marked_for(Some(&mark(&layout, TableId(id))), "things"));
+    }
+    for table in &layout.tables {
+        assert_eq!(table.columns.last().map(|column| column.name.as_str()), Some("_extra"));
+    }
+}
+
+#[test]
+fn a_key_of_any_type_is_compared_by_its_bytes() {
+    for ty in ["STRING", "OBJECTID", "KEY"] {
+        let schema = format!(r#"{{ "$gizer": 1, "collection": "c", "fields": {{ "_id": "{ty}" }} }}"#);
+        let sql = render(&layout("c", &schema), "s").unwrap();
+        assert!(sql.contains(r#""id" TEXT COLLATE "C" NOT NULL"#), "{sql}");
+    }
+    let uuid = r#"{ "$gizer": 1, "collection": "c", "fields": { "_id": "UUID" } }"#;
+    assert!(render(&layout("c", uuid), "s").unwrap().contains(r#""id" UUID NOT NULL"#));
+}
+
+#[test]
+fn the_hash_tells_values_of_one_type_apart() {
+    let hash = |fields: &str, more: &str| {
+        let schema = format!(r#"{{ "$gizer": 1, {more} "collection": "c", "fields": {fields} }}"#);
+        layout_hash(&layout("c", &schema)).unwrap()
+    };
+    let hashes = [
+        hash(r#"{ "_id": "STRING" }"#, ""),
+        hash(r#"{ "_id": "OBJECTID" }"#, ""),
+        hash(r#"{ "_id": "KEY" }"#, ""),
+        hash(r#"{ "_id": "KEY" }"#, r#""exact_types": true,"#),
+        hash(r#"{ "_id": "KEY", "l": { "$as": "array", "$type": "STRING" } }"#, ""),
+        hash(r#"{ "_id": "KEY", "l": { "$as": "array", "$type": "OBJECTID" } }"#, ""),
+        layout_hash(&layout("c", r#"{ "_id": "STRING" }"#)).unwrap(),
+    ];
+    let distinct: std::collections::BTreeSet<&String> = hashes.iter().collect();
+    assert_eq!(distinct.len(), hashes.len());
+    assert_eq!(hashes[2], hash(r#"{"_id":"KEY"}"#, ""));
 }

@@ -1,7 +1,7 @@
 //! Rows in, bytes out: the emitter of a load.
 
 use gizer_flatten::{Row, RowSink};
-use gizer_schema::{Layout, TableId};
+use gizer_schema::{Layout, Table, TableId};
 
 use super::unit::{Buffers, EncodedUnit, Reject, TableData};
 use super::wire::{HEADER, TRAILER, field_count, write_tuple};
@@ -12,14 +12,14 @@ pub const KEPT_BYTES: usize = 16 * 1024 * 1024;
 /// Encodes rows for binary COPY, each table into a buffer of its own.
 ///
 /// ```
-/// use gizer_flatten::{Cell, Row, RowSink};
+/// use gizer_flatten::{Cell, Extra, Row, RowSink};
 /// use gizer_pg::copy::CopyEncoder;
-/// use gizer_schema::{Layout, TableId, classic};
+/// use gizer_schema::{Layout, TableId, file};
 ///
-/// let schema = classic::parse("numbers", r#"{"_id": "INT"}"#)?;
+/// let schema = file::parse("numbers", r#"{"_id": "INT"}"#)?;
 /// let mut encoder = CopyEncoder::new(&Layout::new(&schema)?);
 /// encoder.begin_document();
-/// encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(7)] });
+/// encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(7)], extra: Extra::default() });
 /// let unit = encoder.take();
 /// assert_eq!((unit.documents, unit.rows()), (1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -42,7 +42,9 @@ pub struct CopyEncoder {
 struct TableBuffer {
     /// Number of columns, as each tuple begins with it.
     fields: [u8; 2],
-    columns: usize,
+    /// How many of them have a cell in each row: all but `_extra`.
+    cells: usize,
+    has_extra: bool,
     /// Empty, or the header and some tuples.
     bytes: Vec<u8>,
     rows: u64,
@@ -54,10 +56,11 @@ struct TableBuffer {
 }
 
 impl TableBuffer {
-    fn new(columns: usize) -> TableBuffer {
+    fn new(table: &Table) -> TableBuffer {
         TableBuffer {
-            fields: field_count(columns),
-            columns,
+            fields: field_count(table.columns.len()),
+            cells: table.columns.len() - usize::from(table.has_extra),
+            has_extra: table.has_extra,
             bytes: Vec::new(),
             rows: 0,
             document: 0,
@@ -71,7 +74,7 @@ impl CopyEncoder {
     /// An encoder for the tables of a layout.
     pub fn new(layout: &Layout) -> CopyEncoder {
         CopyEncoder {
-            tables: layout.tables.iter().map(|table| TableBuffer::new(table.columns.len())).collect(),
+            tables: layout.tables.iter().map(TableBuffer::new).collect(),
             bytes: 0,
             documents: 0,
             current: 0,
@@ -145,7 +148,8 @@ impl RowSink for CopyEncoder {
 
     fn row(&mut self, row: Row<'_>) {
         let table = &mut self.tables[row.table.0];
-        debug_assert_eq!(row.cells.len(), table.columns, "one cell a column");
+        debug_assert_eq!(row.cells.len(), table.cells, "one cell a column");
+        debug_assert!(table.has_extra || row.extra.is_empty(), "no column for what does not fit");
         let before = table.bytes.len();
         if table.document != self.current {
             (table.document, table.bytes_before, table.rows_before) = (self.current, before, table.rows);
@@ -153,7 +157,7 @@ impl RowSink for CopyEncoder {
         if before == 0 {
             table.bytes.extend_from_slice(HEADER);
         }
-        write_tuple(&mut table.bytes, table.fields, row.cells);
+        write_tuple(&mut table.bytes, table.fields, row.cells, table.has_extra.then_some(row.extra));
         table.rows += 1;
         self.bytes += table.bytes.len() - before;
     }

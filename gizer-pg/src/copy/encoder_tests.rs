@@ -1,53 +1,25 @@
 use super::*;
 use bson::doc;
-use gizer_flatten::{Cell, RawJson};
-use gizer_schema::classic;
+use gizer_flatten::{Cell, Extra, RawJson};
+use gizer_schema::file;
 use gizer_schema::raw::RawDoc;
 use proptest::prelude::*;
 
+use crate::copy::decode::{Tuple, tuples as decode};
 use crate::copy::{MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS};
-
-/// A tuple's fields as they stand on the wire; `None` for NULL.
-type Tuple = Vec<Option<Vec<u8>>>;
-
-/// Reads binary COPY as its documentation describes it; shares nothing with the encoder.
-fn decode(bytes: &[u8]) -> Vec<Tuple> {
-    let mut rest = bytes;
-    let mut take = |n: usize| {
-        let (head, tail) = rest.split_at(n);
-        rest = tail;
-        head
-    };
-    assert_eq!(take(11), b"PGCOPY\n\xff\r\n\0", "signature");
-    assert_eq!(take(4), [0; 4], "flags");
-    assert_eq!(take(4), [0; 4], "header extension");
-    let mut tuples = Vec::new();
-    loop {
-        let fields = i16::from_be_bytes(take(2).try_into().unwrap());
-        if fields == -1 {
-            assert!(rest.is_empty(), "nothing follows the trailer");
-            return tuples;
-        }
-        let field = |_| match i32::from_be_bytes(take(4).try_into().unwrap()) {
-            -1 => None,
-            length => Some(take(usize::try_from(length).unwrap()).to_vec()),
-        };
-        tuples.push((0..fields).map(field).collect());
-    }
-}
 
 /// Four columns in the root table (`_id`, `a`, `b`, `c`), three in the child table (`posts_id`, `l`, `idx`).
 fn layout() -> Layout {
     let schema = r#"{"_id": "INT", "a": "STRING", "b": "DOUBLE", "c": "TIMESTAMP", "l": ["BIGINT"]}"#;
-    Layout::new(&classic::parse("posts", schema).unwrap()).unwrap()
+    Layout::new(&file::parse("posts", schema).unwrap()).unwrap()
 }
 
 fn root<'c>(cells: &'c [Cell<'c>]) -> Row<'c> {
-    Row { table: TableId(0), cells }
+    Row { table: TableId(0), cells, extra: Extra::default() }
 }
 
 fn child<'c>(cells: &'c [Cell<'c>]) -> Row<'c> {
-    Row { table: TableId(1), cells }
+    Row { table: TableId(1), cells, extra: Extra::default() }
 }
 
 #[test]

@@ -9,10 +9,17 @@
 //! An encoder belongs to one worker thread. It writes each table's rows into one buffer, which becomes the bytes of
 //! one COPY; the buffers come back for the next unit, so that a load allocates nothing once it is under way.
 
+mod array;
 mod encoder;
+mod numeric;
 mod timestamp;
 mod unit;
 mod wire;
+
+#[cfg(test)]
+mod cell_tests;
+#[cfg(test)]
+mod decode;
 
 pub use encoder::{CopyEncoder, KEPT_BYTES};
 pub use timestamp::{MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS};

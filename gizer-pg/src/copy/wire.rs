@@ -3,9 +3,10 @@
 //! A tuple is the number of its fields (16 bits), then each field as its length (32 bits) and its value in the binary
 //! form of its type; a NULL has the length −1. Everything is big-endian.
 
-use gizer_flatten::Cell;
+use gizer_flatten::{Cell, Extra};
 
 use super::timestamp::to_postgres_micros;
+use super::{array, numeric};
 
 /// Signature, flags (no OIDs), and the length of the header's extension (none).
 pub(super) const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -21,13 +22,19 @@ const JSONB_VERSION: u8 = 1;
 /// Most bytes of a cell of fixed length: length and value of an ObjectId's 24 digits.
 const FIXED_CELL: usize = 28;
 
-/// Appends a tuple; `fields` is the number of cells, as [`field_count`] has it.
-pub(super) fn write_tuple(out: &mut Vec<u8>, fields: [u8; 2], cells: &[Cell<'_>]) {
+/// Appends a tuple; `fields` is the number of its columns, as [`field_count`] has it. The column `_extra`, if the table
+/// has one, is the last.
+pub(super) fn write_tuple(out: &mut Vec<u8>, fields: [u8; 2], cells: &[Cell<'_>], extra: Option<Extra<'_>>) {
     // One check of the capacity for all cells of fixed length.
-    out.reserve(fields.len() + cells.len() * FIXED_CELL);
+    out.reserve(fields.len() + (cells.len() + 1) * FIXED_CELL);
     out.extend_from_slice(&fields);
     for cell in cells {
         write_cell(out, cell);
+    }
+    match extra {
+        None => {}
+        Some(extra) if extra.is_empty() => out.extend_from_slice(&NULL),
+        Some(extra) => write_jsonb(out, |out| extra.write_to(out)),
     }
 }
 
@@ -38,8 +45,9 @@ pub(super) fn field_count(columns: usize) -> [u8; 2] {
         .to_be_bytes()
 }
 
+/// Appends length and value of a cell.
 #[inline]
-fn write_cell(out: &mut Vec<u8>, cell: &Cell<'_>) {
+pub(super) fn write_cell(out: &mut Vec<u8>, cell: &Cell<'_>) {
     match *cell {
         Cell::Null => out.extend_from_slice(&NULL),
         Cell::Text(text) => write_bytes(out, text.as_bytes()),
@@ -53,19 +61,42 @@ fn write_cell(out: &mut Vec<u8>, cell: &Cell<'_>) {
         Cell::Timestamp(millis) => {
             out.extend_from_slice(&fixed::<8, 12>(to_postgres_micros(millis).to_be_bytes()));
         }
-        Cell::Json(json) => {
-            let length_at = out.len();
-            out.extend_from_slice(&[0, 0, 0, 0, JSONB_VERSION]);
-            json.write_to(out);
-            let length = length(out.len() - length_at - 4);
-            out[length_at..length_at + 4].copy_from_slice(&length);
+        Cell::Numeric(number) => numeric::write(out, number),
+        Cell::NumericNaN => out.extend_from_slice(&numeric::NAN),
+        Cell::Bytes(bytes) => write_bytes(out, bytes),
+        Cell::Uuid(uuid) => out.extend_from_slice(&fixed::<16, 20>(uuid)),
+        Cell::Json(json) => write_jsonb(out, |out| json.write_to(out)),
+        Cell::Key(key) => {
+            let start = start_value(out);
+            key.write_to(out);
+            end_value(out, start);
         }
+        Cell::List(list) => array::write(out, list),
     }
 }
 
 fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&length(bytes.len()));
     out.extend_from_slice(bytes);
+}
+
+fn write_jsonb(out: &mut Vec<u8>, text: impl FnOnce(&mut Vec<u8>)) {
+    let start = start_value(out);
+    out.push(JSONB_VERSION);
+    text(out);
+    end_value(out, start);
+}
+
+/// Leaves room for the length of a value that is known once it is written, and tells where the value begins.
+pub(super) fn start_value(out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(&[0; 4]);
+    out.len()
+}
+
+/// Fills in the length of the value that begins at `start` and ends here.
+pub(super) fn end_value(out: &mut [u8], start: usize) {
+    let length = length(out.len() - start);
+    out[start - 4..start].copy_from_slice(&length);
 }
 
 fn length(bytes: usize) -> [u8; 4] {

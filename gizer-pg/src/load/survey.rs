@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gizer_schema::Layout;
+use gizer_schema::{ColumnType, Layout};
 
 use crate::connect::Session;
 use crate::ddl::{is_marked, is_marked_for, key_names};
@@ -135,8 +135,9 @@ async fn judge(
     if is_marked(found.comment.as_deref()) {
         return in_the_way("its comment says that it is a table of another collection".to_owned());
     }
+    let compared = table.columns.iter().filter(|column| column.name != EXTRA);
     let mut expected: Vec<(String, &str)> =
-        table.columns.iter().map(|column| (column.name.clone(), catalog_name(column.ty))).collect();
+        compared.map(|column| (column.name.clone(), catalog_name(column.ty))).collect();
     expected.sort_unstable();
     match difference(&expected, &columns(session, found.oid).await?) {
         None => live(Origin::Classic),
@@ -177,25 +178,43 @@ fn kind_name(kind: &str) -> &'static str {
 }
 
 /// A type as `format_type` names it.
-fn catalog_name(ty: gizer_schema::ColumnType) -> &'static str {
-    use gizer_schema::ColumnType;
+fn catalog_name(ty: ColumnType) -> &'static str {
     match ty {
-        ColumnType::Text => "text",
+        ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => "text",
         ColumnType::Integer => "integer",
         ColumnType::BigInt => "bigint",
         ColumnType::Double => "double precision",
         ColumnType::Boolean => "boolean",
         ColumnType::TimestampTz => "timestamp with time zone",
         ColumnType::SmallInt => "smallint",
+        ColumnType::Numeric => "numeric",
+        ColumnType::Bytea => "bytea",
+        ColumnType::Uuid => "uuid",
         ColumnType::Json => "jsonb",
+        ColumnType::List(element) => match ColumnType::from(element) {
+            ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => "text[]",
+            ColumnType::Integer => "integer[]",
+            ColumnType::BigInt => "bigint[]",
+            ColumnType::Double => "double precision[]",
+            ColumnType::Boolean => "boolean[]",
+            ColumnType::TimestampTz => "timestamp with time zone[]",
+            ColumnType::SmallInt => "smallint[]",
+            ColumnType::Numeric => "numeric[]",
+            ColumnType::Bytea => "bytea[]",
+            ColumnType::Uuid => "uuid[]",
+            ColumnType::Json | ColumnType::List(_) => "jsonb[]",
+        },
     }
 }
+
+/// Not compared: tables of the classic tool may have this column or not.
+const EXTRA: &str = "_extra";
 
 /// Names and types of a table's columns, sorted, without `_extra`.
 async fn columns(session: &Session, table: u32) -> Result<Vec<(String, String)>, PgError> {
     let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
-               WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attname <> '_extra'";
-    let rows = session.query("reading the columns of a table", sql, &[&table]).await?;
+               WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attname <> $2::text";
+    let rows = session.query("reading the columns of a table", sql, &[&table, &EXTRA]).await?;
     let mut columns: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     columns.sort_unstable();
     Ok(columns)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bson::{Bson, DateTime, doc, oid::ObjectId};
-use gizer_flatten::{Cell, Row, RowSink};
+use gizer_flatten::{Cell, Extra, Row, RowSink};
 use gizer_pg::PgError;
 use gizer_pg::copy::{CopyEncoder, EncodedUnit, MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS, Reject};
 use gizer_pg::load::{CopySink, KeySettings, Load, UnitSink};
@@ -96,7 +96,7 @@ async fn rejected_data_are_told_without_quoting_them() {
     let (_load, mut sink) = begun(&scene, &session, &layout).await;
     let mut encoder = CopyEncoder::new(&layout);
     encoder.begin_document();
-    encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(1), Cell::Text("sec\0ret")] });
+    encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(1), Cell::Text("sec\0ret")], extra: Extra::default() });
     let error = sink.write(encoder.take()).await.unwrap_err();
     assert!(error.is_data_rejected() && error.sqlstate() == Some("22021"), "{error:?}");
     let shown = format!("{error} {error:?}");
@@ -107,7 +107,11 @@ async fn rejected_data_are_told_without_quoting_them() {
         let (load, mut sink) = begun(&scene, &session, &layout).await;
         let mut encoder = CopyEncoder::new(&layout);
         encoder.begin_document();
-        encoder.row(Row { table: TableId(0), cells: &[Cell::Timestamp(millis), Cell::Integer(1)] });
+        encoder.row(Row {
+            table: TableId(0),
+            cells: &[Cell::Timestamp(millis), Cell::Integer(1)],
+            extra: Extra::default(),
+        });
         let error = sink.write(encoder.take()).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("22008"), "{millis}: {error:?}");
         load.abandon("test").await.unwrap();
@@ -132,7 +136,7 @@ async fn a_unit_is_written_whole_or_not_at_all() {
     let mut encoder = CopyEncoder::new(&layout);
     encoder.reuse(buffers);
     encoder.begin_document();
-    encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(9)] });
+    encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(9)], extra: Extra::default() });
     assert!(addresses.contains(&encoder.take().tables[0].bytes.as_ptr()), "the buffers come back, and no copies");
     assert_eq!((sink.written().documents, sink.written().rejected, sink.written().units), (1, 1, 1));
     assert_eq!(sink.written().rows, [1, 2]);

@@ -4,6 +4,7 @@
 
 mod connecting;
 mod copying;
+mod dialect;
 mod fences;
 mod outages;
 mod runs;

@@ -9,7 +9,7 @@ use gizer_pg::copy::{CopyEncoder, EncodedUnit};
 use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, SwapSettings, Swapped, UnitSink};
 use gizer_pg::state::{self, Ledger};
 use gizer_pg::{PgError, Session, Target, connect};
-use gizer_schema::{Layout, classic};
+use gizer_schema::{Layout, file};
 use integration_tests::rig::{Postgres, shared_postgres};
 use tokio_postgres::Client;
 
@@ -121,7 +121,7 @@ pub(crate) fn positions(shards: &[(&str, u32, u32)]) -> Positions {
 }
 
 pub(crate) fn layout(collection: &str, schema: &str) -> Layout {
-    Layout::new(&classic::parse(collection, schema).unwrap()).unwrap()
+    Layout::new(&file::parse(collection, schema).unwrap()).unwrap()
 }
 
 /// The rows of some documents; all must fit.
