@@ -57,7 +57,7 @@ fn field(each: &Field, depth: usize, escape: bool, out: &mut String) {
             object(&directives, out);
         }
         Node::Document(inner) if directives.is_empty() => fields(inner, depth, escape, out),
-        Node::Document(inner) => document_with(directives, inner, depth, escape, out),
+        Node::Document(inner) => document_with(&directives, inner, depth, escape, out),
         Node::Array(element) if directives.is_empty() => {
             out.push('[');
             // `[]` says that no element was ever seen.
@@ -97,7 +97,7 @@ fn policy_items(
 }
 
 /// A nested document with something to say beside its fields.
-fn document_with(directives: Vec<String>, inner: &Fields, depth: usize, escape: bool, out: &mut String) {
+fn document_with(directives: &[String], inner: &Fields, depth: usize, escape: bool, out: &mut String) {
     let mut body = String::new();
     fields(inner, depth, escape, &mut body);
     let indent = INDENT.repeat(depth + 1);

@@ -1,0 +1,381 @@
+//! The tables that follow from a schema: the classic mapping.
+//!
+//! A collection is a root table; each array is a child table. [`Layout`] holds the tables in path order (a parent
+//! stands before its children) and beside them the [`DocumentPlan`]: the tree of the schema in which every leaf
+//! knows its column and every array its table. DDL, COPY and comparison read the tables; flattening and rebuilding
+//! walk the plan.
+
+mod build;
+
+use thiserror::Error;
+
+use crate::model::{Dialect, ScalarType, Schema};
+
+/// Index of a table in [`Layout::tables`]; 0 is the root table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId(pub usize);
+
+/// Index of a column in [`Table::columns`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColumnId(pub usize);
+
+/// Index of a path in [`Layout::paths`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathId(pub usize);
+
+/// PostgreSQL type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum ColumnType {
+    Text,
+    Integer,
+    BigInt,
+    Double,
+    Boolean,
+    TimestampTz,
+    SmallInt,
+    /// `text`: an ObjectId's 24 lower-case hex digits.
+    ObjectId,
+    Numeric,
+    /// `bytea`: binary of subtype 0.
+    Bytea,
+    /// `uuid`: binary of subtype 4.
+    Uuid,
+    /// `jsonb`: a sub-tree as canonical Extended JSON.
+    Json,
+    /// `text`: any `_id` in its tagged form.
+    Key,
+    /// A PostgreSQL array of the type's column type.
+    List(ScalarType),
+}
+
+impl ColumnType {
+    /// The type in DDL.
+    pub fn pg_name(self) -> &'static str {
+        match self {
+            ColumnType::Text => "TEXT",
+            ColumnType::Integer => "INTEGER",
+            ColumnType::BigInt => "BIGINT",
+            ColumnType::Double => "FLOAT8",
+            ColumnType::Boolean => "BOOLEAN",
+            ColumnType::TimestampTz => "TIMESTAMP WITH TIME ZONE",
+            ColumnType::SmallInt => "SMALLINT",
+            ColumnType::ObjectId | ColumnType::Key => "TEXT",
+            ColumnType::Numeric => "NUMERIC",
+            ColumnType::Bytea => "BYTEA",
+            ColumnType::Uuid => "UUID",
+            ColumnType::Json => "JSONB",
+            ColumnType::List(element) => match ColumnType::from(element) {
+                ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => "TEXT[]",
+                ColumnType::Integer => "INTEGER[]",
+                ColumnType::BigInt => "BIGINT[]",
+                ColumnType::Double => "FLOAT8[]",
+                ColumnType::Boolean => "BOOLEAN[]",
+                ColumnType::TimestampTz => "TIMESTAMP WITH TIME ZONE[]",
+                ColumnType::SmallInt => "SMALLINT[]",
+                ColumnType::Numeric => "NUMERIC[]",
+                ColumnType::Bytea => "BYTEA[]",
+                ColumnType::Uuid => "UUID[]",
+                // No schema file gets so far: it cannot say that an array is of arrays.
+                ColumnType::Json | ColumnType::List(_) => "JSONB[]",
+            },
+        }
+    }
+
+    /// Whether its PostgreSQL type is `text`, which keys compare by `COLLATE "C"`.
+    pub fn is_text(self) -> bool {
+        matches!(self, ColumnType::Text | ColumnType::ObjectId | ColumnType::Key)
+    }
+
+    /// The type in schema files and reports.
+    pub fn schema_name(self) -> &'static str {
+        match self {
+            ColumnType::Text => "STRING",
+            ColumnType::Integer => "INT",
+            ColumnType::BigInt => "BIGINT",
+            ColumnType::Double => "DOUBLE",
+            ColumnType::Boolean => "BOOLEAN",
+            ColumnType::TimestampTz => "TIMESTAMP",
+            ColumnType::SmallInt => "TINYINT",
+            ColumnType::ObjectId => "OBJECTID",
+            ColumnType::Numeric => "DECIMAL",
+            ColumnType::Bytea => "BINARY",
+            ColumnType::Uuid => "UUID",
+            ColumnType::Json => "JSON",
+            ColumnType::Key => "KEY",
+            ColumnType::List(_) => "ARRAY",
+        }
+    }
+}
+
+impl From<ScalarType> for ColumnType {
+    fn from(scalar: ScalarType) -> Self {
+        match scalar {
+            ScalarType::String => ColumnType::Text,
+            ScalarType::Int => ColumnType::Integer,
+            ScalarType::BigInt => ColumnType::BigInt,
+            ScalarType::Double => ColumnType::Double,
+            ScalarType::Boolean => ColumnType::Boolean,
+            ScalarType::Timestamp => ColumnType::TimestampTz,
+            ScalarType::TinyInt => ColumnType::SmallInt,
+            ScalarType::ObjectId => ColumnType::ObjectId,
+            ScalarType::Decimal => ColumnType::Numeric,
+            ScalarType::Binary => ColumnType::Bytea,
+            ScalarType::Uuid => ColumnType::Uuid,
+            ScalarType::Json => ColumnType::Json,
+            ScalarType::Key => ColumnType::Key,
+        }
+    }
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnSource {
+    /// The value at this path; of an array of scalars, its elements.
+    Field(PathId),
+    /// The root's key, in a child table.
+    RootKey,
+    /// The position in an enclosing array, from 1: how many of the table's path's arrays are outside of it.
+    Position(usize),
+    /// Everything of the row that has no column of its own, or does not fit it.
+    Extra,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name in PostgreSQL.
+    pub name: String,
+    /// Its type.
+    pub ty: ColumnType,
+    /// What it holds.
+    pub source: ColumnSource,
+}
+
+/// The table of a collection or of an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its name in PostgreSQL, without the schema.
+    pub name: String,
+    /// The path of its array; `None` for the root table.
+    pub path: Option<PathId>,
+    /// The table of the enclosing array, or the root table; `None` for the root table itself.
+    pub parent: Option<TableId>,
+    /// Columns in their order: data and root key by name, then positions from the outermost to `idx`, then `_extra`.
+    pub columns: Vec<Column>,
+    /// Where the root's key is.
+    pub key: ColumnId,
+    /// How many columns are positions: the depth of the table below the root.
+    pub positions: usize,
+    /// Whether the last column is `_extra`.
+    pub has_extra: bool,
+}
+
+impl Table {
+    /// How many columns there are before the positions: data and the root key.
+    pub fn data_columns(&self) -> usize {
+        self.columns.len() - self.positions - usize::from(self.has_extra)
+    }
+
+    /// The columns that identify a row: the root key, then the positions.
+    pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
+        let data = self.data_columns();
+        std::iter::once(&self.columns[self.key.0]).chain(&self.columns[data..data + self.positions])
+    }
+}
+
+/// A path of the schema, as reports name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// Field names from the root, without positions: `comments`, `items`, `data`.
+    pub fields: Vec<String>,
+    /// What the schema expects there: the name of a type, `DOCUMENT` or `ARRAY`.
+    pub expected: &'static str,
+}
+
+impl PathInfo {
+    /// The field names joined by dots: `comments.items.data`.
+    pub fn dotted(&self) -> String {
+        self.fields.join(".")
+    }
+
+    /// What the path's hash is made of: no field name holds a zero, so that no two paths have one identity.
+    fn identity(&self) -> String {
+        self.fields.join("\0")
+    }
+}
+
+/// Which field identifies a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// `_id`: unique, never missing. The only one with which changes can be followed.
+    UnderscoreId,
+    /// `id`, in a schema without `_id`: neither unique nor always there, as far as MongoDB is concerned.
+    Id,
+}
+
+impl KeySource {
+    /// The field's name in documents.
+    pub fn field(self) -> &'static str {
+        match self {
+            KeySource::UnderscoreId => "_id",
+            KeySource::Id => "id",
+        }
+    }
+}
+
+/// The root key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// The field it comes from.
+    pub source: KeySource,
+    /// Type of its column in all tables.
+    pub ty: ColumnType,
+}
+
+/// What happens to the fields of one document.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DocumentPlan {
+    /// In byte order of their names.
+    pub fields: Vec<FieldPlan>,
+}
+
+/// What happens to one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldPlan {
+    /// Its name in documents.
+    pub name: String,
+    /// Its path.
+    pub path: PathId,
+    /// What happens to it.
+    pub plan: Plan,
+}
+
+/// What happens to a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// It goes into a column of the current table.
+    Column(ColumnId),
+    /// An ObjectId in two columns; may also come as a sub-document `{oid, bsontype}`.
+    ObjectIdPair {
+        /// Column of the 24 hex digits.
+        oid: ColumnId,
+        /// Column of the constant 7.
+        bsontype: ColumnId,
+        /// The two as fields of a sub-document.
+        fields: DocumentPlan,
+    },
+    /// Its fields go into columns of the current table.
+    Document(DocumentPlan),
+    /// It is not copied.
+    Ignored,
+    /// Its elements become rows of this table.
+    Table {
+        /// The child table.
+        table: TableId,
+        /// What happens to each element, in the child table.
+        element: Box<Plan>,
+    },
+}
+
+/// The tables of a collection and how documents go into them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Name of the collection.
+    pub collection: String,
+    /// The dialect of its schema: what becomes of values that do not fit.
+    pub dialect: Dialect,
+    /// The root key.
+    pub key: Key,
+    /// Tables in path order; `[0]` is the root table.
+    pub tables: Vec<Table>,
+    /// How a document goes into the root table.
+    pub document: DocumentPlan,
+    /// All paths, for reports.
+    pub paths: Vec<PathInfo>,
+}
+
+/// A schema from which no tables follow.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum LayoutError {
+    /// Nothing identifies a document.
+    #[error(
+        "the schema of {collection} has neither a field _id nor a field id: expected one that identifies a document"
+    )]
+    NoKey {
+        /// The collection.
+        collection: String,
+    },
+    /// The key is of a kind that the classic mapping has no column for.
+    #[error("{collection}.{field} is {came} in the schema: expected one value of a type, or an ObjectId")]
+    UnusableKey {
+        /// The collection.
+        collection: String,
+        /// `_id` or `id`.
+        field: &'static str,
+        /// What it is: `a document` or `an array`.
+        came: &'static str,
+    },
+    /// PostgreSQL takes at most 32 columns in an index ("Limits"): the root key and 31 positions.
+    #[error(
+        "table {table} is {positions} arrays deep: expected at most {MAX_POSITIONS}, because its key has a column for each"
+    )]
+    TooDeep {
+        /// The table.
+        table: String,
+        /// Arrays from the root.
+        positions: usize,
+    },
+    /// A name that the schema file chose cannot be had.
+    #[error("{collection}: the name {name:?} of {path} is taken, longer than 63 bytes, or empty")]
+    NameTaken {
+        /// The collection.
+        collection: String,
+        /// The name.
+        name: String,
+        /// Whose it should be.
+        path: String,
+    },
+    /// The type is only for `_id`.
+    #[error("{collection}.{path} is KEY in the schema: only _id can be")]
+    MisplacedKey {
+        /// The collection.
+        collection: String,
+        /// Where it stands.
+        path: String,
+    },
+    /// PostgreSQL has a limit of 1,600 columns a table ("Limits" in its documentation).
+    #[error("table {table} would have {columns} columns: PostgreSQL takes at most {MAX_COLUMNS}")]
+    TooManyColumns {
+        /// The table.
+        table: String,
+        /// How many columns follow from the schema.
+        columns: usize,
+    },
+}
+
+/// Most columns PostgreSQL allows in an index, without the root key.
+const MAX_POSITIONS: usize = 31;
+
+/// Most columns PostgreSQL allows in a table.
+const MAX_COLUMNS: usize = 1_600;
+
+impl Layout {
+    /// Works out the tables of a schema.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if nothing can serve as the root key, or a table would have more columns than PostgreSQL takes.
+    pub fn new(schema: &Schema) -> Result<Layout, LayoutError> {
+        build::layout(schema)
+    }
+
+    /// The table with this index.
+    pub fn table(&self, id: TableId) -> &Table {
+        &self.tables[id.0]
+    }
+
+    /// The path with this index.
+    pub fn path(&self, id: PathId) -> &PathInfo {
+        &self.paths[id.0]
+    }
+}
