@@ -1,0 +1,96 @@
+//! How fast the stages of a load are, each alone, on one core: orders of the demo's shop, in memory.
+//!
+//! `scripts/bench stages` runs this; throughput is of BSON.
+
+#![allow(missing_docs, reason = "a benchmark has no readers of its items")]
+
+use bytes::Bytes;
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use gizer_flatten::{DocumentBatch, Flattener, Row, RowSink};
+use gizer_pg::copy::{Buffers, CopyEncoder};
+use gizer_schema::infer::Inference;
+use gizer_schema::{Dialect, Layout, Schema};
+use integration_tests::shop::Shop;
+
+const ORDERS: u64 = 20_000;
+
+fn main() {
+    divan::main();
+}
+
+fn orders() -> DocumentBatch {
+    let mut bytes = Vec::new();
+    let mut documents = Shop::new(7).orders(0..ORDERS);
+    while documents.append_next(&mut bytes) {}
+    DocumentBatch::from_sequence(Bytes::from(bytes)).expect("the shop makes whole documents")
+}
+
+fn inferred(batch: &DocumentBatch, dialect: Option<Dialect>) -> Schema {
+    let mut inference = Inference::default();
+    for document in batch.documents() {
+        inference.observe(document).expect("the shop makes well-formed documents");
+    }
+    match dialect {
+        Some(Dialect::Classic) => inference.classic_schema("orders").0,
+        _ => inference.schema("orders").0,
+    }
+}
+
+fn layout(batch: &DocumentBatch, dialect: Dialect) -> Layout {
+    Layout::new(&inferred(batch, Some(dialect))).expect("orders have an _id")
+}
+
+/// Takes rows and looks at them no further.
+#[derive(Default)]
+struct Counted(u64);
+
+impl RowSink for Counted {
+    fn begin_document(&mut self) {}
+
+    fn row(&mut self, row: Row<'_>) {
+        self.0 += black_box(row.cells).len() as u64;
+    }
+
+    fn discard_document(&mut self) {}
+}
+
+fn counted<'a, 'b>(bencher: Bencher<'a, 'b>, batch: &DocumentBatch) -> Bencher<'a, 'b> {
+    bencher.counter(BytesCount::new(batch.document_bytes())).counter(ItemsCount::new(batch.len()))
+}
+
+#[divan::bench(sample_count = 20)]
+fn infer(bencher: Bencher<'_, '_>) {
+    let batch = orders();
+    counted(bencher, &batch).bench_local(|| inferred(&batch, None));
+}
+
+#[divan::bench(sample_count = 20, args = ["classic", "gizer"])]
+fn flatten_to_nothing(bencher: Bencher<'_, '_>, dialect: &str) {
+    let batch = orders();
+    let mut flattener = Flattener::new(&layout(&batch, named(dialect)));
+    counted(bencher, &batch).bench_local(|| {
+        let mut sink = Counted::default();
+        flattener.flatten(batch.documents(), &mut sink, |_, rejection| panic!("{rejection:?}"));
+        sink.0
+    });
+}
+
+#[divan::bench(sample_count = 20, args = ["classic", "gizer"])]
+fn flatten_to_copy(bencher: Bencher<'_, '_>, dialect: &str) {
+    let batch = orders();
+    let layout = layout(&batch, named(dialect));
+    let mut flattener = Flattener::new(&layout);
+    let mut encoder = CopyEncoder::new(&layout);
+    counted(bencher, &batch).bench_local(|| {
+        flattener.flatten(batch.documents(), &mut encoder, |_, rejection| panic!("{rejection:?}"));
+        let unit = encoder.take();
+        let rows = unit.rows();
+        encoder.reuse(Buffers::from(unit));
+        rows
+    });
+}
+
+fn named(dialect: &str) -> Dialect {
+    if dialect == "classic" { Dialect::Classic } else { Dialect::NEW }
+}
