@@ -125,6 +125,39 @@ async fn a_connection_that_ends_says_why() {
 }
 
 #[tokio::test]
+async fn a_session_that_waits_is_not_ended_for_being_idle() {
+    let scene = Scene::new().await;
+    scene.sql(&format!("ALTER DATABASE {} SET idle_session_timeout = '1s'", scene.database)).await;
+    let session = scene.session().await;
+    // Somebody else's connection shows when the time is over.
+    let other = scene.client().await;
+    wait_until("the server to end what is idle", LIMIT, async || other.is_closed()).await.unwrap();
+    let ended = session.ended();
+    session.begin().await.unwrap();
+    session.end(Ok(())).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), ended).await.is_err(), "it lives");
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_that_waits_is_noticed_at_once() {
+    let scene = Scene::new().await;
+    let session = scene.session().await;
+    let ended = tokio::spawn(session.ended());
+    scene.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gizer' AND datname = current_database()").await;
+    let error = tokio::time::timeout(LIMIT, ended).await.expect("it is noticed").unwrap();
+    assert!(error.is_connection_lost() && error.sqlstate() == Some("57P01"), "{error:?}");
+    assert!(error.to_string().contains("terminating connection due to administrator command"), "{error}");
+    // Whoever asks late is told too.
+    assert!(session.ended().await.is_connection_lost());
+
+    // A session that is dropped has not been lost.
+    let session = scene.session().await;
+    let ended = session.ended();
+    drop(session);
+    assert!(tokio::time::timeout(Duration::from_millis(200), ended).await.is_err());
+}
+
+#[tokio::test]
 async fn tls_is_as_strict_as_asked_for() {
     let file = |name: &str| format!("{}/tests/pg_target/tls/{name}", env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| std::fs::read(file(name)).unwrap();
