@@ -79,7 +79,7 @@ async fn check(session: &Session, target: &Target) -> Result<(), PgError> {
         return Err(PgError::NoSchema { server, schema: target.schema().to_owned() });
     }
     if !row.get::<_, bool>(3) {
-        let grant = sqlstate::grant_for(target.schema(), &server.user);
+        let grant = sqlstate::grant_to_use(target.schema(), &server.user);
         let reason = format!("schema {} may not be used", target.schema());
         return Err(PgError::NoRights { server, doing, reason, grant });
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::lock::{self, AdvisoryKey};
 use super::positions::to_json;
+use super::reject::clear_dead_rejects;
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
 use crate::error::PgError;
@@ -114,8 +115,8 @@ impl LoadRow<'_> {
     }
 }
 
-/// Holds the collection's lock and counts its epoch up, which fences off whoever loaded it before. In the open
-/// transaction; gives the epoch.
+/// Holds the collection's lock and counts its epoch up, which fences off whoever loaded it before; what loads that
+/// failed have kept aside goes. In the open transaction; gives the epoch.
 ///
 /// # Errors
 /// [`PgError::Locked`] if another run loads the collection.
@@ -139,6 +140,7 @@ pub(crate) async fn begin_load(session: &Session, load: &LoadRow<'_>) -> Result<
     let doing = format!("beginning the load of {}", load.collection);
     let (captured, namespace, uuid) = (load.captured_json(), load.namespace_text(), load.uuid_text());
     let row = session.query_one(doing, &sql, &[&load.collection, &captured, &namespace, &uuid]).await?;
+    clear_dead_rejects(session, load.collection).await?;
     Ok(row.get(0))
 }
 
@@ -211,7 +213,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
     let sql = format!(
         "UPDATE {} SET state = $3, live = true, tables = $4, layout_hash = $5, captured = $6::text::jsonb, \
              exact_at = $7::text::jsonb, loaded_at = pg_catalog.now(), ledger = $8::text::jsonb, rejected = $9, \
-             reason = $10, namespace = $11, collection_uuid = $12::text::uuid, \
+             reason = $10, namespace = $11, collection_uuid = $12::text::uuid, live_epoch = load_epoch, \
              load_started = NULL, load_captured = NULL \
          WHERE collection = $1 AND load_epoch = $2",
         session.relation(COLLECTIONS)?

@@ -73,7 +73,8 @@ async fn missing_rights_are_told_with_the_grant() {
     let error = connect(&target).await.map(drop).unwrap_err();
     assert!(matches!(&error, PgError::NoRights { .. }), "{error:?}");
     let grant = error.remedy().unwrap();
-    assert!(grant.contains(&format!(r#"GRANT USAGE, CREATE ON SCHEMA "public" TO "{name}""#)), "{grant}");
+    assert!(grant.contains(&format!(r#"GRANT USAGE ON SCHEMA "public" TO "{name}""#)), "{grant}");
+    assert!(grant.contains(&format!(r#"and to load: GRANT CREATE ON SCHEMA "public" TO "{name}""#)), "{grant}");
 
     scene.sql(&format!("GRANT USAGE ON SCHEMA public TO {name}")).await;
     let session = connect(&target).await.unwrap();
@@ -86,6 +87,31 @@ async fn missing_rights_are_told_with_the_grant() {
     let grant = format!(r#"ALTER TABLE "public"."qmetlstatus" OWNER TO "{name}""#);
     assert!(error.remedy().unwrap().contains(&grant), "{error:?}");
     scene.sql(&grant).await;
+    gizer_pg::state::prepare(&session).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_only_reads_the_state_is_told_what_reading_takes() {
+    let scene = Scene::prepared().await;
+    let name = unique_name("monitor");
+    let target = scene.role(&name).await;
+    let session = connect(&target).await.unwrap();
+    let error = gizer_pg::state::read_status(&session, 1).await.unwrap_err();
+    assert!(matches!(&error, PgError::NoRights { .. }), "{error:?}");
+    let remedy = error.remedy().unwrap();
+    let grant = format!(
+        r#"GRANT SELECT ON "public"."gizer_collection", "public"."gizer_reject", "public"."gizer_stream", "public"."qmetlstatus" TO "{name}";"#
+    );
+    assert_eq!(remedy, format!("run as the owner: {grant}"));
+    scene.sql(&grant).await;
+    assert!(gizer_pg::state::read_status(&session, 1).await.unwrap().is_some());
+
+    // Loading takes more, and that is told too.
+    let error = gizer_pg::state::prepare(&session).await.unwrap_err();
+    let remedy = error.remedy().unwrap();
+    let grants = remedy.strip_prefix("run as the owner: ").unwrap();
+    assert!(grants.contains("GRANT INSERT, UPDATE ON") && !grants.contains("SELECT"), "{grants}");
+    scene.sql(grants).await;
     gizer_pg::state::prepare(&session).await.unwrap();
 }
 

@@ -6,6 +6,7 @@ mod connecting;
 mod copying;
 mod fences;
 mod outages;
+mod rejects;
 mod runs;
 mod scene;
 mod stream;
