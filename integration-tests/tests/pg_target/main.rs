@@ -5,6 +5,7 @@
 mod connecting;
 mod copying;
 mod fences;
+mod interruptions;
 mod outages;
 mod rejects;
 mod runs;
