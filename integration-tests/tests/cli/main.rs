@@ -5,3 +5,4 @@ mod failures;
 mod interruptions;
 mod loading;
 mod place;
+mod settings;
