@@ -5,24 +5,24 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, SETTINGS};
+use crate::config::{Config, SETTINGS, unknown_variables};
 use crate::exit::Failure;
+use crate::report;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    failed; the message says why
-  2    command line, configuration or schema file is wrong
-  3    a load is due
-  4    documents and rows differ
+  1    failed; the message says why. Also: a server that cannot be reached, or refuses the login
+  2    command line, configuration or schema file is wrong. Also: no such database or collection
   5    another run holds the lock
-  6    status --check warns
   130  interrupted (143: terminated)
+  3 (a load is due), 4 (documents and rows differ) and 6 (a warning) are kept for commands to come.
+  Where some collections were loaded and others not, the code is that of the first that was not.
 
 Every setting can stand in gizer.toml, in the environment and on the command line; the latter wins:
   [mongo] uri = \"…\"        GIZER_MONGO_URI=…        --mongo-uri …";
 
-/// Copies MongoDB collections into PostgreSQL as relational tables, and keeps them equal.
+/// Copies MongoDB collections into PostgreSQL as relational tables.
 ///
 /// Nested documents become columns, arrays become child tables. A load fills new tables beside the live ones and swaps
 /// them in at its end: readers never see half of it.
@@ -175,6 +175,11 @@ impl Cli {
     /// # Errors
     /// As [`Config::read`].
     pub fn configuration(&self, matches: &ArgMatches) -> Result<Config, Failure> {
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        for (name, near) in unknown_variables(variables) {
+            let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            report::note(format!("gizer: warning: the environment variable {name} is no setting of gizer{near}"));
+        }
         Config::read(
             self.config.as_deref(),
             |setting| {

@@ -2,23 +2,30 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 /// The exit codes of all commands. Scripts and monitors rely on them: a number never changes its meaning.
+///
+/// Where a command deals with several collections and some fail, the code is that of the first failure, unless a later
+/// one ended the whole run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
     /// What was asked is done.
     Done = 0,
-    /// It could not be done; the message says why. The next run may succeed.
+    /// It could not be done; the message says why. The next run may succeed. A server that cannot be reached or that
+    /// refuses the login is of this kind: what it knows of users, and not only the configuration, decides about that.
     Failed = 1,
-    /// The command line, the configuration or a schema file is wrong; nothing was begun.
+    /// The command line, the configuration or a schema file is wrong, or a database or collection that it names does
+    /// not exist. Of what is wrong nothing was begun.
     Usage = 2,
-    /// Only a new load helps: the log has rolled over, or its history is another one.
+    /// Only a new load helps: the log has rolled over, or its history is another one. Not used yet.
     LoadDue = 3,
-    /// Documents and rows differ: after a repair, or as `verify` found them.
+    /// Documents and rows differ: after a repair, or as `verify` found them. Not used yet.
     Differs = 4,
     /// Another run holds the lock, or took over.
     Locked = 5,
-    /// `status --check` warns.
+    /// `status --check` warns. Not used yet.
     Warning = 6,
     /// Ended by SIGINT (Ctrl-C).
     Interrupted = 130,
@@ -41,12 +48,15 @@ pub struct Failure {
     pub message: String,
     /// What the operator can do about it.
     pub remedy: Option<String>,
+    /// Whether it ends the whole run, as a lost connection does, and not only the work on one collection.
+    pub ends_run: bool,
 }
 
 impl Failure {
-    /// A failure with this exit code and message.
+    /// A failure with this exit code and message. Only an interruption ends the whole run, unless told.
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into(), remedy: None }
+        let ends_run = matches!(exit, ExitCode::Interrupted | ExitCode::Terminated);
+        Failure { exit, message: message.into(), remedy: None, ends_run }
     }
 
     /// The command line, the configuration or a schema file is wrong.
@@ -63,6 +73,18 @@ impl Failure {
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// For machines: what `error` is in the object of a command that fails.
+    pub fn json(&self) -> Value {
+        json!({"message": self.message, "remedy": self.remedy, "exit_code": self.exit as u8})
+    }
+
+    /// Says that nothing can be done for other collections either.
+    #[must_use]
+    pub fn ending_the_run(mut self) -> Failure {
+        self.ends_run = true;
         self
     }
 }

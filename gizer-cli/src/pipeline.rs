@@ -9,11 +9,13 @@
 //! works stay within `[run] memory`. The first stage that fails ends the others: its channels close, they stop
 //! quietly, and its error is the pipeline's.
 
-use std::sync::{Arc, mpsc};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
 use gizer_channel::{AsyncReceiver, AsyncSender, Budget, ThreadReceiver, ThreadSender, to_threads, to_tokio};
-use gizer_flatten::{DocumentBatch, Flattener, RejectReason, Row, RowSink, Tally};
+use gizer_flatten::{DocumentBatch, Flattener, RejectReason, Rejection, Row, RowSink, Tally};
 use gizer_oplog::DocumentSource;
 use gizer_pg::copy::{Buffers, CopyEncoder, EncodedUnit, Reject};
 use gizer_pg::load::{UnitSink, Written};
@@ -65,8 +67,40 @@ impl Flow {
     }
 }
 
+/// How many documents of a load may be rejected; its threads count together.
+///
+/// Once there are more the load cannot be swapped in any more: whatever is still read is read in vain.
+#[derive(Debug)]
+pub struct RejectLimit {
+    most: u64,
+    count: AtomicU64,
+    first: OnceLock<String>,
+}
+
+impl RejectLimit {
+    /// At most this many.
+    pub fn new(most: u64) -> RejectLimit {
+        RejectLimit { most, count: AtomicU64::new(0), first: OnceLock::new() }
+    }
+
+    /// Whether there were more.
+    pub fn exceeded(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > self.most
+    }
+
+    /// Why the first one was rejected. No values.
+    pub fn first_reason(&self) -> Option<&str> {
+        self.first.get().map(String::as_str)
+    }
+
+    fn count(&self, reason: &str) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.first.get_or_init(|| reason.to_owned());
+    }
+}
+
 /// Loads all documents of a source through flatteners on `workers` threads into the sinks, with at most `memory` bytes
-/// under way.
+/// under way. Stops early, and then without an error, once more documents are rejected than `rejects` allows.
 ///
 /// # Errors
 /// Those of the source and the sinks; which units have been written then is the sinks' to know.
@@ -76,6 +110,7 @@ pub async fn load<K: UnitSink + 'static>(
     sinks: Vec<K>,
     workers: usize,
     memory: usize,
+    rejects: &Arc<RejectLimit>,
     counters: &Arc<Counters>,
 ) -> Result<Flow, Failure> {
     // A quarter for documents, a half for rows; the rest is what the stages hold while they work.
@@ -87,8 +122,8 @@ pub async fn load<K: UnitSink + 'static>(
         let (spare, returned) = mpsc::channel();
         spares.push(spare);
         let stage = UnitBuilder::new(layout, unit_bytes(memory), unit_sender.clone(), returned);
-        let flattener = Flattener::new(layout);
-        threads.push(on_thread(flatten, (flattener, batch_receiver.clone(), stage)));
+        let (flattener, batches, rejects) = (Flattener::new(layout), batch_receiver.clone(), Arc::clone(rejects));
+        threads.push(on_thread(move || flatten(flattener, &batches, stage, &rejects)));
     }
     drop((batch_receiver, unit_sender));
 
@@ -106,26 +141,36 @@ pub async fn load<K: UnitSink + 'static>(
     Ok(Flow { tally, written })
 }
 
-fn flatten((mut flattener, batches, mut units): (Flattener, ThreadReceiver<DocumentBatch>, UnitBuilder)) -> Tally {
+fn flatten(
+    mut flattener: Flattener,
+    batches: &ThreadReceiver<DocumentBatch>,
+    units: UnitBuilder,
+    rejects: &RejectLimit,
+) -> Tally {
+    // Rows and rejects come by two ways and go into one unit.
+    let units = RefCell::new(units);
+    // Why it ends: the sinks have failed, and say why; or the load is in vain.
+    let ended = || units.borrow().closed || rejects.exceeded();
     while let Some(batch) = batches.recv() {
-        let mut rejects = Vec::new();
-        flattener.flatten(batch.documents(), &mut units, |document, rejection| {
-            let document = document.as_bytes().to_vec();
-            rejects.push(Reject { id: rejection.id, reason: rejection.reason.to_string(), document });
+        let documents = batch.documents().take_while(|_| !ended());
+        flattener.flatten(documents, &mut Rows(&units), |document, Rejection { id, reason }| {
+            let reason = reason.to_string();
+            rejects.count(&reason);
+            units.borrow_mut().reject(Reject { id, reason, document: document.as_bytes().to_vec() });
         });
-        rejects.into_iter().for_each(|reject| units.encoder.reject(reject));
-        if units.closed {
-            // The sinks have failed; they say why.
+        if ended() {
             break;
         }
     }
-    units.send();
+    units.into_inner().send();
     flattener.take_tally()
 }
 
 /// Encodes rows and sends a unit whenever one is full: always whole documents.
 struct UnitBuilder {
     encoder: CopyEncoder,
+    /// What rejects take beside their documents, which the encoder does not count: with small documents most of it.
+    beside_rejects: usize,
     full_at: usize,
     units: ThreadSender<EncodedUnit>,
     spare: mpsc::Receiver<Buffers>,
@@ -139,11 +184,26 @@ impl UnitBuilder {
         units: ThreadSender<EncodedUnit>,
         spare: mpsc::Receiver<Buffers>,
     ) -> UnitBuilder {
-        UnitBuilder { encoder: CopyEncoder::new(layout), full_at, units, spare, closed: false }
+        UnitBuilder { encoder: CopyEncoder::new(layout), beside_rejects: 0, full_at, units, spare, closed: false }
+    }
+
+    /// Keeps a document aside; between documents.
+    fn reject(&mut self, reject: Reject) {
+        self.send_if_full();
+        self.beside_rejects += size_of::<Reject>() + reject.id.len() + reject.reason.len();
+        self.encoder.reject(reject);
+    }
+
+    /// Between documents: a unit holds whole ones.
+    fn send_if_full(&mut self) {
+        if self.encoder.bytes() + self.beside_rejects >= self.full_at {
+            self.send();
+        }
     }
 
     fn send(&mut self) {
         let unit = self.encoder.take();
+        self.beside_rejects = 0;
         if unit.documents > 0 || !unit.is_empty() {
             let memory = unit.memory_bytes();
             self.closed |= self.units.send(unit, memory).is_err();
@@ -152,20 +212,22 @@ impl UnitBuilder {
     }
 }
 
-impl RowSink for UnitBuilder {
+/// The rows' way into a unit.
+struct Rows<'u>(&'u RefCell<UnitBuilder>);
+
+impl RowSink for Rows<'_> {
     fn begin_document(&mut self) {
-        if self.encoder.bytes() >= self.full_at {
-            self.send();
-        }
-        self.encoder.begin_document();
+        let mut units = self.0.borrow_mut();
+        units.send_if_full();
+        units.encoder.begin_document();
     }
 
     fn row(&mut self, row: Row<'_>) {
-        self.encoder.row(row);
+        self.0.borrow_mut().encoder.row(row);
     }
 
     fn discard_document(&mut self) {
-        self.encoder.discard_document();
+        self.0.borrow_mut().encoder.discard_document();
     }
 }
 
@@ -208,7 +270,12 @@ pub async fn infer(
     counters: Arc<Counters>,
 ) -> Result<Inference, Failure> {
     let (sender, receiver) = to_threads(&Budget::new(memory / 2));
-    let threads: Vec<_> = (0..workers).map(|_| on_thread(observe, receiver.clone())).collect();
+    let threads: Vec<_> = (0..workers)
+        .map(|_| {
+            let batches = receiver.clone();
+            on_thread(move || observe(&batches))
+        })
+        .collect();
     drop(receiver);
     pump(source, sender, &counters).await?;
     let mut whole = Inference::default();
@@ -218,7 +285,7 @@ pub async fn infer(
     Ok(whole)
 }
 
-fn observe(batches: ThreadReceiver<DocumentBatch>) -> Result<Inference, Failure> {
+fn observe(batches: &ThreadReceiver<DocumentBatch>) -> Result<Inference, Failure> {
     let mut inference = Inference::default();
     while let Some(batch) = batches.recv() {
         for document in batch.documents() {
@@ -247,14 +314,11 @@ async fn pump(
 }
 
 /// Runs a stage on a thread of its own; what it gives comes through the receiver.
-fn on_thread<I: Send + 'static, O: Send + 'static>(
-    stage: impl FnOnce(I) -> O + Send + 'static,
-    input: I,
-) -> oneshot::Receiver<O> {
+fn on_thread<O: Send + 'static>(stage: impl FnOnce() -> O + Send + 'static) -> oneshot::Receiver<O> {
     let (done, output) = oneshot::channel();
     thread::spawn(move || {
         // Nobody waits for it any more: the pipeline was dropped.
-        let _ = done.send(stage(input));
+        let _ = done.send(stage());
     });
     output
 }

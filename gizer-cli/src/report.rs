@@ -33,9 +33,7 @@ pub fn failure(failure: &Failure, format: Format) {
         note(format!("  help: {remedy}"));
     }
     if format == Format::Json {
-        json(&json!({"error": {
-            "message": failure.message, "remedy": failure.remedy, "exit_code": failure.exit as u8,
-        }}));
+        json(&json!({"error": failure.json()}));
     }
 }
 

@@ -1,27 +1,64 @@
 //! The folder of schema files: one `<collection>.json` a collection.
 //!
-//! `/` and `.` in a collection's name are percent-encoded, and so is `%` itself and what no file name may hold; the
-//! classic tool's `.js` files are read where there is no `.json`.
+//! `/`, `.`, `%` and control characters in a collection's name are percent-encoded in the names of files that gizer
+//! writes. It reads all that decode to the collection's name, so also those of the classic tool, which encodes nothing;
+//! the classic `.js` files are read where there is no `.json`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{Error, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gizer_schema::{Schema, classic};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode, percent_encode_byte};
 
 use crate::exit::{ExitCode, Failure};
 
-const ENCODED: &AsciiSet = &CONTROLS.add(b'/').add(b'.').add(b'%').add(b'\\').add(b':');
-
-/// The folder of schema files.
+/// The folder of schema files, as it was when it was opened.
 #[derive(Debug, Clone)]
 pub struct SchemaFiles {
     folder: PathBuf,
+    /// By collection; `.json` before `.js`, each in the order of their names.
+    found: BTreeMap<String, Vec<PathBuf>>,
+    /// Files whose names are no text.
+    nameless: Vec<PathBuf>,
 }
 
 impl SchemaFiles {
-    /// The schema files in this folder, which need not be there yet.
-    pub fn new(folder: impl Into<PathBuf>) -> SchemaFiles {
-        SchemaFiles { folder: folder.into() }
+    /// Looks what is in this folder, which need not be there yet.
+    ///
+    /// # Errors
+    /// [`Failure`] with [`ExitCode::Usage`] if the folder cannot be read.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<SchemaFiles, Failure> {
+        let mut files = SchemaFiles { folder: folder.into(), found: BTreeMap::new(), nameless: Vec::new() };
+        match files.look() {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                let message = format!("cannot read the schemas folder {}: {error}", files.folder.display());
+                Err(Failure::usage(message).remedy("set schemas.dir to a folder that can be read"))
+            }
+            _ => Ok(files),
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Error> {
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let is_schema = matches!(path.extension().and_then(OsStr::to_str), Some("json" | "js"));
+            if !is_schema || !path.is_file() {
+                continue;
+            }
+            let stem = path.file_stem().unwrap_or_default().as_bytes();
+            match percent_decode(stem).decode_utf8() {
+                Ok(name) => self.found.entry(name.into_owned()).or_default().push(path),
+                Err(_) => self.nameless.push(path),
+            }
+        }
+        self.nameless.sort_unstable();
+        for paths in self.found.values_mut() {
+            paths.sort_unstable_by_key(|path| (!is_json(path), path.clone()));
+        }
+        Ok(())
     }
 
     /// The folder.
@@ -29,56 +66,48 @@ impl SchemaFiles {
         &self.folder
     }
 
-    /// Where the schema of this collection is written.
-    pub fn path(&self, collection: &str) -> PathBuf {
-        self.folder.join(format!("{}.json", utf8_percent_encode(collection, ENCODED)))
-    }
-
     /// The file of this collection, if there is one.
-    pub fn existing(&self, collection: &str) -> Option<PathBuf> {
-        let json = self.path(collection);
-        let js = json.with_extension("js");
-        [json, js].into_iter().find(|path| path.is_file())
+    pub fn existing(&self, collection: &str) -> Option<&Path> {
+        Some(self.found.get(collection)?.first()?)
     }
 
     /// The collections that have a file, by name.
-    ///
-    /// # Errors
-    /// [`Failure`] if the folder cannot be read, or a file's name is no encoded name of a collection.
-    pub fn collections(&self) -> Result<Vec<String>, Failure> {
-        let unreadable = |error: std::io::Error| {
-            Failure::usage(format!("cannot read the schemas folder {}: {error}", self.folder.display()))
-                .remedy("run `gizer schema infer` to make schema files, or set schemas.dir")
-        };
-        let mut collections = Vec::new();
-        for entry in std::fs::read_dir(&self.folder).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let is_schema = matches!(path.extension().and_then(|e| e.to_str()), Some("json" | "js"));
-            if !is_schema || !path.is_file() {
-                continue;
-            }
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let name = percent_decode_str(&stem).decode_utf8().map_err(|_| {
-                Failure::usage(format!("{}: expected the percent-encoded name of a collection", path.display()))
-            })?;
-            collections.push(name.into_owned());
+    pub fn collections(&self) -> impl Iterator<Item = &str> {
+        self.found.keys().map(String::as_str)
+    }
+
+    /// Schema files whose names are not UTF-8, so that no collection can be theirs.
+    pub fn nameless(&self) -> &[PathBuf] {
+        &self.nameless
+    }
+
+    /// Where the schema of this collection is written: over its file, if it has one in today's form.
+    pub fn path(&self, collection: &str) -> PathBuf {
+        match self.existing(collection) {
+            Some(path) if is_json(path) => path.to_owned(),
+            _ => self.folder.join(file_name(collection)),
         }
-        collections.sort_unstable();
-        collections.dedup();
-        Ok(collections)
     }
 
     /// Reads the schema of a collection.
     ///
     /// # Errors
-    /// [`Failure`] with [`ExitCode::Usage`]: there is no file, it cannot be read, or it is no schema (with its line).
+    /// [`Failure`] with [`ExitCode::Usage`]: there is no file, or more than one; it cannot be read, or is no schema
+    /// (with its line).
     pub fn read(&self, collection: &str) -> Result<Schema, Failure> {
-        let Some(path) = self.existing(collection) else {
-            let path = self.path(collection);
-            return Err(Failure::usage(format!("{collection} has no schema file: expected {}", path.display()))
-                .remedy(format!("run `gizer schema infer {collection}`")));
+        let path = match self.found.get(collection).map_or(&[][..], Vec::as_slice) {
+            [] => {
+                let path = self.path(collection);
+                return Err(Failure::usage(format!("{collection} has no schema file: expected {}", path.display()))
+                    .remedy(format!("run `gizer schema infer {collection}`")));
+            }
+            [one, other, ..] if is_json(other) => {
+                let message = format!("both {} and {} are files of {collection}", one.display(), other.display());
+                return Err(Failure::usage(message).remedy("remove one of them"));
+            }
+            [path, ..] => path,
         };
-        let text = std::fs::read_to_string(&path)
+        let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
         classic::parse(collection, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
     }
@@ -86,49 +115,144 @@ impl SchemaFiles {
     /// Writes the schema of a collection; the file is there whole or not at all.
     ///
     /// # Errors
-    /// [`Failure`] if the folder or the file cannot be written.
+    /// [`Failure`] if the folder or the file cannot be written: of this collection only, with [`ExitCode::Usage`], if
+    /// its name is too long for a file.
     pub fn write(&self, schema: &Schema) -> Result<PathBuf, Failure> {
         let path = self.path(&schema.collection);
-        let failed =
-            |error: std::io::Error| Failure::new(ExitCode::Failed, format!("cannot write {}: {error}", path.display()));
-        std::fs::create_dir_all(&self.folder).map_err(failed)?;
-        let unfinished = path.with_extension("json.new");
-        std::fs::write(&unfinished, classic::write(schema)).map_err(failed)?;
-        std::fs::rename(&unfinished, &path).map_err(failed)?;
+        let failed = |error: &Error| {
+            let message = format!("cannot write {}: {error}", path.display());
+            Failure::new(ExitCode::Failed, message).ending_the_run()
+        };
+        std::fs::create_dir_all(&self.folder).map_err(|error| failed(&error))?;
+        // A name of its own, and short: the end of the collection's name must not make it too long.
+        let unfinished = self.folder.join(format!(".gizer-{}.new", std::process::id()));
+        let written = std::fs::write(&unfinished, classic::write(schema));
+        if let Err(error) = written.and_then(|()| std::fs::rename(&unfinished, &path)) {
+            let _ = std::fs::remove_file(&unfinished);
+            return Err(if error.kind() == ErrorKind::InvalidFilename {
+                too_long(&schema.collection, &path)
+            } else {
+                failed(&error)
+            });
+        }
         Ok(path)
     }
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+fn too_long(collection: &str, path: &Path) -> Failure {
+    let bytes = path.file_name().unwrap_or_default().len();
+    let message =
+        format!("the schema file of {collection} would have a name of {bytes} bytes, more than files may have");
+    Failure::usage(message).remedy("give the collection a shorter name, or leave it out")
+}
+
+/// The name of a collection's file: nothing in it is a folder, an extension, or cannot be typed.
+fn file_name(collection: &str) -> String {
+    let mut name = String::with_capacity(collection.len() + ".json".len());
+    for c in collection.chars() {
+        if matches!(c, '/' | '.' | '%') || c.is_control() {
+            let mut buffer = [0; 4];
+            name.extend(c.encode_utf8(&mut buffer).bytes().map(percent_encode_byte));
+        } else {
+            name.push(c);
+        }
+    }
+    name + ".json"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn schema(name: &str) -> Schema {
+        classic::parse(name, r#"{"_id": "INT"}"#).unwrap()
+    }
+
+    fn names(files: &SchemaFiles) -> Vec<&str> {
+        files.collections().collect()
+    }
+
     #[test]
     fn names_of_collections_survive_as_file_names() {
         let folder = tempfile::tempdir().unwrap();
-        let files = SchemaFiles::new(folder.path().join("schemas"));
-        let names = ["a", "a.b", "a/b", "a%2Eb", "..", "ünï", "a:b\\c"];
-        for name in names {
-            files.write(&classic::parse(name, r#"{"_id": "INT"}"#).unwrap()).unwrap();
-        }
-        let mut expected: Vec<&str> = names.to_vec();
+        let folder = folder.path().join("schemas");
+        let files = SchemaFiles::open(&folder).unwrap();
+        let mut expected = ["a", "a.b", "a/b", "a%2Eb", "..", "größe", "a:b\\c", "tab\t\u{85}"];
+        let written = expected.map(|name| files.write(&schema(name)).unwrap());
+        assert!(written[1].ends_with("a%2Eb.json") && written[2].ends_with("a%2Fb.json"));
+        assert!(written[5].ends_with("größe.json") && written[6].ends_with("a:b\\c.json"), "{written:?}");
+        assert!(written[7].ends_with("tab%09%C2%85.json"), "{written:?}");
         expected.sort_unstable();
-        assert_eq!(files.collections().unwrap(), expected);
-        for name in names {
+        let files = SchemaFiles::open(&folder).unwrap();
+        assert_eq!(names(&files), expected);
+        for name in expected {
             assert_eq!(files.read(name).unwrap().collection, name);
         }
-        assert!(files.path("a.b").ends_with("a%2Eb.json"));
-        assert!(files.path("a/b").ends_with("a%2Fb.json"));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), expected.len(), "something unfinished is left");
+    }
+
+    /// The classic tool writes names as they are; earlier gizers encoded more than is needed.
+    #[test]
+    fn files_are_found_whatever_of_their_names_is_encoded() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases =
+            [("we.b", "we.b.json"), ("größe", "größe.js"), ("größe2", "gr%C3%B6%C3%9Fe2.json"), ("100%", "100%.json")];
+        for (_, file) in cases {
+            std::fs::write(folder.path().join(file), r#"{"_id": "INT"}"#).unwrap();
+        }
+        let files = SchemaFiles::open(folder.path()).unwrap();
+        for (name, file) in cases {
+            assert_eq!(files.existing(name).unwrap(), folder.path().join(file));
+            assert_eq!(files.read(name).unwrap().collection, name);
+        }
+        assert_eq!(files.write(&schema("we.b")).unwrap(), folder.path().join("we.b.json"), "not a second file");
+        assert!(files.path("größe").ends_with("größe.json"), "written in today's form");
+    }
+
+    #[test]
+    fn a_collection_with_two_files_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["we.b.json", "we%2Eb.json", "old.js", "old.json"] {
+            std::fs::write(folder.path().join(file), r#"{"_id": "INT"}"#).unwrap();
+        }
+        let files = SchemaFiles::open(folder.path()).unwrap();
+        assert_eq!(names(&files), ["old", "we.b"]);
+        let error = files.read("we.b").unwrap_err();
+        assert!(error.message.contains("we.b.json") && error.message.contains("we%2Eb.json"), "{error}");
+        assert!(files.existing("old").unwrap().ends_with("old.json") && files.read("old").is_ok());
+    }
+
+    #[test]
+    fn a_name_too_long_for_a_file_is_that_collections_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = SchemaFiles::open(folder.path()).unwrap();
+        assert!(files.write(&schema(&"x".repeat(250))).is_ok());
+        let error = files.write(&schema(&"x".repeat(251))).unwrap_err();
+        assert_eq!((error.exit, error.ends_run), (ExitCode::Usage, false));
+        assert!(error.message.contains("256 bytes") && error.remedy.is_some(), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something unfinished is left");
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_kept_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(OsStr::from_bytes(b"gr\xf6.json")), "{}").unwrap();
+        let files = SchemaFiles::open(folder.path()).unwrap();
+        assert_eq!((files.nameless().len(), names(&files).len()), (1, 0));
     }
 
     #[test]
     fn classic_js_files_are_read_and_faults_name_the_line() {
         let folder = tempfile::tempdir().unwrap();
-        let files = SchemaFiles::new(folder.path());
         std::fs::write(folder.path().join("old.js"), "{\"_id\": \"INT\"}").unwrap();
-        assert_eq!(files.collections().unwrap(), ["old"]);
-        assert!(files.read("old").is_ok());
         std::fs::write(folder.path().join("bad.json"), "{\n\"_id\": \"NUMBER\"}").unwrap();
+        let files = SchemaFiles::open(folder.path()).unwrap();
+        assert_eq!(names(&files), ["bad", "old"]);
+        assert!(files.read("old").is_ok());
         let error = files.read("bad").unwrap_err();
         assert!(error.message.contains("bad.json: line 2, column"), "{error}");
         assert!(error.message.contains("unknown type \"NUMBER\""), "{error}");

@@ -106,6 +106,10 @@ pub enum PgError {
     #[error("{schema}.{table} is in the way: {why}")]
     ForeignTable { schema: String, table: String, why: String },
 
+    /// A collection needs a name that gizer itself has given away.
+    #[error("the collection {collection} needs the name {schema}.{name}, which is {owner}")]
+    NameTaken { schema: String, collection: String, name: String, owner: NameOwner },
+
     /// Objects hang on a table, and dropping it would break or silently lose them.
     #[error("{schema}.{table} cannot be replaced, because of {}", dependents.join(", "))]
     Dependents { schema: String, table: String, dependents: Vec<String> },
@@ -115,9 +119,19 @@ pub enum PgError {
             waited.as_secs(), in_use_by(blockers))]
     TablesBusy { schema: String, collection: String, waited: Duration, blockers: Vec<String> },
 
-    /// The loaded rows do not satisfy the primary key.
-    #[error("rows of {schema}.{table} have the same key: expected each once")]
-    DuplicateKey { schema: String, table: String },
+    /// Statements of a load that was interrupted still run, and hold its staging tables.
+    #[error("staging tables that an interrupted load of {collection} left in schema {schema} were in use for {} s{}",
+            waited.as_secs(), in_use_by(blockers))]
+    StagingBusy { schema: String, collection: String, waited: Duration, blockers: Vec<String> },
+
+    /// An index or a constraint that somebody added to a live table does not fit the new one.
+    #[error("{object} of {schema}.{table} cannot be made on the table that replaces it: {said}")]
+    NotCarriedOver { schema: String, table: String, object: String, said: Box<Said> },
+
+    /// The loaded rows do not satisfy the primary key; `repeated` is the number of documents' keys that came more than
+    /// once, if it could be counted in time.
+    #[error("rows of {schema}.{table} have the same key: expected each once{}", repeated_keys(*repeated))]
+    DuplicateKey { schema: String, table: String, repeated: Option<u64> },
 
     /// The connection ended while something was under way (SQLSTATE 57P01 to 57P05, class 08, or a closed socket).
     #[error("lost the connection to PostgreSQL at {server} while {doing}: {reason}")]
@@ -152,6 +166,47 @@ pub enum PgError {
     Protocol { server: Arc<Server>, doing: String, reason: String },
 }
 
+/// What gizer has given a name to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameOwner {
+    /// A table with gizer's own state, or its key.
+    State,
+    /// Staging tables: those of any collection begin like this name.
+    Staging,
+    /// A table of another collection.
+    Table {
+        /// The collection.
+        collection: String,
+    },
+    /// The key, or another index, of a table of another collection.
+    Index {
+        /// The collection.
+        collection: String,
+    },
+}
+
+impl fmt::Display for NameOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NameOwner::State => f.write_str("kept for gizer's own state"),
+            NameOwner::Staging => f.write_str("kept for tables that are being loaded"),
+            NameOwner::Table { collection } => write!(f, "that of a table of the collection {collection}"),
+            NameOwner::Index { collection } => {
+                write!(f, "that of an index on a table of the collection {collection}")
+            }
+        }
+    }
+}
+
+fn repeated_keys(repeated: Option<u64>) -> String {
+    match repeated {
+        None | Some(0) => String::new(),
+        Some(1) => ", and 1 key came more than once".to_owned(),
+        Some(keys) => format!(", and {keys} keys came more than once"),
+    }
+}
+
 fn in_use_by(blockers: &[String]) -> String {
     if blockers.is_empty() { String::new() } else { format!("; in use by {}", blockers.join(", ")) }
 }
@@ -160,7 +215,10 @@ impl PgError {
     /// What kind of end this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            PgError::BadUri { .. } | PgError::NoSchema { .. } | PgError::NoDatabase { .. } => ErrorKind::Config,
+            PgError::BadUri { .. }
+            | PgError::NoSchema { .. }
+            | PgError::NoDatabase { .. }
+            | PgError::NameTaken { .. } => ErrorKind::Config,
             PgError::Locked { .. } | PgError::Fenced { .. } => ErrorKind::HeldByAnotherRun,
             PgError::Cancelled { .. } => ErrorKind::Interrupted,
             _ => ErrorKind::Failed,
@@ -173,6 +231,7 @@ impl PgError {
             PgError::Cancelled { said, .. } | PgError::DataRejected { said, .. } | PgError::Database { said, .. } => {
                 Some(&said.sqlstate)
             }
+            PgError::NotCarriedOver { said, .. } => Some(&said.sqlstate),
             PgError::ConnectionLost { sqlstate, .. } => sqlstate.as_deref(),
             PgError::NoDatabase { .. } => Some("3D000"),
             PgError::NoRights { .. } => Some("42501"),
@@ -216,7 +275,19 @@ impl PgError {
             PgError::ForeignTable { schema, table, .. } => {
                 format!("rename or drop {}.{}, or choose another [postgres] schema", shown(schema), shown(table))
             }
-            PgError::Dependents { .. } => "drop what is named before the load, and create it again after it".to_owned(),
+            PgError::NameTaken { owner: NameOwner::State | NameOwner::Staging, .. } => {
+                "leave it out of the schema files: tables of this name cannot be loaded into any schema".to_owned()
+            }
+            PgError::NameTaken { .. } => "load one of the two collections into another [postgres] schema".to_owned(),
+            PgError::Dependents { .. } => {
+                "drop or undo what is named before the load, and make it again after it".to_owned()
+            }
+            PgError::NotCarriedOver { .. } => {
+                "drop it before the load, and create it again after it in a form that fits".to_owned()
+            }
+            PgError::StagingBusy { .. } => {
+                "wait until what is named has ended, or end it: SELECT pg_terminate_backend(<process>);".to_owned()
+            }
             PgError::TablesBusy { .. } => {
                 "end the statements that hold the tables, or load when they are idle".to_owned()
             }
@@ -243,6 +314,10 @@ fn remedy_for(sqlstate: &str) -> Option<&'static str> {
         "53100" => "make room on the server's disk",
         "53200" => "give the server more memory, or gizer less maintenance_work_mem",
         "53300" => "raise the server's max_connections, or use fewer [load] workers",
+        // A row over 8 kB, a table of more than 1600 columns, a key of more than 32 or longer than an index entry.
+        "54000" | "54001" | "54011" => {
+            "take fields out of the schema file: this is more than PostgreSQL can hold in one row, table or key"
+        }
         "55P03" => "end the statements that hold the lock, or try again",
         _ => return None,
     })

@@ -10,4 +10,4 @@ mod sqlstate;
 pub mod state;
 
 pub use connect::{CancelHandle, Session, Target, connect};
-pub use error::{ErrorKind, PgError, Said, Server};
+pub use error::{ErrorKind, NameOwner, PgError, Said, Server};

@@ -57,6 +57,13 @@ pub(crate) fn grant_for(schema: &str, user: &str) -> String {
     format!("GRANT USAGE, CREATE ON SCHEMA {} TO {}", quoted(schema), quoted(user))
 }
 
+/// The statement that lets a role read what is in a schema, and what it takes beyond that to load.
+pub(crate) fn grant_to_use(schema: &str, user: &str) -> String {
+    let quoted = |name: &str| quote_identifier(name).unwrap_or_else(|_| format!("{name:?}"));
+    let (schema, user) = (quoted(schema), quoted(user));
+    format!("GRANT USAGE ON SCHEMA {schema} TO {user}; and to load: GRANT CREATE ON SCHEMA {schema} TO {user}")
+}
+
 /// The statements that help where only the server's message, in its own language, says which right is missing.
 fn any_grant(schema: &str, user: &str) -> String {
     let user_sql = quote_identifier(user).unwrap_or_else(|_| format!("{user:?}"));

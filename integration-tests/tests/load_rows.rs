@@ -58,7 +58,12 @@ impl Scene {
 
     /// Runs `gizer load --format json` and returns what it says of each collection, by name.
     async fn load(&self) -> Result<BTreeMap<String, Value>, Box<dyn Error>> {
-        let finished = self.gizer.run(["load", "--format", "json"]).await?.expect_code(0);
+        self.load_with(&[]).await
+    }
+
+    async fn load_with(&self, args: &[&str]) -> Result<BTreeMap<String, Value>, Box<dyn Error>> {
+        let args = ["load", "--format", "json"].iter().chain(args);
+        let finished = self.gizer.run(args).await?.expect_code(0);
         let report: Value = serde_json::from_str(&finished.stdout)?;
         let collections = report["collections"].as_array().ok_or("expected a list of collections")?;
         Ok(collections.iter().map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry.clone())).collect())
@@ -241,6 +246,22 @@ async fn any_value_in_any_place_is_loaded_as_the_rules_say() -> Outcome {
     let ledger = scene.load().await?;
     let report = scene.judge("odds").await?.expect_equal();
     expect_ledger(&scene, &ledger["odds"], &report).await
+}
+
+/// The others are loaded, and those rejected are missing neither from the ledger nor from sight.
+#[tokio::test]
+async fn documents_whose_key_does_not_fit_are_counted_and_kept_aside() -> Outcome {
+    let mut scene = Scene::new(shared_mongod(Version::V6_0).await?).await?;
+    scene.write_schema_file("visits", &json!({ "_id": "INT", "pages": ["STRING"] }))?;
+    let ids = [1.into(), "two".into(), 3.0.into(), ObjectId::from_bytes([4; 12]).into(), 5.5.into(), Bson::Int64(6)];
+    let documents = ids.into_iter().map(|id| doc! { "_id": id, "pages": ["a", "b"] });
+    scene.source.collection("visits").insert_many(documents).await?;
+
+    scene.gizer.run(["load"]).await?.expect_code(1);
+    let ledger = scene.load_with(&["--max-rejects", "3"]).await?;
+    let report = scene.judge("visits").await?.expect_equal();
+    assert_eq!((report.documents, report.rejected, report.expected_rows()), (6, 3, 9));
+    expect_ledger(&scene, &ledger["visits"], &report).await
 }
 
 // --- The classic tool's cases ------------------------------------------------------------------

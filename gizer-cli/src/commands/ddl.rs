@@ -12,9 +12,14 @@ use crate::report;
 /// # Errors
 /// [`Failure`] if a schema file is missing or wrong.
 pub fn run(context: &Context, args: &DdlArgs) -> Result<ExitCode, Failure> {
+    let layouts = context.layouts(&args.collections)?;
+    // Half of the statements would be taken for all of them.
+    if let Some(failure) = layouts.failures.into_first() {
+        return Err(failure);
+    }
     let mut collections = Vec::new();
     let mut text = String::new();
-    for layout in context.layouts(&args.collections)? {
+    for layout in layouts.usable {
         let sql = gizer_pg::ddl::render(&layout, &context.config.postgres_schema)?;
         if context.format == Format::Text {
             text.push_str(&sql);

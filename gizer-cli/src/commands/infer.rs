@@ -1,5 +1,7 @@
 //! `gizer schema infer`: reads documents and writes schema files.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use gizer_oplog::{Cluster, Collection, CollectionScan, Portion, ScanOptions};
@@ -7,7 +9,7 @@ use gizer_schema::Layout;
 use gizer_schema::infer::{Finding, Inference};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, Failures, table_wanted_twice, unusable_schema};
 use crate::args::{Format, InferArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline;
@@ -15,34 +17,31 @@ use crate::progress::{Counters, Progress};
 use crate::report::{self, counted};
 use crate::schema_files::SchemaFiles;
 
-/// Infers and writes the schemas.
+/// Infers and writes the schemas. Only such as `load` takes are written; a collection that cannot have one does not keep
+/// the others from theirs.
 ///
 /// # Errors
-/// [`Failure`] if a collection that was named is not there or has a file already, or reading fails.
+/// [`Failure`] if a collection that was named has a file already, or nothing can be read at all. What becomes of single
+/// collections is printed.
 pub async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failure> {
-    context.signals.unless_interrupted(infer(context, args)).await
-}
-
-async fn infer(context: &Context, args: &InferArgs) -> Result<ExitCode, Failure> {
-    let files = context.schema_files();
+    let files = context.schema_files()?;
     if !args.force {
         refuse_existing(&files, &args.collections)?;
     }
-    let cluster = context.mongo().await?;
-    let (collections, skipped) = choose(&cluster, args, &files).await?;
-    for (name, reason) in &skipped {
-        report::note(format!("skipped {name}: {reason}"));
+    let mut job = Job {
+        tables: Tables::of(&files),
+        context,
+        args,
+        files: &files,
+        reports: Vec::new(),
+        skipped: Vec::new(),
+        failures: Failures::default(),
+        refused: 0,
+    };
+    if let Err(failure) = context.signals.unless_interrupted(job.infer_all()).await {
+        job.failures.end_run(Some(failure), None);
     }
-    let mut reports = Vec::new();
-    for collection in &collections {
-        reports.push(infer_one(context, &cluster, collection, args, &files).await?);
-    }
-    if context.format == Format::Json {
-        let skipped: Vec<Value> =
-            skipped.iter().map(|(name, reason)| json!({"name": name, "reason": reason})).collect();
-        report::json(&json!({"collections": reports, "skipped": skipped}));
-    }
-    Ok(ExitCode::Done)
+    Ok(job.finish())
 }
 
 fn refuse_existing(files: &SchemaFiles, collections: &[String]) -> Result<(), Failure> {
@@ -54,79 +53,162 @@ fn refuse_existing(files: &SchemaFiles, collections: &[String]) -> Result<(), Fa
     }
 }
 
-/// What is inferred, and what is not with the reason.
-async fn choose(
-    cluster: &Cluster,
-    args: &InferArgs,
-    files: &SchemaFiles,
-) -> Result<(Vec<Collection>, Vec<(String, String)>), Failure> {
-    let mut chosen = Vec::new();
-    let mut skipped = Vec::new();
-    if !args.collections.is_empty() {
-        for name in &args.collections {
-            chosen.push(cluster.collection(name).await?);
-        }
-        return Ok((chosen, skipped));
-    }
-    for collection in cluster.collections().await? {
-        match (&collection.skip, files.existing(&collection.name)) {
-            (Some(reason), _) => skipped.push((collection.name, reason.to_string())),
-            (None, Some(path)) if !args.force => {
-                let reason = format!("{} is there already (--force writes over it)", path.display());
-                skipped.push((collection.name, reason));
+/// One run of the command.
+struct Job<'j> {
+    context: &'j Context,
+    args: &'j InferArgs,
+    files: &'j SchemaFiles,
+    tables: Tables,
+    reports: Vec<Value>,
+    skipped: Vec<(String, String)>,
+    failures: Failures,
+    /// How many of the skipped were looked at and cannot have a schema file.
+    refused: usize,
+}
+
+impl Job<'_> {
+    async fn infer_all(&mut self) -> Result<(), Failure> {
+        let cluster = self.context.mongo().await?;
+        for collection in self.choose(&cluster).await? {
+            match self.infer_one(&cluster, &collection).await {
+                Ok(()) => {}
+                Err(failure) if failure.ends_run => return Err(failure),
+                Err(failure) => self.failed(collection.name, failure),
             }
-            _ => chosen.push(collection),
         }
+        Ok(())
     }
-    Ok((chosen, skipped))
-}
 
-async fn infer_one(
-    context: &Context,
-    cluster: &Cluster,
-    collection: &Collection,
-    args: &InferArgs,
-    files: &SchemaFiles,
-) -> Result<Value, Failure> {
-    let portion = args.newest.map_or(Portion::All, Portion::Newest);
-    let batch_bytes = pipeline::batch_bytes(context.config.memory);
-    let scan =
-        CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, ..ScanOptions::default() })?;
-    let counters = Arc::new(Counters::default());
-    let expected = collection.size().map(|size| size.documents.min(args.newest.unwrap_or(u64::MAX)));
-    let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
-    let inference = pipeline::infer(scan, context.config.load_workers, context.config.memory, counters).await?;
-    drop(progress);
-    write(context, collection, &inference, files)
-}
-
-fn write(
-    context: &Context,
-    collection: &Collection,
-    inference: &Inference,
-    files: &SchemaFiles,
-) -> Result<Value, Failure> {
-    let (mut schema, findings) = inference.classic_schema(&collection.name);
-    if inference.documents() == 0 {
-        // Nothing was seen, but every document has an `_id`, and most often it is the one that drivers make.
-        schema.fields.insert("_id".to_owned(), gizer_schema::Node::object_id_pair());
+    /// What is inferred; what is not is noted with the reason.
+    async fn choose(&mut self, cluster: &Cluster) -> Result<Vec<Collection>, Failure> {
+        let mut chosen = Vec::new();
+        for name in &self.args.collections {
+            match cluster.collection(name).await.map_err(Failure::from) {
+                Ok(collection) => chosen.push(collection),
+                Err(failure) if failure.ends_run => return Err(failure),
+                Err(failure) => self.failures.add(name, failure),
+            }
+        }
+        if !self.args.collections.is_empty() {
+            return Ok(chosen);
+        }
+        for collection in cluster.collections().await? {
+            match (&collection.skip, self.files.existing(&collection.name)) {
+                (Some(reason), _) => self.skip(collection.name, reason.to_string()),
+                (None, Some(path)) if !self.args.force => {
+                    let reason = format!("{} is there already (--force writes over it)", path.display());
+                    self.skip(collection.name, reason);
+                }
+                _ => chosen.push(collection),
+            }
+        }
+        Ok(chosen)
     }
-    let path = files.write(&schema)?;
-    if context.format == Format::Text {
-        let documents = counted(inference.documents(), "document", "documents");
-        report::text(&format!("{}: {documents} → {}\n", collection.name, path.display()));
+
+    fn skip(&mut self, name: String, reason: String) {
+        report::note(format!("skipped {name}: {reason}"));
+        self.skipped.push((name, reason));
+    }
+
+    /// A collection that nobody named and that can have no schema file is none of those that are copied.
+    fn failed(&mut self, name: String, failure: Failure) {
+        if !self.args.collections.is_empty() || failure.exit != ExitCode::Usage {
+            return self.failures.add(name, failure);
+        }
+        self.refused += 1;
+        let remedy = failure.remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default();
+        self.skip(name, failure.message + &remedy);
+    }
+
+    async fn infer_one(&mut self, cluster: &Cluster, collection: &Collection) -> Result<(), Failure> {
+        let config = &self.context.config;
+        let portion = self.args.newest.map_or(Portion::All, Portion::Newest);
+        let batch_bytes = pipeline::batch_bytes(config.memory);
+        let scan =
+            CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, ..ScanOptions::default() })?;
+        let counters = Arc::new(Counters::default());
+        let expected = collection.size().map(|size| size.documents.min(self.args.newest.unwrap_or(u64::MAX)));
+        let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
+        let inference = pipeline::infer(scan, config.load_workers, config.memory, counters).await?;
+        drop(progress);
+        self.write(&collection.name, &inference)
+    }
+
+    fn write(&mut self, name: &str, inference: &Inference) -> Result<(), Failure> {
+        let (mut schema, findings) = inference.classic_schema(name);
         if inference.documents() == 0 {
-            report::note(format!("  {} is empty: its _id is taken to be an ObjectId", collection.name));
+            // Nothing was seen, but every document has an `_id`, and most often it is the one that drivers make.
+            schema.fields.insert("_id".to_owned(), gizer_schema::Node::object_id_pair());
         }
-        findings.iter().for_each(|finding| report::note(format!("  {}", describe(&collection.name, finding))));
-        if let Err(error) = Layout::new(&schema) {
-            report::note(format!("  {error}"));
+        let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
+        self.tables.check(&layout)?;
+        let path = self.files.write(&schema)?;
+        self.tables.add(&layout);
+        if self.context.format == Format::Text {
+            tell(name, inference, &path, &findings);
         }
+        let findings: Vec<Value> = findings.iter().map(finding_json).collect();
+        self.reports.push(json!({
+            "name": name, "documents": inference.documents(), "file": path, "findings": findings,
+        }));
+        Ok(())
     }
-    let findings: Vec<Value> = findings.iter().map(finding_json).collect();
-    Ok(json!({
-        "name": collection.name, "documents": inference.documents(), "file": path, "findings": findings,
-    }))
+
+    fn finish(mut self) -> ExitCode {
+        if self.refused > 0 && self.reports.is_empty() && self.files.collections().next().is_none() {
+            self.failures.end_run(Some(Failure::usage("none of the collections can have a schema file")), None);
+        }
+        if self.context.format == Format::Json {
+            let skipped: Vec<Value> =
+                self.skipped.iter().map(|(name, reason)| json!({"name": name, "reason": reason})).collect();
+            let mut object = json!({"collections": self.reports, "skipped": skipped});
+            self.failures.add_to(&mut object);
+            report::json(&object);
+        }
+        self.failures.print();
+        self.failures.exit()
+    }
+}
+
+/// The tables that each collection's schema file leads to.
+struct Tables(BTreeMap<String, Vec<String>>);
+
+impl Tables {
+    /// Of the files that are there. One that is unusable is `load`'s to tell, and takes no table.
+    fn of(files: &SchemaFiles) -> Tables {
+        let mut tables = Tables(BTreeMap::new());
+        for name in files.collections() {
+            if let Some(layout) = files.read(name).ok().and_then(|schema| Layout::new(&schema).ok()) {
+                tables.add(&layout);
+            }
+        }
+        tables
+    }
+
+    fn add(&mut self, layout: &Layout) {
+        let tables = layout.tables.iter().map(|table| table.name.clone()).collect();
+        self.0.insert(layout.collection.clone(), tables);
+    }
+
+    /// Whether the tables of a collection are those of no other.
+    fn check(&self, layout: &Layout) -> Result<(), Failure> {
+        let others = self.0.iter().filter(|(name, _)| **name != layout.collection);
+        for (other, tables) in others {
+            if let Some(table) = layout.tables.iter().find(|table| tables.contains(&table.name)) {
+                return Err(table_wanted_twice(&[other, &layout.collection], &table.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell(name: &str, inference: &Inference, path: &Path, findings: &[Finding]) {
+    let documents = counted(inference.documents(), "document", "documents");
+    report::text(&format!("{name}: {documents} → {}\n", path.display()));
+    if inference.documents() == 0 {
+        report::note(format!("  {name} is empty: its _id is taken to be an ObjectId"));
+    }
+    findings.iter().for_each(|finding| report::note(format!("  {}", describe(name, finding))));
 }
 
 fn describe(collection: &str, finding: &Finding) -> String {

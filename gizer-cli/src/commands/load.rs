@@ -1,142 +1,141 @@
 //! `gizer load`: collections into staging tables, swapped in when they are whole.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gizer_flatten::change::{Position, Positions};
 use gizer_flatten::{Mismatch, Tally};
 use gizer_oplog::{Cluster, Collection, CollectionScan, Oplog, ScanOptions, newest_positions};
-use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, SwapSettings, Written};
-use gizer_pg::state::{self, Ledger, Run, RunKind, RunOutcome};
-use gizer_pg::{PgError, Session, Target};
+use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, SwapSettings, Swapped, Written};
+use gizer_pg::state::{self, Ledger};
+use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
-use super::Context;
 use super::load_report::{CollectionReport, print};
+use super::run_row::{RunRow, TIDYING_LIMIT};
+use super::{Context, Failures, Layouts};
 use crate::args::LoadArgs;
 use crate::exit::{ExitCode, Failure};
-use crate::pipeline::{self, Flow};
+use crate::pipeline::{self, Flow, RejectLimit};
 use crate::progress::{Counters, Progress};
 use crate::report;
 
-/// Loads the collections, one after the other.
+/// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it.
 ///
 /// # Errors
-/// [`Failure`] of the first collection that could not be loaded; those before it are loaded, those after it are not.
+/// [`Failure`] if there is no schema file at all. What becomes of single collections, or keeps all of them from being
+/// loaded, is printed, and the exit code is that of the first failure.
 pub async fn run(context: &Context, args: &LoadArgs) -> Result<ExitCode, Failure> {
-    let layouts = context.layouts(&args.collections)?;
-    let target = context.target()?;
-    let signals = &context.signals;
-    let connect = async { tokio::try_join!(context.mongo(), context.postgres()) };
-    let (cluster, session) = signals.unless_interrupted(connect).await?;
-    let prepare = prepare(&cluster, &session, &layouts);
-    let (oplogs, collections) = signals.unless_interrupted(prepare).await?;
-    let (run, positions) = signals.unless_interrupted(start_run(&session, &oplogs)).await?;
-
-    let job = Job { context, args, cluster: &cluster, oplogs: &oplogs, session: &session, target: &target };
+    let Layouts { usable, mut failures } = context.layouts(&args.collections)?;
     let mut reports = Vec::new();
-    let mut failure = None;
-    for (layout, collection) in layouts.iter().zip(&collections) {
-        match job.load(layout, collection).await {
+    if !usable.is_empty() {
+        load_all(context, args, &usable, &mut reports, &mut failures).await;
+    }
+    print(context.format, &reports, &failures);
+    Ok(failures.exit())
+}
+
+async fn load_all(
+    context: &Context,
+    args: &LoadArgs,
+    layouts: &[Layout],
+    reports: &mut Vec<CollectionReport>,
+    failures: &mut Failures,
+) {
+    let names = |layouts: &[Layout]| layouts.iter().map(|layout| layout.collection.clone()).collect::<Vec<String>>();
+    let (target, cluster, session, oplogs) = match connect(context).await {
+        Ok(connected) => connected,
+        Err(failure) => return failures.end_run(Some(failure), names(layouts)),
+    };
+    let run = RunRow::new(&session, &oplogs);
+    let job = Job { context, args, cluster: &cluster, oplogs: &oplogs, session: &session, target: &target, run: &run };
+    for (i, layout) in layouts.iter().enumerate() {
+        match job.load(layout).await {
             Ok(report) => reports.push(report),
-            Err(failed) => {
-                failure = Some(failed);
-                break;
+            Err(failure) => {
+                let ends_run = failure.ends_run;
+                failures.add(&layout.collection, failure);
+                if ends_run {
+                    failures.end_run(None, names(&layouts[i + 1..]));
+                    break;
+                }
             }
         }
     }
-    tracing::info!(collections = reports.len(), ?positions, "load ended");
-    close_run(run, &session, &reports, failure.as_ref()).await?;
-    print(context.format, &reports, failure.as_ref());
-    match failure {
-        Some(failure) => Err(failure),
-        None => Ok(ExitCode::Done),
+    if let Err(failure) = run.close(reports, failures).await {
+        failures.end_run(Some(failure), None);
     }
 }
 
-/// What must hold before anything is written: the oplogs can be read, every collection is there.
-async fn prepare(
-    cluster: &Cluster,
-    session: &Session,
-    layouts: &[Layout],
-) -> Result<(Vec<Oplog>, Vec<Collection>), Failure> {
-    let oplogs = cluster.oplogs().await?;
-    let mut collections = Vec::new();
-    for layout in layouts {
-        collections.push(cluster.collection(&layout.collection).await?);
-    }
-    state::prepare(session).await?;
-    Ok((oplogs, collections))
-}
-
-async fn start_run<'s>(session: &'s Session, oplogs: &[Oplog]) -> Result<(Run<'s>, Positions), Failure> {
-    let positions = newest_positions(oplogs).await?;
-    let followed = state::read_status(session, 0).await?.is_some_and(|status| status.applied);
-    let kind = if followed { RunKind::OplogResync } else { RunKind::InitLoad };
-    let shards = positions.iter().map(|(shard, at): (&String, &Position)| (shard.clone(), Some(*at))).collect();
-    Ok((Run::start(session, kind, &shards).await?, positions))
-}
-
-/// How long a failed load tries to leave everything in order: an operator who has pressed Ctrl-C waits for it.
-const TIDYING_LIMIT: Duration = Duration::from_secs(5);
-
-/// Closes the run's row. After a failure, what cannot be written any more the next run puts right.
-async fn close_run(
-    run: Run<'_>,
-    session: &Session,
-    reports: &[CollectionReport],
-    failure: Option<&Failure>,
-) -> Result<(), Failure> {
-    let records = reports.iter().map(|report| report.ledger.loaded).sum();
-    let queries = reports.iter().map(|report| report.written.copies).sum();
-    let Some(failure) = failure else {
-        return Ok(run.finish(&RunOutcome::Done { records, queries }).await?);
+/// Everything that is needed before the first collection: both servers, the oplogs, the state tables.
+async fn connect(context: &Context) -> Result<(Target, Cluster, Session, Vec<Oplog>), Failure> {
+    let target = context.target()?;
+    let connect = async {
+        let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
+        let oplogs = cluster.oplogs().await?;
+        state::prepare(&session).await?;
+        Ok((cluster, session, oplogs))
     };
-    let closed = tokio::time::timeout(TIDYING_LIMIT, close_failed(run, session, failure)).await;
-    if !matches!(closed, Ok(Ok(()))) {
-        tracing::warn!("the run's row stays open; the next run closes it");
-    }
-    Ok(())
+    let (cluster, session, oplogs) = context.signals.unless_interrupted(connect).await?;
+    Ok((target, cluster, session, oplogs))
 }
 
-/// A load is due only where no collection has tables of an earlier one.
-async fn close_failed(run: Run<'_>, session: &Session, failure: &Failure) -> Result<(), PgError> {
-    let reason = failure.message.clone();
-    let status = state::read_status(session, 0).await?;
-    let any_live = status.is_some_and(|status| status.collections.iter().any(|collection| collection.live));
-    let outcome = if any_live { RunOutcome::Failed { reason } } else { RunOutcome::LoadDue { reason } };
-    run.finish(&outcome).await
-}
+/// When somebody is told that a swap waits.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all collections of one load share.
-struct Job<'j> {
+struct Job<'j, 's> {
     context: &'j Context,
     args: &'j LoadArgs,
     cluster: &'j Cluster,
     oplogs: &'j [Oplog],
     session: &'j Session,
     target: &'j Target,
+    run: &'j RunRow<'s>,
 }
 
-impl Job<'_> {
-    async fn load(&self, layout: &Layout, collection: &Collection) -> Result<CollectionReport, Failure> {
+impl Job<'_, '_> {
+    async fn load(&self, layout: &Layout) -> Result<CollectionReport, Failure> {
         let signals = &self.context.signals;
-        let namespace = self.cluster.namespace(&collection.name);
-        // Before the first document is read: whatever changes from here on is in the oplog after it.
-        let captured = signals.unless_interrupted(async { Ok(newest_positions(self.oplogs).await?) }).await?;
+        let look = async {
+            let collection = self.cluster.collection(&layout.collection).await?;
+            // Before the first document is read: whatever changes from here on is in the oplog after it.
+            Ok((collection, newest_positions(self.oplogs).await?))
+        };
+        let (collection, captured) = signals.unless_interrupted(look).await?;
         let source = match layout.key.source {
             KeySource::UnderscoreId => LoadSource::Followable { captured },
             KeySource::Id => LoadSource::Copy {
                 reason: "its schema has no _id, without which changes cannot be followed".to_owned(),
             },
         };
+        let namespace = self.cluster.namespace(&collection.name);
         let uuid = collection.sources.iter().flatten().find_map(|source| source.uuid);
-        let request = LoadRequest { layout, namespace: Some(&namespace), uuid, source };
-        let load = Load::begin(self.session, request).await?;
-        match signals.unless_interrupted(self.fill_and_swap(&load, layout, collection)).await {
+        let load = self.begin(LoadRequest { layout, namespace: Some(&namespace), uuid, source }).await?;
+        let work = async {
+            self.run.open().await?;
+            self.fill_and_swap(&load, layout, &collection).await
+        };
+        match signals.unless_interrupted(work).await {
             Ok(report) => Ok(report),
             Err(failure) => {
                 self.abandon(load, &failure).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn begin<'l>(&'l self, request: LoadRequest<'l>) -> Result<Load<'l>, Failure> {
+        match Load::begin(self.session, request).await {
+            Ok(load) => Ok(load),
+            Err(error) => {
+                let failure = Failure::from(error);
+                if failure.exit != ExitCode::Locked && !failure.ends_run {
+                    // What stands in the way is for monitors to see. The failure itself counts more than this one's.
+                    if let Err(error) = self.run.open().await {
+                        tracing::warn!(%error, "the run has no row");
+                    }
+                }
                 Err(failure)
             }
         }
@@ -154,10 +153,9 @@ impl Job<'_> {
             Failure::failed(format!("the counts of {} do not add up: {counts}", collection.name))
                 .remedy("this is a fault in gizer; the live tables are as they were")
         })?;
-        self.check_rejects(collection, &flow)?;
         self.build_keys(load).await?;
         let ledger = ledger(layout, &flow.tally, &flow.written);
-        let swapped = load.swap(&SwapSettings::default(), &ledger, None).await?;
+        let swapped = self.swap(load, layout, &ledger).await?;
         if !swapped.dropped.is_empty() {
             report::note(format!("dropped, no longer in the schema: {}", swapped.dropped.join(", ")));
         }
@@ -197,8 +195,12 @@ impl Job<'_> {
         let counters = Arc::new(Counters::default());
         let expected = collection.size().map(|size| size.documents);
         let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
-        let flow = pipeline::load(layout, scan, sinks, config.load_workers, config.memory, &counters).await?;
+        let rejects = Arc::new(RejectLimit::new(self.args.max_rejects));
+        let flow = pipeline::load(layout, scan, sinks, config.load_workers, config.memory, &rejects, &counters).await?;
         drop(progress);
+        if rejects.exceeded() {
+            return Err(self.too_many_rejects(collection, &rejects));
+        }
         Ok((flow, counters))
     }
 
@@ -211,20 +213,34 @@ impl Job<'_> {
         Ok(load.build_keys(&sessions, KeySettings::default()).await?)
     }
 
-    fn check_rejects(&self, collection: &Collection, flow: &Flow) -> Result<(), Failure> {
-        let rejected = flow.tally.rejected;
-        if rejected <= self.args.max_rejects {
-            return Ok(());
+    async fn swap(&self, load: &Load<'_>, layout: &Layout, ledger: &Ledger) -> Result<Swapped, Failure> {
+        let settings = SwapSettings { limit: self.context.config.swap_timeout, ..SwapSettings::default() };
+        let mut swap = pin!(load.swap(&settings, ledger, None));
+        tokio::select! {
+            biased;
+            swapped = &mut swap => return Ok(swapped?),
+            () = tokio::time::sleep(PATIENCE) => {}
         }
-        let documents = report::counted(rejected, "document", "documents");
+        report::note(format!(
+            "{}: loaded; waiting for readers of the live tables to finish, for {} s at most (load.swap_timeout)",
+            layout.collection,
+            settings.limit.as_secs()
+        ));
+        Ok(swap.await?)
+    }
+
+    fn too_many_rejects(&self, collection: &Collection, rejects: &RejectLimit) -> Failure {
         let message = format!(
-            "{documents} of {} rejected, more than the {} of --max-rejects: not swapped in",
-            collection.name, self.args.max_rejects
+            "more than {} of {} rejected, which is what --max-rejects allows (the first: {}): the load was stopped, \
+             nothing is swapped in",
+            report::counted(self.args.max_rejects, "document", "documents"),
+            collection.name,
+            rejects.first_reason().unwrap_or("unknown")
         );
-        Err(Failure::failed(message).remedy(format!(
-            "SELECT reason, id FROM {}.gizer_reject shows them; mend the schema file, or give --max-rejects {rejected}",
+        Failure::failed(message).remedy(format!(
+            "SELECT reason, id FROM {}.gizer_reject shows some; mend the schema file, or allow more with --max-rejects",
             self.context.config.postgres_schema
-        )))
+        ))
     }
 
     /// Writes down that the load failed; what cannot be written any more, the next load puts right.

@@ -7,8 +7,8 @@ use gizer_pg::load::Written;
 use gizer_pg::state::Ledger;
 use serde_json::{Value, json};
 
+use super::failures::Failures;
 use crate::args::Format;
-use crate::exit::Failure;
 use crate::report::{self, thousands};
 
 /// Lines of mismatches and unknown fields that a person is shown of one collection.
@@ -31,19 +31,22 @@ pub(super) struct CollectionReport {
     pub(super) written: Written,
 }
 
-/// Prints what was loaded; a failure is said by whoever ends the command.
-pub(super) fn print(format: Format, reports: &[CollectionReport], failure: Option<&Failure>) {
-    match (format, failure) {
-        (Format::Text, _) => {
+/// Prints what was loaded, and what was not.
+pub(super) fn print(format: Format, reports: &[CollectionReport], failures: &Failures) {
+    match format {
+        Format::Text => {
             if !reports.is_empty() {
                 report::text(&summary(reports));
             }
             reports.iter().flat_map(remarks).for_each(report::note);
         }
-        (Format::Json, None) => report::json(&json!({"collections": collections(reports)})),
-        // The failure's own JSON follows; one command prints one object.
-        (Format::Json, Some(_)) => {}
+        Format::Json => {
+            let mut object = json!({"collections": collections(reports)});
+            failures.add_to(&mut object);
+            report::json(&object);
+        }
     }
+    failures.print();
 }
 
 fn collections(reports: &[CollectionReport]) -> Vec<Value> {

@@ -1,14 +1,20 @@
 //! The commands, one module each.
 
 pub mod ddl;
+mod failures;
 pub mod infer;
 pub mod load;
 mod load_report;
+mod run_row;
 pub mod status;
+
+use std::collections::HashMap;
 
 use gizer_oplog::{Cluster, ErrorClass, MongoError, OplogSettings, SecretUri, Settings};
 use gizer_pg::{ErrorKind, PgError, Session, Target};
 use gizer_schema::{Layout, LayoutError};
+
+pub use failures::Failures;
 
 use crate::args::Format;
 use crate::config::Config;
@@ -29,8 +35,11 @@ pub struct Context {
 
 impl Context {
     /// The folder of schema files.
-    pub fn schema_files(&self) -> SchemaFiles {
-        SchemaFiles::new(&self.config.schemas_dir)
+    ///
+    /// # Errors
+    /// As [`SchemaFiles::open`].
+    pub fn schema_files(&self) -> Result<SchemaFiles, Failure> {
+        SchemaFiles::open(&self.config.schemas_dir)
     }
 
     /// Connects to MongoDB.
@@ -63,35 +72,61 @@ impl Context {
         Ok(gizer_pg::connect(&self.target()?).await?)
     }
 
-    /// The layouts of these collections, or of all that have a schema file.
+    /// The layouts of these collections, or of all that have a schema file; apart from them, those that cannot be used:
+    /// no schema file, one that is wrong, or two collections that want one table.
     ///
     /// # Errors
-    /// [`Failure`] with [`ExitCode::Usage`]: no schema file, one that is wrong, or two collections that want one table.
-    pub fn layouts(&self, collections: &[String]) -> Result<Vec<Layout>, Failure> {
-        let files = self.schema_files();
-        let known = files.collections()?;
-        if collections.is_empty() && known.is_empty() {
+    /// [`Failure`] with [`ExitCode::Usage`] if there is no schema file at all, or the folder cannot be read.
+    pub fn layouts(&self, collections: &[String]) -> Result<Layouts, Failure> {
+        let files = self.schema_files()?;
+        let mut failures = Failures::default();
+        let mut names: Vec<&str> = collections.iter().map(String::as_str).collect();
+        if collections.is_empty() {
+            names.extend(files.collections());
+            for path in files.nameless() {
+                let message = "expected the name of a collection in UTF-8, percent-encoded where need be";
+                failures.add(path.display().to_string(), Failure::usage(message).remedy("rename the file"));
+            }
+        }
+        if names.is_empty() && failures.is_empty() {
             let folder = files.folder().display();
             return Err(Failure::usage(format!("there is no schema file in {folder}"))
                 .remedy("run `gizer schema infer` to make schema files"));
         }
-        let mut names: Vec<&String> =
-            if collections.is_empty() { known.iter().collect() } else { collections.iter().collect() };
         names.sort_unstable();
         names.dedup();
-        let layout = |name: &String| {
-            let schema = files.read(name)?;
-            Layout::new(&schema).map_err(|error| unusable_schema(&files, name, &error))
-        };
-        let layouts: Vec<Layout> = names.into_iter().map(layout).collect::<Result<_, _>>()?;
-        check_distinct_tables(&layouts)?;
-        Ok(layouts)
+        let mut usable = Vec::new();
+        for name in names {
+            match layout(&files, name) {
+                Ok(layout) => usable.push(layout),
+                Err(failure) => failures.add(name, failure),
+            }
+        }
+        let usable = with_tables_of_their_own(usable, &mut failures);
+        Ok(Layouts { usable, failures })
     }
 }
 
-fn unusable_schema(files: &SchemaFiles, collection: &str, error: &LayoutError) -> Failure {
-    let path = files.existing(collection).unwrap_or_else(|| files.path(collection));
-    let failure = Failure::usage(format!("{}: {error}", path.display()));
+/// The layouts of several collections.
+#[derive(Debug)]
+pub struct Layouts {
+    /// Those that can be used, in the order of the collections' names.
+    pub usable: Vec<Layout>,
+    /// Why the others cannot.
+    pub failures: Failures,
+}
+
+fn layout(files: &SchemaFiles, name: &str) -> Result<Layout, Failure> {
+    let schema = files.read(name)?;
+    Layout::new(&schema).map_err(|error| {
+        let failure = unusable_schema(&error);
+        let message = format!("{}: {failure}", files.path(name).display());
+        Failure { message, ..failure }
+    })
+}
+
+fn unusable_schema(error: &LayoutError) -> Failure {
+    let failure = Failure::usage(error.to_string());
     match error {
         LayoutError::NoKey { .. } => failure.remedy("add the field _id with its type"),
         LayoutError::UnusableKey { .. } => failure
@@ -100,19 +135,34 @@ fn unusable_schema(files: &SchemaFiles, collection: &str, error: &LayoutError) -
     }
 }
 
-/// Two collections may want one table: `a` with an array `b_c`, `a_b` with an array `c`.
-fn check_distinct_tables(layouts: &[Layout]) -> Result<(), Failure> {
-    let mut owners = std::collections::HashMap::new();
-    for layout in layouts {
+/// Two collections may want one table: `a` with an array `b_c`, `a_b` with an array `c`. Which of them has it is for the
+/// operator to say: none is taken.
+fn with_tables_of_their_own(layouts: Vec<Layout>, failures: &mut Failures) -> Vec<Layout> {
+    let mut owners: HashMap<&str, Vec<&str>> = HashMap::new();
+    for layout in &layouts {
         for table in &layout.tables {
-            if let Some(other) = owners.insert(table.name.as_str(), layout.collection.as_str()) {
-                let message =
-                    format!("the collections {other} and {} both want the table {}", layout.collection, table.name);
-                return Err(Failure::usage(message).remedy("load one of them into another [postgres] schema"));
-            }
+            owners.entry(&table.name).or_default().push(&layout.collection);
         }
     }
-    Ok(())
+    let clash = |layout: &Layout| {
+        let wanted = layout.tables.iter().find(|table| owners[table.name.as_str()].len() > 1)?;
+        Some(table_wanted_twice(&owners[wanted.name.as_str()], &wanted.name))
+    };
+    let clashes: Vec<Option<Failure>> = layouts.iter().map(clash).collect();
+    let mut alone = Vec::new();
+    for (layout, clash) in layouts.into_iter().zip(clashes) {
+        match clash {
+            Some(failure) => failures.add(layout.collection, failure),
+            None => alone.push(layout),
+        }
+    }
+    alone
+}
+
+fn table_wanted_twice(collections: &[&str], table: &str) -> Failure {
+    let collections = collections.join(" and ");
+    Failure::usage(format!("the collections {collections} both want the table {table}"))
+        .remedy("load one of them into another [postgres] schema")
 }
 
 impl From<MongoError> for Failure {
@@ -122,7 +172,17 @@ impl From<MongoError> for Failure {
             ErrorClass::Failed => ExitCode::Failed,
             ErrorClass::LoadDue => ExitCode::LoadDue,
         };
-        Failure { exit, message: error.to_string(), remedy: error.remedy() }
+        // These are about one collection; whatever else goes wrong would go wrong for the next one too.
+        let of_one_collection = matches!(
+            error,
+            MongoError::NoSuchCollection { .. }
+                | MongoError::NotFollowable { .. }
+                | MongoError::CollectionChanged { .. }
+                | MongoError::CursorLost { .. }
+                | MongoError::MalformedReply { .. }
+                | MongoError::NoRights { .. }
+        );
+        Failure { exit, message: error.to_string(), remedy: error.remedy(), ends_run: !of_one_collection }
     }
 }
 
@@ -134,6 +194,28 @@ impl From<PgError> for Failure {
             ErrorKind::Interrupted => ExitCode::Interrupted,
             ErrorKind::Failed => ExitCode::Failed,
         };
-        Failure { exit, message: error.to_string(), remedy: error.remedy() }
+        // These are about one collection's tables or rows; whatever else goes wrong would go wrong for the next one too.
+        let of_one_collection = match &error {
+            PgError::Locked { .. }
+            | PgError::Fenced { .. }
+            | PgError::ForeignTable { .. }
+            | PgError::Dependents { .. }
+            | PgError::TablesBusy { .. }
+            | PgError::DuplicateKey { .. }
+            | PgError::DataRejected { .. }
+            | PgError::RowsDiffer { .. }
+            | PgError::UnusableName { .. }
+            | PgError::NoRights { .. } => true,
+            // Neither the server's resources (53), its operator (57), its machine (58) nor a role that may only read.
+            PgError::Database { said, .. } => {
+                !["53", "57", "58", "XX", "25006"].iter().any(|class| said.sqlstate.starts_with(class))
+            }
+            _ => false,
+        };
+        let remedy = error.remedy().map(|remedy| match error {
+            PgError::TablesBusy { .. } => format!("{remedy}, or raise load.swap_timeout"),
+            _ => remedy,
+        });
+        Failure { exit, message: error.to_string(), remedy, ends_run: !of_one_collection }
     }
 }

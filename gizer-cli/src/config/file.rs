@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
+
+use super::redact::{redact, shown};
 
 /// All that the file may hold; everything may be missing.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -68,6 +71,7 @@ pub struct Run {
 #[allow(missing_docs)]
 pub struct Load {
     pub workers: Option<Workers>,
+    pub swap_timeout: Option<Seconds>,
 }
 
 /// `[verify]`
@@ -127,7 +131,7 @@ impl FromStr for VerifyMode {
             "all" => Ok(VerifyMode::All),
             "sample" => Ok(VerifyMode::Sample),
             "off" => Ok(VerifyMode::Off),
-            other => Err(format!("expected all, sample or off, got {other:?}")),
+            other => Err(format!("expected all, sample or off, got {}", shown(other))),
         }
     }
 }
@@ -159,12 +163,13 @@ impl FromStr for Memory {
             "k" | "kib" | "kb" => 1 << 10,
             "m" | "mib" | "mb" => 1 << 20,
             "g" | "gib" | "gb" => 1 << 30,
-            _ => return Err(format!("expected a size such as 256MiB, got {text:?}")),
+            _ => return Err(format!("expected a size such as 256MiB, got {}", shown(text))),
         };
-        let number: usize = number.parse().map_err(|_| format!("expected a size such as 256MiB, got {text:?}"))?;
-        let bytes = number.checked_mul(factor).ok_or_else(|| format!("{text:?} is more than any memory"))?;
+        let number: usize =
+            number.parse().map_err(|_| format!("expected a size such as 256MiB, got {}", shown(text)))?;
+        let bytes = number.checked_mul(factor).ok_or_else(|| format!("{} is more than any memory", shown(text)))?;
         if bytes < LEAST_MEMORY {
-            return Err(format!("expected at least 32MiB, got {text:?}"));
+            return Err(format!("expected at least 32MiB, got {}", shown(text)));
         }
         Ok(Memory(bytes))
     }
@@ -187,7 +192,32 @@ impl FromStr for Workers {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.trim().parse() {
             Ok(workers @ 1..=64) => Ok(Workers(workers)),
-            _ => Err(format!("expected a number from 1 to 64, got {text:?}")),
+            _ => Err(format!("expected a number from 1 to 64, got {}", shown(text))),
+        }
+    }
+}
+
+/// A time in whole seconds: up to a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct Seconds(pub u32);
+
+/// A day.
+const MOST_SECONDS: u32 = 86_400;
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Duration {
+        Duration::from_secs(seconds.0.into())
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().parse() {
+            Ok(seconds @ 0..=MOST_SECONDS) => Ok(Seconds(seconds)),
+            _ => Err(format!("expected seconds from 0 to {MOST_SECONDS}, got {}", shown(text))),
         }
     }
 }
@@ -224,16 +254,25 @@ impl TryFrom<NumberOrText> for Workers {
     }
 }
 
+impl TryFrom<NumberOrText> for Seconds {
+    type Error = String;
+
+    fn try_from(value: NumberOrText) -> Result<Self, String> {
+        value.text().parse()
+    }
+}
+
 /// Reads the text of a file.
 ///
 /// # Errors
-/// What is wrong, with line and column; the line itself is not shown, because it may hold a password.
+/// What is wrong, with line and column. Neither the line itself is shown nor any text in it that may be a URI, because
+/// it may hold a password.
 pub fn parse(text: &str) -> Result<File, String> {
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         let before = &text.as_bytes()[..at];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         let column = at - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1) + 1;
-        format!("line {line}, column {column}: {}", error.message().replace('\n', ", "))
+        format!("line {line}, column {column}: {}", redact(&error.message().replace('\n', ", ")))
     })
 }

@@ -4,12 +4,19 @@
 //! environment, `--<section>-<key>` on the command line. [`SETTINGS`] is the one list of them; flags, environment and
 //! their help follow from it. The file's form is [`file::File`].
 
+mod environment;
 pub mod file;
+mod redact;
 mod settings;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gizer_oplog::SecretUri;
+use percent_encoding::percent_decode_str;
 
 use crate::exit::Failure;
+pub use environment::unknown_variables;
 use file::{File, VerifyMode};
 pub use settings::{SETTINGS, Setting};
 
@@ -35,12 +42,17 @@ pub struct Config {
     pub memory: usize,
     /// Threads that flatten, and connections that write, during a load.
     pub load_workers: usize,
-    /// What is read back and compared before each commit.
+    /// How long finished tables wait for readers of the live ones.
+    pub swap_timeout: Duration,
+    /// What is to be read back and compared before each commit.
     pub verify_mode: VerifyMode,
 }
 
 /// Bytes under way, unless set: enough for two replies of 16 MiB in every stage.
 const DEFAULT_MEMORY: usize = 256 * 1024 * 1024;
+
+/// How long a swap waits, unless set: longer than most reports run, because a load that gives up starts over.
+const DEFAULT_SWAP_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Config {
     /// Reads the configuration.
@@ -84,6 +96,7 @@ impl Config {
             schemas_dir: folder.join(file.schemas.dir.unwrap_or_else(|| PathBuf::from("schemas"))),
             memory: file.run.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
             load_workers: file.load.workers.map_or(2, usize::from),
+            swap_timeout: file.load.swap_timeout.map_or(DEFAULT_SWAP_TIMEOUT, Duration::from),
             verify_mode: file.verify.mode.unwrap_or_default(),
         }
     }
@@ -93,7 +106,18 @@ impl Config {
     /// # Errors
     /// [`Failure`] if it is not set.
     pub fn database(&self) -> Result<&str, Failure> {
-        self.mongo_database.as_deref().ok_or_else(|| missing("mongo", "database"))
+        self.mongo_database.as_deref().ok_or_else(|| {
+            let missing = missing("mongo", "database");
+            match self.mongo_uris.iter().find_map(|uri| database_of_path(uri)) {
+                // There it says where the user is known; taking it for more would be a guess.
+                Some(name) => missing.remedy(format!(
+                    "the path of mongo.uri (/{name}) only names the database to log in to; if the collections are in \
+                     it too, put `database = {name:?}` under [mongo] in {DEFAULT_FILE}, set GIZER_MONGO_DATABASE, or \
+                     give --mongo-database {name}"
+                )),
+                None => missing,
+            }
+        })
     }
 
     /// Where documents are read.
@@ -111,6 +135,16 @@ impl Config {
     pub fn postgres(&self) -> Result<&str, Failure> {
         self.postgres_uri.as_deref().ok_or_else(|| missing("postgres", "uri"))
     }
+}
+
+/// The database in the path of a MongoDB URI; nothing where it could be part of a password that is not encoded.
+fn database_of_path(uri: &str) -> Option<String> {
+    SecretUri::parse(uri).ok()?;
+    let (_, path) = uri.split_once("://")?.1.split_once('/')?;
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let name = percent_decode_str(path).decode_utf8().ok()?;
+    let usable = !name.is_empty() && !name.contains(|c: char| "@:/\\\"$ ".contains(c) || c.is_control());
+    usable.then(|| name.into_owned())
 }
 
 fn missing(section: &str, key: &str) -> Failure {

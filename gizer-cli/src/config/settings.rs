@@ -25,7 +25,7 @@ pub struct Setting {
 impl Setting {
     /// `mongo-uri`
     pub fn flag(&self) -> String {
-        format!("{}-{}", self.section, self.key)
+        format!("{}-{}", self.section, self.key.replace('_', "-"))
     }
 
     /// `GIZER_MONGO_URI`
@@ -96,7 +96,7 @@ pub const SETTINGS: &[Setting] = &[
         section: "cache",
         key: "uri",
         value: "URI",
-        help: "Second PostgreSQL connection, for what is kept aside during a load",
+        help: "Second PostgreSQL connection, for what is kept aside during a load (not used yet)",
         list: false,
         set: |file, values| {
             file.cache = Some(Cache { uri: text(values)? });
@@ -137,10 +137,21 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "load",
+        key: "swap_timeout",
+        value: "SECONDS",
+        help: "How long finished tables wait for readers of the live ones to let them in [default: 300]",
+        list: false,
+        set: |file, values| {
+            file.load.swap_timeout = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
         section: "verify",
         key: "mode",
         value: "MODE",
-        help: "What is compared before each commit: all, sample or off [default: all]",
+        help: "What is to be compared before each commit: all, sample or off (not used yet: nothing is compared)",
         list: false,
         set: |file, values| {
             file.verify.mode = Some(last(values)?);

@@ -27,6 +27,7 @@ dir = "files"
 memory = "64MiB"
 [load]
 workers = 3
+swap_timeout = 20
 [verify]
 mode = "sample"
 [[oplog]]
@@ -43,6 +44,7 @@ fn every_name_of_the_file_is_read() {
     assert_eq!(config.postgres_schema, "copy");
     assert!(config.schemas_dir.ends_with("files") && config.schemas_dir.is_absolute());
     assert_eq!((config.memory, config.load_workers), (64 << 20, 3));
+    assert_eq!(config.swap_timeout, Duration::from_secs(20));
     assert_eq!(config.verify_mode, VerifyMode::Sample);
     assert_eq!(config.oplogs, [("shard1".to_owned(), "mongodb://s1".to_owned())]);
 }
@@ -64,6 +66,7 @@ fn defaults_are_those_of_the_help() {
     let config = read("", &[], &[]).unwrap();
     assert_eq!((config.postgres_schema.as_str(), config.memory, config.load_workers), ("public", 256 << 20, 2));
     assert!(config.schemas_dir.ends_with("schemas"));
+    assert_eq!(config.swap_timeout, Duration::from_secs(300));
     let error = config.postgres().unwrap_err();
     assert_eq!(error.to_string(), "postgres.uri is not set");
     assert!(error.remedy.unwrap().contains("GIZER_POSTGRES_URI"));
@@ -91,6 +94,57 @@ fn what_is_wrong_is_named_with_its_place_and_without_secrets() {
     assert_eq!(error.message, "--verify-mode: expected all, sample or off, got \"some\"");
     let error = read("", &[("oplog-uri", "mongodb://u:secret@h/?a=b")], &[]).unwrap_err();
     assert!(!error.message.contains("secret"), "{error}");
+}
+
+/// A connection string is easily put under the wrong name, and must not be shown there either.
+#[test]
+fn a_uri_in_the_wrong_place_is_not_shown() {
+    let texts = [
+        "postgres = \"postgresql://user:secret@h/db\"",
+        "mongo = \"mongodb://u:secret@h\"",
+        "cache = \"postgresql://user:secret@h/db\"",
+        "oplog = \"mongodb://u:secret@h\"",
+        "[run]\nmemory = \"mongodb://u:secret@h\"",
+        "[load]\nworkers = \"u:secret@h\"",
+        "[load]\nswap_timeout = \"u:secret@h\"",
+        "[verify]\nmode = \"mongodb://u:secret@h\"",
+        "\"postgresql://user:secret@h/db\" = 1",
+        "[mongo]\n\"mongodb://u:secret@h\" = 1",
+        "[mongo]\n\"mongodb://u:se`secret@h\" = 1",
+        "[mongo.\"mongodb://u:secret@h\"]\nx = 1",
+        "oplog = [\"mongodb://u:secret@h\"]",
+        "mongodb://u:secret@h",
+        "[mongo]\nuri = mongodb://u:secret@h",
+        "[mongo]\nuri = \"mongodb://u:secret@h\"\nuri = \"mongodb://u:secret@h\"",
+        "[mongo]\n\"mongodb://u:secret@h\" = 1\n\"mongodb://u:secret@h\" = 1",
+    ];
+    for text in texts {
+        let error = read(text, &[], &[]).unwrap_err();
+        assert!(!error.message.contains("secret"), "{text}\n{error}");
+        assert!(error.message.contains("line ") && error.message.contains(": "), "{error}");
+    }
+    for name in ["GIZER_RUN_MEMORY", "GIZER_LOAD_WORKERS", "GIZER_LOAD_SWAP_TIMEOUT", "GIZER_VERIFY_MODE"] {
+        let error = read("", &[], &[(name, "mongodb://u:secret@h")]).unwrap_err();
+        assert!(!error.message.contains("secret"), "{error}");
+        assert!(error.message.starts_with(name), "{error}");
+    }
+}
+
+#[test]
+fn a_database_in_the_path_of_the_uri_is_mentioned_and_not_taken() {
+    let remedy = |uri: &str| {
+        let error = read("", &[("mongo-uri", uri)], &[]).unwrap().database().unwrap_err();
+        assert_eq!(error.to_string(), "mongo.database is not set");
+        error.remedy.unwrap()
+    };
+    for uri in ["mongodb://h/shop", "mongodb://u:secret@h,i:2/shop?w=1"] {
+        let said = remedy(uri);
+        assert!(said.contains("--mongo-database shop") && !said.contains("secret"), "{said}");
+    }
+    for uri in ["mongodb://h", "mongodb://h/", "mongodb://h/?w=1", "mongodb://u:sec/ret@h/shop"] {
+        let said = remedy(uri);
+        assert!(!said.contains("the path") && !said.contains("sec"), "{said}");
+    }
 }
 
 #[test]

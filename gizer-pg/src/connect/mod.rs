@@ -50,7 +50,17 @@ async fn connect_and_check(target: &Target) -> Result<Session, PgError> {
         target.config().connect(tls.clone()).await.map_err(|error| connect_error(&error, target))?;
     let session = Session::start(client, connection, target, tls);
     check(&session, target).await?;
+    stay(&session).await?;
     Ok(session)
+}
+
+/// A session that holds a lock while others load is idle for as long as that takes, which a server may be set to end
+/// (`idle_session_timeout`, PostgreSQL 14 and later). This is the one setting that outlives a transaction, so it is
+/// made only where it is needed.
+async fn stay(session: &Session) -> Result<(), PgError> {
+    let sql = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+               WHERE name = 'idle_session_timeout' AND setting <> '0'";
+    session.query("setting idle_session_timeout", sql, &[]).await.map(drop)
 }
 
 async fn check(session: &Session, target: &Target) -> Result<(), PgError> {
@@ -69,7 +79,7 @@ async fn check(session: &Session, target: &Target) -> Result<(), PgError> {
         return Err(PgError::NoSchema { server, schema: target.schema().to_owned() });
     }
     if !row.get::<_, bool>(3) {
-        let grant = sqlstate::grant_for(target.schema(), &server.user);
+        let grant = sqlstate::grant_to_use(target.schema(), &server.user);
         let reason = format!("schema {} may not be used", target.schema());
         return Err(PgError::NoRights { server, doing, reason, grant });
     }

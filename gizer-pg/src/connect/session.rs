@@ -1,10 +1,11 @@
 //! A connection that knows its server and schema, so that every error can name them.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Connection, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -44,8 +45,24 @@ pub struct Session {
     schema: String,
     tls: MakeTls,
     in_transaction: AtomicBool,
-    /// Why the connection ended, from the task that drives it.
-    ended: Arc<OnceLock<String>>,
+    /// How the connection ended, from the task that drives it.
+    ended: watch::Receiver<Option<End>>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone)]
+struct End {
+    reason: String,
+    sqlstate: Option<String>,
+}
+
+impl End {
+    fn of(error: &tokio_postgres::Error) -> End {
+        match error.as_db_error() {
+            Some(db) => End { reason: db.message().to_owned(), sqlstate: Some(db.code().code().to_owned()) },
+            None => End { reason: cause_of(error), sqlstate: None },
+        }
+    }
 }
 
 /// [`MakeRustlsConnect`] without its `Debug` form, which lists a page of TLS settings.
@@ -70,15 +87,14 @@ impl Session {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let ended = Arc::new(OnceLock::new());
-        let report = Arc::clone(&ended);
+        let (report, ended) = watch::channel(None);
         let server = Arc::clone(target.server());
         tokio::spawn(async move {
+            // It ends well only once the session has been dropped.
             let Err(error) = connection.await else { return };
-            let reason = error.as_db_error().map_or_else(|| cause_of(&error), |db| db.message().to_owned());
-            tracing::debug!(server = %server, reason, "connection ended");
-            // Only this task sets it, and only once.
-            let _ = report.set(reason);
+            let end = End::of(&error);
+            tracing::debug!(server = %server, reason = end.reason, "connection ended");
+            report.send_replace(Some(end));
         });
         Session {
             client,
@@ -119,6 +135,21 @@ impl Session {
         self.client.is_closed()
     }
 
+    /// Comes true when the connection is lost, and says why: a session that waits for others learns of its end only
+    /// when it is used again, unless somebody waits for this beside what it waits for. Never comes true of a session
+    /// that is closed by being dropped.
+    pub fn ended(&self) -> impl Future<Output = PgError> + Send + use<> {
+        let (mut ended, server) = (self.ended.clone(), Arc::clone(&self.server));
+        async move {
+            let end = match ended.wait_for(Option::is_some).await {
+                Ok(end) => end.clone(),
+                Err(_) => None,
+            };
+            let Some(End { reason, sqlstate }) = end else { return std::future::pending().await };
+            PgError::ConnectionLost { server, doing: "keeping it open".to_owned(), reason, sqlstate }
+        }
+    }
+
     /// Cancels what runs on this session, from elsewhere.
     pub fn cancel_handle(&self) -> CancelHandle {
         CancelHandle { token: self.client.cancel_token(), tls: self.tls.clone(), server: Arc::clone(&self.server) }
@@ -126,7 +157,8 @@ impl Session {
 
     /// Gives an error of the client library its place and its kind; `doing` completes "while …".
     pub fn error(&self, doing: impl Display, error: &tokio_postgres::Error) -> PgError {
-        let ended = self.ended.get().map(String::as_str);
+        let ended = self.ended.borrow();
+        let ended = ended.as_ref().map(|end| end.reason.as_str());
         sqlstate::classify(error, &self.server, &self.schema, doing.to_string(), ended)
     }
 

@@ -50,6 +50,7 @@ impl Target {
         if config.get_application_name().is_none() {
             config.application_name("gizer");
         }
+        keep_alive(&mut config);
         let time_limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
         let server = Arc::new(server_of(&mut config));
         Ok(Target { config, server, schema: schema.to_owned(), tls, time_limit })
@@ -87,6 +88,30 @@ impl fmt::Debug for Target {
             .field("schema", &self.schema)
             .field("tls", &self.tls)
             .finish_non_exhaustive()
+    }
+}
+
+/// How long a connection may be silent before its other end is asked whether it lives. Firewalls forget connections that
+/// are silent for longer, often after 5 minutes, and the system's own limit is 2 hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// How long to wait for an answer before asking again, and how often to ask: a dead server is noticed after 2 minutes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_RETRIES: u32 = 4;
+
+/// The client library's own default of `keepalives_idle`.
+const KEEPALIVE_UNSET: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What the URI sets stays.
+fn keep_alive(config: &mut Config) {
+    if config.get_keepalives_idle() == KEEPALIVE_UNSET {
+        config.keepalives_idle(KEEPALIVE_IDLE);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(KEEPALIVE_INTERVAL);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(KEEPALIVE_RETRIES);
     }
 }
 
@@ -141,9 +166,13 @@ mod tests {
         assert!(!shown.contains("s3cret") && shown.contains("db.example:6000/app"), "{shown}");
         assert_eq!(target.tls(), &TlsMode::Require);
         assert_eq!(target.time_limit(), CONNECT_TIMEOUT);
+        assert_eq!(target.config().get_keepalives_idle(), KEEPALIVE_IDLE);
         let target = Target::parse("postgres://u@a,b:7/x?connect_timeout=3", "s").unwrap();
         assert_eq!(target.server().to_string(), "a:5432,b:7/x");
         assert_eq!(target.time_limit(), Duration::from_secs(3));
+        let target = Target::parse("postgres://u@a/x?keepalives_idle=9&keepalives_retries=2", "s").unwrap();
+        assert_eq!(target.config().get_keepalives_idle(), Duration::from_secs(9));
+        assert_eq!(target.config().get_keepalives_retries(), Some(2));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use gizer_flatten::change::{Namespace, Positions};
 use gizer_schema::Layout;
 
+use super::cancels::Cancels;
 use super::sink::{CopySink, LoadFence};
 use super::staging::{self, KeySettings, StagingTable};
 use super::survey::{self, Survey};
@@ -60,6 +61,7 @@ pub struct Load<'a> {
     request: LoadRequest<'a>,
     fence: LoadFence,
     tables: Vec<StagingTable>,
+    cancels: Cancels,
 }
 
 impl<'a> Load<'a> {
@@ -68,7 +70,8 @@ impl<'a> Load<'a> {
     ///
     /// # Errors
     /// [`PgError::Locked`] if another run loads the collection; whatever the [`survey`](super::survey()) finds in the
-    /// way; [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::NoRights`].
+    /// way; [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::StagingBusy`] if statements of a
+    /// dead load still run; [`PgError::NoRights`].
     pub async fn begin(session: &'a Session, request: LoadRequest<'a>) -> Result<Load<'a>, PgError> {
         let tables = staging::staging_tables(request.layout, session.schema())?;
         session.begin().await?;
@@ -80,12 +83,15 @@ impl<'a> Load<'a> {
                 if !matches!(error, PgError::Locked { .. }) {
                     state::release_load(session, &request.layout.collection).await;
                 }
+                if error.is_lock_conflict() {
+                    return Err(staging::busy(session, request.layout).await);
+                }
                 return Err(error);
             }
         };
         let fence = LoadFence { collection: request.layout.collection.clone(), load_epoch };
         tracing::debug!(collection = fence.collection, load_epoch, "load began");
-        Ok(Load { session, request, fence, tables })
+        Ok(Load { session, request, fence, tables, cancels: Cancels::default() })
     }
 
     /// What every unit of this load is checked against.
@@ -105,13 +111,16 @@ impl<'a> Load<'a> {
     /// Adds the keys and analyses, in parallel over the given sessions; with none, on the load's own. The sinks must
     /// have finished.
     ///
+    /// If the future is dropped, what runs on the sessions is cancelled by requests that are sent in the background of
+    /// the current tokio runtime; [`abandon`](Load::abandon) waits for them.
+    ///
     /// # Errors
     /// [`PgError::DuplicateKey`] if two documents have one key. The tables that already have their keys keep them, so
     /// that this cannot be called again.
     pub async fn build_keys(&self, sessions: &[&Session], settings: KeySettings) -> Result<(), PgError> {
         let own = [self.session];
         let sessions = if sessions.is_empty() { &own } else { sessions };
-        staging::build_keys(sessions, self.request.layout, &self.tables, settings).await
+        staging::build_keys(sessions, self.request.layout, &self.tables, settings, &self.cancels).await
     }
 
     /// Puts the staging tables in the place of the live ones, writes down what was loaded, and gives the lock back. One
@@ -149,7 +158,18 @@ impl<'a> Load<'a> {
     /// Whatever the server says.
     pub async fn abandon(self, reason: &str) -> Result<(), PgError> {
         let LoadFence { collection, load_epoch } = &self.fence;
-        let outcome = state::fail_load(self.session, collection, *load_epoch, reason).await;
+        let cancelled = self.cancels.settle().await;
+        let write_down = async || {
+            // Whatever was interrupted may have left its transaction open: this one rolls it back first.
+            self.session.begin().await?;
+            let outcome = state::fail_load(self.session, collection, *load_epoch, reason).await;
+            self.session.end(outcome).await
+        };
+        let outcome = match write_down().await {
+            // The request came after what it was meant for had ended.
+            Err(PgError::Cancelled { .. }) if cancelled => write_down().await,
+            outcome => outcome,
+        };
         state::release_load(self.session, collection).await;
         outcome
     }

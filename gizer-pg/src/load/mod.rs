@@ -13,8 +13,11 @@
 //! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind;
 //! the next load of that collection drops them first.
 
+mod cancels;
 mod grants;
+mod holders;
 mod lifecycle;
+mod names;
 mod sink;
 mod staging;
 mod survey;

@@ -1,10 +1,13 @@
 //! Staging tables: beside the live ones in the same schema, filled without keys.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::join_all;
 use gizer_schema::{Layout, TableId};
 
+use super::cancels::Cancels;
+use super::holders::holders;
 use super::sink::CopyTarget;
 use crate::connect::Session;
 use crate::ddl::{add_key, comments, create_table, is_marked_for, key_names, staging_name};
@@ -40,12 +43,16 @@ pub(super) fn staging_tables(layout: &Layout, schema: &str) -> Result<Vec<Stagin
 /// tables bear gizer's mark from the start, so that what they are is known even if this load dies too.
 ///
 /// # Errors
-/// [`PgError::ForeignTable`] if a relation that no load of this collection made has the name of a staging table.
+/// [`PgError::ForeignTable`] if a relation that no load of this collection made has the name of a staging table or of its
+/// key; `lock_timeout` if somebody holds one of an earlier load ([`busy`]).
 pub(super) async fn recreate(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<(), PgError> {
-    for stale in stale(session, layout, tables).await? {
+    let sql = format!("SET LOCAL lock_timeout TO '{}s'", BUSY_LIMIT.as_secs());
+    session.run("setting lock_timeout", &sql).await?;
+    for stale in stale(session, layout).await? {
         let sql = format!("DROP TABLE {stale}");
         session.run(format!("dropping {stale}, which an earlier load left behind"), &sql).await?;
     }
+    refuse_taken_names(session, layout, tables).await?;
     for table in tables {
         let at = &table.staging;
         // Vacuuming a table while it is filled helps nobody, and a vacuum under way would hold the swap up.
@@ -59,29 +66,55 @@ pub(super) async fn recreate(session: &Session, layout: &Layout, tables: &[Stagi
     Ok(())
 }
 
+/// How long to wait for what an interrupted load left running. Autovacuum lets go after the server's `deadlock_timeout`.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+
+/// What it means that [`recreate`] waited for a lock in vain. Outside of its transaction.
+pub(super) async fn busy(session: &Session, layout: &Layout) -> PgError {
+    let ask = async {
+        session.begin_reading().await?;
+        let outcome = stale(session, layout).await;
+        let stale = session.end(outcome).await?;
+        let names: Vec<&str> = stale.iter().map(Qualified::name).collect();
+        holders(session, &names).await
+    };
+    PgError::StagingBusy {
+        schema: session.schema().to_owned(),
+        collection: layout.collection.clone(),
+        waited: BUSY_LIMIT,
+        blockers: ask.await.unwrap_or_default(),
+    }
+}
+
 /// Staging tables of an earlier load of this collection. One whose table is no longer in the layout is found by its
 /// mark and its name.
-async fn stale(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<Vec<Qualified>, PgError> {
-    let sql = "SELECT c.relname::text, c.relkind::text, obj_description(c.oid, 'pg_class') \
+async fn stale(session: &Session, layout: &Layout) -> Result<Vec<Qualified>, PgError> {
+    let sql = "SELECT c.relname::text, obj_description(c.oid, 'pg_class') \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-               WHERE n.nspname = $1 AND (c.relname = ANY ($2) OR (c.relkind = 'r' AND starts_with(c.relname, $3)))";
-    let names: Vec<&str> = tables.iter().map(|table| table.staging.name()).collect();
-    let prefix = staging_name("");
-    let rows = session.query("looking for staging tables", sql, &[&session.schema(), &names, &prefix]).await?;
+               WHERE n.nspname = $1 AND c.relkind = 'r' AND starts_with(c.relname, $2)";
+    let rows = session.query("looking for staging tables", sql, &[&session.schema(), &staging_name("")]).await?;
     let mut stale = Vec::new();
     for row in rows {
-        let (name, kind, comment): (String, String, Option<String>) = (row.get(0), row.get(1), row.get(2));
-        let marked = kind == "r" && is_marked_for(comment.as_deref(), &layout.collection);
-        // A collection may be called like a staging table: its live tables stay what they are.
-        let is_live = tables.iter().any(|table| table.live.name() == name);
-        if marked && !is_live {
+        let (name, comment): (String, Option<String>) = (row.get(0), row.get(1));
+        if is_marked_for(comment.as_deref(), &layout.collection) {
             stale.push(session.relation(&name)?);
-        } else if names.contains(&name.as_str()) {
-            let why = format!("expected room for a staging table of {}", layout.collection);
-            return Err(PgError::ForeignTable { schema: session.schema().to_owned(), table: name, why });
         }
     }
     Ok(stale)
+}
+
+/// Once the tables of dead loads are gone, the names of staging tables and of their keys must be free.
+async fn refuse_taken_names(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<(), PgError> {
+    let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1 LIMIT 1";
+    let names: Vec<&str> = tables.iter().flat_map(|table| [table.staging.name(), table.staging_key.as_str()]).collect();
+    match session.query_opt("looking for the names of staging tables", sql, &[&session.schema(), &names]).await? {
+        None => Ok(()),
+        Some(row) => {
+            let why = format!("expected room for a staging table of {}", layout.collection);
+            Err(PgError::ForeignTable { schema: session.schema().to_owned(), table: row.get(0), why })
+        }
+    }
 }
 
 /// The COPY statements into the staging tables, in the order of the layout.
@@ -112,12 +145,13 @@ impl Default for KeySettings {
     }
 }
 
-/// Adds keys and analyses, table after table on each of the sessions.
+/// Adds keys and analyses, table after table on each of the sessions. Dropping the future cancels what they do.
 pub(super) async fn build_keys(
     sessions: &[&Session],
     layout: &Layout,
     tables: &[StagingTable],
     settings: KeySettings,
+    cancels: &Cancels,
 ) -> Result<(), PgError> {
     let Some(first) = sessions.first() else { return Ok(()) };
     let queue = Mutex::new(by_size(first, tables).await?);
@@ -132,7 +166,35 @@ pub(super) async fn build_keys(
         }
         Ok(())
     };
-    join_all(sessions.iter().map(|session| work(session))).await.into_iter().collect()
+    let running = cancels.on_drop(sessions);
+    let outcome = join_all(sessions.iter().map(|session| work(session))).await.into_iter().collect();
+    let outcome = match outcome {
+        Err(PgError::DuplicateKey { schema, table, .. }) => {
+            Err(PgError::DuplicateKey { schema, table, repeated: count_repeated(first, layout, tables).await.ok() })
+        }
+        outcome => outcome,
+    };
+    running.disarm();
+    outcome
+}
+
+/// How long keys that came more than once are counted: an operator waits for it, and only to be told how bad it is.
+const COUNT_LIMIT: Duration = Duration::from_secs(20);
+
+/// How many keys of the root table came more than once.
+async fn count_repeated(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<u64, PgError> {
+    let root = layout.table(TableId(0));
+    let key = quote_identifier(&root.columns[root.key.0].name)?;
+    let Some(at) = tables.first().map(|table| &table.staging) else { return Ok(0) };
+    let limit = format!("SET LOCAL statement_timeout TO '{}s'", COUNT_LIMIT.as_secs());
+    let sql = format!("SELECT count(*) FROM (SELECT FROM {at} GROUP BY {key} HAVING count(*) > 1) AS repeated");
+    let count = async {
+        session.run("setting statement_timeout", &limit).await?;
+        Ok(session.query_one("counting keys that came more than once", &sql, &[]).await?.get::<_, i64>(0))
+    };
+    session.begin().await?;
+    let outcome = count.await;
+    Ok(u64::try_from(session.end(outcome).await?).unwrap_or_default())
 }
 
 /// The tables, the largest last: they are taken from the end, so that no large one is left over for the end.
@@ -171,7 +233,8 @@ async fn finish_in_transaction(
     let sql = add_key(layout, table.id, at, &table.staging_key)?;
     session.run(format!("adding the key of {at}"), &sql).await.map_err(|error| match error.sqlstate() {
         Some("23505") => {
-            PgError::DuplicateKey { schema: table.live.schema().to_owned(), table: table.live.name().to_owned() }
+            let (schema, table) = (table.live.schema().to_owned(), table.live.name().to_owned());
+            PgError::DuplicateKey { schema, table, repeated: None }
         }
         _ => error,
     })?;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use gizer_schema::{ColumnType, Layout};
 
+use super::names::{refuse_names_of_gizer, refuse_taken_key_names};
 use crate::connect::Session;
-use crate::ddl::{is_marked, is_marked_for, key_names};
+use crate::ddl::{is_marked, is_marked_for};
 use crate::error::PgError;
 use crate::ident::quote_identifier;
 use crate::state;
@@ -47,7 +48,8 @@ pub struct Survey {
 /// way.
 ///
 /// # Errors
-/// [`PgError::ForeignTable`], [`PgError::Dependents`] (views, foreign keys, triggers, policies, publications and the
+/// [`PgError::NameTaken`] (by gizer's own tables, or by another collection's), [`PgError::ForeignTable`],
+/// [`PgError::Dependents`] (views, foreign keys, triggers, policies, publications and the
 /// like, which dropping the table would break or lose), [`PgError::NoRights`] (only its owner may replace a table).
 pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
     session.begin().await?;
@@ -56,12 +58,11 @@ pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgErro
 }
 
 pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
-    let tables: Vec<String> = layout.tables.iter().map(|table| table.name.clone()).collect();
+    refuse_names_of_gizer(session, layout).await?;
     let earlier = state::tables_of(session, &layout.collection).await?;
-    let claimed = state::claimed_by_others(session, &layout.collection, &tables).await?;
     let mut live = Vec::new();
     for found in relations(session, layout, &earlier).await? {
-        if let Some(table) = judge(session, layout, &earlier, &claimed, &found).await? {
+        if let Some(table) = judge(session, layout, &earlier, &found).await? {
             require_ownership(session, &found)?;
             live.push(table);
         }
@@ -107,7 +108,6 @@ async fn judge(
     session: &Session,
     layout: &Layout,
     earlier: &[String],
-    claimed: &BTreeMap<String, String>,
     found: &Relation,
 ) -> Result<Option<LiveTable>, PgError> {
     let in_the_way = |why: String| {
@@ -122,9 +122,6 @@ async fn judge(
         let ours = found.kind == "r" && marked && earlier.contains(&found.name);
         return if ours { live(Origin::Gizer) } else { Ok(None) };
     };
-    if let Some(other) = claimed.get(&found.name) {
-        return in_the_way(format!("it is a table of the collection {other}"));
-    }
     if found.kind != "r" {
         let came = kind_name(&found.kind);
         return in_the_way(format!("expected a table of the collection {}, found {came}", layout.collection));
@@ -234,24 +231,7 @@ fn difference(expected: &[(String, &str)], found: &[(String, String)]) -> Option
     too_many.map(|(name, _)| format!("column {name} is not expected"))
 }
 
-/// Indexes share one space of names with tables: the names of the keys must be free once the live tables are dropped.
-async fn refuse_taken_key_names(session: &Session, layout: &Layout, live: &[LiveTable]) -> Result<(), PgError> {
-    let sql = "SELECT c.relname::text, coalesce(i.indrelid::regclass::text, '') \
-               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-               LEFT JOIN pg_index i ON i.indexrelid = c.oid \
-               WHERE n.nspname = $1 AND c.relname = ANY ($2) AND (i.indrelid IS NULL OR i.indrelid <> ALL ($3))";
-    let (keys, oids) = (key_names(layout), oids(live));
-    let found = session.query("looking for the names of keys", sql, &[&session.schema(), &keys, &oids]).await?;
-    let Some(row) = found.first() else { return Ok(()) };
-    let (table, of): (String, String) = (row.get(0), row.get(1));
-    let why = match of.as_str() {
-        "" => format!("a key of the collection {} needs this name", layout.collection),
-        of => format!("a key of the collection {} needs this name, and an index of {of} has it", layout.collection),
-    };
-    Err(PgError::ForeignTable { schema: session.schema().to_owned(), table, why })
-}
-
-fn oids(live: &[LiveTable]) -> Vec<u32> {
+pub(super) fn oids(live: &[LiveTable]) -> Vec<u32> {
     live.iter().map(|table| table.oid).collect()
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use gizer_schema::Layout;
 
 use super::grants;
+use super::holders::holders;
 use super::sink::LoadFence;
 use super::staging::StagingTable;
 use super::survey::{LiveTable, survey_in_transaction};
@@ -79,11 +80,12 @@ pub(super) async fn swap(
             Ok(dropped) => return Ok(Swapped { gave_way, took: started.elapsed(), dropped }),
             Err(error) if !error.is_lock_conflict() => return Err(error),
             Err(_) if started.elapsed() + pause > settings.limit => {
+                let live_names: Vec<&str> = tables.iter().map(|table| table.live.name()).collect();
                 return Err(PgError::TablesBusy {
                     schema: session.schema().to_owned(),
                     collection: layout.collection.clone(),
                     waited: started.elapsed(),
-                    blockers: blockers(session, tables).await.unwrap_or_default(),
+                    blockers: holders(session, &live_names).await.unwrap_or_default(),
                 });
             }
             Err(error) => {
@@ -188,20 +190,4 @@ fn changed_meanwhile(session: &Session, layout: &Layout) -> PgError {
         table: layout.tables[0].name.clone(),
         why: "tables came, went or were replaced while the new ones were swapped in".to_owned(),
     }
-}
-
-/// Who holds locks on the live tables, as far as this role may see it.
-async fn blockers(session: &Session, tables: &[StagingTable]) -> Result<Vec<String>, PgError> {
-    let sql = "SELECT DISTINCT pg_catalog.format('process %s (%s%s)', a.pid, \
-                   coalesce(nullif(a.application_name, ''), a.backend_type, '?'), \
-                   coalesce(', ' || a.state, '')) \
-               FROM pg_catalog.pg_locks l \
-               JOIN pg_catalog.pg_class c ON c.oid = l.relation \
-               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-               JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-               WHERE l.granted AND n.nspname = $1 AND c.relname = ANY ($2) AND l.pid <> pg_catalog.pg_backend_pid() \
-               ORDER BY 1 LIMIT 5";
-    let names: Vec<&str> = tables.iter().map(|table| table.live.name()).collect();
-    let rows = session.query("asking who holds the live tables", sql, &[&session.schema(), &names]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use super::lock::{self, AdvisoryKey};
 use super::positions::to_json;
+use super::reject::clear_dead_rejects;
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
-use crate::error::PgError;
+use crate::error::{NameOwner, PgError};
 
 /// The column `state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,8 +115,8 @@ impl LoadRow<'_> {
     }
 }
 
-/// Holds the collection's lock and counts its epoch up, which fences off whoever loaded it before. In the open
-/// transaction; gives the epoch.
+/// Holds the collection's lock and counts its epoch up, which fences off whoever loaded it before; what loads that
+/// failed have kept aside goes. In the open transaction; gives the epoch.
 ///
 /// # Errors
 /// [`PgError::Locked`] if another run loads the collection.
@@ -139,6 +140,7 @@ pub(crate) async fn begin_load(session: &Session, load: &LoadRow<'_>) -> Result<
     let doing = format!("beginning the load of {}", load.collection);
     let (captured, namespace, uuid) = (load.captured_json(), load.namespace_text(), load.uuid_text());
     let row = session.query_one(doing, &sql, &[&load.collection, &captured, &namespace, &uuid]).await?;
+    clear_dead_rejects(session, load.collection).await?;
     Ok(row.get(0))
 }
 
@@ -149,19 +151,28 @@ pub(crate) async fn tables_of(session: &Session, collection: &str) -> Result<Vec
     Ok(row.map_or_else(Vec::new, |row| row.get(0)))
 }
 
-/// Which other collection has which of these tables, according to its row.
-pub(crate) async fn claimed_by_others(
+/// One of these names that a table of another collection has, or an index on one, and whose it is.
+pub(crate) async fn name_of_another(
     session: &Session,
     collection: &str,
-    tables: &[String],
-) -> Result<BTreeMap<String, String>, PgError> {
+    names: &[String],
+) -> Result<Option<(String, NameOwner)>, PgError> {
     let sql = format!(
-        "SELECT claimed, collection FROM {}, unnest(tables) AS claimed \
-         WHERE collection <> $1 AND live AND claimed = ANY ($2)",
+        "SELECT c.relname::text, others.collection, i.indexrelid IS NOT NULL \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = i.indrelid \
+         JOIN {} AS others ON coalesce(t.relname, c.relname) = ANY (others.tables) \
+         WHERE n.nspname = $1 AND others.collection <> $2 AND others.live AND c.relname = ANY ($3) \
+         ORDER BY 1 LIMIT 1",
         session.relation(COLLECTIONS)?
     );
-    let rows = session.query("reading which tables belong to which collection", &sql, &[&collection, &tables]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let doing = "reading which names belong to which collection";
+    let row = session.query_opt(doing, &sql, &[&session.schema(), &collection, &names]).await?;
+    Ok(row.map(|row| {
+        let (collection, is_index) = (row.get(1), row.get(2));
+        let owner = if is_index { NameOwner::Index { collection } } else { NameOwner::Table { collection } };
+        (row.get(0), owner)
+    }))
 }
 
 /// Checks in the open transaction that nobody has taken over the load, and keeps it so until the end of the
@@ -211,7 +222,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
     let sql = format!(
         "UPDATE {} SET state = $3, live = true, tables = $4, layout_hash = $5, captured = $6::text::jsonb, \
              exact_at = $7::text::jsonb, loaded_at = pg_catalog.now(), ledger = $8::text::jsonb, rejected = $9, \
-             reason = $10, namespace = $11, collection_uuid = $12::text::uuid, \
+             reason = $10, namespace = $11, collection_uuid = $12::text::uuid, live_epoch = load_epoch, \
              load_started = NULL, load_captured = NULL \
          WHERE collection = $1 AND load_epoch = $2",
         session.relation(COLLECTIONS)?

@@ -23,7 +23,7 @@ mod tables;
 
 pub use collection::{CollectionState, Ledger};
 pub(crate) use collection::{
-    LoadRow, Loaded, begin_load, check_fence, claim_swap, claimed_by_others, fail_load, finish_load, release_load,
+    LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another, release_load,
     tables_of,
 };
 pub use positions::{ShardPositions, classic_ts};
@@ -32,4 +32,5 @@ pub use run::{Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
 pub use stream::{StreamFence, checkpoint, take_fence};
+pub(crate) use tables::is_own_name;
 pub use tables::prepare;

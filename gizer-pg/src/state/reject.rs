@@ -1,6 +1,6 @@
 //! Rejected documents, kept aside.
 
-use super::tables::REJECTS;
+use super::tables::{COLLECTIONS, REJECTS};
 use crate::connect::Session;
 use crate::copy::Reject;
 use crate::error::PgError;
@@ -26,6 +26,19 @@ pub(crate) async fn write_rejects(
     );
     let doing = format!("keeping rejected documents of {collection} aside");
     session.execute(doing, &sql, &[&collection, &load_epoch, &ids, &reasons, &documents]).await.map(|_| ())
+}
+
+/// Removes those of loads that failed: they were kept until the next load, for people to look at. Those of the live
+/// tables stay. A swap of an older version did not write down its epoch: then none can be told from those of failed loads.
+pub(super) async fn clear_dead_rejects(session: &Session, collection: &str) -> Result<(), PgError> {
+    let sql = format!(
+        "DELETE FROM {rejects} r USING {collections} c WHERE r.collection = $1 AND c.collection = $1 \
+             AND NOT (c.live AND coalesce(c.live_epoch, r.load_epoch) = r.load_epoch)",
+        rejects = session.relation(REJECTS)?,
+        collections = session.relation(COLLECTIONS)?
+    );
+    let doing = format!("removing rejected documents of failed loads of {collection}");
+    session.execute(doing, &sql, &[&collection]).await.map(|_| ())
 }
 
 /// Removes those of earlier loads: the documents of this load are what the tables hold from now on.

@@ -52,7 +52,7 @@ pub struct CollectionStatus {
     pub loading_now: bool,
     /// What became of the documents of the last load.
     pub ledger: Option<Ledger>,
-    /// Rejected documents that are kept.
+    /// Documents that the live tables lack because they were rejected; they are kept in `gizer_reject`.
     pub rejected: u64,
 }
 
@@ -95,7 +95,8 @@ pub struct RunRow {
 /// has been loaded yet.
 ///
 /// # Errors
-/// [`PgError::UnreadableState`] if a state table does not hold what gizer writes; whatever the server says.
+/// [`PgError::UnreadableState`] if a state table does not hold what gizer writes; [`PgError::NoRights`] if this role may
+/// not read them, with the GRANT that helps; whatever the server says.
 pub async fn read_status(session: &Session, runs: u32) -> Result<Option<Status>, PgError> {
     session.begin_reading().await?;
     let outcome = read_in_transaction(session, runs).await;
@@ -117,11 +118,13 @@ async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Stat
 }
 
 async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError> {
+    // Tables that an older version has made may have no column live_epoch yet; it is NULL then.
     let sql = format!(
         "SELECT collection, namespace, state, live, reason, tables, captured::text, exact_at::text, \
                 to_char(loaded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
                 to_char(load_started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ledger::text, \
-                (SELECT count(*) FROM {rejects} r WHERE r.collection = c.collection) \
+                (SELECT count(*) FROM {rejects} r WHERE r.collection = c.collection AND c.live \
+                     AND coalesce((to_jsonb(c) ->> 'live_epoch')::bigint, r.load_epoch) = r.load_epoch) \
          FROM {collections} c ORDER BY collection",
         rejects = session.relation(REJECTS)?,
         collections = session.relation(COLLECTIONS)?

@@ -16,7 +16,18 @@ struct StateTable {
     columns: &'static [(&'static str, &'static str)],
     constraint: Option<&'static str>,
     comment: &'static str,
+    /// The rights that a load needs on it.
+    rights: &'static [&'static str],
 }
+
+/// What it takes to read the state.
+const READING: &[&str] = &["SELECT"];
+
+/// What it takes to keep the state of runs, collections and the stream.
+const KEEPING: &[&str] = &["SELECT", "INSERT", "UPDATE"];
+
+/// What it takes to keep rejected documents, and to clear them away.
+const REPLACING: &[&str] = &["SELECT", "INSERT", "DELETE"];
 
 pub(super) const RUNS: &str = "qmetlstatus";
 pub(super) const COLLECTIONS: &str = "gizer_collection";
@@ -42,6 +53,7 @@ const TABLES: [StateTable; 4] = [
         ],
         constraint: None,
         comment: "gizer state: one row a run",
+        rights: KEEPING,
     },
     StateTable {
         name: COLLECTIONS,
@@ -61,10 +73,12 @@ const TABLES: [StateTable; 4] = [
             ("load_epoch", "BIGINT NOT NULL DEFAULT 0"),
             ("load_started", "TIMESTAMPTZ"),
             ("load_captured", "JSONB"),
+            ("live_epoch", "BIGINT"),
             ("reason", "TEXT"),
         ],
         constraint: Some("PRIMARY KEY (collection)"),
         comment: "gizer state: one row a collection",
+        rights: KEEPING,
     },
     StateTable {
         name: STREAM,
@@ -78,6 +92,7 @@ const TABLES: [StateTable; 4] = [
         ],
         constraint: Some("PRIMARY KEY (singleton)"),
         comment: "gizer state: how far changes have been applied",
+        rights: KEEPING,
     },
     StateTable {
         name: REJECTS,
@@ -91,8 +106,15 @@ const TABLES: [StateTable; 4] = [
         ],
         constraint: None,
         comment: "gizer state: documents that could not be loaded",
+        rights: REPLACING,
     },
 ];
+
+/// Whether a name is that of a state table, or of the key of one.
+pub(crate) fn is_own_name(name: &str) -> bool {
+    let table = name.strip_suffix("_pkey").unwrap_or(name);
+    TABLES.iter().any(|own| own.name == table)
+}
 
 /// Makes the state tables where they are missing, and adds the columns that a classic `qmetlstatus`, or one of an
 /// older version, lacks. Safe when two runs start at once. Where all is there, nothing is locked and no right to
@@ -100,7 +122,7 @@ const TABLES: [StateTable; 4] = [
 ///
 /// # Errors
 /// [`PgError::NoRights`] if the role may not create tables in the schema (or alter a `qmetlstatus` of the classic
-/// tool), with the GRANT that helps; [`PgError::ForeignTable`] if a view or the like has the name of a state table.
+/// tool), or may not write to those that another role has made, with the GRANT that helps; [`PgError::ForeignTable`] if a view or the like has the name of a state table.
 pub async fn prepare(session: &Session) -> Result<(), PgError> {
     session.begin().await?;
     let outcome = prepare_in_transaction(session).await;
@@ -109,19 +131,20 @@ pub async fn prepare(session: &Session) -> Result<(), PgError> {
 
 async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
     if missing(session).await?.is_empty() {
-        return Ok(());
+        return require_rights_on_all(session, |table| table.rights).await;
     }
     // Somebody else may be at it: whoever gets the lock second looks again.
     lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
     let missing = missing(session).await?;
-    require_rights(session, &missing).await?;
+    require_rights_to_make(session, &missing).await?;
     for (found, columns) in missing {
         let statement = if found.exists { add_columns(session, &found, &columns)? } else { create(session, &found)? };
         session.run(format!("preparing {}.{}", session.schema(), found.table.name), &statement).await?;
     }
     let stream = session.relation(STREAM)?;
     let first_row = format!("INSERT INTO {stream} (singleton) VALUES (true) ON CONFLICT DO NOTHING");
-    session.run("preparing the stream position", &first_row).await
+    session.run("preparing the stream position", &first_row).await?;
+    require_rights_on_all(session, |table| table.rights).await
 }
 
 struct Found {
@@ -166,7 +189,7 @@ async fn missing(session: &Session) -> Result<Vec<(Found, Vec<usize>)>, PgError>
 }
 
 /// A right that is missing is told before anything else, with the statement that gives it.
-async fn require_rights(session: &Session, missing: &[(Found, Vec<usize>)]) -> Result<(), PgError> {
+async fn require_rights_to_make(session: &Session, missing: &[(Found, Vec<usize>)]) -> Result<(), PgError> {
     let server = session.server();
     let no_rights = |doing, reason: &str, grant| {
         Err(PgError::NoRights { server: Arc::clone(server), doing, reason: reason.to_owned(), grant })
@@ -210,7 +233,51 @@ fn add_columns(session: &Session, found: &Found, columns: &[usize]) -> Result<St
     Ok(format!("ALTER TABLE {} {}", session.relation(found.table.name)?, parts.join(", ")))
 }
 
-/// Whether this schema has been prepared, by this version or an older one.
+/// Whether this schema has been prepared, by this version or an older one, whose tables may lack columns.
+///
+/// # Errors
+/// [`PgError::NoRights`] if it has been, and this role may not read its state, with the GRANT that helps.
 pub(super) async fn exist(session: &Session) -> Result<bool, PgError> {
-    Ok(missing(session).await?.is_empty())
+    if missing(session).await?.iter().any(|(found, _)| !found.exists) {
+        return Ok(false);
+    }
+    require_rights_on_all(session, |_| READING).await?;
+    Ok(true)
+}
+
+/// Tells with one statement for each table which rights are missing. The state tables must be there.
+async fn require_rights_on_all(
+    session: &Session,
+    rights: impl Fn(&StateTable) -> &'static [&'static str],
+) -> Result<(), PgError> {
+    let wanted = TABLES.iter().flat_map(|table| rights(table).iter().map(|right| (table.name, *right)));
+    let (tables, rights): (Vec<&str>, Vec<&str>) = wanted.unzip();
+    let sql = "SELECT c.relname::pg_catalog.text, pg_catalog.string_agg(wanted.lacks, ', ' ORDER BY wanted.at) \
+               FROM ROWS FROM (pg_catalog.unnest($2::pg_catalog.text[]), pg_catalog.unnest($3::pg_catalog.text[])) \
+                    WITH ORDINALITY AS wanted (name, lacks, at) \
+               JOIN pg_catalog.pg_class c ON c.relname = wanted.name \
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1 \
+               WHERE NOT pg_catalog.has_table_privilege(c.oid, wanted.lacks) \
+               GROUP BY c.relname ORDER BY 2, 1";
+    let lacking = session.query("checking rights", sql, &[&session.schema(), &tables, &rights]).await?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let user = quote_identifier(&session.server().user)?;
+    let mut grants: Vec<(String, Vec<String>)> = Vec::new();
+    for row in lacking {
+        let (table, rights): (String, String) = (session.relation(row.get(0))?.to_string(), row.get(1));
+        match grants.last_mut() {
+            Some((of, tables)) if *of == rights => tables.push(table),
+            _ => grants.push((rights, vec![table])),
+        }
+    }
+    let on = |(rights, tables): &(String, Vec<String>)| format!("{rights} ON {}", tables.join(", "));
+    let grants: Vec<String> = grants.iter().map(on).collect();
+    Err(PgError::NoRights {
+        server: Arc::clone(session.server()),
+        doing: format!("using the state tables in schema {}", session.schema()),
+        reason: format!("it lacks {}", grants.join(" and ")),
+        grant: grants.iter().map(|grant| format!("GRANT {grant} TO {user}")).collect::<Vec<_>>().join("; "),
+    })
 }

@@ -44,7 +44,7 @@ impl Oracle {
     /// do for `documents` as long as nobody writes to it. Where columns differ, rows are not compared.
     ///
     /// # Errors
-    /// [`Error::Mongo`], [`Error::Postgres`], [`Error::SameKey`]. A difference is no error.
+    /// [`Error::Mongo`], [`Error::Postgres`], [`Error::SameKey`], [`Error::Unsupported`]. A difference is no error.
     pub async fn compare(
         &self,
         mut documents: impl Stream<Item = mongodb::error::Result<Document>> + Unpin,
@@ -96,6 +96,10 @@ impl Oracle {
     fn expect_rows_of(&self, document: &Document, chunk: &mut Chunk, report: &mut Report) -> Result<(), Error> {
         report.documents += 1;
         let Some((key, rows)) = self.mapping.rows(document) else {
+            if self.mapping.key_field == "id" {
+                let problem = format!("its key is the field id, which this document has no usable one of: {document}");
+                return Err(Error::Unsupported { collection: self.collection.clone(), problem });
+            }
             report.rejected += 1;
             return Ok(());
         };

@@ -13,8 +13,9 @@
 //! compares them. Rows with keys that no document has are looked for at the end. Neither side is ever held in memory
 //! as a whole.
 //!
-//! What it leaves to others: names that are too long or taken, and so get a hash; keys of type `TIMESTAMP`;
-//! documents with the same field twice. It refuses the first two by name.
+//! What it leaves to others: names that are too long or taken, and so get a hash; keys of type `TIMESTAMP`; keys
+//! from a field `id`, in a schema without `_id`, that are missing or not unique; documents with the same field twice.
+//! It refuses all but the last by name.
 
 mod cell;
 mod compare;
@@ -53,7 +54,7 @@ pub enum Error {
         problem: String,
     },
 
-    /// The schema asks for more than the oracle knows about.
+    /// The schema or a document asks for more than the oracle knows about.
     #[error("the oracle cannot judge {collection}: {problem}")]
     Unsupported {
         /// The collection.

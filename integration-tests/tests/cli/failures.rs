@@ -19,6 +19,42 @@ async fn servers_that_cannot_be_reached_are_named_within_ten_seconds() {
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
+/// A port on which somebody accepts connections and never answers, for as long as the listener is kept.
+async fn black_hole() -> (String, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let accepting = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            held.push(connection);
+        }
+    });
+    (host, accepting)
+}
+
+#[tokio::test]
+async fn servers_that_never_answer_are_named_within_ten_seconds() {
+    let place = Place::shared(Version::V6_0).await;
+    place.schema_file("posts.json", r#"{"_id": "INT"}"#);
+    let (host, accepting) = black_hole().await;
+    let mongo = format!("mongodb://me:hunter2@{host}/");
+    let postgres = format!("postgresql://me:hunter2@{host}/app");
+    let cases = [
+        (["--mongo-uri", &mongo, "load"].to_vec(), format!("could not reach MongoDB at {host}")),
+        (["--mongo-uri", &mongo, "schema", "infer"].to_vec(), format!("could not reach MongoDB at {host}")),
+        (["--postgres-uri", &postgres, "load"].to_vec(), format!("cannot reach PostgreSQL at {host}/app")),
+        (["--postgres-uri", &postgres, "status"].to_vec(), format!("cannot reach PostgreSQL at {host}/app")),
+    ];
+    let runs = cases.iter().map(async |(args, says)| {
+        let started = Instant::now();
+        let said = place.gizer(args).await;
+        assert_says(&said, 1, &[says, "help:"]);
+        assert!(started.elapsed() < Duration::from_secs(11), "{args:?} took {:?}", started.elapsed());
+    });
+    futures::future::join_all(runs).await;
+    accepting.abort();
+}
+
 #[tokio::test]
 async fn logins_that_are_refused_are_told_without_the_password() {
     let place = Place::shared(Version::V6_0).await;

@@ -37,11 +37,15 @@ async fn held_half_way(place: &Place) -> (RunningGizer, tokio_postgres::Client) 
     let before = place.number(epoch).await;
     let running = place.gizer.spawn(["load", "--run-memory", "32MiB"]).unwrap();
     wait_until("the load to begin", LIMIT, async || place.number(epoch).await > before).await.unwrap();
+    hold(place, &holder).await;
+    (running, holder)
+}
+
+async fn hold(place: &Place, holder: &tokio_postgres::Client) {
     holder.batch_execute("BEGIN; SELECT FROM gizer_collection FOR UPDATE").await.unwrap();
     let waiting = "SELECT count(*) FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'gizer'";
     wait_until("units to wait", LIMIT, async || place.number(waiting).await >= 2).await.unwrap();
-    (running, holder)
 }
 
 async fn assert_untouched(place: &Place) {
@@ -91,6 +95,8 @@ async fn a_killed_load_is_put_right_by_the_next() {
     let (running, holder) = held_half_way(&place).await;
     let second = place.gizer(&["load"]).await;
     assert_says(&second, 5, &["orders", "locked by another run"]);
+    let newest = place.rows("SELECT time_end IS NULL AS open FROM qmetlstatus ORDER BY time_start DESC LIMIT 1").await;
+    assert_eq!(newest, [json!({"open": true})], "the newest row is that of the run that loads");
     running.kill().await.unwrap();
     drop(holder);
     assert_untouched(&place).await;
@@ -105,7 +111,7 @@ async fn a_mongod_killed_in_a_load_is_an_error_and_not_the_end() {
     let postgres = Postgres::start().await.unwrap();
     let place = loaded_once(&mongod, &postgres).await;
     let (running, holder) = held_half_way(&place).await;
-    mongod.kill();
+    mongod.kill().unwrap();
     drop(holder);
     assert_says(&running.wait().await.unwrap(), 1, &["MongoDB"]);
     assert_untouched(&place).await;
@@ -119,7 +125,7 @@ async fn a_postgres_killed_in_a_load_leaves_the_live_tables() {
     let postgres = Postgres::start().await.unwrap();
     let mut place = loaded_once(&mongod, &postgres).await;
     let (running, holder) = held_half_way(&place).await;
-    postgres.kill();
+    postgres.kill().unwrap();
     drop(holder);
     assert_says(&running.wait().await.unwrap(), 1, &["PostgreSQL"]);
     postgres.restart().await.unwrap();
@@ -127,4 +133,70 @@ async fn a_postgres_killed_in_a_load_leaves_the_live_tables() {
     place.postgres = postgres.client(&database).await.unwrap();
     assert_untouched(&place).await;
     assert_next_load_works(&place).await;
+}
+
+/// Monitors of the first load of all must not be told that a load is due while it is under way.
+#[tokio::test]
+async fn a_refused_second_load_says_nothing_to_monitors() {
+    let place = Place::shared(Version::V6_0).await;
+    let orders = place.mongo.collection::<RawDocumentBuf>("orders");
+    fill(&orders, Shop::new(1).orders(0..ORDERS), |_| {}).await.unwrap();
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    // Makes the state tables, so that they can be looked at, and nothing else.
+    place.schema_file("ghost.json", r#"{"_id": "INT"}"#);
+    place.gizer(&["load", "ghost"]).await.expect_code(2);
+
+    let (holder, connection) = tokio_postgres::connect(&place.postgres_uri, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let running = place.gizer.spawn(["load", "orders", "--run-memory", "32MiB"]).unwrap();
+    let begun = "SELECT count(*) FROM gizer_collection WHERE load_epoch > 0";
+    wait_until("the load to begin", LIMIT, async || place.number(begun).await > 0).await.unwrap();
+    hold(&place, &holder).await;
+    assert_says(&place.gizer(&["load", "orders"]).await, 5, &["orders", "locked by another run"]);
+    let rows = place.rows("SELECT error, time_end FROM qmetlstatus").await;
+    assert_eq!(rows, [json!({"error": null, "time_end": null})], "only the run that loads has a row");
+    drop(holder);
+    running.wait().await.unwrap().expect_code(0);
+}
+
+/// An interruption is of the whole run: what comes after is not begun.
+#[tokio::test]
+async fn an_interrupted_load_begins_no_other_collection() {
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let postgres = Postgres::start().await.unwrap();
+    let place = loaded_once(&mongod, &postgres).await;
+    place.insert("zebras", super::place::numbered(3)).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    let (running, holder) = held_half_way(&place).await;
+    running.signal(Signal::Interrupt).unwrap();
+    let ended = running.wait().await.unwrap();
+    assert_says(&ended, 130, &["orders: interrupted by SIGINT", "not begun: zebras"]);
+    drop(holder);
+    assert_untouched(&place).await;
+}
+
+/// Readers come first; how long they do is a setting, and somebody is told.
+#[tokio::test]
+async fn a_swap_waits_for_readers() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("posts", super::place::numbered(3)).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["load"]).await.expect_code(0);
+    let (reader, connection) = tokio_postgres::connect(&place.postgres_uri, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    reader.batch_execute("BEGIN; SELECT FROM posts").await.unwrap();
+
+    let started = std::time::Instant::now();
+    let busy = place.gizer(&["load", "--load-swap-timeout", "1"]).await;
+    assert_says(&busy, 1, &["posts", "were in use", "not swapped in", "raise load.swap_timeout"]);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+
+    let running = place.gizer.spawn(["load", "--format", "json"]).unwrap();
+    running.wait_for_output("waiting for readers").await.unwrap();
+    assert_eq!(running.stdout(), "", "what goes on is not a result");
+    reader.batch_execute("COMMIT").await.unwrap();
+    let loaded = running.wait().await.unwrap().expect_code(0);
+    assert!(loaded.stderr.contains("posts: loaded; waiting for readers") && loaded.stderr.contains("300 s"));
+    let report: serde_json::Value = serde_json::from_str(&loaded.stdout).unwrap();
+    assert_eq!(report["collections"][0]["loaded"], 3);
 }

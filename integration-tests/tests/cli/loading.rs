@@ -86,11 +86,7 @@ async fn rejected_documents_are_kept_aside_and_stop_the_swap_unless_allowed() {
     place.insert("posts", [doc! {"_id": "odd", "text": "x"}, doc! {"_id": Bson::Null}]).await;
 
     let refused = place.gizer(&["load"]).await.expect_code(1);
-    assert!(
-        refused.stderr.contains("2 documents of posts rejected, more than the 0 of --max-rejects"),
-        "{}",
-        refused.stderr
-    );
+    assert!(refused.stderr.contains("more than 0 documents of posts rejected"), "{}", refused.stderr);
     assert_eq!(place.number("SELECT count(*) FROM posts").await, 10, "the live table is as it was");
     let run = place.rows("SELECT error, reason FROM qmetlstatus ORDER BY time_start DESC LIMIT 1").await;
     assert_eq!(run[0]["error"], json!(false), "the live tables are still good: no load is due");

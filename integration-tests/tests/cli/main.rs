@@ -4,4 +4,7 @@
 mod failures;
 mod interruptions;
 mod loading;
+mod partial;
 mod place;
+mod rejects;
+mod settings;

@@ -73,7 +73,8 @@ async fn missing_rights_are_told_with_the_grant() {
     let error = connect(&target).await.map(drop).unwrap_err();
     assert!(matches!(&error, PgError::NoRights { .. }), "{error:?}");
     let grant = error.remedy().unwrap();
-    assert!(grant.contains(&format!(r#"GRANT USAGE, CREATE ON SCHEMA "public" TO "{name}""#)), "{grant}");
+    assert!(grant.contains(&format!(r#"GRANT USAGE ON SCHEMA "public" TO "{name}""#)), "{grant}");
+    assert!(grant.contains(&format!(r#"and to load: GRANT CREATE ON SCHEMA "public" TO "{name}""#)), "{grant}");
 
     scene.sql(&format!("GRANT USAGE ON SCHEMA public TO {name}")).await;
     let session = connect(&target).await.unwrap();
@@ -86,6 +87,31 @@ async fn missing_rights_are_told_with_the_grant() {
     let grant = format!(r#"ALTER TABLE "public"."qmetlstatus" OWNER TO "{name}""#);
     assert!(error.remedy().unwrap().contains(&grant), "{error:?}");
     scene.sql(&grant).await;
+    gizer_pg::state::prepare(&session).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_only_reads_the_state_is_told_what_reading_takes() {
+    let scene = Scene::prepared().await;
+    let name = unique_name("monitor");
+    let target = scene.role(&name).await;
+    let session = connect(&target).await.unwrap();
+    let error = gizer_pg::state::read_status(&session, 1).await.unwrap_err();
+    assert!(matches!(&error, PgError::NoRights { .. }), "{error:?}");
+    let remedy = error.remedy().unwrap();
+    let grant = format!(
+        r#"GRANT SELECT ON "public"."gizer_collection", "public"."gizer_reject", "public"."gizer_stream", "public"."qmetlstatus" TO "{name}";"#
+    );
+    assert_eq!(remedy, format!("run as the owner: {grant}"));
+    scene.sql(&grant).await;
+    assert!(gizer_pg::state::read_status(&session, 1).await.unwrap().is_some());
+
+    // Loading takes more, and that is told too.
+    let error = gizer_pg::state::prepare(&session).await.unwrap_err();
+    let remedy = error.remedy().unwrap();
+    let grants = remedy.strip_prefix("run as the owner: ").unwrap();
+    assert!(grants.contains("GRANT INSERT, UPDATE ON") && !grants.contains("SELECT"), "{grants}");
+    scene.sql(grants).await;
     gizer_pg::state::prepare(&session).await.unwrap();
 }
 
@@ -122,6 +148,39 @@ async fn a_connection_that_ends_says_why() {
     let error = session.begin().await.unwrap_err();
     assert!(error.is_connection_lost(), "{error:?}");
     assert!(error.to_string().contains("terminating connection due to administrator command"), "{error}");
+}
+
+#[tokio::test]
+async fn a_session_that_waits_is_not_ended_for_being_idle() {
+    let scene = Scene::new().await;
+    scene.sql(&format!("ALTER DATABASE {} SET idle_session_timeout = '1s'", scene.database)).await;
+    let session = scene.session().await;
+    // Somebody else's connection shows when the time is over.
+    let other = scene.client().await;
+    wait_until("the server to end what is idle", LIMIT, async || other.is_closed()).await.unwrap();
+    let ended = session.ended();
+    session.begin().await.unwrap();
+    session.end(Ok(())).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), ended).await.is_err(), "it lives");
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_that_waits_is_noticed_at_once() {
+    let scene = Scene::new().await;
+    let session = scene.session().await;
+    let ended = tokio::spawn(session.ended());
+    scene.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gizer' AND datname = current_database()").await;
+    let error = tokio::time::timeout(LIMIT, ended).await.expect("it is noticed").unwrap();
+    assert!(error.is_connection_lost() && error.sqlstate() == Some("57P01"), "{error:?}");
+    assert!(error.to_string().contains("terminating connection due to administrator command"), "{error}");
+    // Whoever asks late is told too.
+    assert!(session.ended().await.is_connection_lost());
+
+    // A session that is dropped has not been lost.
+    let session = scene.session().await;
+    let ended = session.ended();
+    drop(session);
+    assert!(tokio::time::timeout(Duration::from_millis(200), ended).await.is_err());
 }
 
 #[tokio::test]

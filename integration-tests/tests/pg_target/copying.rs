@@ -192,3 +192,15 @@ async fn a_unit_whose_writing_is_dropped_leaves_nothing() {
     assert_eq!(rows % 1000, 0, "a unit is whole or not there, whenever its writing ends: {rows}");
     assert_eq!(scene.text("SELECT count(*) FROM gizer_new_posts WHERE id < 0").await, "60");
 }
+
+#[tokio::test]
+async fn a_row_that_is_too_big_is_told_with_what_helps() {
+    let scene = Scene::new().await;
+    let fields: Vec<String> = (0..1200).map(|field| format!(r#""f{field}": "DOUBLE""#)).collect();
+    let wide = layout("wide", &format!(r#"{{"_id": "INT", {}}}"#, fields.join(", ")));
+    let mut document = doc! {"_id": 1};
+    document.extend((0..1200).map(|field| (format!("f{field}"), Bson::Double(1.5))));
+    let error = scene.load(&wide, &[document]).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("54000"), "{error:?}");
+    assert!(error.remedy().unwrap().contains("take fields out of the schema file"), "{error:?}");
+}

@@ -1,8 +1,7 @@
 //! What stands in the way is told before the first row is loaded.
 
-use bson::doc;
 use gizer_pg::load::{Origin, survey};
-use gizer_pg::{PgError, connect};
+use gizer_pg::{ErrorKind, NameOwner, PgError, connect};
 use integration_tests::rig::unique_name;
 
 use crate::scene::{Scene, layout};
@@ -64,15 +63,14 @@ async fn what_gizer_did_not_make_is_left_alone() {
             "a table of another collection",
         ),
         (
-            "CREATE TABLE post_l (a INT); COMMENT ON TABLE post_l IS 'gizer: posts.l[]'; \
-             INSERT INTO gizer_collection (collection, state, live, tables) VALUES ('posts.x', 'copy', true, '{post_l}')",
-            "post_l",
-            "a table of the collection posts.x",
+            "CREATE TABLE x (a INT); CREATE INDEX gizer_new_posts_pkey ON x (a)",
+            "gizer_new_posts_pkey",
+            "room for a staging",
         ),
     ];
     for (sql, name, why) in cases {
         let scene_error =
-            if name == "gizer_new_posts" { refused_at_load(sql).await } else { refused(false, sql).await };
+            if name.starts_with("gizer_new_posts") { refused_at_load(sql).await } else { refused(false, sql).await };
         let PgError::ForeignTable { table, why: came, .. } = &scene_error else { panic!("{sql}: {scene_error:?}") };
         assert!(table == name && came.contains(why), "{sql}: {scene_error}");
         assert!(scene_error.remedy().unwrap().contains(name), "{scene_error:?}");
@@ -86,16 +84,47 @@ async fn refused_at_load(sql: &str) -> PgError {
     scene.load(&layout("posts", POSTS), &[]).await.map(drop).unwrap_err()
 }
 
+/// A collection, the name that it cannot have, and whose it is.
+async fn name_taken(scene: &Scene, collection: &str, name: &str, owner: NameOwner) {
+    let wanted = layout(collection, r#"{"_id": "INT", "l": ["INT"]}"#);
+    let error = survey(&scene.session().await, &wanted).await.map(drop).unwrap_err();
+    let PgError::NameTaken { name: came, owner: of, .. } = &error else { panic!("{collection}: {error:?}") };
+    assert_eq!((came.as_str(), of), (name, &owner), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains(collection), "{error}");
+    assert!(!error.remedy().unwrap().contains("drop"), "{error:?}");
+    let at_load = scene.load(&wanted, &[]).await.map(drop).unwrap_err();
+    assert_eq!(error.to_string(), at_load.to_string(), "a load is told the same");
+}
+
 #[tokio::test]
-async fn a_collection_named_like_a_staging_table_keeps_its_tables() {
+async fn names_of_gizers_own_are_not_to_be_had() {
+    let scene = Scene::prepared().await;
+    for name in ["qmetlstatus", "gizer_collection", "gizer_stream", "gizer_reject", "gizer_collection_pkey"] {
+        name_taken(&scene, name, name, NameOwner::State).await;
+    }
+    name_taken(&scene, "gizer_new_posts", "gizer_new_posts", NameOwner::Staging).await;
+    let array = layout("gizer", r#"{"_id": "INT", "new_posts": ["INT"]}"#);
+    let error = survey(&scene.session().await, &array).await.map(drop).unwrap_err();
+    assert!(matches!(&error, PgError::NameTaken { owner: NameOwner::Staging, .. }), "{error:?}");
+
+    // An index on a state table is in nobody's way.
+    scene.sql("CREATE INDEX mine ON gizer_reject (collection)").await;
+    scene.load(&layout("posts", r#"{"_id": "INT"}"#), &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_of_another_collection_are_not_to_be_had() {
     let scene = Scene::prepared().await;
     let simple = r#"{"_id": "INT"}"#;
-    let odd = layout("gizer_new_posts", simple);
-    scene.load(&odd, &[doc! {"_id": 1}]).await.unwrap();
-    let error = scene.load(&layout("posts", simple), &[]).await.map(drop).unwrap_err();
-    assert!(matches!(&error, PgError::ForeignTable { table, .. } if table == "gizer_new_posts"), "{error:?}");
-    scene.load(&odd, &[doc! {"_id": 2}]).await.unwrap();
-    assert_eq!(scene.texts("SELECT id FROM gizer_new_posts").await, ["2"]);
+    scene.load(&layout("post_l", simple), &[]).await.unwrap();
+    let of = |collection: &str| NameOwner::Table { collection: collection.to_owned() };
+    name_taken(&scene, "posts", "post_l", of("post_l")).await;
+    let key = NameOwner::Index { collection: "post_l".to_owned() };
+    name_taken(&scene, "post_l_pkey", "post_l_pkey", key).await;
+    // The other way round: a key that would need the name of another collection's table.
+    scene.load(&layout("authors_pkey", simple), &[]).await.unwrap();
+    name_taken(&scene, "authors", "authors_pkey", of("authors_pkey")).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,140 @@
+//! What a command could not do for some collections, while it did it for others.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::exit::{ExitCode, Failure};
+use crate::report::{self, counted};
+
+/// Failures, each of one collection, and the one that ended the run, if one did.
+#[derive(Debug, Default)]
+pub struct Failures {
+    each: Vec<(String, Failure)>,
+    end: Option<Failure>,
+    /// Collections whose turn never came.
+    not_begun: Vec<String>,
+}
+
+impl Failures {
+    /// One more collection failed.
+    pub fn add(&mut self, collection: impl Into<String>, failure: Failure) {
+        self.each.push((collection.into(), failure));
+    }
+
+    /// The run ended before the turn of these collections came; `failure` is why, unless it is that of the collection
+    /// that failed last.
+    pub fn end_run(&mut self, failure: Option<Failure>, not_begun: impl IntoIterator<Item = String>) {
+        self.end = failure;
+        self.not_begun.extend(not_begun);
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.each.is_empty() && self.end.is_none()
+    }
+
+    /// The first one.
+    pub fn into_first(self) -> Option<Failure> {
+        self.each.into_iter().map(|(_, failure)| failure).chain(self.end).next()
+    }
+
+    /// All of them, the one that ended the run last.
+    pub fn iter(&self) -> impl Iterator<Item = &Failure> {
+        self.each.iter().map(|(_, failure)| failure).chain(&self.end)
+    }
+
+    /// How the process ends: what ended the run decides, or else the first failure.
+    pub fn exit(&self) -> ExitCode {
+        self.decisive().map_or(ExitCode::Done, |failure| failure.exit)
+    }
+
+    fn decisive(&self) -> Option<&Failure> {
+        self.iter().find(|failure| failure.ends_run).or(self.end.as_ref()).or_else(|| self.iter().next())
+    }
+
+    /// All of them in one line: `posts: why; tags: why`.
+    pub fn in_a_line(&self) -> String {
+        let mut line = String::new();
+        for (name, failure) in &self.each {
+            let _ = write!(line, "{}{name}: {failure}", if line.is_empty() { "" } else { "; " });
+        }
+        if let Some(end) = &self.end {
+            let _ = write!(line, "{}{end}", if line.is_empty() { "" } else { "; " });
+        }
+        line
+    }
+
+    /// Says each on standard error, with what can be done.
+    pub fn print(&self) {
+        for (name, failure) in &self.each {
+            report::note(format!("gizer: {name}: {failure}"));
+            help(failure);
+        }
+        if let Some(failure) = &self.end {
+            report::note(format!("gizer: {failure}"));
+            help(failure);
+        }
+        if !self.each.is_empty() && !self.not_begun.is_empty() {
+            report::note(format!("gizer: not begun: {}", self.not_begun.join(", ")));
+        }
+    }
+
+    /// Adds `failed`, a list by collection, and `error`, as of any command that fails, to a command's object.
+    pub fn add_to(&self, object: &mut Value) {
+        let Some(decisive) = self.decisive() else { return };
+        let failed = |(name, failure): &(String, Failure)| json!({"name": name, "message": failure.message, "remedy": failure.remedy, "exit_code": failure.exit as u8});
+        let not_begun = |name: &String| {
+            let message = "not begun: the run ended before";
+            json!({"name": name, "message": message, "remedy": null, "exit_code": decisive.exit as u8})
+        };
+        let failed: Vec<Value> = self.each.iter().map(failed).chain(self.not_begun.iter().map(not_begun)).collect();
+        object["failed"] = failed.into();
+        object["error"] = match self.each.len() {
+            0 | 1 => decisive.json(),
+            many => {
+                let many = counted(many as u64, "collection", "collections");
+                let message = format!("{many} failed: {}", self.in_a_line());
+                Failure { message, remedy: None, ..Failure::new(decisive.exit, "") }.json()
+            }
+        };
+    }
+}
+
+fn help(failure: &Failure) {
+    if let Some(remedy) = &failure.remedy {
+        report::note(format!("  help: {remedy}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_decides_unless_one_ended_the_run() {
+        let mut failures = Failures::default();
+        assert_eq!(failures.exit(), ExitCode::Done);
+        failures.add("a", Failure::usage("wrong"));
+        failures.add("b", Failure::failed("full"));
+        assert_eq!((failures.exit(), failures.in_a_line()), (ExitCode::Usage, "a: wrong; b: full".to_owned()));
+        failures.add("c", Failure::new(ExitCode::Interrupted, "stop"));
+        failures.end_run(None, ["d".to_owned()]);
+        assert_eq!(failures.exit(), ExitCode::Interrupted);
+        let mut object = json!({"collections": []});
+        failures.add_to(&mut object);
+        let names: Vec<&Value> = object["failed"].as_array().unwrap().iter().map(|each| &each["name"]).collect();
+        assert_eq!(names, ["a", "b", "c", "d"]);
+        assert_eq!(object["error"]["exit_code"], 130);
+        assert_eq!(object["error"]["message"], "3 collections failed: a: wrong; b: full; c: stop");
+    }
+
+    #[test]
+    fn what_fails_for_the_run_as_a_whole_decides() {
+        let mut failures = Failures::default();
+        failures.add("a", Failure::usage("wrong"));
+        failures.end_run(Some(Failure::failed("no server")), ["b".to_owned()]);
+        assert_eq!((failures.exit(), failures.in_a_line()), (ExitCode::Failed, "a: wrong; no server".to_owned()));
+        assert_eq!(failures.into_first().unwrap().message, "wrong");
+    }
+}

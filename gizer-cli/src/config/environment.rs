@@ -1,0 +1,70 @@
+//! Environment variables that look like settings and are none.
+
+use super::SETTINGS;
+
+/// What all variables of settings begin with.
+const PREFIX: &str = "GIZER_";
+
+/// What the variables of gizer's own tests begin with, which their runs of gizer inherit.
+const OF_TESTS: &str = "GIZER_RIG_";
+
+/// Those of the names that begin like a setting's variable and belong to none, each with the nearest one that does.
+///
+/// They are worth a warning and not an error: some other program may use the same beginning.
+pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<(String, Option<String>)> {
+    let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).collect();
+    let mut unknown: Vec<(String, Option<String>)> = names
+        .into_iter()
+        .filter(|name| name.starts_with(PREFIX) && !name.starts_with(OF_TESTS) && !known.contains(name))
+        .map(|name| {
+            let near = nearest(&name, &known);
+            (name, near)
+        })
+        .collect();
+    unknown.sort_unstable();
+    unknown
+}
+
+/// The likeliest of the known names, if it is like enough to be meant.
+fn nearest(name: &str, known: &[String]) -> Option<String> {
+    let own = &name[PREFIX.len()..];
+    let distance = |known: &String| (edit_distance(own, &known[PREFIX.len()..]), known.clone());
+    let (distance, nearest) = known.iter().map(distance).min()?;
+    (distance <= (own.chars().count() / 3).max(1)).then_some(nearest)
+}
+
+/// Levenshtein's distance: the least number of characters to insert, delete or replace.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    // Distances between what has been walked of `a` and each beginning of `b`.
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (walked, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], walked + 1);
+        for (at, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_are_no_settings_are_named_with_the_near_one() {
+        let names = ["GIZER_POSTGRES_SHEMA", "GIZER_MONGO_URI", "GIZER_RIG_KEEP", "GIZER_HOME", "HOME", "GIZER_"];
+        let unknown = unknown_variables(names.map(str::to_owned));
+        let near = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            unknown,
+            [
+                ("GIZER_".to_owned(), None),
+                ("GIZER_HOME".to_owned(), None),
+                ("GIZER_POSTGRES_SHEMA".to_owned(), near("GIZER_POSTGRES_SCHEMA")),
+            ]
+        );
+    }
+}
