@@ -9,7 +9,7 @@ use gizer_schema::Layout;
 use gizer_schema::infer::{Finding, Inference};
 use serde_json::{Value, json};
 
-use super::{Context, Failures, table_wanted_twice, unusable_schema};
+use super::{Context, Failures, relation_names, unusable_schema, wanted_twice};
 use crate::args::{Format, InferArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline;
@@ -29,7 +29,7 @@ pub async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failur
         refuse_existing(&files, &args.collections)?;
     }
     let mut job = Job {
-        tables: Tables::of(&files),
+        names: Names::of(&files),
         context,
         args,
         files: &files,
@@ -58,7 +58,7 @@ struct Job<'j> {
     context: &'j Context,
     args: &'j InferArgs,
     files: &'j SchemaFiles,
-    tables: Tables,
+    names: Names,
     reports: Vec<Value>,
     skipped: Vec<(String, String)>,
     failures: Failures,
@@ -141,9 +141,9 @@ impl Job<'_> {
             schema.fields.insert("_id".to_owned(), gizer_schema::Node::object_id_pair());
         }
         let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
-        self.tables.check(&layout)?;
+        self.names.check(&layout)?;
         let path = self.files.write(&schema)?;
-        self.tables.add(&layout);
+        self.names.add(&layout);
         if self.context.format == Format::Text {
             tell(name, inference, &path, &findings);
         }
@@ -170,32 +170,34 @@ impl Job<'_> {
     }
 }
 
-/// The tables that each collection's schema file leads to.
-struct Tables(BTreeMap<String, Vec<String>>);
+/// The tables and keys that each collection's schema file leads to.
+struct Names(BTreeMap<String, Vec<String>>);
 
-impl Tables {
-    /// Of the files that are there. One that is unusable is `load`'s to tell, and takes no table.
-    fn of(files: &SchemaFiles) -> Tables {
-        let mut tables = Tables(BTreeMap::new());
-        for name in files.collections() {
-            if let Some(layout) = files.read(name).ok().and_then(|schema| Layout::new(&schema).ok()) {
-                tables.add(&layout);
+impl Names {
+    /// Of the files that are there. One that is unusable is `load`'s to tell, and takes no name.
+    fn of(files: &SchemaFiles) -> Names {
+        let mut names = Names(BTreeMap::new());
+        for collection in files.collections() {
+            if let Some(layout) = files.read(collection).ok().and_then(|schema| Layout::new(&schema).ok()) {
+                names.add(&layout);
             }
         }
-        tables
+        names
     }
 
     fn add(&mut self, layout: &Layout) {
-        let tables = layout.tables.iter().map(|table| table.name.clone()).collect();
-        self.0.insert(layout.collection.clone(), tables);
+        self.0.insert(layout.collection.clone(), relation_names(layout));
     }
 
-    /// Whether the tables of a collection are those of no other.
+    /// Whether PostgreSQL can have such tables, and no other collection needs one of their names.
     fn check(&self, layout: &Layout) -> Result<(), Failure> {
-        let others = self.0.iter().filter(|(name, _)| **name != layout.collection);
-        for (other, tables) in others {
-            if let Some(table) = layout.tables.iter().find(|table| tables.contains(&table.name)) {
-                return Err(table_wanted_twice(&[other, &layout.collection], &table.name));
+        if let Err(error) = gizer_pg::ddl::render(layout, "any") {
+            return Err(Failure::usage(error.to_string()));
+        }
+        let own = relation_names(layout);
+        for (other, names) in self.0.iter().filter(|(other, _)| **other != layout.collection) {
+            if let Some(name) = own.iter().find(|name| names.contains(name)) {
+                return Err(wanted_twice(&[other, &layout.collection], layout, name));
             }
         }
         Ok(())

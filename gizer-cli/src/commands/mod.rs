@@ -102,7 +102,7 @@ impl Context {
                 Err(failure) => failures.add(name, failure),
             }
         }
-        let usable = with_tables_of_their_own(usable, &mut failures);
+        let usable = with_names_of_their_own(usable, &mut failures);
         Ok(Layouts { usable, failures })
     }
 }
@@ -135,20 +135,21 @@ fn unusable_schema(error: &LayoutError) -> Failure {
     }
 }
 
-/// Two collections may want one table: `a` with an array `b_c`, `a_b` with an array `c`. Which of them has it is for the
-/// operator to say: none is taken.
-fn with_tables_of_their_own(layouts: Vec<Layout>, failures: &mut Failures) -> Vec<Layout> {
+/// Two collections may want one table: `a` with an array `b_c`, `a_b` with an array `c`; or one the table that is the
+/// other's key. Which of them has it is for the operator to say: none is taken.
+fn with_names_of_their_own(layouts: Vec<Layout>, failures: &mut Failures) -> Vec<Layout> {
+    let names: Vec<Vec<String>> = layouts.iter().map(relation_names).collect();
     let mut owners: HashMap<&str, Vec<&str>> = HashMap::new();
-    for layout in &layouts {
-        for table in &layout.tables {
-            owners.entry(&table.name).or_default().push(&layout.collection);
+    for (layout, names) in layouts.iter().zip(&names) {
+        for name in names {
+            owners.entry(name).or_default().push(&layout.collection);
         }
     }
-    let clash = |layout: &Layout| {
-        let wanted = layout.tables.iter().find(|table| owners[table.name.as_str()].len() > 1)?;
-        Some(table_wanted_twice(&owners[wanted.name.as_str()], &wanted.name))
+    let clash = |(layout, names): (&Layout, &Vec<String>)| {
+        let name = names.iter().find(|name| owners[name.as_str()].len() > 1)?;
+        Some(wanted_twice(&owners[name.as_str()], layout, name))
     };
-    let clashes: Vec<Option<Failure>> = layouts.iter().map(clash).collect();
+    let clashes: Vec<Option<Failure>> = layouts.iter().zip(&names).map(clash).collect();
     let mut alone = Vec::new();
     for (layout, clash) in layouts.into_iter().zip(clashes) {
         match clash {
@@ -159,9 +160,17 @@ fn with_tables_of_their_own(layouts: Vec<Layout>, failures: &mut Failures) -> Ve
     alone
 }
 
-fn table_wanted_twice(collections: &[&str], table: &str) -> Failure {
+/// What a layout needs of the names that a PostgreSQL schema has only once: those of its tables and of their keys.
+fn relation_names(layout: &Layout) -> Vec<String> {
+    let tables = layout.tables.iter().map(|table| table.name.clone());
+    tables.chain(gizer_pg::ddl::key_names(layout)).collect()
+}
+
+/// What is wrong with `layout`, whose collection is one of these.
+fn wanted_twice(collections: &[&str], layout: &Layout, name: &str) -> Failure {
+    let what = if layout.tables.iter().any(|table| table.name == name) { "table" } else { "key" };
     let collections = collections.join(" and ");
-    Failure::usage(format!("the collections {collections} both want the table {table}"))
+    Failure::usage(format!("the collections {collections} both want the {what} {name}"))
         .remedy("load one of them into another [postgres] schema")
 }
 
@@ -194,13 +203,16 @@ impl From<PgError> for Failure {
             ErrorKind::Interrupted => ExitCode::Interrupted,
             ErrorKind::Failed => ExitCode::Failed,
         };
-        // These are about one collection's tables or rows; whatever else goes wrong would go wrong for the next one too.
+        // These are about the tables or rows of one collection; whatever else goes wrong would go wrong for the next one too.
         let of_one_collection = match &error {
             PgError::Locked { .. }
             | PgError::Fenced { .. }
             | PgError::ForeignTable { .. }
+            | PgError::NameTaken { .. }
             | PgError::Dependents { .. }
             | PgError::TablesBusy { .. }
+            | PgError::StagingBusy { .. }
+            | PgError::NotCarriedOver { .. }
             | PgError::DuplicateKey { .. }
             | PgError::DataRejected { .. }
             | PgError::RowsDiffer { .. }

@@ -3,6 +3,7 @@
 use gizer_flatten::change::{Namespace, Positions};
 use gizer_schema::Layout;
 
+use super::additions;
 use super::cancels::Cancels;
 use super::sink::{CopySink, LoadFence};
 use super::staging::{self, KeySettings, StagingTable};
@@ -108,14 +109,15 @@ impl<'a> Load<'a> {
         Ok(CopySink::new(session, self.fence.clone(), targets))
     }
 
-    /// Adds the keys and analyses, in parallel over the given sessions; with none, on the load's own. The sinks must
+    /// Adds the keys, makes the indexes and constraints again that somebody has added to the live tables, and analyses, in parallel over the given sessions; with none, on the load's own. The sinks must
     /// have finished.
     ///
     /// If the future is dropped, what runs on the sessions is cancelled by requests that are sent in the background of
     /// the current tokio runtime; [`abandon`](Load::abandon) waits for them.
     ///
     /// # Errors
-    /// [`PgError::DuplicateKey`] if two documents have one key. The tables that already have their keys keep them, so
+    /// [`PgError::DuplicateKey`] if two documents have one key; [`PgError::NotCarriedOver`] if the new rows do not fit
+    /// an index or a constraint of the live tables. The tables that already have their keys keep them, so
     /// that this cannot be called again.
     pub async fn build_keys(&self, sessions: &[&Session], settings: KeySettings) -> Result<(), PgError> {
         let own = [self.session];
@@ -182,9 +184,10 @@ async fn begin_in_transaction(
 ) -> Result<i64, PgError> {
     // First the lock: who does not get it need not hear what is in the other run's way.
     let load_epoch = state::begin_load(session, &request.row()).await?;
-    let Survey { live } = survey::survey_in_transaction(session, request.layout).await?;
+    let Survey { live, additions, .. } = survey::survey_in_transaction(session, request.layout).await?;
     tracing::debug!(collection = request.layout.collection, live = live.len(), "tables to replace");
     staging::recreate(session, request.layout, tables).await?;
+    additions::rehearse(session, &additions, tables).await?;
     Ok(load_epoch)
 }
 

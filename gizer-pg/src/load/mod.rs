@@ -5,19 +5,25 @@
 //!        │
 //!        ├── Load::sink ──▶ CopySink::write … write ── finish     (any number of connections at once)
 //!        │
-//!   Load::build_keys ── primary keys and indexes, comments, ANALYZE
+//!   Load::build_keys ── primary keys, the indexes and constraints that people have added to the live tables, ANALYZE
 //!        │
 //!   Load::swap ── live tables dropped, staging tables renamed, state rows: one transaction
 //! ```
 //!
 //! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind;
 //! the next load of that collection drops them first.
+//!
+//! What people have made of the live tables is not lost in silence: indexes, constraints, rights, storage parameters and
+//! comments on columns are carried over, and anything else is refused by name before the first row is read.
 
+mod additions;
 mod cancels;
+mod description;
 mod grants;
 mod holders;
 mod lifecycle;
 mod names;
+mod settings;
 mod sink;
 mod staging;
 mod survey;

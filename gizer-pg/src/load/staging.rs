@@ -6,13 +6,15 @@ use std::time::Duration;
 use futures::future::join_all;
 use gizer_schema::{Layout, TableId};
 
+use super::additions::{self, Addition};
 use super::cancels::Cancels;
 use super::holders::holders;
 use super::sink::CopyTarget;
+use super::survey::survey_in_transaction;
 use crate::connect::Session;
-use crate::ddl::{add_key, comments, create_table, is_marked_for, key_names, staging_name};
+use crate::ddl::{add_key, comments, create_table, is_marked_for, key_names, mark, staging_name};
 use crate::error::PgError;
-use crate::ident::{Qualified, quote_identifier};
+use crate::ident::{Qualified, quote_identifier, quote_literal};
 
 /// A table being filled, and what it and its key are called now and after the swap.
 #[derive(Debug, Clone)]
@@ -156,9 +158,10 @@ pub(super) async fn build_keys(
     let Some(first) = sessions.first() else { return Ok(()) };
     let queue = Mutex::new(by_size(first, tables).await?);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let additions = additions_now(first, layout).await?;
     let work = async |session: &Session| {
         while let Some(table) = next() {
-            if let Err(error) = finish_table(session, layout, table, settings).await {
+            if let Err(error) = finish_table(session, layout, table, &additions, settings).await {
                 // Nobody begins another table once one has failed.
                 while next().is_some() {}
                 return Err(error);
@@ -176,6 +179,13 @@ pub(super) async fn build_keys(
     };
     running.disarm();
     outcome
+}
+
+/// Whatever has been added to the live tables up to now.
+async fn additions_now(session: &Session, layout: &Layout) -> Result<Vec<Addition>, PgError> {
+    session.begin().await?;
+    let outcome = survey_in_transaction(session, layout).await;
+    Ok(session.end(outcome).await?.additions)
 }
 
 /// How long keys that came more than once are counted: an operator waits for it, and only to be told how bad it is.
@@ -212,10 +222,11 @@ async fn finish_table(
     session: &Session,
     layout: &Layout,
     table: &StagingTable,
+    additions: &[Addition],
     settings: KeySettings,
 ) -> Result<(), PgError> {
     session.begin().await?;
-    let outcome = finish_in_transaction(session, layout, table, settings).await;
+    let outcome = finish_in_transaction(session, layout, table, additions, settings).await;
     session.end(outcome).await
 }
 
@@ -223,6 +234,7 @@ async fn finish_in_transaction(
     session: &Session,
     layout: &Layout,
     table: &StagingTable,
+    additions: &[Addition],
     settings: KeySettings,
 ) -> Result<(), PgError> {
     if let Some(mib) = settings.maintenance_work_mem_mib {
@@ -238,5 +250,12 @@ async fn finish_in_transaction(
         }
         _ => error,
     })?;
+    // The mark tells the key from indexes that others make.
+    let (key, mark) =
+        (session.relation(&table.staging_key)?, quote_literal(&mark(layout, table.id).replace('\0', "\\0"))?);
+    session.run(format!("marking the key of {at}"), &format!("COMMENT ON INDEX {key} IS {mark}")).await?;
+    for addition in additions.iter().filter(|addition| addition.table() == table.live.name()) {
+        additions::create(session, addition, table).await?;
+    }
     session.run(format!("analysing {at}"), &format!("ANALYZE {at}")).await
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use gizer_schema::{ColumnType, Layout};
 
+use super::additions::{self, Addition};
+use super::description::{describe, would_be_lost};
 use super::names::{refuse_names_of_gizer, refuse_taken_key_names};
 use crate::connect::Session;
 use crate::ddl::{is_marked, is_marked_for};
 use crate::error::PgError;
 use crate::ident::quote_identifier;
-use crate::state;
+use crate::state::{self, Descriptions};
 
 /// Who made a table that is to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +40,18 @@ pub struct LiveTable {
 pub struct Survey {
     /// Tables to replace or drop, by name.
     pub live: Vec<LiveTable>,
+    /// Indexes and constraints to make again on the new tables.
+    pub(super) additions: Vec<Addition>,
+    /// How gizer left the tables.
+    pub(super) left: Descriptions,
+}
+
+impl Survey {
+    /// Indexes and constraints that somebody has added to the tables, and that the new ones will have too: `index
+    /// posts_n`.
+    pub fn carried_over(&self) -> Vec<String> {
+        self.additions.iter().map(Addition::label).collect()
+    }
 }
 
 /// Looks at every name that the collection's tables and keys will have. The state tables must be there
@@ -50,7 +64,8 @@ pub struct Survey {
 /// # Errors
 /// [`PgError::NameTaken`] (by gizer's own tables, or by another collection's), [`PgError::ForeignTable`],
 /// [`PgError::Dependents`] (views, foreign keys, triggers, policies, publications and the
-/// like, which dropping the table would break or lose), [`PgError::NoRights`] (only its owner may replace a table).
+/// like, which dropping the table would break or lose; columns, statistics and the like that somebody has added to a table
+/// of gizer; indexes whose columns the layout no longer has), [`PgError::NoRights`] (only its owner may replace a table).
 pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
     session.begin().await?;
     let outcome = survey_in_transaction(session, layout).await;
@@ -69,7 +84,32 @@ pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) ->
     }
     refuse_taken_key_names(session, layout, &live).await?;
     refuse_dependents(session, &live).await?;
-    Ok(Survey { live })
+    let additions = additions::on_live(session, layout, &live).await?;
+    let left = state::tables_as_left(session, &layout.collection).await?;
+    refuse_losses(session, layout, &live, &additions, &left).await?;
+    Ok(Survey { live, additions, left })
+}
+
+/// What somebody has made of the tables is carried over, or else named before it would be lost.
+async fn refuse_losses(
+    session: &Session,
+    layout: &Layout,
+    live: &[LiveTable],
+    additions: &[Addition],
+    left: &Descriptions,
+) -> Result<(), PgError> {
+    let names: Vec<&str> = live.iter().map(|table| table.name.as_str()).collect();
+    let now = describe(session, &names).await?;
+    for table in live {
+        let mut lost = would_be_lost(table, &now, left);
+        let on_table = additions.iter().filter(|addition| addition.table() == table.name);
+        lost.extend(on_table.filter_map(|addition| addition.cannot_be_carried_over(layout)));
+        if !lost.is_empty() {
+            let (schema, table) = (session.schema().to_owned(), table.name.clone());
+            return Err(PgError::Dependents { schema, table, dependents: lost });
+        }
+    }
+    Ok(())
 }
 
 /// A relation under one of the names.
@@ -236,7 +276,8 @@ pub(super) fn oids(live: &[LiveTable]) -> Vec<u32> {
 }
 
 /// What hangs on the tables from outside and would stop the drop (PostgreSQL documentation, `pg_depend`: normal
-/// dependencies), and what hangs on them alone and would be lost in silence. `$1`: the tables.
+/// dependencies), and what hangs on them alone and would be lost in silence, but for
+/// what [`additions`] and [`describe`] know better. `$1`: the tables.
 const DEPENDENTS: &str = "\
     SELECT d.refobjid, pg_describe_object('pg_class'::regclass, r.ev_class, 0) \
     FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid \
@@ -246,6 +287,8 @@ const DEPENDENTS: &str = "\
     FROM pg_depend d \
     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY ($1) AND d.deptype = 'n' \
       AND d.classid <> 'pg_rewrite'::regclass \
+      AND NOT EXISTS (SELECT FROM pg_constraint c WHERE d.classid = 'pg_constraint'::regclass AND c.oid = d.objid \
+                      AND c.conrelid = d.refobjid AND c.contype <> 'f') \
     UNION \
     SELECT r.ev_class, format('rule %I', r.rulename) FROM pg_rewrite r WHERE r.ev_class = ANY ($1) \
     UNION \

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use gizer_schema::Layout;
 
+use super::additions;
 use super::grants;
 use super::holders::holders;
+use super::settings;
 use super::sink::LoadFence;
 use super::staging::StagingTable;
 use super::survey::{LiveTable, survey_in_transaction};
@@ -114,12 +116,17 @@ async fn attempt(
     let live = survey_in_transaction(session, layout).await?.live;
     lock_live(session, &live, settings).await?;
     // Only what was true under the lock is true: a view may have been made meanwhile.
-    if survey_in_transaction(session, layout).await?.live != live {
+    let survey = survey_in_transaction(session, layout).await?;
+    if survey.live != live {
         return Err(changed_meanwhile(session, layout));
     }
+    additions::match_up(session, &survey.additions, tables).await?;
     let grants = grants::read(session, &live).await?;
+    let settings_of_tables = settings::read(session, &live, &survey.left).await?;
     drop_live(session, &live).await?;
     rename(session, layout, tables).await?;
+    additions::settle(session, &survey.additions).await?;
+    settings::apply(session, layout, &settings_of_tables).await?;
     grants::apply(session, &grants).await?;
     state::finish_load(session, fence.load_epoch, loaded).await?;
     state::clear_rejects(session, &fence.collection, fence.load_epoch).await?;

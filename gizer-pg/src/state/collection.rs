@@ -151,6 +151,30 @@ pub(crate) async fn tables_of(session: &Session, collection: &str) -> Result<Vec
     Ok(row.map_or_else(Vec::new, |row| row.get(0)))
 }
 
+/// How gizer left the live tables: by table, items of a table and their values.
+pub(crate) type Descriptions = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What [`remember_tables`] wrote down; nothing of tables that an older version has left.
+pub(crate) async fn tables_as_left(session: &Session, collection: &str) -> Result<Descriptions, PgError> {
+    let sql = format!(
+        "SELECT tables.key, item.key, item.value \
+         FROM {} AS c, jsonb_each(c.as_left) AS tables, jsonb_each_text(tables.value) AS item WHERE c.collection = $1",
+        session.relation(COLLECTIONS)?
+    );
+    let mut left = Descriptions::new();
+    for row in session.query(format!("reading how the tables of {collection} were left"), &sql, &[&collection]).await? {
+        left.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
+    }
+    Ok(left)
+}
+
+/// Writes down how gizer leaves the live tables, in the transaction that swaps them in.
+pub(crate) async fn remember_tables(session: &Session, collection: &str, left: &Descriptions) -> Result<(), PgError> {
+    let sql = format!("UPDATE {} SET as_left = $2::text::jsonb WHERE collection = $1", session.relation(COLLECTIONS)?);
+    let doing = format!("writing down how the tables of {collection} are left");
+    session.execute(doing, &sql, &[&collection, &json!(left).to_string()]).await.map(|_| ())
+}
+
 /// One of these names that a table of another collection has, or an index on one, and whose it is.
 pub(crate) async fn name_of_another(
     session: &Session,

@@ -23,8 +23,8 @@ mod tables;
 
 pub use collection::{CollectionState, Ledger};
 pub(crate) use collection::{
-    LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another, release_load,
-    tables_of,
+    Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
+    release_load, remember_tables, tables_as_left, tables_of,
 };
 pub use positions::{ShardPositions, classic_ts};
 pub(crate) use reject::{clear_rejects, write_rejects};

@@ -74,6 +74,7 @@ const TABLES: [StateTable; 4] = [
             ("load_started", "TIMESTAMPTZ"),
             ("load_captured", "JSONB"),
             ("live_epoch", "BIGINT"),
+            ("as_left", "JSONB"),
             ("reason", "TEXT"),
         ],
         constraint: Some("PRIMARY KEY (collection)"),

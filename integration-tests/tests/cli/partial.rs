@@ -70,21 +70,24 @@ async fn infer_writes_no_file_that_load_refuses() {
     place.insert("clash", [doc! {"_id": 1, "a_b": [1]}]).await;
     place.insert("clash_a", [doc! {"_id": 1, "b": [1]}]).await;
     place.insert("posts", numbered(3)).await;
+    place.insert("posts_pkey", [doc! {"_id": 1}]).await;
+    place.insert("unnamed", [doc! {"_id": 1, "": 1, "_": 2}]).await;
     // Two bytes of the name take six in the name of its file.
     let long = format!("x{}", ".x".repeat(100));
     place.insert(&long, numbered(1)).await;
 
     let inferred = place.gizer(&["schema", "infer", "--format", "json"]).await.expect_code(0);
     let report: Value = serde_json::from_str(&inferred.stdout).unwrap();
-    assert_eq!(names(&report["collections"]), ["clash", "posts"]);
-    assert_eq!(names(&report["skipped"]), ["clash_a", "compound", &long]);
+    assert_eq!(names(&report["collections"]), ["clash", "posts", "unnamed"]);
+    assert_eq!(names(&report["skipped"]), ["clash_a", "compound", "posts_pkey", &long]);
     let reasons: Vec<&str> =
         report["skipped"].as_array().unwrap().iter().map(|each| each["reason"].as_str().unwrap()).collect();
     assert!(reasons[0].contains("clash and clash_a both want the table clash_a_b"), "{reasons:?}");
     assert!(reasons[1].contains("_id is a document in the schema"), "{reasons:?}");
-    assert!(reasons[2].contains("more than files may have"), "{reasons:?}");
+    assert!(reasons[2].contains("posts and posts_pkey both want the table posts_pkey"), "{reasons:?}");
+    assert!(reasons[3].contains("more than files may have"), "{reasons:?}");
     let files = std::fs::read_dir(place.gizer.folder().join("schemas")).unwrap().count();
-    assert_eq!(files, 2);
+    assert_eq!(files, 3);
     place.gizer(&["load"]).await.expect_code(0);
 
     for (name, says) in

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+mod additions;
 mod connecting;
 mod copying;
 mod dialect;

@@ -148,6 +148,20 @@ async fn what_hangs_on_the_tables_is_named() {
         ("ALTER TABLE posts ENABLE ROW LEVEL SECURITY", "posts", "row level security"),
         ("CREATE RULE mine AS ON DELETE TO posts DO INSTEAD NOTHING", "posts", "rule mine"),
         ("CREATE PUBLICATION mine FOR TABLE posts", "posts", "in publication mine"),
+        ("ALTER TABLE post_l ADD mine TEXT; COMMENT ON COLUMN post_l.mine IS 'a note'", "post_l", "column mine"),
+        ("ALTER TABLE posts ALTER n TYPE BIGINT", "posts", "column n, which is bigint and was integer"),
+        ("ALTER TABLE posts ALTER n SET DEFAULT 7", "posts", "column n, which is integer DEFAULT 7"),
+        ("ALTER TABLE posts ALTER n SET STATISTICS 500", "posts", "statistics target of column n"),
+        ("CREATE STATISTICS mine ON n, d FROM posts", "posts", "extended statistics mine"),
+        ("ALTER TABLE posts REPLICA IDENTITY FULL", "posts", "replica identity"),
+        ("CLUSTER post_l USING post_l_pkey", "post_l", "CLUSTER mark on index post_l_pkey"),
+        ("ALTER TABLE post_l SET UNLOGGED", "post_l", "that it is unlogged"),
+        ("COMMENT ON TABLE posts IS 'mine'", "posts", "its comment"),
+        (
+            "CREATE INDEX mine ON posts (n); UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass",
+            "posts",
+            "invalid index mine",
+        ),
     ];
     for (sql, name, dependent) in cases {
         let error = refused(true, sql).await;

@@ -1,0 +1,105 @@
+//! What a live table looks like beside its rows: to notice what somebody has changed since gizer left it.
+//!
+//! Items that have their default value are left out, so that an item of a table that gizer has not described can be
+//! told to be somebody's. What can be carried over to the next table is not among them, with the exception of comments
+//! on columns: see [`additions`](super::additions).
+
+use std::collections::BTreeMap;
+
+use super::survey::{LiveTable, Origin};
+use crate::connect::Session;
+use crate::error::PgError;
+use crate::state::Descriptions;
+
+const COLUMN: &str = "column ";
+const COLUMN_COMMENT: &str = "comment on column ";
+const TABLE_COMMENT: &str = "its comment";
+
+/// Items of the tables `$2` in schema `$1`.
+const DESCRIBE: &str = "\
+    SELECT c.relname::text, described.item, described.value \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    CROSS JOIN LATERAL ( \
+        SELECT 'its comment', obj_description(c.oid, 'pg_class') \
+        UNION ALL SELECT 'replica identity', c.relreplident::text WHERE c.relreplident <> 'd' \
+        UNION ALL SELECT 'that it is unlogged', 'yes' WHERE c.relpersistence <> 'p' \
+        UNION ALL SELECT 'tablespace ' || s.spcname, 'yes' FROM pg_tablespace s WHERE s.oid = c.reltablespace \
+        UNION ALL \
+        SELECT 'column ' || a.attname, concat(format_type(a.atttypid, a.atttypmod), \
+                   CASE WHEN a.attnotnull THEN ' NOT NULL' END, \
+                   CASE WHEN a.attcollation <> ty.typcollation THEN ' COLLATE ' || a.attcollation::regcollation END, \
+                   ' DEFAULT ' || pg_get_expr(def.adbin, def.adrelid), ' ' || nullif(a.attidentity::text, '')) \
+        FROM pg_attribute a JOIN pg_type ty ON ty.oid = a.atttypid \
+        LEFT JOIN pg_attrdef def ON def.adrelid = a.attrelid AND def.adnum = a.attnum \
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+        UNION ALL \
+        SELECT item.name || ' of column ' || a.attname, item.value \
+        FROM pg_attribute a JOIN pg_type ty ON ty.oid = a.atttypid \
+        CROSS JOIN LATERAL (VALUES \
+            ('statistics target', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget::text END), \
+            ('options', a.attoptions::text), \
+            ('storage', CASE WHEN a.attstorage <> ty.typstorage THEN a.attstorage::text END)) AS item (name, value) \
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+        UNION ALL \
+        SELECT 'comment on column ' || a.attname, col_description(c.oid, a.attnum) \
+        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+        UNION ALL \
+        SELECT format('extended statistics %s', ext.stxname), 'yes' \
+        FROM pg_statistic_ext ext WHERE ext.stxrelid = c.oid \
+        UNION ALL \
+        SELECT format('%s index %s', item.name, i.relname), 'yes' \
+        FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
+        CROSS JOIN LATERAL (VALUES ('CLUSTER mark on', x.indisclustered), ('invalid', NOT x.indisvalid), \
+            ('tablespace of', i.reltablespace <> 0)) AS item (name, holds) \
+        WHERE x.indrelid = c.oid AND item.holds \
+        UNION ALL \
+        SELECT 'security label of ' || label.provider, label.label \
+        FROM pg_seclabel label WHERE label.classoid = 'pg_class'::regclass AND label.objoid = c.oid \
+    ) AS described (item, value) \
+    WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind = 'r' AND described.value IS NOT NULL";
+
+/// Describes tables as they are now.
+pub(super) async fn describe(session: &Session, tables: &[&str]) -> Result<Descriptions, PgError> {
+    let mut all = Descriptions::new();
+    for row in session.query("reading what tables look like", DESCRIBE, &[&session.schema(), &tables]).await? {
+        all.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
+    }
+    Ok(all)
+}
+
+/// What somebody has added to a table or changed of it, and what its replacement would not have.
+pub(super) fn would_be_lost(table: &LiveTable, now: &Descriptions, left: &Descriptions) -> Vec<String> {
+    let Some(items) = now.get(&table.name) else { return Vec::new() };
+    let left = left.get(&table.name);
+    let lost = |(item, value): (&String, &String)| {
+        if item.starts_with(COLUMN_COMMENT) {
+            return None;
+        }
+        match left {
+            Some(left) => match (left.get(item), item.strip_prefix(COLUMN)) {
+                (Some(was), _) if was == value => None,
+                (Some(was), Some(column)) => Some(format!("column {column}, which is {value} and was {was}")),
+                _ => Some(item.clone()),
+            },
+            // Nothing is known of how it was left: by the classic tool without comments, by gizer with its own.
+            None if item == TABLE_COMMENT && table.origin == Origin::Classic => Some(item.clone()),
+            None if item == TABLE_COMMENT || item.starts_with(COLUMN) => None,
+            None => Some(item.clone()),
+        }
+    };
+    items.iter().filter_map(lost).collect()
+}
+
+/// Comments that somebody has put on columns of a table in place of gizer's own, by column.
+pub(super) fn own_comments(table: &LiveTable, now: &Descriptions, left: &Descriptions) -> BTreeMap<String, String> {
+    let Some(items) = now.get(&table.name) else { return BTreeMap::new() };
+    let left = left.get(&table.name);
+    let comments = items.iter().filter_map(|(item, value)| Some((item, item.strip_prefix(COLUMN_COMMENT)?, value)));
+    comments
+        .filter(|(item, _, value)| match left {
+            Some(left) => left.get(*item) != Some(*value),
+            None => table.origin == Origin::Classic,
+        })
+        .map(|(_, column, comment)| (column.to_owned(), comment.clone()))
+        .collect()
+}

@@ -1,0 +1,68 @@
+//! Comments and storage parameters that somebody has given live tables, carried over to those that replace them.
+
+use std::collections::BTreeMap;
+
+use gizer_schema::Layout;
+
+use super::description::{describe, own_comments};
+use super::survey::LiveTable;
+use crate::connect::Session;
+use crate::error::PgError;
+use crate::ident::{quote_identifier, quote_literal};
+use crate::state::{self, Descriptions};
+
+/// What is carried over to one table.
+#[derive(Debug)]
+pub(super) struct Settings {
+    table: String,
+    /// By column.
+    comments: BTreeMap<String, String>,
+    /// As ALTER TABLE SET takes them.
+    parameters: Option<String>,
+}
+
+/// The storage parameters of the table `$1`, those of its TOAST table among them.
+const PARAMETERS: &str = "\
+    SELECT string_agg(format('%s = %L', split_part(option, '=', 1), substr(option, strpos(option, '=') + 1)), ', ') \
+    FROM (SELECT unnest(c.reloptions) FROM pg_class c WHERE c.oid = $1 \
+          UNION ALL \
+          SELECT 'toast.' || unnest(t.reloptions) FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid \
+          WHERE c.oid = $1) AS options (option)";
+
+/// Reads them from the live tables that the layout still has.
+pub(super) async fn read(session: &Session, live: &[LiveTable], left: &Descriptions) -> Result<Vec<Settings>, PgError> {
+    let names: Vec<&str> = live.iter().map(|table| table.name.as_str()).collect();
+    let now = describe(session, &names).await?;
+    let mut all = Vec::new();
+    for table in live.iter().filter(|table| table.in_layout) {
+        let doing = format!("reading the storage parameters of {}", table.name);
+        let parameters = session.query_one(doing, PARAMETERS, &[&table.oid]).await?.get(0);
+        all.push(Settings { table: table.name.clone(), comments: own_comments(table, &now, left), parameters });
+    }
+    Ok(all)
+}
+
+/// Writes down how gizer leaves the new tables, and then gives them what the old ones had.
+pub(super) async fn apply(session: &Session, layout: &Layout, all: &[Settings]) -> Result<(), PgError> {
+    let names: Vec<&str> = layout.tables.iter().map(|table| table.name.as_str()).collect();
+    state::remember_tables(session, &layout.collection, &describe(session, &names).await?).await?;
+    for settings in all {
+        let at = session.relation(&settings.table)?;
+        let Some(table) = layout.tables.iter().find(|table| table.name == settings.table) else { continue };
+        let mut statements = Vec::new();
+        if let Some(parameters) = &settings.parameters {
+            statements.push(format!("ALTER TABLE {at} SET ({parameters})"));
+        }
+        // The comment on a column that is gone is gone with it.
+        for column in &table.columns {
+            if let Some(comment) = settings.comments.get(&column.name) {
+                let column = quote_identifier(&column.name)?;
+                statements.push(format!("COMMENT ON COLUMN {at}.{column} IS {}", quote_literal(comment)?));
+            }
+        }
+        if !statements.is_empty() {
+            session.run(format!("carrying settings of {at} over"), &statements.join("; ")).await?;
+        }
+    }
+    Ok(())
+}
