@@ -80,6 +80,12 @@ pub enum SchemaAction {
     Infer(InferArgs),
     /// Print the SQL of the tables that follow from the schema files.
     Ddl(DdlArgs),
+    /// Print the names of the tables that follow from the schema files.
+    Tables(TablesArgs),
+    /// Take over types from another schema file.
+    Merge(MergeArgs),
+    /// Set types by what a load reported as wrong values.
+    Patch(PatchArgs),
 }
 
 /// Arguments of `schema infer`.
@@ -88,6 +94,7 @@ pub enum SchemaAction {
 Examples:
   gizer schema infer                 every collection of the database that has no schema file yet
   gizer schema infer orders posts    these two
+  gizer schema infer --classic       in the form that the classic tool reads
   gizer schema infer orders --force  again, in the place of the file that is there")]
 pub struct InferArgs {
     /// Collections [default: all of the database but system.*, views and time series].
@@ -101,6 +108,74 @@ pub struct InferArgs {
     /// Look only at the N documents with the greatest _id.
     #[arg(long, value_name = "N")]
     pub newest: Option<u64>,
+
+    /// Look only at documents that match: a MongoDB query as Extended JSON.
+    #[arg(long, value_name = "JSON", value_parser = parse_filter)]
+    pub filter: Option<bson::Document>,
+
+    /// Write the classic dialect, as the classic tool reads it: no _extra, and not all types.
+    #[arg(long)]
+    pub classic: bool,
+}
+
+fn parse_filter(text: &str) -> Result<bson::Document, String> {
+    serde_json::from_str(text).map_err(|error| format!("expected a query such as {{\"state\": \"open\"}}: {error}"))
+}
+
+/// Arguments of `schema tables`.
+#[derive(Debug, Args)]
+pub struct TablesArgs {
+    /// Collections [default: all that have a schema file].
+    #[arg(value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+
+    /// What stands between two names.
+    #[arg(long, value_name = "TEXT", default_value = "\\n")]
+    pub delimiter: String,
+}
+
+/// Arguments of `schema merge`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For every value that SECONDARY types differently, and not as TINYINT, its type is taken over. Paths that only
+SECONDARY has are not added.
+
+Example:
+  gizer schema merge schemas/orders.json yesterday/orders.json")]
+pub struct MergeArgs {
+    /// The schema file that is changed.
+    #[arg(value_name = "PRIMARY")]
+    pub primary: PathBuf,
+
+    /// The schema file that types come from.
+    #[arg(value_name = "SECONDARY")]
+    pub secondary: PathBuf,
+
+    /// Write to this file, and leave PRIMARY as it is.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `schema patch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gizer load --format json > report.json
+  gizer schema patch schemas/orders.json report.json
+  echo 'wrong value (STRING) for orders.customer.title(TINYINT): 59' | gizer schema patch schemas/orders.json -")]
+pub struct PatchArgs {
+    /// The schema file that is changed.
+    #[arg(value_name = "SCHEMA")]
+    pub schema: PathBuf,
+
+    /// Lines such as `wrong value (STRING) for orders.title(INT): 59`, or what `load --format json` printed; - reads
+    /// standard input.
+    #[arg(value_name = "REPORT")]
+    pub report: PathBuf,
+
+    /// Write to this file, and leave SCHEMA as it is.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Arguments of `schema ddl`.

@@ -53,6 +53,9 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         match &cli.command {
             Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
             Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),
+            Action::Schema(SchemaAction::Tables(args)) => commands::edit::tables(&context, args),
+            Action::Schema(SchemaAction::Merge(args)) => commands::edit::merge(&context, args),
+            Action::Schema(SchemaAction::Patch(args)) => commands::edit::patch(&context, args),
             Action::Load(args) => commands::load::run(&context, args).await,
             Action::Status(args) => commands::status::run(&context, args).await,
         }

@@ -10,7 +10,7 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use gizer_schema::{Schema, classic};
+use gizer_schema::{Schema, file};
 use percent_encoding::{percent_decode, percent_encode_byte};
 
 use crate::exit::{ExitCode, Failure};
@@ -109,7 +109,7 @@ impl SchemaFiles {
         };
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-        classic::parse(collection, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+        file::parse(collection, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
     }
 
     /// Writes the schema of a collection; the file is there whole or not at all.
@@ -126,7 +126,7 @@ impl SchemaFiles {
         std::fs::create_dir_all(&self.folder).map_err(|error| failed(&error))?;
         // A name of its own, and short: the end of the collection's name must not make it too long.
         let unfinished = self.folder.join(format!(".gizer-{}.new", std::process::id()));
-        let written = std::fs::write(&unfinished, classic::write(schema));
+        let written = std::fs::write(&unfinished, file::write(schema));
         if let Err(error) = written.and_then(|()| std::fs::rename(&unfinished, &path)) {
             let _ = std::fs::remove_file(&unfinished);
             return Err(if error.kind() == ErrorKind::InvalidFilename {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn schema(name: &str) -> Schema {
-        classic::parse(name, r#"{"_id": "INT"}"#).unwrap()
+        file::parse(name, r#"{"_id": "INT"}"#).unwrap()
     }
 
     fn names(files: &SchemaFiles) -> Vec<&str> {

@@ -1,7 +1,7 @@
 //! `gizer schema merge`, `patch` and `tables`: what the classic tool's helpers did with schema files.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gizer_schema::edit::{self, Change, WrongValue};
 use gizer_schema::{Schema, file};
@@ -20,7 +20,7 @@ pub fn merge(context: &Context, args: &MergeArgs) -> Result<ExitCode, Failure> {
     let mut primary = read(&args.primary)?;
     let secondary = read(&args.secondary)?;
     let changes = edit::merge(&mut primary, &secondary);
-    write(args.output.as_ref().unwrap_or(&args.primary), &primary)?;
+    write(args.output.as_deref().unwrap_or(&args.primary), &primary)?;
     print_changes(context, &changes, &[]);
     Ok(ExitCode::Done)
 }
@@ -38,7 +38,7 @@ pub fn patch(context: &Context, args: &PatchArgs) -> Result<ExitCode, Failure> {
             .remedy("give the warnings of a load, or what `gizer load --format json` printed"));
     }
     let patched = edit::patch(&mut schema, &wrong);
-    write(args.output.as_ref().unwrap_or(&args.schema), &schema)?;
+    write(args.output.as_deref().unwrap_or(&args.schema), &schema)?;
     print_changes(context, &patched.changes, &patched.refused);
     if patched.changes.is_empty() && !patched.refused.is_empty() {
         return Err(Failure::failed("nothing could be patched"));
@@ -52,8 +52,12 @@ pub fn patch(context: &Context, args: &PatchArgs) -> Result<ExitCode, Failure> {
 /// [`Failure`] if a schema file is missing or wrong.
 pub fn tables(context: &Context, args: &TablesArgs) -> Result<ExitCode, Failure> {
     let layouts = context.layouts(&args.collections)?;
-    let names = layouts.iter().flat_map(|layout| layout.tables.iter().map(|table| table.name.as_str()));
-    let names: Vec<&str> = names.collect();
+    // Some of the names would be taken for all of them.
+    if let Some(failure) = layouts.failures.into_first() {
+        return Err(failure);
+    }
+    let tables = layouts.usable.iter().flat_map(|layout| &layout.tables);
+    let names: Vec<&str> = tables.map(|table| table.name.as_str()).collect();
     match context.format {
         Format::Text => report::text(&(names.join(&unescaped(&args.delimiter)) + "\n")),
         Format::Json => report::json(&json!({"tables": names})),
@@ -74,7 +78,7 @@ fn read(path: &Path) -> Result<Schema, Failure> {
     file::parse(&collection, &text).map_err(|error| failed(&error))
 }
 
-fn write(path: &PathBuf, schema: &Schema) -> Result<(), Failure> {
+fn write(path: &Path, schema: &Schema) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", path.display()));
     let unfinished = path.with_extension("json.new");
     std::fs::write(&unfinished, file::write(schema)).map_err(failed)?;

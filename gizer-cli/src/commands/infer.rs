@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gizer_oplog::{Cluster, Collection, CollectionScan, Portion, ScanOptions};
-use gizer_schema::Layout;
 use gizer_schema::infer::{Finding, Inference};
+use gizer_schema::{Dialect, Layout, LayoutError, Node, Schema, pin_names};
 use serde_json::{Value, json};
 
 use super::{Context, Failures, relation_names, unusable_schema, wanted_twice};
@@ -124,8 +124,8 @@ impl Job<'_> {
         let config = &self.context.config;
         let portion = self.args.newest.map_or(Portion::All, Portion::Newest);
         let batch_bytes = pipeline::batch_bytes(config.memory);
-        let scan =
-            CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, ..ScanOptions::default() })?;
+        let filter = self.args.filter.clone();
+        let scan = CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, filter })?;
         let counters = Arc::new(Counters::default());
         let expected = collection.size().map(|size| size.documents.min(self.args.newest.unwrap_or(u64::MAX)));
         let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
@@ -135,11 +135,7 @@ impl Job<'_> {
     }
 
     fn write(&mut self, name: &str, inference: &Inference) -> Result<(), Failure> {
-        let (mut schema, findings) = inference.classic_schema(name);
-        if inference.documents() == 0 {
-            // Nothing was seen, but every document has an `_id`, and most often it is the one that drivers make.
-            schema.fields.insert("_id".to_owned(), gizer_schema::Node::object_id_pair());
-        }
+        let (schema, findings) = self.schema(name, inference).map_err(|error| unusable_schema(&error))?;
         let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
         self.names.check(&layout)?;
         let path = self.files.write(&schema)?;
@@ -152,6 +148,23 @@ impl Job<'_> {
             "name": name, "documents": inference.documents(), "file": path, "findings": findings,
         }));
         Ok(())
+    }
+
+    fn schema(&self, name: &str, inference: &Inference) -> Result<(Schema, Vec<Finding>), LayoutError> {
+        if self.args.classic {
+            let (mut schema, findings) = inference.classic_schema(name);
+            if inference.documents() == 0 {
+                // Nothing was seen, but every document has an `_id`, and most often it is the one that drivers make.
+                schema.fields.insert("_id".to_owned(), Node::object_id_pair().into());
+            }
+            return Ok((schema, findings));
+        }
+        let (mut schema, findings) = inference.schema(name);
+        // What is written over keeps its names: a later field never renames an old column.
+        let previous = self.files.existing(name).and_then(|_| self.files.read(name).ok());
+        let previous = previous.and_then(|schema| Layout::new(&schema).ok());
+        pin_names(&mut schema, previous.as_ref().filter(|previous| previous.dialect != Dialect::Classic))?;
+        Ok((schema, findings))
     }
 
     fn finish(mut self) -> ExitCode {
@@ -217,8 +230,12 @@ fn describe(collection: &str, finding: &Finding) -> String {
     if finding.names_beyond_limit > 0 {
         let path =
             if finding.path.is_empty() { collection.to_owned() } else { format!("{collection}.{}", finding.path) };
-        let times = counted(finding.names_beyond_limit, "time", "times");
-        return format!("{path}: field names beyond the first 10,000 came {times} and are left out");
+        if finding.chosen == "JSON" {
+            let names = counted(finding.names_beyond_limit, "field name", "different field names");
+            return format!("{path}: {names}, so that it is kept as JSON");
+        }
+        let fields = counted(finding.names_beyond_limit, "field", "fields");
+        return format!("{path}: {fields} of too many different names have no column");
     }
     let seen: Vec<String> = finding
         .seen

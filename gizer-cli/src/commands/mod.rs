@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod ddl;
+pub mod edit;
 mod failures;
 pub mod infer;
 pub mod load;
@@ -130,8 +131,11 @@ fn unusable_schema(error: &LayoutError) -> Failure {
     match error {
         LayoutError::NoKey { .. } => failure.remedy("add the field _id with its type"),
         LayoutError::UnusableKey { .. } => failure
-            .remedy("leave this collection out: keys of several values cannot be written in a classic schema file"),
+            .remedy("give _id the type KEY in a schema file of gizer's dialect, as `gizer schema infer` writes it"),
         LayoutError::TooManyColumns { .. } => failure.remedy("take fields out of the schema file"),
+        LayoutError::TooDeep { .. } => failure.remedy("keep an outer array as JSON: {\"$as\": \"json\"}"),
+        LayoutError::NameTaken { .. } => failure.remedy("choose another $name in the schema file"),
+        LayoutError::MisplacedKey { .. } => failure.remedy("give it another type, or {\"$as\": \"json\"}"),
     }
 }
 

@@ -104,7 +104,7 @@ async fn every_kind_of_id() {
         .filter(|id| !matches!(id, Bson::Array(_) | Bson::RegularExpression(_)))
         .filter(|id| !matches!(id, Bson::Document(d) if d.keys().any(|name| name.starts_with('$'))))
         .filter(|id| !matches!(id, Bson::Int32(0) | Bson::Int64(0)))
-        .filter(|id| ![decimal("0"), decimal("-0"), decimal("0E-10"), decimal("NaN"), decimal("Infinity")].contains(id))
+        .filter(|id| ![decimal("0"), decimal("-0"), decimal("0E-10"), decimal("1.50"), decimal("NaN"), decimal("Infinity")].contains(id))
         .filter(|id| !matches!(id, Bson::Double(n) if n.to_bits() == (-0.0f64).to_bits()))
         .chain(["x".repeat(2000).into(), doc! {"b": 1, "a": 2}.into(), doc! {"a": 2, "b": 1}.into()])
         .collect();

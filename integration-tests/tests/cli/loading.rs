@@ -16,7 +16,7 @@ async fn infer_load_and_status_on_every_version() {
 
         let nothing = place.gizer(&["status"]).await.expect_code(0);
         assert!(nothing.stdout.contains("nothing has been loaded yet"), "{}", nothing.stdout);
-        let inferred = place.gizer(&["schema", "infer"]).await.expect_code(0);
+        let inferred = place.gizer(&["schema", "infer", "--classic"]).await.expect_code(0);
         assert!(inferred.stdout.contains("posts: 3,000 documents"), "{}", inferred.stdout);
         assert!(inferred.stderr.contains("skipped view: a view"), "{}", inferred.stderr);
 
@@ -57,7 +57,7 @@ async fn infer_load_and_status_on_every_version() {
 async fn a_second_load_takes_the_place_of_the_first() {
     let place = Place::shared(Version::V6_0).await;
     place.insert("posts", numbered(10)).await;
-    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["schema", "infer", "--classic"]).await.expect_code(0);
     place.gizer(&["load"]).await.expect_code(0);
     place
         .postgres
@@ -81,7 +81,7 @@ async fn a_second_load_takes_the_place_of_the_first() {
 async fn rejected_documents_are_kept_aside_and_stop_the_swap_unless_allowed() {
     let place = Place::shared(Version::V6_0).await;
     place.insert("posts", numbered(10)).await;
-    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["schema", "infer", "--classic"]).await.expect_code(0);
     place.gizer(&["load"]).await.expect_code(0);
     place.insert("posts", [doc! {"_id": "odd", "text": "x"}, doc! {"_id": Bson::Null}]).await;
 
@@ -138,24 +138,63 @@ async fn tables_of_others_are_safe() {
 
 #[tokio::test]
 async fn ddl_makes_the_tables_that_a_load_makes() {
+    for (dialect, columns) in [(&["--classic"][..], 5), (&[], 7)] {
+        let place = Place::shared(Version::V6_0).await;
+        place.insert("posts", numbered(3)).await;
+        place.gizer(&[&["schema", "infer"], dialect].concat()).await.expect_code(0);
+        place.gizer(&["load"]).await.expect_code(0);
+        let loaded = place.rows(&describe("public")).await;
+        place.postgres.batch_execute("CREATE SCHEMA other").await.unwrap();
+        let ddl = place.gizer(&["schema", "ddl", "--postgres-schema", "other"]).await.expect_code(0);
+        place.postgres.batch_execute(&ddl.stdout).await.unwrap();
+        assert_eq!(place.rows(&describe("other")).await, loaded);
+        assert_eq!(loaded.len(), columns);
+    }
+}
+
+/// Everything of the tables in a schema that DDL can say.
+fn describe(schema: &str) -> String {
+    format!(
+        "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull, a.attnum, \
+                co.collname, col_description(c.oid, a.attnum) AS comment, obj_description(c.oid) AS table_comment, \
+                (SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.conrelid = c.oid AND contype = 'p') \
+         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 \
+         LEFT JOIN pg_collation co ON co.oid = a.attcollation \
+         WHERE c.relnamespace = '{schema}'::regnamespace AND c.relname IN ('posts', 'post_list') ORDER BY 1, 5"
+    )
+}
+
+/// A later field never renames an old column, and what it brings is in a column of its own.
+#[tokio::test]
+async fn names_stay_when_a_schema_is_inferred_again() {
     let place = Place::shared(Version::V6_0).await;
-    place.insert("posts", numbered(3)).await;
+    place.insert("posts", [doc! {"_id": 1, "a_b": "old", "x": 1}]).await;
     place.gizer(&["schema", "infer"]).await.expect_code(0);
     place.gizer(&["load"]).await.expect_code(0);
-    let describe = |schema: &str| {
-        format!(
-            "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull, a.attnum, \
-                    co.collname, col_description(c.oid, a.attnum) AS comment, obj_description(c.oid) AS table_comment, \
-                    (SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.conrelid = c.oid AND contype = 'p') \
-             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 \
-             LEFT JOIN pg_collation co ON co.oid = a.attcollation \
-             WHERE c.relnamespace = '{schema}'::regnamespace AND c.relname IN ('posts', 'post_list') ORDER BY 1, 5"
-        )
-    };
-    let loaded = place.rows(&describe("public")).await;
-    place.postgres.batch_execute("CREATE SCHEMA other").await.unwrap();
-    let ddl = place.gizer(&["schema", "ddl", "--postgres-schema", "other"]).await.expect_code(0);
-    place.postgres.batch_execute(&ddl.stdout).await.unwrap();
-    assert_eq!(place.rows(&describe("other")).await, loaded);
-    assert_eq!(loaded.len(), 5);
+    // Both would be named first: `_x` and `a.b` come before `x` and `a_b`.
+    place.insert("posts", [doc! {"_id": 2, "_x": 5, "a": {"b": "new"}, "a_b": "old", "x": 2}]).await;
+    place.gizer(&["schema", "infer", "--force"]).await.expect_code(0);
+    place.gizer(&["load"]).await.expect_code(0);
+    let rows = place.rows("SELECT id, a_b, x FROM posts ORDER BY id").await;
+    assert_eq!(rows, [json!({"id": 1, "a_b": "old", "x": 1}), json!({"id": 2, "a_b": "old", "x": 2})]);
+}
+
+/// `schema merge`, `patch` and `tables`, as the classic tool had them.
+#[tokio::test]
+async fn schema_files_are_merged_patched_and_listed() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("posts", [doc! {"_id": 1, "title": "x", "l": [1]}]).await;
+    place.schema_file("posts.json", r#"{"_id": "INT", "title": "TINYINT", "l": ["TINYINT"]}"#);
+    place.schema_file("other.js", r#"{"_id": "INT", "l": ["INT"], "new": "INT"}"#);
+    let (posts, other) = ("schemas/posts.json", "schemas/other.js");
+    let merged = place.gizer(&["schema", "merge", posts, other]).await.expect_code(0);
+    assert_eq!(merged.stdout, "l: TINYINT → INT\n");
+    let loaded = place.gizer(&["load", "posts", "--format", "json"]).await.expect_code(0);
+    std::fs::write(place.gizer.folder().join("report.json"), loaded.stdout).unwrap();
+    let patched = place.gizer(&["schema", "patch", posts, "report.json"]).await.expect_code(0);
+    assert_eq!(patched.stdout, "title: TINYINT → STRING\n");
+    place.gizer(&["load", "posts"]).await.expect_code(0);
+    assert_eq!(place.rows("SELECT * FROM posts").await, [json!({"id": 1, "title": "x"})]);
+    let tables = place.gizer(&["schema", "tables", "posts", "--delimiter", ","]).await.expect_code(0);
+    assert_eq!(tables.stdout, "posts,post_l\n");
 }

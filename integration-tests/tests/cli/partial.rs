@@ -76,7 +76,7 @@ async fn infer_writes_no_file_that_load_refuses() {
     let long = format!("x{}", ".x".repeat(100));
     place.insert(&long, numbered(1)).await;
 
-    let inferred = place.gizer(&["schema", "infer", "--format", "json"]).await.expect_code(0);
+    let inferred = place.gizer(&["schema", "infer", "--classic", "--format", "json"]).await.expect_code(0);
     let report: Value = serde_json::from_str(&inferred.stdout).unwrap();
     assert_eq!(names(&report["collections"]), ["clash", "posts", "unnamed"]);
     assert_eq!(names(&report["skipped"]), ["clash_a", "compound", "posts_pkey", &long]);
@@ -93,11 +93,11 @@ async fn infer_writes_no_file_that_load_refuses() {
     for (name, says) in
         [("compound", "_id is a document"), ("clash_a", "both want the table"), (&*long, "shorter name")]
     {
-        assert_says(&place.gizer(&["schema", "infer", name]).await, 2, &[&format!("gizer: {name}: "), says]);
+        assert_says(&place.gizer(&["schema", "infer", "--classic", name]).await, 2, &[&format!("gizer: {name}: "), says]);
     }
     // One that was named and fails does not keep the other from its file.
     place.insert("tags", numbered(1)).await;
-    let both = place.gizer(&["schema", "infer", "compound", "nowhere", "tags"]).await;
+    let both = place.gizer(&["schema", "infer", "--classic", "compound", "nowhere", "tags"]).await;
     assert_says(&both, 2, &["gizer: compound: ", "gizer: nowhere: "]);
     assert!(place.gizer.folder().join("schemas/tags.json").is_file());
 }
@@ -106,7 +106,7 @@ async fn infer_writes_no_file_that_load_refuses() {
 async fn a_database_of_which_nothing_can_be_copied_is_an_error() {
     let place = Place::shared(Version::V6_0).await;
     place.insert("compound", [doc! {"_id": {"a": 1, "b": 2}}]).await;
-    assert_says(&place.gizer(&["schema", "infer"]).await, 2, &["skipped compound: ", "none of the collections"]);
+    assert_says(&place.gizer(&["schema", "infer", "--classic"]).await, 2, &["skipped compound: ", "none of the collections"]);
 }
 
 /// The classic tool encodes nothing in the names of its files.
