@@ -6,7 +6,7 @@
 //!                          └──Layout::new──▶ tables, columns, keys ──▶ gizer-flatten, gizer-pg
 //! ```
 //!
-//! * [`Schema`] is a tree of fields with types: read from a schema file ([`file`]) or inferred from documents
+//! * [`Schema`] is a tree of fields with types: read from a schema file ([`mod@file`]) or inferred from documents
 //!   ([`infer`]).
 //! * [`Layout`] is what follows from it by the classic mapping: one table for the collection, one for each array,
 //!   with their columns in order, and the tree that tells a flattener which field goes where.

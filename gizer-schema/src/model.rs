@@ -100,7 +100,7 @@ pub enum ScalarType {
     Uuid,
     /// `JSON`: `jsonb`, canonical Extended JSON of any value.
     Json,
-    /// `KEY`: `text`, any `_id` in its tagged form (see [`crate::key`]). Only for `_id`.
+    /// `KEY`: `text`, any `_id` in its tagged form (see `TaggedKey` of gizer-flatten). Only for `_id`.
     Key,
 }
 

@@ -20,10 +20,11 @@ fn binary(subtype: BinarySubtype, bytes: &[u8]) -> Bson {
 
 fn odd_values() -> Vec<Bson> {
     let oid = bson::oid::ObjectId::from_bytes([0xAB; 12]);
-    let mut values: Vec<Bson> = [0.0, -0.0, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, f64::MAX]
-        .into_iter()
-        .map(Bson::from)
-        .collect();
+    let mut values: Vec<Bson> =
+        [0.0, -0.0, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, f64::MAX]
+            .into_iter()
+            .map(Bson::from)
+            .collect();
     values.extend(["", "a\0b", "\u{1F600} ü", "quote\" \\ \t\r\n", "\\N"].into_iter().map(Bson::from));
     values.extend(["0", "-0", "1.50", "1E+6000", "1E-6000", "NaN", "Infinity", "0E-10"].into_iter().map(decimal));
     values.extend([i32::MIN, 0, i32::MAX].into_iter().map(Bson::from));
@@ -104,7 +105,10 @@ async fn every_kind_of_id() {
         .filter(|id| !matches!(id, Bson::Array(_) | Bson::RegularExpression(_)))
         .filter(|id| !matches!(id, Bson::Document(d) if d.keys().any(|name| name.starts_with('$'))))
         .filter(|id| !matches!(id, Bson::Int32(0) | Bson::Int64(0)))
-        .filter(|id| ![decimal("0"), decimal("-0"), decimal("0E-10"), decimal("1.50"), decimal("NaN"), decimal("Infinity")].contains(id))
+        .filter(|id| {
+            ![decimal("0"), decimal("-0"), decimal("0E-10"), decimal("1.50"), decimal("NaN"), decimal("Infinity")]
+                .contains(id)
+        })
         .filter(|id| !matches!(id, Bson::Double(n) if n.to_bits() == (-0.0f64).to_bits()))
         .chain(["x".repeat(2000).into(), doc! {"b": 1, "a": 2}.into(), doc! {"a": 2, "b": 1}.into()])
         .collect();

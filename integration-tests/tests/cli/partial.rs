@@ -93,7 +93,11 @@ async fn infer_writes_no_file_that_load_refuses() {
     for (name, says) in
         [("compound", "_id is a document"), ("clash_a", "both want the table"), (&*long, "shorter name")]
     {
-        assert_says(&place.gizer(&["schema", "infer", "--classic", name]).await, 2, &[&format!("gizer: {name}: "), says]);
+        assert_says(
+            &place.gizer(&["schema", "infer", "--classic", name]).await,
+            2,
+            &[&format!("gizer: {name}: "), says],
+        );
     }
     // One that was named and fails does not keep the other from its file.
     place.insert("tags", numbered(1)).await;
@@ -106,7 +110,11 @@ async fn infer_writes_no_file_that_load_refuses() {
 async fn a_database_of_which_nothing_can_be_copied_is_an_error() {
     let place = Place::shared(Version::V6_0).await;
     place.insert("compound", [doc! {"_id": {"a": 1, "b": 2}}]).await;
-    assert_says(&place.gizer(&["schema", "infer", "--classic"]).await, 2, &["skipped compound: ", "none of the collections"]);
+    assert_says(
+        &place.gizer(&["schema", "infer", "--classic"]).await,
+        2,
+        &["skipped compound: ", "none of the collections"],
+    );
 }
 
 /// The classic tool encodes nothing in the names of its files.
