@@ -2,15 +2,16 @@
 //! that do not.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod generated;
 mod stored;
 
-use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, Document, doc};
+use bson::{Bson, Document, doc};
+use generated::{document, same};
 use gizer_schema::infer::Inference;
 use gizer_schema::raw::RawDoc;
 use gizer_schema::{Dialect, Layout, Schema, file, pin_names};
 use proptest::prelude::*;
-use stored::{flatten_and_rebuild, same};
+use stored::flatten_and_rebuild;
 
 fn infer(documents: &[Vec<u8>]) -> Schema {
     let mut inference = Inference::default();
@@ -23,77 +24,6 @@ fn infer(documents: &[Vec<u8>]) -> Schema {
     let written = file::write(&schema);
     assert_eq!(file::parse("posts", &written).unwrap(), schema, "{written}");
     schema
-}
-
-fn leaf() -> impl Strategy<Value = Bson> {
-    let text = prop_oneof!["[a-c~/\"\\\\ü]{0,4}", Just("a\0b".to_owned()), Just(String::new())];
-    let double = prop_oneof![any::<f64>(), Just(0.5), Just(-0.0), Just(2.0), Just(f64::NAN), Just(f64::INFINITY)];
-    let decimal = prop_oneof![
-        Just("1.50"),
-        Just("-0"),
-        Just("NaN"),
-        Just("Infinity"),
-        Just("9999999999999999999999999999999999E6111"),
-        Just("1E-6176"),
-        Just("0.1"),
-        Just("7"),
-        Just("12E+5"),
-    ];
-    prop_oneof![
-        any::<i32>().prop_map(Bson::from),
-        prop_oneof![any::<i64>(), -3i64..3].prop_map(Bson::from),
-        double.prop_map(Bson::from),
-        decimal.prop_map(|text| Bson::Decimal128(text.parse().unwrap())),
-        text.prop_map(Bson::from),
-        any::<bool>().prop_map(Bson::from),
-        prop_oneof![any::<i64>(), -5i64..5].prop_map(|ms| bson::DateTime::from_millis(ms).into()),
-        any::<[u8; 12]>().prop_map(|id| bson::oid::ObjectId::from_bytes(id).into()),
-        (prop_oneof![Just(0u8), Just(4), Just(5), Just(0x80)], prop::collection::vec(any::<u8>(), 0..20))
-            .prop_map(|(subtype, bytes)| Binary { subtype: BinarySubtype::from(subtype), bytes }.into()),
-        any::<[u8; 16]>().prop_map(|id| Binary { subtype: BinarySubtype::Uuid, bytes: id.to_vec() }.into()),
-        Just(Bson::Null),
-        Just(Bson::Undefined),
-        Just(Bson::MinKey),
-        Just(Bson::MaxKey),
-        Just(Bson::Symbol("sym".into())),
-        Just(Bson::JavaScriptCode("f()".into())),
-        Just(Bson::JavaScriptCodeWithScope(bson::JavaScriptCodeWithScope { code: "g".into(), scope: doc! {"$x": 1} })),
-        any::<(u32, u32)>().prop_map(|(time, increment)| Bson::Timestamp(bson::Timestamp { time, increment })),
-        Just(Bson::RegularExpression(bson::Regex {
-            pattern: "a.b".try_into().unwrap(),
-            options: "i".try_into().unwrap()
-        })),
-    ]
-}
-
-fn name() -> impl Strategy<Value = String> {
-    // Names that collide once mapped, and names that need care.
-    prop_oneof![8 => "[a-d]", 1 => "_[ab]", 1 => "a_[bc]", 1 => "[$./~]{1,2}x?", 1 => Just(String::new()), 1 => Just("idx".to_owned())]
-}
-
-fn value() -> impl Strategy<Value = Bson> {
-    leaf().prop_recursive(4, 40, 5, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Bson::from),
-            prop::collection::btree_map(name(), inner, 0..5).prop_map(|m| Bson::Document(m.into_iter().collect())),
-        ]
-    })
-}
-
-fn id() -> impl Strategy<Value = Bson> {
-    prop_oneof![
-        6 => any::<i32>().prop_map(Bson::from),
-        1 => value().prop_filter("MongoDB takes no array, regex or undefined as _id", |v| {
-            !matches!(v, Bson::Array(_) | Bson::RegularExpression(_) | Bson::Undefined)
-        }),
-        1 => Just(Bson::from("x".repeat(1200))),
-    ]
-}
-
-fn document() -> impl Strategy<Value = Document> {
-    (id(), prop::collection::btree_map(name(), value(), 0..6)).prop_map(|(id, fields)| {
-        std::iter::once(("_id".to_owned(), id)).chain(fields.into_iter().filter(|(name, _)| name != "_id")).collect()
-    })
 }
 
 fn check(schema: &Schema, documents: &[Vec<u8>], exact: bool) -> Result<(), TestCaseError> {

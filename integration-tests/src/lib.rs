@@ -7,3 +7,4 @@
 pub mod oracle;
 pub mod rig;
 pub mod shop;
+pub mod stored;

@@ -1,7 +1,7 @@
-//! Rows kept as PostgreSQL would keep them, documents rebuilt from them, and when two documents are the same.
+//! Rows kept as PostgreSQL would keep them, and documents rebuilt from them.
 
 use base64::Engine;
-use bson::{Bson, Document};
+use bson::Document;
 use gizer_flatten::{Cell, Flattener, Rejection, Row, RowSink, StoredCell, StoredRow, rebuild};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
@@ -115,57 +115,4 @@ pub(crate) fn whole_documents(layout: &Layout, document: &[u8]) -> Vec<Vec<u8>> 
         }
     }
     found
-}
-
-/// Whether two values are the same but for the order of fields and, unless `exact`, the types of equal numbers.
-pub(crate) fn same(a: &Bson, b: &Bson, exact: bool) -> bool {
-    match (a, b) {
-        (Bson::Document(a), Bson::Document(b)) => {
-            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b, exact)))
-        }
-        (Bson::Array(a), Bson::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b, exact)),
-        (Bson::Double(a), Bson::Double(b)) if exact => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
-        (a, b) if a == b => true,
-        (a, b) if !exact => match (number(a), number(b)) {
-            (Some(a), Some(b)) => a == b,
-            _ => false,
-        },
-        // The scale of a decimal128 is kept, and so the text of it.
-        _ => false,
-    }
-}
-
-/// The exact value of a number as text: no trailing zeros, no sign of zero.
-fn number(value: &Bson) -> Option<String> {
-    let text = match value {
-        Bson::Int32(n) => n.to_string(),
-        Bson::Int64(n) => n.to_string(),
-        Bson::Double(n) if n.is_finite() => format!("{n:.1074}"),
-        Bson::Double(n) => n.to_string().replace("inf", "Infinity"),
-        Bson::Decimal128(n) => plain(&n.to_string())?,
-        _ => return None,
-    };
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
-    Some(if text == "-0" { "0".to_owned() } else { text })
-}
-
-/// A decimal128's text without its exponent.
-fn plain(text: &str) -> Option<String> {
-    let Some((digits, exponent)) = text.split_once('E') else { return Some(text.to_owned()) };
-    let exponent: i64 = exponent.parse().ok()?;
-    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all = format!("{whole}{fraction}");
-    let point = whole.len() as i64 + exponent;
-    let moved = if point <= 0 {
-        format!("0.{}{all}", "0".repeat(point.unsigned_abs() as usize))
-    } else if point as usize >= all.len() {
-        format!("{all}{}", "0".repeat(point as usize - all.len()))
-    } else {
-        format!("{}.{}", &all[..point as usize], &all[point as usize..])
-    };
-    let trimmed = moved.trim_start_matches('0');
-    let trimmed =
-        if trimmed.is_empty() || trimmed.starts_with('.') { format!("0{trimmed}") } else { trimmed.to_owned() };
-    Some(format!("{sign}{trimmed}"))
 }

@@ -1,6 +1,9 @@
 //! The `gizer` command against real servers: what it does when all is well, and what it says when it is not.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../../../gizer-flatten/tests/generated/mod.rs"]
+#[allow(dead_code, reason = "only what makes two documents the same is needed here")]
+mod documents;
 mod every_value;
 mod failures;
 mod interruptions;

@@ -6,7 +6,10 @@ mod additions;
 mod connecting;
 mod copying;
 mod dialect;
+#[path = "../../../gizer-flatten/tests/generated/mod.rs"]
+mod documents;
 mod fences;
+mod generated;
 mod interruptions;
 mod outages;
 mod rejects;
