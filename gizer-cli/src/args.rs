@@ -109,6 +109,10 @@ pub struct InferArgs {
     #[arg(long, value_name = "N")]
     pub newest: Option<u64>,
 
+    /// Look only at N documents, chosen by chance.
+    #[arg(long, value_name = "N", conflicts_with = "newest")]
+    pub sample: Option<u64>,
+
     /// Look only at documents that match: a MongoDB query as Extended JSON.
     #[arg(long, value_name = "JSON", value_parser = parse_filter)]
     pub filter: Option<bson::Document>,

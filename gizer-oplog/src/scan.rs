@@ -78,6 +78,9 @@ pub enum Portion {
     /// So many documents of each deployment with the greatest `_id`, greatest first. Ids that the driver makes grow with
     /// time, so these are the newest: what a schema is best inferred from.
     Newest(u64),
+    /// So many documents of each deployment, chosen by chance (MongoDB manual, "$sample"); rarely one of them twice. For
+    /// looking at a collection, not for copying it.
+    Sample(u64),
 }
 
 /// A scan of one collection, over all deployments one after the other, as whole replies of the server.
@@ -113,7 +116,7 @@ impl CollectionScan {
         }
         // To the server, a limit of 0 is no limit.
         let existing = match options.portion {
-            Portion::Newest(0) => [].iter().zip(&[]),
+            Portion::Newest(0) | Portion::Sample(0) => [].iter().zip(&[]),
             _ => cluster.deployments().iter().zip(&collection.sources),
         };
         let parts = existing.filter_map(|(deployment, source)| {
@@ -191,16 +194,40 @@ impl Part {
         self.deployment.wait_for_majority(&self.namespace).await?;
         let collection = self.deployment.database(&self.namespace.database);
         let collection = collection.collection::<Document>(&self.namespace.collection);
+        if let Portion::Sample(count) = options.portion {
+            return self.open_sample(&collection, options, count).await;
+        }
         let find = collection.find(options.filter.clone().unwrap_or_default()).with_options(self.find_options(options));
         let replies = find.batch().await.map_err(|error| self.explain(&error, "find"))?;
         Ok(OpenCursor { replies, closed: false })
     }
 
+    async fn open_sample(
+        &self,
+        collection: &mongodb::Collection<Document>,
+        options: &ScanOptions,
+        count: u64,
+    ) -> Result<OpenCursor, MongoError> {
+        let size = i64::try_from(count).unwrap_or(i64::MAX);
+        let stages =
+            [doc! { "$match": options.filter.clone().unwrap_or_default() }, doc! { "$sample": { "size": size } }];
+        let sample = collection.aggregate(stages).batch_size(self.batch_documents(options.batch_bytes));
+        let sample = sample.read_concern(self.read_concern());
+        let replies = sample.batch().await.map_err(|error| self.explain(&error, "aggregate"))?;
+        Ok(OpenCursor { replies, closed: false })
+    }
+
+    /// What a majority has cannot be rolled back after it was copied. A standalone server has no majority.
+    fn read_concern(&self) -> ReadConcern {
+        let majority = *self.deployment.topology() != Topology::Standalone;
+        if majority { ReadConcern::majority() } else { ReadConcern::local() }
+    }
+
     fn find_options(&self, options: &ScanOptions) -> FindOptions {
         let by_id = |direction: i32| doc! { "_id": direction };
         let (direction, limit) = match options.portion {
-            Portion::All => (1, None),
             Portion::Newest(count) => (-1, Some(i64::try_from(count).unwrap_or(i64::MAX))),
+            Portion::All | Portion::Sample(_) => (1, None),
         };
         let mut find = FindOptions::default();
         find.hint = Some(Hint::Keys(by_id(1)));
@@ -210,9 +237,7 @@ impl Part {
         // Downstream may hold a scan up for longer than the ten minutes after which the server closes an idle cursor. It still
         // goes with its session, half an hour after the last request, so a killed gizer leaves nothing behind.
         find.no_cursor_timeout = Some(true);
-        // What a majority has cannot be rolled back after it was copied. A standalone server has no majority.
-        let majority = *self.deployment.topology() != Topology::Standalone;
-        find.read_concern = Some(if majority { ReadConcern::majority() } else { ReadConcern::local() });
+        find.read_concern = Some(self.read_concern());
         find
     }
 

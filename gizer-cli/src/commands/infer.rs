@@ -122,12 +122,17 @@ impl Job<'_> {
 
     async fn infer_one(&mut self, cluster: &Cluster, collection: &Collection) -> Result<(), Failure> {
         let config = &self.context.config;
-        let portion = self.args.newest.map_or(Portion::All, Portion::Newest);
+        let portion = match (self.args.newest, self.args.sample) {
+            (Some(count), _) => Portion::Newest(count),
+            (None, Some(count)) => Portion::Sample(count),
+            (None, None) => Portion::All,
+        };
         let batch_bytes = pipeline::batch_bytes(config.memory);
         let filter = self.args.filter.clone();
         let scan = CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, filter })?;
         let counters = Arc::new(Counters::default());
-        let expected = collection.size().map(|size| size.documents.min(self.args.newest.unwrap_or(u64::MAX)));
+        let most = self.args.newest.or(self.args.sample).unwrap_or(u64::MAX);
+        let expected = collection.size().map(|size| size.documents.min(most));
         let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
         let inference = pipeline::infer(scan, config.load_workers, config.memory, counters).await?;
         drop(progress);

@@ -198,3 +198,29 @@ async fn schema_files_are_merged_patched_and_listed() {
     let tables = place.gizer(&["schema", "tables", "posts", "--delimiter", ","]).await.expect_code(0);
     assert_eq!(tables.stdout, "posts,post_l\n");
 }
+
+/// For the impatient: the newest, some by chance, those that match.
+#[tokio::test]
+async fn a_schema_can_be_inferred_from_a_part() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("posts", numbered(500)).await;
+    place.insert("posts", [doc! {"_id": 1000, "newest": true}]).await;
+    let cases: [(&[&str], &str, bool); 5] = [
+        (&["--newest", "1"], "1 document", true),
+        (&["--sample", "50"], "50 documents", false),
+        (&["--sample", "0"], "0 documents", false),
+        (&["--filter", r#"{"_id": {"$gte": {"$numberInt": "1000"}}}"#], "1 document", true),
+        (&["--newest", "7", "--filter", r#"{"_id": {"$lt": 100}}"#], "7 documents", false),
+    ];
+    for (part, documents, has_newest) in cases {
+        let inferred = place.gizer(&[&["schema", "infer", "posts", "--force"], part].concat()).await.expect_code(0);
+        assert!(inferred.stdout.contains(&format!("posts: {documents} →")), "{part:?}: {}", inferred.stdout);
+        let file = std::fs::read_to_string(place.gizer.folder().join("schemas/posts.json")).unwrap();
+        // By chance the sample may have it too.
+        assert!(file.contains("\"newest\"") == has_newest || part[0] == "--sample", "{part:?}: {file}");
+    }
+    let both = place.gizer(&["schema", "infer", "posts", "--newest", "1", "--sample", "1"]).await.expect_code(2);
+    assert!(both.stderr.contains("cannot be used with"), "{}", both.stderr);
+    let wrong = place.gizer(&["schema", "infer", "posts", "--filter", "{x"]).await.expect_code(2);
+    assert!(wrong.stderr.contains("expected a query such as"), "{}", wrong.stderr);
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bson::Document;
 use gizer_flatten::rebuild;
 use gizer_schema::{Layout, file};
-use integration_tests::stored::stored_rows;
+use integration_tests::stored::{StoredRows, stored_rows};
 
 use super::place::Place;
 
@@ -15,7 +15,7 @@ pub(crate) async fn rebuilt(place: &Place, collection: &str) -> BTreeMap<String,
     let schema = file::parse(collection, &std::fs::read_to_string(path).unwrap()).unwrap();
     let layout = Layout::new(&schema).unwrap();
     let rows = stored_rows(&place.postgres, "public", &layout).await.unwrap();
-    let document = |(key, rows)| {
+    let document = |(key, rows): (String, StoredRows)| {
         let document = rebuild(&layout, &rows).unwrap_or_else(|error| panic!("{error}: {rows:#?}"));
         (key, document)
     };
