@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bson::{Bson, Document};
+use gizer_schema::raw::{Kind, RawDoc};
 use gizer_schema::{ColumnSource, ColumnType, Dialect, DocumentPlan, Layout, Plan, Table};
 use serde_json::Value as Json;
 use thiserror::Error;
@@ -104,9 +105,11 @@ pub enum RebuildError {
 
 /// Rebuilds a document from its rows: one list for each table of the layout, in its order; rows in any order.
 ///
+/// The document comes as BSON: it may hold what a `bson::Document` cannot, text that is not UTF-8 and a field twice.
+///
 /// # Errors
 /// [`RebuildError`] if the rows are not those of one document.
-pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Document, RebuildError> {
+pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Vec<u8>, RebuildError> {
     if layout.dialect == Dialect::Classic {
         return Err(RebuildError::Classic);
     }
@@ -119,21 +122,95 @@ pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Document, Reb
         by_position.push(indexed.collect::<Result<BTreeMap<Vec<i64>, &StoredRow>, RebuildError>>()?);
     }
     let mut rebuild = Rebuild { layout, rows: by_position, used: vec![0; rows.len()] };
-    let document = rebuild.document(&layout.document, 0, root, &[])?;
-    let document = rebuild.with_extra(0, root, Bson::Document(document))?;
+    let fields = rebuild.document(&layout.document, 0, root, &[])?;
+    let document = rebuild.with_extra(0, root, Value::Document(fields))?;
     for (at, table) in layout.tables.iter().enumerate().skip(1) {
         if rebuild.used[at] != rows[at].len() {
             return Err(RebuildError::Orphans { table: table.name.clone() });
         }
     }
-    match document {
-        Bson::Document(document) => Ok(document),
+    match document.encode() {
+        Some((Kind::Document, bytes)) => Ok(bytes),
         _ => Err(RebuildError::Extra {
             table: layout.tables[0].name.clone(),
             expected: "a document",
             pointer: String::new(),
         }),
     }
+}
+
+/// A value under way: what is kept whole stays as it is.
+enum Value {
+    Bson(Bson),
+    Raw(Kind, Vec<u8>),
+    Document(Fields),
+    Array(Vec<Value>),
+}
+
+/// Fields of a document, each name once.
+#[derive(Default)]
+struct Fields(Vec<(String, Value)>);
+
+impl Fields {
+    fn insert(&mut self, name: String, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, place)) => *place = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// The document of this name, made if there is none; `None` if something else has the name.
+    fn document(&mut self, name: String) -> Option<&mut Fields> {
+        let at = match self.0.iter().position(|(known, _)| *known == name) {
+            Some(at) => at,
+            None => {
+                self.0.push((name, Value::Document(Fields::default())));
+                self.0.len() - 1
+            }
+        };
+        match &mut self.0[at].1 {
+            Value::Document(fields) => Some(fields),
+            _ => None,
+        }
+    }
+}
+
+impl Value {
+    /// Type and bytes, as an element has them; `None` for what has no BSON form, as a document of 2 GiB.
+    fn encode(&self) -> Option<(Kind, Vec<u8>)> {
+        match self {
+            Value::Raw(kind, bytes) => Some((*kind, bytes.clone())),
+            Value::Document(fields) => {
+                let elements = fields.0.iter().map(|(name, value)| (name.as_str(), value));
+                Some((Kind::Document, encode_document(elements)?))
+            }
+            Value::Array(values) => {
+                let names: Vec<String> = (0..values.len()).map(|i| i.to_string()).collect();
+                let elements = names.iter().map(String::as_str).zip(values);
+                Some((Kind::Array, encode_document(elements)?))
+            }
+            Value::Bson(value) => {
+                let document = Document::from_iter([(String::new(), value.clone())]).to_vec().ok()?;
+                let element = RawDoc::new(&document).ok()?.elements().next()?.ok()?;
+                Some((element.kind, element.bytes.to_vec()))
+            }
+        }
+    }
+}
+
+fn encode_document<'v>(elements: impl Iterator<Item = (&'v str, &'v Value)>) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    for (name, value) in elements {
+        let (kind, value) = value.encode()?;
+        bytes.push(kind as u8);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&value);
+    }
+    bytes.push(0);
+    let length = i32::try_from(bytes.len()).ok()?.to_le_bytes();
+    bytes[..4].copy_from_slice(&length);
+    Some(bytes)
 }
 
 fn positions(table: &Table, row: &StoredRow) -> Result<Vec<i64>, RebuildError> {
@@ -168,17 +245,17 @@ impl<'r> Rebuild<'r> {
         table: usize,
         row: &'r StoredRow,
         at: &[i64],
-    ) -> Result<Document, RebuildError> {
-        let mut document = Document::new();
+    ) -> Result<Fields, RebuildError> {
+        let mut document = Fields::default();
         for field in &plan.fields {
             let value = match &field.plan {
                 Plan::Document(inner) => {
                     let inner = self.document(inner, table, row, at)?;
-                    (!inner.is_empty()).then_some(Bson::Document(inner))
+                    (!inner.0.is_empty()).then_some(Value::Document(inner))
                 }
                 Plan::Table { table: child, element } => {
                     let elements = self.elements(child.0, element, at)?;
-                    (!elements.is_empty()).then_some(Bson::Array(elements))
+                    (!elements.is_empty()).then_some(Value::Array(elements))
                 }
                 Plan::Column(column) => self.cell(table, column.0, row)?,
                 Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
@@ -192,7 +269,7 @@ impl<'r> Rebuild<'r> {
     }
 
     /// The elements of the array whose enclosing positions are `at`.
-    fn elements(&mut self, table: usize, plan: &'r Plan, at: &[i64]) -> Result<Vec<Bson>, RebuildError> {
+    fn elements(&mut self, table: usize, plan: &'r Plan, at: &[i64]) -> Result<Vec<Value>, RebuildError> {
         let mut elements = Vec::new();
         let mut position = at.to_vec();
         position.push(1);
@@ -211,32 +288,35 @@ impl<'r> Rebuild<'r> {
         Ok(elements)
     }
 
-    fn element(&mut self, table: usize, plan: &'r Plan, row: &'r StoredRow, at: &[i64]) -> Result<Bson, RebuildError> {
+    fn element(&mut self, table: usize, plan: &'r Plan, row: &'r StoredRow, at: &[i64]) -> Result<Value, RebuildError> {
         let value = match plan {
-            Plan::Column(column) => self.cell(table, column.0, row)?.unwrap_or(Bson::Null),
-            Plan::Document(inner) => Bson::Document(self.document(inner, table, row, at)?),
-            Plan::Table { table: child, element } => Bson::Array(self.elements(child.0, element, at)?),
+            Plan::Column(column) => self.cell(table, column.0, row)?.unwrap_or(Value::Bson(Bson::Null)),
+            Plan::Document(inner) => Value::Document(self.document(inner, table, row, at)?),
+            Plan::Table { table: child, element } => Value::Array(self.elements(child.0, element, at)?),
             Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
-            Plan::Ignored => Bson::Null,
+            Plan::Ignored => Value::Bson(Bson::Null),
         };
         self.with_extra(table, row, value)
     }
 
-    fn cell(&self, table: usize, column: usize, row: &StoredRow) -> Result<Option<Bson>, RebuildError> {
+    fn cell(&self, table: usize, column: usize, row: &StoredRow) -> Result<Option<Value>, RebuildError> {
         let table = &self.layout.tables[table];
         debug_assert!(matches!(table.columns[column].source, ColumnSource::Field(_)));
         let wrong = || wrong_cell(table, column, table.columns[column].ty.schema_name());
         match row.cells.get(column).ok_or_else(wrong)? {
             StoredCell::Null => Ok(None),
             // A hash, for instance; the id itself is in `_extra`.
-            StoredCell::Text(form) if table.columns[column].ty == ColumnType::Key => Ok(decode_key(form)),
-            cell => value(table.columns[column].ty, cell).ok_or_else(wrong).map(Some),
+            StoredCell::Text(form) if table.columns[column].ty == ColumnType::Key => {
+                Ok(decode_key(form).map(Value::Bson))
+            }
+            StoredCell::Json(json) => from_extended_json(json).ok_or_else(wrong).map(Some),
+            cell => value(table.columns[column].ty, cell).ok_or_else(wrong).map(|value| Some(Value::Bson(value))),
         }
     }
 
     /// Puts what `_extra` holds over what the columns gave: inner values first, so that what is kept whole has the last
     /// word.
-    fn with_extra(&self, table: usize, row: &StoredRow, mut value: Bson) -> Result<Bson, RebuildError> {
+    fn with_extra(&self, table: usize, row: &StoredRow, mut value: Value) -> Result<Value, RebuildError> {
         let Some(extra) = &row.extra else { return Ok(value) };
         let name = &self.layout.tables[table].name;
         let wrong = |expected, pointer: &str| RebuildError::Extra {
@@ -258,21 +338,22 @@ impl<'r> Rebuild<'r> {
 }
 
 /// Sets the value at a JSON Pointer, making the documents on the way; false if something else is in the way.
-fn set(root: &mut Bson, pointer: &str, kept: Bson) -> bool {
+fn set(root: &mut Value, pointer: &str, kept: Value) -> bool {
     let Some(rest) = pointer.strip_prefix('/') else {
         *root = kept;
         return pointer.is_empty();
     };
     let mut names = rest.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
     let Some(mut name) = names.next() else { return false };
-    let Bson::Document(document) = root else { return false };
-    let mut document: &mut Document = document;
+    let Value::Document(fields) = root else { return false };
+    let mut fields: &mut Fields = fields;
     for next in names {
-        let inner = document.entry(name).or_insert_with(|| Bson::Document(Document::new()));
-        let Bson::Document(inner) = inner else { return false };
-        (document, name) = (inner, next);
+        match fields.document(name) {
+            Some(inner) => (fields, name) = (inner, next),
+            None => return false,
+        }
     }
-    document.insert(name, kept);
+    fields.insert(name, kept);
     true
 }
 
@@ -292,7 +373,6 @@ fn value(ty: ColumnType, cell: &StoredCell) -> Option<Bson> {
         (ColumnType::Numeric, StoredCell::Numeric(text)) => Bson::Decimal128(decimal128(text)?),
         (ColumnType::Bytea, StoredCell::Bytes(bytes)) => binary(bson::spec::BinarySubtype::Generic, bytes),
         (ColumnType::Uuid, StoredCell::Uuid(bytes)) => binary(bson::spec::BinarySubtype::Uuid, bytes),
-        (ColumnType::Json, StoredCell::Json(json)) => from_extended_json(json)?,
         (ColumnType::List(element), StoredCell::List(cells)) => {
             let element = |cell: &StoredCell| match cell {
                 StoredCell::Null => Some(Bson::Null),
@@ -318,15 +398,11 @@ fn decimal128(text: &str) -> Option<bson::Decimal128> {
 }
 
 /// Canonical Extended JSON, or `{"$bson": …}`.
-fn from_extended_json(json: &Json) -> Option<Bson> {
-    if let Some(Json::String(base64)) = json.get("$bson") {
-        let bytes = BASE64.decode(base64).ok()?;
-        return raw_value(&bytes);
-    }
-    serde_json::from_value(json.clone()).ok()
-}
-
-/// The value of a document of one field.
-fn raw_value(bytes: &[u8]) -> Option<Bson> {
-    Document::from_reader(bytes).ok()?.into_iter().next().map(|(_, value)| value)
+fn from_extended_json(json: &Json) -> Option<Value> {
+    let Some(Json::String(base64)) = json.get("$bson") else {
+        return serde_json::from_value(json.clone()).ok().map(Value::Bson);
+    };
+    let bytes = BASE64.decode(base64).ok()?;
+    let element = RawDoc::new(&bytes).ok()?.elements().next()?.ok()?;
+    Some(Value::Raw(element.kind, element.bytes.to_vec()))
 }

@@ -1,6 +1,5 @@
 //! Rows kept as PostgreSQL would keep them, and documents rebuilt from them.
 
-use base64::Engine;
 use bson::Document;
 use gizer_flatten::{Cell, Flattener, Rejection, Row, RowSink, StoredCell, StoredRow, rebuild};
 use gizer_schema::Layout;
@@ -88,31 +87,22 @@ fn rows(layout: &Layout, documents: &[Vec<u8>]) -> (Vec<Option<Rows>>, Vec<Rejec
     (all, rejected)
 }
 
+fn read(bytes: &[u8]) -> Document {
+    Document::from_reader(bytes).unwrap()
+}
+
+/// Each document from its rows, as BSON.
+pub(crate) fn rebuilt_bytes(layout: &Layout, documents: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let (rows, rejected) = rows(layout, documents);
+    assert_eq!(rejected, []);
+    rows.into_iter().map(|rows| rebuild(layout, &rows.unwrap()).unwrap()).collect()
+}
+
 /// Each document from its rows; `None` for a rejected one.
 pub(crate) fn flatten_and_rebuild(layout: &Layout, documents: &[Vec<u8>]) -> (Vec<Option<Document>>, Vec<Rejection>) {
     let (rows, rejected) = rows(layout, documents);
-    let rebuilt = rows
-        .into_iter()
-        .map(|rows| rows.map(|rows| rebuild(layout, &rows).unwrap_or_else(|error| panic!("{error}\n{rows:#?}"))));
+    let rebuilt = rows.into_iter().map(|rows| {
+        rows.map(|rows| read(&rebuild(layout, &rows).unwrap_or_else(|error| panic!("{error}\n{rows:#?}"))))
+    });
     (rebuilt.collect(), rejected)
-}
-
-/// All documents that stand whole, as `$bson`, in the `_extra` of a document's rows; the outermost alone if it is there,
-/// and else the document itself with the inner ones put back in their bytes.
-pub(crate) fn whole_documents(layout: &Layout, document: &[u8]) -> Vec<Vec<u8>> {
-    let (rows, rejected) = rows(layout, &[document.to_vec()]);
-    assert_eq!(rejected, []);
-    let mut found = Vec::new();
-    for row in rows.into_iter().flatten().flatten().flatten() {
-        for (pointer, value) in row.extra.iter().flat_map(|extra| extra.as_object().unwrap()) {
-            let Some(base64) = value.get("$bson").and_then(|v| v.as_str()) else { continue };
-            let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
-            let inner = RawDoc::new(&bytes).unwrap().elements().next().unwrap().unwrap();
-            // Wherever it came from: its bytes are in the document as they are in `_extra`.
-            let place = document.windows(inner.bytes.len()).position(|window| window == inner.bytes);
-            assert!(place.is_some(), "{pointer} holds bytes that the document has not");
-            found.push(document.to_vec());
-        }
-    }
-    found
 }

@@ -16,7 +16,8 @@ pub(crate) async fn rebuilt(place: &Place, collection: &str) -> BTreeMap<String,
     let layout = Layout::new(&schema).unwrap();
     let rows = stored_rows(&place.postgres, "public", &layout).await.unwrap();
     let document = |(key, rows): (String, StoredRows)| {
-        let document = rebuild(&layout, &rows).unwrap_or_else(|error| panic!("{error}: {rows:#?}"));
+        let bytes = rebuild(&layout, &rows).unwrap_or_else(|error| panic!("{error}: {rows:#?}"));
+        let document = Document::from_reader(bytes.as_slice()).unwrap();
         (key, document)
     };
     rows.into_iter().map(document).collect()
