@@ -224,3 +224,36 @@ async fn a_schema_can_be_inferred_from_a_part() {
     let wrong = place.gizer(&["schema", "infer", "posts", "--filter", "{x"]).await.expect_code(2);
     assert!(wrong.stderr.contains("expected a query such as"), "{}", wrong.stderr);
 }
+
+/// The classic tool's schemas without documents: real tables with the columns of the case file, in their order.
+#[tokio::test]
+async fn classic_schemas_make_the_classic_tables() {
+    let path = format!("{}/../testdata/classic/schema-only.json", env!("CARGO_MANIFEST_DIR"));
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for case in &cases {
+        let place = Place::shared(Version::V6_0).await;
+        let collection = case["collection"].as_str().unwrap();
+        place.mongo.create_collection(collection).await.unwrap();
+        place.schema_file(&format!("{collection}.json"), &case["schema"].to_string());
+        place.gizer(&["load"]).await.expect_code(0);
+        for (table, expected) in case["tables"].as_object().unwrap() {
+            let columns = place
+                .rows(&format!(
+                    "SELECT attname AS name, format_type(atttypid, NULL) AS type FROM pg_attribute \
+                     WHERE attrelid = '\"{table}\"'::regclass AND attnum > 0 ORDER BY attnum"
+                ))
+                .await;
+            let expected: Vec<Value> = expected["columns"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|column| {
+                    let ty = column["pg_type"].as_str().unwrap().to_lowercase();
+                    json!({"name": column["name"], "type": ty})
+                })
+                .collect();
+            assert_eq!(columns, expected, "{table}");
+        }
+    }
+    assert_eq!(cases.len(), 3);
+}
