@@ -276,3 +276,16 @@ proptest! {
         prop_assert_eq!(merged.schema("c"), observe(&documents).schema("c"));
     }
 }
+
+/// Whatever was seen, a schema of gizer's dialect can be loaded: an array that no key has room for is JSON.
+#[test]
+fn arrays_too_deep_for_a_key_become_json() {
+    let deep =
+        |levels: usize| (0..levels).fold(Bson::Int32(1), |inner, _| vec![Bson::Document(doc! {"a": inner})].into());
+    for levels in [31, 32, 49] {
+        let documents = [doc! {"_id": 1, "l": deep(levels)}];
+        let (schema, _) = observe(&documents).schema("c");
+        let layout = Layout::new(&schema).unwrap();
+        assert_eq!(layout.tables.len(), levels.min(31) + 1, "{levels}");
+    }
+}

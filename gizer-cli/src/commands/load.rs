@@ -196,7 +196,12 @@ impl Job<'_, '_> {
         let expected = collection.size().map(|size| size.documents);
         let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
         let rejects = Arc::new(RejectLimit::new(self.args.max_rejects));
-        let flow = pipeline::load(layout, scan, sinks, config.load_workers, config.memory, &rejects, &counters).await?;
+        let filled = pipeline::load(layout, scan, sinks, config.load_workers, config.memory, &rejects, &counters);
+        let flow = tokio::select! {
+            // It holds the collection's lock: without it nothing that is filled could be swapped in.
+            lost = self.session.ended() => return Err(lost.into()),
+            flow = filled => flow?,
+        };
         drop(progress);
         if rejects.exceeded() {
             return Err(self.too_many_rejects(collection, &rejects));

@@ -24,12 +24,15 @@
 //! `_id` in gizer's dialect: one type and nothing awkward (text with NUL, more than 1,000 bytes): that type, where
 //! `INT` and `BIGINT` count as one; everything else, `decimal128` included: `KEY`.
 //!
+//! An array inside of 31 others is `JSON` in gizer's dialect, because a key has no room for its position.
+//!
 //! A nested document with more than 1,000 different names uses data as names: it is `JSON` in gizer's dialect. Of the
 //! collection's own fields the 1,000 that came most often have columns; the others stay in `_extra`.
 
 use std::collections::BTreeMap;
 
 use super::{DocumentSeen, Inference, ValueSeen};
+use crate::layout::MAX_POSITIONS;
 use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
 use crate::raw::Kind;
 
@@ -90,7 +93,7 @@ pub struct Finding {
 }
 
 pub(super) fn schema(inference: &Inference, collection: &str, rules: Rules) -> (Schema, Vec<Finding>) {
-    let mut walk = Resolve { rules, path: Vec::new(), findings: Vec::new() };
+    let mut walk = Resolve { rules, arrays: 0, path: Vec::new(), findings: Vec::new() };
     let mut fields = walk.fields(&inference.root);
     let dialect = match rules {
         Rules::Classic => Dialect::Classic,
@@ -129,6 +132,8 @@ fn key(inference: &Inference) -> ScalarType {
 
 struct Resolve<'s> {
     rules: Rules,
+    /// How many arrays enclose the current path.
+    arrays: usize,
     path: Vec<&'s str>,
     findings: Vec<Finding>,
 }
@@ -206,10 +211,15 @@ impl<'s> Resolve<'s> {
     }
 
     fn array(&mut self, value: &'s ValueSeen) -> (Node, &'static str) {
+        if self.rules == Rules::Gizer && self.arrays == MAX_POSITIONS {
+            return scalar(ScalarType::Json);
+        }
+        self.arrays += 1;
         let element = match &value.elements {
             None => ScalarType::TinyInt.into(),
             Some(elements) => self.field(elements),
         };
+        self.arrays -= 1;
         // An array directly in an array is JSON, unless somebody asks for a table.
         let element = match (self.rules, &element.node) {
             (Rules::Gizer, Node::Array(_)) => ScalarType::Json.into(),

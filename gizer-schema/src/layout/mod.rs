@@ -355,7 +355,7 @@ pub enum LayoutError {
 }
 
 /// Most columns PostgreSQL allows in an index, without the root key.
-const MAX_POSITIONS: usize = 31;
+pub(crate) const MAX_POSITIONS: usize = 31;
 
 /// Most columns PostgreSQL allows in a table.
 const MAX_COLUMNS: usize = 1_600;

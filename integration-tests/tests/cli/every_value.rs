@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Document, doc};
-use integration_tests::rig::Version;
+use integration_tests::rig::{Mongod, Version, shared_postgres};
 use serde_json::Value;
 
 use super::documents::same;
@@ -115,4 +115,26 @@ async fn every_kind_of_id() {
         .collect();
     let documents = ids.into_iter().map(|id| doc! {"_id": id, "l": [{"x": 1}]}).collect();
     there_and_back(&place, "ids", documents).await;
+}
+
+/// As large as MongoDB takes them, and as deep.
+#[tokio::test]
+async fn the_largest_documents() {
+    // The small cache of the shared server has no room for them.
+    let mongod = Mongod::builder(Version::V6_0).cache_gb(1.0).start().await.unwrap();
+    let place = Place::on(&mongod, shared_postgres().await.unwrap()).await;
+    let deep = |levels: usize| {
+        (0..levels).fold(
+            Bson::Int32(1),
+            |inner, i| {
+                if i % 2 == 0 { doc! {"a": inner}.into() } else { vec![inner].into() }
+            },
+        )
+    };
+    let documents = vec![
+        doc! {"_id": 1, "text": "x".repeat(16 * 1024 * 1024 - 100)},
+        doc! {"_id": 2, "list": (0..100_000).map(Bson::from).collect::<Vec<Bson>>()},
+        doc! {"_id": 3, "deep": deep(90), "text": "small"},
+    ];
+    there_and_back(&place, "large", documents).await;
 }

@@ -200,3 +200,20 @@ async fn a_swap_waits_for_readers() {
     let report: serde_json::Value = serde_json::from_str(&loaded.stdout).unwrap();
     assert_eq!(report["collections"][0]["loaded"], 3);
 }
+
+/// The session that holds the collection's lock does nothing while the tables are filled; that it is lost is noticed all
+/// the same, and not only when hours of work are to be swapped in.
+#[tokio::test]
+async fn a_lost_lock_ends_the_load_at_once() {
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let postgres = Postgres::start().await.unwrap();
+    let place = loaded_once(&mongod, &postgres).await;
+    let (running, holder) = held_half_way(&place).await;
+    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND application_name = 'gizer' AND state = 'idle'";
+    assert_eq!(place.number(ended).await, 1, "the sinks wait for a lock, one session is idle");
+    assert_says(&running.wait().await.unwrap(), 1, &["lost the connection to PostgreSQL"]);
+    drop(holder);
+    assert_untouched(&place).await;
+    assert_next_load_works(&place).await;
+}
