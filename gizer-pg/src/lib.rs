@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod copy;
+pub mod csv;
 pub mod ddl;
 mod error;
 pub mod ident;

@@ -9,8 +9,9 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use gizer_flatten::{DocumentBatch, Flattener, Row, RowSink};
 use gizer_pg::copy::{Buffers, CopyEncoder};
+use gizer_pg::csv::CsvEncoder;
 use gizer_schema::infer::Inference;
-use gizer_schema::{Dialect, Layout, Schema};
+use gizer_schema::{Dialect, Layout, Schema, TableId};
 use integration_tests::shop::Shop;
 
 const ORDERS: u64 = 20_000;
@@ -88,6 +89,19 @@ fn flatten_to_copy(bencher: Bencher<'_, '_>, dialect: &str) {
         let rows = unit.rows();
         encoder.reuse(Buffers::from(unit));
         rows
+    });
+}
+
+#[divan::bench(sample_count = 20, args = ["classic", "gizer"])]
+fn flatten_to_csv(bencher: Bencher<'_, '_>, dialect: &str) {
+    let batch = orders();
+    let layout = layout(&batch, named(dialect));
+    let mut flattener = Flattener::new(&layout);
+    let mut encoder = CsvEncoder::new(&layout);
+    counted(bencher, &batch).bench_local(|| {
+        encoder.clear();
+        flattener.flatten(batch.documents(), &mut encoder, |_, rejection| panic!("{rejection:?}"));
+        encoder.lines(TableId(0)).1
     });
 }
 

@@ -15,7 +15,7 @@ pub const MAX_TIMESTAMP_MILLIS: i64 = 9_224_318_015_999_999;
 ///
 /// Times outside of the range of `timestamptz` come out as such, so that the server refuses them. Where not even 64
 /// bits hold them, they must not become `i64::MIN` or `i64::MAX`: those are PostgreSQL's ±infinity.
-pub(super) fn to_postgres_micros(millis: i64) -> i64 {
+pub(crate) fn to_postgres_micros(millis: i64) -> i64 {
     millis.checked_sub(EPOCH_MILLIS).and_then(|millis| millis.checked_mul(1_000)).unwrap_or(if millis < 0 {
         i64::MIN + 1
     } else {

@@ -1,10 +1,17 @@
 //! Random documents of every type go into tables and come back the same.
 
+use std::pin::pin;
+
 use bson::{Bson, Document};
-use gizer_flatten::rebuild;
+use bytes::Bytes;
+use futures::SinkExt;
+use gizer_flatten::{Flattener, rebuild};
+use gizer_pg::csv::CsvEncoder;
+use gizer_pg::ddl;
+use gizer_pg::ident::quote_identifier;
 use gizer_schema::infer::Inference;
 use gizer_schema::raw::RawDoc;
-use gizer_schema::{Layout, file, pin_names};
+use gizer_schema::{Layout, TableId, file, pin_names};
 use integration_tests::stored::stored_rows;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -39,6 +46,44 @@ async fn random_documents_come_back() {
 
 fn read(bytes: &[u8]) -> Bson {
     Document::from_reader(bytes).unwrap().into()
+}
+
+/// The classic tool's text files hold the same as binary COPY writes.
+#[tokio::test]
+async fn text_files_hold_the_same() {
+    let scene = Scene::prepared().await;
+    scene.sql("CREATE SCHEMA text").await;
+    let client = scene.client().await;
+    // The files say nothing of a zone: theirs is UTC, wherever the server is.
+    client.batch_execute("SET TimeZone TO 'UTC'").await.unwrap();
+    let mut runner = TestRunner::new(Config::with_cases(CASES));
+    for case in 0..CASES {
+        let documents = distinct(vec(document(), 1..12).new_tree(&mut runner).unwrap().current());
+        let layout = layout_of(&format!("case{case}"), &documents);
+        scene.load(&layout, &documents).await.unwrap();
+        client.batch_execute(&ddl::render(&layout, "text").unwrap()).await.unwrap();
+        let encoder = lines(&layout, &documents);
+        for (at, table) in layout.tables.iter().enumerate() {
+            let (lines, rows) = encoder.lines(TableId(at));
+            let name = quote_identifier(&table.name).unwrap();
+            let copy = format!(r"COPY text.{name} FROM STDIN (FORMAT text, DELIMITER E'\t', NULL '\\N')");
+            let mut sink = pin!(client.copy_in::<_, Bytes>(&copy).await.unwrap());
+            sink.send(Bytes::copy_from_slice(lines)).await.unwrap();
+            let copied = sink.finish().await;
+            let copied = copied.unwrap_or_else(|error| panic!("{error:?}: {}", String::from_utf8_lossy(lines)));
+            assert_eq!(copied, rows);
+            let all = |schema: &str| format!("SELECT t::text FROM {schema}.{name} t ORDER BY t::text COLLATE \"C\"");
+            assert_eq!(scene.texts(&all("text")).await, scene.texts(&all("public")).await, "{documents:#?}");
+        }
+    }
+}
+
+fn lines(layout: &Layout, documents: &[Document]) -> CsvEncoder {
+    let mut encoder = CsvEncoder::new(layout);
+    let bytes: Vec<Vec<u8>> = documents.iter().map(|document| document.to_vec().unwrap()).collect();
+    let raw = bytes.iter().map(|bytes| RawDoc::new(bytes).unwrap());
+    Flattener::new(layout).flatten(raw, &mut encoder, |_, rejection| panic!("{rejection:?}"));
+    encoder
 }
 
 /// Without those whose `_id` MongoDB would take for another's.

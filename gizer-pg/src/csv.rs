@@ -1,0 +1,288 @@
+//! The classic tool's text files: what `COPY … (FORMAT text, DELIMITER E'\t', NULL '\\N')` reads.
+//!
+//! | value | in the file |
+//! |---|---|
+//! | NULL | `\\N` |
+//! | text | UTF-8; `\` before `\`, TAB, `"`, CR and LF |
+//! | the text `\N` itself | `\\\N`, so that it is not taken for NULL, as the classic tool's files had it |
+//! | boolean | `True`, `False` |
+//! | time | `2016-02-08 19:45:32.501000`, in UTC whatever the server's zone |
+//! | anything else | as PostgreSQL prints it, escaped like text |
+//!
+//! TAB stands between values, CR LF ends a line, and nothing is quoted.
+
+use std::io::Write;
+
+use gizer_flatten::{Cell, Row, RowSink};
+use gizer_schema::{Layout, TableId};
+
+use crate::copy::to_postgres_micros;
+
+const NULL: &[u8] = b"\\\\N";
+
+/// Encodes rows as lines of text, each table into a buffer of its own.
+#[derive(Debug)]
+pub struct CsvEncoder {
+    tables: Vec<Lines>,
+    /// A value before it is escaped.
+    plain: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    rows: u64,
+    has_extra: bool,
+    /// Length and rows when the document began.
+    before: (usize, u64),
+}
+
+impl CsvEncoder {
+    /// An encoder for the tables of a layout.
+    pub fn new(layout: &Layout) -> CsvEncoder {
+        let lines = |table: &gizer_schema::Table| Lines { has_extra: table.has_extra, ..Lines::default() };
+        CsvEncoder { tables: layout.tables.iter().map(lines).collect(), plain: Vec::new() }
+    }
+
+    /// The lines of a table so far, and how many they are.
+    pub fn lines(&self, table: TableId) -> (&[u8], u64) {
+        let lines = &self.tables[table.0];
+        (&lines.bytes, lines.rows)
+    }
+
+    /// Forgets all lines and keeps the buffers.
+    pub fn clear(&mut self) {
+        for lines in &mut self.tables {
+            lines.bytes.clear();
+            (lines.rows, lines.before) = (0, (0, 0));
+        }
+    }
+}
+
+impl RowSink for CsvEncoder {
+    fn begin_document(&mut self) {
+        for lines in &mut self.tables {
+            lines.before = (lines.bytes.len(), lines.rows);
+        }
+    }
+
+    fn row(&mut self, row: Row<'_>) {
+        let lines = &mut self.tables[row.table.0];
+        for (i, cell) in row.cells.iter().enumerate() {
+            if i > 0 {
+                lines.bytes.push(b'\t');
+            }
+            write_cell(&mut lines.bytes, &mut self.plain, cell);
+        }
+        if lines.has_extra {
+            lines.bytes.push(b'\t');
+            if row.extra.is_empty() {
+                lines.bytes.extend_from_slice(NULL);
+            } else {
+                escaped(&mut lines.bytes, &mut self.plain, |plain| row.extra.write_to(plain));
+            }
+        }
+        lines.bytes.extend_from_slice(b"\r\n");
+        lines.rows += 1;
+    }
+
+    fn discard_document(&mut self) {
+        for lines in &mut self.tables {
+            lines.bytes.truncate(lines.before.0);
+            lines.rows = lines.before.1;
+        }
+    }
+}
+
+fn write_cell(out: &mut Vec<u8>, plain: &mut Vec<u8>, cell: &Cell<'_>) {
+    match *cell {
+        Cell::Null => out.extend_from_slice(NULL),
+        Cell::Boolean(value) => out.extend_from_slice(if value { b"True" } else { b"False" }),
+        Cell::Text(text) => escape(out, text.as_bytes()),
+        Cell::SmallInt(number) => write_number(out, number.into()),
+        Cell::Integer(number) => write_number(out, number.into()),
+        Cell::BigInt(number) => write_number(out, number),
+        Cell::Json(_) | Cell::Key(_) | Cell::List(_) | Cell::Bytes(_) => {
+            escaped(out, plain, |plain| write_plain(plain, cell));
+        }
+        // None of these has a character that is escaped.
+        Cell::ObjectId(_)
+        | Cell::Double(_)
+        | Cell::Timestamp(_)
+        | Cell::Numeric(_)
+        | Cell::NumericNaN
+        | Cell::Uuid(_) => write_plain(out, cell),
+    }
+}
+
+/// A value as PostgreSQL reads it, before escapes. Writing to memory does not fail.
+fn write_plain(out: &mut Vec<u8>, cell: &Cell<'_>) {
+    let _ = match *cell {
+        Cell::Null => out.write_all(b"NULL"),
+        Cell::Text(text) => out.write_all(text.as_bytes()),
+        Cell::Boolean(value) => out.write_all(if value { b"t" } else { b"f" }),
+        Cell::ObjectId(id) => hex(out, &id),
+        Cell::SmallInt(number) => write!(out, "{number}"),
+        Cell::Integer(number) => write!(out, "{number}"),
+        Cell::BigInt(number) => write!(out, "{number}"),
+        Cell::Double(number) => double(out, number),
+        Cell::Timestamp(millis) => timestamp(out, millis),
+        Cell::Numeric(number) => {
+            let minus = if number.negative && number.digits != 0 { "-" } else { "" };
+            write!(out, "{minus}{}E{}", number.digits, number.exponent)
+        }
+        Cell::NumericNaN => out.write_all(b"NaN"),
+        Cell::Bytes(bytes) => out.write_all(b"\\x").and_then(|()| hex(out, bytes)),
+        Cell::Uuid(uuid) => hex(out, &uuid),
+        Cell::Json(json) => {
+            json.write_to(out);
+            Ok(())
+        }
+        Cell::Key(key) => {
+            key.write_to(out);
+            Ok(())
+        }
+        Cell::List(list) => {
+            out.push(b'{');
+            for (i, element) in list.cells().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                array_element(out, &element);
+            }
+            out.write_all(b"}")
+        }
+    };
+}
+
+/// An element of an array's text (PostgreSQL documentation, "Array Input and Output Syntax"): quoted, unless NULL.
+fn array_element(out: &mut Vec<u8>, element: &Cell<'_>) {
+    if *element == Cell::Null {
+        out.extend_from_slice(b"NULL");
+        return;
+    }
+    let mut plain = Vec::new();
+    write_plain(&mut plain, element);
+    out.push(b'"');
+    for byte in plain {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+}
+
+fn escaped(out: &mut Vec<u8>, plain: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    plain.clear();
+    write(plain);
+    escape(out, plain);
+}
+
+fn escape(out: &mut Vec<u8>, text: &[u8]) {
+    if text == b"\\N" {
+        out.extend_from_slice(b"\\\\\\N");
+        return;
+    }
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\t' | b'"' | b'\r' | b'\n')) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&[b'\\', rest[at]]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+fn write_number(out: &mut Vec<u8>, number: i64) {
+    let _ = write!(out, "{number}");
+}
+
+fn hex(out: &mut Vec<u8>, bytes: &[u8]) -> std::io::Result<()> {
+    bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+}
+
+fn double(out: &mut Vec<u8>, number: f64) -> std::io::Result<()> {
+    if number.is_nan() {
+        out.write_all(b"NaN")
+    } else if number.is_infinite() {
+        out.write_all(if number > 0.0 { b"Infinity" } else { b"-Infinity" })
+    } else {
+        write!(out, "{number:?}")
+    }
+}
+
+/// `2016-02-08 19:45:32.501000`, with `BC` behind it where the year has none before it.
+fn timestamp(out: &mut Vec<u8>, millis: i64) -> std::io::Result<()> {
+    const MICROS_A_DAY: i64 = 86_400_000_000;
+    /// Days from 0000-03-01 to 2000-01-01, PostgreSQL's epoch.
+    const EPOCH: i64 = 730_425;
+    let micros = to_postgres_micros(millis);
+    let (year, month, day) = civil(micros.div_euclid(MICROS_A_DAY) + EPOCH);
+    let time = micros.rem_euclid(MICROS_A_DAY);
+    let (hours, minutes) = (time / 3_600_000_000, time / 60_000_000 % 60);
+    let (seconds, fraction) = (time / 1_000_000 % 60, time % 1_000_000);
+    // The year before 1 is 1 BC.
+    let (shown, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    write!(out, "{shown:04}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02}.{fraction:06}{era}")
+}
+
+/// Year, month and day of a number of days since 0000-03-01 of the proleptic Gregorian calendar: in years that begin in
+/// March the leap day is the last, and months have lengths that one formula gives.
+fn civil(days: i64) -> (i64, i64, i64) {
+    const DAYS_IN_400_YEARS: i64 = 146_097;
+    let (cycle, day) = (days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let of_month = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (400 * cycle + year + next, month, of_month)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(cell: &Cell<'_>) -> String {
+        let mut out = Vec::new();
+        write_cell(&mut out, &mut Vec::new(), cell);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn values_are_written_as_the_classic_tool_wrote_them() {
+        let cases: [(Cell<'_>, &str); 12] = [
+            (Cell::Null, r"\\N"),
+            (Cell::Text(r"\N"), r"\\\N"),
+            (Cell::Text("a\\b\tc\"d\re\nf"), "a\\\\b\\\tc\\\"d\\\re\\\nf"),
+            (Cell::Text(""), ""),
+            (Cell::Boolean(true), "True"),
+            (Cell::Boolean(false), "False"),
+            (Cell::Double(0.1), "0.1"),
+            (Cell::Double(-0.0), "-0.0"),
+            (Cell::Double(f64::NEG_INFINITY), "-Infinity"),
+            (Cell::ObjectId([0xAB; 12]), "abababababababababababab"),
+            (Cell::Timestamp(1_454_960_732_501), "2016-02-08 19:45:32.501000"),
+            (Cell::Bytes(&[0, 255]), r"\\x00ff"),
+        ];
+        for (cell, expected) in cases {
+            assert_eq!(written(&cell), expected, "{cell:?}");
+        }
+    }
+
+    #[test]
+    fn times_of_all_ages_have_their_date() {
+        let cases = [
+            (0, "1970-01-01 00:00:00.000000"),
+            (-1, "1969-12-31 23:59:59.999000"),
+            (951_782_400_000, "2000-02-29 00:00:00.000000"),
+            (4_107_542_400_000, "2100-03-01 00:00:00.000000"),
+            (253_402_300_800_000, "10000-01-01 00:00:00.000000"),
+            (-62_135_596_800_000, "0001-01-01 00:00:00.000000"),
+            (-62_135_596_800_001, "0001-12-31 23:59:59.999000 BC"),
+        ];
+        for (millis, expected) in cases {
+            assert_eq!(written(&Cell::Timestamp(millis)), expected);
+        }
+    }
+}
