@@ -70,6 +70,18 @@ impl DocumentBatch {
         self.buffer.len() + self.starts.len() * size_of::<u32>()
     }
 
+    /// The first `count` documents, and the others. Both keep the buffer.
+    #[must_use]
+    pub fn split_at(&self, count: usize) -> (DocumentBatch, DocumentBatch) {
+        let count = count.min(self.starts.len());
+        let of = |starts: &[u32]| {
+            let mut part = DocumentBatch { buffer: self.buffer.clone(), starts: starts.to_vec(), document_bytes: 0 };
+            part.document_bytes = part.documents().map(|document| document.as_bytes().len()).sum();
+            part
+        };
+        (of(&self.starts[..count]), of(&self.starts[count..]))
+    }
+
     /// The documents in their order.
     pub fn documents(&self) -> Documents<'_> {
         Documents { buffer: &self.buffer, starts: self.starts.iter() }

@@ -10,7 +10,8 @@
 //!   has its own.
 //! * [`Row`] borrows from the document: the hot path allocates nothing per value.
 //! * [`RowSink`] is the stage trait towards the emitters of gizer-pg.
-//! * [`DocumentBatch`] is what the sources of gizer-oplog give, and [`change`] holds what its tails give.
+//! * [`DocumentBatch`] is what the sources of gizer-oplog give, [`range`] says where in a collection it lies, and
+//!   [`change`] holds what its tails give.
 //!
 //! # Which rows follow from a document
 //! One row of the root table, one row of a child table for each element of its array. An array that is missing, null,
@@ -28,6 +29,7 @@ mod key;
 mod key_decode;
 mod list;
 mod program;
+pub mod range;
 mod rebuild;
 mod row;
 mod tally;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use gizer_schema::raw::Kind;
 use gizer_schema::{Layout, PathId};
+use serde_json::{Value, json};
 
 /// Why a value is not in its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +33,12 @@ impl Unfit {
             Unfit::TimeOutOfRange => Kind::ALL.len() + 2,
             Unfit::Duplicate => Kind::ALL.len() + 3,
         }
+    }
+
+    /// The inverse of [`index`](Unfit::index).
+    fn from_index(index: usize) -> Option<Unfit> {
+        let others = [Unfit::TextWithNul, Unfit::TextNotUtf8, Unfit::TimeOutOfRange, Unfit::Duplicate];
+        Kind::ALL.get(index).map(|kind| Unfit::Kind(*kind)).or_else(|| others.get(index - Kind::ALL.len()).copied())
     }
 
     /// How reports name what came; for a type, the classic tool's name.
@@ -119,6 +126,40 @@ impl Tally {
         }
     }
 
+    /// All counts in a form that can be kept beside the rows that they belong to. It refers to paths by their place in the
+    /// layout, so it is of use only with the same layout and the same version of gizer.
+    pub fn to_json(&self) -> Value {
+        let mismatch =
+            |(&(path, unfit), (count, example)): (&(PathId, Unfit), &(u64, String))| json!([path.0, unfit.index(), count, example]);
+        json!({
+            "read": self.read, "loaded": self.loaded, "rejected": self.rejected,
+            "mismatches": self.mismatches.iter().map(mismatch).collect::<Vec<Value>>(),
+            "unknown": self.unknown, "unknown_beyond": self.unknown_beyond,
+        })
+    }
+
+    /// The inverse of [`to_json`](Tally::to_json); `None` if it is not of this form, or not of this layout.
+    pub fn from_json(value: &Value, layout: &Layout) -> Option<Tally> {
+        let number = |name: &str| value.get(name)?.as_u64();
+        let mut tally = Tally {
+            read: number("read")?,
+            loaded: number("loaded")?,
+            rejected: number("rejected")?,
+            unknown_beyond: number("unknown_beyond")?,
+            ..Tally::default()
+        };
+        for mismatch in value.get("mismatches")?.as_array()? {
+            let [path, unfit, count, example] = mismatch.as_array()?.as_slice() else { return None };
+            let path = usize::try_from(path.as_u64()?).ok().filter(|path| *path < layout.paths.len())?;
+            let unfit = Unfit::from_index(usize::try_from(unfit.as_u64()?).ok()?)?;
+            tally.add_mismatch(PathId(path), unfit, count.as_u64()?, example.as_str()?.to_owned());
+        }
+        for (path, count) in value.get("unknown")?.as_object()? {
+            tally.add_unknown(path.clone(), count.as_u64()?);
+        }
+        Some(tally)
+    }
+
     /// Values that did not fit, by path and reason.
     pub fn mismatches(&self, layout: &Layout) -> Vec<Mismatch> {
         let mismatch = |(&(path, actual), (count, example)): (&(PathId, Unfit), &(u64, String))| Mismatch {
@@ -199,8 +240,28 @@ mod tests {
     fn every_reason_has_its_own_place() {
         let others = [Unfit::TextWithNul, Unfit::TextNotUtf8, Unfit::TimeOutOfRange, Unfit::Duplicate];
         let mut places: Vec<usize> = Kind::ALL.into_iter().map(Unfit::Kind).chain(others).map(Unfit::index).collect();
+        for &place in &places {
+            assert_eq!(Unfit::from_index(place).map(Unfit::index), Some(place));
+        }
+        assert_eq!(Unfit::from_index(Unfit::COUNT), None);
         places.sort_unstable();
         assert_eq!(places, (0..Unfit::COUNT).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_tally_reads_back() {
+        let layout = Layout::new(&gizer_schema::file::parse("t", r#"{"_id": "INT", "a": "INT"}"#).unwrap()).unwrap();
+        let mut tally = Tally { read: 9, loaded: 7, rejected: 2, unknown_beyond: 3, ..Tally::default() };
+        tally.add_mismatch(PathId(1), Unfit::Kind(Kind::MinKey), 4, "{\"$oid\": \"\u{0}\"}".to_owned());
+        tally.add_unknown("b.c\u{0}".to_owned(), 5);
+        let text = tally.to_json().to_string();
+        assert!(!text.contains('\0'), "PostgreSQL's text holds no NUL");
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(Tally::from_json(&value, &layout), Some(tally));
+        assert_eq!(Tally::from_json(&json!({"read": 1}), &layout), None);
+        let other = json!({"read": 1, "loaded": 1, "rejected": 0, "unknown_beyond": 0, "unknown": {},
+            "mismatches": [[99, 0, 1, "1"]]});
+        assert_eq!(Tally::from_json(&other, &layout), None, "a path that the layout does not have");
     }
 
     #[test]

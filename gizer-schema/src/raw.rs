@@ -172,6 +172,27 @@ impl<'a> RawDoc<'a> {
         Ok(None)
     }
 
+    /// Looks at every value, however deep: what has passed here gives no [`Malformed`] when it is read.
+    ///
+    /// # Errors
+    /// [`Malformed`], the first that there is.
+    pub fn check(self) -> Result<(), Malformed> {
+        let mut open = vec![self.elements()];
+        while let Some(elements) = open.last_mut() {
+            let Some(element) = elements.next() else {
+                open.pop();
+                continue;
+            };
+            match element?.value()? {
+                Value::Document(nested) | Value::Array(nested) | Value::CodeWithScope { scope: nested, .. } => {
+                    open.push(nested.elements());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Whether there is no element.
     pub fn is_empty(self) -> bool {
         self.bytes.len() == 5
