@@ -8,10 +8,11 @@
 //!
 //! * [`Cluster`] is the source as a whole: one or several [`Deployment`]s, asked at once who and how old they are.
 //! * [`Collection`] is what the catalog says of a collection: whether it can be followed, its UUID, its size.
-//! * [`CollectionScan`] reads a collection once, in the order of `_id`, as whole replies of the server.
+//! * [`CollectionScan`] reads a collection once, in the order of `_id`, as whole replies of the server; [`RangeScan`] reads
+//!   it by several cursors, over segments from [`plan_segments`], and says of each batch where it lies.
 //! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
 //!
-//! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`],
+//! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`], [`RangeSource`],
 //! [`ChangeSource`] and [`LookUp`]. This crate only reads and decodes. What a document or a change means for tables
 //! is decided in gizer-flatten.
 //!
@@ -40,7 +41,9 @@ pub use connect::{Cluster, Deployment, Topology};
 pub use error::{ErrorClass, MalformedReply, MongoError};
 pub use lookup::{Found, LookUp};
 pub use position::{Oplog, newest_positions};
-pub use scan::{CollectionScan, DocumentSource, Portion, ScanOptions};
+pub use scan::{
+    CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read, plan_segments,
+};
 pub use settings::{OplogSettings, Settings};
 pub use uri::{Hosts, SecretUri};
 pub use version::{ReleaseLine, ServerVersion};

@@ -1,0 +1,155 @@
+//! A collection in one deployment, and how a cursor over it is opened.
+
+use bson::{Document, doc};
+use gizer_flatten::change::Namespace;
+use gizer_flatten::range::{IdBound, IdRange};
+use mongodb::options::{FindOptions, Hint, ReadConcern};
+
+use super::reply::OpenCursor;
+use super::{Portion, ScanOptions};
+use crate::collections::{Collection, CollectionSize};
+use crate::connect::{Cluster, Deployment, Topology};
+use crate::error::{MalformedReply, MongoError};
+
+/// Documents asked for at once where their size is not known.
+const BATCH_DOCUMENTS: u32 = 1_000;
+
+/// The most documents that a request may ask for: the server takes a 32-bit signed number.
+const MOST_DOCUMENTS: u32 = i32::MAX as u32;
+
+/// A collection in one deployment.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub(super) deployment: Deployment,
+    pub(super) namespace: Namespace,
+    uuid: Option<[u8; 16]>,
+    pub(super) size: Option<CollectionSize>,
+}
+
+impl Part {
+    /// The collection in each deployment, in the order of the URIs; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// [`MongoError::NotFollowable`] for a view and the like.
+    pub(super) fn all(cluster: &Cluster, collection: &Collection) -> Result<Vec<Option<Part>>, MongoError> {
+        let namespace = cluster.namespace(&collection.name);
+        if let Some(reason) = collection.skip {
+            return Err(MongoError::NotFollowable { namespace: namespace.to_string(), reason });
+        }
+        let parts = cluster.deployments().iter().zip(&collection.sources).map(|(deployment, source)| {
+            let source = source.as_ref()?;
+            let (deployment, namespace) = (deployment.clone(), namespace.clone());
+            Some(Part { deployment, namespace, uuid: source.uuid, size: source.size })
+        });
+        Ok(parts.collect())
+    }
+
+    /// Opens a cursor over what lies in `range`.
+    pub(super) async fn open(&self, options: &ScanOptions, range: &IdRange) -> Result<OpenCursor, MongoError> {
+        self.deployment.wait_for_majority(&self.namespace).await?;
+        let collection = self.deployment.database(&self.namespace.database);
+        let collection = collection.collection::<Document>(&self.namespace.collection);
+        if let Portion::Sample(count) = options.portion {
+            return self.open_sample(&collection, options, count).await;
+        }
+        let find_options = self.find_options(options, range)?;
+        let find = collection.find(options.filter.clone().unwrap_or_default()).with_options(find_options);
+        let replies = find.batch().await.map_err(|error| self.explain(&error, "find"))?;
+        Ok(OpenCursor::new(replies))
+    }
+
+    async fn open_sample(
+        &self,
+        collection: &mongodb::Collection<Document>,
+        options: &ScanOptions,
+        count: u64,
+    ) -> Result<OpenCursor, MongoError> {
+        let size = i64::try_from(count).unwrap_or(i64::MAX);
+        let stages =
+            [doc! { "$match": options.filter.clone().unwrap_or_default() }, doc! { "$sample": { "size": size } }];
+        let sample = collection.aggregate(stages).batch_size(self.batch_documents(options.batch_bytes));
+        let sample = sample.read_concern(self.read_concern());
+        let replies = sample.batch().await.map_err(|error| self.explain(&error, "aggregate"))?;
+        Ok(OpenCursor::new(replies))
+    }
+
+    /// What a majority has cannot be rolled back after it was copied. A standalone server has no majority.
+    pub(super) fn read_concern(&self) -> ReadConcern {
+        let majority = *self.deployment.topology() != Topology::Standalone;
+        if majority { ReadConcern::majority() } else { ReadConcern::local() }
+    }
+
+    /// `min` and `max` are boundaries in the index, over all BSON types and under its collation; `$gte` and `$lt` would compare
+    /// within one type only (MongoDB manual, "cursor.min()", "Comparison/Sort Order").
+    fn find_options(&self, options: &ScanOptions, range: &IdRange) -> Result<FindOptions, MongoError> {
+        let by_id = |direction: i32| doc! { "_id": direction };
+        let (direction, limit) = match options.portion {
+            Portion::Newest(count) => (-1, Some(i64::try_from(count).unwrap_or(i64::MAX))),
+            Portion::All | Portion::Sample(_) => (1, None),
+        };
+        let mut find = FindOptions::default();
+        find.hint = Some(Hint::Keys(by_id(1)));
+        find.sort = Some(by_id(direction));
+        find.limit = limit;
+        find.batch_size = Some(self.batch_documents(options.batch_bytes));
+        // Downstream may hold a scan up for longer than the ten minutes after which the server closes an idle cursor. It still
+        // goes with its session, half an hour after the last request, so a killed gizer leaves nothing behind.
+        find.no_cursor_timeout = Some(true);
+        find.read_concern = Some(self.read_concern());
+        find.min = range.lower.as_ref().map(|bound| self.boundary(bound)).transpose()?;
+        find.max = range.upper.as_ref().map(|bound| self.boundary(bound)).transpose()?;
+        Ok(find)
+    }
+
+    fn boundary(&self, bound: &IdBound) -> Result<Document, MongoError> {
+        document(bound).ok_or_else(|| self.malformed("an _id to go on from", MalformedReply::Missing))
+    }
+
+    /// How many documents of average size make up a batch. Whatever comes of it, the server ends a reply at 16 MiB.
+    fn batch_documents(&self, bytes: usize) -> u32 {
+        match self.size.map(|size| size.average()) {
+            Some(average @ 1..) => {
+                u32::try_from(bytes as u64 / average).unwrap_or(MOST_DOCUMENTS).clamp(1, MOST_DOCUMENTS)
+            }
+            _ => BATCH_DOCUMENTS,
+        }
+    }
+
+    /// Whether the name has stood for the same collection all the time.
+    pub(super) async fn check_unchanged(&self) -> Result<(), MongoError> {
+        let uuid = self.deployment.uuid_of(&self.namespace.database, &self.namespace.collection).await?;
+        if uuid == self.uuid {
+            return Ok(());
+        }
+        Err(MongoError::CollectionChanged {
+            hosts: self.deployment.hosts().clone(),
+            namespace: self.namespace.to_string(),
+        })
+    }
+
+    /// Why the server ended a cursor: a drop or a rename kills it, but so do other things.
+    pub(super) async fn diagnose(&self, error: MongoError) -> MongoError {
+        if !matches!(error, MongoError::CursorLost { .. }) {
+            return error;
+        }
+        match self.check_unchanged().await {
+            Err(changed @ MongoError::CollectionChanged { .. }) => changed,
+            _ => error,
+        }
+    }
+
+    pub(super) fn explain(&self, error: &mongodb::error::Error, command: &'static str) -> MongoError {
+        self.deployment.explain(error, command, &self.namespace.to_string())
+    }
+
+    pub(super) fn malformed(&self, expected: &'static str, found: MalformedReply) -> MongoError {
+        MongoError::MalformedReply { hosts: self.deployment.hosts().clone(), command: "find", expected, found }
+    }
+}
+
+/// A boundary as the driver takes it; `None` for text that is not UTF-8, which it has no form for.
+pub(super) fn document(bound: &IdBound) -> Option<Document> {
+    let document = Document::from_reader(bound.as_bytes()).ok()?;
+    // What the driver would send is what was stored, or it is another boundary.
+    (document.to_vec().ok()? == bound.as_bytes()).then_some(document)
+}

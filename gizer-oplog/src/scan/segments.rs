@@ -1,0 +1,131 @@
+//! Cutting a collection into segments that can be read side by side.
+
+use bson::{Document, doc};
+use futures::TryStreamExt;
+use futures::future::try_join_all;
+use gizer_flatten::range::{IdBound, IdRange, Segment};
+use gizer_schema::raw::RawDoc;
+
+use super::part::{Part, document};
+use crate::collections::Collection;
+use crate::connect::Cluster;
+use crate::error::MongoError;
+
+/// Bytes of BSON below which a segment is not worth a cursor of its own.
+const SEGMENT_BYTES: u64 = 32 << 20;
+
+/// Ids that are drawn for each segment: with sixteen the largest segment is rarely twice as large as the average.
+const SAMPLES: u64 = 16;
+
+/// A collection has this many times as many documents as are drawn from it, or the server reads all of it to draw them: it
+/// takes a random cursor only for less than 5 % (MongoDB manual, "$sample").
+const DOCUMENTS_A_SAMPLE: u64 = 25;
+
+/// Cuts a collection into about `count` segments in each deployment, of about the same number of documents; less if it is
+/// small. Together they hold every `_id` that there can be, of whatever BSON type. Segments of different deployments alternate, so that
+/// all are read from at once.
+///
+/// # Errors
+/// [`MongoError::NotFollowable`] for a view and the like; all that can happen to a connection.
+pub async fn plan_segments(
+    cluster: &Cluster,
+    collection: &Collection,
+    count: usize,
+) -> Result<Vec<Segment>, MongoError> {
+    let parts = Part::all(cluster, collection)?;
+    let cuts = parts.iter().map(async |part| match part {
+        Some(part) => Ok(Some(part.cuts(count as u64).await?)),
+        None => Ok::<_, MongoError>(None),
+    });
+    let cuts = try_join_all(cuts).await?;
+    let mut segments: Vec<(usize, u32, IdRange)> = Vec::new();
+    for (source, cuts) in (0_u32..).zip(&cuts) {
+        let ranges = cuts.iter().flat_map(|cuts| ranges(cuts));
+        segments.extend(ranges.enumerate().map(|(i, range)| (i, source, range)));
+    }
+    segments.sort_by_key(|(i, source, _)| (*i, *source));
+    let segment = |(number, (_, source, range))| Segment { number, source, range };
+    Ok((0_u32..).zip(segments).map(segment).collect())
+}
+
+/// Whether a scan can begin and end at the boundaries of these segments: the driver has no form for text that is not
+/// UTF-8. Never a question for segments that were just planned.
+pub fn can_be_read(segments: &[Segment]) -> bool {
+    let bounds = segments.iter().flat_map(|segment| [&segment.range.lower, &segment.range.upper]);
+    bounds.flatten().all(|bound| document(bound).is_some())
+}
+
+/// The ranges between cuts.
+fn ranges(cuts: &[IdBound]) -> Vec<IdRange> {
+    let mut bounds = vec![None];
+    bounds.extend(cuts.iter().cloned().map(Some));
+    bounds.push(None);
+    bounds.windows(2).map(|ends| IdRange { lower: ends[0].clone(), upper: ends[1].clone() }).collect()
+}
+
+impl Part {
+    /// Boundaries between about `count` segments, ascending and different.
+    async fn cuts(&self, count: u64) -> Result<Vec<IdBound>, MongoError> {
+        let Some(size) = self.size else { return Ok(Vec::new()) };
+        let count = count.min(size.bytes / SEGMENT_BYTES);
+        if count < 2 || size.documents < count * SAMPLES * DOCUMENTS_A_SAMPLE {
+            return Ok(Vec::new());
+        }
+        let sample = match self.sample_ids(count * SAMPLES).await {
+            Ok(sample) => sample,
+            // What cannot be drawn is read by one cursor; whatever else is wrong, it will find.
+            Err(error @ (MongoError::Server { .. } | MongoError::NoRights { .. })) => {
+                tracing::debug!(%error, "no ids could be drawn");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut cuts: Vec<IdBound> = sample.into_iter().skip(SAMPLES as usize).step_by(SAMPLES as usize).collect();
+        cuts.dedup();
+        Ok(cuts)
+    }
+
+    /// Ids drawn by chance, in the server's order, which is that of the collection's collation.
+    async fn sample_ids(&self, count: u64) -> Result<Vec<IdBound>, MongoError> {
+        let collection = self.deployment.database(&self.namespace.database);
+        let collection = collection.collection::<Document>(&self.namespace.collection);
+        let size = i64::try_from(count).unwrap_or(i64::MAX);
+        let stages =
+            [doc! { "$sample": { "size": size } }, doc! { "$project": { "_id": 1 } }, doc! { "$sort": { "_id": 1 } }];
+        let explain = |error| self.explain(&error, "aggregate");
+        let cursor = collection.aggregate(stages).read_concern(self.read_concern());
+        let drawn: Vec<bson::RawDocumentBuf> =
+            cursor.with_type::<bson::RawDocumentBuf>().await.map_err(explain)?.try_collect().await.map_err(explain)?;
+        let bounds = drawn.iter().filter_map(|drawn| IdBound::of(RawDoc::new(drawn.as_bytes()).ok()?).ok()?);
+        Ok(bounds.filter(|bound| document(bound).is_some()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_leave_nothing_out() {
+        let bound = |id: i32| IdBound::from_bytes(doc! {"_id": id}.to_vec().unwrap()).unwrap();
+        let cuts = ranges(&[bound(1), bound(5)]);
+        let expected = [(None, Some(bound(1))), (Some(bound(1)), Some(bound(5))), (Some(bound(5)), None)];
+        assert_eq!(cuts, expected.map(|(lower, upper)| IdRange { lower, upper }));
+        assert_eq!(ranges(&[]), [IdRange::default()]);
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_no_boundary() {
+        let segment = |bytes: Vec<u8>| Segment {
+            number: 0,
+            source: 0,
+            range: IdRange { lower: Some(IdBound::from_bytes(bytes).unwrap()), upper: None },
+        };
+        let good = doc! {"_id": "x"}.to_vec().unwrap();
+        let mut bad = good.clone();
+        let at = bad.len() - 3;
+        bad[at] = 0xFF;
+        assert!(can_be_read(&[segment(good)]));
+        assert!(!can_be_read(&[segment(bad)]));
+    }
+}
