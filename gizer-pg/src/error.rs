@@ -247,7 +247,8 @@ impl PgError {
 
     /// Whether the data are at fault, so that the same data will be rejected again.
     pub fn is_data_rejected(&self) -> bool {
-        matches!(self, PgError::DataRejected { .. })
+        // Class 54: a row too large for a page, a value beyond what its type can hold.
+        matches!(self, PgError::DataRejected { .. }) || matches!(self.sqlstate(), Some(code) if code.starts_with("54"))
     }
 
     /// Whether a lock was not to be had in time: SQLSTATE 55P03 (`lock_timeout`) and 40P01 (deadlock). Such a

@@ -1,7 +1,9 @@
 //! A load of one collection from its beginning to its swap.
 
 use gizer_flatten::change::{Namespace, Positions};
+use gizer_flatten::range::Segment;
 use gizer_schema::Layout;
+use sha2::{Digest, Sha256};
 
 use super::additions;
 use super::cancels::Cancels;
@@ -12,7 +14,7 @@ use super::swap::{self, SwapSettings, Swapped};
 use crate::connect::Session;
 use crate::ddl::layout_hash;
 use crate::error::PgError;
-use crate::state::{self, Ledger, LoadRow, Loaded};
+use crate::state::{self, Ledger, LoadRow, Loaded, Resumed, UnfinishedLoad};
 
 /// Whether what is loaded can be followed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,16 +42,47 @@ pub struct LoadRequest<'a> {
     pub uuid: Option<[u8; 16]>,
     /// What can be done with it later.
     pub source: LoadSource,
+    /// What must be the same, beside the layout, for a later load to go on where this one ends if it dies: which
+    /// collection, which part of it. `None` if none can.
+    pub resumable_as: Option<&'a str>,
 }
 
 impl LoadRequest<'_> {
-    fn row(&self) -> LoadRow<'_> {
+    /// What `resumable_as` says, and everything that rows follow from: the version of gizer, and the layout to the last field.
+    fn identity(&self) -> Option<String> {
+        let layout = Sha256::digest(format!("{:?}", self.layout));
+        let layout: String = layout.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.resumable_as.map(|of| format!("gizer {} {layout} {of}", env!("CARGO_PKG_VERSION")))
+    }
+
+    fn row<'r>(&'r self, identity: Option<&'r str>) -> LoadRow<'r> {
         let captured = match &self.source {
             LoadSource::Followable { captured } => Some(captured),
             LoadSource::Copy { .. } => None,
         };
-        LoadRow { collection: &self.layout.collection, namespace: self.namespace, uuid: self.uuid, captured }
+        LoadRow { collection: &self.layout.collection, namespace: self.namespace, uuid: self.uuid, captured, identity }
     }
+}
+
+/// Whether a load that did not come to its end can be taken up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Earlier {
+    /// There is none.
+    None,
+    /// It can.
+    Unfinished(UnfinishedLoad),
+    /// It cannot.
+    Useless {
+        /// Why, as a clause: `its schema file has changed`.
+        why: &'static str,
+    },
+}
+
+/// How a load begins.
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    Anew,
+    TakingUp { load_epoch: i64 },
 }
 
 /// A load under way. It holds the collection's lock on its session.
@@ -74,11 +107,60 @@ impl<'a> Load<'a> {
     /// way; [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::StagingBusy`] if statements of a
     /// dead load still run; [`PgError::NoRights`].
     pub async fn begin(session: &'a Session, request: LoadRequest<'a>) -> Result<Load<'a>, PgError> {
+        Ok(Self::start(session, request, Start::Anew).await?.0)
+    }
+
+    /// Looks for a load of the same documents into the same tables that did not come to its end. Nothing is locked, and
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn earlier(session: &Session, request: &LoadRequest<'_>) -> Result<Earlier, PgError> {
+        let tables = staging::staging_tables(request.layout, session.schema())?;
+        let look = async {
+            let collection = &request.layout.collection;
+            let Some((unfinished, identity)) = state::unfinished(session, collection).await? else {
+                return Ok(Earlier::None);
+            };
+            if identity.is_none() || identity != request.identity() {
+                return Ok(Earlier::Useless {
+                    why: "what is to be loaded, its schema file or gizer's version has changed",
+                });
+            }
+            if !staging::are_there(session, request.layout, &tables).await? {
+                return Ok(Earlier::Useless { why: "its staging tables are gone" });
+            }
+            Ok(Earlier::Unfinished(unfinished))
+        };
+        session.begin_reading().await?;
+        let outcome = look.await;
+        session.end(outcome).await
+    }
+
+    /// Takes up a load that [`earlier`](Load::earlier) has found: its staging tables and what is in them, under a new epoch.
+    /// Gives what is left of it. `request` must say from which positions on it was captured.
+    ///
+    /// # Errors
+    /// As [`begin`](Load::begin); [`PgError::Fenced`] if another run has begun a load since;
+    /// [`PgError::UnreadableState`] if what was written down of it cannot be used.
+    pub async fn resume(
+        session: &'a Session,
+        request: LoadRequest<'a>,
+        unfinished: &UnfinishedLoad,
+    ) -> Result<(Load<'a>, Resumed), PgError> {
+        Self::start(session, request, Start::TakingUp { load_epoch: unfinished.load_epoch }).await
+    }
+
+    async fn start(
+        session: &'a Session,
+        request: LoadRequest<'a>,
+        start: Start,
+    ) -> Result<(Load<'a>, Resumed), PgError> {
         let tables = staging::staging_tables(request.layout, session.schema())?;
         session.begin().await?;
-        let outcome = begin_in_transaction(session, &request, &tables).await;
-        let load_epoch = match session.end(outcome).await {
-            Ok(load_epoch) => load_epoch,
+        let outcome = start_in_transaction(session, &request, &tables, start).await;
+        let (load_epoch, resumed) = match session.end(outcome).await {
+            Ok(started) => started,
             Err(error) => {
                 // Whoever else holds the lock keeps it.
                 if !matches!(error, PgError::Locked { .. }) {
@@ -91,11 +173,26 @@ impl<'a> Load<'a> {
             }
         };
         let fence = LoadFence { collection: request.layout.collection.clone(), load_epoch };
-        tracing::debug!(collection = fence.collection, load_epoch, "load began");
-        Ok(Load { session, request, fence, tables, cancels: Cancels::default() })
+        tracing::debug!(collection = fence.collection, load_epoch, ?start, "load began");
+        Ok((Load { session, request, fence, tables, cancels: Cancels::default() }, resumed))
     }
 
-    /// What every unit of this load is checked against.
+    /// Writes down what is going to be read: from now on the load can be taken up again. Before the first range is written.
+    ///
+    /// # Errors
+    /// [`PgError::Fenced`]; whatever the server says.
+    pub async fn plan(&self, segments: &[Segment]) -> Result<(), PgError> {
+        let LoadFence { collection, load_epoch } = &self.fence;
+        let write = async {
+            state::check_fence(self.session, collection, *load_epoch).await?;
+            state::write_segments(self.session, collection, *load_epoch, segments).await
+        };
+        self.session.begin().await?;
+        let outcome = write.await;
+        self.session.end(outcome).await
+    }
+
+    /// What every range of this load is checked against.
     pub fn fence(&self) -> &LoadFence {
         &self.fence
     }
@@ -145,7 +242,8 @@ impl<'a> Load<'a> {
             LoadSource::Copy { reason } => Some(reason.as_str()),
         };
         let hash = layout_hash(self.request.layout)?;
-        let row = self.request.row();
+        let identity = self.request.identity();
+        let row = self.request.row(identity.as_deref());
         let loaded = Loaded { row, tables: &names, layout_hash: &hash, ledger, exact_at, copy_because };
         let swapped =
             swap::swap(self.session, self.request.layout, &self.tables, &self.fence, &loaded, settings).await?;
@@ -177,18 +275,32 @@ impl<'a> Load<'a> {
     }
 }
 
-async fn begin_in_transaction(
+async fn start_in_transaction(
     session: &Session,
     request: &LoadRequest<'_>,
     tables: &[StagingTable],
-) -> Result<i64, PgError> {
+    start: Start,
+) -> Result<(i64, Resumed), PgError> {
+    let layout = request.layout;
+    let identity = request.identity();
+    let row = request.row(identity.as_deref());
     // First the lock: who does not get it need not hear what is in the other run's way.
-    let load_epoch = state::begin_load(session, &request.row()).await?;
-    let Survey { live, additions, .. } = survey::survey_in_transaction(session, request.layout).await?;
-    tracing::debug!(collection = request.layout.collection, live = live.len(), "tables to replace");
-    staging::recreate(session, request.layout, tables).await?;
-    additions::rehearse(session, &additions, tables).await?;
-    Ok(load_epoch)
+    let load_epoch = match start {
+        Start::Anew => state::begin_load(session, &row).await?,
+        Start::TakingUp { load_epoch } => state::resume_load(session, &row, load_epoch).await?,
+    };
+    let Survey { live, additions, .. } = survey::survey_in_transaction(session, layout).await?;
+    tracing::debug!(collection = layout.collection, live = live.len(), "tables to replace");
+    match start {
+        Start::Anew => {
+            staging::recreate(session, layout, tables).await?;
+            additions::rehearse(session, &additions, tables).await?;
+            Ok((load_epoch, Resumed::default()))
+        }
+        Start::TakingUp { load_epoch: old } => {
+            Ok((load_epoch, state::take_up(session, layout, old, load_epoch).await?))
+        }
+    }
 }
 
 #[cfg(test)]

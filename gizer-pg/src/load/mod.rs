@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!   Load::begin ── what is in the way is told now; lock, epoch, empty staging tables
+//!   Load::resume ── or: the staging tables of a load that died, and what is left of it
 //!        │
-//!        ├── Load::sink ──▶ CopySink::write … write ── finish     (any number of connections at once)
+//!        ├── Load::sink ──▶ CopySink: copy … commit, copy … commit, finish     (any number of connections at once)
 //!        │
 //!   Load::build_keys ── primary keys, the indexes and constraints that people have added to the live tables, ANALYZE
 //!        │
 //!   Load::swap ── live tables dropped, staging tables renamed, state rows: one transaction
 //! ```
 //!
-//! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind;
-//! the next load of that collection drops them first.
+//! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind, and
+//! beside them which ranges are in them; the next load of that collection goes on from there, or drops them first.
 //!
 //! What people have made of the live tables is not lost in silence: indexes, constraints, rights, storage parameters and
 //! comments on columns are carried over, and anything else is refused by name before the first row is read.
@@ -29,42 +30,73 @@ mod staging;
 mod survey;
 mod swap;
 
-pub use lifecycle::{Load, LoadRequest, LoadSource};
+pub use lifecycle::{Earlier, Load, LoadRequest, LoadSource};
 pub use sink::{CopySink, LoadFence};
 pub use staging::KeySettings;
 pub use survey::{LiveTable, Origin, Survey, survey};
 pub use swap::{SwapSettings, Swapped};
 
+use gizer_flatten::Tally;
+use gizer_flatten::range::Place;
+
 use crate::copy::{Buffers, EncodedUnit};
 use crate::error::PgError;
 
-/// The last stage of a load: takes units of encoded rows and makes them the database's.
+/// The last stage of a load: takes encoded rows and makes them the database's, range by range.
 ///
 /// # Contract
-/// * A unit is one transaction: after `write` has returned `Ok` all of its rows and rejects are committed, after `Err`
-///   none are, with one exception: if the connection is lost during the commit itself
+/// * A range is one transaction. [`copy`](RangeSink::copy) begins it where none is open; [`commit`](RangeSink::commit) ends it.
+///   After `commit` has returned `Ok` all of the range's rows and rejects are committed, and where it has a place, that
+///   it is written; after any `Err` nothing of it is, with one exception: if the connection is lost during the commit itself
 ///   ([`PgError::is_connection_lost`]), nobody knows which of the two it is.
 /// * What is committed outlives gizer at once. It outlives a crash of the server from the moment on at which a later
-///   transaction, the swap above all, has been committed durably; a server that crashes ends every connection, so no
-///   load goes on over such a loss without knowing.
-/// * The fence is checked in the same transaction: a unit of a load that another run has taken over is rolled back,
-///   and `write` fails with [`PgError::Fenced`].
-/// * After an error nothing more may be written to this sink. What the error means: data at fault
-///   ([`PgError::is_data_rejected`]), another run ([`PgError::Fenced`]), or the server.
-/// * Units of one load may be written by several sinks at once and in any order.
-/// * Cancelling a `write` (dropping its future) rolls the unit back.
-pub trait UnitSink: Send {
-    /// Writes a unit in one transaction, and gives its buffers back for the next.
+///   transaction, the swap above all, has been committed durably. A crash of the server loses the last ranges as a whole: their
+///   rows, and that they are written.
+/// * The fence is checked in the same transaction: a range of a load that another run has taken over is rolled back,
+///   and `commit` fails with [`PgError::Fenced`].
+/// * Every error rolls the whole range back. After one that the data are at fault for ([`PgError::is_data_rejected`]) the
+///   next `copy` begins another range; after any other nothing more may be written to the sink.
+/// * Ranges of one load may be written by several sinks at once and in any order.
+/// * Cancelling (dropping a future) rolls the range back.
+pub trait RangeSink: Send {
+    /// Copies some rows of the range under way, and gives their buffers back for others.
     ///
     /// # Errors
     /// See the contract.
-    fn write(&mut self, unit: EncodedUnit) -> impl Future<Output = Result<Buffers, PgError>> + Send;
+    fn copy(&mut self, rows: EncodedUnit) -> impl Future<Output = Result<Buffers, PgError>> + Send;
+
+    /// Commits the range under way.
+    ///
+    /// # Errors
+    /// See the contract.
+    fn commit(&mut self, done: RangeDone<'_>) -> impl Future<Output = Result<(), PgError>> + Send;
 
     /// Nothing more comes. Says how much was written.
     ///
     /// # Errors
     /// If what was written cannot be relied on.
     fn finish(self) -> impl Future<Output = Result<Written, PgError>> + Send;
+
+    /// Writes a range without a place, whose rows are all here.
+    ///
+    /// # Errors
+    /// See the contract.
+    fn write(&mut self, rows: EncodedUnit) -> impl Future<Output = Result<Buffers, PgError>> + Send {
+        async move {
+            let buffers = self.copy(rows).await?;
+            self.commit(RangeDone::default()).await?;
+            Ok(buffers)
+        }
+    }
+}
+
+/// What a range was.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RangeDone<'a> {
+    /// Where it lies, and what was counted; `None` if it cannot be read from there again: then nothing is written down.
+    pub place: Option<(&'a Place, &'a Tally)>,
+    /// Bytes of its documents.
+    pub bytes: u64,
 }
 
 /// How much a sink has written.
@@ -78,8 +110,8 @@ pub struct Written {
     pub documents: u64,
     /// Documents kept aside.
     pub rejected: u64,
-    /// Transactions.
-    pub units: u64,
+    /// Ranges: transactions.
+    pub ranges: u64,
     /// COPY statements.
     pub copies: u64,
 }
@@ -95,7 +127,7 @@ impl std::ops::AddAssign<&Written> for Written {
         self.bytes += other.bytes;
         self.documents += other.documents;
         self.rejected += other.rejected;
-        self.units += other.units;
+        self.ranges += other.ranges;
         self.copies += other.copies;
     }
 }

@@ -1,4 +1,4 @@
-//! The sink of a load: one connection, COPY after COPY, one transaction a unit.
+//! The sink of a load: one connection, COPY after COPY, one transaction a range.
 
 use std::pin::pin;
 
@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::Statement;
 
-use super::{UnitSink, Written};
+use super::{RangeDone, RangeSink, Written};
 use crate::connect::Session;
 use crate::copy::{Buffers, EncodedUnit, TableData};
 use crate::error::PgError;
 use crate::ident::Qualified;
-use crate::state;
+use crate::state::{self, RangeRow};
 
 /// Bytes of one CopyData message. 64 KiB to 1 MiB measure the same; 4 KiB is slower.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -33,21 +33,23 @@ pub(super) struct CopyTarget {
     pub(super) statement: String,
 }
 
-/// Writes units over one connection. Where a unit fails, see [`UnitSink`].
+/// Writes ranges over one connection. Where a range fails, see [`RangeSink`].
 #[derive(Debug)]
 pub struct CopySink {
     session: Session,
     fence: LoadFence,
     targets: Vec<CopyTarget>,
-    /// Prepared at their first use: most units have rows for few tables.
+    /// Prepared at their first use: most ranges have rows for few tables.
     prepared: Vec<Option<Statement>>,
+    /// What the open transaction holds.
+    pending: Option<Written>,
     written: Written,
 }
 
 impl CopySink {
     pub(super) fn new(session: Session, fence: LoadFence, targets: Vec<CopyTarget>) -> CopySink {
         let written = Written { rows: vec![0; targets.len()], ..Written::default() };
-        CopySink { session, fence, prepared: vec![None; targets.len()], targets, written }
+        CopySink { session, fence, prepared: vec![None; targets.len()], targets, pending: None, written }
     }
 
     /// The connection, for a [`CancelHandle`](crate::CancelHandle) for instance.
@@ -60,21 +62,41 @@ impl CopySink {
         &self.written
     }
 
-    async fn write_in_transaction(&mut self, unit: EncodedUnit) -> Result<Buffers, PgError> {
-        // No waiting for the disk after every unit: the swap's commit makes all of them durable (see UnitSink).
-        self.session.run("beginning a unit", "SET LOCAL synchronous_commit TO off").await?;
+    async fn begin_in_transaction(&mut self) -> Result<Written, PgError> {
+        // No waiting for the disk after every range: the swap's commit makes all of them durable (see RangeSink).
+        self.session.run("beginning a range", "SET LOCAL synchronous_commit TO off").await?;
         let LoadFence { collection, load_epoch } = &self.fence;
         state::check_fence(&self.session, collection, *load_epoch).await?;
+        Ok(Written { rows: vec![0; self.targets.len()], ranges: 1, ..Written::default() })
+    }
+
+    async fn copy_in_transaction(&mut self, unit: EncodedUnit, pending: &mut Written) -> Result<Buffers, PgError> {
+        let LoadFence { collection, load_epoch } = &self.fence;
         state::write_rejects(&self.session, collection, *load_epoch, &unit.rejects).await?;
+        *pending += &amount(&unit, self.targets.len());
         let mut buffers = Buffers::default();
         for data in unit.tables {
-            buffers.put(self.copy(data).await?);
+            buffers.put(self.copy_table(data).await?);
         }
         Ok(buffers)
     }
 
+    async fn or_rolled_back<T>(&self, outcome: Result<T, PgError>) -> Result<T, PgError> {
+        match outcome {
+            Ok(value) => Ok(value),
+            failed => self.session.end(failed).await,
+        }
+    }
+
+    async fn write_down(&self, done: RangeDone<'_>, rows: &[u64]) -> Result<(), PgError> {
+        let Some((place, tally)) = done.place else { return Ok(()) };
+        let LoadFence { collection, load_epoch } = &self.fence;
+        let range = RangeRow { place, rows, bytes: done.bytes, tally };
+        state::write_range(&self.session, collection, *load_epoch, &range).await
+    }
+
     /// One COPY; gives the buffer back.
-    async fn copy(&mut self, data: TableData) -> Result<Vec<u8>, PgError> {
+    async fn copy_table(&mut self, data: TableData) -> Result<Vec<u8>, PgError> {
         let statement = self.statement(data.table.0).await?;
         let table = &self.targets[data.table.0].table;
         let fail = |error| self.session.error(format_args!("copying into {table}"), &error);
@@ -109,24 +131,34 @@ impl CopySink {
         self.prepared[table] = Some(statement.clone());
         Ok(statement)
     }
-
-    fn count(&mut self, done: &Written) {
-        self.written += done;
-    }
 }
 
-impl UnitSink for CopySink {
-    async fn write(&mut self, unit: EncodedUnit) -> Result<Buffers, PgError> {
-        if unit.is_empty() {
-            self.written.documents += unit.documents;
-            return Ok(Buffers::default());
-        }
-        let done = amount(&unit, self.targets.len());
-        self.session.begin().await?;
-        let outcome = self.write_in_transaction(unit).await;
-        let buffers = self.session.end(outcome).await?;
-        self.count(&done);
+impl RangeSink for CopySink {
+    async fn copy(&mut self, unit: EncodedUnit) -> Result<Buffers, PgError> {
+        // Taken out meanwhile: if this future is dropped, the next one begins anew.
+        let mut pending = match self.pending.take() {
+            Some(pending) => pending,
+            None => {
+                self.session.begin().await?;
+                let outcome = self.begin_in_transaction().await;
+                self.or_rolled_back(outcome).await?
+            }
+        };
+        let outcome = self.copy_in_transaction(unit, &mut pending).await;
+        let buffers = self.or_rolled_back(outcome).await?;
+        self.pending = Some(pending);
         Ok(buffers)
+    }
+
+    async fn commit(&mut self, done: RangeDone<'_>) -> Result<(), PgError> {
+        if self.pending.is_none() && done.place.is_some() {
+            self.copy(EncodedUnit::default()).await?;
+        }
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let outcome = self.write_down(done, &pending.rows).await;
+        self.session.end(outcome).await?;
+        self.written += &pending;
+        Ok(())
     }
 
     async fn finish(self) -> Result<Written, PgError> {
@@ -144,7 +176,7 @@ fn amount(unit: &EncodedUnit, tables: usize) -> Written {
         bytes: unit.tables.iter().map(|data| data.bytes.len() as u64).sum(),
         documents: unit.documents,
         rejected: unit.rejects.len() as u64,
-        units: 1,
+        ranges: 0,
         copies: unit.tables.len() as u64,
     }
 }

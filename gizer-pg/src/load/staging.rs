@@ -68,6 +68,12 @@ pub(super) async fn recreate(session: &Session, layout: &Layout, tables: &[Stagi
     Ok(())
 }
 
+/// Whether all staging tables of the layout are there, and are of this collection: those of a load that died.
+pub(super) async fn are_there(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<bool, PgError> {
+    let there = stale(session, layout).await?;
+    Ok(tables.iter().all(|table| there.contains(&table.staging)))
+}
+
 /// How long to wait for what an interrupted load left running. Autovacuum lets go after the server's `deadlock_timeout`.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
@@ -242,6 +248,9 @@ async fn finish_in_transaction(
         session.run("setting maintenance_work_mem", &sql).await?;
     }
     let at = &table.staging;
+    if has_key(session, table).await? {
+        return Ok(());
+    }
     let sql = add_key(layout, table.id, at, &table.staging_key)?;
     session.run(format!("adding the key of {at}"), &sql).await.map_err(|error| match error.sqlstate() {
         Some("23505") => {
@@ -258,4 +267,14 @@ async fn finish_in_transaction(
         additions::create(session, addition, table).await?;
     }
     session.run(format!("analysing {at}"), &format!("ANALYZE {at}")).await
+}
+
+/// Whether a load that died got as far as this table's key, and with it to all that comes in the same transaction.
+async fn has_key(session: &Session, table: &StagingTable) -> Result<bool, PgError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+               JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace \
+               WHERE n.nspname = $1 AND t.relname = $2 AND c.relname = $3 AND i.indisvalid)";
+    let (schema, name) = (table.staging.schema(), table.staging.name());
+    let doing = format!("looking for the key of {}", table.staging);
+    Ok(session.query_one(doing, sql, &[&schema, &name, &table.staging_key]).await?.get(0))
 }

@@ -130,6 +130,7 @@ async fn attempt(
     grants::apply(session, &grants).await?;
     state::finish_load(session, fence.load_epoch, loaded).await?;
     state::clear_rejects(session, &fence.collection, fence.load_epoch).await?;
+    state::clear_ranges(session, &fence.collection).await?;
     state::settle_position(session).await?;
     Ok(live.into_iter().filter(|table| !table.in_layout).map(|table| table.name).collect())
 }

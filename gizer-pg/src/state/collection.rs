@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::lock::{self, AdvisoryKey};
 use super::positions::to_json;
+use super::range::clear_ranges;
 use super::reject::clear_dead_rejects;
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
@@ -98,6 +99,8 @@ pub(crate) struct LoadRow<'a> {
     pub(crate) uuid: Option<[u8; 16]>,
     /// `None` for a copy.
     pub(crate) captured: Option<&'a Positions>,
+    /// What must be the same for a later load to go on where this one ends; `None` if none can.
+    pub(crate) identity: Option<&'a str>,
 }
 
 impl LoadRow<'_> {
@@ -124,11 +127,12 @@ pub(crate) async fn begin_load(session: &Session, load: &LoadRow<'_>) -> Result<
     lock::hold(session, &AdvisoryKey::load(session.schema(), load.collection)).await?;
     let sql = format!(
         "INSERT INTO {collections} AS c \
-             (collection, state, load_epoch, load_started, load_captured, captured, namespace, collection_uuid) \
-         VALUES ($1, 'loading', 1, pg_catalog.now(), $2::text::jsonb, $2::text::jsonb, $3, $4::text::uuid) \
+             (collection, state, load_epoch, load_started, load_captured, captured, namespace, collection_uuid, \
+              load_identity) \
+         VALUES ($1, 'loading', 1, pg_catalog.now(), $2::text::jsonb, $2::text::jsonb, $3, $4::text::uuid, $5) \
          ON CONFLICT (collection) DO UPDATE SET \
              load_epoch = c.load_epoch + 1, load_started = excluded.load_started, \
-             load_captured = excluded.load_captured, \
+             load_captured = excluded.load_captured, load_identity = excluded.load_identity, \
              state = CASE WHEN c.live THEN c.state ELSE 'loading' END, \
              reason = CASE WHEN c.live THEN c.reason END, \
              captured = CASE WHEN c.live THEN c.captured ELSE excluded.captured END, \
@@ -139,9 +143,27 @@ pub(crate) async fn begin_load(session: &Session, load: &LoadRow<'_>) -> Result<
     );
     let doing = format!("beginning the load of {}", load.collection);
     let (captured, namespace, uuid) = (load.captured_json(), load.namespace_text(), load.uuid_text());
-    let row = session.query_one(doing, &sql, &[&load.collection, &captured, &namespace, &uuid]).await?;
+    let row = session.query_one(doing, &sql, &[&load.collection, &captured, &namespace, &uuid, &load.identity]).await?;
     clear_dead_rejects(session, load.collection).await?;
+    clear_ranges(session, load.collection).await?;
     Ok(row.get(0))
+}
+
+/// As [`begin_load`], for a load that goes on where the load with this epoch ended: what that one has kept aside stays.
+///
+/// # Errors
+/// [`PgError::Locked`] if another run loads the collection; [`PgError::Fenced`] if another has begun since the epoch was read.
+pub(crate) async fn resume_load(session: &Session, load: &LoadRow<'_>, old_epoch: i64) -> Result<i64, PgError> {
+    lock::hold(session, &AdvisoryKey::load(session.schema(), load.collection)).await?;
+    let sql = format!(
+        "UPDATE {} SET load_epoch = load_epoch + 1, load_started = pg_catalog.now(), \
+             state = CASE WHEN live THEN state ELSE 'loading' END, reason = CASE WHEN live THEN reason END \
+         WHERE collection = $1 AND load_epoch = $2 AND load_identity = $3 RETURNING load_epoch",
+        session.relation(COLLECTIONS)?
+    );
+    let doing = format!("taking up the load of {}", load.collection);
+    let row = session.query_opt(doing, &sql, &[&load.collection, &old_epoch, &load.identity]).await?;
+    Ok(row.ok_or_else(|| fenced(load.collection))?.get(0))
 }
 
 /// The live tables that a collection has according to its row.
@@ -247,7 +269,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
         "UPDATE {} SET state = $3, live = true, tables = $4, layout_hash = $5, captured = $6::text::jsonb, \
              exact_at = $7::text::jsonb, loaded_at = pg_catalog.now(), ledger = $8::text::jsonb, rejected = $9, \
              reason = $10, namespace = $11, collection_uuid = $12::text::uuid, live_epoch = load_epoch, \
-             load_started = NULL, load_captured = NULL \
+             load_started = NULL, load_captured = NULL, load_identity = NULL \
          WHERE collection = $1 AND load_epoch = $2",
         session.relation(COLLECTIONS)?
     );

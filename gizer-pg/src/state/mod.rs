@@ -6,6 +6,7 @@
 //! | `gizer_collection` | collection | what is loaded, from which positions, in which tables; the fence of loads |
 //! | `gizer_stream` | (one row) | how far changes have been applied; the fence of following |
 //! | `gizer_reject` | rejected document | nothing is lost in silence |
+//! | `gizer_range` | range of a load under way | a load that died goes on |
 //!
 //! Rows and state are always written in one transaction. Two kinds of guard keep runs apart: advisory locks are for
 //! politeness (a second run is told who holds the lock), and end with the connection that took them; epochs are for
@@ -15,6 +16,7 @@
 mod collection;
 mod lock;
 mod positions;
+mod range;
 mod reject;
 mod run;
 mod status;
@@ -24,9 +26,11 @@ mod tables;
 pub use collection::{CollectionState, Ledger};
 pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
-    release_load, remember_tables, tables_as_left, tables_of,
+    release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
 pub use positions::{ShardPositions, classic_ts};
+pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
+pub use range::{Resumed, UnfinishedLoad};
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use run::{Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};

@@ -26,15 +26,16 @@ const READING: &[&str] = &["SELECT"];
 /// What it takes to keep the state of runs, collections and the stream.
 const KEEPING: &[&str] = &["SELECT", "INSERT", "UPDATE"];
 
-/// What it takes to keep rejected documents, and to clear them away.
-const REPLACING: &[&str] = &["SELECT", "INSERT", "DELETE"];
+/// What it takes to keep rejected documents and the ranges of loads, and to clear them away.
+const REPLACING: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 pub(super) const RUNS: &str = "qmetlstatus";
 pub(super) const COLLECTIONS: &str = "gizer_collection";
 pub(super) const STREAM: &str = "gizer_stream";
 pub(super) const REJECTS: &str = "gizer_reject";
+pub(super) const RANGES: &str = "gizer_range";
 
-const TABLES: [StateTable; 4] = [
+const TABLES: [StateTable; 5] = [
     StateTable {
         name: RUNS,
         // The first nine are the classic tool's, in its order; monitors read them.
@@ -73,6 +74,7 @@ const TABLES: [StateTable; 4] = [
             ("load_epoch", "BIGINT NOT NULL DEFAULT 0"),
             ("load_started", "TIMESTAMPTZ"),
             ("load_captured", "JSONB"),
+            ("load_identity", "TEXT"),
             ("live_epoch", "BIGINT"),
             ("as_left", "JSONB"),
             ("reason", "TEXT"),
@@ -107,6 +109,28 @@ const TABLES: [StateTable; 4] = [
         ],
         constraint: None,
         comment: "gizer state: documents that could not be loaded",
+        rights: REPLACING,
+    },
+    StateTable {
+        name: RANGES,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("load_epoch", "BIGINT NOT NULL"),
+            ("kind", "TEXT NOT NULL CHECK (kind IN ('segment', 'range', 'before'))"),
+            ("segment", "INT NOT NULL"),
+            ("source", "INT"),
+            ("sequence", "INT"),
+            ("part", "INT"),
+            ("lower", "BYTEA"),
+            ("upper", "BYTEA"),
+            ("documents", "BIGINT"),
+            ("rows", "BIGINT[]"),
+            ("bytes", "BIGINT"),
+            // JSON, but with \u0000, which jsonb refuses.
+            ("tally", "TEXT"),
+        ],
+        constraint: None,
+        comment: "gizer state: what a load under way has written",
         rights: REPLACING,
     },
 ];
