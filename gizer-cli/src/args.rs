@@ -209,6 +209,15 @@ pub struct LoadArgs {
     /// Swap a collection in although up to N of its documents were rejected and kept aside.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_rejects: u64,
+
+    /// Start over, even where a load that did not come to its end could go on.
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Load only documents that match: a MongoDB query as Extended JSON. What is loaded so is a copy: it cannot be
+    /// followed.
+    #[arg(long, value_name = "JSON", value_parser = parse_filter)]
+    pub filter: Option<bson::Document>,
 }
 
 /// Arguments of `status`.

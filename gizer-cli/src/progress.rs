@@ -22,17 +22,47 @@ pub struct Counters {
     documents: AtomicU64,
     bytes: AtomicU64,
     rows: AtomicU64,
+    /// What an earlier run has done: it is part of the whole, and not of this run's speed.
+    before: Done,
+}
+
+/// What has been done.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Documents.
+    pub documents: u64,
+    /// Bytes of BSON.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
 }
 
 impl Counters {
+    /// Counters that go on where an earlier run has ended.
+    pub fn going_on(before: Done) -> Counters {
+        let Done { documents, bytes, rows } = before;
+        Counters { documents: documents.into(), bytes: bytes.into(), rows: rows.into(), before }
+    }
+
+    /// What this run has done.
+    fn in_this_run(&self) -> Done {
+        let less = |all: &AtomicU64, before: u64| all.load(Ordering::Relaxed).saturating_sub(before);
+        Done {
+            documents: less(&self.documents, self.before.documents),
+            bytes: less(&self.bytes, self.before.bytes),
+            rows: less(&self.rows, self.before.rows),
+        }
+    }
+
     /// Documents and bytes of BSON that left a stage.
     pub fn add_documents(&self, documents: u64, bytes: u64) {
         self.documents.fetch_add(documents, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Rows that PostgreSQL has taken.
-    pub fn add_rows(&self, rows: u64) {
+    /// Documents that PostgreSQL has taken, their bytes of BSON and their rows.
+    pub fn add_written(&self, documents: u64, bytes: u64, rows: u64) {
+        self.add_documents(documents, bytes);
         self.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
@@ -44,11 +74,6 @@ impl Counters {
     /// Bytes of BSON so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Rows so far.
-    pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
     }
 }
 
@@ -116,8 +141,9 @@ async fn write_lines(name: String, counters: Arc<Counters>, expected: Option<u64
         ticks.tick().await;
         let documents = counters.documents();
         let elapsed = start.elapsed();
-        let left = expected.filter(|total| *total > documents && documents > 0).map(|total| {
-            let left = elapsed.mul_f64((total - documents) as f64 / documents as f64);
+        let now = counters.in_this_run().documents;
+        let left = expected.filter(|total| *total > documents && now > 0).map(|total| {
+            let left = elapsed.mul_f64((total - documents) as f64 / now as f64);
             format!(", about {} left", HumanDuration(left))
         });
         let rates = rates(&counters, elapsed);
@@ -129,9 +155,10 @@ async fn write_lines(name: String, counters: Arc<Counters>, expected: Option<u64
 fn rates(counters: &Counters, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
     let per_second = |count: u64| (count as f64 / seconds) as u64;
-    let documents = thousands(per_second(counters.documents()));
-    let bytes = report::bytes(per_second(counters.bytes()));
-    match counters.rows() {
+    let done = counters.in_this_run();
+    let documents = thousands(per_second(done.documents));
+    let bytes = report::bytes(per_second(done.bytes));
+    match done.rows {
         0 => format!("{documents} docs/s, {bytes}/s"),
         rows => format!("{documents} docs/s, {bytes}/s, {} rows/s", thousands(per_second(rows))),
     }

@@ -26,7 +26,9 @@ impl IdBound {
         // Length, tag, name with its end, value, end of the document.
         let length = 4 + 1 + 4 + id.bytes.len() + 1;
         let mut bytes = Vec::with_capacity(length);
-        bytes.extend_from_slice(&i32::try_from(length).expect("it is part of a document with such a length").to_le_bytes());
+        bytes.extend_from_slice(
+            &i32::try_from(length).expect("it is part of a document with such a length").to_le_bytes(),
+        );
         bytes.push(id.kind as u8);
         bytes.extend_from_slice(b"_id\0");
         bytes.extend_from_slice(id.bytes);
@@ -119,14 +121,13 @@ pub struct DocumentRange {
 }
 
 impl DocumentRange {
-    /// The range in two, each with about half of the documents; `None` if there are fewer than two, or if the second half
+    /// The range in two: the first `count` documents, and the others. `None` if one of them would be empty, or if the second
     /// begins with a document without `_id`.
-    pub fn halves(&self) -> Option<(DocumentRange, DocumentRange)> {
-        let middle = self.documents.len() / 2;
-        if middle == 0 {
+    pub fn split_at(&self, count: usize) -> Option<(DocumentRange, DocumentRange)> {
+        if count == 0 || count >= self.documents.len() {
             return None;
         }
-        let (first, second) = self.documents.split_at(middle);
+        let (first, second) = self.documents.split_at(count);
         let Some(place) = &self.place else {
             let unplaced = |documents| DocumentRange { documents, place: None };
             return Some((unplaced(first), unplaced(second)));
@@ -134,7 +135,7 @@ impl DocumentRange {
         let bound = IdBound::of(second.documents().next()?).ok()??;
         let part = |part, lower, upper| Place { part, range: IdRange { lower, upper }, ..*place };
         let IdRange { lower, upper } = &place.range;
-        let second_part = place.part.saturating_add(u32::try_from(middle).ok()?);
+        let second_part = place.part.saturating_add(u32::try_from(count).ok()?);
         Some((
             DocumentRange { documents: first, place: Some(part(place.part, lower.clone(), Some(bound.clone()))) },
             DocumentRange { documents: second, place: Some(part(second_part, Some(bound), upper.clone())) },
@@ -199,14 +200,14 @@ mod tests {
         }
 
         #[test]
-        fn halves_of_halves_cover_the_range(documents in 1..40i32, sizes in any::<u64>()) {
+        fn pieces_cover_the_range(documents in 1..40i32, sizes in any::<u64>()) {
             let bytes: Vec<u8> = (0..documents).flat_map(|id| doc! {"_id": id}.to_vec().unwrap()).collect();
             let range = IdRange { lower: None, upper: bound(documents) };
             let place = Place { segment: 1, sequence: 7, part: 0, range: range.clone() };
             let whole = DocumentRange { documents: DocumentBatch::from_sequence(bytes.into()).unwrap(), place: Some(place) };
             let (mut open, mut leaves) = (vec![whole], Vec::new());
             while let Some(range) = open.pop() {
-                match range.halves() {
+                match range.split_at(1 + sizes as usize % range.documents.len()) {
                     Some((first, second)) if sizes >> (leaves.len() % 64) & 1 == 1 => open.extend([second, first]),
                     _ => leaves.push(range),
                 }

@@ -129,8 +129,9 @@ impl Tally {
     /// All counts in a form that can be kept beside the rows that they belong to. It refers to paths by their place in the
     /// layout, so it is of use only with the same layout and the same version of gizer.
     pub fn to_json(&self) -> Value {
-        let mismatch =
-            |(&(path, unfit), (count, example)): (&(PathId, Unfit), &(u64, String))| json!([path.0, unfit.index(), count, example]);
+        let mismatch = |(&(path, unfit), (count, example)): (&(PathId, Unfit), &(u64, String))| {
+            json!([path.0, unfit.index(), count, example])
+        };
         json!({
             "read": self.read, "loaded": self.loaded, "rejected": self.rejected,
             "mismatches": self.mismatches.iter().map(mismatch).collect::<Vec<Value>>(),

@@ -4,20 +4,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gizer_flatten::change::Positions;
+use gizer_flatten::range::Segment;
 use gizer_flatten::{Mismatch, Tally};
-use gizer_oplog::{Cluster, Collection, CollectionScan, Oplog, ScanOptions, newest_positions};
+use gizer_oplog::{Cluster, Collection, Oplog, RangeScan, ScanOptions, newest_positions};
 use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, SwapSettings, Swapped, Written};
-use gizer_pg::state::{self, Ledger};
+use gizer_pg::state::{self, Ledger, Resumed};
 use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
+use super::load_begin::{begin, identity};
 use super::load_report::{CollectionReport, print};
 use super::run_row::{RunRow, TIDYING_LIMIT};
 use super::{Context, Failures, Layouts};
 use crate::args::LoadArgs;
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline::{self, Flow, RejectLimit};
-use crate::progress::{Counters, Progress};
+use crate::progress::{Counters, Done, Progress};
 use crate::report;
 
 /// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it.
@@ -84,12 +87,12 @@ async fn connect(context: &Context) -> Result<(Target, Cluster, Session, Vec<Opl
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all collections of one load share.
-struct Job<'j, 's> {
-    context: &'j Context,
-    args: &'j LoadArgs,
-    cluster: &'j Cluster,
+pub(super) struct Job<'j, 's> {
+    pub(super) context: &'j Context,
+    pub(super) args: &'j LoadArgs,
+    pub(super) cluster: &'j Cluster,
     oplogs: &'j [Oplog],
-    session: &'j Session,
+    pub(super) session: &'j Session,
     target: &'j Target,
     run: &'j RunRow<'s>,
 }
@@ -103,18 +106,20 @@ impl Job<'_, '_> {
             Ok((collection, newest_positions(self.oplogs).await?))
         };
         let (collection, captured) = signals.unless_interrupted(look).await?;
-        let source = match layout.key.source {
-            KeySource::UnderscoreId => LoadSource::Followable { captured },
-            KeySource::Id => LoadSource::Copy {
-                reason: "its schema has no _id, without which changes cannot be followed".to_owned(),
-            },
-        };
         let namespace = self.cluster.namespace(&collection.name);
-        let uuid = collection.sources.iter().flatten().find_map(|source| source.uuid);
-        let load = self.begin(LoadRequest { layout, namespace: Some(&namespace), uuid, source }).await?;
+        let identity = identity(&collection, self.args.filter.as_ref());
+        let request = LoadRequest {
+            layout,
+            namespace: Some(&namespace),
+            uuid: collection.sources.iter().flatten().find_map(|source| source.uuid),
+            source: self.source_of(layout, captured),
+            resumable_as: Some(&identity),
+        };
+        let begin = self.begin(request, &collection);
+        let (load, plan) = signals.unless_interrupted(begin).await?;
         let work = async {
             self.run.open().await?;
-            self.fill_and_swap(&load, layout, &collection).await
+            self.fill_and_swap(&load, layout, &collection, plan).await
         };
         match signals.unless_interrupted(work).await {
             Ok(report) => Ok(report),
@@ -125,11 +130,24 @@ impl Job<'_, '_> {
         }
     }
 
-    async fn begin<'l>(&'l self, request: LoadRequest<'l>) -> Result<Load<'l>, Failure> {
-        match Load::begin(self.session, request).await {
-            Ok(load) => Ok(load),
-            Err(error) => {
-                let failure = Failure::from(error);
+    /// What can be done later with what is loaded.
+    fn source_of(&self, layout: &Layout, captured: Positions) -> LoadSource {
+        let copy = |reason: &str| LoadSource::Copy { reason: reason.to_owned() };
+        match (layout.key.source, &self.args.filter) {
+            (_, Some(_)) => copy("it was loaded with --filter, so that it is only a part of the collection"),
+            (KeySource::Id, None) => copy("its schema has no _id, without which changes cannot be followed"),
+            (KeySource::UnderscoreId, None) => LoadSource::Followable { captured },
+        }
+    }
+
+    async fn begin<'l>(
+        &'l self,
+        request: LoadRequest<'l>,
+        collection: &Collection,
+    ) -> Result<(Load<'l>, Resumed), Failure> {
+        match begin(self, request, collection).await {
+            Ok(begun) => Ok(begun),
+            Err(failure) => {
                 if failure.exit != ExitCode::Locked && !failure.ends_run {
                     // What stands in the way is for monitors to see. The failure itself counts more than this one's.
                     if let Err(error) = self.run.open().await {
@@ -146,13 +164,26 @@ impl Job<'_, '_> {
         load: &Load<'_>,
         layout: &Layout,
         collection: &Collection,
+        plan: Resumed,
     ) -> Result<CollectionReport, Failure> {
         let started = Instant::now();
-        let (flow, counters) = self.fill(load, layout, collection).await?;
-        flow.check(counters.documents()).map_err(|counts| {
+        let before = Flow {
+            read: plan.tally.read,
+            written: Written {
+                rows: plan.rows,
+                documents: plan.tally.loaded,
+                rejected: plan.tally.rejected,
+                ..Written::default()
+            },
+            tally: plan.tally,
+        };
+        let (flow, counters) = self.fill(load, layout, collection, plan.segments, &before, plan.bytes).await?;
+        flow.check().map_err(|counts| {
             Failure::failed(format!("the counts of {} do not add up: {counts}", collection.name))
                 .remedy("this is a fault in gizer; the live tables are as they were")
         })?;
+        let read = flow.read;
+        let flow = before.and(flow);
         self.build_keys(load).await?;
         let ledger = ledger(layout, &flow.tally, &flow.written);
         let swapped = self.swap(load, layout, &ledger).await?;
@@ -172,6 +203,7 @@ impl Job<'_, '_> {
             unknown: flow.tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
             unknown_beyond: flow.tally.unknown_beyond(),
             bytes: counters.bytes(),
+            read_now: read,
             took: started.elapsed(),
             written: flow.written,
         })
@@ -183,20 +215,31 @@ impl Job<'_, '_> {
         load: &Load<'_>,
         layout: &Layout,
         collection: &Collection,
+        segments: Vec<Segment>,
+        before: &Flow,
+        bytes_before: u64,
     ) -> Result<(Flow, Arc<Counters>), Failure> {
         let config = &self.context.config;
+        let rejects = Arc::new(RejectLimit::new(self.args.max_rejects, before.tally.rejected));
+        if rejects.exceeded() {
+            return Err(self.too_many_rejects(collection, &rejects));
+        }
         let mut sinks = Vec::new();
         for _ in 0..config.load_workers {
             sinks.push(load.sink(gizer_pg::connect(self.target).await?)?);
         }
-        let batch_bytes = pipeline::batch_bytes(config.memory);
-        let scan =
-            CollectionScan::new(self.cluster, collection, ScanOptions { batch_bytes, ..ScanOptions::default() })?;
-        let counters = Arc::new(Counters::default());
-        let expected = collection.size().map(|size| size.documents);
+        let options = ScanOptions {
+            batch_bytes: pipeline::range_bytes(config.memory),
+            filter: self.args.filter.clone(),
+            ..ScanOptions::default()
+        };
+        let cursors = RangeScan::cursors(self.cluster, collection, segments, options, config.load_workers)?;
+        let done = Done { documents: before.read, bytes: bytes_before, rows: before.written.rows.iter().sum() };
+        let counters = Arc::new(Counters::going_on(done));
+        // What a filter leaves of it is not known.
+        let expected = collection.size().filter(|_| self.args.filter.is_none()).map(|size| size.documents);
         let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
-        let rejects = Arc::new(RejectLimit::new(self.args.max_rejects));
-        let filled = pipeline::load(layout, scan, sinks, config.load_workers, config.memory, &rejects, &counters);
+        let filled = pipeline::load(layout, cursors, sinks, config.memory, &rejects, &counters);
         let flow = tokio::select! {
             // It holds the collection's lock: without it nothing that is filled could be swapped in.
             lost = self.session.ended() => return Err(lost.into()),
@@ -235,15 +278,16 @@ impl Job<'_, '_> {
     }
 
     fn too_many_rejects(&self, collection: &Collection, rejects: &RejectLimit) -> Failure {
+        let first = rejects.first_reason().map(|first| format!(" (the first: {first})")).unwrap_or_default();
         let message = format!(
-            "more than {} of {} rejected, which is what --max-rejects allows (the first: {}): the load was stopped, \
-             nothing is swapped in",
+            "more than {} of {} rejected, which is what --max-rejects allows{first}: the load was stopped, nothing is \
+             swapped in",
             report::counted(self.args.max_rejects, "document", "documents"),
             collection.name,
-            rejects.first_reason().unwrap_or("unknown")
         );
         Failure::failed(message).remedy(format!(
-            "SELECT reason, id FROM {}.gizer_reject shows some; mend the schema file, or allow more with --max-rejects",
+            "SELECT reason, id FROM {}.gizer_reject shows some; mend the schema file, or load with a greater --max-rejects, \
+             which goes on from here, or mend the documents and load with --restart",
             self.context.config.postgres_schema
         ))
     }

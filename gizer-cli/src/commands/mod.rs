@@ -5,6 +5,7 @@ pub mod edit;
 mod failures;
 pub mod infer;
 pub mod load;
+mod load_begin;
 mod load_report;
 mod run_row;
 pub mod status;

@@ -65,11 +65,11 @@ pub trait RangeSink: Send {
     /// See the contract.
     fn copy(&mut self, rows: EncodedUnit) -> impl Future<Output = Result<Buffers, PgError>> + Send;
 
-    /// Commits the range under way.
+    /// Commits the range under way; gives the number of its rows.
     ///
     /// # Errors
     /// See the contract.
-    fn commit(&mut self, done: RangeDone<'_>) -> impl Future<Output = Result<(), PgError>> + Send;
+    fn commit(&mut self, done: RangeDone<'_>) -> impl Future<Output = Result<u64, PgError>> + Send;
 
     /// Nothing more comes. Says how much was written.
     ///

@@ -150,15 +150,15 @@ impl RangeSink for CopySink {
         Ok(buffers)
     }
 
-    async fn commit(&mut self, done: RangeDone<'_>) -> Result<(), PgError> {
+    async fn commit(&mut self, done: RangeDone<'_>) -> Result<u64, PgError> {
         if self.pending.is_none() && done.place.is_some() {
             self.copy(EncodedUnit::default()).await?;
         }
-        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let Some(pending) = self.pending.take() else { return Ok(0) };
         let outcome = self.write_down(done, &pending.rows).await;
         self.session.end(outcome).await?;
         self.written += &pending;
-        Ok(())
+        Ok(pending.rows.iter().sum())
     }
 
     async fn finish(self) -> Result<Written, PgError> {

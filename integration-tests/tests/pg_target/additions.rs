@@ -2,7 +2,7 @@
 
 use bson::doc;
 use gizer_pg::PgError;
-use gizer_pg::load::{KeySettings, Load, UnitSink, survey};
+use gizer_pg::load::{KeySettings, Load, RangeSink, survey};
 use gizer_pg::state::Ledger;
 
 use crate::scene::{Scene, encode, followable, layout, quick, request};

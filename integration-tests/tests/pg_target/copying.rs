@@ -6,7 +6,7 @@ use bson::{Bson, DateTime, doc, oid::ObjectId};
 use gizer_flatten::{Cell, Extra, Row, RowSink};
 use gizer_pg::PgError;
 use gizer_pg::copy::{CopyEncoder, EncodedUnit, MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS, Reject};
-use gizer_pg::load::{CopySink, KeySettings, Load, UnitSink};
+use gizer_pg::load::{CopySink, KeySettings, Load, RangeSink};
 use gizer_pg::state::Ledger;
 use gizer_schema::{Layout, TableId};
 
@@ -138,7 +138,7 @@ async fn a_unit_is_written_whole_or_not_at_all() {
     encoder.begin_document();
     encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(9)], extra: Extra::default() });
     assert!(addresses.contains(&encoder.take().tables[0].bytes.as_ptr()), "the buffers come back, and no copies");
-    assert_eq!((sink.written().documents, sink.written().rejected, sink.written().units), (1, 1, 1));
+    assert_eq!((sink.written().documents, sink.written().rejected, sink.written().ranges), (1, 1, 1));
     assert_eq!(sink.written().rows, [1, 2]);
 
     // The second table's data do not say what they hold: the first table's rows must not stay.

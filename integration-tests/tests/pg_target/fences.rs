@@ -1,7 +1,7 @@
 //! Two runs that want the same: one is told, or fenced off; never both.
 
 use bson::doc;
-use gizer_pg::load::{KeySettings, Load, UnitSink};
+use gizer_pg::load::{KeySettings, Load, RangeSink};
 use gizer_pg::state::{self, Ledger};
 use gizer_pg::{ErrorKind, PgError};
 use integration_tests::rig::wait_until;

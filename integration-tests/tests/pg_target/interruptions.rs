@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 use gizer_pg::PgError;
-use gizer_pg::load::{KeySettings, Load, UnitSink};
+use gizer_pg::load::{KeySettings, Load, RangeSink};
 use gizer_pg::state::read_status;
 use integration_tests::rig::wait_until;
 

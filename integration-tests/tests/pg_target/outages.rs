@@ -1,7 +1,7 @@
 //! A server that goes away in the middle of a load.
 
 use bson::doc;
-use gizer_pg::load::{KeySettings, Load, UnitSink};
+use gizer_pg::load::{KeySettings, Load, RangeSink};
 use gizer_pg::state::{CollectionState, Ledger, read_status};
 use gizer_pg::{PgError, Session, Target, connect, state};
 use gizer_schema::Layout;

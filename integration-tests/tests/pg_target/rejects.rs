@@ -2,7 +2,7 @@
 
 use bson::doc;
 use gizer_pg::copy::Reject;
-use gizer_pg::load::{KeySettings, Load, UnitSink};
+use gizer_pg::load::{KeySettings, Load, RangeSink};
 use gizer_pg::state::{Ledger, read_status};
 
 use crate::scene::{Scene, encode, followable, layout, quick, request};

@@ -6,7 +6,7 @@ use bson::Document;
 use gizer_flatten::change::{ClusterTime, Position, Positions};
 use gizer_flatten::{DocumentBatch, Flattener};
 use gizer_pg::copy::{CopyEncoder, EncodedUnit};
-use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, SwapSettings, Swapped, UnitSink};
+use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, RangeSink, SwapSettings, Swapped};
 use gizer_pg::state::{self, Ledger};
 use gizer_pg::{PgError, Session, Target, connect};
 use gizer_schema::{Layout, file};
@@ -107,7 +107,7 @@ pub(crate) fn quick() -> SwapSettings {
 }
 
 pub(crate) fn request(layout: &Layout, source: LoadSource) -> LoadRequest<'_> {
-    LoadRequest { layout, namespace: None, uuid: None, source }
+    LoadRequest { layout, namespace: None, uuid: None, source, resumable_as: None }
 }
 
 pub(crate) fn followable(seconds: u32) -> LoadSource {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use gizer_pg::PgError;
-use gizer_pg::load::{KeySettings, Load, LoadSource, SwapSettings, UnitSink};
+use gizer_pg::load::{KeySettings, Load, LoadSource, RangeSink, SwapSettings};
 use gizer_pg::state::{CollectionState, Ledger, read_status};
 use gizer_schema::Layout;
 use integration_tests::rig::{unique_name, wait_until};

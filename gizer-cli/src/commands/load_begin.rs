@@ -1,0 +1,86 @@
+//! How a load begins: anew, or where one that died has ended.
+
+use gizer_oplog::{Collection, can_be_read, plan_segments};
+use gizer_pg::PgError;
+use gizer_pg::load::{Earlier, Load, LoadRequest, LoadSource};
+use gizer_pg::state::{Resumed, UnfinishedLoad};
+
+use super::load::Job;
+use crate::exit::Failure;
+use crate::report::{self, thousands};
+
+/// Segments that each cursor has, on average: some are larger than others, and whoever is done takes another.
+const SEGMENTS_A_CURSOR: usize = 4;
+
+/// What must be the same for a load to go on: the same collections, in the same deployments, and the same part of them.
+pub(super) fn identity(collection: &Collection, filter: Option<&bson::Document>) -> String {
+    let uuid = |uuid: [u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let source = |source: &Option<gizer_oplog::SourceCollection>| match source {
+        Some(source) => source.uuid.map_or_else(|| "unknown".to_owned(), uuid),
+        None => "none".to_owned(),
+    };
+    let sources: Vec<String> = collection.sources.iter().map(source).collect();
+    let filter = filter.map(|filter| format!("{:?}", filter.to_vec()));
+    format!("{} {}", sources.join(","), filter.unwrap_or_default())
+}
+
+/// Begins the load; gives it with what it has to read.
+pub(super) async fn begin<'l>(
+    job: &'l Job<'_, '_>,
+    request: LoadRequest<'l>,
+    collection: &Collection,
+) -> Result<(Load<'l>, Resumed), Failure> {
+    let name = &collection.name;
+    match Load::earlier(job.session, &request).await? {
+        Earlier::Unfinished(unfinished) if job.args.restart => {
+            let documents = thousands(unfinished.documents);
+            report::note(format!("{name}: starting over; {documents} documents of a load that died are given up"));
+        }
+        Earlier::Unfinished(unfinished) => {
+            if let Some(begun) = resume(job, &request, &unfinished, name).await? {
+                return Ok(begun);
+            }
+        }
+        Earlier::Useless { why } => {
+            report::note(format!("{name}: a load that died cannot go on, because {why}; starting over"));
+        }
+        Earlier::None => {}
+    }
+    let load = Load::begin(job.session, request).await?;
+    let count = job.context.config.load_workers * SEGMENTS_A_CURSOR;
+    let segments = plan_segments(job.cluster, collection, count).await?;
+    load.plan(&segments).await?;
+    Ok((load, Resumed { segments, ..Resumed::default() }))
+}
+
+/// Takes the load up again; `None` if that is not possible.
+async fn resume<'l>(
+    job: &'l Job<'_, '_>,
+    request: &LoadRequest<'l>,
+    unfinished: &UnfinishedLoad,
+    name: &str,
+) -> Result<Option<(Load<'l>, Resumed)>, Failure> {
+    let mut request = request.clone();
+    if let LoadSource::Followable { captured } = &mut request.source {
+        // What was changed since that load began is in the oplog after the position that it began at.
+        let Some(before) = &unfinished.captured else { return Ok(None) };
+        captured.clone_from(before);
+    }
+    let documents = thousands(unfinished.documents);
+    match Load::resume(job.session, request, unfinished).await {
+        Ok((load, resumed)) if can_be_read(&resumed.segments) => {
+            report::note(format!("{name}: going on after {documents} documents of a load that died"));
+            Ok(Some((load, resumed)))
+        }
+        Ok((load, _)) => {
+            report::note(format!("{name}: a load that died cannot go on at an _id that is not UTF-8; starting over"));
+            load.abandon("it could not go on at an _id that is not UTF-8").await?;
+            Ok(None)
+        }
+        Err(error @ PgError::UnreadableState { .. }) => {
+            report::note(format!("{name}: a load that died cannot go on ({error}); starting over"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,160 @@
+//! The threads between the source and the sinks: ranges of documents in, parts of encoded rows out.
+
+use std::cell::{Cell, RefCell};
+use std::sync::mpsc;
+
+use gizer_channel::{Held, Lease, ThreadReceiver, ThreadSender};
+use gizer_flatten::range::DocumentRange;
+use gizer_flatten::{Flattener, Rejection, Row, RowSink, Tally};
+use gizer_pg::copy::{Buffers, CopyEncoder, EncodedUnit, Reject};
+use gizer_schema::Layout;
+
+use super::RejectLimit;
+
+/// Bytes of a document from which on its rows may go in several parts. What has gone cannot be taken back, so such a document
+/// is looked through first.
+const LARGE_DOCUMENT: usize = 64 << 10;
+
+/// Some rows of a range; the last part ends it.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) rows: EncodedUnit,
+    pub(super) end: Option<RangeEnd>,
+}
+
+/// What a range was, once all of its rows are encoded.
+#[derive(Debug)]
+pub(super) struct RangeEnd {
+    /// The documents, in case that the sink refuses them.
+    pub(super) range: DocumentRange,
+    pub(super) tally: Tally,
+    /// Their bytes count against the budget until they are committed.
+    pub(super) lease: Option<Lease>,
+}
+
+/// Flattens and encodes ranges until no more come, or nobody wants them any more.
+pub(super) fn encode_ranges(
+    layout: &Layout,
+    ranges: &ThreadReceiver<DocumentRange>,
+    parts: PartBuilder,
+    rejects: &RejectLimit,
+) {
+    let mut flattener = Flattener::new(layout);
+    let parts = RefCell::new(parts);
+    while let Some(range) = ranges.recv() {
+        if rejects.exceeded() {
+            return;
+        }
+        let (range, lease) = Held::into_parts(range);
+        encode_range(&mut flattener, &parts, range, Some(lease), rejects);
+        // The sink has failed, and says why.
+        if parts.borrow().closed {
+            return;
+        }
+    }
+}
+
+/// Flattens and encodes one range; less of it if more of its documents are rejected than may be.
+pub(super) fn encode_range(
+    flattener: &mut Flattener,
+    parts: &RefCell<PartBuilder>,
+    range: DocumentRange,
+    lease: Option<Lease>,
+    rejects: &RejectLimit,
+) {
+    let rejected = Cell::new(0);
+    let documents = range.documents.documents().take_while(|_| rejects.allows(rejected.get())).inspect(|document| {
+        let large = document.as_bytes().len() >= LARGE_DOCUMENT;
+        parts.borrow_mut().divisible = large && document.check().is_ok();
+    });
+    flattener.flatten(documents, &mut Rows(parts), |document, Rejection { id, reason }| {
+        let reason = reason.to_string();
+        rejects.note(&reason);
+        rejected.set(rejected.get() + 1);
+        parts.borrow_mut().reject(Reject { id, reason, document: document.as_bytes().to_vec() });
+    });
+    let tally = flattener.take_tally();
+    let flattened = usize::try_from(tally.read).unwrap_or(usize::MAX);
+    let whole = flattened == range.documents.len();
+    // What was left out is for a load that allows more.
+    let range = if whole { Some(range) } else { range.split_at(flattened).map(|(flattened, _)| flattened) };
+    match range {
+        Some(range) => parts.borrow_mut().send(Some(RangeEnd { range, tally, lease })),
+        // Too many were rejected elsewhere before this one began: its transaction has no end, and is rolled back.
+        None => parts.borrow_mut().closed = true,
+    }
+}
+
+/// Encodes rows and sends a part whenever enough have come together.
+pub(super) struct PartBuilder {
+    encoder: CopyEncoder,
+    /// What rejects take beside their documents, which the encoder does not count: with small documents most of it.
+    beside_rejects: usize,
+    full_at: usize,
+    parts: ThreadSender<Part>,
+    spare: mpsc::Receiver<Buffers>,
+    /// Whether the rows of the document under way may go before it has ended.
+    divisible: bool,
+    closed: bool,
+}
+
+impl PartBuilder {
+    pub(super) fn new(
+        layout: &Layout,
+        full_at: usize,
+        parts: ThreadSender<Part>,
+        spare: mpsc::Receiver<Buffers>,
+    ) -> PartBuilder {
+        let encoder = CopyEncoder::new(layout);
+        PartBuilder { encoder, beside_rejects: 0, full_at, parts, spare, divisible: false, closed: false }
+    }
+
+    /// Keeps a document aside; between documents.
+    fn reject(&mut self, reject: Reject) {
+        self.send_if_full();
+        self.beside_rejects += size_of::<Reject>() + reject.id.len() + reject.reason.len();
+        self.encoder.reject(reject);
+    }
+
+    fn send_if_full(&mut self) {
+        if self.encoder.bytes() + self.beside_rejects >= self.full_at {
+            self.send(None);
+        }
+    }
+
+    fn send(&mut self, end: Option<RangeEnd>) {
+        let rows = self.encoder.take();
+        self.beside_rejects = 0;
+        if !self.closed {
+            let memory = rows.memory_bytes();
+            self.closed = self.parts.send(Part { rows, end }, memory).is_err();
+        }
+        self.spare.try_iter().for_each(|buffers| self.encoder.reuse(buffers));
+    }
+}
+
+/// The rows' way into a part.
+struct Rows<'p>(&'p RefCell<PartBuilder>);
+
+impl RowSink for Rows<'_> {
+    fn begin_document(&mut self) {
+        let mut parts = self.0.borrow_mut();
+        parts.send_if_full();
+        parts.encoder.begin_document();
+    }
+
+    fn row(&mut self, row: Row<'_>) {
+        let mut parts = self.0.borrow_mut();
+        if parts.divisible {
+            parts.send_if_full();
+        }
+        parts.encoder.row(row);
+    }
+
+    fn discard_document(&mut self) {
+        let mut parts = self.0.borrow_mut();
+        // What has been looked through is not discarded, so nothing of it has gone yet.
+        debug_assert!(!parts.divisible, "a document that was looked through");
+        parts.encoder.discard_document();
+    }
+}

@@ -1,0 +1,135 @@
+//! From documents to tables.
+
+use std::sync::{Arc, mpsc};
+
+use gizer_channel::{AsyncSender, Budget, to_threads, to_tokio};
+use gizer_flatten::Tally;
+use gizer_flatten::range::DocumentRange;
+use gizer_oplog::RangeSource;
+use gizer_pg::load::{RangeSink, Written};
+use gizer_schema::Layout;
+use tokio::task::JoinSet;
+
+use super::encode::{PartBuilder, encode_ranges};
+use super::write::{Shared, Writer};
+use super::{RejectLimit, joined, on_thread, part_bytes};
+use crate::exit::Failure;
+use crate::progress::Counters;
+
+/// What went through a load's pipeline.
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// Documents that the source gave.
+    pub read: u64,
+    /// What the flatteners read, and what did not fit; of committed ranges.
+    pub tally: Tally,
+    /// What the sinks wrote.
+    pub written: Written,
+}
+
+impl Flow {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: Flow) -> Flow {
+        self.read += other.read;
+        self.tally.add(other.tally);
+        self.written += &other.written;
+        self
+    }
+
+    /// Whether every document that was read was either written or kept aside.
+    ///
+    /// # Errors
+    /// The counts that do not agree.
+    pub fn check(&self) -> Result<(), String> {
+        let Flow { read, tally, written } = self;
+        let counts = [
+            ("documents read", *read, "documents flattened", tally.read),
+            ("documents flattened", tally.read, "loaded and rejected", tally.loaded + tally.rejected),
+            ("documents loaded", tally.loaded, "documents written", written.documents),
+            ("documents rejected", tally.rejected, "rejects written", written.rejected),
+        ];
+        match counts.into_iter().find(|(_, one, _, other)| one != other) {
+            Some((what, one, than, other)) => Err(format!("{one} {what}, but {other} {than}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Loads all ranges of the sources into the sinks, each of which has a thread that flattens for it, with about `memory` bytes
+/// under way. Stops early, and then without an error, once more documents are rejected than `rejects` allows.
+///
+/// # Errors
+/// Those of the sources and the sinks; which ranges have been written then is the sinks' to know.
+pub async fn load<K: RangeSink + 'static>(
+    layout: &Layout,
+    sources: Vec<impl RangeSource + 'static>,
+    sinks: Vec<K>,
+    memory: usize,
+    rejects: &Arc<RejectLimit>,
+    counters: &Arc<Counters>,
+) -> Result<Flow, Failure> {
+    let (range_sender, range_receiver) = to_threads(&Budget::new(memory / 4));
+    let part_budget = Budget::new(memory / 4);
+    let shared = Arc::new(Shared {
+        layout: layout.clone(),
+        part_bytes: part_bytes(memory),
+        rejects: Arc::clone(rejects),
+        counters: Arc::clone(counters),
+    });
+    let mut threads = Vec::new();
+    let mut writers = JoinSet::new();
+    for sink in sinks {
+        let (part_sender, part_receiver) = to_tokio(&part_budget);
+        let (spare, returned) = mpsc::channel();
+        let stage = PartBuilder::new(layout, shared.part_bytes, part_sender, returned);
+        let (ranges, of_thread) = (range_receiver.clone(), Arc::clone(&shared));
+        threads.push(on_thread(move || encode_ranges(&of_thread.layout, &ranges, stage, &of_thread.rejects)));
+        writers.spawn(Writer::new(sink, Arc::clone(&shared)).drain(part_receiver, spare));
+    }
+    drop(range_receiver);
+    let mut cursors = JoinSet::new();
+    for source in sources {
+        cursors.spawn(pump(source, range_sender.clone()));
+    }
+    drop(range_sender);
+    let (read, (written, tally)) = tokio::try_join!(all_read(cursors), all_written(writers))?;
+    for thread in threads {
+        joined(thread).await?;
+    }
+    Ok(Flow { read, tally, written })
+}
+
+/// Sends all ranges of a source to the threads; gives the number of documents.
+async fn pump(mut source: impl RangeSource, sender: AsyncSender<DocumentRange>) -> Result<u64, Failure> {
+    let mut read = 0;
+    while let Some(range) = source.next_range().await? {
+        let (documents, memory) = (range.documents.len() as u64, range.documents.memory_bytes());
+        if sender.send(range, memory).await.is_err() {
+            // The stage after this one has failed; it says why.
+            break;
+        }
+        read += documents;
+    }
+    Ok(read)
+}
+
+async fn all_read(mut cursors: JoinSet<Result<u64, Failure>>) -> Result<u64, Failure> {
+    let mut sum = 0;
+    while let Some(ended) = cursors.join_next().await {
+        let read = ended.map_err(|error| Failure::failed(format!("a cursor ended without a result: {error}")))?;
+        sum += read?;
+    }
+    Ok(sum)
+}
+
+async fn all_written(mut writers: JoinSet<Result<(Written, Tally), Failure>>) -> Result<(Written, Tally), Failure> {
+    let mut sum = (Written::default(), Tally::default());
+    while let Some(ended) = writers.join_next().await {
+        let ended = ended.map_err(|error| Failure::failed(format!("a writer ended without a result: {error}")))?;
+        let (written, tally) = ended?;
+        sum.0 += &written;
+        sum.1.add(tally);
+    }
+    Ok(sum)
+}

@@ -1,0 +1,66 @@
+//! The stages, joined by channels.
+//!
+//! ```text
+//!   cursors (tokio) ══ranges══▶ flatten + encode (threads) ══parts══▶ sinks (tokio)
+//!   source (tokio)  ══batches═▶ infer (threads)
+//! ```
+//!
+//! `══▶` is a channel of gizer-channel. All cursors share one, and all threads take from it; from there on each thread
+//! has a sink of its own, because the parts of a range belong into one transaction, in their order.
+//!
+//! # Memory
+//! `[run] memory` is divided: a quarter for ranges of documents, which are held until they are committed; a quarter for encoded rows
+//! on their way; the rest is what the stages hold while they work: each cursor two replies, each thread
+//! the rows that it encodes and some buffers. A range with more rows than fit goes in parts, even a single document.
+//!
+//! The first stage that fails ends the others: its channels close, they stop quietly, and its error is the pipeline's.
+
+mod encode;
+mod infer;
+mod load;
+mod reject_limit;
+mod write;
+
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use crate::exit::Failure;
+
+pub use infer::infer;
+pub use load::{Flow, load};
+pub use reject_limit::RejectLimit;
+
+/// Bytes of documents that a source should give at once, of a budget of `memory` bytes.
+pub fn batch_bytes(memory: usize) -> usize {
+    (memory / 64).clamp(256 << 10, 4 << 20)
+}
+
+/// Bytes of documents that make up a range: one transaction. Large enough that the COPY commands of a range's tables do
+/// not count, small enough that every worker can have several under way. The server gives no more than 16 MiB at once.
+pub fn range_bytes(memory: usize) -> usize {
+    (memory / 32).clamp(256 << 10, 8 << 20)
+}
+
+/// Encoded bytes at which a part of a range goes on its way; most ranges have one part.
+fn part_bytes(memory: usize) -> usize {
+    (memory / 16).clamp(512 << 10, 16 << 20)
+}
+
+/// Runs a stage on a thread of its own; what it gives comes through the receiver.
+fn on_thread<O: Send + 'static>(stage: impl FnOnce() -> O + Send + 'static) -> oneshot::Receiver<O> {
+    let (done, output) = oneshot::channel();
+    thread::spawn(move || {
+        // Nobody waits for it any more: the pipeline was dropped.
+        let _ = done.send(stage());
+    });
+    output
+}
+
+/// Waits for a stage on a thread.
+///
+/// # Errors
+/// [`Failure`] if the thread panicked.
+async fn joined<O>(stage: oneshot::Receiver<O>) -> Result<O, Failure> {
+    stage.await.map_err(|_| Failure::failed("a worker thread ended without a result; this is a fault in gizer"))
+}

@@ -1,0 +1,177 @@
+//! The last stage: parts of ranges into a sink, each range in a transaction of its own.
+//!
+//! A range that PostgreSQL refuses is not the end of the load. It is divided, and each half is encoded and written as a range of
+//! its own, until what is refused is one document: that is kept aside, with PostgreSQL's reason.
+
+use std::cell::RefCell;
+use std::sync::{Arc, mpsc};
+
+use gizer_channel::{AsyncReceiver, Budget, to_tokio};
+use gizer_flatten::range::DocumentRange;
+use gizer_flatten::{Flattener, RawJson, Tally};
+use gizer_pg::PgError;
+use gizer_pg::copy::{Buffers, EncodedUnit, Reject};
+use gizer_pg::load::{RangeDone, RangeSink, Written};
+use gizer_schema::Layout;
+
+use super::RejectLimit;
+use super::encode::{Part, PartBuilder, RangeEnd, encode_range};
+use crate::exit::Failure;
+use crate::progress::Counters;
+
+/// What every writer of a load knows.
+pub(super) struct Shared {
+    pub(super) layout: Layout,
+    pub(super) part_bytes: usize,
+    pub(super) rejects: Arc<RejectLimit>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// One sink, and what went into it.
+pub(super) struct Writer<K> {
+    sink: K,
+    shared: Arc<Shared>,
+    tally: Tally,
+}
+
+impl<K: RangeSink> Writer<K> {
+    pub(super) fn new(sink: K, shared: Arc<Shared>) -> Writer<K> {
+        Writer { sink, shared, tally: Tally::default() }
+    }
+
+    /// Writes ranges until no more come, or too many documents are rejected.
+    pub(super) async fn drain(
+        mut self,
+        parts: AsyncReceiver<Part>,
+        spare: mpsc::Sender<Buffers>,
+    ) -> Result<(Written, Tally), Failure> {
+        while let Some(outcome) = self.write_range(&parts, &spare).await? {
+            if let Outcome::Refused(refused) = outcome {
+                self.divide(*refused).await?;
+            }
+            if self.shared.rejects.exceeded() {
+                break;
+            }
+        }
+        Ok((self.sink.finish().await?, self.tally))
+    }
+
+    /// Takes parts until one ends its range; `None` if no more come.
+    async fn write_range(
+        &mut self,
+        parts: &AsyncReceiver<Part>,
+        spare: &mpsc::Sender<Buffers>,
+    ) -> Result<Option<Outcome>, Failure> {
+        let mut refused = None;
+        while let Some(held) = parts.recv().await {
+            let (Part { rows, end }, lease) = held.into_parts();
+            if refused.is_none() && !rows.is_empty() {
+                match self.sink.copy(rows).await {
+                    // The encoder may have ended by now, and its buffers with it.
+                    Ok(buffers) => drop(spare.send(buffers)),
+                    Err(error) if error.is_data_rejected() => refused = Some(error),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            drop(lease);
+            let Some(end) = end else { continue };
+            return match refused {
+                None => self.commit(end).await.map(Some),
+                Some(error) => Ok(Some(Outcome::Refused(Box::new(Refused { end, error })))),
+            };
+        }
+        Ok(None)
+    }
+
+    async fn commit(&mut self, end: RangeEnd) -> Result<Outcome, Failure> {
+        let bytes = end.range.documents.document_bytes() as u64;
+        let place = end.range.place.as_ref().map(|place| (place, &end.tally));
+        match self.sink.commit(RangeDone { place, bytes }).await {
+            Ok(rows) => {
+                self.shared.counters.add_written(end.tally.read, bytes, rows);
+                self.shared.rejects.count(end.tally.rejected);
+                self.tally.add(end.tally);
+                Ok(Outcome::Written)
+            }
+            // A constraint that is checked at the end of the transaction.
+            Err(error) if error.is_data_rejected() => Ok(Outcome::Refused(Box::new(Refused { end, error }))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what was refused as a whole in pieces.
+    async fn divide(&mut self, refused: Refused) -> Result<(), Failure> {
+        let Refused { end: RangeEnd { range, lease, .. }, error } = refused;
+        let mut open = vec![(range, Some(error))];
+        while let Some((range, error)) = open.pop() {
+            let error = match error {
+                Some(error) => error,
+                None => match self.write_again(range.clone()).await? {
+                    Outcome::Written => continue,
+                    Outcome::Refused(refused) => refused.error,
+                },
+            };
+            if self.shared.rejects.exceeded() {
+                break;
+            }
+            match range.split_at(range.documents.len() / 2) {
+                Some((first, second)) => open.extend([(second, None), (first, None)]),
+                None => self.keep_aside(range, &error).await?,
+            }
+        }
+        drop(lease);
+        Ok(())
+    }
+
+    /// Encodes and writes some documents of a range that was refused.
+    async fn write_again(&mut self, range: DocumentRange) -> Result<Outcome, Failure> {
+        // Its bytes are not the budget's: what was refused has given them back, and no more than this is under way.
+        let (sender, parts) = to_tokio(&Budget::new(self.shared.part_bytes));
+        let (spare, returned) = mpsc::channel();
+        let shared = Arc::clone(&self.shared);
+        let encoder = tokio::task::spawn_blocking(move || {
+            let parts = RefCell::new(PartBuilder::new(&shared.layout, shared.part_bytes, sender, returned));
+            encode_range(&mut Flattener::new(&shared.layout), &parts, range, None, &shared.rejects);
+        });
+        let outcome = self.write_range(&parts, &spare).await?;
+        encoder.await.map_err(|_| fault("a worker thread ended without a result"))?;
+        outcome.ok_or_else(|| fault("a range did not end"))
+    }
+
+    /// Keeps the only document of a range aside, in a transaction of its own.
+    async fn keep_aside(&mut self, range: DocumentRange, error: &PgError) -> Result<(), Failure> {
+        let Some(document) = range.documents.documents().next() else { return Ok(()) };
+        let mut id = Vec::new();
+        if let Ok(Some(element)) = document.get(b"_id") {
+            RawJson::new(element).write_to(&mut id);
+        }
+        let reason = format!("PostgreSQL refused it: {error}");
+        self.shared.rejects.note(&reason);
+        let id = String::from_utf8_lossy(&id).into_owned();
+        let reject = Reject { id, reason, document: document.as_bytes().to_vec() };
+        self.sink.copy(EncodedUnit { rejects: vec![reject], ..EncodedUnit::default() }).await?;
+        let mut tally = Tally::default();
+        (tally.read, tally.rejected) = (1, 1);
+        match self.commit(RangeEnd { range, tally, lease: None }).await? {
+            Outcome::Written => Ok(()),
+            Outcome::Refused(refused) => Err(refused.error.into()),
+        }
+    }
+}
+
+/// A range, and why it is not written.
+struct Refused {
+    end: RangeEnd,
+    error: PgError,
+}
+
+/// What became of a range.
+enum Outcome {
+    Written,
+    /// Nothing of it is written.
+    Refused(Box<Refused>),
+}
+
+fn fault(what: &str) -> Failure {
+    Failure::failed(format!("{what}; this is a fault in gizer"))
+}
