@@ -8,7 +8,7 @@
 //! manual, "Comparison/Sort Order"); that one range ends where the next begins is a matter of equal bytes.
 
 use bytes::Bytes;
-use gizer_schema::raw::{Malformed, RawDoc};
+use gizer_schema::raw::{Kind, Malformed, RawDoc};
 
 use crate::batch::DocumentBatch;
 
@@ -43,6 +43,11 @@ impl IdBound {
     pub fn from_bytes(bytes: Vec<u8>) -> Result<IdBound, Malformed> {
         RawDoc::new(&bytes)?;
         Ok(IdBound(bytes.into()))
+    }
+
+    /// Whether it is the last `_id` that there can be.
+    pub fn is_max_key(&self) -> bool {
+        self.0.get(4) == Some(&(Kind::MaxKey as u8))
     }
 
     /// The document.

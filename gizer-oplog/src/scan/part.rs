@@ -1,6 +1,6 @@
 //! A collection in one deployment, and how a cursor over it is opened.
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use gizer_flatten::change::Namespace;
 use gizer_flatten::range::{IdBound, IdRange};
 use mongodb::options::{FindOptions, Hint, ReadConcern};
@@ -97,8 +97,27 @@ impl Part {
         find.no_cursor_timeout = Some(true);
         find.read_concern = Some(self.read_concern());
         find.min = range.lower.as_ref().map(|bound| self.boundary(bound)).transpose()?;
-        find.max = range.upper.as_ref().map(|bound| self.boundary(bound)).transpose()?;
+        find.max = match &range.upper {
+            Some(bound) => Some(self.boundary(bound)?),
+            // What the server takes for no end ends before this id (seen on 4.4 to 6.0); see `open_last`.
+            None => range.lower.as_ref().map(|_| doc! { "_id": Bson::MaxKey }),
+        };
         Ok(find)
+    }
+
+    /// Opens a cursor over the document whose `_id` is MaxKey, behind which there is no other: a range with a beginning and
+    /// no end does not reach it.
+    pub(super) async fn open_last(&self, options: &ScanOptions) -> Result<OpenCursor, MongoError> {
+        let collection = self.deployment.database(&self.namespace.database);
+        let collection = collection.collection::<Document>(&self.namespace.collection);
+        let last = doc! { "_id": Bson::MaxKey };
+        let filter = match &options.filter {
+            Some(filter) => doc! { "$and": [last, filter] },
+            None => last,
+        };
+        let find = collection.find(filter).read_concern(self.read_concern());
+        let replies = find.batch().await.map_err(|error| self.explain(&error, "find"))?;
+        Ok(OpenCursor::new(replies))
     }
 
     fn boundary(&self, bound: &IdBound) -> Result<Document, MongoError> {

@@ -59,6 +59,8 @@ pub struct RangeScan {
 struct Reading {
     segment: Segment,
     cursor: Option<OpenCursor>,
+    /// Whether the cursor is the one over the last `_id` that there can be.
+    at_last: bool,
     /// The number of the batch after the one that is held.
     sequence: u32,
     /// The batch whose end is not known yet: it ends where the next begins.
@@ -100,7 +102,7 @@ impl RangeScan {
                     let Some(segment) = self.segments.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else {
                         return Ok(None);
                     };
-                    self.reading.insert(Reading { segment, cursor: None, sequence: 0, held: None })
+                    self.reading.insert(Reading { segment, cursor: None, at_last: false, sequence: 0, held: None })
                 }
             };
             // The collection is not there, so the segment was planned in another topology, and it is empty.
@@ -108,8 +110,13 @@ impl RangeScan {
                 self.reading = None;
                 continue;
             };
+            let begins_at_last = reading.begins_at_last();
             let cursor = match &mut reading.cursor {
                 Some(cursor) => cursor,
+                None if begins_at_last => {
+                    reading.at_last = true;
+                    reading.cursor.insert(part.open_last(&self.options).await?)
+                }
                 None => reading.cursor.insert(part.open(&self.options, &reading.segment.range).await?),
             };
             match cursor.next(part).await? {
@@ -119,6 +126,10 @@ impl RangeScan {
                     if let Some(range) = reading.begin(batch, first) {
                         return Ok(Some(range));
                     }
+                }
+                None if reading.has_open_end() && !reading.at_last => {
+                    reading.cursor = Some(part.open_last(&self.options).await?);
+                    reading.at_last = true;
                 }
                 None => {
                     part.check_unchanged().await?;
@@ -134,6 +145,16 @@ impl RangeScan {
 }
 
 impl Reading {
+    /// Whether it begins somewhere and goes on to the end of the collection, which `min` alone does not.
+    fn has_open_end(&self) -> bool {
+        self.segment.range.lower.is_some() && self.segment.range.upper.is_none()
+    }
+
+    /// Whether there is no more than the last `_id` in it.
+    fn begins_at_last(&self) -> bool {
+        self.segment.range.lower.as_ref().is_some_and(IdBound::is_max_key)
+    }
+
     /// Holds a batch, and gives the one before it, whose end is known now.
     fn begin(&mut self, batch: DocumentBatch, first: IdBound) -> Option<DocumentRange> {
         // The segment's first batch begins where the segment does: what is inserted there meanwhile is in the oplog.

@@ -5,6 +5,7 @@ mod broken;
 mod catalog;
 mod concurrent;
 mod positions;
+mod ranges;
 mod scan;
 
 use std::error::Error;

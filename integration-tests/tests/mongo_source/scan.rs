@@ -83,7 +83,7 @@ async fn an_empty_collection_ends_at_once(version: Version) -> Outcome {
 
 /// Values of all types, except arrays, regular expressions and `undefined`, which no `_id` can be, and `timestamp(0, 0)`,
 /// which the server replaces.
-fn values() -> Vec<Bson> {
+pub(super) fn values() -> Vec<Bson> {
     let binary = |subtype| Bson::Binary(Binary { subtype, bytes: vec![7; 16] });
     let scoped = bson::JavaScriptCodeWithScope { code: "g".into(), scope: doc! { "y": 1 } };
     vec![
