@@ -107,13 +107,12 @@ impl<K: RangeSink> Writer<K> {
             let error = match error {
                 Some(error) => error,
                 None => match self.write_again(range.clone()).await? {
-                    Outcome::Written => continue,
-                    Outcome::Refused(refused) => refused.error,
+                    Some(Outcome::Written) => continue,
+                    Some(Outcome::Refused(refused)) => refused.error,
+                    // Too many were rejected elsewhere: what is left open is for another load.
+                    None => break,
                 },
             };
-            if self.shared.rejects.exceeded() {
-                break;
-            }
             match range.split_at(range.documents.len() / 2) {
                 Some((first, second)) => open.extend([(second, None), (first, None)]),
                 None => self.keep_aside(range, &error).await?,
@@ -123,8 +122,8 @@ impl<K: RangeSink> Writer<K> {
         Ok(())
     }
 
-    /// Encodes and writes some documents of a range that was refused.
-    async fn write_again(&mut self, range: DocumentRange) -> Result<Outcome, Failure> {
+    /// Encodes and writes some documents of a range that was refused; `None` if too many are rejected by now.
+    async fn write_again(&mut self, range: DocumentRange) -> Result<Option<Outcome>, Failure> {
         // Its bytes are not the budget's: what was refused has given them back, and no more than this is under way.
         let (sender, parts) = to_tokio(&Budget::new(self.shared.part_bytes));
         let (spare, returned) = mpsc::channel();
@@ -134,8 +133,10 @@ impl<K: RangeSink> Writer<K> {
             encode_range(&mut Flattener::new(&shared.layout), &parts, range, None, &shared.rejects);
         });
         let outcome = self.write_range(&parts, &spare).await?;
-        encoder.await.map_err(|_| fault("a worker thread ended without a result"))?;
-        outcome.ok_or_else(|| fault("a range did not end"))
+        encoder
+            .await
+            .map_err(|_| Failure::failed("a worker thread ended without a result; this is a fault in gizer"))?;
+        Ok(outcome)
     }
 
     /// Keeps the only document of a range aside, in a transaction of its own.
@@ -170,8 +171,4 @@ enum Outcome {
     Written,
     /// Nothing of it is written.
     Refused(Box<Refused>),
-}
-
-fn fault(what: &str) -> Failure {
-    Failure::failed(format!("{what}; this is a fault in gizer"))
 }

@@ -12,4 +12,5 @@ mod partial;
 mod place;
 mod rebuilt;
 mod rejects;
+mod resuming;
 mod settings;
