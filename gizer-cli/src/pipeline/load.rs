@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::encode::{PartBuilder, encode_ranges};
 use super::write::{Shared, Writer};
-use super::{RejectLimit, joined, on_thread, part_bytes};
+use super::{RejectLimit, joined, on_thread, part_bytes, share};
 use crate::exit::Failure;
 use crate::progress::Counters;
 
@@ -69,8 +69,8 @@ pub async fn load<K: RangeSink + 'static>(
     rejects: &Arc<RejectLimit>,
     counters: &Arc<Counters>,
 ) -> Result<Flow, Failure> {
-    let (range_sender, range_receiver) = to_threads(&Budget::new(memory / 4));
-    let part_budget = Budget::new(memory / 4);
+    let (range_sender, range_receiver) = to_threads(&Budget::new(share(memory)));
+    let part_budget = Budget::new(share(memory));
     let shared = Arc::new(Shared {
         layout: layout.clone(),
         part_bytes: part_bytes(memory),

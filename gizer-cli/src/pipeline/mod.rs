@@ -9,8 +9,8 @@
 //! has a sink of its own, because the parts of a range belong into one transaction, in their order.
 //!
 //! # Memory
-//! `[run] memory` is divided: a quarter for ranges of documents, which are held until they are committed; a quarter for encoded rows
-//! on their way; the rest is what the stages hold while they work: each cursor two replies, each thread
+//! `[run] memory` is divided: three sixteenths for ranges of documents, which are held until they are committed; as much for
+//! encoded rows on their way; the rest is what the stages hold while they work: each cursor two replies, each thread
 //! the rows that it encodes and some buffers. A range with more rows than fit goes in parts, even a single document.
 //!
 //! The first stage that fails ends the others: its channels close, they stop quietly, and its error is the pipeline's.
@@ -45,6 +45,11 @@ pub fn range_bytes(memory: usize) -> usize {
 /// Encoded bytes at which a part of a range goes on its way; most ranges have one part.
 fn part_bytes(memory: usize) -> usize {
     (memory / 16).clamp(512 << 10, 16 << 20)
+}
+
+/// What each of the two channels of a load may hold.
+fn share(memory: usize) -> usize {
+    memory / 16 * 3
 }
 
 /// Runs a stage on a thread of its own; what it gives comes through the receiver.
