@@ -5,14 +5,14 @@ use gizer_schema::Layout;
 
 use super::additions;
 use super::cancels::Cancels;
+use super::remake;
 use super::sink::{CopySink, LoadFence};
 use super::staging::{self, KeySettings, StagingTable};
-use super::survey::{self, Survey};
-use super::swap::{self, SwapSettings, Swapped};
+use super::survey;
+use super::swap::{self, SwapPart, SwapSettings, Swapped};
 use crate::connect::Session;
-use crate::ddl::layout_hash;
 use crate::error::PgError;
-use crate::state::{self, Ledger, LoadRow, Loaded};
+use crate::state::{self, Ledger, LoadRow};
 
 /// Whether what is loaded can be followed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct LoadRequest<'a> {
 }
 
 impl LoadRequest<'_> {
-    fn row(&self) -> LoadRow<'_> {
+    pub(super) fn row(&self) -> LoadRow<'_> {
         let captured = match &self.source {
             LoadSource::Followable { captured } => Some(captured),
             LoadSource::Copy { .. } => None,
@@ -58,10 +58,10 @@ impl LoadRequest<'_> {
 /// tables has changed, and the next load drops the staging tables.
 #[derive(Debug)]
 pub struct Load<'a> {
-    session: &'a Session,
-    request: LoadRequest<'a>,
+    pub(super) session: &'a Session,
+    pub(super) request: LoadRequest<'a>,
     fence: LoadFence,
-    tables: Vec<StagingTable>,
+    pub(super) tables: Vec<StagingTable>,
     cancels: Cancels,
 }
 
@@ -139,18 +139,7 @@ impl<'a> Load<'a> {
         ledger: &Ledger,
         exact_at: Option<&Positions>,
     ) -> Result<Swapped, PgError> {
-        let names: Vec<String> = self.tables.iter().map(|table| table.live.name().to_owned()).collect();
-        let copy_because = match &self.request.source {
-            LoadSource::Followable { .. } => None,
-            LoadSource::Copy { reason } => Some(reason.as_str()),
-        };
-        let hash = layout_hash(self.request.layout)?;
-        let row = self.request.row();
-        let loaded = Loaded { row, tables: &names, layout_hash: &hash, ledger, exact_at, copy_because };
-        let swapped =
-            swap::swap(self.session, self.request.layout, &self.tables, &self.fence, &loaded, settings).await?;
-        state::release_load(self.session, &self.fence.collection).await;
-        Ok(swapped)
+        swap::swap_together(&[SwapPart { load: self, ledger, exact_at }], settings).await
     }
 
     /// Writes down that the load failed and gives the lock back. The live tables and what is known of them stay as they
@@ -184,10 +173,11 @@ async fn begin_in_transaction(
 ) -> Result<i64, PgError> {
     // First the lock: who does not get it need not hear what is in the other run's way.
     let load_epoch = state::begin_load(session, &request.row()).await?;
-    let Survey { live, additions, .. } = survey::survey_in_transaction(session, request.layout).await?;
-    tracing::debug!(collection = request.layout.collection, live = live.len(), "tables to replace");
+    let survey = survey::survey_in_transaction(session, request.layout).await?;
+    tracing::debug!(collection = request.layout.collection, live = survey.live.len(), "tables to replace");
     staging::recreate(session, request.layout, tables).await?;
-    additions::rehearse(session, &additions, tables).await?;
+    additions::rehearse(session, &survey.additions, tables).await?;
+    remake::rehearse(session, request.layout, &survey, tables).await?;
     Ok(load_epoch)
 }
 

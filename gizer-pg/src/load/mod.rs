@@ -14,26 +14,30 @@
 //! the next load of that collection drops them first.
 //!
 //! What people have made of the live tables is not lost in silence: indexes, constraints, rights, storage parameters and
-//! comments on columns are carried over, and anything else is refused by name before the first row is read.
+//! comments on columns are carried over, views are made again, and anything else is refused by name before the first row
+//! is read.
 
 mod additions;
 mod cancels;
+mod dependents;
 mod description;
 mod grants;
 mod holders;
 mod lifecycle;
 mod names;
+mod remake;
 mod settings;
 mod sink;
 mod staging;
 mod survey;
 mod swap;
+mod views;
 
 pub use lifecycle::{Load, LoadRequest, LoadSource};
 pub use sink::{CopySink, LoadFence};
 pub use staging::KeySettings;
 pub use survey::{LiveTable, Origin, Survey, survey};
-pub use swap::{SwapSettings, Swapped};
+pub use swap::{SwapPart, SwapSettings, Swapped, swap_together};
 
 use crate::copy::{Buffers, EncodedUnit};
 use crate::error::PgError;

@@ -18,3 +18,4 @@ mod scene;
 mod stream;
 mod surveys;
 mod swapping;
+mod views;
