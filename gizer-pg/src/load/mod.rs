@@ -24,6 +24,7 @@ mod description;
 mod grants;
 mod holders;
 mod lifecycle;
+mod locks;
 mod names;
 mod remake;
 mod settings;

@@ -14,6 +14,7 @@ use super::additions;
 use super::grants::{self, Grants};
 use super::holders::holders;
 use super::lifecycle::{Load, LoadSource};
+use super::locks::{LockOrder, list, set_lock_timeout};
 use super::remake;
 use super::settings;
 use super::staging::StagingTable;
@@ -74,10 +75,6 @@ pub struct Swapped {
     /// Views that were made again: `"public"."recent_posts"`.
     pub views: Vec<String>,
 }
-
-/// How long to wait for vacuum, DDL and the like to let go of the live tables. PostgreSQL cancels an autovacuum that
-/// is in the way, but only after its `deadlock_timeout`.
-const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often to lock what has come to hang on the tables while they were locked.
 const LOOKS: usize = 3;
@@ -140,9 +137,10 @@ async fn swap(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -
     let started = Instant::now();
     let mut pause = settings.first_pause;
     let mut gave_way = 0;
+    let mut order = LockOrder::default();
     loop {
         session.begin().await?;
-        let outcome = attempt(session, parts, settings).await;
+        let outcome = attempt(session, parts, settings, &mut order).await;
         match session.end(outcome).await {
             Ok(swapped) => return Ok(Swapped { gave_way, took: started.elapsed(), ..swapped }),
             Err(error) if !error.is_lock_conflict() => return Err(error),
@@ -172,7 +170,12 @@ fn collections(parts: &[Ready<'_>]) -> String {
 }
 
 /// One attempt, in the open transaction.
-async fn attempt(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -> Result<Swapped, PgError> {
+async fn attempt(
+    session: &Session,
+    parts: &[Ready<'_>],
+    settings: &SwapSettings,
+    order: &mut LockOrder,
+) -> Result<Swapped, PgError> {
     // This commit waits for the disk, and with it everything committed before: the units of the load.
     session.run("beginning the swap", "SET LOCAL synchronous_commit TO on").await?;
     set_lock_timeout(session, settings.lock_timeout).await?;
@@ -180,7 +183,7 @@ async fn attempt(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings
         let fence = part.part.load.fence();
         state::claim_swap(session, &fence.collection, fence.load_epoch).await?;
     }
-    let Found { surveys, live, views } = lock_found(session, parts, settings).await?;
+    let Found { surveys, live, views } = lock_found(session, parts, settings, order).await?;
     let remakes = remake::read(session, &views).await?;
     let grants = grants::read(session, &live).await?;
     let mut settings_of_tables = Vec::new();
@@ -231,10 +234,15 @@ async fn look(session: &Session, parts: &[Ready<'_>]) -> Result<Found, PgError> 
 
 /// Locks what is found. Only what is true under the lock is true, so that it looks again: a view may have been made
 /// meanwhile.
-async fn lock_found(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -> Result<Found, PgError> {
+async fn lock_found(
+    session: &Session,
+    parts: &[Ready<'_>],
+    settings: &SwapSettings,
+    order: &mut LockOrder,
+) -> Result<Found, PgError> {
     let mut found = look(session, parts).await?;
     for _ in 0..LOOKS {
-        lock(session, &found, settings).await?;
+        order.lock(session, &found.live, &found.views, settings).await?;
         let again = look(session, parts).await?;
         if again.live != found.live {
             break;
@@ -245,48 +253,6 @@ async fn lock_found(session: &Session, parts: &[Ready<'_>], settings: &SwapSetti
         found = again;
     }
     Err(changed_meanwhile(session, parts))
-}
-
-async fn set_lock_timeout(session: &Session, timeout: Duration) -> Result<(), PgError> {
-    // 0 would mean for ever.
-    let sql = format!("SET LOCAL lock_timeout TO '{}ms'", timeout.as_millis().max(1));
-    session.run("setting lock_timeout", &sql).await
-}
-
-/// Locks the live tables and the views on them, always in the order of their names, so that two that lock cannot block
-/// each other.
-///
-/// First in a mode that readers and writers do not notice, against vacuum and DDL, which may take their time; then
-/// against everybody, which must be quick or not at all: the views first, as their readers do.
-async fn lock(session: &Session, found: &Found, settings: &SwapSettings) -> Result<(), PgError> {
-    if found.live.is_empty() {
-        return Ok(());
-    }
-    let list = list(session, &found.live)?;
-    set_lock_timeout(session, settings.lock_timeout.max(MAINTENANCE_TIMEOUT)).await?;
-    session.run("locking the live tables", &format!("LOCK TABLE {list} IN SHARE UPDATE EXCLUSIVE MODE")).await?;
-    set_lock_timeout(session, settings.lock_timeout).await?;
-    lock_views(session, &found.views).await?;
-    session.run("locking the live tables", &format!("LOCK TABLE {list} IN ACCESS EXCLUSIVE MODE")).await
-}
-
-/// LOCK TABLE would lock whatever a view reads, other people's tables too. So it is moved to where it is, which locks
-/// the view alone, in the mode that dropping it takes.
-async fn lock_views(session: &Session, views: &[View]) -> Result<(), PgError> {
-    let mut views: Vec<&View> = views.iter().collect();
-    views.sort_unstable_by_key(|view| (view.at.schema(), view.at.name()));
-    for View { at, .. } in views {
-        let sql = format!("ALTER VIEW {at} SET SCHEMA {}", quote_identifier(at.schema())?);
-        session.run(format!("locking the view {at}"), &sql).await?;
-    }
-    Ok(())
-}
-
-/// They are in the order of their names.
-fn list(session: &Session, live: &[LiveTable]) -> Result<String, PgError> {
-    let names: Vec<String> =
-        live.iter().map(|table| Ok(session.relation(&table.name)?.to_string())).collect::<Result<_, PgError>>()?;
-    Ok(names.join(", "))
 }
 
 async fn drop_live(session: &Session, live: &[LiveTable]) -> Result<(), PgError> {
