@@ -71,7 +71,8 @@ impl<'a> Load<'a> {
     ///
     /// # Errors
     /// [`PgError::Locked`] if another run loads the collection; whatever the [`survey`](super::survey()) finds in the
-    /// way; [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::StagingBusy`] if statements of a
+    /// way; [`PgError::NotCarriedOver`] if an index, a constraint or a view of the live tables cannot be made on the new ones;
+    /// [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::StagingBusy`] if statements of a
     /// dead load still run; [`PgError::NoRights`].
     pub async fn begin(session: &'a Session, request: LoadRequest<'a>) -> Result<Load<'a>, PgError> {
         let tables = staging::staging_tables(request.layout, session.schema())?;

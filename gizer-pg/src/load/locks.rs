@@ -30,6 +30,11 @@ pub(super) struct LockOrder {
 }
 
 impl LockOrder {
+    /// Names of what attempts have waited for in vain.
+    pub(super) fn waited_for(&self) -> impl Iterator<Item = &str> {
+        self.waited_for.iter().map(Qualified::name)
+    }
+
     /// Locks the live tables, which are given in the order of their names, and the views on them.
     ///
     /// First in a mode that readers and writers do not notice, against vacuum, DDL and other swaps, which may take their

@@ -10,6 +10,8 @@
 //!   Load::swap ── live tables dropped, staging tables renamed, state rows: one transaction
 //! ```
 //!
+//! [`swap_together`] is the last step for several loads, in one transaction.
+//!
 //! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind;
 //! the next load of that collection drops them first.
 //!

@@ -145,12 +145,13 @@ async fn swap(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -
             Ok(swapped) => return Ok(Swapped { gave_way, took: started.elapsed(), ..swapped }),
             Err(error) if !error.is_lock_conflict() => return Err(error),
             Err(_) if started.elapsed() + pause > settings.limit => {
-                let live_names: Vec<&str> = parts.iter().flat_map(|part| &part.names).map(String::as_str).collect();
+                let mut names: Vec<&str> = parts.iter().flat_map(|part| &part.names).map(String::as_str).collect();
+                names.extend(order.waited_for());
                 return Err(PgError::TablesBusy {
                     schema: session.schema().to_owned(),
                     collection: collections(parts),
                     waited: started.elapsed(),
-                    blockers: holders(session, &live_names).await.unwrap_or_default(),
+                    blockers: holders(session, &names).await.unwrap_or_default(),
                 });
             }
             Err(error) => {

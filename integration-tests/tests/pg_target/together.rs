@@ -149,6 +149,8 @@ async fn a_view_on_two_collections_outlives_the_load_of_either() {
     // Two swaps at once that want one view give way to each other.
     let documents = generation(4);
     let both = tokio::join!(scene.load(&layouts[0], &documents), scene.load(&layouts[1], &documents));
-    (both.0.unwrap(), both.1.unwrap());
+    for swapped in [both.0, both.1] {
+        swapped.unwrap();
+    }
     assert_eq!(scene.texts(generations).await, ["4 4"]);
 }

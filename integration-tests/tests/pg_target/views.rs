@@ -1,13 +1,13 @@
 //! Views on live tables are there after a load as they were before, or it is said beforehand why they cannot be.
 
 use bson::doc;
-use gizer_pg::load::{KeySettings, Load, UnitSink, survey};
+use gizer_pg::load::{KeySettings, Load, SwapSettings, UnitSink, survey};
 use gizer_pg::state::Ledger;
 use gizer_pg::{PgError, connect};
 use gizer_schema::Layout;
-use integration_tests::rig::unique_name;
+use integration_tests::rig::{unique_name, wait_until};
 
-use crate::scene::{Scene, encode, followable, layout, quick, request};
+use crate::scene::{LIMIT, Scene, encode, followable, layout, quick, request};
 
 const POSTS: &str = r#"{"_id": "INT", "n": "INT", "title": "STRING", "l": [{"g": "INT"}]}"#;
 
@@ -309,4 +309,52 @@ async fn a_view_that_the_new_tables_do_not_allow_is_named_before_the_load() {
     assert!(matches!(&error, PgError::NotCarriedOver { .. }), "{error:?}");
     assert_eq!(scene.texts(SHAPE).await, before);
     assert_eq!(scene.texts("SELECT id FROM posts").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_view_that_comes_while_the_swap_waits_for_its_locks_is_made_again_too() {
+    let posts = layout("posts", POSTS);
+    let sql = "CREATE TABLE other (n INT); CREATE VIEW v AS SELECT p.n FROM posts p LEFT JOIN other USING (n)";
+    let scene = scene_with(&posts, sql).await;
+    let session = scene.session().await;
+    let load = Load::begin(&session, request(&posts, followable(1))).await.unwrap();
+    let mut sink = load.sink(scene.session().await).unwrap();
+    sink.write(encode(&posts, &[doc! {"_id": 9, "n": 9}])).await.unwrap();
+    load.build_keys(&[], KeySettings::default()).await.unwrap();
+    // What a view reads beside the live tables is none of the swap's business: it is read all the while.
+    let (reader, of_other) = (scene.client().await, scene.client().await);
+    of_other.batch_execute("BEGIN; SELECT count(*) FROM other").await.unwrap();
+    reader.batch_execute("BEGIN; SELECT count(*) FROM v").await.unwrap();
+    let patient = SwapSettings { lock_timeout: LIMIT, ..quick() };
+    let ledger = Ledger::default();
+    let meanwhile = async {
+        let client = scene.client().await;
+        let waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'v'::regclass";
+        let waiting = async || !client.query(waits, &[]).await.unwrap().is_empty();
+        wait_until("the swap to wait for the view", LIMIT, waiting).await.unwrap();
+        client.batch_execute("CREATE VIEW w AS SELECT n + 1 AS n FROM posts").await.unwrap();
+        reader.batch_execute("COMMIT").await.unwrap();
+    };
+    let (swapped, ()) = tokio::join!(load.swap(&patient, &ledger, None), meanwhile);
+    let swapped = swapped.unwrap();
+    assert_eq!((swapped.gave_way, swapped.views.len()), (0, 2), "{swapped:?}");
+    assert_eq!(scene.texts("SELECT n FROM w UNION ALL SELECT n FROM v").await, ["10", "9"]);
+}
+
+#[tokio::test]
+async fn whoever_keeps_a_view_locked_is_named() {
+    let posts = layout("posts", POSTS);
+    let scene = scene_with(&posts, "CREATE VIEW v AS SELECT n FROM posts").await;
+    let session = scene.session().await;
+    let load = Load::begin(&session, request(&posts, followable(1))).await.unwrap();
+    load.build_keys(&[], KeySettings::default()).await.unwrap();
+    let other = scene.client().await;
+    other.batch_execute("BEGIN; COMMENT ON VIEW v IS 'not yet'").await.unwrap();
+    let short = SwapSettings { limit: std::time::Duration::from_millis(500), ..quick() };
+    let error = load.swap(&short, &Ledger::default(), None).await.unwrap_err();
+    let PgError::TablesBusy { blockers, .. } = &error else { panic!("{error:?}") };
+    assert!(blockers.iter().any(|blocker| blocker.contains("idle in transaction")), "{error}");
+    other.batch_execute("COMMIT").await.unwrap();
+    load.swap(&quick(), &Ledger::default(), None).await.unwrap();
+    assert_eq!(scene.text("SELECT obj_description('v'::regclass)").await, "not yet");
 }
