@@ -1,4 +1,4 @@
-//! Owner and rights of a table, carried over to the one that takes its place.
+//! Owner and rights of a table or a view, carried over to the one that takes its place.
 //!
 //! The new table ends up with exactly the rights of the old one: what default privileges gave it beyond them is taken
 //! back, or a role that was shut out would be let in by a reload.
@@ -12,11 +12,10 @@ use crate::connect::Session;
 use crate::error::PgError;
 use crate::ident::{Qualified, quote_identifier};
 
-/// Who may do what with one table.
+/// Who may do what with one table or view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Grants {
-    /// Name of the table.
-    table: String,
+    at: Qualified,
     owner: String,
     grants: Vec<Grant>,
 }
@@ -36,13 +35,18 @@ struct Grant {
 pub(super) async fn read(session: &Session, live: &[LiveTable]) -> Result<Vec<Grants>, PgError> {
     let mut all = Vec::new();
     for table in live.iter().filter(|table| table.in_layout) {
-        let doing = format!("reading the rights on {}", table.name);
-        let sql = "SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = $1";
-        let owner: String = session.query_one(&doing, sql, &[&table.oid]).await?.get(0);
-        let rows = session.query(&doing, ACL, &[&table.oid]).await?;
-        all.push(Grants { table: table.name.clone(), owner, grants: rows.iter().map(grant).collect() });
+        all.push(read_one(session, &session.relation(&table.name)?, table.oid).await?);
     }
     Ok(all)
+}
+
+/// Reads owner and rights of one table or view.
+pub(super) async fn read_one(session: &Session, at: &Qualified, oid: u32) -> Result<Grants, PgError> {
+    let doing = format!("reading the rights on {at}");
+    let sql = "SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = $1";
+    let owner: String = session.query_one(&doing, sql, &[&oid]).await?.get(0);
+    let rows = session.query(&doing, ACL, &[&oid]).await?;
+    Ok(Grants { at: at.clone(), owner, grants: rows.iter().map(grant).collect() })
 }
 
 /// Rights on the table `$1` and on its columns, without those of its owner, who has all of them anyway.
@@ -60,27 +64,25 @@ fn grant(row: &Row) -> Grant {
     Grant { grantee: row.get(0), privilege: row.get(1), column: row.get(2), with_grant_option: row.get(3) }
 }
 
-/// Gives the tables that now have these names the same owners and rights, in the open transaction.
-pub(super) async fn apply(session: &Session, all: &[Grants]) -> Result<(), PgError> {
+/// Gives what now has these names the same owners and rights, in the open transaction.
+pub(super) async fn apply(session: &Session, all: &[&Grants]) -> Result<(), PgError> {
     for grants in all {
-        let table = session.relation(&grants.table)?;
-        let current = current(session, &table).await?;
-        let statements = statements(grants, &current, &table, &columns(session, &table).await?)?;
+        let at = &grants.at;
+        let current = current(session, at).await?;
+        let statements = statements(grants, &current, &columns(session, at).await?)?;
         if !statements.is_empty() {
-            session.run(format!("carrying the rights on {table} over"), &statements.join("; ")).await?;
+            session.run(format!("carrying the rights on {at} over"), &statements.join("; ")).await?;
         }
     }
     Ok(())
 }
 
-async fn current(session: &Session, table: &Qualified) -> Result<Grants, PgError> {
-    let doing = format!("reading the rights on {table}");
-    let sql = "SELECT c.oid, pg_get_userbyid(c.relowner)::text FROM pg_class c \
-               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
-    let row = session.query_one(&doing, sql, &[&table.schema(), &table.name()]).await?;
-    let rows = session.query(&doing, ACL, &[&row.get::<_, u32>(0)]).await?;
-    let grants = rows.iter().map(grant).collect();
-    Ok(Grants { table: table.name().to_owned(), owner: row.get(1), grants })
+async fn current(session: &Session, at: &Qualified) -> Result<Grants, PgError> {
+    let sql = "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = $2";
+    let doing = format!("looking for {at}");
+    let row = session.query_one(doing, sql, &[&at.schema(), &at.name()]).await?;
+    read_one(session, at, row.get(0)).await
 }
 
 async fn columns(session: &Session, table: &Qualified) -> Result<BTreeSet<String>, PgError> {
@@ -93,12 +95,8 @@ async fn columns(session: &Session, table: &Qualified) -> Result<BTreeSet<String
 }
 
 /// What turns the rights that a new table has into those that it should have.
-fn statements(
-    wanted: &Grants,
-    current: &Grants,
-    table: &Qualified,
-    columns: &BTreeSet<String>,
-) -> Result<Vec<String>, PgError> {
+fn statements(wanted: &Grants, current: &Grants, columns: &BTreeSet<String>) -> Result<Vec<String>, PgError> {
+    let table = &wanted.at;
     let mut statements = Vec::new();
     let grantees: BTreeSet<&Option<String>> = current.grants.iter().map(|grant| &grant.grantee).collect();
     for grantee in grantees {

@@ -7,14 +7,14 @@ use sha2::{Digest, Sha256};
 
 use super::additions;
 use super::cancels::Cancels;
+use super::remake;
 use super::sink::{CopySink, LoadFence};
 use super::staging::{self, KeySettings, StagingTable};
-use super::survey::{self, Survey};
-use super::swap::{self, SwapSettings, Swapped};
+use super::survey;
+use super::swap::{self, SwapPart, SwapSettings, Swapped};
 use crate::connect::Session;
-use crate::ddl::layout_hash;
 use crate::error::PgError;
-use crate::state::{self, Ledger, LoadRow, Loaded, Resumed, UnfinishedLoad};
+use crate::state::{self, Ledger, LoadRow, Resumed, UnfinishedLoad};
 
 /// Whether what is loaded can be followed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl LoadRequest<'_> {
         self.resumable_as.map(|of| format!("gizer {} {layout} {of}", env!("CARGO_PKG_VERSION")))
     }
 
-    fn row<'r>(&'r self, identity: Option<&'r str>) -> LoadRow<'r> {
+    pub(super) fn row<'r>(&'r self, identity: Option<&'r str>) -> LoadRow<'r> {
         let captured = match &self.source {
             LoadSource::Followable { captured } => Some(captured),
             LoadSource::Copy { .. } => None,
@@ -91,10 +91,10 @@ enum Start {
 /// tables has changed, and the next load drops the staging tables.
 #[derive(Debug)]
 pub struct Load<'a> {
-    session: &'a Session,
-    request: LoadRequest<'a>,
+    pub(super) session: &'a Session,
+    pub(super) request: LoadRequest<'a>,
     fence: LoadFence,
-    tables: Vec<StagingTable>,
+    pub(super) tables: Vec<StagingTable>,
     cancels: Cancels,
 }
 
@@ -104,7 +104,8 @@ impl<'a> Load<'a> {
     ///
     /// # Errors
     /// [`PgError::Locked`] if another run loads the collection; whatever the [`survey`](super::survey()) finds in the
-    /// way; [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::StagingBusy`] if statements of a
+    /// way; [`PgError::NotCarriedOver`] if an index, a constraint or a view of the live tables cannot be made on the new ones;
+    /// [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::StagingBusy`] if statements of a
     /// dead load still run; [`PgError::NoRights`].
     pub async fn begin(session: &'a Session, request: LoadRequest<'a>) -> Result<Load<'a>, PgError> {
         Ok(Self::start(session, request, Start::Anew).await?.0)
@@ -236,19 +237,7 @@ impl<'a> Load<'a> {
         ledger: &Ledger,
         exact_at: Option<&Positions>,
     ) -> Result<Swapped, PgError> {
-        let names: Vec<String> = self.tables.iter().map(|table| table.live.name().to_owned()).collect();
-        let copy_because = match &self.request.source {
-            LoadSource::Followable { .. } => None,
-            LoadSource::Copy { reason } => Some(reason.as_str()),
-        };
-        let hash = layout_hash(self.request.layout)?;
-        let identity = self.request.identity();
-        let row = self.request.row(identity.as_deref());
-        let loaded = Loaded { row, tables: &names, layout_hash: &hash, ledger, exact_at, copy_because };
-        let swapped =
-            swap::swap(self.session, self.request.layout, &self.tables, &self.fence, &loaded, settings).await?;
-        state::release_load(self.session, &self.fence.collection).await;
-        Ok(swapped)
+        swap::swap_together(&[SwapPart { load: self, ledger, exact_at }], settings).await
     }
 
     /// Writes down that the load failed and gives the lock back. The live tables and what is known of them stay as they
@@ -289,18 +278,18 @@ async fn start_in_transaction(
         Start::Anew => state::begin_load(session, &row).await?,
         Start::TakingUp { load_epoch } => state::resume_load(session, &row, load_epoch).await?,
     };
-    let Survey { live, additions, .. } = survey::survey_in_transaction(session, layout).await?;
-    tracing::debug!(collection = layout.collection, live = live.len(), "tables to replace");
-    match start {
+    let survey = survey::survey_in_transaction(session, layout).await?;
+    tracing::debug!(collection = layout.collection, live = survey.live.len(), "tables to replace");
+    let resumed = match start {
         Start::Anew => {
             staging::recreate(session, layout, tables).await?;
-            additions::rehearse(session, &additions, tables).await?;
-            Ok((load_epoch, Resumed::default()))
+            additions::rehearse(session, &survey.additions, tables).await?;
+            Resumed::default()
         }
-        Start::TakingUp { load_epoch: old } => {
-            Ok((load_epoch, state::take_up(session, layout, old, load_epoch).await?))
-        }
-    }
+        Start::TakingUp { load_epoch: old } => state::take_up(session, layout, old, load_epoch).await?,
+    };
+    remake::rehearse(session, layout, &survey, tables).await?;
+    Ok((load_epoch, resumed))
 }
 
 #[cfg(test)]

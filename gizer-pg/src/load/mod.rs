@@ -11,30 +11,37 @@
 //!   Load::swap ── live tables dropped, staging tables renamed, state rows: one transaction
 //! ```
 //!
+//! [`swap_together`] is the last step for several loads, in one transaction.
+//!
 //! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind, and
 //! beside them which ranges are in them; the next load of that collection goes on from there, or drops them first.
 //!
 //! What people have made of the live tables is not lost in silence: indexes, constraints, rights, storage parameters and
-//! comments on columns are carried over, and anything else is refused by name before the first row is read.
+//! comments on columns are carried over, views are made again, and anything else is refused by name before the first row
+//! is read.
 
 mod additions;
 mod cancels;
+mod dependents;
 mod description;
 mod grants;
 mod holders;
 mod lifecycle;
+mod locks;
 mod names;
+mod remake;
 mod settings;
 mod sink;
 mod staging;
 mod survey;
 mod swap;
+mod views;
 
 pub use lifecycle::{Earlier, Load, LoadRequest, LoadSource};
 pub use sink::{CopySink, LoadFence};
 pub use staging::KeySettings;
 pub use survey::{LiveTable, Origin, Survey, survey};
-pub use swap::{SwapSettings, Swapped};
+pub use swap::{SwapPart, SwapSettings, Swapped, swap_together};
 
 use gizer_flatten::Tally;
 use gizer_flatten::range::Place;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use gizer_schema::{ColumnType, Layout};
 
 use super::additions::{self, Addition};
+use super::dependents;
 use super::description::{describe, would_be_lost};
 use super::names::{refuse_names_of_gizer, refuse_taken_key_names};
+use super::views::{self, View};
 use crate::connect::Session;
 use crate::ddl::{is_marked, is_marked_for};
 use crate::error::PgError;
@@ -40,6 +42,8 @@ pub struct LiveTable {
 pub struct Survey {
     /// Tables to replace or drop, by name.
     pub live: Vec<LiveTable>,
+    /// Views on them, each behind those that it uses.
+    pub(super) views: Vec<View>,
     /// Indexes and constraints to make again on the new tables.
     pub(super) additions: Vec<Addition>,
     /// How gizer left the tables.
@@ -52,6 +56,11 @@ impl Survey {
     pub fn carried_over(&self) -> Vec<String> {
         self.additions.iter().map(Addition::label).collect()
     }
+
+    /// Views on the tables, directly or through other views, that the swap makes again: `"public"."recent_posts"`.
+    pub fn views(&self) -> Vec<String> {
+        self.views.iter().map(|view| view.at.to_string()).collect()
+    }
 }
 
 /// Looks at every name that the collection's tables and keys will have. The state tables must be there
@@ -63,9 +72,10 @@ impl Survey {
 ///
 /// # Errors
 /// [`PgError::NameTaken`] (by gizer's own tables, or by another collection's), [`PgError::ForeignTable`],
-/// [`PgError::Dependents`] (views, foreign keys, triggers, policies, publications and the
-/// like, which dropping the table would break or lose; columns, statistics and the like that somebody has added to a table
-/// of gizer; indexes whose columns the layout no longer has), [`PgError::NoRights`] (only its owner may replace a table).
+/// [`PgError::Dependents`] (materialized views, foreign keys, triggers, policies, publications and the like, which
+/// dropping the table would break or lose; views that cannot be made again as they are; columns, statistics and the
+/// like that somebody has added to a table of gizer; indexes whose columns the layout no longer has),
+/// [`PgError::NoRights`] (only its owner may replace a table).
 pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
     session.begin().await?;
     let outcome = survey_in_transaction(session, layout).await;
@@ -83,11 +93,12 @@ pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) ->
         }
     }
     refuse_taken_key_names(session, layout, &live).await?;
-    refuse_dependents(session, &live).await?;
+    let views = views::hanging(session, &live).await?;
+    dependents::refuse(session, layout, &live, &views).await?;
     let additions = additions::on_live(session, layout, &live).await?;
     let left = state::tables_as_left(session, &layout.collection).await?;
     refuse_losses(session, layout, &live, &additions, &left).await?;
-    Ok(Survey { live, additions, left })
+    Ok(Survey { live, views, additions, left })
 }
 
 /// What somebody has made of the tables is carried over, or else named before it would be lost.
@@ -215,7 +226,7 @@ fn kind_name(kind: &str) -> &'static str {
 }
 
 /// A type as `format_type` names it.
-fn catalog_name(ty: ColumnType) -> &'static str {
+pub(super) fn catalog_name(ty: ColumnType) -> &'static str {
     match ty {
         ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => "text",
         ColumnType::Integer => "integer",
@@ -273,50 +284,6 @@ fn difference(expected: &[(String, &str)], found: &[(String, String)]) -> Option
 
 pub(super) fn oids(live: &[LiveTable]) -> Vec<u32> {
     live.iter().map(|table| table.oid).collect()
-}
-
-/// What hangs on the tables from outside and would stop the drop (PostgreSQL documentation, `pg_depend`: normal
-/// dependencies), and what hangs on them alone and would be lost in silence, but for
-/// what [`additions`] and [`describe`] know better. `$1`: the tables.
-const DEPENDENTS: &str = "\
-    SELECT d.refobjid, pg_describe_object('pg_class'::regclass, r.ev_class, 0) \
-    FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid \
-    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY ($1) AND r.ev_class <> ALL ($1) \
-    UNION \
-    SELECT d.refobjid, pg_describe_object(d.classid, d.objid, d.objsubid) \
-    FROM pg_depend d \
-    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY ($1) AND d.deptype = 'n' \
-      AND d.classid <> 'pg_rewrite'::regclass \
-      AND NOT EXISTS (SELECT FROM pg_constraint c WHERE d.classid = 'pg_constraint'::regclass AND c.oid = d.objid \
-                      AND c.conrelid = d.refobjid AND c.contype <> 'f') \
-    UNION \
-    SELECT r.ev_class, format('rule %I', r.rulename) FROM pg_rewrite r WHERE r.ev_class = ANY ($1) \
-    UNION \
-    SELECT c.conrelid, pg_describe_object('pg_constraint'::regclass, c.oid, 0) \
-    FROM pg_constraint c WHERE c.contype = 'f' AND c.conrelid = ANY ($1) \
-    UNION \
-    SELECT t.tgrelid, pg_describe_object('pg_trigger'::regclass, t.oid, 0) \
-    FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal \
-    UNION \
-    SELECT p.polrelid, pg_describe_object('pg_policy'::regclass, p.oid, 0) \
-    FROM pg_policy p WHERE p.polrelid = ANY ($1) \
-    UNION \
-    SELECT c.oid, 'row level security' FROM pg_class c WHERE c.oid = ANY ($1) AND c.relrowsecurity \
-    UNION \
-    SELECT p.prrelid, pg_describe_object('pg_publication_rel'::regclass, p.oid, 0) \
-    FROM pg_publication_rel p WHERE p.prrelid = ANY ($1) \
-    UNION \
-    SELECT i.inhrelid, format('inheritance from %s', i.inhparent::regclass) \
-    FROM pg_inherits i WHERE i.inhrelid = ANY ($1) \
-    ORDER BY 1, 2";
-
-async fn refuse_dependents(session: &Session, live: &[LiveTable]) -> Result<(), PgError> {
-    let rows = session.query("looking for what depends on the tables", DEPENDENTS, &[&oids(live)]).await?;
-    let Some(first) = rows.first() else { return Ok(()) };
-    let oid: u32 = first.get(0);
-    let table = live.iter().find(|table| table.oid == oid).map_or_else(String::new, |table| table.name.clone());
-    let dependents = rows.iter().filter(|row| row.get::<_, u32>(0) == oid).map(|row| row.get(1)).collect();
-    Err(PgError::Dependents { schema: session.schema().to_owned(), table, dependents })
 }
 
 #[cfg(test)]

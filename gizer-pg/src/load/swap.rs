@@ -1,26 +1,41 @@
-//! The swap: staging tables take the place of live ones, in one transaction.
+//! The swap: staging tables take the place of live ones, in one transaction, of one collection or of several.
 //!
-//! Why no reader sees an error or a mixture: all live tables are locked before the first is dropped, so that a
-//! statement has either locked all of its tables before (then the swap waits, for a moment, and gives way) or waits for
-//! the commit. PostgreSQL looks names up again after having waited for a lock, and a READ COMMITTED statement takes its
-//! snapshot after its locks: it reads the new tables, and all of them.
+//! Why no reader sees an error or a mixture: all live tables and the views on them are locked before the first is
+//! dropped, so that a statement has either locked all of its tables before (then the swap waits, for a moment, and gives
+//! way) or waits for the commit. PostgreSQL looks names up again after having waited for a lock, and a READ COMMITTED
+//! statement takes its snapshot after its locks: it reads the new tables, and all of them.
 
 use std::time::{Duration, Instant};
 
+use gizer_flatten::change::Positions;
 use gizer_schema::Layout;
 
 use super::additions;
-use super::grants;
+use super::grants::{self, Grants};
 use super::holders::holders;
+use super::lifecycle::{Load, LoadSource};
+use super::locks::{LockOrder, list, set_lock_timeout};
+use super::remake;
 use super::settings;
-use super::sink::LoadFence;
 use super::staging::StagingTable;
-use super::survey::{LiveTable, survey_in_transaction};
+use super::survey::{LiveTable, Survey, survey_in_transaction};
+use super::views::{self, View};
 use crate::connect::Session;
-use crate::ddl::is_unique;
+use crate::ddl::{is_unique, layout_hash};
 use crate::error::PgError;
 use crate::ident::quote_identifier;
-use crate::state::{self, Loaded};
+use crate::state::{self, Ledger, Loaded};
+
+/// A load to swap in, and what is written down of it.
+#[derive(Debug, Clone, Copy)]
+pub struct SwapPart<'p> {
+    /// The load; its keys are built.
+    pub load: &'p Load<'p>,
+    /// What became of its documents.
+    pub ledger: &'p Ledger,
+    /// Where the tables are known to be equal to the source.
+    pub exact_at: Option<&'p Positions>,
+}
 
 /// How a swap waits for readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +64,7 @@ impl Default for SwapSettings {
 }
 
 /// What a swap did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Swapped {
     /// Attempts that gave way to readers.
     pub gave_way: u32,
@@ -57,42 +72,91 @@ pub struct Swapped {
     pub took: Duration,
     /// Live tables that the layout no longer has.
     pub dropped: Vec<String>,
+    /// Views that were made again: `"public"."recent_posts"`.
+    pub views: Vec<String>,
 }
 
-/// How long to wait for vacuum, DDL and the like to let go of the live tables. PostgreSQL cancels an autovacuum that
-/// is in the way, but only after its `deadlock_timeout`.
-const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often to lock what has come to hang on the tables while they were locked.
+const LOOKS: usize = 3;
+
+/// Puts the staging tables of all of these loads in the place of the live ones, writes down what was loaded, and gives
+/// the locks of the loads back. One transaction, tried again while readers hold the live tables: a reader sees all of
+/// the collections as they were, or all of them anew. With no parts it does nothing.
+///
+/// The loads are of one schema and of a collection each. Everything is done on the first one's session.
+///
+/// # Errors
+/// As [`Load::swap`], for any of the loads; [`PgError::Fenced`] names the collection that another run has taken over. None
+/// of them is swapped in then.
+pub async fn swap_together(parts: &[SwapPart<'_>], settings: &SwapSettings) -> Result<Swapped, PgError> {
+    let mut ready = parts.iter().map(Ready::new).collect::<Result<Vec<_>, _>>()?;
+    // One order for everybody who locks rows of several collections.
+    ready.sort_by(|a, b| a.part.load.fence().collection.cmp(&b.part.load.fence().collection));
+    let Some(first) = parts.first() else { return Ok(Swapped::default()) };
+    let swapped = swap(first.load.session, &ready, settings).await?;
+    for part in parts {
+        state::release_load(part.load.session, &part.load.fence().collection).await;
+    }
+    Ok(swapped)
+}
+
+/// A part with what is derived from it.
+struct Ready<'p> {
+    part: SwapPart<'p>,
+    names: Vec<String>,
+    hash: String,
+}
+
+impl<'p> Ready<'p> {
+    fn new(part: &SwapPart<'p>) -> Result<Ready<'p>, PgError> {
+        let names = part.load.tables.iter().map(|table| table.live.name().to_owned()).collect();
+        Ok(Ready { part: *part, names, hash: layout_hash(part.load.request.layout)? })
+    }
+
+    fn layout(&self) -> &'p Layout {
+        self.part.load.request.layout
+    }
+
+    fn tables(&self) -> &'p [StagingTable] {
+        &self.part.load.tables
+    }
+
+    fn loaded(&self) -> Loaded<'_> {
+        let SwapPart { load, ledger, exact_at } = self.part;
+        let copy_because = match &load.request.source {
+            LoadSource::Followable { .. } => None,
+            LoadSource::Copy { reason } => Some(reason.as_str()),
+        };
+        let (tables, layout_hash) = (&self.names, &self.hash);
+        Loaded { row: load.request.row(None), tables, layout_hash, ledger, exact_at, copy_because }
+    }
+}
 
 /// Swaps, giving way to readers until the limit.
-pub(super) async fn swap(
-    session: &Session,
-    layout: &Layout,
-    tables: &[StagingTable],
-    fence: &LoadFence,
-    loaded: &Loaded<'_>,
-    settings: &SwapSettings,
-) -> Result<Swapped, PgError> {
+async fn swap(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -> Result<Swapped, PgError> {
     let started = Instant::now();
     let mut pause = settings.first_pause;
     let mut gave_way = 0;
+    let mut order = LockOrder::default();
     loop {
         session.begin().await?;
-        let outcome = attempt(session, layout, tables, fence, loaded, settings).await;
+        let outcome = attempt(session, parts, settings, &mut order).await;
         match session.end(outcome).await {
-            Ok(dropped) => return Ok(Swapped { gave_way, took: started.elapsed(), dropped }),
+            Ok(swapped) => return Ok(Swapped { gave_way, took: started.elapsed(), ..swapped }),
             Err(error) if !error.is_lock_conflict() => return Err(error),
             Err(_) if started.elapsed() + pause > settings.limit => {
-                let live_names: Vec<&str> = tables.iter().map(|table| table.live.name()).collect();
+                let mut names: Vec<&str> = parts.iter().flat_map(|part| &part.names).map(String::as_str).collect();
+                names.extend(order.waited_for());
                 return Err(PgError::TablesBusy {
                     schema: session.schema().to_owned(),
-                    collection: layout.collection.clone(),
+                    collection: collections(parts),
                     waited: started.elapsed(),
-                    blockers: holders(session, &live_names).await.unwrap_or_default(),
+                    blockers: holders(session, &names).await.unwrap_or_default(),
                 });
             }
             Err(error) => {
                 gave_way += 1;
-                tracing::debug!(collection = layout.collection, gave_way, %error, "swap gave way");
+                tracing::debug!(collections = collections(parts), gave_way, %error, "swap gave way");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(settings.longest_pause);
             }
@@ -100,67 +164,97 @@ pub(super) async fn swap(
     }
 }
 
-/// One attempt, in the open transaction; gives the names of tables that the layout no longer has.
+/// For messages.
+fn collections(parts: &[Ready<'_>]) -> String {
+    let names: Vec<&str> = parts.iter().map(|part| part.layout().collection.as_str()).collect();
+    names.join(", ")
+}
+
+/// One attempt, in the open transaction.
 async fn attempt(
     session: &Session,
-    layout: &Layout,
-    tables: &[StagingTable],
-    fence: &LoadFence,
-    loaded: &Loaded<'_>,
+    parts: &[Ready<'_>],
     settings: &SwapSettings,
-) -> Result<Vec<String>, PgError> {
+    order: &mut LockOrder,
+) -> Result<Swapped, PgError> {
     // This commit waits for the disk, and with it everything committed before: the units of the load.
     session.run("beginning the swap", "SET LOCAL synchronous_commit TO on").await?;
     set_lock_timeout(session, settings.lock_timeout).await?;
-    state::claim_swap(session, &fence.collection, fence.load_epoch).await?;
-    let live = survey_in_transaction(session, layout).await?.live;
-    lock_live(session, &live, settings).await?;
-    // Only what was true under the lock is true: a view may have been made meanwhile.
-    let survey = survey_in_transaction(session, layout).await?;
-    if survey.live != live {
-        return Err(changed_meanwhile(session, layout));
+    for part in parts {
+        let fence = part.part.load.fence();
+        state::claim_swap(session, &fence.collection, fence.load_epoch).await?;
     }
-    additions::match_up(session, &survey.additions, tables).await?;
+    let Found { surveys, live, views } = lock_found(session, parts, settings, order).await?;
+    let remakes = remake::read(session, &views).await?;
     let grants = grants::read(session, &live).await?;
-    let settings_of_tables = settings::read(session, &live, &survey.left).await?;
-    drop_live(session, &live).await?;
-    rename(session, layout, tables).await?;
-    additions::settle(session, &survey.additions).await?;
-    settings::apply(session, layout, &settings_of_tables).await?;
-    grants::apply(session, &grants).await?;
-    state::finish_load(session, fence.load_epoch, loaded).await?;
-    state::clear_rejects(session, &fence.collection, fence.load_epoch).await?;
-    state::clear_ranges(session, &fence.collection).await?;
-    state::settle_position(session).await?;
-    Ok(live.into_iter().filter(|table| !table.in_layout).map(|table| table.name).collect())
-}
-
-async fn set_lock_timeout(session: &Session, timeout: Duration) -> Result<(), PgError> {
-    // 0 would mean for ever.
-    let sql = format!("SET LOCAL lock_timeout TO '{}ms'", timeout.as_millis().max(1));
-    session.run("setting lock_timeout", &sql).await
-}
-
-/// Locks the live tables, always in the order of their names, so that two that lock cannot block each other.
-///
-/// First in a mode that readers and writers do not notice, against vacuum and DDL, which may take their time; then
-/// against everybody, which must be quick or not at all.
-async fn lock_live(session: &Session, live: &[LiveTable], settings: &SwapSettings) -> Result<(), PgError> {
-    if live.is_empty() {
-        return Ok(());
+    let mut settings_of_tables = Vec::new();
+    for (part, survey) in parts.iter().zip(&surveys) {
+        additions::match_up(session, &survey.additions, part.tables()).await?;
+        settings_of_tables.push(settings::read(session, &survey.live, &survey.left).await?);
     }
-    let list = list(session, live)?;
-    set_lock_timeout(session, settings.lock_timeout.max(MAINTENANCE_TIMEOUT)).await?;
-    session.run("locking the live tables", &format!("LOCK TABLE {list} IN SHARE UPDATE EXCLUSIVE MODE")).await?;
-    set_lock_timeout(session, settings.lock_timeout).await?;
-    session.run("locking the live tables", &format!("LOCK TABLE {list} IN ACCESS EXCLUSIVE MODE")).await
+    remake::drop_views(session, &remakes).await?;
+    drop_live(session, &live).await?;
+    for ((part, survey), settings_of_tables) in parts.iter().zip(&surveys).zip(&settings_of_tables) {
+        rename(session, part.layout(), part.tables()).await?;
+        additions::settle(session, &survey.additions).await?;
+        settings::apply(session, part.layout(), settings_of_tables).await?;
+    }
+    grants::apply(session, &grants.iter().collect::<Vec<&Grants>>()).await?;
+    remake::create(session, &remakes, &live).await?;
+    for part in parts {
+        let fence = part.part.load.fence();
+        state::finish_load(session, fence.load_epoch, &part.loaded()).await?;
+        state::clear_rejects(session, &fence.collection, fence.load_epoch).await?;
+        state::clear_ranges(session, &fence.collection).await?;
+    }
+    state::settle_position(session).await?;
+    let dropped = live.into_iter().filter(|table| !table.in_layout).map(|table| table.name).collect();
+    let views = views.iter().map(|view| view.at.to_string()).collect();
+    Ok(Swapped { dropped, views, ..Swapped::default() })
 }
 
-/// The survey gives them in the order of their names.
-fn list(session: &Session, live: &[LiveTable]) -> Result<String, PgError> {
-    let names: Vec<String> =
-        live.iter().map(|table| Ok(session.relation(&table.name)?.to_string())).collect::<Result<_, PgError>>()?;
-    Ok(names.join(", "))
+/// What the swap replaces and makes again.
+struct Found {
+    /// One a part.
+    surveys: Vec<Survey>,
+    /// The tables of all parts, by name.
+    live: Vec<LiveTable>,
+    /// The views on any of them, each behind those that it uses.
+    views: Vec<View>,
+}
+
+async fn look(session: &Session, parts: &[Ready<'_>]) -> Result<Found, PgError> {
+    let mut surveys = Vec::new();
+    for part in parts {
+        surveys.push(survey_in_transaction(session, part.layout()).await?);
+    }
+    let mut live: Vec<LiveTable> = surveys.iter().flat_map(|survey| survey.live.clone()).collect();
+    live.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let views = views::hanging(session, &live).await?;
+    Ok(Found { surveys, live, views })
+}
+
+/// Locks what is found. Only what is true under the lock is true, so that it looks again: a view may have been made
+/// meanwhile.
+async fn lock_found(
+    session: &Session,
+    parts: &[Ready<'_>],
+    settings: &SwapSettings,
+    order: &mut LockOrder,
+) -> Result<Found, PgError> {
+    let mut found = look(session, parts).await?;
+    for _ in 0..LOOKS {
+        order.lock(session, &found.live, &found.views, settings).await?;
+        let again = look(session, parts).await?;
+        if again.live != found.live {
+            break;
+        }
+        if again.views == found.views {
+            return Ok(again);
+        }
+        found = again;
+    }
+    Err(changed_meanwhile(session, parts))
 }
 
 async fn drop_live(session: &Session, live: &[LiveTable]) -> Result<(), PgError> {
@@ -192,10 +286,10 @@ async fn rename(session: &Session, layout: &Layout, tables: &[StagingTable]) -> 
     Ok(())
 }
 
-fn changed_meanwhile(session: &Session, layout: &Layout) -> PgError {
+fn changed_meanwhile(session: &Session, parts: &[Ready<'_>]) -> PgError {
     PgError::ForeignTable {
         schema: session.schema().to_owned(),
-        table: layout.tables[0].name.clone(),
-        why: "tables came, went or were replaced while the new ones were swapped in".to_owned(),
+        table: parts.first().map_or_else(String::new, |part| part.layout().tables[0].name.clone()),
+        why: "tables or views came, went or were replaced while the new ones were swapped in".to_owned(),
     }
 }

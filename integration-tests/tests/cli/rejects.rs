@@ -68,7 +68,10 @@ async fn memory_is_bounded_where_one_document_has_more_rows_than_fit() {
     let place = Place::shared(Version::V5_0).await;
     let list: Vec<i32> = (0..140_000).collect();
     place.insert("lists", [doc! {"_id": "k".repeat(900), "list": list}]).await;
-    place.schema_file("lists.json", r#"{"$gizer": 1, "collection": "lists", "fields": {"_id": "STRING", "list": ["INT"]}}"#);
+    place.schema_file(
+        "lists.json",
+        r#"{"$gizer": 1, "collection": "lists", "fields": {"_id": "STRING", "list": ["INT"]}}"#,
+    );
     let peak = loaded_with_peak(&place, &["load", "--run-memory", "32MiB"]).await;
     assert_eq!(place.number("SELECT count(*) FROM list_list").await, 140_000);
     assert!(peak > 0 && peak < 32 + 64, "{peak} MiB for a budget of 32 MiB");

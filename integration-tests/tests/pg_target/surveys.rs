@@ -130,7 +130,6 @@ async fn names_of_another_collection_are_not_to_be_had() {
 #[tokio::test]
 async fn what_hangs_on_the_tables_is_named() {
     let cases = [
-        ("CREATE VIEW mine AS SELECT n FROM posts", "posts", "view public.mine"),
         ("CREATE MATERIALIZED VIEW mine AS SELECT idx FROM post_l", "post_l", "materialized view public.mine"),
         ("CREATE TABLE mine (a TEXT REFERENCES posts)", "posts", "constraint mine_a_fkey on table public.mine"),
         (
@@ -171,7 +170,7 @@ async fn what_hangs_on_the_tables_is_named() {
 }
 
 #[tokio::test]
-async fn a_view_that_comes_while_the_load_is_under_way_stops_the_swap() {
+async fn what_comes_to_hang_on_the_tables_while_the_load_is_under_way_stops_the_swap() {
     use crate::scene::{followable, quick, request};
     use gizer_pg::load::{KeySettings, Load};
 
@@ -181,11 +180,11 @@ async fn a_view_that_comes_while_the_load_is_under_way_stops_the_swap() {
     let session = scene.session().await;
     let load = Load::begin(&session, request(&posts, followable(1))).await.unwrap();
     load.build_keys(&[], KeySettings::default()).await.unwrap();
-    scene.sql("CREATE VIEW mine AS SELECT n FROM posts").await;
+    scene.sql("CREATE MATERIALIZED VIEW mine AS SELECT n FROM posts").await;
     let error = load.swap(&quick(), &Default::default(), None).await.unwrap_err();
     assert!(matches!(&error, PgError::Dependents { .. }), "{error:?}");
     // Once it is gone the same load can be swapped in after all.
-    scene.sql("DROP VIEW mine").await;
+    scene.sql("DROP MATERIALIZED VIEW mine").await;
     load.swap(&quick(), &Default::default(), None).await.unwrap();
 }
 

@@ -1,7 +1,5 @@
 //! The swap: readers never see half a load, and never an error.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bson::{Document, doc};
@@ -11,6 +9,7 @@ use gizer_pg::state::{CollectionState, Ledger, read_status};
 use gizer_schema::Layout;
 use integration_tests::rig::{unique_name, wait_until};
 
+use crate::readers::Readers;
 use crate::scene::{LIMIT, Scene, encode, followable, layout, positions, quick, request};
 
 const POSTS: &str = r#"{"_id": "INT", "g": "INT", "l": [{"g": "INT"}]}"#;
@@ -22,46 +21,48 @@ fn generation(g: i32) -> Vec<Document> {
     (0..PARENTS).map(|id| doc! {"_id": id as i32, "g": g, "l": children.clone()}).collect()
 }
 
-/// Polls a join of parent and child, and notes the generation that it sees.
-async fn read_until(stop: Arc<AtomicBool>, seen: Arc<AtomicI64>, client: tokio_postgres::Client, prepared: bool) {
-    let join = "SELECT count(*), min(p.g), max(p.g), min(c.g), max(c.g) \
-                FROM public.posts p JOIN public.post_l c ON c.posts_id = p.id";
-    let statement = client.prepare(join).await.unwrap();
-    while !stop.load(Ordering::Relaxed) {
-        // A statement prepared long ago and one that is parsed anew must both do.
-        let row = if prepared { client.query_one(&statement, &[]).await } else { client.query_one(join, &[]).await };
-        let row = row.expect("a reader never sees an error");
-        assert_eq!(row.get::<_, i64>(0), PARENTS * CHILDREN, "a reader never sees half a load");
-        let generations: Vec<i32> = (1..5).map(|column| row.get(column)).collect();
-        assert!(generations.iter().all(|g| *g == generations[0]), "a reader never sees a mixture: {generations:?}");
-        seen.fetch_max(generations[0].into(), Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
+/// Ways to read parents and children in one statement: how many there are, and the generations of both.
+const READS: [&str; 3] = [
+    "SELECT count(*), min(p.g), max(p.g), min(c.g), max(c.g) \
+     FROM public.posts p JOIN public.post_l c ON c.posts_id = p.id",
+    "SELECT count(*), min(pg), max(pg), min(cg), max(cg) FROM public.joined",
+    "SELECT count(*), min(u.pg), max(u.pg), min(c.g), max(c.g) \
+     FROM reports.upon u JOIN public.post_l c ON c.posts_id = u.id AND c.idx = u.idx",
+];
+
+const VIEWS: &str = "\
+    CREATE SCHEMA reports; \
+    CREATE VIEW joined AS SELECT p.id, c.idx, p.g AS pg, c.g AS cg FROM posts p JOIN post_l c ON c.posts_id = p.id; \
+    CREATE VIEW reports.upon AS SELECT j.id, j.idx, j.pg FROM joined j JOIN posts p ON p.id = j.id AND p.g = j.pg";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_never_see_half_a_load() {
     let scene = Scene::new().await;
     let posts = layout("posts", POSTS);
     scene.load(&posts, &generation(1)).await.unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut readers = Vec::new();
-    for reader in 0..4 {
-        let seen = Arc::new(AtomicI64::new(0));
-        let read = read_until(Arc::clone(&stop), Arc::clone(&seen), scene.client().await, reader % 2 == 0);
-        readers.push((seen, tokio::spawn(read)));
-    }
+    scene.sql(VIEWS).await;
+    let readers = Readers::start(&scene, &READS, PARENTS * CHILDREN).await;
     for g in 2..10 {
+        let swapped = scene.load(&posts, &generation(g)).await.unwrap();
+        assert_eq!(swapped.views.len(), 2);
+        readers.have_seen(g).await;
+    }
+    assert!(readers.stop().await >= 800, "they read all the while");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_swap_gets_through_between_readers_that_lock_the_other_way_round() {
+    let scene = Scene::new().await;
+    let posts = layout("posts", POSTS);
+    scene.load(&posts, &generation(1)).await.unwrap();
+    let child_first = "SELECT count(*), min(p.g), max(p.g), min(c.g), max(c.g) \
+                       FROM public.post_l c JOIN public.posts p ON c.posts_id = p.id";
+    let readers = Readers::start(&scene, &[child_first; 4], PARENTS * CHILDREN).await;
+    for g in 2..8 {
         scene.load(&posts, &generation(g)).await.unwrap();
-        for (seen, reader) in &readers {
-            let arrived = async || reader.is_finished() || seen.load(Ordering::Relaxed) >= g.into();
-            wait_until("the readers to see the new load", LIMIT, arrived).await.unwrap();
-        }
+        readers.have_seen(g).await;
     }
-    stop.store(true, Ordering::Relaxed);
-    for (_, reader) in readers {
-        reader.await.unwrap();
-    }
+    readers.stop().await;
 }
 
 /// A load that is ready to be swapped in.
@@ -99,7 +100,8 @@ async fn the_swap_gives_way_to_a_long_reader_and_comes_again() {
     let letting_go = async {
         // While the swap waits, others read on without waiting for long.
         let client = scene.client().await;
-        let waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'";
+        let waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' AND \
+                     database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         wait_until("the swap to wait", LIMIT, async || !client.query(waits, &[]).await.unwrap().is_empty())
             .await
             .unwrap();
