@@ -4,12 +4,14 @@
 //!   Settings ──Cluster::connect──▶ Cluster ──collections──▶ Collection ──CollectionScan──▶ DocumentBatch, …
 //!                                     │
 //!                                     └──oplogs──▶ Oplog ──newest_positions──▶ Positions
+//!                                                    └──OplogTail──▶ OplogBatch, … ──Spool──▶ file
 //! ```
 //!
 //! * [`Cluster`] is the source as a whole: one or several [`Deployment`]s, asked at once who and how old they are.
 //! * [`Collection`] is what the catalog says of a collection: whether it can be followed, its UUID, its size.
 //! * [`CollectionScan`] reads a collection once, in the order of `_id`, as whole replies of the server.
 //! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
+//! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored; [`spool`] keeps them aside.
 //!
 //! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`],
 //! [`ChangeSource`] and [`LookUp`]. This crate only reads and decodes. What a document or a change means for tables
@@ -31,6 +33,8 @@ mod position;
 mod reachability;
 mod scan;
 mod settings;
+pub mod spool;
+mod tail;
 mod uri;
 mod version;
 
@@ -42,5 +46,6 @@ pub use lookup::{Found, LookUp};
 pub use position::{Oplog, newest_positions};
 pub use scan::{CollectionScan, DocumentSource, Portion, ScanOptions};
 pub use settings::{OplogSettings, Settings};
+pub use tail::{OplogBatch, OplogTail, RawEntry, TailOptions};
 pub use uri::{Hosts, SecretUri};
 pub use version::{ReleaseLine, ServerVersion};

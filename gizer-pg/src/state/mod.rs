@@ -13,7 +13,7 @@
 //! ([`PgError::Fenced`](crate::PgError::Fenced)).
 
 mod collection;
-mod lock;
+pub(crate) mod lock;
 mod positions;
 mod reject;
 mod run;

@@ -6,6 +6,7 @@ mod catalog;
 mod concurrent;
 mod positions;
 mod scan;
+mod tail;
 
 use std::error::Error;
 use std::time::Duration;
