@@ -3,7 +3,7 @@
 //!
 //! | table | one row a | for |
 //! |---|---|---|
-//! | `gizer_spool_span` | target and shard | from where to where the log is covered; the fence of writers |
+//! | `gizer_spool_span` | target, shard and MongoDB database | from where to where the log is covered; the fence of writers |
 //! | `gizer_spool` | oplog entry | the entry as BSON, under its time |
 //!
 //! Entries and the position that they lead to are written in one transaction. As everywhere in gizer, an advisory lock
@@ -76,8 +76,8 @@ impl PgSpool {
     ///
     /// # Errors
     /// As [`connect`]; [`PgError::NoRights`] with the statement that helps, if schema or tables may not be made or
-    /// written; [`PgError::Locked`] if another run writes it; [`PgError::ForeignTable`] if it holds the changes of
-    /// another MongoDB database.
+    /// written; [`PgError::Locked`] if another run writes it; [`PgError::ForeignTable`] if something else has the
+    /// tables' names.
     pub async fn open(target: &Target, identity: &PgSpoolIdentity, limit: u64) -> Result<PgSpool, PgError> {
         let session = match connect(target).await {
             Err(PgError::NoSchema { .. }) => {
@@ -261,26 +261,21 @@ type TakenOver = (i64, i64, Option<Begun>);
 async fn take_over(session: &Session, identity: &PgSpoolIdentity) -> Result<TakenOver, PgError> {
     make_tables(session).await?;
     let PgSpoolIdentity { owner, shard, database } = identity;
-    lock::hold(session, &AdvisoryKey::spool(session.schema(), owner, shard)).await?;
+    lock::hold(session, &AdvisoryKey::spool(session.schema(), owner, shard, database)).await?;
     let sql = format!(
         "INSERT INTO {} AS span (owner, shard, database) VALUES ($1, $2, $3) \
-         ON CONFLICT (owner, shard) DO UPDATE SET epoch = span.epoch + 1 \
-         RETURNING spool, epoch, database, start, reached, bytes",
+         ON CONFLICT (owner, shard, database) DO UPDATE SET epoch = span.epoch + 1 \
+         RETURNING spool, epoch, start, reached, bytes",
         session.relation(SPANS)?
     );
     let row = session.query_one("taking over a spool", &sql, &[owner, shard, database]).await?;
-    let found: String = row.get(2);
-    if found != *database {
-        let why = format!("expected the changes of the MongoDB database {database} in it, found those of {found}");
-        return Err(PgError::ForeignTable { schema: session.schema().to_owned(), table: SPANS.to_owned(), why });
-    }
-    let (start, reached): (Option<Vec<i64>>, Option<Vec<i64>>) = (row.get(3), row.get(4));
+    let (start, reached): (Option<Vec<i64>>, Option<Vec<i64>>) = (row.get(2), row.get(3));
     let begun = match start.zip(reached) {
         None => None,
         Some((start, reached)) => {
             let both = position(&start).zip(position(&reached));
             let (start, reached) = both.ok_or_else(|| unreadable(session, SPANS))?;
-            let bytes = row.get::<_, i64>(5).max(0) as u64;
+            let bytes = row.get::<_, i64>(4).max(0) as u64;
             Some(Begun { start, recorded: reached, reached, bytes, full: false })
         }
     };
@@ -296,9 +291,9 @@ async fn make_tables(session: &Session) -> Result<(), PgError> {
         let (spans, entries) = (session.relation(SPANS)?, session.relation(ENTRIES)?);
         let sql = format!(
             "CREATE TABLE IF NOT EXISTS {spans} ( \
-                 spool BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE, owner TEXT, shard TEXT, database TEXT NOT NULL, \
+                 spool BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE, owner TEXT, shard TEXT, database TEXT, \
                  epoch BIGINT NOT NULL DEFAULT 0, start BIGINT[], reached BIGINT[], bytes BIGINT NOT NULL DEFAULT 0, \
-                 PRIMARY KEY (owner, shard)); \
+                 PRIMARY KEY (owner, shard, database)); \
              COMMENT ON TABLE {spans} IS 'gizer state: from where to where oplogs are kept aside'; \
              CREATE TABLE IF NOT EXISTS {entries} ( \
                  spool BIGINT, seconds BIGINT, increment BIGINT, term BIGINT NOT NULL, entry BYTEA NOT NULL, \

@@ -46,6 +46,21 @@ pub struct SpoolIdentity {
     pub database: String,
 }
 
+impl SpoolIdentity {
+    /// The name of the file, the same for the same three: as much of database and shard as a person needs, and a
+    /// number that tells all apart.
+    pub fn file_name(&self) -> String {
+        let mut hasher = crc32fast::Hasher::new();
+        for text in [&self.owner, &self.shard, &self.database] {
+            hasher.update(&text.len().to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' };
+        let shown = |text: &str| text.chars().map(plain).take(40).collect::<String>();
+        format!("{}.{}.{:08x}.spool", shown(&self.database), shown(&self.shard), hasher.finalize())
+    }
+}
+
 /// Whether an entry may matter to somebody who follows a database: all but changes of other databases' documents
 /// and entries in which nothing happens (`n`). What is not known is kept.
 pub fn keeps(entry: &RawEntry<'_>, database: &str) -> bool {

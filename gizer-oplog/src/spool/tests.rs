@@ -84,6 +84,24 @@ fn kept(entries: &[Entry]) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn each_identity_has_a_file_name_of_its_own_that_any_folder_takes() {
+    let of = |owner: &str, shard: &str, database: &str| {
+        SpoolIdentity { owner: owner.into(), shard: shard.into(), database: database.into() }.file_name()
+    };
+    let names = [
+        of("a", "b", "c"),
+        of("ab", "", "c"),
+        of("a", "b/..", "c"),
+        of("a", "bé", "c"),
+        of("a", &"b".repeat(300), "c"),
+    ];
+    for (i, name) in names.iter().enumerate() {
+        assert!(name.len() < 120 && !name.contains('/') && !names[..i].contains(name), "{name}");
+    }
+    assert!(names[0].starts_with("c.b."), "{}", names[0]);
+}
+
+#[test]
 fn what_may_matter_is_kept() {
     let cases = [
         (doc! { "op": "i", "ns": "shop.orders" }, true),

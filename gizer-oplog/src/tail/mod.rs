@@ -215,7 +215,7 @@ impl OplogTail {
     }
 
     /// A cursor whose first entry is the saved one, and its first reply.
-    async fn open_cursor(&self) -> Result<(RawBatchCursor, Reply), MongoError> {
+    async fn open_cursor(&mut self) -> Result<(RawBatchCursor, Reply), MongoError> {
         let ClusterTime { seconds, increment } = self.position.time;
         let saved = Timestamp { time: seconds, increment };
         let oplog = self.oplog.deployment().database("local").collection::<Document>("oplog.rs");
@@ -247,7 +247,7 @@ impl OplogTail {
 
     /// Why the saved entry is not there, where later ones are. The oldest entry is asked for after the saved one was
     /// looked for: if it is older still, the saved one was never there.
-    async fn why_absent(&self) -> Result<MongoError, MongoError> {
+    async fn why_absent(&mut self) -> Result<MongoError, MongoError> {
         let oldest = self.oplog.oldest().await?.time;
         Ok(if oldest > self.position.time {
             MongoError::RolledOver { shard: self.shard().to_owned(), saved: self.position, oldest }
@@ -258,7 +258,7 @@ impl OplogTail {
 
     /// There is neither the saved entry nor any after it. Where the newest is not older, it has only just come: that
     /// passes too.
-    async fn why_nothing(&self) -> Result<MongoError, MongoError> {
+    async fn why_nothing(&mut self) -> Result<MongoError, MongoError> {
         let newest = self.oplog.newest().await?.time;
         Ok(MongoError::MemberLags { shard: self.shard().to_owned(), saved: self.position, newest })
     }
@@ -340,5 +340,18 @@ fn passes(error: &MongoError) -> bool {
         // SocketException.
         MongoError::Server { code: 6 | 7 | 89 | 133 | 134 | CAPPED_POSITION_LOST | 262 | 9001, .. } => true,
         error => error.is_transient(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That it compiles is the test: a tail can be followed in a task of its own.
+    #[allow(dead_code)]
+    fn a_tail_can_be_spawned(oplog: &'static Oplog, tail: &'static mut OplogTail) {
+        fn spawnable(_: impl Future + Send) {}
+        spawnable(OplogTail::open(oplog, Position::default(), TailOptions::default()));
+        spawnable(tail.next_batch());
     }
 }

@@ -35,9 +35,9 @@ impl AdvisoryKey {
         AdvisoryKey::new(schema, "load", collection, format!("loading {collection} into schema {schema}"))
     }
 
-    /// Keeping the oplog of a shard aside for a target.
-    pub(crate) fn spool(schema: &str, owner: &str, shard: &str) -> AdvisoryKey {
-        let name = format!("{}:{shard} {owner}", shard.len());
+    /// Keeping the changes of a MongoDB database in the oplog of a shard aside, for a target.
+    pub(crate) fn spool(schema: &str, owner: &str, shard: &str, database: &str) -> AdvisoryKey {
+        let name = format!("{database} {}:{shard} {owner}", shard.len());
         AdvisoryKey::new(schema, "spool", &name, format!("keeping aside the oplog of {shard} in schema {schema}"))
     }
 

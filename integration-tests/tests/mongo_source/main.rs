@@ -6,6 +6,7 @@ mod catalog;
 mod concurrent;
 mod positions;
 mod scan;
+mod spool;
 mod tail;
 
 use std::error::Error;
