@@ -32,14 +32,9 @@ impl Store {
         let limit = config.spool_limit;
         let spool = blocking(move || Spool::open(&path, &identity, limit)).await?;
         if let Some(cut) = spool.cut() {
+            let why = if cut.damaged { "is damaged" } else { "was torn by a crash" };
             let (path, bytes) = (spool.path().display(), cut.bytes);
-            if cut.damaged {
-                tracing::warn!(
-                    "spool {path} is damaged: its last {bytes} bytes are cut off, and read again from the oplog"
-                );
-            } else {
-                tracing::info!(bytes, "the end of spool {path} was torn by a crash, and is cut off");
-            }
+            tracing::warn!("spool {path} {why}: its last {bytes} bytes are cut off");
         }
         Ok(Store::File(Some(Box::new(spool))))
     }

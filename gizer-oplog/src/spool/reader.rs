@@ -22,7 +22,8 @@ pub struct SpoolEntry<'r> {
 
 /// The entries of a spool after a position, in the oplog's order. It holds one of them in memory.
 ///
-/// A spool that is being written can be read at the same time; what comes after the last whole record is not there yet.
+/// A spool that is being written can be read at the same time, as far as it went when it was opened. If it begins anew
+/// meanwhile, the reader finds its end early: [`SpoolReader::reached`] always says how far what was given goes.
 #[derive(Debug)]
 pub struct SpoolReader {
     path: PathBuf,

@@ -281,6 +281,20 @@ fn damage_is_told_from_a_torn_tail() {
     }
 }
 
+/// Each record is whole by itself, and still counts only where it was written.
+#[test]
+fn whole_records_in_another_place_are_no_records() {
+    let steps: Vec<(Entry, bool)> = (1..=4).map(|number| (entry(number, true, 30), false)).collect();
+    let bytes = written(&steps);
+    let size = format::entry_bytes(&steps[0].0.bytes) as usize;
+    let header = bytes.len() - 4 * size;
+    let record = |at: usize| &bytes[header + at * size..header + (at + 1) * size];
+    for order in [&[0, 2, 3][..], &[1, 2], &[0, 2, 1, 3], &[0, 1, 1, 2]] {
+        let records: Vec<u8> = order.iter().flat_map(|at| record(*at).to_vec()).collect();
+        check_is_a_beginning(&[&bytes[..header], &records].concat(), &steps).unwrap();
+    }
+}
+
 /// The bytes of a spool of these entries, synced after each that says so.
 fn written(steps: &[(Entry, bool)]) -> Vec<u8> {
     let place = Place::new();

@@ -71,6 +71,18 @@ struct State {
     chain: Chain,
     full: bool,
     unsynced: bool,
+    /// How far the records reach that survive a crash of the machine.
+    synced: Position,
+    /// Whether the system could not write to the disk what it had taken.
+    failed: bool,
+}
+
+impl State {
+    /// All of it is on the disk.
+    fn synced(start: Position, reached: Position, end: u64, chain: Chain) -> State {
+        let (recorded, synced) = (reached, reached);
+        State { start, recorded, reached, end, chain, full: false, unsynced: false, synced, failed: false }
+    }
 }
 
 impl Spool {
@@ -131,8 +143,7 @@ impl Spool {
             self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         };
         write().map_err(|reason| self.failed("begin", reason))?;
-        let (end, full, unsynced) = (header.len() as u64, false, false);
-        self.begun = Some(State { start, recorded: start, reached: start, end, chain, full, unsynced });
+        self.begun = Some(State::synced(start, start, header.len() as u64, chain));
         Ok(())
     }
 
@@ -151,6 +162,7 @@ impl Spool {
         reached: Position,
     ) -> Result<Appended, SpoolError> {
         let state = self.begun.as_ref().expect("a spool is begun before anything is added");
+        self.check_sound(state)?;
         let mut appended = Appended { full: state.full, ..Appended::default() };
         if state.full {
             return Ok(appended);
@@ -196,16 +208,24 @@ impl Spool {
     /// [`SpoolError::Io`].
     pub fn sync(&mut self) -> Result<(), SpoolError> {
         let Some(state) = &self.begun else { return Ok(()) };
+        self.check_sound(state)?;
         let (reached, mut chain) = (state.reached, state.chain);
         if reached > state.recorded {
             self.buffer.clear();
             format::write_mark(reached, &mut chain, &mut self.buffer);
             self.write_out(Pending { recorded: reached, reached, chain })?;
         }
-        if self.state().unsynced {
-            self.file.sync_data().map_err(|reason| self.failed("sync", reason))?;
-            self.state().unsynced = false;
+        if !self.state().unsynced {
+            return Ok(());
         }
+        if let Err(reason) = self.file.sync_data() {
+            // The system tells this once, and a second attempt would look good: what was not synced must count as lost.
+            let state = self.state();
+            (state.failed, state.reached, state.recorded) = (true, state.synced, state.synced);
+            return Err(self.failed("sync", reason));
+        }
+        let state = self.state();
+        (state.unsynced, state.synced) = (false, state.recorded);
         Ok(())
     }
 
@@ -257,9 +277,15 @@ impl Spool {
             cut().map_err(|reason| self.failed("cut", reason))?;
             self.cut = Some(Cut { bytes: length - end, damaged });
         }
-        let (start, full, unsynced) = (begun.start, false, false);
-        self.begun = Some(State { start, recorded: reached, reached, end, chain, full, unsynced });
+        self.begun = Some(State::synced(begun.start, reached, end, chain));
         Ok(())
+    }
+
+    fn check_sound(&self, state: &State) -> Result<(), SpoolError> {
+        match state.failed {
+            false => Ok(()),
+            true => Err(self.failed("go on with", io::Error::other("an earlier write did not reach the disk"))),
+        }
     }
 
     fn state(&mut self) -> &mut State {

@@ -23,6 +23,9 @@ on_each_version!(all_that_matters_is_kept_through_a_crash, a_log_that_rolls_over
 /// A target that is named in the spool, and never connected to.
 const TARGET: &str = "postgresql://user:secret@127.0.0.1:1/app";
 
+/// Entries of the log, and how far they go.
+type Kept = (Vec<Vec<u8>>, Position);
+
 /// A configuration in a folder of its own, and what it leads to.
 struct Scene {
     folder: TempDir,
@@ -80,7 +83,7 @@ impl Scene {
     }
 
     /// What the spool holds after a position, and how far it reaches.
-    fn spooled(&self, after: Position) -> Result<(Vec<Vec<u8>>, Position), Box<dyn Error>> {
+    fn spooled(&self, after: Position) -> Result<Kept, Box<dyn Error>> {
         let owner = "127.0.0.1:1/app copy".to_owned();
         let identity = SpoolIdentity { owner, shard: "rs0".into(), database: self.database.name().into() };
         let path = self.folder.path().join("spool").join(identity.file_name());

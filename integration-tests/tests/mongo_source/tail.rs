@@ -233,8 +233,8 @@ async fn a_position_that_has_rolled_out_is_told(version: Version) -> Outcome {
     let client = mongod.client().await?;
     let oplog = only_oplog(&mongod.uri()).await?;
     let saved = oplog.newest().await?;
-    // A cursor that is left behind is told as well, however patient one is.
-    let mut left_behind = OplogTail::open(&oplog, saved, PATIENT).await?;
+    // A cursor that is left behind is told as well.
+    let mut left_behind = OplogTail::open(&oplog, saved, AT_ONCE).await?;
     roll_over(&client, &oplog, saved).await?;
     let error = OplogTail::open(&oplog, saved, PATIENT).await.expect_err("a position that is gone");
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");

@@ -15,6 +15,7 @@ mod outages;
 mod rejects;
 mod runs;
 mod scene;
+mod spool;
 mod stream;
 mod surveys;
 mod swapping;
