@@ -10,6 +10,7 @@
 //! Everything that does work is in the other crates; this one joins their stages ([`pipeline`]) and talks to people.
 
 pub mod args;
+pub mod capture;
 pub mod commands;
 pub mod config;
 pub mod exit;

@@ -6,6 +6,7 @@ use gizer_flatten::change::{ClusterTime, Position};
 use gizer_schema::raw::Malformed;
 
 use crate::collections::SkipReason;
+use crate::spool::SpoolError;
 use crate::uri::Hosts;
 use crate::version::ServerVersion;
 
@@ -288,6 +289,10 @@ pub enum MongoError {
         newest: ClusterTime,
     },
 
+    /// The file in which the oplog is kept aside cannot be used.
+    #[error(transparent)]
+    Spool(SpoolError),
+
     /// Documents can no longer be read as of that time (server errors 239 and 246).
     #[error("{namespace} can no longer be read as of {at}: {message}")]
     TimeOutOfReach {
@@ -373,6 +378,7 @@ impl MongoError {
             | MongoError::NoSuchCollection { .. }
             | MongoError::NotFollowable { .. } => ErrorClass::Configuration,
             MongoError::RolledOver { .. } | MongoError::Diverged { .. } => ErrorClass::LoadDue,
+            MongoError::Spool(error) => error.class(),
             _ => ErrorClass::Failed,
         }
     }
@@ -444,6 +450,7 @@ impl MongoError {
                 "look at rs.status(): members that are down or lag keep writes from being confirmed".into()
             }
             MongoError::MemberLags { .. } => "wait until the member has caught up, or read from another".into(),
+            MongoError::Spool(error) => return error.remedy(),
             _ => return None,
         })
     }

@@ -4,6 +4,7 @@
 //!   Settings ──Cluster::connect──▶ Cluster ──collections──▶ Collection ──CollectionScan──▶ DocumentBatch, …
 //!                                     │
 //!                                     └──oplogs──▶ Oplog ──newest_positions──▶ Positions
+//!                                                    └──OplogTail──▶ OplogBatch, … ──Spool──▶ file
 //! ```
 //!
 //! * [`Cluster`] is the source as a whole: one or several [`Deployment`]s, asked at once who and how old they are.
@@ -11,6 +12,7 @@
 //! * [`CollectionScan`] reads a collection once, in the order of `_id`, as whole replies of the server; [`RangeScan`] reads
 //!   it by several cursors, over segments from [`plan_segments`], and says of each batch where it lies.
 //! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
+//! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored; [`spool`] keeps them aside.
 //!
 //! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`], [`RangeSource`],
 //! [`ChangeSource`] and [`LookUp`]. This crate only reads and decodes. What a document or a change means for tables
@@ -32,6 +34,8 @@ mod position;
 mod reachability;
 mod scan;
 mod settings;
+pub mod spool;
+mod tail;
 mod uri;
 mod version;
 
@@ -45,5 +49,6 @@ pub use scan::{
     CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read, plan_segments,
 };
 pub use settings::{OplogSettings, Settings};
+pub use tail::{OplogBatch, OplogTail, RawEntry, TailOptions};
 pub use uri::{Hosts, SecretUri};
 pub use version::{ReleaseLine, ServerVersion};

@@ -12,6 +12,9 @@ use crate::error::{MalformedReply, MongoError};
 
 const NAMESPACE: &str = "local.oplog.rs";
 
+/// `CappedPositionLost` of the server's `error_codes.yml`.
+pub(crate) const CAPPED_POSITION_LOST: i32 = 136;
+
 /// The oplog of one shard.
 #[derive(Clone)]
 pub struct Oplog {
@@ -62,6 +65,16 @@ impl Oplog {
     /// The first entry in natural order, which in a capped collection is the order of insertion (MongoDB manual,
     /// "Capped Collections"), or in its reverse. Both look at one entry, however long the oplog is.
     async fn end(&self, direction: i32) -> Result<Position, MongoError> {
+        loop {
+            match self.look_at_end(direction).await {
+                // The oldest entry was cut off while it was looked at: another one is the oldest now.
+                Err(MongoError::Server { code: CAPPED_POSITION_LOST, .. }) => tokio::task::yield_now().await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn look_at_end(&self, direction: i32) -> Result<Position, MongoError> {
         let oplog = self.deployment.database("local").collection::<Document>("oplog.rs");
         let entry = oplog
             .find_one(doc! {})
@@ -95,7 +108,7 @@ pub async fn newest_positions(oplogs: &[Oplog]) -> Result<Positions, MongoError>
 }
 
 /// The position of an oplog entry. `t` is missing where an entry was written before protocol version 1.
-fn position(entry: &Document) -> Option<Position> {
+pub(crate) fn position(entry: &Document) -> Option<Position> {
     let ts = entry.get_timestamp("ts").ok()?;
     let time = ClusterTime { seconds: ts.time, increment: ts.increment };
     Some(Position { time, term: entry.get_i64("t").unwrap_or(-1) })

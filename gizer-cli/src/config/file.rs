@@ -72,6 +72,8 @@ pub struct Run {
 pub struct Load {
     pub workers: Option<Workers>,
     pub swap_timeout: Option<Seconds>,
+    pub spool_dir: Option<PathBuf>,
+    pub spool_limit: Option<SpoolLimit>,
 }
 
 /// `[verify]`
@@ -156,23 +158,47 @@ impl FromStr for Memory {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.trim().len() - text.trim().trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, unit) = text.trim().split_at(digits);
-        let factor = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 1,
-            "k" | "kib" | "kb" => 1 << 10,
-            "m" | "mib" | "mb" => 1 << 20,
-            "g" | "gib" | "gb" => 1 << 30,
-            _ => return Err(format!("expected a size such as 256MiB, got {}", shown(text))),
-        };
-        let number: usize =
-            number.parse().map_err(|_| format!("expected a size such as 256MiB, got {}", shown(text)))?;
-        let bytes = number.checked_mul(factor).ok_or_else(|| format!("{} is more than any memory", shown(text)))?;
+        let too_much = || format!("{} is more than any memory", shown(text));
+        let bytes = usize::try_from(bytes(text)?).map_err(|_| too_much())?;
         if bytes < LEAST_MEMORY {
             return Err(format!("expected at least 32MiB, got {}", shown(text)));
         }
         Ok(Memory(bytes))
     }
+}
+
+/// The most bytes of a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct SpoolLimit(pub u64);
+
+/// Less would not hold one large document.
+const LEAST_SPOOL: u64 = 32 * 1024 * 1024;
+
+impl FromStr for SpoolLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match bytes(text)? {
+            bytes @ LEAST_SPOOL.. => Ok(SpoolLimit(bytes)),
+            _ => Err(format!("expected at least 32MiB, got {}", shown(text))),
+        }
+    }
+}
+
+/// A number with or without a unit.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim().len() - text.trim().trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.trim().split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" | "kb" => 1 << 10,
+        "m" | "mib" | "mb" => 1 << 20,
+        "g" | "gib" | "gb" => 1 << 30,
+        _ => return Err(format!("expected a size such as 256MiB, got {}", shown(text))),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("expected a size such as 256MiB, got {}", shown(text)))?;
+    number.checked_mul(factor).ok_or_else(|| format!("{} is more than any memory", shown(text)))
 }
 
 /// Threads and connections of a load: 1 to 64.
@@ -239,6 +265,14 @@ impl NumberOrText {
 }
 
 impl TryFrom<NumberOrText> for Memory {
+    type Error = String;
+
+    fn try_from(value: NumberOrText) -> Result<Self, String> {
+        value.text().parse()
+    }
+}
+
+impl TryFrom<NumberOrText> for SpoolLimit {
     type Error = String;
 
     fn try_from(value: NumberOrText) -> Result<Self, String> {

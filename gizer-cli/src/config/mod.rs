@@ -44,6 +44,12 @@ pub struct Config {
     pub load_workers: usize,
     /// How long finished tables wait for readers of the live ones.
     pub swap_timeout: Duration,
+    /// Where the oplog is kept aside during a load, unless in a second PostgreSQL.
+    pub spool_dir: PathBuf,
+    /// The most bytes that are kept aside of each shard's oplog.
+    pub spool_limit: u64,
+    /// The second PostgreSQL, if there is one.
+    pub cache_uri: Option<String>,
     /// What is to be read back and compared before each commit.
     pub verify_mode: VerifyMode,
 }
@@ -53,6 +59,9 @@ const DEFAULT_MEMORY: usize = 256 * 1024 * 1024;
 
 /// How long a swap waits, unless set: longer than most reports run, because a load that gives up starts over.
 const DEFAULT_SWAP_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What is kept aside of each oplog, unless set: some hours of what a busy small shop writes.
+const DEFAULT_SPOOL_LIMIT: u64 = 1 << 30;
 
 impl Config {
     /// Reads the configuration.
@@ -97,6 +106,9 @@ impl Config {
             memory: file.run.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
             load_workers: file.load.workers.map_or(2, usize::from),
             swap_timeout: file.load.swap_timeout.map_or(DEFAULT_SWAP_TIMEOUT, Duration::from),
+            spool_dir: folder.join(file.load.spool_dir.unwrap_or_else(|| PathBuf::from("spool"))),
+            spool_limit: file.load.spool_limit.map_or(DEFAULT_SPOOL_LIMIT, |limit| limit.0),
+            cache_uri: file.cache.map(|cache| cache.uri),
             verify_mode: file.verify.mode.unwrap_or_default(),
         }
     }

@@ -96,7 +96,7 @@ pub const SETTINGS: &[Setting] = &[
         section: "cache",
         key: "uri",
         value: "URI",
-        help: "Second PostgreSQL connection, for what is kept aside during a load (not used yet)",
+        help: "Second PostgreSQL connection, where the oplog is kept aside during a load, instead of in a file",
         list: false,
         set: |file, values| {
             file.cache = Some(Cache { uri: text(values)? });
@@ -144,6 +144,28 @@ pub const SETTINGS: &[Setting] = &[
         list: false,
         set: |file, values| {
             file.load.swap_timeout = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "load",
+        key: "spool_dir",
+        value: "FOLDER",
+        help: "Folder where the oplog is kept aside during a load, relative to the config file [default: spool]",
+        list: false,
+        set: |file, values| {
+            file.load.spool_dir = Some(text(values)?.into());
+            Ok(())
+        },
+    },
+    Setting {
+        section: "load",
+        key: "spool_limit",
+        value: "SIZE",
+        help: "Most that is kept aside of each shard's oplog during a load [default: 1GiB]",
+        list: false,
+        set: |file, values| {
+            file.load.spool_limit = Some(last(values)?);
             Ok(())
         },
     },

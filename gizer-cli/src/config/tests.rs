@@ -28,6 +28,8 @@ memory = "64MiB"
 [load]
 workers = 3
 swap_timeout = 20
+spool_dir = "aside"
+spool_limit = "64MiB"
 [verify]
 mode = "sample"
 [[oplog]]
@@ -45,6 +47,8 @@ fn every_name_of_the_file_is_read() {
     assert!(config.schemas_dir.ends_with("files") && config.schemas_dir.is_absolute());
     assert_eq!((config.memory, config.load_workers), (64 << 20, 3));
     assert_eq!(config.swap_timeout, Duration::from_secs(20));
+    assert!(config.spool_dir.ends_with("aside") && config.spool_dir.is_absolute());
+    assert_eq!((config.spool_limit, config.cache_uri.as_deref()), (64 << 20, Some("postgresql://c")));
     assert_eq!(config.verify_mode, VerifyMode::Sample);
     assert_eq!(config.oplogs, [("shard1".to_owned(), "mongodb://s1".to_owned())]);
 }
@@ -67,6 +71,9 @@ fn defaults_are_those_of_the_help() {
     assert_eq!((config.postgres_schema.as_str(), config.memory, config.load_workers), ("public", 256 << 20, 2));
     assert!(config.schemas_dir.ends_with("schemas"));
     assert_eq!(config.swap_timeout, Duration::from_secs(300));
+    assert!(config.spool_dir.ends_with("spool"));
+    assert_eq!((config.spool_limit, config.cache_uri), (1 << 30, None));
+    let config = read("", &[], &[]).unwrap();
     let error = config.postgres().unwrap_err();
     assert_eq!(error.to_string(), "postgres.uri is not set");
     assert!(error.remedy.unwrap().contains("GIZER_POSTGRES_URI"));
@@ -90,6 +97,8 @@ fn what_is_wrong_is_named_with_its_place_and_without_secrets() {
     }
     let error = read("", &[], &[("GIZER_RUN_MEMORY", "1MiB")]).unwrap_err();
     assert_eq!(error.message, "GIZER_RUN_MEMORY: expected at least 32MiB, got \"1MiB\"");
+    let error = read("", &[("load-spool-limit", "1000")], &[]).unwrap_err();
+    assert_eq!(error.message, "--load-spool-limit: expected at least 32MiB, got \"1000\"");
     let error = read("", &[("verify-mode", "some")], &[]).unwrap_err();
     assert_eq!(error.message, "--verify-mode: expected all, sample or off, got \"some\"");
     let error = read("", &[("oplog-uri", "mongodb://u:secret@h/?a=b")], &[]).unwrap_err();
@@ -107,6 +116,7 @@ fn a_uri_in_the_wrong_place_is_not_shown() {
         "[run]\nmemory = \"mongodb://u:secret@h\"",
         "[load]\nworkers = \"u:secret@h\"",
         "[load]\nswap_timeout = \"u:secret@h\"",
+        "[load]\nspool_limit = \"u:secret@h\"",
         "[verify]\nmode = \"mongodb://u:secret@h\"",
         "\"postgresql://user:secret@h/db\" = 1",
         "[mongo]\n\"mongodb://u:secret@h\" = 1",

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+pub(crate) use session::Params;
 pub use session::{CancelHandle, Session};
 pub use target::Target;
 pub use tls::TlsMode;

@@ -76,6 +76,11 @@ impl Target {
         self.time_limit
     }
 
+    /// The same server, and another schema in the same database, whose name must be usable.
+    pub(crate) fn in_schema(&self, schema: &str) -> Target {
+        Target { schema: schema.to_owned(), ..self.clone() }
+    }
+
     pub(super) fn config(&self) -> &Config {
         &self.config
     }

@@ -8,7 +8,7 @@ use crate::error::PgError;
 
 /// What a lock stands for.
 #[derive(Debug, Clone)]
-pub(super) struct AdvisoryKey {
+pub(crate) struct AdvisoryKey {
     text: String,
     /// For messages.
     what: String,
@@ -21,34 +21,40 @@ impl AdvisoryKey {
     }
 
     /// Making the state tables of a schema, and starting runs in it.
-    pub(super) fn state(schema: &str) -> AdvisoryKey {
+    pub(crate) fn state(schema: &str) -> AdvisoryKey {
         AdvisoryKey::new(schema, "state", "", format!("the state of schema {schema}"))
     }
 
     /// That a run is alive.
-    pub(super) fn run(schema: &str, number: i64) -> AdvisoryKey {
+    pub(crate) fn run(schema: &str, number: i64) -> AdvisoryKey {
         AdvisoryKey::new(schema, "run", &number.to_string(), format!("run {number} in schema {schema}"))
     }
 
     /// Loading a collection.
-    pub(super) fn load(schema: &str, collection: &str) -> AdvisoryKey {
+    pub(crate) fn load(schema: &str, collection: &str) -> AdvisoryKey {
         AdvisoryKey::new(schema, "load", collection, format!("loading {collection} into schema {schema}"))
     }
 
+    /// Keeping the changes of a MongoDB database in the oplog of a shard aside, for a target.
+    pub(crate) fn spool(schema: &str, owner: &str, shard: &str, database: &str) -> AdvisoryKey {
+        let name = format!("{database} {}:{shard} {owner}", shard.len());
+        AdvisoryKey::new(schema, "spool", &name, format!("keeping aside the oplog of {shard} in schema {schema}"))
+    }
+
     /// Following changes into a schema.
-    pub(super) fn stream(schema: &str) -> AdvisoryKey {
+    pub(crate) fn stream(schema: &str) -> AdvisoryKey {
         AdvisoryKey::new(schema, "stream", "", format!("following changes into schema {schema}"))
     }
 }
 
 /// Takes a lock for the rest of the transaction, waiting for it: only for what is short.
-pub(super) async fn wait_in_transaction(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
+pub(crate) async fn wait_in_transaction(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
     let sql = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
     session.query_one(format!("waiting for {}", key.what), sql, &[&key.text]).await.map(|_| ())
 }
 
 /// Takes a lock for the rest of the transaction if it is free.
-pub(super) async fn try_in_transaction(session: &Session, key: &AdvisoryKey) -> Result<bool, PgError> {
+pub(crate) async fn try_in_transaction(session: &Session, key: &AdvisoryKey) -> Result<bool, PgError> {
     let sql = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
     Ok(session.query_one(format!("asking for {}", key.what), sql, &[&key.text]).await?.get(0))
 }
@@ -57,7 +63,7 @@ pub(super) async fn try_in_transaction(session: &Session, key: &AdvisoryKey) -> 
 ///
 /// # Errors
 /// [`PgError::Locked`], with what `pg_stat_activity` tells of the holder.
-pub(super) async fn hold(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
+pub(crate) async fn hold(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
     let sql = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))";
     let taken: bool = session.query_one(format!("asking for {}", key.what), sql, &[&key.text]).await?.get(0);
     if taken {
@@ -67,7 +73,7 @@ pub(super) async fn hold(session: &Session, key: &AdvisoryKey) -> Result<(), PgE
 }
 
 /// Gives back what [`hold`] took. If that fails the connection is gone, and the lock with it.
-pub(super) async fn release(session: &Session, key: &AdvisoryKey) {
+pub(crate) async fn release(session: &Session, key: &AdvisoryKey) {
     let sql = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended($1, 0))";
     if let Err(error) = session.query_one(format!("releasing {}", key.what), sql, &[&key.text]).await {
         tracing::debug!(%error, "a lock was not given back");
@@ -75,7 +81,7 @@ pub(super) async fn release(session: &Session, key: &AdvisoryKey) {
 }
 
 /// Whether anybody holds a lock, this session included.
-pub(super) async fn is_held(session: &Session, key: &AdvisoryKey) -> Result<bool, PgError> {
+pub(crate) async fn is_held(session: &Session, key: &AdvisoryKey) -> Result<bool, PgError> {
     let sql = format!("SELECT EXISTS (SELECT FROM {HELD})");
     Ok(session.query_one(format!("asking whether {} is under way", key.what), &sql, &[&key.text]).await?.get(0))
 }

@@ -14,7 +14,7 @@
 //! ([`PgError::Fenced`](crate::PgError::Fenced)).
 
 mod collection;
-mod lock;
+pub(crate) mod lock;
 mod positions;
 mod range;
 mod reject;

@@ -138,7 +138,7 @@ const TABLES: [StateTable; 5] = [
 /// Whether a name is that of a state table, or of the key of one.
 pub(crate) fn is_own_name(name: &str) -> bool {
     let table = name.strip_suffix("_pkey").unwrap_or(name);
-    TABLES.iter().any(|own| own.name == table)
+    TABLES.iter().any(|own| own.name == table) || crate::spool::TABLES.contains(&table)
 }
 
 /// Makes the state tables where they are missing, and adds the columns that a classic `qmetlstatus`, or one of an

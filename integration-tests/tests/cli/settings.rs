@@ -54,10 +54,12 @@ async fn help_promises_nothing_that_is_not_there() {
     for command in [&["--help"][..], &["load", "--help"], &["status", "--help"]] {
         let help = gizer.run(command).await.unwrap().expect_code(0).stdout;
         assert!(!help.contains("--check") && !help.contains("keeps them equal"), "{help}");
-        for flag in ["--cache-uri", "--verify-mode"] {
+        let text = |flag: &str| -> String {
             let (_, text) = help.split_once(flag).unwrap();
-            let text: Vec<&str> = text.split_whitespace().take(30).collect();
-            assert!(text.join(" ").contains("not used yet"), "{flag}: {help}");
-        }
+            text.split_whitespace().take(30).collect::<Vec<&str>>().join(" ")
+        };
+        assert!(text("--verify-mode").contains("not used yet"), "{help}");
+        assert!(text("--cache-uri").contains("kept aside") && !text("--cache-uri").contains("not used yet"), "{help}");
+        assert!(text("--load-spool-limit").contains("1GiB"), "{help}");
     }
 }

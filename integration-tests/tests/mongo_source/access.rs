@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use futures::future::join_all;
-use gizer_oplog::{Cluster, MongoError, ScanOptions};
+use gizer_oplog::{Cluster, MongoError, OplogTail, ScanOptions, TailOptions};
 use integration_tests::rig::{Mongod, ReplicaSet, Version};
 use tokio::time::timeout;
 
@@ -69,7 +69,11 @@ async fn rights_are_asked_for_one_by_one(version: Version) -> Outcome {
     assert_discreet(&error, &host);
 
     let cluster = connect(mongod.uri_as("follower", PASSWORD)).await?;
-    assert!(cluster.oplogs().await?[0].newest().await?.term >= 1);
+    let oplog = cluster.oplogs().await?.remove(0);
+    let newest = oplog.newest().await?;
+    assert!(newest.term >= 1);
+    OplogTail::open(&oplog, newest, TailOptions::default()).await?;
+    assert_eq!(oplog.before_undecided().await?, None, "the database config need not be readable");
     assert!(!format!("{cluster:?}").contains(PASSWORD), "{cluster:?}");
     Ok(())
 }

@@ -7,6 +7,8 @@ mod concurrent;
 mod positions;
 mod ranges;
 mod scan;
+mod spool;
+mod tail;
 
 use std::error::Error;
 use std::time::Duration;

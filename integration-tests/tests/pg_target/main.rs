@@ -17,6 +17,7 @@ mod readers;
 mod rejects;
 mod runs;
 mod scene;
+mod spool;
 mod stream;
 mod surveys;
 mod swapping;

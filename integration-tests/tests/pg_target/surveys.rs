@@ -100,7 +100,9 @@ async fn name_taken(scene: &Scene, collection: &str, name: &str, owner: NameOwne
 #[tokio::test]
 async fn names_of_gizers_own_are_not_to_be_had() {
     let scene = Scene::prepared().await;
-    for name in ["qmetlstatus", "gizer_collection", "gizer_stream", "gizer_reject", "gizer_collection_pkey"] {
+    for name in
+        ["qmetlstatus", "gizer_collection", "gizer_stream", "gizer_reject", "gizer_collection_pkey", "gizer_spool"]
+    {
         name_taken(&scene, name, name, NameOwner::State).await;
     }
     name_taken(&scene, "gizer_new_posts", "gizer_new_posts", NameOwner::Staging).await;

@@ -1,0 +1,226 @@
+//! While a load runs, the oplog of every shard is kept aside, so that a small oplog cannot roll over under a long load.
+//!
+//! ```text
+//!   Capture::start ── T0 and a spool a shard; from here on, one task a shard:  OplogTail ──▶ spool
+//!        │
+//!        │   the load, which needs nothing of it
+//!        │
+//!   Capture::stop ── how far each spool goes; from there on the log itself has the rest
+//! ```
+//!
+//! A capture that breaks off (no room on the disk, a log that rolls over faster than it is read) does not end the load:
+//! it is told once, and the report says how far the spool goes. If the log still reaches back to there, nothing is lost.
+
+mod shard;
+mod store;
+
+use gizer_flatten::change::{Position, Positions};
+use gizer_oplog::spool::{Span, SpoolIdentity};
+use gizer_oplog::{ErrorClass, MongoError, Oplog, OplogTail, TailOptions};
+use gizer_pg::Target;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::exit::Failure;
+use shard::Shard;
+use store::Store;
+
+/// The oplogs of all shards, being kept aside.
+///
+/// Dropping it ends it where it stands, as a crash would: what is then missing in the spools shows when they are opened again.
+#[derive(Debug)]
+pub struct Capture {
+    t0: Positions,
+    shards: Vec<Watched>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<ShardCapture>,
+}
+
+/// What is seen from outside of a shard's task.
+#[derive(Debug)]
+struct Watched {
+    name: String,
+    start: Position,
+    state: watch::Receiver<State>,
+}
+
+/// How far a task has got.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    reached: Position,
+    ended: bool,
+}
+
+/// What became of a capture.
+#[derive(Debug)]
+pub struct CaptureReport {
+    /// One a shard, in alphabetical order.
+    pub shards: Vec<ShardCapture>,
+}
+
+impl CaptureReport {
+    /// Whether every spool covers the log up to the end of the capture.
+    pub fn is_whole(&self) -> bool {
+        self.shards.iter().all(|shard| matches!(shard.end, CaptureEnd::Stopped))
+    }
+
+    /// How far the spools reach: from here on the log itself is needed.
+    pub fn reached(&self) -> Positions {
+        self.shards.iter().map(|shard| (shard.shard.clone(), shard.span.reached)).collect()
+    }
+}
+
+/// What became of the capture of one shard.
+#[derive(Debug)]
+pub struct ShardCapture {
+    /// The oplog's name.
+    pub shard: String,
+    /// The part of the log that the spool covers.
+    pub span: Span,
+    /// Entries that this capture has kept; an earlier one may have kept others.
+    pub entries: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Why it ended.
+    pub end: CaptureEnd,
+}
+
+/// Why the capture of a shard ended.
+#[derive(Debug)]
+pub enum CaptureEnd {
+    /// It was stopped.
+    Stopped,
+    /// The spool is as large as it may be.
+    LimitReached,
+    /// The log cannot be read or kept any more.
+    BrokenOff(Failure),
+}
+
+impl Capture {
+    /// Opens a spool for each oplog and begins to keep them aside, from the newest position (T0) on or from an earlier
+    /// one.
+    ///
+    /// `needed` is from where on unfinished loads and followed collections still need the log. A spool that covers it,
+    /// and whose end the log still holds, is continued; else it begins anew at `needed` if the log still holds that, and else at T0.
+    /// [`reaches`](Capture::reaches) tells which. Without `needed` it begins anew.
+    ///
+    /// # Errors
+    /// [`Failure`] before MongoDB is read, if a spool cannot be written or another run writes it; afterwards if MongoDB
+    /// cannot be read.
+    pub async fn start(config: &Config, oplogs: &[Oplog], needed: Option<&Positions>) -> Result<Capture, Failure> {
+        let target = Target::parse(config.postgres()?, &config.postgres_schema)?;
+        let owner = format!("{} {}", target.server(), target.schema());
+        let mut stores = Vec::new();
+        for oplog in oplogs {
+            let identity = SpoolIdentity {
+                owner: owner.clone(),
+                shard: oplog.name().to_owned(),
+                database: config.database()?.to_owned(),
+            };
+            stores.push(Store::open(config, identity).await?);
+        }
+        let (stop, stopped) = watch::channel(false);
+        let mut capture = Capture { t0: Positions::new(), shards: Vec::new(), stop, tasks: JoinSet::new() };
+        for (oplog, mut store) in oplogs.iter().zip(stores) {
+            let name = oplog.name().to_owned();
+            let (earliest, t0) = newest(oplog).await?;
+            let needed = needed.and_then(|needed| needed.get(&name)).map(|needed| earliest.min(*needed));
+            let (tail, span) = open(oplog, &mut store, needed, earliest).await?;
+            tracing::info!(shard = name, start = %span.start.time, from = %span.reached.time, "the oplog is kept aside");
+            let database = config.database()?.to_owned();
+            let (shard, state) = Shard::new(tail, store, database, span, stopped.clone());
+            capture.t0.insert(name.clone(), t0);
+            capture.shards.push(Watched { name, start: span.start, state });
+            capture.tasks.spawn(shard.run());
+        }
+        Ok(capture)
+    }
+
+    /// The newest positions at the start: whatever is read from MongoDB after the start is as of then or later.
+    pub fn t0(&self) -> &Positions {
+        &self.t0
+    }
+
+    /// Where each spool begins: T0 or earlier.
+    pub fn start_positions(&self) -> Positions {
+        self.shards.iter().map(|shard| (shard.name.clone(), shard.start)).collect()
+    }
+
+    /// How far each spool has got by now.
+    pub fn reached(&self) -> Positions {
+        self.shards.iter().map(|shard| (shard.name.clone(), shard.state.borrow().reached)).collect()
+    }
+
+    /// Whether spool and log together hold everything after these positions. Of a capture that has ended early nobody
+    /// knows without asking the log, so it does not.
+    pub fn reaches(&self, positions: &Positions) -> bool {
+        positions.iter().all(|(name, position)| {
+            let shard = self.shards.iter().find(|shard| shard.name == *name);
+            shard.is_some_and(|shard| shard.start <= *position && !shard.state.borrow().ended)
+        })
+    }
+
+    /// Ends the capture, and makes sure that what was kept survives a crash.
+    ///
+    /// # Errors
+    /// [`Failure`] only if a task has panicked; whatever else has gone wrong with a shard is in the report.
+    pub async fn stop(mut self) -> Result<CaptureReport, Failure> {
+        // Tasks that have ended already need not hear it.
+        let _ = self.stop.send(true);
+        let mut shards = Vec::new();
+        while let Some(shard) = self.tasks.join_next().await {
+            shards.push(shard.map_err(|_| Failure::failed("the task that keeps the oplog aside has panicked"))?);
+        }
+        shards.sort_by(|one, other| one.shard.cmp(&other.shard));
+        Ok(CaptureReport { shards })
+    }
+}
+
+/// From where on the log is needed by whoever reads documents now, and the newest position. The first of them lies before
+/// the second where a transaction is under way, whose entries a later commit leads back to.
+async fn newest(oplog: &Oplog) -> Result<(Position, Position), Failure> {
+    let before = oplog.newest().await?;
+    let undecided = oplog.before_undecided().await?;
+    // What was decided before this was asked for is in the log after the first position.
+    Ok((undecided.map_or(before, |undecided| undecided.min(before)), oplog.newest().await?))
+}
+
+/// A tail, and a store that covers the log from somewhere up to where the tail goes on.
+async fn open(
+    oplog: &Oplog,
+    store: &mut Store,
+    needed: Option<Position>,
+    earliest: Position,
+) -> Result<(OplogTail, Span), Failure> {
+    let covers = |span: &Span, needed: Position| span.start <= needed && needed <= span.reached;
+    let continued = store.span().filter(|span| needed.is_some_and(|needed| covers(span, needed)));
+    if let Some(span) = continued
+        && let Some(tail) = open_if_there(oplog, span.reached).await?
+    {
+        return Ok((tail, span));
+    }
+    let from_needed = match needed {
+        Some(needed) => open_if_there(oplog, needed).await?,
+        None => None,
+    };
+    let tail = match from_needed {
+        Some(tail) => tail,
+        None => OplogTail::open(oplog, earliest, TailOptions::default()).await?,
+    };
+    let start = tail.position();
+    store.begin(start).await?;
+    Ok((tail, Span { start, reached: start }))
+}
+
+/// A tail from a position on, if the log still holds it.
+async fn open_if_there(oplog: &Oplog, position: Position) -> Result<Option<OplogTail>, MongoError> {
+    match OplogTail::open(oplog, position, TailOptions::default()).await {
+        Ok(tail) => Ok(Some(tail)),
+        Err(error) if error.class() == ErrorClass::LoadDue => {
+            tracing::info!(%error, "the spool begins anew");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

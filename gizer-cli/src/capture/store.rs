@@ -1,0 +1,124 @@
+//! Where entries are kept aside: in a file, or in a second PostgreSQL.
+
+use gizer_flatten::change::Position;
+use gizer_oplog::spool::{Appended, Span, Spool, SpoolError, SpoolIdentity, keeps};
+use gizer_oplog::{MongoError, OplogBatch};
+use gizer_pg::PgError;
+use gizer_pg::Target;
+use gizer_pg::spool::{PgSpool, PgSpoolIdentity};
+
+use crate::config::Config;
+use crate::exit::{ExitCode, Failure};
+
+/// A spool of either kind, with one way to use it.
+pub(super) enum Store {
+    /// `None` while the disk is waited for on another thread.
+    File(Option<Box<Spool>>),
+    Postgres(Box<PgSpool>),
+}
+
+impl Store {
+    /// Opens what the configuration names, and keeps other runs from writing it.
+    pub(super) async fn open(config: &Config, identity: SpoolIdentity) -> Result<Store, Failure> {
+        if let Some(uri) = &config.cache_uri {
+            let SpoolIdentity { owner, shard, database } = identity;
+            let open = async {
+                let target = Target::parse(uri, &config.postgres_schema)?;
+                PgSpool::open(&target, &PgSpoolIdentity { owner, shard, database }, config.spool_limit).await
+            };
+            return open.await.map(|spool| Store::Postgres(Box::new(spool))).map_err(of_cache);
+        }
+        let path = config.spool_dir.join(identity.file_name());
+        let limit = config.spool_limit;
+        let spool = blocking(move || Spool::open(&path, &identity, limit)).await?;
+        if let Some(cut) = spool.cut() {
+            let why = if cut.damaged { "is damaged" } else { "was torn by a crash" };
+            let (path, bytes) = (spool.path().display(), cut.bytes);
+            tracing::warn!("spool {path} {why}: its last {bytes} bytes are cut off");
+        }
+        Ok(Store::File(Some(Box::new(spool))))
+    }
+
+    /// What it covers; `None` before it was begun.
+    pub(super) fn span(&self) -> Option<Span> {
+        match self {
+            Store::File(spool) => spool.as_ref().and_then(|spool| spool.span()),
+            Store::Postgres(spool) => spool.span().map(|(start, reached)| Span { start, reached }),
+        }
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        match self {
+            Store::File(spool) => spool.as_ref().is_some_and(|spool| spool.is_dirty()),
+            Store::Postgres(spool) => spool.is_dirty(),
+        }
+    }
+
+    pub(super) async fn begin(&mut self, start: Position) -> Result<(), Failure> {
+        match self {
+            Store::File(spool) => on_file(spool, move |spool| spool.begin(start)).await,
+            Store::Postgres(spool) => spool.begin(start).await.map_err(of_cache),
+        }
+    }
+
+    /// Adds what may matter of a batch.
+    pub(super) async fn append(&mut self, batch: OplogBatch, database: &str) -> Result<Appended, Failure> {
+        match self {
+            Store::File(spool) => on_file(spool, move |spool| spool.append(batch.entries(), batch.position())).await,
+            Store::Postgres(spool) => {
+                let entries = batch.entries().filter(|entry| keeps(entry, database));
+                let entries: Vec<(Position, &[u8])> =
+                    entries.map(|entry| (entry.position(), entry.document().as_bytes())).collect();
+                let before = spool.bytes();
+                let added = spool.append(&entries, batch.position()).await.map_err(of_cache)?;
+                Ok(Appended { entries: added as u64, bytes: spool.bytes() - before, full: spool.is_full() })
+            }
+        }
+    }
+
+    pub(super) async fn sync(&mut self) -> Result<(), Failure> {
+        match self {
+            Store::File(spool) => on_file(spool, Spool::sync).await,
+            Store::Postgres(spool) => spool.sync().await.map_err(of_cache),
+        }
+    }
+}
+
+/// Runs what waits for the disk where it holds up nobody else.
+async fn on_file<T: Send + 'static>(
+    place: &mut Option<Box<Spool>>,
+    work: impl FnOnce(&mut Spool) -> Result<T, SpoolError> + Send + 'static,
+) -> Result<T, Failure> {
+    let Some(mut spool) = place.take() else {
+        return Err(Failure::failed("the spool was left in the middle of a write"));
+    };
+    let (spool, outcome) = blocking(move || {
+        let outcome = work(&mut spool);
+        Ok((spool, outcome))
+    })
+    .await?;
+    *place = Some(spool);
+    outcome.map_err(of_file)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SpoolError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(of_file),
+        Err(_) => Err(Failure::failed("the thread that writes the spool has panicked")),
+    }
+}
+
+fn of_file(error: SpoolError) -> Failure {
+    let in_use = matches!(error, SpoolError::InUse { .. });
+    let failure = Failure::from(MongoError::Spool(error));
+    if in_use { Failure { exit: ExitCode::Locked, ..failure } } else { failure }
+}
+
+/// Which of the two servers it is about would not be seen otherwise.
+fn of_cache(error: PgError) -> Failure {
+    let failure = Failure::from(error);
+    let remedy = failure.remedy.map(|remedy| remedy.replace("[postgres] uri", "[cache] uri"));
+    Failure { message: format!("keeping the oplog aside in [cache]: {}", failure.message), remedy, ..failure }
+}

@@ -1,0 +1,83 @@
+//! What has to be known of an oplog entry before it is decoded.
+
+use gizer_flatten::change::{ClusterTime, Position};
+use gizer_schema::raw::{Malformed, RawDoc, Value};
+
+/// An oplog entry as the server has it, with the few fields that decide where it belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawEntry<'b> {
+    position: Position,
+    operation: &'b [u8],
+    namespace: Option<&'b [u8]>,
+    document: RawDoc<'b>,
+}
+
+impl<'b> RawEntry<'b> {
+    /// Looks at the fields `ts`, `t`, `op` and `ns`; all others are stepped over.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the bytes cannot be walked, or there is no `ts`.
+    pub fn read(document: RawDoc<'b>) -> Result<RawEntry<'b>, Malformed> {
+        let (mut time, mut term, mut operation, mut namespace) = (None, None, &b""[..], None);
+        for element in document.elements() {
+            let element = element?;
+            match (element.name, element.value()?) {
+                (b"ts", Value::Timestamp { seconds, increment }) => time = Some(ClusterTime { seconds, increment }),
+                (b"t", Value::Int64(number)) => term = Some(number),
+                (b"op", Value::String(text)) => operation = text,
+                (b"ns", Value::String(text)) => namespace = Some(text),
+                _ => {}
+            }
+        }
+        let time = time.ok_or(Malformed { what: "an oplog entry with ts", at: 0 })?;
+        // Entries from before protocol version 1 have no term.
+        let position = Position { time, term: term.unwrap_or(-1) };
+        Ok(RawEntry { position, operation, namespace, document })
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The kind of operation, `op`: `i`, `u`, `d`, `c`, `n`, or what later versions add; empty if there is none.
+    pub fn operation(&self) -> &'b [u8] {
+        self.operation
+    }
+
+    /// The full name of the collection, `ns`, if there is one.
+    pub fn namespace(&self) -> Option<&'b [u8]> {
+        self.namespace
+    }
+
+    /// All of it.
+    pub fn document(&self) -> RawDoc<'b> {
+        self.document
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{Timestamp, doc};
+
+    #[test]
+    fn the_fields_are_found_wherever_they_stand() {
+        let ts = Timestamp { time: 7, increment: 2 };
+        let bytes =
+            doc! { "o": { "ts": 1, "op": "x" }, "ns": "a.b", "ts": ts, "op": "i", "t": 3_i64 }.to_vec().unwrap();
+        let entry = RawEntry::read(RawDoc::new(&bytes).unwrap()).unwrap();
+        let time = ClusterTime { seconds: 7, increment: 2 };
+        assert_eq!(entry.position(), Position { time, term: 3 });
+        assert_eq!((entry.operation(), entry.namespace()), (&b"i"[..], Some(&b"a.b"[..])));
+        assert_eq!(entry.document().as_bytes(), bytes);
+    }
+
+    #[test]
+    fn an_entry_without_a_term_has_term_minus_one_and_one_without_a_time_is_none() {
+        let bytes = doc! { "ts": Timestamp { time: 7, increment: 2 } }.to_vec().unwrap();
+        assert_eq!(RawEntry::read(RawDoc::new(&bytes).unwrap()).unwrap().position().term, -1);
+        let bytes = doc! { "t": 1_i64, "ts": 7 }.to_vec().unwrap();
+        assert!(RawEntry::read(RawDoc::new(&bytes).unwrap()).is_err());
+    }
+}

@@ -1,0 +1,357 @@
+//! The raw entries of one oplog, from a saved position on.
+
+mod entry;
+mod reply;
+mod undecided;
+
+use std::fmt;
+use std::time::Duration;
+
+use bson::{Document, Timestamp, doc};
+use futures::StreamExt;
+use gizer_flatten::DocumentBatch;
+use gizer_flatten::change::{ClusterTime, Position};
+use mongodb::options::{CursorType, FindOptions, ReadConcern};
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use tokio::time::{Instant, sleep};
+
+pub use entry::RawEntry;
+use reply::Reply;
+
+use crate::error::{MalformedReply, MongoError};
+use crate::position::{CAPPED_POSITION_LOST, Oplog};
+
+const NAMESPACE: &str = "local.oplog.rs";
+
+/// The first pause before another attempt; each is twice the one before, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause between two attempts: an election takes 10 seconds, so more would only add to it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How an oplog is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailOptions {
+    /// How long failures that may pass (an election, a restart, a member that lags) may keep the tail from reading on
+    /// before they are given as errors. With zero, each is given at once.
+    pub patience: Duration,
+    /// How long the server waits for a new entry before it answers that there is none.
+    pub wait: Duration,
+}
+
+impl Default for TailOptions {
+    fn default() -> Self {
+        TailOptions { patience: Duration::from_secs(60), wait: Duration::from_secs(1) }
+    }
+}
+
+/// Entries of an oplog, as one reply of the server.
+#[derive(Debug, Clone)]
+pub struct OplogBatch {
+    documents: DocumentBatch,
+    /// Entries at the front that have been given before: the saved one.
+    skip: usize,
+    position: Position,
+    reached: ClusterTime,
+}
+
+impl OplogBatch {
+    /// The entries in the oplog's order, which is that of their times.
+    pub fn entries(&self) -> impl Iterator<Item = RawEntry<'_>> {
+        let read = |document| RawEntry::read(document).expect("all were read when the batch was made");
+        self.documents.documents().skip(self.skip).map(read)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.documents.len() - self.skip
+    }
+
+    /// Whether there is none: nothing new has been written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The last entry that has been given, in this batch or an earlier one; at first the saved position. Reading can go on
+    /// from here.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Every entry up to and at this time has been given. It may lie after the last entry, where the server has said
+    /// that there is nothing in between; it is no position, and reading cannot go on from here.
+    pub fn reached(&self) -> ClusterTime {
+        self.reached
+    }
+
+    /// Bytes of memory that the batch keeps.
+    pub fn memory_bytes(&self) -> usize {
+        self.documents.memory_bytes()
+    }
+}
+
+/// One oplog, followed from a saved position on.
+///
+/// # What it owes
+/// * **Complete, in order, once.** Every entry after the saved position that a majority of the members has is given exactly
+///   once, in the oplog's order, as it is stored. What is given cannot be rolled back by a fail-over (read concern `majority`).
+/// * **Exact resumption.** A cursor that was lost is opened again at the last entry that was given, and only if that
+///   entry is still there; it is not given again. That holds for [`OplogBatch::position`] of any run as well.
+/// * **Alive.** Where nothing is written, an empty batch comes after [`TailOptions::wait`], and says how far the log is
+///   known to have been read.
+/// * **Bounded.** A batch is one reply of the server: 16 MiB and one entry at most; nothing is read ahead.
+///
+/// # What ends it
+/// Nothing: a tail is followed until it is dropped. A call may be dropped before it is ready; no entry is lost, and the
+/// next call goes on.
+///
+/// # What an error means
+/// The saved position, as DESIGN's "Reading MongoDB" tells the cases apart:
+///
+/// | in the log | error |
+/// |---|---|
+/// | the first entry at or after the saved time is the saved one, time and term | none: it goes on after it |
+/// | the oldest entry is younger | [`MongoError::RolledOver`]: a load is due |
+/// | it would lie inside, and is not there or of another term | [`MongoError::Diverged`]: a load is due |
+/// | the newest entry is older | [`MongoError::MemberLags`], once patience is over |
+///
+/// Failures that may pass are tried again with growing pauses until [`TailOptions::patience`] is over. After any error
+/// a further call tries to go on from the same place.
+pub struct OplogTail {
+    oplog: Oplog,
+    options: TailOptions,
+    position: Position,
+    reached: ClusterTime,
+    cursor: Option<RawBatchCursor>,
+    /// The `operationTime` of the latest reply of this cursor.
+    majority: Option<ClusterTime>,
+    /// What came with the check of the position, and has not been asked for yet.
+    first: Option<OplogBatch>,
+    trouble: Option<Trouble>,
+}
+
+/// Since when nothing has been read, and how long to pause next.
+struct Trouble {
+    since: Instant,
+    pause: Duration,
+}
+
+impl OplogTail {
+    /// Opens the oplog at the saved position and checks that it is there. Entries are given from the one after it on.
+    ///
+    /// # Errors
+    /// See the contract; [`MongoError::NoRights`] if the user may not read the database `local`.
+    pub async fn open(oplog: &Oplog, saved: Position, options: TailOptions) -> Result<OplogTail, MongoError> {
+        let mut tail = OplogTail {
+            oplog: oplog.clone(),
+            options,
+            position: saved,
+            reached: saved.time,
+            cursor: None,
+            majority: None,
+            first: None,
+            trouble: None,
+        };
+        tail.first = Some(tail.read().await?);
+        Ok(tail)
+    }
+
+    /// The last entry that has been given: where another tail would go on.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The oplog's name.
+    pub fn shard(&self) -> &str {
+        self.oplog.name()
+    }
+
+    /// The next entries, or none after [`TailOptions::wait`].
+    ///
+    /// # Errors
+    /// See the contract.
+    pub async fn next_batch(&mut self) -> Result<OplogBatch, MongoError> {
+        let batch = match self.first.take() {
+            Some(first) => first,
+            None => self.read().await?,
+        };
+        (self.position, self.reached) = (batch.position, batch.reached);
+        Ok(batch)
+    }
+
+    async fn read(&mut self) -> Result<OplogBatch, MongoError> {
+        let mut overtaken = false;
+        loop {
+            match self.step().await {
+                Ok(batch) => return Ok(batch),
+                // The log has rolled over under the cursor. Whether the position is gone too shows when it is looked for.
+                Err(MongoError::Server { code: CAPPED_POSITION_LOST, .. }) if !overtaken => {
+                    (self.cursor, overtaken) = (None, true);
+                }
+                Err(error) => {
+                    self.cursor = None;
+                    self.pause(error).await?;
+                }
+            }
+        }
+    }
+
+    /// Nothing is lost when this is dropped half-way: a cursor that has given nothing is opened anew, and the driver keeps
+    /// a request under way in the cursor.
+    async fn step(&mut self) -> Result<OplogBatch, MongoError> {
+        let Some(cursor) = &mut self.cursor else {
+            let (cursor, reply) = self.open_cursor().await?;
+            (self.cursor, self.majority) = (Some(cursor), None);
+            return self.take(reply, 1);
+        };
+        let reply = match cursor.next().await {
+            Some(reply) => reply.map_err(|error| self.explain(&error, "getMore"))?,
+            None => return Err(self.lost("the server closed the cursor")),
+        };
+        let reply = self.understand(reply, "getMore")?;
+        // A position that is found again and again, and then nothing more, is no way forward: only this is.
+        self.trouble = None;
+        self.take(reply, 0)
+    }
+
+    /// A cursor whose first entry is the saved one, and its first reply.
+    async fn open_cursor(&mut self) -> Result<(RawBatchCursor, Reply), MongoError> {
+        let ClusterTime { seconds, increment } = self.position.time;
+        let saved = Timestamp { time: seconds, increment };
+        let oplog = self.oplog.deployment().database("local").collection::<Document>("oplog.rs");
+        let find = oplog.find(doc! { "ts": { "$gte": saved } }).with_options(self.find_options());
+        let mut cursor = find.batch().await.map_err(|error| self.explain(&error, "find"))?;
+        let reply = match cursor.next().await {
+            Some(reply) => reply.map_err(|error| self.explain(&error, "find"))?,
+            None => return Err(self.lost("the server gave no reply")),
+        };
+        let reply = self.understand(reply, "find")?;
+        let first = reply.entries.documents().next().map(RawEntry::read);
+        match first.transpose().map_err(|found| self.malformed("find", found.into()))? {
+            Some(first) if first.position() == self.position => Ok((cursor, reply)),
+            Some(first) if first.position().time == self.position.time => Err(self.diverged()),
+            Some(_) => Err(self.why_absent().await?),
+            None => Err(self.why_nothing().await?),
+        }
+    }
+
+    fn find_options(&self) -> FindOptions {
+        let mut find = FindOptions::default();
+        find.cursor_type = Some(CursorType::TailableAwait);
+        find.max_await_time = Some(self.options.wait);
+        // What comes after may hold the tail up for longer than the ten minutes after which the server closes an idle cursor.
+        find.no_cursor_timeout = Some(true);
+        find.read_concern = Some(ReadConcern::majority());
+        find
+    }
+
+    /// Why the saved entry is not there, where later ones are. The oldest entry is asked for after the saved one was
+    /// looked for: if it is older still, the saved one was never there.
+    async fn why_absent(&mut self) -> Result<MongoError, MongoError> {
+        let oldest = self.oplog.oldest().await?.time;
+        Ok(if oldest > self.position.time {
+            MongoError::RolledOver { shard: self.shard().to_owned(), saved: self.position, oldest }
+        } else {
+            self.diverged()
+        })
+    }
+
+    /// There is neither the saved entry nor any after it. Where the newest is not older, it has only just come: that
+    /// passes too.
+    async fn why_nothing(&mut self) -> Result<MongoError, MongoError> {
+        let newest = self.oplog.newest().await?.time;
+        Ok(MongoError::MemberLags { shard: self.shard().to_owned(), saved: self.position, newest })
+    }
+
+    /// How far a reply leads.
+    ///
+    /// An empty one says that there is nothing up to what a majority had *before* it was asked for, which is what the
+    /// reply before it tells. Its own `operationTime` is taken after the server has looked, when there may be more.
+    fn take(&mut self, reply: Reply, skip: usize) -> Result<OplogBatch, MongoError> {
+        let (mut position, mut reached) = (self.position, self.reached);
+        for document in reply.entries.documents().skip(skip) {
+            let entry = RawEntry::read(document).map_err(|found| self.malformed("getMore", found.into()))?;
+            position = entry.position();
+        }
+        if reply.entries.is_empty() {
+            reached = reached.max(self.majority.unwrap_or_default());
+        }
+        reached = reached.max(position.time);
+        self.majority = reply.operation_time;
+        Ok(OplogBatch { documents: reply.entries, skip, position, reached })
+    }
+
+    /// Waits before another attempt, or gives the error if it will not pass or has not passed for too long.
+    async fn pause(&mut self, error: MongoError) -> Result<(), MongoError> {
+        if !passes(&error) {
+            self.trouble = None;
+            return Err(error);
+        }
+        let trouble = self.trouble.get_or_insert_with(|| Trouble { since: Instant::now(), pause: FIRST_PAUSE });
+        if trouble.since.elapsed() + trouble.pause > self.options.patience {
+            self.trouble = None;
+            return Err(error);
+        }
+        let pause = trouble.pause;
+        trouble.pause = (pause * 2).min(LONGEST_PAUSE);
+        tracing::debug!(shard = self.shard(), %error, ?pause, "the oplog cannot be read; trying again");
+        sleep(pause).await;
+        Ok(())
+    }
+
+    fn understand(&self, reply: RawBatch, command: &'static str) -> Result<Reply, MongoError> {
+        Reply::read(reply).map_err(|found| self.malformed(command, found))
+    }
+
+    fn explain(&self, error: &mongodb::error::Error, command: &'static str) -> MongoError {
+        self.oplog.deployment().explain(error, command, NAMESPACE)
+    }
+
+    fn malformed(&self, command: &'static str, found: MalformedReply) -> MongoError {
+        let hosts = self.oplog.deployment().hosts().clone();
+        MongoError::MalformedReply { hosts, command, expected: "a cursor with oplog entries", found }
+    }
+
+    fn diverged(&self) -> MongoError {
+        MongoError::Diverged { shard: self.shard().to_owned(), saved: self.position }
+    }
+
+    fn lost(&self, message: &str) -> MongoError {
+        let hosts = self.oplog.deployment().hosts().clone();
+        MongoError::CursorLost { hosts, namespace: NAMESPACE.to_owned(), message: message.to_owned() }
+    }
+}
+
+impl fmt::Debug for OplogTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OplogTail")
+            .field("oplog", &self.oplog)
+            .field("position", &self.position)
+            .field("open", &self.cursor.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether reading on from the last position may succeed a little later.
+fn passes(error: &MongoError) -> bool {
+    match error {
+        // The codes are those of `error_codes.yml` in the server's sources: HostUnreachable, HostNotFound,
+        // NetworkTimeout, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet (after a start), ExceededTimeLimit,
+        // SocketException.
+        MongoError::Server { code: 6 | 7 | 89 | 133 | 134 | CAPPED_POSITION_LOST | 262 | 9001, .. } => true,
+        error => error.is_transient(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That it compiles is the test: a tail can be followed in a task of its own.
+    #[allow(dead_code)]
+    fn a_tail_can_be_spawned(oplog: &'static Oplog, tail: &'static mut OplogTail) {
+        fn spawnable(_: impl Future + Send) {}
+        spawnable(OplogTail::open(oplog, Position::default(), TailOptions::default()));
+        spawnable(tail.next_batch());
+    }
+}

@@ -1,0 +1,375 @@
+//! The oplog, kept aside while something else takes its time.
+
+use std::error::Error;
+
+use bson::{Document, doc};
+use gizer_cli::capture::{Capture, CaptureEnd};
+use gizer_cli::config::Config;
+use gizer_cli::exit::{ExitCode, Failure};
+use gizer_flatten::change::{Position, Positions};
+use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
+use gizer_oplog::{Cluster, MongoError, Oplog, OplogTail, Settings, TailOptions, newest_positions};
+use gizer_pg::spool::{PgSpool, PgSpoolIdentity};
+use integration_tests::rig::{Mongod, Version, shared_postgres, unique_name, wait_for, wait_until};
+use mongodb::options::WriteConcern;
+use mongodb::{Client, Database};
+use tempfile::TempDir;
+
+use super::tail::{log_between, only_oplog, roll_over, small_log};
+use super::{LIMIT, Outcome, Shop, numbered, on_each_version};
+
+on_each_version!(all_that_matters_is_kept_through_a_crash, a_log_that_rolls_over_has_been_kept,);
+
+/// A target that is named in the spool, and never connected to.
+const TARGET: &str = "postgresql://user:secret@127.0.0.1:1/app";
+
+/// Entries of the log, and how far they go.
+type Kept = (Vec<Vec<u8>>, Position);
+
+/// A configuration in a folder of its own, and what it leads to.
+struct Scene {
+    folder: TempDir,
+    config: Config,
+    oplogs: Vec<Oplog>,
+    client: Client,
+    database: Database,
+}
+
+impl Scene {
+    async fn new(mongod: &Mongod, database: &str, more: &str) -> Result<Scene, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let uri = mongod.uri();
+        let text = format!(
+            "[mongo]\nuri = {uri:?}\ndatabase = {database:?}\n[postgres]\nuri = {TARGET:?}\nschema = \"copy\"\n{more}"
+        );
+        let path = folder.path().join("gizer.toml");
+        std::fs::write(&path, text)?;
+        let config = Config::read(Some(&path), |_| Vec::new(), |_| None)?;
+        let client = mongod.client().await?;
+        let database = client.database(database);
+        Ok(Scene { folder, config, oplogs: vec![only_oplog(&uri).await?], client, database })
+    }
+
+    async fn start(&self, needed: Option<&Positions>) -> Result<Capture, Failure> {
+        Capture::start(&self.config, &self.oplogs, needed).await
+    }
+
+    /// As [`Scene::start`], once what was dropped has let go of the spool.
+    async fn start_after_a_crash(&self, needed: &Positions) -> Result<Capture, Box<dyn Error>> {
+        let start = wait_for("the spool to be free", LIMIT, async || match self.start(Some(needed)).await {
+            Err(failure) if failure.exit == ExitCode::Locked => None,
+            outcome => Some(outcome),
+        });
+        Ok(start.await??)
+    }
+
+    async fn insert(&self, documents: Vec<Document>) -> Result<(), mongodb::error::Error> {
+        self.database
+            .collection("orders")
+            .insert_many(documents)
+            .write_concern(WriteConcern::majority())
+            .await
+            .map(drop)
+    }
+
+    async fn newest(&self) -> Result<Position, MongoError> {
+        self.oplogs[0].newest().await
+    }
+
+    /// Waits until a capture has kept all that is in the log now.
+    async fn caught_up(&self, capture: &Capture) -> Outcome {
+        let newest = self.newest().await?;
+        Ok(wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= newest).await?)
+    }
+
+    /// What the spool holds after a position, and how far it reaches.
+    fn spooled(&self, after: Position) -> Result<Kept, Box<dyn Error>> {
+        let owner = "127.0.0.1:1/app copy".to_owned();
+        let identity = SpoolIdentity { owner, shard: "rs0".into(), database: self.database.name().into() };
+        let path = self.folder.path().join("spool").join(identity.file_name());
+        let mut reader = SpoolReader::open(&path, &identity, after)?.ok_or("a spool beside the config file")?;
+        let mut entries = Vec::new();
+        while let Some(entry) = reader.next_entry()? {
+            entries.push(entry.document.as_bytes().to_vec());
+        }
+        Ok((entries, reader.reached()))
+    }
+
+    /// The entries in the log that matter to this database, by the words of the DESIGN.
+    async fn logged(&self, after: Position, to: Position) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+        let prefix = format!("{}.", self.database.name());
+        let mut entries = log_between(&self.client, after, to).await?;
+        entries.retain(|bytes| {
+            let entry = Document::from_reader(bytes.as_slice()).unwrap_or_default();
+            entry.get_str("op").is_ok_and(|op| op == "c") || entry.get_str("ns").is_ok_and(|ns| ns.starts_with(&prefix))
+        });
+        Ok(entries)
+    }
+
+    /// One round of all kinds of writes, to this database and another.
+    async fn write(&self, round: i32) -> Outcome {
+        let ids =
+            |document: Document| doc! { "_id": format!("{round} {}", document["_id"]), "x": &document["padding"] };
+        self.insert(numbered(300, 2_000).into_iter().map(ids).collect()).await?;
+        let orders = self.database.collection::<Document>("orders");
+        orders.update_many(doc! {}, doc! { "$inc": { "count": 1 } }).await?;
+        let other = self.client.database(&unique_name("other"));
+        other.collection("orders").insert_many(numbered(100, 100)).await?;
+        let mut session = self.client.start_session().await?;
+        session.start_transaction().await?;
+        for document in numbered(3, 50) {
+            let document = doc! { "_id": format!("{round} in transaction {}", document["_id"]) };
+            orders.insert_one(document).session(&mut session).await?;
+        }
+        session.commit_transaction().await?;
+        self.database.collection::<Document>("gone").insert_one(doc! { "_id": 1 }).await?;
+        self.database.collection::<Document>("gone").drop().await?;
+        other.drop().write_concern(WriteConcern::majority()).await?;
+        Ok(())
+    }
+}
+
+async fn all_that_matters_is_kept_through_a_crash(version: Version) -> Outcome {
+    let shop = Shop::new(version).await?;
+    let scene = Scene::new(shop.mongod, shop.database.name(), "").await?;
+    scene.write(0).await?;
+    let capture = scene.start(None).await?;
+    let (t0, start) = (capture.t0().clone(), capture.start_positions());
+    assert!(start["rs0"] <= t0["rs0"] && capture.reaches(&t0));
+    scene.write(1).await?;
+    scene.caught_up(&capture).await?;
+    drop(capture);
+    scene.write(2).await?;
+
+    let capture = scene.start_after_a_crash(&t0).await?;
+    assert!(capture.reaches(&t0));
+    assert_eq!(capture.start_positions(), start, "it was continued");
+    scene.write(3).await?;
+    scene.caught_up(&capture).await?;
+    let report = capture.stop().await?;
+    assert!(report.is_whole(), "{report:?}");
+    let (kept, reached) = scene.spooled(start["rs0"])?;
+    assert_eq!(reached, report.reached()["rs0"]);
+    assert!(report.shards[0].entries > 300 && report.shards[0].bytes > 600_000, "{report:?}");
+    let logged = scene.logged(start["rs0"], reached).await?;
+    assert!(logged.len() > 1_500, "{}", logged.len());
+    assert!(kept == logged, "{} entries were kept, {} are in the log", kept.len(), logged.len());
+    // Nothing torn and nothing repeated for whoever goes on from the middle either.
+    let middle = t0["rs0"];
+    assert!(scene.spooled(middle)?.0 == scene.logged(middle, reached).await?);
+
+    // Nobody needs what it holds: it begins anew.
+    let capture = scene.start(None).await?;
+    assert!(capture.start_positions()["rs0"] >= reached && !capture.reaches(&t0));
+    Ok(())
+}
+
+async fn a_log_that_rolls_over_has_been_kept(version: Version) -> Outcome {
+    let mongod = small_log(version).start().await?;
+    let scene = Scene::new(&mongod, "shop", "").await?;
+    let oplog = &scene.oplogs[0];
+    let capture = scene.start(None).await?;
+    let t0 = capture.t0().clone();
+    let padding = "x".repeat(4 << 20);
+    let mut ids = 0;
+    while oplog.oldest().await?.time <= t0["rs0"].time {
+        scene.insert(vec![doc! { "_id": ids, "padding": &padding }]).await?;
+        ids += 1;
+        scene.caught_up(&capture).await?;
+    }
+    let error = OplogTail::open(oplog, t0["rs0"], TailOptions::default()).await.expect_err("it has rolled over");
+    assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
+    drop(capture);
+    // The log itself still holds where the spool ends.
+    let capture = scene.start_after_a_crash(&t0).await?;
+    assert!(capture.reaches(&t0));
+    scene.insert(vec![doc! { "_id": ids }]).await?;
+    scene.caught_up(&capture).await?;
+    assert!(capture.stop().await?.is_whole());
+    let inserted = scene.spooled(t0["rs0"])?.0.into_iter().filter_map(|bytes| {
+        let entry = Document::from_reader(bytes.as_slice()).ok()?;
+        entry
+            .get_str("ns")
+            .is_ok_and(|ns| ns == "shop.orders")
+            .then(|| entry.get_document("o").ok()?.get_i32("_id").ok())?
+    });
+    assert_eq!(inserted.collect::<Vec<i32>>(), (0..=ids).collect::<Vec<i32>>());
+
+    // Spool gone and log gone: it begins anew, and says so.
+    let end = scene.newest().await?;
+    roll_over(&scene.client, oplog, end).await?;
+    let capture = scene.start(Some(&t0)).await?;
+    assert!(!capture.reaches(&t0) && capture.start_positions()["rs0"] > end);
+    assert!(capture.reaches(capture.t0()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_spool_it_begins_where_it_is_needed_if_the_log_goes_back_so_far() -> Outcome {
+    let shop = Shop::new(Version::V6_0).await?;
+    let scene = Scene::new(shop.mongod, shop.database.name(), "").await?;
+    scene.insert(numbered(1, 50)).await?;
+    let needed = Positions::from([("rs0".to_owned(), scene.newest().await?)]);
+    scene.insert(vec![doc! { "_id": "after" }]).await?;
+    let capture = scene.start(Some(&needed)).await?;
+    assert!(capture.reaches(&needed) && capture.t0()["rs0"] > needed["rs0"]);
+    scene.caught_up(&capture).await?;
+    let reached = capture.stop().await?.reached()["rs0"];
+    assert!(scene.spooled(needed["rs0"])?.0 == scene.logged(needed["rs0"], reached).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_that_is_reached_is_told_and_what_is_there_stays() -> Outcome {
+    let shop = Shop::new(Version::V5_0).await?;
+    let scene = Scene::new(shop.mongod, shop.database.name(), "[load]\nspool_limit = \"32MiB\"\n").await?;
+    let capture = scene.start(None).await?;
+    let t0 = capture.t0().clone();
+    let padding = "x".repeat(8 << 20);
+    for id in 0..5 {
+        scene.insert(vec![doc! { "_id": id, "padding": &padding }]).await?;
+    }
+    wait_until("the limit to be reached", LIMIT, async || !capture.reaches(&t0)).await?;
+    let report = capture.stop().await?;
+    let shard = &report.shards[0];
+    assert!(matches!(shard.end, CaptureEnd::LimitReached) && !report.is_whole(), "{report:?}");
+    assert!(shard.bytes <= 32 << 20 && shard.bytes > 16 << 20, "{report:?}");
+    let (kept, reached) = scene.spooled(t0["rs0"])?;
+    assert_eq!(reached, shard.span.reached);
+    assert!(kept == scene.logged(t0["rs0"], reached).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_of_a_spool_is_told_with_what_helps() -> Outcome {
+    let shop = Shop::new(Version::V6_0).await?;
+    let scene = Scene::new(shop.mongod, shop.database.name(), "").await?;
+    let _other_run = scene.start(None).await?;
+    let failure = scene.start(None).await.expect_err("it is in use");
+    assert_eq!(failure.exit, ExitCode::Locked);
+
+    let scene = Scene::new(shop.mongod, shop.database.name(), "[load]\nspool_dir = \"gizer.toml/spool\"\n").await?;
+    let failure = scene.start(None).await.expect_err("a folder inside of a file");
+    assert_eq!(failure.exit, ExitCode::Usage);
+    assert!(failure.message.contains("gizer.toml/spool") && !failure.message.contains("secret"), "{failure}");
+    assert!(failure.remedy.ok_or("a remedy")?.contains("spool_dir under [load]"));
+    Ok(())
+}
+
+/// Its decision comes after the start, and leads back to an entry that lies before it.
+#[tokio::test]
+async fn a_transaction_that_was_prepared_before_the_start_is_kept_as_a_whole() -> Outcome {
+    let mongod = Mongod::builder(Version::V6_0).set_parameter("enableTestCommands", "1").start().await?;
+    let scene = Scene::new(&mongod, "shop", "").await?;
+    scene.insert(numbered(1, 50)).await?;
+    let (admin, orders) = (scene.client.database("admin"), scene.database.collection("orders"));
+    let mut session = scene.client.start_session().await?;
+    session.start_transaction().await?;
+    orders.insert_one(doc! { "_id": "prepared" }).session(&mut session).await?;
+    let prepare = doc! { "prepareTransaction": 1, "writeConcern": { "w": "majority" } };
+    let time = *admin
+        .run_command(prepare)
+        .session(&mut session)
+        .await?
+        .get("prepareTimestamp")
+        .ok_or("a time")?
+        .as_timestamp()
+        .as_ref()
+        .ok_or("a timestamp")?;
+    scene.insert(vec![doc! { "_id": "beside" }]).await?;
+
+    let capture = scene.start(None).await?;
+    assert!(capture.start_positions()["rs0"] < capture.t0()["rs0"]);
+    admin.run_command(doc! { "commitTransaction": 1, "commitTimestamp": time }).session(&mut session).await?;
+    scene.insert(vec![doc! { "_id": "after" }]).await?;
+    scene.caught_up(&capture).await?;
+    let start = capture.start_positions()["rs0"];
+    let commands = scene.spooled(start)?.0.into_iter().filter_map(|bytes| {
+        let o = Document::from_reader(bytes.as_slice()).ok()?.get_document("o").ok()?.clone();
+        o.keys().next().filter(|name| ["applyOps", "commitTransaction"].contains(&name.as_str())).cloned()
+    });
+    assert_eq!(commands.collect::<Vec<String>>(), ["applyOps", "commitTransaction"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_is_kept_in_a_second_postgresql_where_there_is_one() -> Outcome {
+    let shop = Shop::new(Version::V4_4).await?;
+    let postgres = shared_postgres().await?;
+    let cache = postgres.uri(&postgres.create_database().await?);
+    let scene = Scene::new(shop.mongod, shop.database.name(), &format!("[cache]\nuri = {cache:?}\n")).await?;
+    let capture = scene.start(None).await?;
+    let (t0, start) = (capture.t0().clone(), capture.start_positions());
+    scene.write(1).await?;
+    scene.caught_up(&capture).await?;
+    drop(capture);
+    scene.write(2).await?;
+    let capture = scene.start_after_a_crash(&t0).await?;
+    assert_eq!((capture.reaches(&t0), capture.start_positions()), (true, start.clone()));
+    scene.caught_up(&capture).await?;
+
+    // Its connection is lost: that ends the capture, and is in the report.
+    let target = gizer_pg::Target::parse(&cache, "copy")?;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let database = cache.rsplit('/').next().unwrap_or_default().split('?').next().unwrap_or_default().to_owned();
+    postgres.client(&database).await?.batch_execute(end).await?;
+    scene.write(3).await?;
+    wait_until("the capture to break off", LIMIT, async || !capture.reaches(&t0)).await?;
+    let report = capture.stop().await?;
+    let CaptureEnd::BrokenOff(failure) = &report.shards[0].end else { return Err(format!("{report:?}").into()) };
+    assert!(failure.message.contains("[cache]"), "{failure}");
+
+    let identity = PgSpoolIdentity {
+        owner: "127.0.0.1:1/app copy".into(),
+        shard: "rs0".into(),
+        database: shop.database.name().into(),
+    };
+    let spool = PgSpool::open(&target, &identity, u64::MAX).await?;
+    let (begun, reached) = spool.span().ok_or("a spool")?;
+    assert_eq!((begun, reached), (start["rs0"], report.reached()["rs0"]));
+    let (mut kept, mut after) = (Vec::new(), begun);
+    loop {
+        let page = spool.read_after(after, 100_000).await?;
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        kept.extend(page.into_iter().map(|each| each.entry));
+    }
+    assert!(kept.len() > 1_000, "{}", kept.len());
+    assert!(kept == scene.logged(begun, reached).await?, "what was kept differs from the log");
+    assert!(!scene.folder.path().join("spool").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_shard_has_a_spool_of_its_own() -> Outcome {
+    let set = |name: &str| Mongod::builder(Version::V6_0).repl_set_name(name).start();
+    let (a, b) = tokio::try_join!(set("rs-a"), set("rs-b"))?;
+    let scene = Scene::new(&a, "shop", "").await?;
+    let uris = vec![a.uri().parse()?, b.uri().parse()?];
+    let cluster = Cluster::connect(Settings { uris, database: "shop".into(), oplogs: vec![] }).await?;
+    let oplogs = cluster.oplogs().await?;
+    let capture = Capture::start(&scene.config, &oplogs, None).await?;
+    let t0 = capture.t0().clone();
+    assert_eq!(t0.keys().collect::<Vec<&String>>(), ["rs-a", "rs-b"]);
+    scene.insert(numbered(10, 50)).await?;
+    let other = b.client().await?.database("shop").collection("orders");
+    other.insert_many(numbered(20, 50)).write_concern(WriteConcern::majority()).await?;
+    let newest = newest_positions(&oplogs).await?;
+    wait_until("both to catch up", LIMIT, async || {
+        let reached = capture.reached();
+        newest.iter().all(|(shard, position)| reached[shard] >= *position)
+    })
+    .await?;
+    let mut unknown = t0.clone();
+    unknown.insert("rs-c".to_owned(), Position::default());
+    assert!(capture.reaches(&t0) && !capture.reaches(&unknown));
+    let report = capture.stop().await?;
+    assert!(report.is_whole());
+    let shards: Vec<&str> = report.shards.iter().map(|shard| shard.shard.as_str()).collect();
+    assert_eq!(shards, ["rs-a", "rs-b"]);
+    // The collection's creation and the documents; what a fresh server makes for itself may come too.
+    assert!(report.shards[0].entries >= 11 && report.shards[1].entries >= 21, "{report:?}");
+    assert_eq!(std::fs::read_dir(scene.folder.path().join("spool"))?.count(), 2);
+    Ok(())
+}
