@@ -200,7 +200,12 @@ pub struct DdlArgs {
 Examples:
   gizer load                         every collection that has a schema file
   gizer load orders                  one of them
-  gizer load --format json           counts for a script")]
+  gizer load --together              all of them at once, or none
+  gizer load --prefix new_           beside the tables that are there: new_orders, new_order_items, …
+  gizer load orders --filter '{\"state\": \"open\"}'
+  gizer load --format json           counts for a script
+
+A load that was interrupted or killed goes on where it ended; --restart starts over.")]
 pub struct LoadArgs {
     /// Collections [default: all that have a schema file].
     #[arg(value_name = "COLLECTION")]
@@ -218,6 +223,15 @@ pub struct LoadArgs {
     /// followed.
     #[arg(long, value_name = "JSON", value_parser = parse_filter)]
     pub filter: Option<bson::Document>,
+
+    /// Swap all collections in at once, in one transaction, or none of them.
+    #[arg(long)]
+    pub together: bool,
+
+    /// Load into tables of their own, whose names begin with this, beside those that are followed. What is loaded so is
+    /// a copy: it cannot be followed.
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
 }
 
 /// Arguments of `status`.

@@ -99,6 +99,41 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Starts to show that something goes on whose end is not known: `orders: keys and indexes`.
+    pub fn of_step(name: &str, step: &'static str) -> Progress {
+        if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner();
+            let style = ProgressStyle::with_template("{prefix:24!} {spinner} {msg}, {elapsed}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_prefix(name.to_owned());
+            bar.set_message(step);
+            let task = tokio::spawn(spin(bar.clone()));
+            Progress { task, bar: Some(bar) }
+        } else {
+            let task = tokio::spawn(write_step(name.to_owned(), step));
+            Progress { task, bar: None }
+        }
+    }
+}
+
+async fn spin(bar: ProgressBar) {
+    let mut ticks = tokio::time::interval(DRAW_EVERY);
+    loop {
+        ticks.tick().await;
+        bar.tick();
+    }
+}
+
+async fn write_step(name: String, step: &'static str) {
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval_at((start + LINE_EVERY).into(), LINE_EVERY);
+    loop {
+        ticks.tick().await;
+        report::note(format!("{name}: {step}, {} s", start.elapsed().as_secs()));
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.task.abort();

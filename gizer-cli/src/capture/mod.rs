@@ -161,6 +161,25 @@ impl Capture {
         })
     }
 
+    /// As [`reaches`](Capture::reaches), but where the capture of a shard has ended early the log is asked.
+    ///
+    /// # Errors
+    /// [`Failure`] if MongoDB cannot be read.
+    pub async fn still_reaches(&self, oplogs: &[Oplog], positions: &Positions) -> Result<bool, Failure> {
+        for (name, position) in positions {
+            let Some(shard) = self.shards.iter().find(|shard| shard.name == *name) else { return Ok(false) };
+            if shard.start > *position {
+                return Ok(false);
+            }
+            let State { reached, ended } = *shard.state.borrow();
+            let Some(oplog) = oplogs.iter().find(|oplog| ended && oplog.name() == name) else { continue };
+            if oplog.oldest().await?.time > reached.time {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Ends the capture, and makes sure that what was kept survives a crash.
     ///
     /// # Errors

@@ -1,90 +1,141 @@
 //! `gizer load`: collections into staging tables, swapped in when they are whole.
 
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use gizer_flatten::change::Positions;
-use gizer_flatten::range::Segment;
-use gizer_flatten::{Mismatch, Tally};
 use gizer_oplog::{Cluster, Collection, Oplog, RangeScan, ScanOptions, newest_positions};
-use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, SwapSettings, Swapped, Written};
-use gizer_pg::state::{self, Ledger, Resumed};
+use gizer_pg::load::{Load, LoadRequest, LoadSource};
+use gizer_pg::state::{self, Resumed};
 use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
 use super::load_begin::{begin, identity};
+use super::load_filling::{Contents, Filled, Filling};
 use super::load_report::{CollectionReport, print};
-use super::run_row::{RunRow, TIDYING_LIMIT};
-use super::{Context, Failures, Layouts};
+use super::run_row::RunRow;
+use super::{Context, Failures, Layouts, unusable_schema};
 use crate::args::LoadArgs;
+use crate::capture::Capture;
 use crate::exit::{ExitCode, Failure};
-use crate::pipeline::{self, Flow, RejectLimit};
-use crate::progress::{Counters, Done, Progress};
+use crate::pipeline;
 use crate::report;
 
-/// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it.
+/// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it, unless they
+/// are to be swapped in together.
 ///
 /// # Errors
 /// [`Failure`] if there is no schema file at all. What becomes of single collections, or keeps all of them from being
 /// loaded, is printed, and the exit code is that of the first failure.
 pub async fn run(context: &Context, args: &LoadArgs) -> Result<ExitCode, Failure> {
     let Layouts { usable, mut failures } = context.layouts(&args.collections)?;
+    let mut wanted = Vec::new();
+    for layout in usable {
+        let name = layout.collection.clone();
+        match Wanted::new(layout, args.prefix.as_deref()) {
+            Ok(one) => wanted.push(one),
+            Err(failure) => failures.add(name, failure),
+        }
+    }
     let mut reports = Vec::new();
-    if !usable.is_empty() {
-        load_all(context, args, &usable, &mut reports, &mut failures).await;
+    if !wanted.is_empty() {
+        load_all(context, args, &wanted, &mut reports, &mut failures).await;
     }
     print(context.format, &reports, &failures);
     Ok(failures.exit())
 }
 
+/// A collection that is to be loaded.
+struct Wanted {
+    /// Its name in MongoDB.
+    name: String,
+    /// The tables that it goes into.
+    layout: Layout,
+}
+
+impl Wanted {
+    fn new(layout: Layout, prefix: Option<&str>) -> Result<Wanted, Failure> {
+        let name = layout.collection.clone();
+        let layout = match prefix {
+            Some(prefix) => layout.prefixed(prefix).map_err(|error| unusable_schema(&error))?,
+            None => layout,
+        };
+        Ok(Wanted { name, layout })
+    }
+}
+
+fn names(wanted: &[Wanted]) -> Vec<String> {
+    wanted.iter().map(|one| one.name.clone()).collect()
+}
+
 async fn load_all(
     context: &Context,
     args: &LoadArgs,
-    layouts: &[Layout],
+    wanted: &[Wanted],
     reports: &mut Vec<CollectionReport>,
     failures: &mut Failures,
 ) {
-    let names = |layouts: &[Layout]| layouts.iter().map(|layout| layout.collection.clone()).collect::<Vec<String>>();
-    let (target, cluster, session, oplogs) = match connect(context).await {
+    let Servers { target, cluster, session, oplogs } = match connect(context, args, wanted).await {
         Ok(connected) => connected,
-        Err(failure) => return failures.end_run(Some(failure), names(layouts)),
+        Err(failure) => return failures.end_run(Some(failure), names(wanted)),
+    };
+    let capture = match start_capture(context, args, &session, &oplogs, wanted).await {
+        Ok(capture) => capture,
+        Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
     let run = RunRow::new(&session, &oplogs);
-    let job = Job { context, args, cluster: &cluster, oplogs: &oplogs, session: &session, target: &target, run: &run };
-    for (i, layout) in layouts.iter().enumerate() {
-        match job.load(layout).await {
-            Ok(report) => reports.push(report),
-            Err(failure) => {
-                let ends_run = failure.ends_run;
-                failures.add(&layout.collection, failure);
-                if ends_run {
-                    failures.end_run(None, names(&layouts[i + 1..]));
-                    break;
-                }
-            }
-        }
-    }
+    let filling = Filling { context, session: &session, target: &target, max_rejects: args.max_rejects };
+    let job = Job { context, args, cluster: &cluster, oplogs: &oplogs, session: &session, filling, run: &run, capture };
+    job.load_all(wanted, reports, failures).await;
+    job.end_capture().await;
     if let Err(failure) = run.close(reports, failures).await {
         failures.end_run(Some(failure), None);
     }
 }
 
+/// Both servers, and the oplogs that are needed.
+struct Servers {
+    target: Target,
+    cluster: Cluster,
+    session: Session,
+    oplogs: Vec<Oplog>,
+}
+
+/// Whether a collection could be followed after this load.
+fn followable(args: &LoadArgs, layout: &Layout) -> bool {
+    args.filter.is_none() && args.prefix.is_none() && layout.key.source == KeySource::UnderscoreId
+}
+
 /// Everything that is needed before the first collection: both servers, the oplogs, the state tables.
-async fn connect(context: &Context) -> Result<(Target, Cluster, Session, Vec<Oplog>), Failure> {
+async fn connect(context: &Context, args: &LoadArgs, wanted: &[Wanted]) -> Result<Servers, Failure> {
     let target = context.target()?;
     let connect = async {
         let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
-        let oplogs = cluster.oplogs().await?;
+        // Nobody needs the position of a copy, so a server without an oplog will do for it.
+        let any = wanted.iter().any(|one| followable(args, &one.layout));
+        let oplogs = if any { cluster.oplogs().await? } else { Vec::new() };
         state::prepare(&session).await?;
         Ok((cluster, session, oplogs))
     };
     let (cluster, session, oplogs) = context.signals.unless_interrupted(connect).await?;
-    Ok((target, cluster, session, oplogs))
+    Ok(Servers { target, cluster, session, oplogs })
 }
 
-/// When somebody is told that a swap waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Begins to keep the oplogs aside, before the first document is read.
+async fn start_capture(
+    context: &Context,
+    args: &LoadArgs,
+    session: &Session,
+    oplogs: &[Oplog],
+    wanted: &[Wanted],
+) -> Result<Option<Capture>, Failure> {
+    if oplogs.is_empty() {
+        return Ok(None);
+    }
+    let start = async {
+        let loading: Vec<String> = wanted.iter().map(|one| one.layout.collection.clone()).collect();
+        let needed = state::needed_from(session, &loading, args.restart).await?;
+        Capture::start(&context.config, oplogs, needed.as_ref()).await
+    };
+    context.signals.unless_interrupted(start).await.map(Some)
+}
 
 /// What all collections of one load share.
 pub(super) struct Job<'j, 's> {
@@ -93,38 +144,93 @@ pub(super) struct Job<'j, 's> {
     pub(super) cluster: &'j Cluster,
     oplogs: &'j [Oplog],
     pub(super) session: &'j Session,
-    target: &'j Target,
+    filling: Filling<'j>,
     run: &'j RunRow<'s>,
+    /// Where nothing is to be followed there is none.
+    capture: Option<Capture>,
 }
 
 impl Job<'_, '_> {
-    async fn load(&self, layout: &Layout) -> Result<CollectionReport, Failure> {
+    async fn load_all(&self, wanted: &[Wanted], reports: &mut Vec<CollectionReport>, failures: &mut Failures) {
+        let mut together = Vec::new();
+        for (i, one) in wanted.iter().enumerate() {
+            let failure = match self.load(one).await {
+                Ok(filled) if self.args.together => {
+                    together.push(filled);
+                    continue;
+                }
+                Ok(filled) => match self.filling.swap(vec![filled]).await {
+                    Ok(swapped) => {
+                        reports.extend(swapped);
+                        continue;
+                    }
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            let ends_run = failure.ends_run;
+            failures.add(&one.name, failure);
+            if ends_run {
+                failures.end_run(None, names(&wanted[i + 1..]));
+                break;
+            }
+        }
+        self.swap_together(together, reports, failures).await;
+    }
+
+    /// All or none.
+    async fn swap_together(
+        &self,
+        filled: Vec<Filled<'_>>,
+        reports: &mut Vec<CollectionReport>,
+        failures: &mut Failures,
+    ) {
+        if filled.is_empty() {
+            return;
+        }
+        if failures.is_empty() {
+            let names = filled.iter().map(Filled::name).collect::<Vec<_>>().join(", ");
+            match self.filling.swap(filled).await {
+                Ok(swapped) => reports.extend(swapped),
+                Err(failure) => failures.add(names, failure),
+            }
+            return;
+        }
+        for each in filled {
+            let name = each.name().to_owned();
+            let failure = Failure::failed("loaded, but not swapped in: --together means all or none")
+                .remedy("the next load has only its swap to do");
+            self.filling.abandon(each.load, &failure).await;
+            failures.add(name, failure);
+        }
+    }
+
+    async fn load<'l>(&'l self, wanted: &'l Wanted) -> Result<Filled<'l>, Failure> {
         let signals = &self.context.signals;
         let look = async {
-            let collection = self.cluster.collection(&layout.collection).await?;
+            let collection = self.cluster.collection(&wanted.name).await?;
             // Before the first document is read: whatever changes from here on is in the oplog after it.
             Ok((collection, newest_positions(self.oplogs).await?))
         };
         let (collection, captured) = signals.unless_interrupted(look).await?;
-        let namespace = self.cluster.namespace(&collection.name);
-        let identity = identity(&collection, self.args.filter.as_ref());
         let request = LoadRequest {
-            layout,
-            namespace: Some(&namespace),
+            layout: &wanted.layout,
+            namespace: Some(self.cluster.namespace(&collection.name)),
             uuid: collection.sources.iter().flatten().find_map(|source| source.uuid),
-            source: self.source_of(layout, captured),
-            resumable_as: Some(&identity),
+            source: self.source_of(&wanted.layout, captured),
+            resumable_as: Some(identity(&collection, self.args.filter.as_ref())),
         };
-        let begin = self.begin(request, &collection);
-        let (load, plan) = signals.unless_interrupted(begin).await?;
+        let (load, plan) = signals.unless_interrupted(self.begin(request, &collection)).await?;
         let work = async {
             self.run.open().await?;
-            self.fill_and_swap(&load, layout, &collection, plan).await
+            let whole = self.filling.fill(&load, self.contents(&collection, plan)?).await?;
+            self.require_reach(&collection, load.source()).await?;
+            Ok(whole)
         };
         match signals.unless_interrupted(work).await {
-            Ok(report) => Ok(report),
+            Ok(whole) => Ok(Filled { load, whole }),
             Err(failure) => {
-                self.abandon(load, &failure).await;
+                self.filling.abandon(load, &failure).await;
                 Err(failure)
             }
         }
@@ -133,10 +239,15 @@ impl Job<'_, '_> {
     /// What can be done later with what is loaded.
     fn source_of(&self, layout: &Layout, captured: Positions) -> LoadSource {
         let copy = |reason: &str| LoadSource::Copy { reason: reason.to_owned() };
-        match (layout.key.source, &self.args.filter) {
-            (_, Some(_)) => copy("it was loaded with --filter, so that it is only a part of the collection"),
-            (KeySource::Id, None) => copy("its schema has no _id, without which changes cannot be followed"),
-            (KeySource::UnderscoreId, None) => LoadSource::Followable { captured },
+        if self.args.filter.is_some() {
+            return copy("it was loaded with --filter, so that it is only a part of the collection");
+        }
+        if self.args.prefix.is_some() {
+            return copy("it was loaded with --prefix, beside the tables that are followed");
+        }
+        match layout.key.source {
+            KeySource::Id => copy("its schema has no _id, without which changes cannot be followed"),
+            KeySource::UnderscoreId => LoadSource::Followable { captured },
         }
     }
 
@@ -159,165 +270,53 @@ impl Job<'_, '_> {
         }
     }
 
-    async fn fill_and_swap(
-        &self,
-        load: &Load<'_>,
-        layout: &Layout,
-        collection: &Collection,
-        plan: Resumed,
-    ) -> Result<CollectionReport, Failure> {
-        let started = Instant::now();
-        let before = Flow {
-            read: plan.tally.read,
-            written: Written {
-                rows: plan.rows,
-                documents: plan.tally.loaded,
-                rejected: plan.tally.rejected,
-                ..Written::default()
-            },
-            tally: plan.tally,
-        };
-        let (flow, counters) = self.fill(load, layout, collection, plan.segments, &before, plan.bytes).await?;
-        flow.check().map_err(|counts| {
-            Failure::failed(format!("the counts of {} do not add up: {counts}", collection.name))
-                .remedy("this is a fault in gizer; the live tables are as they were")
-        })?;
-        let read = flow.read;
-        let flow = before.and(flow);
-        self.build_keys(load).await?;
-        let ledger = ledger(layout, &flow.tally, &flow.written);
-        let swapped = self.swap(load, layout, &ledger).await?;
-        if !swapped.dropped.is_empty() {
-            report::note(format!("dropped, no longer in the schema: {}", swapped.dropped.join(", ")));
-        }
-        Ok(CollectionReport {
-            name: collection.name.clone(),
-            mismatches: flow.tally.mismatches(layout),
-            ledger,
-            tables: layout
-                .tables
-                .iter()
-                .map(|table| table.name.clone())
-                .zip(flow.written.rows.iter().copied())
-                .collect(),
-            unknown: flow.tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
-            unknown_beyond: flow.tally.unknown_beyond(),
-            bytes: counters.bytes(),
-            read_now: read,
-            took: started.elapsed(),
-            written: flow.written,
-        })
-    }
-
-    /// Everything from the source to the staging tables.
-    async fn fill(
-        &self,
-        load: &Load<'_>,
-        layout: &Layout,
-        collection: &Collection,
-        segments: Vec<Segment>,
-        before: &Flow,
-        bytes_before: u64,
-    ) -> Result<(Flow, Arc<Counters>), Failure> {
+    /// What the load has to read, by so many cursors as there are workers.
+    fn contents<'c>(&self, collection: &'c Collection, mut plan: Resumed) -> Result<Contents<'c, RangeScan>, Failure> {
         let config = &self.context.config;
-        let rejects = Arc::new(RejectLimit::new(self.args.max_rejects, before.tally.rejected));
-        if rejects.exceeded() {
-            return Err(self.too_many_rejects(collection, &rejects));
-        }
-        let mut sinks = Vec::new();
-        for _ in 0..config.load_workers {
-            sinks.push(load.sink(gizer_pg::connect(self.target).await?)?);
-        }
         let options = ScanOptions {
             batch_bytes: pipeline::range_bytes(config.memory),
             filter: self.args.filter.clone(),
             ..ScanOptions::default()
         };
-        let cursors = RangeScan::cursors(self.cluster, collection, segments, options, config.load_workers)?;
-        let done = Done { documents: before.read, bytes: bytes_before, rows: before.written.rows.iter().sum() };
-        let counters = Arc::new(Counters::going_on(done));
+        let segments = std::mem::take(&mut plan.segments);
+        let sources = RangeScan::cursors(self.cluster, collection, segments, options, config.load_workers)?;
         // What a filter leaves of it is not known.
         let expected = collection.size().filter(|_| self.args.filter.is_none()).map(|size| size.documents);
-        let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
-        let filled = pipeline::load(layout, cursors, sinks, config.memory, &rejects, &counters);
-        let flow = tokio::select! {
-            // It holds the collection's lock: without it nothing that is filled could be swapped in.
-            lost = self.session.ended() => return Err(lost.into()),
-            flow = filled => flow?,
-        };
-        drop(progress);
-        if rejects.exceeded() {
-            return Err(self.too_many_rejects(collection, &rejects));
-        }
-        Ok((flow, counters))
+        Ok(Contents { name: &collection.name, sources, expected, before: plan })
     }
 
-    async fn build_keys(&self, load: &Load<'_>) -> Result<(), Failure> {
-        let mut sessions = Vec::new();
-        for _ in 0..self.context.config.load_workers {
-            sessions.push(gizer_pg::connect(self.target).await?);
+    /// Whether what has changed since these positions can still be read.
+    pub(super) async fn reaches(&self, captured: &Positions) -> Result<bool, Failure> {
+        match &self.capture {
+            Some(capture) => capture.still_reaches(self.oplogs, captured).await,
+            None => Ok(false),
         }
-        let sessions: Vec<&Session> = sessions.iter().collect();
-        Ok(load.build_keys(&sessions, KeySettings::default()).await?)
     }
 
-    async fn swap(&self, load: &Load<'_>, layout: &Layout, ledger: &Ledger) -> Result<Swapped, Failure> {
-        let settings = SwapSettings { limit: self.context.config.swap_timeout, ..SwapSettings::default() };
-        let mut swap = pin!(load.swap(&settings, ledger, None));
-        tokio::select! {
-            biased;
-            swapped = &mut swap => return Ok(swapped?),
-            () = tokio::time::sleep(PATIENCE) => {}
+    /// What was loaded while it changed is of no use without the changes.
+    async fn require_reach(&self, collection: &Collection, source: &LoadSource) -> Result<(), Failure> {
+        let LoadSource::Followable { captured } = source else { return Ok(()) };
+        if self.reaches(captured).await? {
+            return Ok(());
         }
-        report::note(format!(
-            "{}: loaded; waiting for readers of the live tables to finish, for {} s at most (load.swap_timeout)",
-            layout.collection,
-            settings.limit.as_secs()
-        ));
-        Ok(swap.await?)
-    }
-
-    fn too_many_rejects(&self, collection: &Collection, rejects: &RejectLimit) -> Failure {
-        let first = rejects.first_reason().map(|first| format!(" (the first: {first})")).unwrap_or_default();
         let message = format!(
-            "more than {} of {} rejected, which is what --max-rejects allows{first}: the load was stopped, nothing is \
-             swapped in",
-            report::counted(self.args.max_rejects, "document", "documents"),
-            collection.name,
+            "{} was loaded, but the oplog has rolled over meanwhile, and the spool does not hold all of it: what has changed \
+             during the load is not known any more, and nothing is swapped in",
+            collection.name
         );
-        Failure::failed(message).remedy(format!(
-            "SELECT reason, id FROM {}.gizer_reject shows some; mend the schema file, or load with a greater --max-rejects, \
-             which goes on from here, or mend the documents and load with --restart",
-            self.context.config.postgres_schema
-        ))
+        Err(Failure::new(ExitCode::LoadDue, message)
+            .remedy("give the spool more room (load.spool_limit), or MongoDB a larger oplog, and load again"))
     }
 
-    /// Writes down that the load failed; what cannot be written any more, the next load puts right.
-    async fn abandon(&self, load: Load<'_>, failure: &Failure) {
-        if matches!(failure.exit, ExitCode::Interrupted | ExitCode::Terminated) {
-            // Whatever the session was doing for the load is of no use any more.
-            let _ = self.session.cancel_handle().cancel().await;
+    async fn end_capture(self) {
+        let Some(capture) = self.capture else { return };
+        match capture.stop().await {
+            Ok(report) if report.is_whole() => {
+                tracing::info!(reached = ?report.reached(), "the oplog was kept aside");
+            }
+            // It was told when it happened, and the loads were checked against it.
+            Ok(report) => tracing::warn!(reached = ?report.reached(), "the oplog was kept aside up to here only"),
+            Err(failure) => report::note(format!("gizer: warning: {failure}")),
         }
-        let abandoned = tokio::time::timeout(TIDYING_LIMIT, load.abandon(&failure.message)).await;
-        if matches!(abandoned, Ok(Ok(()))) {
-            return;
-        }
-        tracing::warn!("the failed load is not written down; the next one puts it right");
-        if abandoned.is_err() {
-            // Somebody holds the row. What waits for it must not hold up what comes after it on this session.
-            let _ = self.session.cancel_handle().cancel().await;
-        }
-    }
-}
-
-fn ledger(layout: &Layout, tally: &Tally, written: &Written) -> Ledger {
-    let unfit = |mismatch: Mismatch| (mismatch.classic_warning(&layout.collection), mismatch.count);
-    Ledger {
-        read: tally.read,
-        loaded: tally.loaded,
-        rejected: tally.rejected,
-        filtered: 0,
-        rows: layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied()).collect(),
-        unfit: tally.mismatches(layout).into_iter().map(unfit).collect(),
     }
 }

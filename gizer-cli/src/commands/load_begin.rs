@@ -64,6 +64,13 @@ async fn resume<'l>(
     if let LoadSource::Followable { captured } = &mut request.source {
         // What was changed since that load began is in the oplog after the position that it began at.
         let Some(before) = &unfinished.captured else { return Ok(None) };
+        if !job.reaches(before).await? {
+            report::note(format!(
+                "{name}: a load that died cannot go on, because neither the oplog nor its spool reaches back to where it \
+                 began; starting over"
+            ));
+            return Ok(None);
+        }
         captured.clone_from(before);
     }
     let documents = thousands(unfinished.documents);

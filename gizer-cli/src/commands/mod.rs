@@ -6,6 +6,7 @@ mod failures;
 pub mod infer;
 pub mod load;
 mod load_begin;
+mod load_filling;
 mod load_report;
 mod run_row;
 pub mod status;

@@ -37,14 +37,14 @@ pub struct LoadRequest<'a> {
     /// The tables.
     pub layout: &'a Layout,
     /// Where the documents come from; `None` where no server tells, as for a dump.
-    pub namespace: Option<&'a Namespace>,
+    pub namespace: Option<Namespace>,
     /// The collection's UUID in MongoDB.
     pub uuid: Option<[u8; 16]>,
     /// What can be done with it later.
     pub source: LoadSource,
     /// What must be the same, beside the layout, for a later load to go on where this one ends if it dies: which
     /// collection, which part of it. `None` if none can.
-    pub resumable_as: Option<&'a str>,
+    pub resumable_as: Option<String>,
 }
 
 impl LoadRequest<'_> {
@@ -52,7 +52,7 @@ impl LoadRequest<'_> {
     fn identity(&self) -> Option<String> {
         let layout = Sha256::digest(format!("{:?}", self.layout));
         let layout: String = layout.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.resumable_as.map(|of| format!("gizer {} {layout} {of}", env!("CARGO_PKG_VERSION")))
+        self.resumable_as.as_ref().map(|of| format!("gizer {} {layout} {of}", env!("CARGO_PKG_VERSION")))
     }
 
     pub(super) fn row<'r>(&'r self, identity: Option<&'r str>) -> LoadRow<'r> {
@@ -60,7 +60,8 @@ impl LoadRequest<'_> {
             LoadSource::Followable { captured } => Some(captured),
             LoadSource::Copy { .. } => None,
         };
-        LoadRow { collection: &self.layout.collection, namespace: self.namespace, uuid: self.uuid, captured, identity }
+        let namespace = self.namespace.as_ref();
+        LoadRow { collection: &self.layout.collection, namespace, uuid: self.uuid, captured, identity }
     }
 }
 
@@ -191,6 +192,16 @@ impl<'a> Load<'a> {
         self.session.begin().await?;
         let outcome = write.await;
         self.session.end(outcome).await
+    }
+
+    /// The tables that it fills.
+    pub fn layout(&self) -> &'a Layout {
+        self.request.layout
+    }
+
+    /// What can be done later with what is loaded.
+    pub fn source(&self) -> &LoadSource {
+        &self.request.source
     }
 
     /// What every range of this load is checked against.

@@ -30,7 +30,7 @@ pub(crate) use collection::{
 };
 pub use positions::{ShardPositions, classic_ts};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
-pub use range::{Resumed, UnfinishedLoad};
+pub use range::{Resumed, UnfinishedLoad, needed_from};
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use run::{Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};

@@ -13,8 +13,8 @@ use gizer_flatten::change::Positions;
 use gizer_flatten::range::{IdBound, IdRange, Place, Segment};
 use gizer_schema::Layout;
 
-use super::positions::from_json;
-use super::tables::{COLLECTIONS, RANGES, REJECTS};
+use super::positions::{earliest, from_json};
+use super::tables::{COLLECTIONS, RANGES, REJECTS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 
@@ -126,6 +126,32 @@ pub(crate) async fn unfinished(
     let captured = captured.map(|text| from_json(&text, session.schema(), COLLECTIONS)).transpose()?;
     let documents = u64::try_from(row.get::<_, i64>(3)).unwrap_or_default();
     Ok(Some((UnfinishedLoad { load_epoch: row.get(0), captured, documents }, row.get(2))))
+}
+
+/// From which positions on the log is still needed, while these collections are loaded: by their own loads that are not
+/// finished, unless all of them `restart`, and by the collections that are followed. `None` if nobody needs it. The state
+/// tables must be there.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn needed_from(session: &Session, loading: &[String], restart: bool) -> Result<Option<Positions>, PgError> {
+    let sql = format!(
+        "SELECT (CASE WHEN c.collection = ANY ($1) THEN c.load_captured \
+                      WHEN s.applied THEN s.position ELSE c.captured END)::text \
+         FROM {collections} c, {stream} s \
+         WHERE CASE WHEN c.collection = ANY ($1) THEN \
+                         NOT $2 AND c.load_captured IS NOT NULL AND EXISTS (SELECT FROM {ranges} r \
+                             WHERE r.collection = c.collection AND r.load_epoch = c.load_epoch) \
+                    ELSE c.state = 'following' AND c.live AND c.captured IS NOT NULL END",
+        collections = session.relation(COLLECTIONS)?,
+        stream = session.relation(STREAM)?,
+        ranges = session.relation(RANGES)?
+    );
+    let mut needed = Vec::new();
+    for row in session.query("reading from where on the log is needed", &sql, &[&loading, &restart]).await? {
+        needed.push(from_json(row.get(0), session.schema(), COLLECTIONS)?);
+    }
+    Ok((!needed.is_empty()).then(|| earliest(needed)))
 }
 
 /// Takes a load up again, in the open transaction: its ranges are summed up, and what they have left of their segments

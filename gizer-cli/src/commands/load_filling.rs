@@ -1,0 +1,240 @@
+//! The PostgreSQL side of a load, wherever its documents come from: fill, keys, swap.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gizer_flatten::{Mismatch, Tally};
+use gizer_oplog::RangeSource;
+use gizer_pg::load::{KeySettings, Load, SwapPart, SwapSettings, Swapped, Written, swap_together};
+use gizer_pg::state::{Ledger, Resumed};
+use gizer_pg::{Session, Target};
+use gizer_schema::Layout;
+
+use super::Context;
+use super::load_report::CollectionReport;
+use super::run_row::TIDYING_LIMIT;
+use crate::exit::{ExitCode, Failure};
+use crate::pipeline::{self, Flow, RejectLimit};
+use crate::progress::{Counters, Done, Progress};
+use crate::report;
+
+/// When somebody is told that a swap waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What all loads of a run share.
+pub(super) struct Filling<'f> {
+    pub(super) context: &'f Context,
+    pub(super) session: &'f Session,
+    pub(super) target: &'f Target,
+    pub(super) max_rejects: u64,
+}
+
+/// What is to go into the tables of a load.
+pub(super) struct Contents<'c, S> {
+    /// The collection's name in MongoDB.
+    pub(super) name: &'c str,
+    /// All of it, or what is left.
+    pub(super) sources: Vec<S>,
+    /// How many documents there are in all, as far as that is known.
+    pub(super) expected: Option<u64>,
+    /// What is in the tables already.
+    pub(super) before: Resumed,
+}
+
+/// What is in the tables of a load that are whole.
+pub(super) struct Whole {
+    report: CollectionReport,
+    started: Instant,
+}
+
+/// A load whose tables are whole, and yet to be swapped in.
+pub(super) struct Filled<'l> {
+    pub(super) load: Load<'l>,
+    pub(super) whole: Whole,
+}
+
+impl Filled<'_> {
+    /// The collection's name in MongoDB.
+    pub(super) fn name(&self) -> &str {
+        &self.whole.report.name
+    }
+}
+
+impl Filling<'_> {
+    /// Everything from the source to the keys.
+    pub(super) async fn fill(
+        &self,
+        load: &Load<'_>,
+        contents: Contents<'_, impl RangeSource + 'static>,
+    ) -> Result<Whole, Failure> {
+        let started = Instant::now();
+        let name = contents.name;
+        let (before, bytes_before) = flow_before(contents.before);
+        let done = Done { documents: before.read, bytes: bytes_before, rows: before.written.rows.iter().sum() };
+        let counters = Arc::new(Counters::going_on(done));
+        let rejects = Arc::new(RejectLimit::new(self.max_rejects, before.tally.rejected));
+        let progress = Progress::start(name, Arc::clone(&counters), contents.expected);
+        let flow = self.run_pipeline(load, contents.sources, &rejects, &counters).await?;
+        drop(progress);
+        if rejects.exceeded() {
+            return Err(self.too_many_rejects(name, &rejects));
+        }
+        flow.check().map_err(|counts| {
+            Failure::failed(format!("the counts of {name} do not add up: {counts}"))
+                .remedy("this is a fault in gizer; the live tables are as they were")
+        })?;
+        let read_now = flow.read;
+        let flow = before.and(flow);
+        let keys = Progress::of_step(name, "keys and indexes");
+        self.build_keys(load).await?;
+        drop(keys);
+        let report = CollectionReport::new(name, load.layout(), flow, counters.bytes(), read_now);
+        Ok(Whole { report, started })
+    }
+
+    async fn run_pipeline(
+        &self,
+        load: &Load<'_>,
+        sources: Vec<impl RangeSource + 'static>,
+        rejects: &Arc<RejectLimit>,
+        counters: &Arc<Counters>,
+    ) -> Result<Flow, Failure> {
+        if rejects.exceeded() {
+            return Ok(Flow::default());
+        }
+        let config = &self.context.config;
+        let mut sinks = Vec::new();
+        for _ in 0..config.load_workers {
+            sinks.push(load.sink(gizer_pg::connect(self.target).await?)?);
+        }
+        let filled = pipeline::load(load.layout(), sources, sinks, config.memory, rejects, counters);
+        tokio::select! {
+            // It holds the collection's lock: without it nothing that is filled could be swapped in.
+            lost = self.session.ended() => Err(lost.into()),
+            flow = filled => flow,
+        }
+    }
+
+    async fn build_keys(&self, load: &Load<'_>) -> Result<(), Failure> {
+        let mut sessions = Vec::new();
+        for _ in 0..self.context.config.load_workers {
+            sessions.push(gizer_pg::connect(self.target).await?);
+        }
+        let sessions: Vec<&Session> = sessions.iter().collect();
+        Ok(load.build_keys(&sessions, KeySettings::default()).await?)
+    }
+
+    /// Swaps these loads in, all or none. Those that are not are abandoned; `Err` says why.
+    pub(super) async fn swap(&self, filled: Vec<Filled<'_>>) -> Result<Vec<CollectionReport>, Failure> {
+        let swapped = self.context.signals.unless_interrupted(self.swap_or_wait(&filled)).await;
+        match swapped {
+            Ok(swapped) => {
+                if !swapped.dropped.is_empty() {
+                    report::note(format!("dropped, no longer in the schema: {}", swapped.dropped.join(", ")));
+                }
+                if !swapped.views.is_empty() {
+                    report::note(format!("made again on the new tables: {}", swapped.views.join(", ")));
+                }
+                let report = |Whole { report, started }| CollectionReport { took: started.elapsed(), ..report };
+                Ok(filled.into_iter().map(|filled| report(filled.whole)).collect())
+            }
+            Err(failure) => {
+                for each in filled {
+                    self.abandon(each.load, &failure).await;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn swap_or_wait(&self, filled: &[Filled<'_>]) -> Result<Swapped, Failure> {
+        let settings = SwapSettings { limit: self.context.config.swap_timeout, ..SwapSettings::default() };
+        let mut parts = Vec::new();
+        for Filled { load, whole } in filled {
+            parts.push(SwapPart { load, ledger: &whole.report.ledger, exact_at: None });
+        }
+        let mut swap = pin!(swap_together(&parts, &settings));
+        tokio::select! {
+            biased;
+            swapped = &mut swap => return Ok(swapped?),
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        let names: Vec<&str> = filled.iter().map(Filled::name).collect();
+        report::note(format!(
+            "{}: loaded; waiting for readers of the live tables to finish, for {} s at most (load.swap_timeout)",
+            names.join(", "),
+            settings.limit.as_secs()
+        ));
+        Ok(swap.await?)
+    }
+
+    fn too_many_rejects(&self, name: &str, rejects: &RejectLimit) -> Failure {
+        let first = rejects.first_reason().map(|first| format!(" (the first: {first})")).unwrap_or_default();
+        let message = format!(
+            "more than {} of {name} rejected, which is what --max-rejects allows{first}: the load was stopped, nothing is \
+             swapped in",
+            report::counted(self.max_rejects, "document", "documents"),
+        );
+        Failure::failed(message).remedy(format!(
+            "SELECT reason, id FROM {}.gizer_reject shows some; mend the schema file, or load with a greater --max-rejects, \
+             which goes on from here, or mend the documents and load with --restart",
+            self.context.config.postgres_schema
+        ))
+    }
+
+    /// Writes down that the load failed; what cannot be written any more, the next load puts right.
+    pub(super) async fn abandon(&self, load: Load<'_>, failure: &Failure) {
+        if matches!(failure.exit, ExitCode::Interrupted | ExitCode::Terminated) {
+            // Whatever the session was doing for the load is of no use any more.
+            let _ = self.session.cancel_handle().cancel().await;
+        }
+        let abandoned = tokio::time::timeout(TIDYING_LIMIT, load.abandon(&failure.message)).await;
+        if matches!(abandoned, Ok(Ok(()))) {
+            return;
+        }
+        tracing::warn!("the failed load is not written down; the next one puts it right");
+        if abandoned.is_err() {
+            // Somebody holds the row. What waits for it must not hold up what comes after it on this session.
+            let _ = self.session.cancel_handle().cancel().await;
+        }
+    }
+}
+
+/// What went through an earlier run, and its bytes of BSON.
+fn flow_before(before: Resumed) -> (Flow, u64) {
+    let Resumed { rows, bytes, tally, .. } = before;
+    let written = Written { rows, documents: tally.loaded, rejected: tally.rejected, ..Written::default() };
+    (Flow { read: tally.read, tally, written }, bytes)
+}
+
+impl CollectionReport {
+    fn new(name: &str, layout: &Layout, flow: Flow, bytes: u64, read_now: u64) -> CollectionReport {
+        let Flow { tally, written, .. } = flow;
+        let tables = layout.tables.iter().map(|table| table.name.clone());
+        CollectionReport {
+            name: name.to_owned(),
+            mismatches: tally.mismatches(layout),
+            ledger: ledger(name, layout, &tally, &written),
+            tables: tables.zip(written.rows.iter().copied()).collect(),
+            unknown: tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
+            unknown_beyond: tally.unknown_beyond(),
+            bytes,
+            read_now,
+            took: Duration::ZERO,
+            written,
+        }
+    }
+}
+
+fn ledger(name: &str, layout: &Layout, tally: &Tally, written: &Written) -> Ledger {
+    let unfit = |mismatch: Mismatch| (mismatch.classic_warning(name), mismatch.count);
+    Ledger {
+        read: tally.read,
+        loaded: tally.loaded,
+        rejected: tally.rejected,
+        filtered: 0,
+        rows: layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied()).collect(),
+        unfit: tally.mismatches(layout).into_iter().map(unfit).collect(),
+    }
+}
