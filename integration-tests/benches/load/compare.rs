@@ -9,7 +9,7 @@ use crate::bed::{Bed, Scene};
 use crate::limit::{self, Persistence, Way};
 use crate::options::{Letter, Options};
 use crate::orders::{Encoded, Orders};
-use crate::rounds::{Sample, Series};
+use crate::rounds::{Sample, Series, Spread};
 use crate::{Result, gizer, note, stages};
 
 /// What is measured, in the order of a round.
@@ -86,9 +86,10 @@ impl<'b> Bench<'b> {
     pub(crate) async fn compare(&self, options: &Options) -> Result<Comparison> {
         let wanted = Measurement::ALL.into_iter().filter(|each| options.wants(each.letter()));
         let mut all: Vec<(Measurement, Series)> = wanted.map(|each| (each, Series::new(each.title()))).collect();
-        if options.wants(Letter::A) {
-            note("a load that does not count");
-            self.measure(Measurement::Load).await?;
+        // The first one makes the files of PostgreSQL's log, which are used again from then on.
+        if let Some((first, series)) = all.first() {
+            note(format!("once before the rounds: {}", series.title));
+            self.measure(*first).await?;
         }
         for round in 1..=options.rounds {
             for (measurement, series) in &mut all {
@@ -169,11 +170,11 @@ impl Comparison {
     }
 
     /// How often longer gizer took than the limit: medians, and round by round.
-    pub(crate) fn ratio(&self) -> Option<crate::rounds::Spread> {
+    pub(crate) fn ratio(&self) -> Option<Spread> {
         let (load, limit) = (self.series(Measurement::Load)?, self.limit()?);
         let pairs = load.samples.iter().zip(&limit.samples);
-        let by_round = crate::rounds::Spread::of(pairs.map(|(load, limit)| load.usage.wall / limit.usage.wall));
-        Some(crate::rounds::Spread { median: load.wall().median / limit.wall().median, ..by_round })
+        let by_round = Spread::of(pairs.map(|(load, limit)| load.usage.wall / limit.usage.wall));
+        Some(Spread { median: load.wall().median / limit.wall().median, ..by_round })
     }
 
     /// For the file of figures.

@@ -1,7 +1,7 @@
 //! (a) `gizer load`: the release program, as a user runs it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use integration_tests::rig::RunningGizer;
@@ -15,8 +15,9 @@ use crate::usage::{Stopwatch, peak_memory};
 /// Nobody waits longer than this for one load.
 pub(crate) const LIMIT: Duration = Duration::from_secs(3_600);
 
-/// How often a run is looked at. It makes the wall time up to this much longer.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often a run is looked at. It makes the wall time up to this much longer; more often, and looking takes more than
+/// a hundredth of a core.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A load of a collection.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ async fn until_ended(running: &mut RunningGizer) -> Result<Seen> {
 }
 
 /// The rig takes the program beside the running one; that both are optimised is what this is for.
-fn check_profile(program: &std::path::Path) -> Result<()> {
+fn check_profile(program: &Path) -> Result<()> {
     if program.parent().is_some_and(|folder| folder.ends_with("release")) {
         return Ok(());
     }

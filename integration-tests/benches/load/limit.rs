@@ -1,6 +1,6 @@
 //! (b) The limit: the same rows, already encoded, through nothing but tokio-postgres.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -276,7 +276,7 @@ async fn copy_unit(client: &Client, statement: &Statement, rows: &TableRows) -> 
     expect_rows(stream.finish().await?, rows.rows)
 }
 
-async fn feed(mut stream: std::pin::Pin<&mut CopyInSink<Bytes>>, mut bytes: Bytes) -> Result<()> {
+async fn feed(mut stream: Pin<&mut CopyInSink<Bytes>>, mut bytes: Bytes) -> Result<()> {
     while !bytes.is_empty() {
         let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES));
         stream.feed(chunk).await?;

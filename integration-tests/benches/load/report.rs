@@ -8,12 +8,16 @@ use crate::compare::{Bench, Comparison, Measurement};
 use crate::machine::Machine;
 use crate::options::Options;
 use crate::rounds::{Sample, Series, Spread};
+use crate::usage::CoreShares;
 
 /// Bytes of a MB.
 const MB: f64 = 1e6;
 
 /// Bytes of a MiB.
 pub(crate) const MIB: f64 = 1024.0 * 1024.0;
+
+/// Percent of the cores' time that others may take. The kernel's own threads take some of it.
+const MOST_OTHERS: f64 = 10.0;
 
 /// How (a) differs from (b), beside what is compared.
 const NOT_ALIKE: &str = "\
@@ -42,6 +46,7 @@ pub(crate) fn comparison(
     speed(&mut text, bench, found);
     conclusions(&mut text, found);
     effort(&mut text, found);
+    disturbance(&mut text, found);
     text.push('\n');
     text.push_str(NOT_ALIKE);
     text
@@ -89,7 +94,7 @@ fn data(text: &mut String, bench: &Bench<'_>) {
 fn method(text: &mut String, options: &Options) {
     let _ = writeln!(
         text,
-        "method      in turn, {} rounds after a load that does not count; medians, and the least and the most\n",
+        "method      in turn, {} rounds after one measurement that does not count; medians, and the least and the most\n",
         options.rounds
     );
 }
@@ -177,10 +182,23 @@ fn effort(text: &mut String, found: &Comparison) {
     }
 }
 
+/// Whether the figures are worth anything.
+fn disturbance(text: &mut String, found: &Comparison) {
+    let samples = found.all.iter().flat_map(|(_, series)| &series.samples);
+    let (others, all) = samples.fold((0.0, 0.0), |(others, all), Sample { usage, .. }| {
+        (others + usage.others, all + usage.wall * usage.cores.len() as f64)
+    });
+    let percent = 100.0 * others / all;
+    let _ = writeln!(text, "Others took {percent:.0} % of all cores' time.");
+    if percent > MOST_OTHERS {
+        text.push_str("WARNING: the machine was busy with something else; these figures are only rough.\n");
+    }
+}
+
 fn cores(series: &Series) -> String {
     let count = series.samples.first().map_or(0, |sample| sample.usage.cores.len());
     let core = |number: usize| {
-        let percent = |of: fn(&crate::usage::CoreShares) -> f64| {
+        let percent = |of: fn(&CoreShares) -> f64| {
             100.0 * series.spread(|sample| sample.usage.cores.get(number).map_or(f64::NAN, of)).median
         };
         let (idle, waiting, stolen) = (percent(|core| core.idle), percent(|core| core.waiting), percent(|c| c.stolen));
