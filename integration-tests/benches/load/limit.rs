@@ -39,10 +39,21 @@ pub(crate) enum Way {
     Units,
     /// A COPY for each table and connection, as long as there are rows, and a transaction for each.
     Tables,
+    /// As `Tables`, and then no parallel workers for the keys: where the connections keep all cores busy, workers only
+    /// cost.
+    TablesKeysAlone,
 }
 
 impl Way {
-    pub(crate) const ALL: [Way; 2] = [Way::Units, Way::Tables];
+    pub(crate) const ALL: [Way; 3] = [Way::Units, Way::Tables, Way::TablesKeysAlone];
+
+    /// What each connection is told first.
+    fn settings(self) -> &'static str {
+        match self {
+            Way::Units | Way::Tables => "SET maintenance_work_mem TO '256MB'",
+            Way::TablesKeysAlone => "SET maintenance_work_mem TO '256MB'; SET max_parallel_maintenance_workers TO 0",
+        }
+    }
 }
 
 /// What the tables are while they are filled.
@@ -71,7 +82,7 @@ pub(crate) async fn load(
     let mut clients = Vec::new();
     for _ in 0..workers {
         let client = bed.postgres.client(&database).await?;
-        client.batch_execute("SET maintenance_work_mem TO '256MB'").await?;
+        client.batch_execute(way.settings()).await?;
         clients.push(Arc::new(client));
     }
     let fresh = format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}");
@@ -162,7 +173,7 @@ impl Job {
             async move {
                 match way {
                     Way::Units => job.copy_units(&client, number).await,
-                    Way::Tables => job.copy_tables(&client, number).await,
+                    Way::Tables | Way::TablesKeysAlone => job.copy_tables(&client, number).await,
                 }
             }
         })

@@ -103,7 +103,7 @@ fn method(text: &mut String, options: &Options) {
 fn speed(text: &mut String, bench: &Bench<'_>, found: &Comparison) {
     let _ = writeln!(
         text,
-        "{:<38} {:>7} {:>15} {:>10} {:>11} {:>7} {:>8}",
+        "{:<39} {:>7} {:>15} {:>10} {:>11} {:>7} {:>8}",
         "", "seconds", "least..most", "docs/s", "rows/s", "MB/s", "WAL MB"
     );
     let (documents, rows, bytes) =
@@ -114,7 +114,7 @@ fn speed(text: &mut String, bench: &Bench<'_>, found: &Comparison) {
         let wal = series.spread(|sample| sample.wal.unwrap_or_default() as f64 / MB).median;
         let _ = writeln!(
             text,
-            "{:<38} {:>7.2} {range:>15} {:>10} {:>11} {:>7.1} {:>8}",
+            "{:<39} {:>7.2} {range:>15} {:>10} {:>11} {:>7.1} {:>8}",
             series.title,
             wall.median,
             thousands(documents / wall.median),
@@ -132,14 +132,14 @@ fn phases(text: &mut String, series: &Series) {
     for (i, (name, _)) in names.into_iter().enumerate() {
         let seconds = series.spread(|sample| sample.phases.get(i).map_or(f64::NAN, |(_, seconds)| *seconds));
         let range = format!("{:.2}..{:.2}", seconds.min, seconds.max);
-        let _ = writeln!(text, "{:<38} {:>7.2} {range:>15}", format!("     {name}"), seconds.median);
+        let _ = writeln!(text, "{:<39} {:>7.2} {range:>15}", format!("     {name}"), seconds.median);
     }
 }
 
 fn conclusions(text: &mut String, found: &Comparison) {
     text.push('\n');
     if let Some(limit) = found.limit() {
-        let _ = writeln!(text, "The limit is the faster way: {}.", limit.title);
+        let _ = writeln!(text, "The limit is the fastest way: {}.", limit.title);
     }
     if let Some(ratio) = found.ratio() {
         let _ = writeln!(
@@ -163,14 +163,14 @@ fn conclusions(text: &mut String, found: &Comparison) {
 fn effort(text: &mut String, found: &Comparison) {
     let _ = writeln!(
         text,
-        "\n{:<38} {:>7} {:>7} {:>10} {:>7} {:>7}   idle by core (of it waiting for a disk; stolen)",
+        "\n{:<39} {:>7} {:>7} {:>10} {:>7} {:>7}   idle by core (of it waiting for a disk; stolen)",
         "seconds of processor time, medians", "gizer", "bench", "PostgreSQL", "mongod", "others"
     );
     for (_, series) in &found.all {
         let median = |of: fn(&Sample) -> f64| series.spread(of).median;
         let _ = writeln!(
             text,
-            "{:<38} {:>7.2} {:>7.2} {:>10.2} {:>7.2} {:>7.2}   {}",
+            "{:<39} {:>7.2} {:>7.2} {:>10.2} {:>7.2} {:>7.2}   {}",
             series.title,
             median(|sample| sample.usage.gizer),
             median(|sample| sample.usage.bench),
@@ -213,7 +213,7 @@ pub(crate) fn staging(all: &[Series]) -> String {
     for series in all {
         let wall = series.wall();
         let wal = series.spread(|sample| sample.wal.unwrap_or_default() as f64 / MB);
-        let _ = writeln!(text, "{:<38} {} s, {:.0} MB of WAL", series.title, wall.text(), wal.median);
+        let _ = writeln!(text, "{:<39} {} s, {:.0} MB of WAL", series.title, wall.text(), wal.median);
         phases(&mut text, series);
     }
     text
@@ -225,7 +225,7 @@ pub(crate) fn loads<'l>(title: &str, loads: impl IntoIterator<Item = (&'l str, u
     for (name, documents, seconds, peak) in loads {
         let _ = writeln!(
             text,
-            "{name:<38} {:>10} documents: {} s, peak {:.0} MiB ({:.0}..{:.0})",
+            "{name:<39} {:>10} documents: {} s, peak {:.0} MiB ({:.0}..{:.0})",
             thousands(documents as f64),
             seconds.text(),
             peak.median,
