@@ -9,6 +9,7 @@ use integration_tests::rig::Version;
 #[derive(Debug, Parser)]
 #[command(
     name = "scripts/bench load",
+    bin_name = "scripts/bench load",
     after_help = "\
 The measurements, one after the other in each round, all with the same orders:
   a   gizer load: the release program with a schema file, as a user runs it
