@@ -94,7 +94,7 @@ async fn a_killed_load_is_put_right_by_the_next() {
     let place = loaded_once(&mongod, &postgres).await;
     let (running, holder) = held_half_way(&place).await;
     let second = place.gizer(&["load"]).await;
-    assert_says(&second, 5, &["orders", "locked by another run"]);
+    assert_says(&second, 5, &["spool", "in use by another run"]);
     let newest = place.rows("SELECT time_end IS NULL AS open FROM qmetlstatus ORDER BY time_start DESC LIMIT 1").await;
     assert_eq!(newest, [json!({"open": true})], "the newest row is that of the run that loads");
     running.kill().await.unwrap();
@@ -152,7 +152,7 @@ async fn a_refused_second_load_says_nothing_to_monitors() {
     let begun = "SELECT count(*) FROM gizer_collection WHERE load_epoch > 0";
     wait_until("the load to begin", LIMIT, async || place.number(begun).await > 0).await.unwrap();
     hold(&place, &holder).await;
-    assert_says(&place.gizer(&["load", "orders"]).await, 5, &["orders", "locked by another run"]);
+    assert_says(&place.gizer(&["load", "orders"]).await, 5, &["spool", "in use by another run"]);
     let rows = place.rows("SELECT error, time_end FROM qmetlstatus").await;
     assert_eq!(rows, [json!({"error": null, "time_end": null})], "only the run that loads has a row");
     drop(holder);
