@@ -256,6 +256,7 @@ fn stored(cell: &Cell<'_>) -> StoredCell {
     match *cell {
         Cell::Null => StoredCell::Null,
         Cell::Text(text) => {
+            let text = text.as_str();
             assert!(!text.contains('\0'), "PostgreSQL has no such text");
             StoredCell::Text(text.to_owned())
         }

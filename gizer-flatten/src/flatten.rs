@@ -12,7 +12,7 @@ use crate::key::{Form, TaggedKey};
 use crate::program::{Action, ActionId, Field, Found, NodeId, Program, is_number};
 use crate::row::{Cell, Row, RowSink};
 use crate::tally::{MismatchCounts, Tally, Unfit};
-use crate::value::{fit, own_kind};
+use crate::value::{fit, own_kind, usual};
 
 /// Longest text or binary key in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes, positions included.
 const MAX_KEY_BYTES: usize = 1_000;
@@ -368,6 +368,11 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         origin: Origin,
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
+        if let Some(cell) = usual(ty, element) {
+            // It comes back as it was, whatever is kept.
+            self.rows[table][column.0] = cell;
+            return Ok(());
+        }
         match fit(ty, element)? {
             // A bare NULL of an element reads as null, that of a field as missing.
             Ok(Cell::Null) if matches!(origin, Origin::Element) => {}
@@ -469,7 +474,7 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
 
 fn key_bytes(cell: &Cell<'_>) -> usize {
     match cell {
-        Cell::Text(text) => text.len(),
+        Cell::Text(text) => text.as_bytes().len(),
         Cell::Bytes(bytes) => bytes.len(),
         _ => 0,
     }

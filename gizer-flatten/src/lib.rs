@@ -33,6 +33,7 @@ pub mod range;
 mod rebuild;
 mod row;
 mod tally;
+mod text;
 mod value;
 
 pub use batch::{DocumentBatch, Documents};
@@ -45,4 +46,5 @@ pub use list::RawList;
 pub use rebuild::{RebuildError, StoredCell, StoredRow, rebuild};
 pub use row::{Cell, Row, RowSink};
 pub use tally::{Mismatch, Tally, Unfit};
+pub use text::Text;
 pub use value::TIMESTAMP_MILLIS;

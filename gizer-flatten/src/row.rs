@@ -7,6 +7,7 @@ use crate::extjson::RawJson;
 use crate::extra::Extra;
 use crate::key::TaggedKey;
 use crate::list::RawList;
+use crate::text::Text;
 
 /// One value of a row. Its variant always is that of its column's type, or [`Cell::Null`]; a text column takes
 /// [`Cell::Text`] and [`Cell::ObjectId`].
@@ -15,7 +16,7 @@ pub enum Cell<'a> {
     /// SQL's NULL.
     Null,
     /// Text without NUL.
-    Text(&'a str),
+    Text(Text<'a>),
     /// An ObjectId, which stands in a text column as 24 lower-case hex digits.
     ObjectId([u8; 12]),
     /// `smallint`.

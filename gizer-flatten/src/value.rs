@@ -27,10 +27,32 @@ use crate::key::TaggedKey;
 use crate::list::RawList;
 use crate::row::Cell;
 use crate::tally::Unfit;
+use crate::text::Text;
 
 /// First and one past the last millisecond since 1970 of PostgreSQL's `timestamptz` ("Date/Time Types": 4713 BC to
 /// 294276 AD; the bounds are those of its source, `MIN_TIMESTAMP` and `END_TIMESTAMP`).
 pub const TIMESTAMP_MILLIS: std::ops::Range<i64> = -210_866_803_200_000..9_224_318_016_000_000;
+
+/// The cell of a value of exactly its column's own type, as most are; `None` of any other, which is for [`fit`]: it would
+/// give the same.
+#[inline]
+pub(crate) fn usual<'a>(ty: ColumnType, element: &Element<'a>) -> Option<Cell<'a>> {
+    let bytes = element.bytes;
+    Some(match (ty, element.kind) {
+        (ColumnType::Text, Kind::String) => Cell::Text(Text::new(element.string()?).ok()?),
+        (ColumnType::Integer, Kind::Int32) => Cell::Integer(i32::from_le_bytes(bytes.try_into().ok()?)),
+        (ColumnType::Double, Kind::Double) => Cell::Double(f64::from_le_bytes(bytes.try_into().ok()?)),
+        (ColumnType::BigInt, Kind::Int64) => Cell::BigInt(i64::from_le_bytes(bytes.try_into().ok()?)),
+        (ColumnType::ObjectId, Kind::ObjectId) => Cell::ObjectId(bytes.try_into().ok()?),
+        (ColumnType::Boolean, Kind::Boolean) if *bytes == [0] => Cell::Boolean(false),
+        (ColumnType::Boolean, Kind::Boolean) if *bytes == [1] => Cell::Boolean(true),
+        (ColumnType::TimestampTz, Kind::DateTime) => {
+            let millis = i64::from_le_bytes(bytes.try_into().ok()?);
+            Cell::Timestamp(TIMESTAMP_MILLIS.contains(&millis).then_some(millis)?)
+        }
+        _ => return None,
+    })
+}
 
 /// The cell for `element` in a column of type `ty`, or why it does not fit.
 ///
@@ -42,7 +64,7 @@ pub(crate) fn fit<'a>(ty: ColumnType, element: &Element<'a>) -> Result<Result<Ce
     Ok(match (ty, element.value()?) {
         (ColumnType::Key, _) => Ok(Cell::Key(TaggedKey::new(*element)?.0)),
         (_, Value::Null) => Ok(Cell::Null),
-        (ColumnType::Text, Value::String(bytes)) => text(bytes).map(Cell::Text),
+        (ColumnType::Text, Value::String(bytes)) => Text::new(bytes).map(Cell::Text),
         (ColumnType::ObjectId, Value::ObjectId(id)) => Ok(Cell::ObjectId(id)),
         (ColumnType::Integer, Value::Int32(number)) => Ok(Cell::Integer(number)),
         (ColumnType::BigInt, Value::Int64(number)) => Ok(Cell::BigInt(number)),
@@ -95,11 +117,6 @@ pub(crate) fn own_kind(ty: ColumnType) -> Option<Kind> {
         // These keep the value as it is, or have no type of their own.
         ColumnType::Json | ColumnType::Key | ColumnType::List(_) => None,
     }
-}
-
-fn text(bytes: &[u8]) -> Result<&str, Unfit> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Unfit::TextNotUtf8)?;
-    if bytes.contains(&0) { Err(Unfit::TextWithNul) } else { Ok(text) }
 }
 
 /// The number as an integer, if it is one and is in range.
@@ -197,9 +214,9 @@ mod tests {
 
     #[test]
     fn text_that_postgresql_has_no_form_for_is_named() {
-        assert_eq!(text(b"a\0b"), Err(Unfit::TextWithNul));
-        assert_eq!(text(b"\xFF"), Err(Unfit::TextNotUtf8));
-        assert_eq!(text("ü".as_bytes()), Ok("ü"));
+        assert_eq!(Text::new(b"a\0b"), Err(Unfit::TextWithNul));
+        assert_eq!(Text::new(b"\xFF"), Err(Unfit::TextNotUtf8));
+        assert_eq!(Text::new("ü".as_bytes()), Ok("ü".into()));
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl RowSink for Rows<'_> {
 fn as_json(cell: &Cell<'_>) -> Value {
     match cell {
         Cell::Null => Value::Null,
-        Cell::Text(text) => json!(text),
+        Cell::Text(text) => json!(text.as_str()),
         Cell::ObjectId(id) => json!(bson::oid::ObjectId::from_bytes(*id).to_hex()),
         Cell::SmallInt(n) => json!(n),
         Cell::Integer(n) => json!(n),

@@ -46,7 +46,7 @@ impl RowSink for Kept<'_> {
 fn cell_text(cell: &Cell<'_>) -> String {
     match cell {
         Cell::Null => "-".to_owned(),
-        Cell::Text(text) => format!("t:{text}"),
+        Cell::Text(text) => format!("t:{}", text.as_str()),
         Cell::ObjectId(id) => format!("t:{}", bson::oid::ObjectId::from_bytes(*id)),
         Cell::SmallInt(n) => format!("n:{n}"),
         Cell::Integer(n) => format!("n:{n}"),

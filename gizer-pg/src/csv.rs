@@ -253,9 +253,9 @@ mod tests {
     fn values_are_written_as_the_classic_tool_wrote_them() {
         let cases: [(Cell<'_>, &str); 12] = [
             (Cell::Null, r"\\N"),
-            (Cell::Text(r"\N"), r"\\\N"),
-            (Cell::Text("a\\b\tc\"d\re\nf"), "a\\\\b\\\tc\\\"d\\\re\\\nf"),
-            (Cell::Text(""), ""),
+            (Cell::Text(r"\N".into()), r"\\\N"),
+            (Cell::Text("a\\b\tc\"d\re\nf".into()), "a\\\\b\\\tc\\\"d\\\re\\\nf"),
+            (Cell::Text("".into()), ""),
             (Cell::Boolean(true), "True"),
             (Cell::Boolean(false), "False"),
             (Cell::Double(0.1), "0.1"),

@@ -255,6 +255,12 @@ pub enum Value<'a> {
 }
 
 impl<'a> Element<'a> {
+    /// The text of a string; `None` of anything else, and of a string that is malformed.
+    #[inline]
+    pub fn string(&self) -> Option<&'a [u8]> {
+        if self.kind == Kind::String { text(self.bytes).ok() } else { None }
+    }
+
     /// Decodes the value.
     ///
     /// # Errors
@@ -317,6 +323,7 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
+    #[inline]
     fn step(&mut self) -> Result<Option<Element<'a>>, Malformed> {
         let bytes = self.bytes;
         let start = self.at;
@@ -330,10 +337,8 @@ impl<'a> Elements<'a> {
         }
         let kind = Kind::from_tag(tag).ok_or(Malformed { what: "a known element type", at: start })?;
         let name_start = start + 1;
-        let name_len = bytes[name_start..]
-            .iter()
-            .position(|b| *b == 0)
-            .ok_or(Malformed { what: "a field name ended by 0", at: name_start })?;
+        let name_len =
+            first_zero(&bytes[name_start..]).ok_or(Malformed { what: "a field name ended by 0", at: name_start })?;
         let value_start = name_start + name_len + 1;
         let len = value_len(kind, bytes, value_start)
             .ok_or(Malformed { what: "a value with a possible length", at: value_start })?;
@@ -350,6 +355,7 @@ impl<'a> Elements<'a> {
 impl<'a> Iterator for Elements<'a> {
     type Item = Result<Element<'a>, Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.bytes.len() {
             return None;
@@ -368,7 +374,26 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+/// Where the first byte of 0 is, eight bytes at a time.
+#[inline]
+fn first_zero(bytes: &[u8]) -> Option<usize> {
+    const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut at = 0;
+    while let Some(eight) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*eight);
+        // Of the marked bytes the first is 0; one behind it may be marked by a borrow.
+        let marked = word.wrapping_sub(LOW_BITS) & !word & HIGH_BITS;
+        if marked != 0 {
+            return Some(at + marked.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    bytes[at..].iter().position(|byte| *byte == 0).map(|rest| at + rest)
+}
+
 /// Length in bytes of the value of `kind` that starts at `at`.
+#[inline]
 fn value_len(kind: Kind, bytes: &[u8], at: usize) -> Option<usize> {
     Some(match kind {
         Kind::Null | Kind::Undefined | Kind::MinKey | Kind::MaxKey => 0,
@@ -401,6 +426,7 @@ fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
 }
 
 /// The text in `bytes` of the form length, text, 0; the text itself may hold further zeros.
+#[inline]
 fn text(bytes: &[u8]) -> Result<&[u8], Malformed> {
     match bytes {
         [_, _, _, _, text @ .., 0] if read_len(bytes, 0) == Some(text.len() + 1) => Ok(text),
@@ -424,6 +450,20 @@ mod tests {
             "scope": Bson::JavaScriptCodeWithScope(bson::JavaScriptCodeWithScope { code: "g()".into(), scope: doc!{"y": 2} }),
             "int": 5i32, "ts": Bson::Timestamp(bson::Timestamp { time: 9, increment: 3 }), "long": -7i64,
             "decimal": "1.50".parse::<bson::Decimal128>().unwrap(), "min": Bson::MinKey, "max": Bson::MaxKey,
+        }
+    }
+
+    #[test]
+    fn the_first_zero_is_found_wherever_it_stands() {
+        for length in 0..30 {
+            let mut bytes = vec![1; length];
+            assert_eq!(first_zero(&bytes), None);
+            for at in (0..length).rev() {
+                bytes[at] = 0;
+                assert_eq!(first_zero(&bytes), Some(at), "of {length}");
+                // What a borrow would mark, and what has its high bit set.
+                bytes[at] = if at % 2 == 0 { 1 } else { 0x80 };
+            }
         }
     }
 

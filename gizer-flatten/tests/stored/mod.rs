@@ -39,6 +39,7 @@ fn stored(cell: &Cell<'_>) -> StoredCell {
     match *cell {
         Cell::Null => StoredCell::Null,
         Cell::Text(text) => {
+            let text = text.as_str();
             assert!(!text.contains('\0'));
             StoredCell::Text(text.to_owned())
         }

@@ -96,7 +96,11 @@ async fn rejected_data_are_told_without_quoting_them() {
     let (_load, mut sink) = begun(&scene, &session, &layout).await;
     let mut encoder = CopyEncoder::new(&layout);
     encoder.begin_document();
-    encoder.row(Row { table: TableId(0), cells: &[Cell::Integer(1), Cell::Text("sec\0ret")], extra: Extra::default() });
+    encoder.row(Row {
+        table: TableId(0),
+        cells: &[Cell::Integer(1), Cell::Text("sec\0ret".into())],
+        extra: Extra::default(),
+    });
     let error = sink.write(encoder.take()).await.unwrap_err();
     assert!(error.is_data_rejected() && error.sqlstate() == Some("22021"), "{error:?}");
     let shown = format!("{error} {error:?}");
