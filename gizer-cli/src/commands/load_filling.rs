@@ -77,6 +77,7 @@ impl Filling<'_> {
         let progress = Progress::start(name, Arc::clone(&counters), contents.expected);
         let flow = self.run_pipeline(load, contents.sources, &rejects, &counters).await?;
         drop(progress);
+        tracing::debug!(collection = name, took = ?started.elapsed(), "tables filled");
         if rejects.exceeded() {
             return Err(self.too_many_rejects(name, &rejects));
         }
@@ -89,6 +90,7 @@ impl Filling<'_> {
         let keys = Progress::of_step(name, "keys and indexes");
         self.build_keys(load).await?;
         drop(keys);
+        tracing::debug!(collection = name, took = ?started.elapsed(), "keys built");
         let report = CollectionReport::new(name, load.layout(), flow, counters.bytes(), read_now);
         Ok(Whole { report, started })
     }
@@ -122,7 +124,9 @@ impl Filling<'_> {
             sessions.push(gizer_pg::connect(self.target).await?);
         }
         let sessions: Vec<&Session> = sessions.iter().collect();
-        Ok(load.build_keys(&sessions, KeySettings::default()).await?)
+        let settings =
+            KeySettings { parallel_workers: Some(self.context.config.key_workers), ..KeySettings::default() };
+        Ok(load.build_keys(&sessions, settings).await?)
     }
 
     /// Swaps these loads in, all or none. Those that are not are abandoned; `Err` says why.

@@ -71,6 +71,7 @@ pub struct Run {
 #[allow(missing_docs)]
 pub struct Load {
     pub workers: Option<Workers>,
+    pub key_workers: Option<u8>,
     pub swap_timeout: Option<Seconds>,
     pub spool_dir: Option<PathBuf>,
     pub spool_limit: Option<SpoolLimit>,

@@ -42,6 +42,8 @@ pub struct Config {
     pub memory: usize,
     /// Threads that flatten, and connections that write, during a load.
     pub load_workers: usize,
+    /// Parallel workers that PostgreSQL may take for each key, beside the connections that build keys.
+    pub key_workers: u32,
     /// How long finished tables wait for readers of the live ones.
     pub swap_timeout: Duration,
     /// Where the oplog is kept aside during a load, unless in a second PostgreSQL.
@@ -105,6 +107,7 @@ impl Config {
             schemas_dir: folder.join(file.schemas.dir.unwrap_or_else(|| PathBuf::from("schemas"))),
             memory: file.run.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
             load_workers: file.load.workers.map_or(2, usize::from),
+            key_workers: file.load.key_workers.map_or(0, u32::from),
             swap_timeout: file.load.swap_timeout.map_or(DEFAULT_SWAP_TIMEOUT, Duration::from),
             spool_dir: folder.join(file.load.spool_dir.unwrap_or_else(|| PathBuf::from("spool"))),
             spool_limit: file.load.spool_limit.map_or(DEFAULT_SPOOL_LIMIT, |limit| limit.0),

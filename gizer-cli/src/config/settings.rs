@@ -138,6 +138,19 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "load",
+        key: "key_workers",
+        value: "N",
+        help: "Parallel workers that PostgreSQL may take for each key, beside the connections [default: 0]",
+        list: false,
+        set: |file, values| {
+            let number = text(values)?;
+            let number = number.parse().map_err(|_| format!("expected a number from 0 to 255, got {number:?}"))?;
+            file.load.key_workers = Some(number);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "load",
         key: "swap_timeout",
         value: "SECONDS",
         help: "How long finished tables wait for readers of the live ones to let them in [default: 300]",

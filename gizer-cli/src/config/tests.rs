@@ -28,6 +28,7 @@ memory = "64MiB"
 [load]
 workers = 3
 swap_timeout = 20
+key_workers = 4
 spool_dir = "aside"
 spool_limit = "64MiB"
 [verify]
@@ -46,7 +47,7 @@ fn every_name_of_the_file_is_read() {
     assert_eq!(config.postgres_schema, "copy");
     assert!(config.schemas_dir.ends_with("files") && config.schemas_dir.is_absolute());
     assert_eq!((config.memory, config.load_workers), (64 << 20, 3));
-    assert_eq!(config.swap_timeout, Duration::from_secs(20));
+    assert_eq!((config.swap_timeout, config.key_workers), (Duration::from_secs(20), 4));
     assert!(config.spool_dir.ends_with("aside") && config.spool_dir.is_absolute());
     assert_eq!((config.spool_limit, config.cache_uri.as_deref()), (64 << 20, Some("postgresql://c")));
     assert_eq!(config.verify_mode, VerifyMode::Sample);
@@ -70,7 +71,7 @@ fn defaults_are_those_of_the_help() {
     let config = read("", &[], &[]).unwrap();
     assert_eq!((config.postgres_schema.as_str(), config.memory, config.load_workers), ("public", 256 << 20, 2));
     assert!(config.schemas_dir.ends_with("schemas"));
-    assert_eq!(config.swap_timeout, Duration::from_secs(300));
+    assert_eq!((config.swap_timeout, config.key_workers), (Duration::from_secs(300), 0));
     assert!(config.spool_dir.ends_with("spool"));
     assert_eq!((config.spool_limit, config.cache_uri), (1 << 30, None));
     let config = read("", &[], &[]).unwrap();

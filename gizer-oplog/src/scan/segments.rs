@@ -12,10 +12,10 @@ use crate::connect::Cluster;
 use crate::error::MongoError;
 
 /// Bytes of BSON below which a segment is not worth a cursor of its own.
-const SEGMENT_BYTES: u64 = 32 << 20;
+const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Ids that are drawn for each segment: with sixteen the largest segment is rarely twice as large as the average.
-const SAMPLES: u64 = 16;
+const SAMPLES: u64 = 8;
 
 /// A collection has this many times as many documents as are drawn from it, or the server reads all of it to draw them: it
 /// takes a random cursor only for less than 5 % (MongoDB manual, "$sample").

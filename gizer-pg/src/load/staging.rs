@@ -145,11 +145,14 @@ pub(super) fn copy_targets(layout: &Layout, tables: &[StagingTable]) -> Result<V
 pub struct KeySettings {
     /// `maintenance_work_mem` of each connection, in MiB; `None` for the server's own setting.
     pub maintenance_work_mem_mib: Option<u32>,
+    /// `max_parallel_maintenance_workers` of each connection; `None` for the server's own setting.
+    pub parallel_workers: Option<u32>,
 }
 
 impl Default for KeySettings {
     fn default() -> Self {
-        KeySettings { maintenance_work_mem_mib: Some(256) }
+        // The connections work in parallel already; workers beside them cost a tenth more (docs/load.md).
+        KeySettings { maintenance_work_mem_mib: Some(256), parallel_workers: Some(0) }
     }
 }
 
@@ -246,6 +249,10 @@ async fn finish_in_transaction(
     if let Some(mib) = settings.maintenance_work_mem_mib {
         let sql = format!("SET LOCAL maintenance_work_mem TO '{mib}MB'");
         session.run("setting maintenance_work_mem", &sql).await?;
+    }
+    if let Some(workers) = settings.parallel_workers {
+        let sql = format!("SET LOCAL max_parallel_maintenance_workers TO {workers}");
+        session.run("setting max_parallel_maintenance_workers", &sql).await?;
     }
     let at = &table.staging;
     if has_key(session, table).await? {
