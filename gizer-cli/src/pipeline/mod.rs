@@ -49,7 +49,7 @@ fn part_bytes(memory: usize) -> usize {
 
 /// What each of the two channels of a load may hold.
 fn share(memory: usize) -> usize {
-    memory / 16 * 3
+    memory / 8
 }
 
 /// Runs a stage on a thread of its own; what it gives comes through the receiver.
