@@ -136,6 +136,8 @@ fn unusable_schema(error: &LayoutError) -> Failure {
         LayoutError::TooManyColumns { .. } => failure.remedy("take fields out of the schema file"),
         LayoutError::TooDeep { .. } => failure.remedy("keep an outer array as JSON: {\"$as\": \"json\"}"),
         LayoutError::NameTaken { .. } => failure.remedy("choose another $name in the schema file"),
+        LayoutError::UnusablePrefix { .. } => failure.remedy("choose a prefix of some characters"),
+        LayoutError::PrefixTooLong { .. } => failure.remedy("choose a shorter prefix"),
         LayoutError::MisplacedKey { .. } => failure.remedy("give it another type, or {\"$as\": \"json\"}"),
     }
 }

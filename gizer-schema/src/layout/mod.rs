@@ -6,10 +6,12 @@
 //! walk the plan.
 
 mod build;
+mod prefix;
 
 use thiserror::Error;
 
 use crate::model::{Dialect, ScalarType, Schema};
+use crate::names::MAX_IDENTIFIER_BYTES;
 
 /// Index of a table in [`Layout::tables`]; 0 is the root table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -352,6 +354,22 @@ pub enum LayoutError {
         /// How many columns follow from the schema.
         columns: usize,
     },
+    /// A prefix that is empty, so that the tables would be those of the collection itself, or holds a NUL.
+    #[error(
+        "the prefix {prefix:?} cannot stand before names of tables: expected some characters, and no NUL among them"
+    )]
+    UnusablePrefix {
+        /// The prefix.
+        prefix: String,
+    },
+    /// PostgreSQL would cut the name, and two names might become one.
+    #[error("with its prefix the table {table} has a name of {bytes} bytes: expected at most {MAX_IDENTIFIER_BYTES}")]
+    PrefixTooLong {
+        /// The table's name with the prefix.
+        table: String,
+        /// Its length.
+        bytes: usize,
+    },
 }
 
 /// Most columns PostgreSQL allows in an index, without the root key.
@@ -367,6 +385,18 @@ impl Layout {
     /// [`LayoutError`] if nothing can serve as the root key, or a table would have more columns than PostgreSQL takes.
     pub fn new(schema: &Schema) -> Result<Layout, LayoutError> {
         build::layout(schema)
+    }
+
+    /// The same tables under names that begin with `prefix`, for a copy beside the tables of the collection. Names of
+    /// columns stay as they are, that of the root's key in child tables too, so that SQL needs other table names only.
+    ///
+    /// [`Layout::collection`] becomes `<prefix>$<collection>`, which no collection in MongoDB can be called: whatever is
+    /// kept by the collection's name is kept apart from that of the collection itself, and of any other.
+    ///
+    /// # Errors
+    /// [`LayoutError::PrefixTooLong`] if a name would have more than 63 bytes; [`LayoutError::UnusablePrefix`].
+    pub fn prefixed(&self, prefix: &str) -> Result<Layout, LayoutError> {
+        prefix::prefixed(self, prefix)
     }
 
     /// The table with this index.
