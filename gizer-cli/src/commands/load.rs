@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gizer_flatten::change::Positions;
-use gizer_flatten::range::Segment;
 use gizer_flatten::{Mismatch, Tally};
-use gizer_oplog::{Cluster, Collection, Oplog, RangeScan, ScanOptions, newest_positions};
+use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, RangeSource, ScanOptions, newest_positions};
 use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, SwapSettings, Swapped, Written};
 use gizer_pg::state::{self, Ledger, Resumed};
 use gizer_pg::{Session, Target};
@@ -16,11 +15,11 @@ use gizer_schema::{KeySource, Layout};
 use super::load_begin::{begin, identity};
 use super::load_report::{CollectionReport, print};
 use super::run_row::{RunRow, TIDYING_LIMIT};
-use super::{Context, Failures, Layouts};
+use super::{Context, Failures, Layouts, load_dump};
 use crate::args::LoadArgs;
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline::{self, Flow, RejectLimit};
-use crate::progress::{Counters, Done, Progress};
+use crate::progress::{Counters, Done, Expected, Progress};
 use crate::report;
 
 /// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it.
@@ -29,10 +28,19 @@ use crate::report;
 /// [`Failure`] if there is no schema file at all. What becomes of single collections, or keeps all of them from being
 /// loaded, is printed, and the exit code is that of the first failure.
 pub async fn run(context: &Context, args: &LoadArgs) -> Result<ExitCode, Failure> {
-    let Layouts { usable, mut failures } = context.layouts(&args.collections)?;
+    let dump = args.dump.as_deref().map(Dump::open).transpose()?;
+    if dump.is_some() {
+        load_dump::refuse_with_dump("--filter", args.filter.is_some())?;
+    }
+    let Layouts { usable, mut failures } = match &dump {
+        Some(dump) => load_dump::layouts(context, dump, &args.collections)?,
+        None => context.layouts(&args.collections)?,
+    };
     let mut reports = Vec::new();
-    if !usable.is_empty() {
-        load_all(context, args, &usable, &mut reports, &mut failures).await;
+    match &dump {
+        _ if usable.is_empty() => {}
+        Some(dump) => load_dump::load_all(context, args, dump, &usable, &mut reports, &mut failures).await,
+        None => load_all(context, args, &usable, &mut reports, &mut failures).await,
     }
     print(context.format, &reports, &failures);
     Ok(failures.exit())
@@ -98,6 +106,11 @@ pub(super) struct Job<'j, 's> {
 }
 
 impl Job<'_, '_> {
+    fn steps(&self) -> Steps<'_> {
+        let Job { context, session, target, args, .. } = *self;
+        Steps { context, session, target, max_rejects: args.max_rejects }
+    }
+
     async fn load(&self, layout: &Layout) -> Result<CollectionReport, Failure> {
         let signals = &self.context.signals;
         let look = async {
@@ -119,12 +132,12 @@ impl Job<'_, '_> {
         let (load, plan) = signals.unless_interrupted(begin).await?;
         let work = async {
             self.run.open().await?;
-            self.fill_and_swap(&load, layout, &collection, plan).await
+            self.steps().fill_and_swap(&load, layout, self.input(&collection, &plan)?, plan).await
         };
         match signals.unless_interrupted(work).await {
             Ok(report) => Ok(report),
             Err(failure) => {
-                self.abandon(load, &failure).await;
+                self.steps().abandon(load, &failure).await;
                 Err(failure)
             }
         }
@@ -159,11 +172,45 @@ impl Job<'_, '_> {
         }
     }
 
-    async fn fill_and_swap(
+    /// What is left to read of a collection.
+    fn input(&self, collection: &Collection, plan: &Resumed) -> Result<Input<RangeScan>, Failure> {
+        let config = &self.context.config;
+        let options = ScanOptions {
+            batch_bytes: pipeline::range_bytes(config.memory),
+            filter: self.args.filter.clone(),
+            ..ScanOptions::default()
+        };
+        let segments = plan.segments.clone();
+        // What a filter leaves of it is not known.
+        let expected = collection.size().filter(|_| self.args.filter.is_none()).map(|size| size.documents);
+        Ok(Input {
+            sources: RangeScan::cursors(self.cluster, collection, segments, options, config.load_workers)?,
+            expected: expected.map(Expected::Documents),
+        })
+    }
+}
+
+/// Documents on their way.
+pub(super) struct Input<S> {
+    pub(super) sources: Vec<S>,
+    /// An estimate.
+    pub(super) expected: Option<Expected>,
+}
+
+/// What is the same wherever the documents come from.
+pub(super) struct Steps<'j> {
+    pub(super) context: &'j Context,
+    pub(super) session: &'j Session,
+    pub(super) target: &'j Target,
+    pub(super) max_rejects: u64,
+}
+
+impl Steps<'_> {
+    pub(super) async fn fill_and_swap(
         &self,
         load: &Load<'_>,
         layout: &Layout,
-        collection: &Collection,
+        input: Input<impl RangeSource + 'static>,
         plan: Resumed,
     ) -> Result<CollectionReport, Failure> {
         let started = Instant::now();
@@ -177,9 +224,9 @@ impl Job<'_, '_> {
             },
             tally: plan.tally,
         };
-        let (flow, counters) = self.fill(load, layout, collection, plan.segments, &before, plan.bytes).await?;
+        let (flow, counters) = self.fill(load, layout, input, &before, plan.bytes).await?;
         flow.check().map_err(|counts| {
-            Failure::failed(format!("the counts of {} do not add up: {counts}", collection.name))
+            Failure::failed(format!("the counts of {} do not add up: {counts}", layout.collection))
                 .remedy("this is a fault in gizer; the live tables are as they were")
         })?;
         let read = flow.read;
@@ -187,11 +234,9 @@ impl Job<'_, '_> {
         self.build_keys(load).await?;
         let ledger = ledger(layout, &flow.tally, &flow.written);
         let swapped = self.swap(load, layout, &ledger).await?;
-        if !swapped.dropped.is_empty() {
-            report::note(format!("dropped, no longer in the schema: {}", swapped.dropped.join(", ")));
-        }
+        tell_dropped(&swapped);
         Ok(CollectionReport {
-            name: collection.name.clone(),
+            name: layout.collection.clone(),
             mismatches: flow.tally.mismatches(layout),
             ledger,
             tables: layout
@@ -214,32 +259,24 @@ impl Job<'_, '_> {
         &self,
         load: &Load<'_>,
         layout: &Layout,
-        collection: &Collection,
-        segments: Vec<Segment>,
+        input: Input<impl RangeSource + 'static>,
         before: &Flow,
         bytes_before: u64,
     ) -> Result<(Flow, Arc<Counters>), Failure> {
         let config = &self.context.config;
-        let rejects = Arc::new(RejectLimit::new(self.args.max_rejects, before.tally.rejected));
+        let rejects = Arc::new(RejectLimit::new(self.max_rejects, before.tally.rejected));
         if rejects.exceeded() {
-            return Err(self.too_many_rejects(collection, &rejects));
+            return Err(self.too_many_rejects(&layout.collection, &rejects));
         }
         let mut sinks = Vec::new();
         for _ in 0..config.load_workers {
             sinks.push(load.sink(gizer_pg::connect(self.target).await?)?);
         }
-        let options = ScanOptions {
-            batch_bytes: pipeline::range_bytes(config.memory),
-            filter: self.args.filter.clone(),
-            ..ScanOptions::default()
-        };
-        let cursors = RangeScan::cursors(self.cluster, collection, segments, options, config.load_workers)?;
         let done = Done { documents: before.read, bytes: bytes_before, rows: before.written.rows.iter().sum() };
         let counters = Arc::new(Counters::going_on(done));
-        // What a filter leaves of it is not known.
-        let expected = collection.size().filter(|_| self.args.filter.is_none()).map(|size| size.documents);
-        let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
-        let filled = pipeline::load(layout, cursors, sinks, config.memory, &rejects, &counters);
+        let Input { sources, expected } = input;
+        let progress = Progress::start(&layout.collection, Arc::clone(&counters), expected);
+        let filled = pipeline::load(layout, sources, sinks, config.memory, &rejects, &counters);
         let flow = tokio::select! {
             // It holds the collection's lock: without it nothing that is filled could be swapped in.
             lost = self.session.ended() => return Err(lost.into()),
@@ -247,12 +284,12 @@ impl Job<'_, '_> {
         };
         drop(progress);
         if rejects.exceeded() {
-            return Err(self.too_many_rejects(collection, &rejects));
+            return Err(self.too_many_rejects(&layout.collection, &rejects));
         }
         Ok((flow, counters))
     }
 
-    async fn build_keys(&self, load: &Load<'_>) -> Result<(), Failure> {
+    pub(super) async fn build_keys(&self, load: &Load<'_>) -> Result<(), Failure> {
         let mut sessions = Vec::new();
         for _ in 0..self.context.config.load_workers {
             sessions.push(gizer_pg::connect(self.target).await?);
@@ -261,7 +298,7 @@ impl Job<'_, '_> {
         Ok(load.build_keys(&sessions, KeySettings::default()).await?)
     }
 
-    async fn swap(&self, load: &Load<'_>, layout: &Layout, ledger: &Ledger) -> Result<Swapped, Failure> {
+    pub(super) async fn swap(&self, load: &Load<'_>, layout: &Layout, ledger: &Ledger) -> Result<Swapped, Failure> {
         let settings = SwapSettings { limit: self.context.config.swap_timeout, ..SwapSettings::default() };
         let mut swap = pin!(load.swap(&settings, ledger, None));
         tokio::select! {
@@ -277,13 +314,13 @@ impl Job<'_, '_> {
         Ok(swap.await?)
     }
 
-    fn too_many_rejects(&self, collection: &Collection, rejects: &RejectLimit) -> Failure {
+    fn too_many_rejects(&self, collection: &str, rejects: &RejectLimit) -> Failure {
         let first = rejects.first_reason().map(|first| format!(" (the first: {first})")).unwrap_or_default();
         let message = format!(
             "more than {} of {} rejected, which is what --max-rejects allows{first}: the load was stopped, nothing is \
              swapped in",
-            report::counted(self.args.max_rejects, "document", "documents"),
-            collection.name,
+            report::counted(self.max_rejects, "document", "documents"),
+            collection,
         );
         Failure::failed(message).remedy(format!(
             "SELECT reason, id FROM {}.gizer_reject shows some; mend the schema file, or load with a greater --max-rejects, \
@@ -293,7 +330,7 @@ impl Job<'_, '_> {
     }
 
     /// Writes down that the load failed; what cannot be written any more, the next load puts right.
-    async fn abandon(&self, load: Load<'_>, failure: &Failure) {
+    pub(super) async fn abandon(&self, load: Load<'_>, failure: &Failure) {
         if matches!(failure.exit, ExitCode::Interrupted | ExitCode::Terminated) {
             // Whatever the session was doing for the load is of no use any more.
             let _ = self.session.cancel_handle().cancel().await;
@@ -310,7 +347,14 @@ impl Job<'_, '_> {
     }
 }
 
-fn ledger(layout: &Layout, tally: &Tally, written: &Written) -> Ledger {
+/// Says which tables are there no longer.
+pub(super) fn tell_dropped(swapped: &Swapped) {
+    if !swapped.dropped.is_empty() {
+        report::note(format!("dropped, no longer in the schema: {}", swapped.dropped.join(", ")));
+    }
+}
+
+pub(super) fn ledger(layout: &Layout, tally: &Tally, written: &Written) -> Ledger {
     let unfit = |mismatch: Mismatch| (mismatch.classic_warning(&layout.collection), mismatch.count);
     Ledger {
         read: tally.read,
