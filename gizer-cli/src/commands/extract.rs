@@ -183,6 +183,7 @@ async fn extract(
 ) -> Result<Vec<CollectionReport>, Failure> {
     let layouts: Vec<Layout> = parts.iter().map(|part| part.layout.clone()).collect();
     let beside: Vec<&Path> = args.ddl_file.iter().chain(&args.stats_file).map(AsRef::as_ref).collect();
+    check_folders(args, &beside)?;
     let folder = ExtractFolder::create(&args.csv_path, &layouts, &beside, args.force)?;
     let filter = args.filter.as_ref().and_then(|filter| serde_json::to_string(filter).ok());
     let mut manifest = Manifest::new(args.prefix.clone(), filter);
@@ -203,6 +204,22 @@ async fn extract(
     }
     folder.finish(manifest)?;
     Ok(reports)
+}
+
+/// Whether there is a folder for each of these files: better known now than at the end of the extract.
+fn check_folders(args: &ExtractArgs, files: &[&Path]) -> Result<(), Failure> {
+    let failed = |path: &Path, why: String| Failure::usage(format!("cannot write {}: {why}", path.display()));
+    fs::create_dir_all(&args.csv_path).map_err(|error| failed(&args.csv_path, error.to_string()))?;
+    for file in files {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if file.is_dir() || !folder.is_dir() {
+            return Err(failed(
+                file,
+                format!("expected a file in a folder that is there, such as {}", args.csv_path.display()),
+            ));
+        }
+    }
+    Ok(())
 }
 
 async fn extract_one(

@@ -36,14 +36,15 @@ impl ExtractFolder {
     /// made, which is removed. `beside` are other files that the extract is going to write. Blocks.
     ///
     /// # Errors
-    /// [`PgError::FolderInUse`] if something else is in it; [`PgError::UnusableName`] if a table has the name of one of the
-    /// folder's own files; [`PgError::File`].
+    /// [`PgError::FolderInUse`] if something else is in it; [`PgError::File`], also if a table has the name of one of the
+    /// folder's own files.
     pub fn create(path: &Path, layouts: &[Layout], beside: &[&Path], replace: bool) -> Result<ExtractFolder, PgError> {
         let failed = |error: io::Error| PgError::file("create", path, &error);
         let tables = layouts.iter().flat_map(|layout| &layout.tables);
         let mut made: Vec<String> = tables.map(|table| folder_name(&table.name)).collect();
         if let Some(taken) = made.iter().find(|name| OWN.contains(&name.as_str())) {
-            return Err(PgError::UnusableName { name: taken.clone() });
+            let reason = io::Error::other("a table has this name, which the extract needs for itself");
+            return Err(PgError::file("use", &path.join(taken), &reason));
         }
         fs::create_dir_all(path).map_err(failed)?;
         let earlier = Earlier::look(path)?;
@@ -101,7 +102,8 @@ struct Earlier {
 impl Earlier {
     fn look(path: &Path) -> Result<Earlier, PgError> {
         let failed = |error: io::Error| PgError::file("read", path, &error);
-        let mut earlier = Earlier::default();
+        // It is there alone if an extract was killed at its first step.
+        let mut earlier = Earlier { made: vec![UNFINISHED.to_owned()], ..Earlier::default() };
         for entry in fs::read_dir(path).map_err(failed)? {
             earlier.entries.insert(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
         }
@@ -111,7 +113,7 @@ impl Earlier {
             let made = value.as_ref().and_then(|value| value.get("made")?.as_array());
             earlier.made.extend(made.map(|made| names(made)).unwrap_or_default());
         }
-        if !earlier.made.is_empty() {
+        if earlier.made.len() > 1 {
             earlier.made.extend(OWN.map(str::to_owned));
         }
         Ok(earlier)
@@ -133,9 +135,11 @@ impl Earlier {
                 continue;
             }
             for inner in fs::read_dir(&at).map_err(|error| PgError::file("read", &at, &error))? {
-                let name = inner.map_err(|error| PgError::file("read", &at, &error))?.file_name();
+                let inner = inner.map_err(|error| PgError::file("read", &at, &error))?;
+                let (name, is_file) = (inner.file_name(), inner.path().is_file());
                 let name = name.to_string_lossy();
-                if !is_file_name(&name) && entry != REJECTED {
+                let expected = if entry == REJECTED { self.is_rejected(&name) } else { is_file_name(&name) };
+                if !is_file || !expected {
                     return Err(foreign(format!("{entry}/{name}")));
                 }
             }
@@ -143,10 +147,17 @@ impl Earlier {
         Ok(())
     }
 
-    /// Removes all but the mark. The manifest goes first: without it nothing looks whole.
+    /// Whether a file in the folder of rejected documents has the name of a table.
+    fn is_rejected(&self, name: &str) -> bool {
+        let stem = name.strip_suffix(".bson").or_else(|| name.strip_suffix(".jsonl"));
+        stem.is_some_and(|stem| self.made.iter().any(|made| made == stem))
+    }
+
+    /// Removes all but the mark, which took the place of what was unfinished. The manifest goes first: without it nothing
+    /// looks whole.
     fn remove(&self, path: &Path) -> Result<(), PgError> {
         let manifest = self.entries.get(MANIFEST);
-        let others = self.entries.iter().filter(|entry| ![MANIFEST, INCOMPLETE].contains(&entry.as_str()));
+        let others = self.entries.iter().filter(|entry| ![MANIFEST, INCOMPLETE, UNFINISHED].contains(&entry.as_str()));
         for entry in manifest.into_iter().chain(others) {
             let at = path.join(entry);
             let removed = if at.is_dir() { fs::remove_dir_all(&at) } else { fs::remove_file(&at) };

@@ -75,6 +75,12 @@ fn what_no_extract_made_is_never_removed() {
     assert!(error.to_string().contains("a%2Fb/letter"), "{error}");
     assert!(files(path).is_ok(), "nothing has changed");
     fs::remove_file(path.join("a%2Fb/letter")).unwrap();
+    for (inner, letter) in [("a%2Fb/00007", "a%2Fb/00007/letter"), (REJECTED, "gizer-rejected/letter")] {
+        fs::create_dir(path.join(inner)).unwrap();
+        fs::write(path.join(letter), "dear").unwrap();
+        assert!(matches!(extract(path, true, true), Err(PgError::FolderInUse { .. })), "{letter}");
+        fs::remove_dir_all(path.join(inner)).unwrap();
+    }
     fs::write(path.join("letter"), "dear").unwrap();
     assert!(extract(path, true, true).is_err());
     // Of a folder that the classic tool has made nothing is known to be an extract's.
@@ -82,6 +88,24 @@ fn what_no_extract_made_is_never_removed() {
         fs::remove_file(path.join(file)).unwrap();
     }
     assert!(extract(path, true, true).is_err());
+}
+
+#[test]
+fn an_extract_that_was_killed_at_its_first_step_can_be_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(UNFINISHED), "{").unwrap();
+    assert!(matches!(extract(folder.path(), false, true), Err(PgError::FolderInUse { .. })));
+    extract(folder.path(), true, true).unwrap();
+    assert!(files(folder.path()).is_ok());
+}
+
+#[test]
+fn a_table_cannot_have_the_name_of_the_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(&file::parse(MANIFEST, r#"{"_id": "INT"}"#).unwrap()).unwrap();
+    let error = ExtractFolder::create(folder.path(), &[layout], &[], false).unwrap_err();
+    assert!(error.to_string().contains("which the extract needs for itself"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -117,6 +117,8 @@ async fn the_files_are_those_of_the_classic_tool() {
     let schema = r#"{"_id": {"oid": "STRING", "bsontype": "INT"}, "title": "STRING", "flag": "BOOLEAN",
         "at": "TIMESTAMP", "n": "INT", "l": ["STRING"], "none": [{"x": "INT"}]}"#;
     fs::write(schemas.join("posts.json"), schema).unwrap();
+    let nowhere = gizer.run(["extract", "--csv-path", "out", "--stats-file", "no/such/stats"]).await.unwrap();
+    assert_says(&nowhere, 2, &["cannot write no/such/stats: expected a file in a folder that is there"]);
     let args = ["extract", "--csv-path", "out", "--ddl-file", "out/ddl.sql", "--stats-file", "stats"];
     gizer.run(args).await.unwrap().expect_code(0);
 
