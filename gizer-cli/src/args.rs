@@ -69,6 +69,10 @@ pub enum Action {
     Schema(SchemaAction),
     /// Load collections into PostgreSQL, from the beginning.
     Load(LoadArgs),
+    /// Write collections into text files, as the classic tool did; `copy` loads them. Needs no PostgreSQL.
+    Extract(ExtractArgs),
+    /// Load what `extract` or the classic tool has written. Needs no MongoDB.
+    Copy(CopyArgs),
     /// Show how things stand: collections, their tables, the last runs.
     Status(StatusArgs),
 }
@@ -95,7 +99,8 @@ Examples:
   gizer schema infer                 every collection of the database that has no schema file yet
   gizer schema infer orders posts    these two
   gizer schema infer --classic       in the form that the classic tool reads
-  gizer schema infer orders --force  again, in the place of the file that is there")]
+  gizer schema infer orders --force  again, in the place of the file that is there
+  gizer schema infer --dump dump/shop  without a server: every collection that mongodump has written")]
 pub struct InferArgs {
     /// Collections [default: all of the database but system.*, views and time series].
     #[arg(value_name = "COLLECTION")]
@@ -116,6 +121,10 @@ pub struct InferArgs {
     /// Look only at documents that match: a MongoDB query as Extended JSON.
     #[arg(long, value_name = "JSON", value_parser = parse_filter)]
     pub filter: Option<bson::Document>,
+
+    /// Read what mongodump has written, and no server: a file such as orders.bson or orders.bson.gz, or the folder of a database.
+    #[arg(long, value_name = "PATH")]
+    pub dump: Option<PathBuf>,
 
     /// Write the classic dialect, as the classic tool reads it: no _extra, and not all types.
     #[arg(long)]
@@ -203,6 +212,7 @@ Examples:
   gizer load --together              all of them at once, or none
   gizer load --prefix new_           beside the tables that are there: new_orders, new_order_items, …
   gizer load orders --filter '{\"state\": \"open\"}'
+  gizer load --dump dump/shop        without a MongoDB server: what mongodump has written
   gizer load --format json           counts for a script
 
 A load that was interrupted or killed goes on where it ended; --restart starts over.")]
@@ -230,6 +240,86 @@ pub struct LoadArgs {
 
     /// Load into tables of their own, whose names begin with this, beside those that are followed. What is loaded so is
     /// a copy: it cannot be followed.
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+
+    /// Read what mongodump has written, and no server: a file such as orders.bson or orders.bson.gz, or the folder of a database. What
+    /// is loaded so is a copy: it cannot be followed.
+    #[arg(long, value_name = "PATH")]
+    pub dump: Option<PathBuf>,
+}
+
+/// Arguments of `extract`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each table has a folder of its own in DIR, with files 00000, 00001 and so on of 100 MiB: UTF-8, TAB between values, for
+COPY … (FORMAT text, DELIMITER E'\\t', NULL '\\\\N'). At the very end gizer-extract.json is written; until then the folder
+has a file gizer-extract.incomplete. Rejected documents are in gizer-rejected.
+
+Examples:
+  gizer extract --csv-path out                    every collection that has a schema file
+  gizer extract orders --csv-path out --ddl-file out/ddl.sql --stats-file out/stats
+  gizer extract --dump dump/shop --csv-path out   without any server
+  gizer copy --csv-path out                       and then into PostgreSQL")]
+pub struct ExtractArgs {
+    /// Collections [default: all that have a schema file].
+    #[arg(value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+
+    /// Write into this folder, which must be empty or new.
+    #[arg(long, value_name = "DIR")]
+    pub csv_path: PathBuf,
+
+    /// Replace what an earlier extract has made in the folder, and nothing else.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Write the SQL of the tables into this file.
+    #[arg(long, value_name = "FILE")]
+    pub ddl_file: Option<PathBuf>,
+
+    /// Write how many rows each table has into this file: a line `table count` each.
+    #[arg(long, value_name = "FILE")]
+    pub stats_file: Option<PathBuf>,
+
+    /// Let the names of all tables and folders begin with this. What is extracted so is a copy: it cannot be followed.
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+
+    /// Extract a collection although up to N of its documents were rejected and kept aside.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_rejects: u64,
+
+    /// Extract only documents that match: a MongoDB query as Extended JSON. What is extracted so is a copy: it cannot be
+    /// followed.
+    #[arg(long, value_name = "JSON", value_parser = parse_filter)]
+    pub filter: Option<bson::Document>,
+
+    /// Read what mongodump has written, and no server: a file such as orders.bson or orders.bson.gz, or the folder of a database.
+    #[arg(long, value_name = "PATH")]
+    pub dump: Option<PathBuf>,
+}
+
+/// Arguments of `copy`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The tables are filled beside the live ones and swapped in at the end, as `load` does it. Files that an extract of gizer has
+made must be as it left them, and the schema file the same. Of files of the classic tool nobody knows whether they are
+whole; what is copied from them cannot be followed.
+
+Examples:
+  gizer copy --csv-path out          every collection of the extract
+  gizer copy orders --csv-path out   one of them")]
+pub struct CopyArgs {
+    /// Collections [default: all of the extract; of a folder of the classic tool all that have a schema file].
+    #[arg(value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+
+    /// The folder that `extract` or the classic tool has written.
+    #[arg(long, value_name = "DIR")]
+    pub csv_path: PathBuf,
+
+    /// What the names of the tables and folders begin with, as given to `extract`.
     #[arg(long, value_name = "TEXT")]
     pub prefix: Option<String>,
 }

@@ -58,6 +58,8 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Action::Schema(SchemaAction::Merge(args)) => commands::edit::merge(&context, args),
             Action::Schema(SchemaAction::Patch(args)) => commands::edit::patch(&context, args),
             Action::Load(args) => commands::load::run(&context, args).await,
+            Action::Extract(args) => commands::extract::run(&context, args).await,
+            Action::Copy(args) => commands::copy::run(&context, args).await,
             Action::Status(args) => commands::status::run(&context, args).await,
         }
     });

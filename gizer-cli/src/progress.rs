@@ -77,6 +77,39 @@ impl Counters {
     }
 }
 
+/// How much there is to do, about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// So many documents.
+    Documents(u64),
+    /// So many bytes of BSON, or of text.
+    Bytes(u64),
+}
+
+impl Expected {
+    /// How much of it is done.
+    fn done(self, counters: &Counters) -> u64 {
+        match self {
+            Expected::Documents(_) => counters.documents(),
+            Expected::Bytes(_) => counters.bytes(),
+        }
+    }
+
+    /// How much of it this run has done.
+    fn done_in_this_run(self, counters: &Counters) -> u64 {
+        match self {
+            Expected::Documents(_) => counters.in_this_run().documents,
+            Expected::Bytes(_) => counters.in_this_run().bytes,
+        }
+    }
+
+    fn total(self) -> u64 {
+        match self {
+            Expected::Documents(total) | Expected::Bytes(total) => total,
+        }
+    }
+}
+
 /// Shows counters until it is dropped.
 #[derive(Debug)]
 pub struct Progress {
@@ -85,12 +118,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts to show `counters` under `name`; `expected` documents are an estimate, if there is one. Needs a tokio
-    /// runtime.
-    pub fn start(name: &str, counters: Arc<Counters>, expected: Option<u64>) -> Progress {
+    /// Starts to show `counters` under `name`; what is `expected` is an estimate, if there is one. Needs a tokio runtime.
+    pub fn start(name: &str, counters: Arc<Counters>, expected: Option<Expected>) -> Progress {
         if std::io::stderr().is_terminal() {
             let bar = bar(name, expected);
-            let task = tokio::spawn(draw(bar.clone(), counters));
+            let task = tokio::spawn(draw(bar.clone(), counters, expected));
             Progress { task, bar: Some(bar) }
         } else {
             let task = tokio::spawn(write_lines(name.to_owned(), counters, expected));
@@ -143,9 +175,14 @@ impl Drop for Progress {
     }
 }
 
-fn bar(name: &str, expected: Option<u64>) -> ProgressBar {
+fn bar(name: &str, expected: Option<Expected>) -> ProgressBar {
     let (bar, template) = match expected {
-        Some(total) => (ProgressBar::new(total), "{prefix:24!} {bar:24} {human_pos}/{human_len} {msg}, {eta} left"),
+        Some(Expected::Documents(total)) => {
+            (ProgressBar::new(total), "{prefix:24!} {bar:24} {human_pos}/{human_len} {msg}, {eta} left")
+        }
+        Some(Expected::Bytes(total)) => {
+            (ProgressBar::new(total), "{prefix:24!} {bar:24} {binary_bytes}/{binary_total_bytes} {msg}, {eta} left")
+        }
         None => (ProgressBar::new_spinner(), "{prefix:24!} {spinner} {human_pos} documents {msg}"),
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -154,35 +191,40 @@ fn bar(name: &str, expected: Option<u64>) -> ProgressBar {
     bar
 }
 
-async fn draw(bar: ProgressBar, counters: Arc<Counters>) {
+async fn draw(bar: ProgressBar, counters: Arc<Counters>, expected: Option<Expected>) {
     let start = Instant::now();
     let mut ticks = tokio::time::interval(DRAW_EVERY);
     loop {
         ticks.tick().await;
         // A collection may have grown since its size was asked for.
-        let documents = counters.documents();
-        if bar.length().is_some_and(|length| length < documents) {
-            bar.set_length(documents);
+        let done = expected.map_or_else(|| counters.documents(), |expected| expected.done(&counters));
+        if bar.length().is_some_and(|length| length < done) {
+            bar.set_length(done);
         }
-        bar.set_position(documents);
+        bar.set_position(done);
         bar.set_message(rates(&counters, start.elapsed()));
     }
 }
 
-async fn write_lines(name: String, counters: Arc<Counters>, expected: Option<u64>) {
+async fn write_lines(name: String, counters: Arc<Counters>, expected: Option<Expected>) {
     let start = Instant::now();
     let mut ticks = tokio::time::interval_at((start + LINE_EVERY).into(), LINE_EVERY);
     loop {
         ticks.tick().await;
-        let documents = counters.documents();
         let elapsed = start.elapsed();
-        let now = counters.in_this_run().documents;
-        let left = expected.filter(|total| *total > documents && now > 0).map(|total| {
-            let left = elapsed.mul_f64((total - documents) as f64 / now as f64);
-            format!(", about {} left", HumanDuration(left))
+        let left = expected.and_then(|expected| {
+            let (left, now) =
+                (expected.total().checked_sub(expected.done(&counters))?, expected.done_in_this_run(&counters));
+            (left > 0 && now > 0).then(|| elapsed.mul_f64(left as f64 / now as f64))
         });
+        let left = left.map(|left| format!(", about {} left", HumanDuration(left))).unwrap_or_default();
         let rates = rates(&counters, elapsed);
-        report::note(format!("{name}: {} documents, {rates}{}", thousands(documents), left.unwrap_or_default()));
+        let done = match counters.documents() {
+            // Files of rows say nothing of documents.
+            0 => report::bytes(counters.bytes()),
+            documents => format!("{} documents", thousands(documents)),
+        };
+        report::note(format!("{name}: {done}, {rates}{left}"));
     }
 }
 
@@ -193,8 +235,9 @@ fn rates(counters: &Counters, elapsed: Duration) -> String {
     let done = counters.in_this_run();
     let documents = thousands(per_second(done.documents));
     let bytes = report::bytes(per_second(done.bytes));
-    match done.rows {
-        0 => format!("{documents} docs/s, {bytes}/s"),
-        rows => format!("{documents} docs/s, {bytes}/s, {} rows/s", thousands(per_second(rows))),
+    match (done.documents, done.rows) {
+        (_, 0) => format!("{documents} docs/s, {bytes}/s"),
+        (0, rows) => format!("{bytes}/s, {} rows/s", thousands(per_second(rows))),
+        (_, rows) => format!("{documents} docs/s, {bytes}/s, {} rows/s", thousands(per_second(rows))),
     }
 }

@@ -304,6 +304,52 @@ pub enum MongoError {
         message: String,
     },
 
+    /// What was named as a dump is none, or cannot be opened.
+    #[error("expected a dump at {path}: {found}")]
+    NoDump {
+        /// The file or folder.
+        path: String,
+        /// What is there instead.
+        found: String,
+    },
+
+    /// A dump without the collection.
+    #[error("expected a collection {collection:?} in the dump {path}, found none{}", did_you_mean(near))]
+    NotInDump {
+        /// The dump's folder or file.
+        path: String,
+        /// The collection that was asked for.
+        collection: String,
+        /// Collections of the dump with names like it.
+        near: Vec<String>,
+    },
+
+    /// A file of a dump that ends too early, or holds something else than documents.
+    #[error("{path} is broken at byte {at}{}: expected {expected}, {found}", of_content(*.compressed))]
+    DumpBroken {
+        /// The file.
+        path: String,
+        /// Where, in bytes from the beginning of what the file holds.
+        at: u64,
+        /// Whether the file is compressed, so that `at` is a place in what it holds, and not in the file.
+        compressed: bool,
+        /// What should have been there.
+        expected: &'static str,
+        /// What was there.
+        found: String,
+    },
+
+    /// A file of a dump could not be read on.
+    #[error("cannot read {path} beyond byte {at}: {message}")]
+    DumpUnreadable {
+        /// The file.
+        path: String,
+        /// How far it was read.
+        at: u64,
+        /// The system's reason.
+        message: String,
+    },
+
     /// Any other error of the server.
     #[error("MongoDB at {hosts} answered {command} on {namespace} with error {code} ({code_name}): {message}")]
     Server {
@@ -376,6 +422,8 @@ impl MongoError {
             | MongoError::OplogsDiffer { .. }
             | MongoError::NoSuchDatabase { .. }
             | MongoError::NoSuchCollection { .. }
+            | MongoError::NoDump { .. }
+            | MongoError::NotInDump { .. }
             | MongoError::NotFollowable { .. } => ErrorClass::Configuration,
             MongoError::RolledOver { .. } | MongoError::Diverged { .. } => ErrorClass::LoadDue,
             MongoError::Spool(error) => error.class(),
@@ -446,6 +494,15 @@ impl MongoError {
                 "load the collections again, and give the oplog more room (replSetResizeOplog)".into()
             }
             MongoError::Diverged { .. } => "load the collections again".into(),
+            MongoError::NoDump { .. } => {
+                "name a file <collection>.bson or <collection>.bson.gz, or the folder of one database that mongodump \
+                 has written, such as dump/shop"
+                    .into()
+            }
+            MongoError::DumpBroken { .. } => {
+                "the file was cut or changed on its way, or mongodump did not come to its end: copy or make it again"
+                    .into()
+            }
             MongoError::MajorityLags { .. } => {
                 "look at rs.status(): members that are down or lag keep writes from being confirmed".into()
             }
@@ -454,6 +511,10 @@ impl MongoError {
             _ => return None,
         })
     }
+}
+
+fn of_content(compressed: bool) -> &'static str {
+    if compressed { " of its uncompressed content" } else { "" }
 }
 
 fn user(authenticated: bool) -> &'static str {

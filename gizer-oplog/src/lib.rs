@@ -11,6 +11,7 @@
 //! * [`Collection`] is what the catalog says of a collection: whether it can be followed, its UUID, its size.
 //! * [`CollectionScan`] reads a collection once, in the order of `_id`, as whole replies of the server; [`RangeScan`] reads
 //!   it by several cursors, over segments from [`plan_segments`], and says of each batch where it lies.
+//! * [`Dump`] is what mongodump has written: [`DumpScan`] reads a file of it, and needs no server.
 //! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
 //! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored; [`spool`] keeps them aside.
 //!
@@ -25,6 +26,7 @@ mod changes;
 mod collections;
 mod connect;
 mod driver_errors;
+mod dump;
 mod error;
 mod lookup;
 mod majority;
@@ -42,6 +44,7 @@ mod version;
 pub use changes::{ChangeEvent, ChangeSource};
 pub use collections::{Collection, CollectionSize, SkipReason, SourceCollection};
 pub use connect::{Cluster, Deployment, Topology};
+pub use dump::{Dump, DumpFile, DumpScan};
 pub use error::{ErrorClass, MalformedReply, MongoError};
 pub use lookup::{Found, LookUp};
 pub use position::{Oplog, newest_positions};

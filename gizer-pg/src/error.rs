@@ -5,6 +5,8 @@
 //! already exists"), so they are dropped: what documents hold reaches neither errors nor logs.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +147,30 @@ pub enum PgError {
     #[error("PostgreSQL at {server} rejected data while {doing}: {said}")]
     DataRejected { server: Arc<Server>, doing: String, said: Box<Said> },
 
+    /// A line of a text file that the server does not take (SQLSTATE classes 22, 23 and 54).
+    #[error("{path}{}: {why} (SQLSTATE {sqlstate})", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    LineRefused { path: String, line: Option<u64>, why: &'static str, sqlstate: String },
+
+    /// A file or a folder of an extract could not be made, read or written.
+    #[error("cannot {doing} {path}: {reason}")]
+    File { doing: String, path: String, reason: String },
+
+    /// A folder that an extract was to fill holds something already.
+    #[error("expected an empty folder or a new one at {path}: found {found} in it")]
+    FolderInUse { path: String, found: String },
+
+    /// An extract into the folder failed, was interrupted, or is still under way.
+    #[error("what is in {path} is not whole: the extract into it has not come to its end")]
+    ExtractIncomplete { path: String },
+
+    /// What an extract wrote down of itself cannot be used.
+    #[error("cannot use {path}: {reason}")]
+    UnreadableManifest { path: String, reason: String },
+
+    /// A file of an extract is not as it was written.
+    #[error("{path} is not as it was extracted: expected {expected}, found {found}")]
+    ExtractDiffers { path: String, expected: String, found: String },
+
     /// COPY reported another number of rows than were encoded.
     #[error("{schema}.{table} took {copied} rows: expected {encoded}")]
     RowsDiffer { schema: String, table: String, encoded: u64, copied: u64 },
@@ -212,12 +238,18 @@ fn in_use_by(blockers: &[String]) -> String {
 }
 
 impl PgError {
+    /// What the system has against a file; `doing` completes "cannot …".
+    pub(crate) fn file(doing: &str, path: &Path, error: &io::Error) -> PgError {
+        PgError::File { doing: doing.to_owned(), path: path.display().to_string(), reason: error.to_string() }
+    }
+
     /// What kind of end this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
             PgError::BadUri { .. }
             | PgError::NoSchema { .. }
             | PgError::NoDatabase { .. }
+            | PgError::FolderInUse { .. }
             | PgError::NameTaken { .. } => ErrorKind::Config,
             PgError::Locked { .. } | PgError::Fenced { .. } => ErrorKind::HeldByAnotherRun,
             PgError::Cancelled { .. } => ErrorKind::Interrupted,
@@ -295,6 +327,19 @@ impl PgError {
             PgError::DuplicateKey { .. } => {
                 "find out why two documents have one key: written to two shards, or changed while they were read"
                     .to_owned()
+            }
+            PgError::FolderInUse { .. } => {
+                "name another folder, or give --force, which removes what an extract has made, and nothing else"
+                    .to_owned()
+            }
+            PgError::ExtractIncomplete { .. } => {
+                "wait for the extract to end, or extract again with --force".to_owned()
+            }
+            PgError::UnreadableManifest { .. } | PgError::ExtractDiffers { .. } => {
+                "extract again, and copy the folder as a whole".to_owned()
+            }
+            PgError::LineRefused { .. } => {
+                "mend the file or the schema file: they must be of one and the same schema".to_owned()
             }
             PgError::ConnectionLost { .. } => "run it again once the server is reachable".to_owned(),
             PgError::Database { said, .. } => return remedy_for(&said.sqlstate).map(str::to_owned),

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use gizer_oplog::{Cluster, Collection, CollectionScan, Portion, ScanOptions};
+use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Dump, DumpFile, Portion, ScanOptions};
 use gizer_schema::infer::{Finding, Inference};
 use gizer_schema::{Dialect, Layout, LayoutError, Node, Schema, pin_names};
 use serde_json::{Value, json};
 
+use super::load_dump::refuse_with_dump;
 use super::{Context, Failures, relation_names, unusable_schema, wanted_twice};
 use crate::args::{Format, InferArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline;
-use crate::progress::{Counters, Progress};
+use crate::progress::{Counters, Expected, Progress};
 use crate::report::{self, counted};
 use crate::schema_files::SchemaFiles;
 
@@ -68,6 +69,9 @@ struct Job<'j> {
 
 impl Job<'_> {
     async fn infer_all(&mut self) -> Result<(), Failure> {
+        if let Some(path) = &self.args.dump {
+            return self.infer_dump(path).await;
+        }
         let cluster = self.context.mongo().await?;
         for collection in self.choose(&cluster).await? {
             match self.infer_one(&cluster, &collection).await {
@@ -77,6 +81,55 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+
+    async fn infer_dump(&mut self, path: &Path) -> Result<(), Failure> {
+        let args = self.args;
+        let only_servers = [
+            ("--newest", args.newest.is_some()),
+            ("--sample", args.sample.is_some()),
+            ("--filter", args.filter.is_some()),
+        ];
+        for (option, given) in only_servers {
+            refuse_with_dump(option, given)?;
+        }
+        let dump = Dump::open(path)?;
+        for file in self.choose_of_dump(&dump) {
+            let scan = file.scan(pipeline::batch_bytes(self.context.config.memory));
+            match self.infer_from(&file.collection, scan, file.bytes.map(Expected::Bytes)).await {
+                Ok(()) => {}
+                Err(failure) if failure.ends_run => return Err(failure),
+                Err(failure) => self.failed(file.collection, failure),
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`choose`](Job::choose), of a dump.
+    fn choose_of_dump(&mut self, dump: &Dump) -> Vec<DumpFile> {
+        let mut chosen = Vec::new();
+        for name in &self.args.collections {
+            match dump.file(name) {
+                Ok(file) => chosen.push(file.clone()),
+                Err(error) => self.failures.add(name, error.into()),
+            }
+        }
+        if !self.args.collections.is_empty() {
+            return chosen;
+        }
+        for (name, reason) in dump.skipped() {
+            self.skip(name.clone(), reason.to_string());
+        }
+        for file in dump.files() {
+            match self.files.existing(&file.collection) {
+                Some(path) if !self.args.force => {
+                    let reason = format!("{} is there already (--force writes over it)", path.display());
+                    self.skip(file.collection.clone(), reason);
+                }
+                _ => chosen.push(file.clone()),
+            }
+        }
+        chosen
     }
 
     /// What is inferred; what is not is noted with the reason.
@@ -130,13 +183,23 @@ impl Job<'_> {
         let batch_bytes = pipeline::batch_bytes(config.memory);
         let filter = self.args.filter.clone();
         let scan = CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, filter })?;
-        let counters = Arc::new(Counters::default());
         let most = self.args.newest.or(self.args.sample).unwrap_or(u64::MAX);
-        let expected = collection.size().map(|size| size.documents.min(most));
-        let progress = Progress::start(&collection.name, Arc::clone(&counters), expected);
-        let inference = pipeline::infer(scan, config.load_workers, config.memory, counters).await?;
+        let expected = collection.size().map(|size| Expected::Documents(size.documents.min(most)));
+        self.infer_from(&collection.name, scan, expected).await
+    }
+
+    async fn infer_from(
+        &mut self,
+        name: &str,
+        source: impl DocumentSource,
+        expected: Option<Expected>,
+    ) -> Result<(), Failure> {
+        let config = &self.context.config;
+        let counters = Arc::new(Counters::default());
+        let progress = Progress::start(name, Arc::clone(&counters), expected);
+        let inference = pipeline::infer(source, config.load_workers, config.memory, counters).await?;
         drop(progress);
-        self.write(&collection.name, &inference)
+        self.write(name, &inference)
     }
 
     fn write(&mut self, name: &str, inference: &Inference) -> Result<(), Failure> {

@@ -1,21 +1,22 @@
 //! `gizer load`: collections into staging tables, swapped in when they are whole.
 
 use gizer_flatten::change::Positions;
-use gizer_oplog::{Cluster, Collection, Oplog, RangeScan, ScanOptions, newest_positions};
+use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, ScanOptions, newest_positions};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, Resumed};
 use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
 use super::load_begin::{begin, identity};
-use super::load_filling::{Contents, Filled, Filling};
+use super::load_filling::{Filled, Filling, Input, Wanted, names};
 use super::load_report::{CollectionReport, print};
 use super::run_row::RunRow;
-use super::{Context, Failures, Layouts, unusable_schema};
+use super::{Context, Failures, Layouts, load_dump};
 use crate::args::LoadArgs;
 use crate::capture::Capture;
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline;
+use crate::progress::Expected;
 use crate::report;
 
 /// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it, unless they
@@ -25,44 +26,23 @@ use crate::report;
 /// [`Failure`] if there is no schema file at all. What becomes of single collections, or keeps all of them from being
 /// loaded, is printed, and the exit code is that of the first failure.
 pub async fn run(context: &Context, args: &LoadArgs) -> Result<ExitCode, Failure> {
-    let Layouts { usable, mut failures } = context.layouts(&args.collections)?;
-    let mut wanted = Vec::new();
-    for layout in usable {
-        let name = layout.collection.clone();
-        match Wanted::new(layout, args.prefix.as_deref()) {
-            Ok(one) => wanted.push(one),
-            Err(failure) => failures.add(name, failure),
-        }
+    let dump = args.dump.as_deref().map(Dump::open).transpose()?;
+    if dump.is_some() {
+        load_dump::refuse_with_dump("--filter", args.filter.is_some())?;
     }
+    let Layouts { usable, mut failures } = match &dump {
+        Some(dump) => load_dump::layouts(context, dump, &args.collections)?,
+        None => context.layouts(&args.collections)?,
+    };
+    let wanted = Wanted::all(usable, args.prefix.as_deref(), &mut failures);
     let mut reports = Vec::new();
-    if !wanted.is_empty() {
-        load_all(context, args, &wanted, &mut reports, &mut failures).await;
+    match &dump {
+        _ if wanted.is_empty() => {}
+        Some(dump) => load_dump::load_all(context, args, dump, &wanted, &mut reports, &mut failures).await,
+        None => load_all(context, args, &wanted, &mut reports, &mut failures).await,
     }
     print(context.format, &reports, &failures);
     Ok(failures.exit())
-}
-
-/// A collection that is to be loaded.
-struct Wanted {
-    /// Its name in MongoDB.
-    name: String,
-    /// The tables that it goes into.
-    layout: Layout,
-}
-
-impl Wanted {
-    fn new(layout: Layout, prefix: Option<&str>) -> Result<Wanted, Failure> {
-        let name = layout.collection.clone();
-        let layout = match prefix {
-            Some(prefix) => layout.prefixed(prefix).map_err(|error| unusable_schema(&error))?,
-            None => layout,
-        };
-        Ok(Wanted { name, layout })
-    }
-}
-
-fn names(wanted: &[Wanted]) -> Vec<String> {
-    wanted.iter().map(|one| one.name.clone()).collect()
 }
 
 async fn load_all(
@@ -83,7 +63,7 @@ async fn load_all(
     let run = RunRow::new(&session, &oplogs);
     let filling = Filling { context, session: &session, target: &target, max_rejects: args.max_rejects };
     let job = Job { context, args, cluster: &cluster, oplogs: &oplogs, session: &session, filling, run: &run, capture };
-    job.load_all(wanted, reports, failures).await;
+    job.filling.load_all(wanted, args.together, async |one| job.load(one).await, reports, failures).await;
     job.end_capture().await;
     if let Err(failure) = run.close(reports, failures).await {
         failures.end_run(Some(failure), None);
@@ -151,60 +131,6 @@ pub(super) struct Job<'j, 's> {
 }
 
 impl Job<'_, '_> {
-    async fn load_all(&self, wanted: &[Wanted], reports: &mut Vec<CollectionReport>, failures: &mut Failures) {
-        let mut together = Vec::new();
-        for (i, one) in wanted.iter().enumerate() {
-            let failure = match self.load(one).await {
-                Ok(filled) if self.args.together => {
-                    together.push(filled);
-                    continue;
-                }
-                Ok(filled) => match self.filling.swap(vec![filled]).await {
-                    Ok(swapped) => {
-                        reports.extend(swapped);
-                        continue;
-                    }
-                    Err(failure) => failure,
-                },
-                Err(failure) => failure,
-            };
-            let ends_run = failure.ends_run;
-            failures.add(&one.name, failure);
-            if ends_run {
-                failures.end_run(None, names(&wanted[i + 1..]));
-                break;
-            }
-        }
-        self.swap_together(together, reports, failures).await;
-    }
-
-    /// All or none.
-    async fn swap_together(
-        &self,
-        filled: Vec<Filled<'_>>,
-        reports: &mut Vec<CollectionReport>,
-        failures: &mut Failures,
-    ) {
-        if filled.is_empty() {
-            return;
-        }
-        if failures.is_empty() {
-            let names = filled.iter().map(Filled::name).collect::<Vec<_>>().join(", ");
-            match self.filling.swap(filled).await {
-                Ok(swapped) => reports.extend(swapped),
-                Err(failure) => failures.add(names, failure),
-            }
-            return;
-        }
-        for each in filled {
-            let name = each.name().to_owned();
-            let failure = Failure::failed("loaded, but not swapped in: --together means all or none")
-                .remedy("the next load has only its swap to do");
-            self.filling.abandon(each.load, &failure).await;
-            failures.add(name, failure);
-        }
-    }
-
     async fn load<'l>(&'l self, wanted: &'l Wanted) -> Result<Filled<'l>, Failure> {
         let signals = &self.context.signals;
         let look = async {
@@ -223,7 +149,7 @@ impl Job<'_, '_> {
         let (load, plan) = signals.unless_interrupted(self.begin(request, &collection)).await?;
         let work = async {
             self.run.open().await?;
-            let whole = self.filling.fill(&load, self.contents(&collection, plan)?).await?;
+            let whole = self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await?;
             self.require_reach(&collection, load.source()).await?;
             Ok(whole)
         };
@@ -270,19 +196,21 @@ impl Job<'_, '_> {
         }
     }
 
-    /// What the load has to read, by so many cursors as there are workers.
-    fn contents<'c>(&self, collection: &'c Collection, mut plan: Resumed) -> Result<Contents<'c, RangeScan>, Failure> {
+    /// What is left to read of a collection, by so many cursors as there are workers.
+    fn input(&self, collection: &Collection, plan: &Resumed) -> Result<Input<RangeScan>, Failure> {
         let config = &self.context.config;
         let options = ScanOptions {
             batch_bytes: pipeline::range_bytes(config.memory),
             filter: self.args.filter.clone(),
             ..ScanOptions::default()
         };
-        let segments = std::mem::take(&mut plan.segments);
-        let sources = RangeScan::cursors(self.cluster, collection, segments, options, config.load_workers)?;
+        let segments = plan.segments.clone();
         // What a filter leaves of it is not known.
         let expected = collection.size().filter(|_| self.args.filter.is_none()).map(|size| size.documents);
-        Ok(Contents { name: &collection.name, sources, expected, before: plan })
+        Ok(Input {
+            sources: RangeScan::cursors(self.cluster, collection, segments, options, config.load_workers)?,
+            expected: expected.map(Expected::Documents),
+        })
     }
 
     /// Whether what has changed since these positions can still be read.

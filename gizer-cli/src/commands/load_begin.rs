@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::report::{self, thousands};
 
 /// Segments that each cursor has, on average: some are larger than others, and whoever is done takes another.
-const SEGMENTS_A_CURSOR: usize = 4;
+pub(super) const SEGMENTS_A_CURSOR: usize = 4;
 
 /// What must be the same for a load to go on: the same collections, in the same deployments, and the same part of them.
 pub(super) fn identity(collection: &Collection, filter: Option<&bson::Document>) -> String {

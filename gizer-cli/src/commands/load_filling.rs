@@ -11,12 +11,12 @@ use gizer_pg::state::{Ledger, Resumed};
 use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 
-use super::Context;
 use super::load_report::CollectionReport;
 use super::run_row::TIDYING_LIMIT;
+use super::{Context, Failures, prefixed};
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline::{self, Flow, RejectLimit};
-use crate::progress::{Counters, Done, Progress};
+use crate::progress::{Counters, Done, Expected, Progress};
 use crate::report;
 
 /// When somebody is told that a swap waits.
@@ -30,22 +30,45 @@ pub(super) struct Filling<'f> {
     pub(super) max_rejects: u64,
 }
 
-/// What is to go into the tables of a load.
-pub(super) struct Contents<'c, S> {
-    /// The collection's name in MongoDB.
-    pub(super) name: &'c str,
-    /// All of it, or what is left.
+/// A collection that is to be loaded.
+pub(super) struct Wanted {
+    /// Its name in MongoDB.
+    pub(super) name: String,
+    /// The tables that it goes into.
+    pub(super) layout: Layout,
+}
+
+impl Wanted {
+    /// These collections, each under the prefix if there is one; apart from them those that cannot have it.
+    pub(super) fn all(layouts: Vec<Layout>, prefix: Option<&str>, failures: &mut Failures) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        for layout in layouts {
+            let name = layout.collection.clone();
+            match prefixed(&layout, prefix) {
+                Ok(layout) => wanted.push(Wanted { name, layout }),
+                Err(failure) => failures.add(name, failure),
+            }
+        }
+        wanted
+    }
+}
+
+/// The names of collections.
+pub(super) fn names(wanted: &[Wanted]) -> Vec<String> {
+    wanted.iter().map(|one| one.name.clone()).collect()
+}
+
+/// Documents on their way.
+pub(super) struct Input<S> {
     pub(super) sources: Vec<S>,
-    /// How many documents there are in all, as far as that is known.
-    pub(super) expected: Option<u64>,
-    /// What is in the tables already.
-    pub(super) before: Resumed,
+    /// How much there is in all, as far as that is known.
+    pub(super) expected: Option<Expected>,
 }
 
 /// What is in the tables of a load that are whole.
 pub(super) struct Whole {
-    report: CollectionReport,
-    started: Instant,
+    pub(super) report: CollectionReport,
+    pub(super) started: Instant,
 }
 
 /// A load whose tables are whole, and yet to be swapped in.
@@ -62,20 +85,82 @@ impl Filled<'_> {
 }
 
 impl Filling<'_> {
-    /// Everything from the source to the keys.
+    /// Loads the collections, one after the other, and swaps each in, or all of them together. One that cannot be loaded
+    /// does not keep the others from it, unless they are to be swapped in together.
+    pub(super) async fn load_all<'l>(
+        &self,
+        wanted: &'l [Wanted],
+        together: bool,
+        load: impl AsyncFn(&'l Wanted) -> Result<Filled<'l>, Failure>,
+        reports: &mut Vec<CollectionReport>,
+        failures: &mut Failures,
+    ) {
+        let mut waiting = Vec::new();
+        for (i, one) in wanted.iter().enumerate() {
+            let outcome = match load(one).await {
+                Ok(filled) if together => {
+                    waiting.push(filled);
+                    continue;
+                }
+                Ok(filled) => self.swap(vec![filled]).await,
+                Err(failure) => Err(failure),
+            };
+            match outcome {
+                Ok(swapped) => reports.extend(swapped),
+                Err(failure) => {
+                    let ends_run = failure.ends_run;
+                    failures.add(&one.name, failure);
+                    if ends_run {
+                        failures.end_run(None, names(&wanted[i + 1..]));
+                        break;
+                    }
+                }
+            }
+        }
+        if !waiting.is_empty() {
+            self.swap_together(waiting, reports, failures).await;
+        }
+    }
+
+    /// All or none.
+    async fn swap_together(
+        &self,
+        filled: Vec<Filled<'_>>,
+        reports: &mut Vec<CollectionReport>,
+        failures: &mut Failures,
+    ) {
+        if failures.is_empty() {
+            let names = filled.iter().map(Filled::name).collect::<Vec<_>>().join(", ");
+            match self.swap(filled).await {
+                Ok(swapped) => reports.extend(swapped),
+                Err(failure) => failures.add(names, failure),
+            }
+            return;
+        }
+        for each in filled {
+            let name = each.name().to_owned();
+            let failure = Failure::failed("loaded, but not swapped in: --together means all or none")
+                .remedy("the next load has only its swap to do");
+            self.abandon(each.load, &failure).await;
+            failures.add(name, failure);
+        }
+    }
+
+    /// Everything from the source to the keys; `before` is what the tables hold already.
     pub(super) async fn fill(
         &self,
         load: &Load<'_>,
-        contents: Contents<'_, impl RangeSource + 'static>,
+        name: &str,
+        input: Input<impl RangeSource + 'static>,
+        before: Resumed,
     ) -> Result<Whole, Failure> {
         let started = Instant::now();
-        let name = contents.name;
-        let (before, bytes_before) = flow_before(contents.before);
+        let (before, bytes_before) = flow_before(before);
         let done = Done { documents: before.read, bytes: bytes_before, rows: before.written.rows.iter().sum() };
         let counters = Arc::new(Counters::going_on(done));
         let rejects = Arc::new(RejectLimit::new(self.max_rejects, before.tally.rejected));
-        let progress = Progress::start(name, Arc::clone(&counters), contents.expected);
-        let flow = self.run_pipeline(load, contents.sources, &rejects, &counters).await?;
+        let progress = Progress::start(name, Arc::clone(&counters), input.expected);
+        let flow = self.run_pipeline(load, input.sources, &rejects, &counters).await?;
         drop(progress);
         tracing::debug!(collection = name, took = ?started.elapsed(), "tables filled");
         if rejects.exceeded() {
@@ -87,9 +172,7 @@ impl Filling<'_> {
         })?;
         let read_now = flow.read;
         let flow = before.and(flow);
-        let keys = Progress::of_step(name, "keys and indexes");
-        self.build_keys(load).await?;
-        drop(keys);
+        self.build_keys(load, name).await?;
         tracing::debug!(collection = name, took = ?started.elapsed(), "keys built");
         let report = CollectionReport::new(name, load.layout(), flow, counters.bytes(), read_now);
         Ok(Whole { report, started })
@@ -118,7 +201,9 @@ impl Filling<'_> {
         }
     }
 
-    async fn build_keys(&self, load: &Load<'_>) -> Result<(), Failure> {
+    /// Keys, indexes, statistics.
+    pub(super) async fn build_keys(&self, load: &Load<'_>, name: &str) -> Result<(), Failure> {
+        let _progress = Progress::of_step(name, "keys and indexes");
         let mut sessions = Vec::new();
         for _ in 0..self.context.config.load_workers {
             sessions.push(gizer_pg::connect(self.target).await?);
@@ -231,7 +316,7 @@ impl CollectionReport {
     }
 }
 
-fn ledger(name: &str, layout: &Layout, tally: &Tally, written: &Written) -> Ledger {
+pub(super) fn ledger(name: &str, layout: &Layout, tally: &Tally, written: &Written) -> Ledger {
     let unfit = |mismatch: Mismatch| (mismatch.classic_warning(name), mismatch.count);
     Ledger {
         read: tally.read,

@@ -1,11 +1,14 @@
 //! The commands, one module each.
 
+pub mod copy;
 pub mod ddl;
 pub mod edit;
+pub mod extract;
 mod failures;
 pub mod infer;
 pub mod load;
 mod load_begin;
+mod load_dump;
 mod load_filling;
 mod load_report;
 mod run_row;
@@ -128,6 +131,12 @@ fn layout(files: &SchemaFiles, name: &str) -> Result<Layout, Failure> {
     })
 }
 
+/// The layout under a prefix, if there is one.
+fn prefixed(layout: &Layout, prefix: Option<&str>) -> Result<Layout, Failure> {
+    let Some(prefix) = prefix else { return Ok(layout.clone()) };
+    layout.prefixed(prefix).map_err(|error| unusable_schema(&error))
+}
+
 fn unusable_schema(error: &LayoutError) -> Failure {
     let failure = Failure::usage(error.to_string());
     match error {
@@ -194,6 +203,9 @@ impl From<MongoError> for Failure {
             error,
             MongoError::NoSuchCollection { .. }
                 | MongoError::NotFollowable { .. }
+                | MongoError::NotInDump { .. }
+                | MongoError::DumpBroken { .. }
+                | MongoError::DumpUnreadable { .. }
                 | MongoError::CollectionChanged { .. }
                 | MongoError::CursorLost { .. }
                 | MongoError::MalformedReply { .. }
@@ -224,6 +236,9 @@ impl From<PgError> for Failure {
             | PgError::DuplicateKey { .. }
             | PgError::DataRejected { .. }
             | PgError::RowsDiffer { .. }
+            | PgError::LineRefused { .. }
+            | PgError::ExtractDiffers { .. }
+            | PgError::File { .. }
             | PgError::UnusableName { .. }
             | PgError::NoRights { .. } => true,
             // Neither the server's resources (53), its operator (57), its machine (58) nor a role that may only read.

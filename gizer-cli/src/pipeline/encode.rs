@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use gizer_channel::{Held, Lease, ThreadReceiver, ThreadSender};
 use gizer_flatten::range::DocumentRange;
 use gizer_flatten::{Flattener, Rejection, Row, RowSink, Tally};
-use gizer_pg::copy::{Buffers, CopyEncoder, EncodedUnit, Reject};
+use gizer_pg::copy::{Buffers, EncodedUnit, Reject, UnitEncoder};
 use gizer_schema::Layout;
 
 use super::RejectLimit;
@@ -33,10 +33,10 @@ pub(super) struct RangeEnd {
 }
 
 /// Flattens and encodes ranges until no more come, or nobody wants them any more.
-pub(super) fn encode_ranges(
+pub(super) fn encode_ranges<E: UnitEncoder>(
     layout: &Layout,
     ranges: &ThreadReceiver<DocumentRange>,
-    parts: PartBuilder,
+    parts: PartBuilder<E>,
     rejects: &RejectLimit,
 ) {
     let mut flattener = Flattener::new(layout);
@@ -55,9 +55,9 @@ pub(super) fn encode_ranges(
 }
 
 /// Flattens and encodes one range; less of it if more of its documents are rejected than may be.
-pub(super) fn encode_range(
+pub(super) fn encode_range<E: UnitEncoder>(
     flattener: &mut Flattener,
-    parts: &RefCell<PartBuilder>,
+    parts: &RefCell<PartBuilder<E>>,
     range: DocumentRange,
     lease: Option<Lease>,
     rejects: &RejectLimit,
@@ -86,8 +86,8 @@ pub(super) fn encode_range(
 }
 
 /// Encodes rows and sends a part whenever enough have come together.
-pub(super) struct PartBuilder {
-    encoder: CopyEncoder,
+pub(super) struct PartBuilder<E> {
+    encoder: E,
     /// What rejects take beside their documents, which the encoder does not count: with small documents most of it.
     beside_rejects: usize,
     full_at: usize,
@@ -98,14 +98,14 @@ pub(super) struct PartBuilder {
     closed: bool,
 }
 
-impl PartBuilder {
+impl<E: UnitEncoder> PartBuilder<E> {
     pub(super) fn new(
         layout: &Layout,
         full_at: usize,
         parts: ThreadSender<Part>,
         spare: mpsc::Receiver<Buffers>,
-    ) -> PartBuilder {
-        let encoder = CopyEncoder::new(layout);
+    ) -> PartBuilder<E> {
+        let encoder = E::new(layout);
         PartBuilder { encoder, beside_rejects: 0, full_at, parts, spare, divisible: false, closed: false }
     }
 
@@ -134,9 +134,9 @@ impl PartBuilder {
 }
 
 /// The rows' way into a part.
-struct Rows<'p>(&'p RefCell<PartBuilder>);
+struct Rows<'p, E>(&'p RefCell<PartBuilder<E>>);
 
-impl RowSink for Rows<'_> {
+impl<E: UnitEncoder> RowSink for Rows<'_, E> {
     fn begin_document(&mut self) {
         let mut parts = self.0.borrow_mut();
         parts.send_if_full();

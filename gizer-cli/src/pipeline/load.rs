@@ -1,4 +1,4 @@
-//! From documents to tables.
+//! From documents to tables, or to the files of tables: which of the two is the sinks' matter.
 
 use std::sync::{Arc, mpsc};
 
@@ -82,7 +82,7 @@ pub async fn load<K: RangeSink + 'static>(
     for sink in sinks {
         let (part_sender, part_receiver) = to_tokio(&part_budget);
         let (spare, returned) = mpsc::channel();
-        let stage = PartBuilder::new(layout, shared.part_bytes, part_sender, returned);
+        let stage = PartBuilder::<K::Encoder>::new(layout, shared.part_bytes, part_sender, returned);
         let (ranges, of_thread) = (range_receiver.clone(), Arc::clone(&shared));
         threads.push(on_thread(move || encode_ranges(&of_thread.layout, &ranges, stage, &of_thread.rejects)));
         writers.spawn(Writer::new(sink, Arc::clone(&shared)).drain(part_receiver, spare));

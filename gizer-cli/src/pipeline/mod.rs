@@ -3,6 +3,7 @@
 //! ```text
 //!   cursors (tokio) ══ranges══▶ flatten + encode (threads) ══parts══▶ sinks (tokio)
 //!   source (tokio)  ══batches═▶ infer (threads)
+//!   files           ──────────▶ copy (tokio, one connection each)
 //! ```
 //!
 //! `══▶` is a channel of gizer-channel. All cursors share one, and all threads take from it; from there on each thread
@@ -15,6 +16,7 @@
 //!
 //! The first stage that fails ends the others: its channels close, they stop quietly, and its error is the pipeline's.
 
+mod copy;
 mod encode;
 mod infer;
 mod load;
@@ -27,6 +29,7 @@ use tokio::sync::oneshot;
 
 use crate::exit::Failure;
 
+pub use copy::copy;
 pub use infer::infer;
 pub use load::{Flow, load};
 pub use reject_limit::RejectLimit;

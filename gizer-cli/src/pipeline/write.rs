@@ -129,7 +129,8 @@ impl<K: RangeSink> Writer<K> {
         let (spare, returned) = mpsc::channel();
         let shared = Arc::clone(&self.shared);
         let encoder = tokio::task::spawn_blocking(move || {
-            let parts = RefCell::new(PartBuilder::new(&shared.layout, shared.part_bytes, sender, returned));
+            let parts =
+                RefCell::new(PartBuilder::<K::Encoder>::new(&shared.layout, shared.part_bytes, sender, returned));
             encode_range(&mut Flattener::new(&shared.layout), &parts, range, None, &shared.rejects);
         });
         let outcome = self.write_range(&parts, &spare).await?;

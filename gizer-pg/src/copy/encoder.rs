@@ -3,7 +3,7 @@
 use gizer_flatten::{Row, RowSink};
 use gizer_schema::{Layout, Table, TableId};
 
-use super::unit::{Buffers, EncodedUnit, Reject, TableData};
+use super::unit::{Buffers, EncodedUnit, Reject, TableData, UnitEncoder};
 use super::wire::{HEADER, TRAILER, field_count, write_tuple};
 
 /// Most bytes of buffers that an encoder has for itself, beside the rows that it holds.
@@ -136,6 +136,28 @@ impl CopyEncoder {
                 None => self.spare.put(buffer),
             }
         }
+    }
+}
+
+impl UnitEncoder for CopyEncoder {
+    fn new(layout: &Layout) -> CopyEncoder {
+        CopyEncoder::new(layout)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+
+    fn reject(&mut self, reject: Reject) {
+        self.reject(reject);
+    }
+
+    fn take(&mut self) -> EncodedUnit {
+        self.take()
+    }
+
+    fn reuse(&mut self, buffers: Buffers) {
+        self.reuse(buffers);
     }
 }
 

@@ -24,4 +24,4 @@ mod decode;
 pub use encoder::{CopyEncoder, KEPT_BYTES};
 pub(crate) use timestamp::to_postgres_micros;
 pub use timestamp::{MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS};
-pub use unit::{Buffers, EncodedUnit, Reject, TableData};
+pub use unit::{Buffers, EncodedUnit, Reject, TableData, UnitEncoder};

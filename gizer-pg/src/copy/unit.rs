@@ -1,6 +1,7 @@
 //! What the encoders give and the sinks take.
 
-use gizer_schema::TableId;
+use gizer_flatten::RowSink;
+use gizer_schema::{Layout, TableId};
 
 /// The rows of some whole documents, encoded: what is written in one transaction.
 #[derive(Debug, Default)]
@@ -32,7 +33,26 @@ impl EncodedUnit {
     }
 }
 
-/// One table's rows as the bytes of one binary COPY, header and trailer included.
+/// What encodes rows for a sink: rows in, units out. It belongs to one worker thread.
+pub trait UnitEncoder: RowSink + Send {
+    /// An encoder for the tables of a layout.
+    fn new(layout: &Layout) -> Self;
+
+    /// Bytes encoded since the last [`take`](UnitEncoder::take): what to decide by whether a unit is full.
+    fn bytes(&self) -> usize;
+
+    /// Keeps a document aside, to be written with this unit. Its rows, if there are any, are another matter: see
+    /// [`RowSink::discard_document`].
+    fn reject(&mut self, reject: Reject);
+
+    /// Everything encoded so far; the encoder begins anew.
+    fn take(&mut self) -> EncodedUnit;
+
+    /// Takes back the buffers of a unit that was written.
+    fn reuse(&mut self, buffers: Buffers);
+}
+
+/// One table's rows: the bytes of one binary COPY, header and trailer included, or lines of a text file.
 #[derive(Debug)]
 pub struct TableData {
     /// The table in the layout.

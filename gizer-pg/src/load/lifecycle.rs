@@ -12,6 +12,7 @@ use super::sink::{CopySink, LoadFence};
 use super::staging::{self, KeySettings, StagingTable};
 use super::survey;
 use super::swap::{self, SwapPart, SwapSettings, Swapped};
+use super::text::{TEXT_FORM, TextSink};
 use crate::connect::Session;
 use crate::error::PgError;
 use crate::state::{self, Ledger, LoadRow, Resumed, UnfinishedLoad};
@@ -214,8 +215,17 @@ impl<'a> Load<'a> {
     /// # Errors
     /// [`PgError::UnusableName`] if a column cannot be named.
     pub fn sink(&self, session: Session) -> Result<CopySink, PgError> {
-        let targets = staging::copy_targets(self.request.layout, &self.tables)?;
+        let targets = staging::copy_targets(self.request.layout, &self.tables, "FORMAT binary")?;
         Ok(CopySink::new(session, self.fence.clone(), targets))
+    }
+
+    /// A sink that copies text files into the staging tables over a connection of its own.
+    ///
+    /// # Errors
+    /// [`PgError::UnusableName`] if a column cannot be named.
+    pub fn text_sink(&self, session: Session) -> Result<TextSink, PgError> {
+        let targets = staging::copy_targets(self.request.layout, &self.tables, TEXT_FORM)?;
+        Ok(TextSink::new(session, self.fence.clone(), targets))
     }
 
     /// Adds the keys, makes the indexes and constraints again that somebody has added to the live tables, and analyses, in parallel over the given sessions; with none, on the load's own. The sinks must

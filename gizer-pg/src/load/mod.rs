@@ -6,6 +6,8 @@
 //!        │
 //!        ├── Load::sink ──▶ CopySink: copy … commit, copy … commit, finish     (any number of connections at once)
 //!        │
+//!        ├── Load::text_sink ──▶ TextSink: the classic text files, a transaction each
+//!        │
 //!   Load::build_keys ── primary keys, the indexes and constraints that people have added to the live tables, ANALYZE
 //!        │
 //!   Load::swap ── live tables dropped, staging tables renamed, state rows: one transaction
@@ -35,18 +37,21 @@ mod sink;
 mod staging;
 mod survey;
 mod swap;
+mod text;
 mod views;
 
 pub use lifecycle::{Earlier, Load, LoadRequest, LoadSource};
+pub(crate) use sink::amount;
 pub use sink::{CopySink, LoadFence};
 pub use staging::KeySettings;
 pub use survey::{LiveTable, Origin, Survey, survey};
 pub use swap::{SwapPart, SwapSettings, Swapped, swap_together};
+pub use text::TextSink;
 
 use gizer_flatten::Tally;
 use gizer_flatten::range::Place;
 
-use crate::copy::{Buffers, EncodedUnit};
+use crate::copy::{Buffers, EncodedUnit, UnitEncoder};
 use crate::error::PgError;
 
 /// The last stage of a load: takes encoded rows and makes them the database's, range by range.
@@ -66,6 +71,9 @@ use crate::error::PgError;
 /// * Ranges of one load may be written by several sinks at once and in any order.
 /// * Cancelling (dropping a future) rolls the range back.
 pub trait RangeSink: Send {
+    /// What encodes rows in the form that this sink takes.
+    type Encoder: UnitEncoder;
+
     /// Copies some rows of the range under way, and gives their buffers back for others.
     ///
     /// # Errors

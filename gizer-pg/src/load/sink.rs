@@ -8,7 +8,7 @@ use tokio_postgres::Statement;
 
 use super::{RangeDone, RangeSink, Written};
 use crate::connect::Session;
-use crate::copy::{Buffers, EncodedUnit, TableData};
+use crate::copy::{Buffers, CopyEncoder, EncodedUnit, TableData};
 use crate::error::PgError;
 use crate::ident::Qualified;
 use crate::state::{self, RangeRow};
@@ -29,7 +29,7 @@ pub struct LoadFence {
 #[derive(Debug, Clone)]
 pub(super) struct CopyTarget {
     pub(super) table: Qualified,
-    /// `COPY … FROM STDIN (FORMAT binary)`, with all columns by name.
+    /// `COPY … FROM STDIN`, with all columns by name.
     pub(super) statement: String,
 }
 
@@ -134,6 +134,8 @@ impl CopySink {
 }
 
 impl RangeSink for CopySink {
+    type Encoder = CopyEncoder;
+
     async fn copy(&mut self, unit: EncodedUnit) -> Result<Buffers, PgError> {
         // Taken out meanwhile: if this future is dropped, the next one begins anew.
         let mut pending = match self.pending.take() {
@@ -166,7 +168,7 @@ impl RangeSink for CopySink {
     }
 }
 
-fn amount(unit: &EncodedUnit, tables: usize) -> Written {
+pub(crate) fn amount(unit: &EncodedUnit, tables: usize) -> Written {
     let mut rows = vec![0; tables];
     for data in &unit.tables {
         rows[data.table.0] += data.rows;

@@ -125,8 +125,8 @@ async fn refuse_taken_names(session: &Session, layout: &Layout, tables: &[Stagin
     }
 }
 
-/// The COPY statements into the staging tables, in the order of the layout.
-pub(super) fn copy_targets(layout: &Layout, tables: &[StagingTable]) -> Result<Vec<CopyTarget>, PgError> {
+/// The COPY statements into the staging tables, in the order of the layout; `form` is what stands in their parentheses.
+pub(super) fn copy_targets(layout: &Layout, tables: &[StagingTable], form: &str) -> Result<Vec<CopyTarget>, PgError> {
     let target = |table: &StagingTable| {
         let columns: Vec<String> = layout
             .table(table.id)
@@ -134,7 +134,7 @@ pub(super) fn copy_targets(layout: &Layout, tables: &[StagingTable]) -> Result<V
             .iter()
             .map(|column| quote_identifier(&column.name))
             .collect::<Result<_, _>>()?;
-        let statement = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", table.staging, columns.join(", "));
+        let statement = format!("COPY {} ({}) FROM STDIN ({form})", table.staging, columns.join(", "));
         Ok(CopyTarget { table: table.staging.clone(), statement })
     };
     tables.iter().map(target).collect()

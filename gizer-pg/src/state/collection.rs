@@ -67,7 +67,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// The column `ledger`.
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "read": self.read, "loaded": self.loaded, "rejected": self.rejected, "filtered": self.filtered,
             "rows": self.rows, "unfit": self.unfit,
@@ -75,7 +75,7 @@ impl Ledger {
     }
 
     /// The inverse of [`to_json`](Ledger::to_json); what is missing counts as 0.
-    pub(super) fn from_json(value: &Value) -> Ledger {
+    pub(crate) fn from_json(value: &Value) -> Ledger {
         let number = |name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
         let numbers = |name: &str| -> BTreeMap<String, u64> {
             let entries = value.get(name).and_then(Value::as_object);

@@ -29,6 +29,7 @@ pub(crate) use collection::{
     release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
 pub use positions::{ShardPositions, classic_ts};
+pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
 pub use range::{Resumed, UnfinishedLoad, needed_from};
 pub(crate) use reject::{clear_rejects, write_rejects};

@@ -19,7 +19,7 @@ pub fn classic_ts(positions: &ShardPositions) -> String {
 }
 
 /// `{"rs0": {"seconds": 1454960732, "increment": 1, "term": 7}}`
-pub(super) fn to_json(positions: &Positions) -> String {
+pub(crate) fn to_json(positions: &Positions) -> String {
     let shards: Map<String, Value> = positions
         .iter()
         .map(|(shard, at)| {
@@ -40,7 +40,8 @@ pub(super) fn from_json(text: &str, schema: &str, table: &'static str) -> Result
     })
 }
 
-fn parse(text: &str) -> Option<Positions> {
+/// The inverse of [`to_json`]; `None` if it is something else.
+pub(crate) fn parse(text: &str) -> Option<Positions> {
     let Ok(Value::Object(shards)) = serde_json::from_str(text) else { return None };
     let number = |at: &Value, part: &str| at.get(part).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
     shards

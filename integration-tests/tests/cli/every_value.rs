@@ -19,7 +19,7 @@ fn binary(subtype: BinarySubtype, bytes: &[u8]) -> Bson {
     Bson::Binary(Binary { subtype, bytes: bytes.to_vec() })
 }
 
-fn odd_values() -> Vec<Bson> {
+pub(super) fn odd_values() -> Vec<Bson> {
     let oid = bson::oid::ObjectId::from_bytes([0xAB; 12]);
     let mut values: Vec<Bson> =
         [0.0, -0.0, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, f64::MAX]

@@ -33,10 +33,11 @@ async fn loaded_once(mongod: &Mongod, postgres: &Postgres) -> Place {
 async fn held_half_way(place: &Place) -> (RunningGizer, tokio_postgres::Client) {
     let (holder, connection) = tokio_postgres::connect(&place.postgres_uri, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    let epoch = "SELECT load_epoch FROM gizer_collection";
-    let before = place.number(epoch).await;
+    // What it is going to read is written down: from now on all that waits are ranges.
+    let planned = "SELECT coalesce(max(load_epoch), 0) FROM gizer_range";
+    let before = place.number(planned).await;
     let running = place.gizer.spawn(["load", "--run-memory", "32MiB"]).unwrap();
-    wait_until("the load to begin", LIMIT, async || place.number(epoch).await > before).await.unwrap();
+    wait_until("the load to begin", LIMIT, async || place.number(planned).await > before).await.unwrap();
     hold(place, &holder).await;
     (running, holder)
 }
@@ -149,7 +150,7 @@ async fn a_refused_second_load_says_nothing_to_monitors() {
     let (holder, connection) = tokio_postgres::connect(&place.postgres_uri, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let running = place.gizer.spawn(["load", "orders", "--run-memory", "32MiB"]).unwrap();
-    let begun = "SELECT count(*) FROM gizer_collection WHERE load_epoch > 0";
+    let begun = "SELECT count(*) FROM gizer_range";
     wait_until("the load to begin", LIMIT, async || place.number(begun).await > 0).await.unwrap();
     hold(&place, &holder).await;
     assert_says(&place.gizer(&["load", "orders"]).await, 5, &["spool", "in use by another run"]);

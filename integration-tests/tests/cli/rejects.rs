@@ -23,7 +23,7 @@ async fn all_unfit() -> Place {
 }
 
 /// The most memory that a run has had so far, in MiB: `VmHWM` of proc(5).
-fn peak_memory(running: &RunningGizer) -> Option<u64> {
+pub(super) fn peak_memory(running: &RunningGizer) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024)

@@ -1,22 +1,11 @@
-//! The classic tool's text files: what `COPY … (FORMAT text, DELIMITER E'\t', NULL '\\N')` reads.
-//!
-//! | value | in the file |
-//! |---|---|
-//! | NULL | `\\N` |
-//! | text | UTF-8; `\` before `\`, TAB, `"`, CR and LF |
-//! | the text `\N` itself | `\\\N`, so that it is not taken for NULL, as the classic tool's files had it |
-//! | boolean | `True`, `False` |
-//! | time | `2016-02-08 19:45:32.501000`, in UTC whatever the server's zone |
-//! | anything else | as PostgreSQL prints it, escaped like text |
-//!
-//! TAB stands between values, CR LF ends a line, and nothing is quoted.
+//! Rows as lines of text.
 
 use std::io::Write;
 
 use gizer_flatten::{Cell, Row, RowSink};
 use gizer_schema::{Layout, TableId};
 
-use crate::copy::to_postgres_micros;
+use crate::copy::{Buffers, EncodedUnit, KEPT_BYTES, Reject, TableData, UnitEncoder, to_postgres_micros};
 
 const NULL: &[u8] = b"\\\\N";
 
@@ -24,6 +13,15 @@ const NULL: &[u8] = b"\\\\N";
 #[derive(Debug)]
 pub struct CsvEncoder {
     tables: Vec<Lines>,
+    /// Bytes in all buffers, and of rejected documents.
+    bytes: usize,
+    documents: u64,
+    /// Number of the document that began last, from 1; never reset.
+    current: u64,
+    /// Whether it is neither discarded nor taken.
+    in_document: bool,
+    rejects: Vec<Reject>,
+    spare: Buffers,
     /// A value before it is escaped.
     plain: Vec<u8>,
 }
@@ -33,7 +31,8 @@ struct Lines {
     bytes: Vec<u8>,
     rows: u64,
     has_extra: bool,
-    /// Length and rows when the document began.
+    /// The document that brought the last row, and length and rows before it.
+    document: u64,
     before: (usize, u64),
 }
 
@@ -41,7 +40,16 @@ impl CsvEncoder {
     /// An encoder for the tables of a layout.
     pub fn new(layout: &Layout) -> CsvEncoder {
         let lines = |table: &gizer_schema::Table| Lines { has_extra: table.has_extra, ..Lines::default() };
-        CsvEncoder { tables: layout.tables.iter().map(lines).collect(), plain: Vec::new() }
+        CsvEncoder {
+            tables: layout.tables.iter().map(lines).collect(),
+            bytes: 0,
+            documents: 0,
+            current: 0,
+            in_document: false,
+            rejects: Vec::new(),
+            spare: Buffers::default(),
+            plain: Vec::new(),
+        }
     }
 
     /// The lines of a table so far, and how many they are.
@@ -52,22 +60,70 @@ impl CsvEncoder {
 
     /// Forgets all lines and keeps the buffers.
     pub fn clear(&mut self) {
-        for lines in &mut self.tables {
-            lines.bytes.clear();
-            (lines.rows, lines.before) = (0, (0, 0));
+        let unit = self.take();
+        self.reuse(unit.into());
+    }
+}
+
+impl UnitEncoder for CsvEncoder {
+    fn new(layout: &Layout) -> CsvEncoder {
+        CsvEncoder::new(layout)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn reject(&mut self, reject: Reject) {
+        self.bytes += reject.document.len();
+        self.rejects.push(reject);
+    }
+
+    fn take(&mut self) -> EncodedUnit {
+        let mut tables = Vec::new();
+        for (i, lines) in self.tables.iter_mut().enumerate().filter(|(_, lines)| lines.rows > 0) {
+            let bytes = std::mem::replace(&mut lines.bytes, self.spare.0.pop().unwrap_or_default());
+            tables.push(TableData { table: TableId(i), bytes, rows: std::mem::take(&mut lines.rows) });
+        }
+        self.bytes = 0;
+        // What comes now without a new document can be taken back no further than to here.
+        self.in_document = false;
+        EncodedUnit {
+            tables,
+            documents: std::mem::take(&mut self.documents),
+            rejects: std::mem::take(&mut self.rejects),
+        }
+    }
+
+    fn reuse(&mut self, buffers: Buffers) {
+        let own = self.tables.iter().map(|lines| &lines.bytes).chain(&self.spare.0);
+        let mut kept: usize = own.map(Vec::capacity).sum();
+        for buffer in buffers.0 {
+            if kept + buffer.capacity() > KEPT_BYTES {
+                continue;
+            }
+            kept += buffer.capacity();
+            match self.tables.iter_mut().find(|lines| lines.bytes.capacity() == 0) {
+                Some(lines) => lines.bytes = buffer,
+                None => self.spare.put(buffer),
+            }
         }
     }
 }
 
 impl RowSink for CsvEncoder {
     fn begin_document(&mut self) {
-        for lines in &mut self.tables {
-            lines.before = (lines.bytes.len(), lines.rows);
-        }
+        self.current += 1;
+        self.documents += 1;
+        self.in_document = true;
     }
 
     fn row(&mut self, row: Row<'_>) {
         let lines = &mut self.tables[row.table.0];
+        let begin = lines.bytes.len();
+        if lines.document != self.current {
+            (lines.document, lines.before) = (self.current, (begin, lines.rows));
+        }
         for (i, cell) in row.cells.iter().enumerate() {
             if i > 0 {
                 lines.bytes.push(b'\t');
@@ -84,12 +140,18 @@ impl RowSink for CsvEncoder {
         }
         lines.bytes.extend_from_slice(b"\r\n");
         lines.rows += 1;
+        self.bytes += lines.bytes.len() - begin;
     }
 
     fn discard_document(&mut self) {
-        for lines in &mut self.tables {
+        if !std::mem::take(&mut self.in_document) {
+            return;
+        }
+        self.documents -= 1;
+        for lines in self.tables.iter_mut().filter(|lines| lines.document == self.current) {
+            self.bytes -= lines.bytes.len() - lines.before.0;
             lines.bytes.truncate(lines.before.0);
-            lines.rows = lines.before.1;
+            (lines.rows, lines.document) = (lines.before.1, 0);
         }
     }
 }
@@ -284,5 +346,27 @@ mod tests {
         for (millis, expected) in cases {
             assert_eq!(written(&Cell::Timestamp(millis)), expected);
         }
+    }
+
+    #[test]
+    fn a_rejected_document_leaves_nothing_and_units_begin_anew() {
+        let schema = gizer_schema::file::parse("t", r#"{"_id": "INT", "l": ["INT"]}"#).unwrap();
+        let mut encoder = CsvEncoder::new(&Layout::new(&schema).unwrap());
+        let row = |table, cells| Row { table: TableId(table), cells, extra: gizer_flatten::Extra::default() };
+        let one = [Cell::Integer(1)];
+        let element = [Cell::Integer(7), Cell::Integer(1), Cell::BigInt(1)];
+        for discarded in [false, true] {
+            encoder.begin_document();
+            encoder.row(row(0, &one));
+            encoder.row(row(1, &element));
+            if discarded {
+                encoder.discard_document();
+            }
+        }
+        assert_eq!(encoder.bytes(), "1\r\n7\t1\t1\r\n".len());
+        let unit = encoder.take();
+        let bytes: Vec<&[u8]> = unit.tables.iter().map(|table| table.bytes.as_slice()).collect();
+        assert_eq!((bytes, unit.documents, unit.rows()), (vec![&b"1\r\n"[..], b"7\t1\t1\r\n"], 1, 2));
+        assert_eq!((encoder.bytes(), encoder.take().is_empty()), (0, true));
     }
 }

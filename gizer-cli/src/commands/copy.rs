@@ -1,0 +1,250 @@
+//! `gizer copy`: text files into staging tables, swapped in when they are whole.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gizer_pg::PgError;
+use gizer_pg::csv::{ExtractedCollection, TextFile, TextFolder};
+use gizer_pg::ddl::layout_hash;
+use gizer_pg::load::{Load, LoadRequest, LoadSource, Written};
+use gizer_pg::state::Ledger;
+use gizer_schema::{Layout, TableId};
+
+use super::load_dump::{begin, connect};
+use super::load_filling::{Filled, Filling, Whole};
+use super::load_report::{CollectionReport, print};
+use super::run_row::RunRow;
+use super::{Context, Failures, Layouts, prefixed};
+use crate::args::CopyArgs;
+use crate::exit::{ExitCode, Failure};
+use crate::pipeline;
+use crate::progress::{Counters, Expected, Progress};
+use crate::report;
+
+/// Why what the classic tool has written cannot be followed.
+const UNPROVEN: &str = "it was copied from files of which nothing says that they are whole, nor from when they are";
+
+/// Copies the collections, one after the other. One that cannot be copied does not keep the others from it.
+///
+/// # Errors
+/// [`Failure`] if the folder cannot be used, or there is no schema file at all. What becomes of single collections is printed.
+pub async fn run(context: &Context, args: &CopyArgs) -> Result<ExitCode, Failure> {
+    let folder = TextFolder::open(&args.csv_path)?;
+    check_prefix(args, &folder)?;
+    let mut names = args.collections.clone();
+    match &folder.manifest {
+        Some(manifest) if names.is_empty() => {
+            names.extend(manifest.collections.iter().map(|collection| collection.name.clone()));
+        }
+        Some(_) => {}
+        None => report::note(format!(
+            "{}: no extract of gizer has made it: whether its files are whole is not proven",
+            args.csv_path.display()
+        )),
+    }
+    let Layouts { usable, mut failures } = context.layouts(&names)?;
+    let mut parts = Vec::new();
+    for layout in usable {
+        match Part::new(&layout, args, &folder) {
+            Ok(part) => parts.push(part),
+            Err(failure) => failures.add(&layout.collection, failure),
+        }
+    }
+    let mut reports = Vec::new();
+    if !parts.is_empty() {
+        copy_all(context, &folder, parts, &mut reports, &mut failures).await;
+    }
+    print(context.format, &reports, &failures);
+    Ok(failures.exit())
+}
+
+fn check_prefix(args: &CopyArgs, folder: &TextFolder) -> Result<(), Failure> {
+    let Some(manifest) = &folder.manifest else { return Ok(()) };
+    if manifest.prefix == args.prefix {
+        return Ok(());
+    }
+    let said = |prefix: &Option<String>| {
+        prefix.as_ref().map_or_else(|| "without --prefix".to_owned(), |prefix| format!("with --prefix {prefix}"))
+    };
+    let (was, is) = (said(&manifest.prefix), said(&args.prefix));
+    let message = format!("{} was extracted {was}, and is to be copied {is}", args.csv_path.display());
+    Err(Failure::usage(message).remedy(format!("copy it {was}")))
+}
+
+/// A collection that is copied.
+struct Part {
+    /// The collection's name in MongoDB.
+    name: String,
+    /// Its tables, with the prefix.
+    layout: Layout,
+    extracted: Option<ExtractedCollection>,
+    /// Of each table.
+    files: Vec<Vec<TextFile>>,
+}
+
+impl Part {
+    /// Looks whether all that belongs to the collection is there.
+    fn new(layout: &Layout, args: &CopyArgs, folder: &TextFolder) -> Result<Part, Failure> {
+        let name = layout.collection.clone();
+        let layout = prefixed(layout, args.prefix.as_deref())?;
+        let extracted = match &folder.manifest {
+            None => None,
+            Some(manifest) => {
+                let extracted = manifest.collection(&name).ok_or_else(|| {
+                    Failure::usage(format!("{name} was not extracted into {}", args.csv_path.display()))
+                })?;
+                if extracted.layout_hash != layout_hash(&layout)? {
+                    let message = format!("the schema file of {name} is not that of the extract: it has other tables");
+                    return Err(Failure::usage(message).remedy("take the schema file of the extract, or extract again"));
+                }
+                Some(extracted.clone())
+            }
+        };
+        let files = folder.files(&layout, extracted.as_ref())?;
+        Ok(Part { name, layout, extracted, files })
+    }
+
+    fn request(&self) -> LoadRequest<'_> {
+        let unproven = || LoadSource::Copy { reason: UNPROVEN.to_owned() };
+        let extracted = self.extracted.as_ref();
+        LoadRequest {
+            layout: &self.layout,
+            namespace: extracted.and_then(|extracted| extracted.namespace.clone()),
+            uuid: extracted.and_then(|extracted| extracted.uuid),
+            source: extracted.map_or_else(unproven, |extracted| extracted.source.clone()),
+            resumable_as: None,
+        }
+    }
+
+    /// What the extract has counted; where nobody has, a row of the root table is a document.
+    fn ledger(&self, written: &Written) -> Ledger {
+        if let Some(extracted) = &self.extracted {
+            return extracted.ledger.clone();
+        }
+        let documents = written.rows.first().copied().unwrap_or_default();
+        let rows = self.layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied());
+        Ledger { read: documents, loaded: documents, rows: rows.collect(), ..Ledger::default() }
+    }
+}
+
+async fn copy_all(
+    context: &Context,
+    folder: &TextFolder,
+    parts: Vec<Part>,
+    reports: &mut Vec<CollectionReport>,
+    failures: &mut Failures,
+) {
+    let names = |parts: &[Part]| parts.iter().map(|part| part.name.clone()).collect::<Vec<String>>();
+    let (target, session) = match connect(context).await {
+        Ok(connected) => connected,
+        Err(failure) => return failures.end_run(Some(failure), names(&parts)),
+    };
+    let run = RunRow::new(&session, &[]);
+    let filling = Filling { context, session: &session, target: &target, max_rejects: 0 };
+    for (i, part) in parts.iter().enumerate() {
+        match copy_one(&filling, &run, folder, part).await {
+            Ok(swapped) => reports.extend(swapped),
+            Err(failure) => {
+                let ends_run = failure.ends_run;
+                failures.add(&part.name, failure);
+                if ends_run {
+                    failures.end_run(None, names(&parts[i + 1..]));
+                    break;
+                }
+            }
+        }
+    }
+    if let Err(failure) = run.close(reports, failures).await {
+        failures.end_run(Some(failure), None);
+    }
+}
+
+async fn copy_one(
+    filling: &Filling<'_>,
+    run: &RunRow<'_>,
+    folder: &TextFolder,
+    part: &Part,
+) -> Result<Vec<CollectionReport>, Failure> {
+    let load = begin(filling, run, part.request()).await?;
+    let work = async {
+        run.open().await?;
+        fill(filling, &load, folder, part).await
+    };
+    match filling.context.signals.unless_interrupted(work).await {
+        Ok(whole) => filling.swap(vec![Filled { load, whole }]).await,
+        Err(failure) => {
+            filling.abandon(load, &failure).await;
+            Err(failure)
+        }
+    }
+}
+
+async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part: &Part) -> Result<Whole, Failure> {
+    let started = Instant::now();
+    let mut sinks = Vec::new();
+    for _ in 0..filling.context.config.load_workers {
+        sinks.push(load.text_sink(gizer_pg::connect(filling.target).await?)?);
+    }
+    let mut files = Vec::new();
+    for (i, of_table) in part.files.iter().enumerate() {
+        files.extend(of_table.iter().map(|file| (TableId(i), file.clone())));
+    }
+    let bytes = files.iter().map(|(_, file)| file.bytes).sum();
+    let counters = Arc::new(Counters::default());
+    let progress = Progress::start(&part.name, Arc::clone(&counters), Some(Expected::Bytes(bytes)));
+    let written = tokio::select! {
+        // It holds the collection's lock: without it nothing that is filled could be swapped in.
+        lost = filling.session.ended() => return Err(lost.into()),
+        written = pipeline::copy(files, sinks, &counters) => written?,
+    };
+    drop(progress);
+    keep_rejects_aside(filling, load, folder, part).await?;
+    filling.build_keys(load, &part.name).await?;
+    let ledger = part.ledger(&written);
+    let report = CollectionReport {
+        name: part.name.clone(),
+        tables: part.layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied()).collect(),
+        mismatches: Vec::new(),
+        unknown: Vec::new(),
+        unknown_beyond: 0,
+        bytes: counters.bytes(),
+        read_now: ledger.loaded,
+        took: Duration::ZERO,
+        ledger,
+        written,
+    };
+    Ok(Whole { report, started })
+}
+
+/// What the extract has rejected goes where a load would have put it.
+async fn keep_rejects_aside(
+    filling: &Filling<'_>,
+    load: &Load<'_>,
+    folder: &TextFolder,
+    part: &Part,
+) -> Result<(), Failure> {
+    let expected = part.extracted.as_ref().map_or(0, |extracted| extracted.ledger.rejected);
+    if expected == 0 {
+        return Ok(());
+    }
+    let files = folder.rejected(&part.layout);
+    let mut rejected = files.read()?;
+    let mut sink = load.text_sink(gizer_pg::connect(filling.target).await?)?;
+    loop {
+        let batch = rejected.next_batch()?;
+        if batch.is_empty() {
+            break;
+        }
+        sink.keep_aside(&batch).await?;
+    }
+    let found = sink.finish().rejected;
+    if found == expected {
+        return Ok(());
+    }
+    Err(PgError::ExtractDiffers {
+        path: files.documents.display().to_string(),
+        expected: format!("{expected} documents"),
+        found: format!("{found} documents"),
+    }
+    .into())
+}

@@ -1,0 +1,152 @@
+//! `gizer load --dump`: from the files of mongodump, without a MongoDB server.
+
+use gizer_oplog::{Dump, DumpScan, Unplaced};
+use gizer_pg::load::{Load, LoadRequest, LoadSource};
+use gizer_pg::state::{self, Resumed};
+use gizer_pg::{Session, Target};
+
+use super::load_filling::{Filled, Filling, Input, Wanted, names};
+use super::load_report::CollectionReport;
+use super::run_row::RunRow;
+use super::{Context, Failures, Layouts};
+use crate::args::LoadArgs;
+use crate::exit::{ExitCode, Failure};
+use crate::pipeline;
+use crate::progress::Expected;
+use crate::report;
+
+/// Why what is loaded from a dump cannot be followed.
+pub(super) const COPY_OF_A_DUMP: &str =
+    "it was loaded from a dump, which does not say from where on changes are missing";
+
+/// Refuses what only a server can do.
+pub(super) fn refuse_with_dump(option: &str, given: bool) -> Result<(), Failure> {
+    if !given {
+        return Ok(());
+    }
+    let message = format!("{option} cannot be used with --dump: it is for a server to answer, and here is none");
+    Err(Failure::usage(message).remedy("restore the dump into a server, or let mongodump choose with --query"))
+}
+
+/// The layouts of what is to be read of a dump: the collections that were named, or all of it that have a schema file.
+pub(super) fn layouts(context: &Context, dump: &Dump, named: &[String]) -> Result<Layouts, Failure> {
+    if !named.is_empty() {
+        let mut layouts = context.layouts(named)?;
+        layouts.usable.retain(|layout| match dump.file(&layout.collection) {
+            Ok(_) => true,
+            Err(error) => {
+                layouts.failures.add(&layout.collection, error.into());
+                false
+            }
+        });
+        return Ok(layouts);
+    }
+    for (name, reason) in dump.skipped() {
+        report::note(format!("skipped {name}: {reason}"));
+    }
+    let files = context.schema_files()?;
+    let mut names = Vec::new();
+    for file in dump.files() {
+        if files.existing(&file.collection).is_some() {
+            names.push(file.collection.clone());
+        } else {
+            report::note(format!("skipped {}: it has no schema file", file.collection));
+        }
+    }
+    if names.is_empty() {
+        let (dump, folder) = (dump.path().display(), files.folder().display());
+        let message = format!("no collection of the dump {dump} has a schema file in {folder}");
+        return Err(
+            Failure::usage(message).remedy(format!("run `gizer schema infer --dump {dump}` to make schema files"))
+        );
+    }
+    context.layouts(&names)
+}
+
+/// The documents of a collection.
+pub(super) fn input(context: &Context, dump: &Dump, collection: &str) -> Result<Input<Unplaced<DumpScan>>, Failure> {
+    let file = dump.file(collection)?;
+    Ok(Input {
+        sources: vec![Unplaced(file.scan(pipeline::range_bytes(context.config.memory)))],
+        expected: file.bytes.map(Expected::Bytes),
+    })
+}
+
+/// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it.
+pub(super) async fn load_all(
+    context: &Context,
+    args: &LoadArgs,
+    dump: &Dump,
+    wanted: &[Wanted],
+    reports: &mut Vec<CollectionReport>,
+    failures: &mut Failures,
+) {
+    let (target, session) = match connect(context).await {
+        Ok(connected) => connected,
+        Err(failure) => return failures.end_run(Some(failure), names(wanted)),
+    };
+    let run = RunRow::new(&session, &[]);
+    let filling = Filling { context, session: &session, target: &target, max_rejects: args.max_rejects };
+    filling.load_all(wanted, args.together, async |one| load(&filling, &run, dump, one).await, reports, failures).await;
+    if let Err(failure) = run.close(reports, failures).await {
+        failures.end_run(Some(failure), None);
+    }
+}
+
+/// PostgreSQL alone, with the state tables.
+pub(super) async fn connect(context: &Context) -> Result<(Target, Session), Failure> {
+    let connect = async {
+        let target = context.target()?;
+        let session = context.postgres().await?;
+        state::prepare(&session).await?;
+        Ok((target, session))
+    };
+    context.signals.unless_interrupted(connect).await
+}
+
+async fn load<'l>(
+    filling: &Filling<'l>,
+    run: &RunRow<'_>,
+    dump: &Dump,
+    wanted: &'l Wanted,
+) -> Result<Filled<'l>, Failure> {
+    let input = input(filling.context, dump, &wanted.name)?;
+    let request = LoadRequest {
+        layout: &wanted.layout,
+        namespace: None,
+        uuid: None,
+        source: LoadSource::Copy { reason: COPY_OF_A_DUMP.to_owned() },
+        resumable_as: None,
+    };
+    let load = begin(filling, run, request).await?;
+    let work = async {
+        run.open().await?;
+        filling.fill(&load, &wanted.name, input, Resumed::default()).await
+    };
+    match filling.context.signals.unless_interrupted(work).await {
+        Ok(whole) => Ok(Filled { load, whole }),
+        Err(failure) => {
+            filling.abandon(load, &failure).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Begins a load that cannot be taken up again.
+pub(super) async fn begin<'l>(
+    filling: &Filling<'l>,
+    run: &RunRow<'_>,
+    request: LoadRequest<'l>,
+) -> Result<Load<'l>, Failure> {
+    let begin = async { Ok(Load::begin(filling.session, request).await?) };
+    let begun = filling.context.signals.unless_interrupted(begin).await;
+    if let Err(failure) = &begun
+        && failure.exit != ExitCode::Locked
+        && !failure.ends_run
+        // What stands in the way is for monitors to see. The failure itself counts more than this one's.
+        && let Err(error) = run.open().await
+    {
+        tracing::warn!(%error, "the run has no row");
+    }
+    begun
+}

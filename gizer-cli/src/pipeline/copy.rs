@@ -1,0 +1,48 @@
+//! From text files to tables.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gizer_pg::csv::TextFile;
+use gizer_pg::load::{TextSink, Written};
+use gizer_schema::TableId;
+use tokio::task::JoinSet;
+
+use crate::exit::Failure;
+use crate::progress::Counters;
+
+/// Copies all files through the sinks: whoever is done with one takes the next.
+///
+/// # Errors
+/// Those of the sinks; the first one ends the others.
+pub async fn copy(
+    files: Vec<(TableId, TextFile)>,
+    sinks: Vec<TextSink>,
+    counters: &Arc<Counters>,
+) -> Result<Written, Failure> {
+    let files = Arc::new(Mutex::new(VecDeque::from(files)));
+    let mut copying = JoinSet::new();
+    for sink in sinks {
+        copying.spawn(drain(sink, Arc::clone(&files), Arc::clone(counters)));
+    }
+    let mut written = Written::default();
+    // What is still under way when an error is given is dropped with the set, and rolled back.
+    while let Some(ended) = copying.join_next().await {
+        let ended = ended.map_err(|error| Failure::failed(format!("a writer ended without a result: {error}")))?;
+        written += &ended?;
+    }
+    Ok(written)
+}
+
+async fn drain(
+    mut sink: TextSink,
+    files: Arc<Mutex<VecDeque<(TableId, TextFile)>>>,
+    counters: Arc<Counters>,
+) -> Result<Written, Failure> {
+    loop {
+        let next = files.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some((table, file)) = next else { return Ok(sink.finish()) };
+        let rows = sink.copy_file(table, &file).await?;
+        counters.add_written(0, file.bytes, rows);
+    }
+}
