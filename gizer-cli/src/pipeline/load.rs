@@ -70,7 +70,6 @@ pub async fn load<K: RangeSink + 'static>(
     counters: &Arc<Counters>,
 ) -> Result<Flow, Failure> {
     let (range_sender, range_receiver) = to_threads(&Budget::new(share(memory)));
-    let part_budget = Budget::new(share(memory));
     let shared = Arc::new(Shared {
         layout: layout.clone(),
         part_bytes: part_bytes(memory),
@@ -79,8 +78,10 @@ pub async fn load<K: RangeSink + 'static>(
     });
     let mut threads = Vec::new();
     let mut writers = JoinSet::new();
+    // Each has its part of the budget: a thread must not gather ranges for its own sink while another has none.
+    let parts_a_sink = share(memory) / sinks.len().max(1);
     for sink in sinks {
-        let (part_sender, part_receiver) = to_tokio(&part_budget);
+        let (part_sender, part_receiver) = to_tokio(&Budget::new(parts_a_sink));
         let (spare, returned) = mpsc::channel();
         let stage = PartBuilder::<K::Encoder>::new(layout, shared.part_bytes, part_sender, returned);
         let (ranges, of_thread) = (range_receiver.clone(), Arc::clone(&shared));

@@ -21,9 +21,13 @@ const SMALL: [&str; 3] = ["load", "--run-memory", "32MiB"];
 
 /// A collection of orders with its schema file.
 async fn orders(version: Version) -> Place {
+    so_many_orders(version, ORDERS).await
+}
+
+async fn so_many_orders(version: Version, count: u64) -> Place {
     let place = Place::shared(version).await;
     let orders = place.mongo.collection::<RawDocumentBuf>("orders");
-    fill(&orders, Shop::new(4).orders(0..ORDERS), |_| {}).await.unwrap();
+    fill(&orders, Shop::new(4).orders(0..count), |_| {}).await.unwrap();
     place.gizer(&["schema", "infer"]).await.expect_code(0);
     place
 }
@@ -128,13 +132,13 @@ async fn a_load_that_dies_before_its_swap_has_only_the_swap_to_do() {
 
 #[tokio::test]
 async fn an_interrupted_load_goes_on_too_and_starts_over_when_told() {
-    let place = orders(Version::V4_4).await;
+    let place = so_many_orders(Version::V4_4, 3 * ORDERS).await;
     let mut running = place.gizer.spawn(SMALL).unwrap();
     wait_until("the load to commit", LIMIT, async || committed(&place).await > 2_000).await.unwrap();
     assert!(running.is_running().unwrap(), "the load is too fast for this test");
     running.signal(Signal::Interrupt).unwrap();
     running.wait().await.unwrap().expect_code(130);
-    let reached = killed_after(&place, 6_000).await;
+    let reached = killed_after(&place, 9_000).await;
     assert!(reached.stderr.contains("going on after"), "{}", reached.stderr);
 
     let finished = place.gizer(&["load", "--restart"]).await.expect_code(0);
