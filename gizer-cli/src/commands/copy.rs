@@ -204,6 +204,7 @@ async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part:
     let report = CollectionReport {
         name: part.name.clone(),
         tables: part.layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied()).collect(),
+        sizes: load.table_sizes().await?,
         mismatches: Vec::new(),
         unknown: Vec::new(),
         unknown_beyond: 0,

@@ -258,6 +258,7 @@ async fn extract_one(
         mismatches: flow.tally.mismatches(layout),
         ledger: ledger.clone(),
         tables: tables.iter().map(|table| (table.name.clone(), table.rows())).collect(),
+        sizes: tables.iter().map(|table| table.bytes()).collect(),
         unknown: flow.tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
         unknown_beyond: flow.tally.unknown_beyond(),
         bytes: counters.bytes(),

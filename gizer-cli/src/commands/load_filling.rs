@@ -174,7 +174,8 @@ impl Filling<'_> {
         let flow = before.and(flow);
         self.build_keys(load, name).await?;
         tracing::debug!(collection = name, took = ?started.elapsed(), "keys built");
-        let report = CollectionReport::new(name, load.layout(), flow, counters.bytes(), read_now);
+        let mut report = CollectionReport::new(name, load.layout(), flow, counters.bytes(), read_now);
+        report.sizes = load.table_sizes().await?;
         Ok(Whole { report, started })
     }
 
@@ -306,6 +307,7 @@ impl CollectionReport {
             mismatches: tally.mismatches(layout),
             ledger: ledger(name, layout, &tally, &written),
             tables: tables.zip(written.rows.iter().copied()).collect(),
+            sizes: Vec::new(),
             unknown: tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
             unknown_beyond: tally.unknown_beyond(),
             bytes,

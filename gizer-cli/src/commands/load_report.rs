@@ -21,6 +21,8 @@ pub(super) struct CollectionReport {
     pub(super) ledger: Ledger,
     /// Rows by table, in the order of the layout.
     pub(super) tables: Vec<(String, u64)>,
+    /// Bytes that each of them takes, with keys and indexes, or as text files.
+    pub(super) sizes: Vec<u64>,
     pub(super) mismatches: Vec<Mismatch>,
     /// Fields that the schema does not have, with how often they came.
     pub(super) unknown: Vec<(String, u64)>,
@@ -39,6 +41,7 @@ pub(super) fn print(format: Format, reports: &[CollectionReport], failures: &Fai
         Format::Text => {
             if !reports.is_empty() {
                 report::text(&summary(reports));
+                reports.iter().map(ledger_line).for_each(|line| report::text(&line));
             }
             reports.iter().flat_map(remarks).for_each(report::note);
         }
@@ -56,7 +59,8 @@ fn collections(reports: &[CollectionReport]) -> Vec<Value> {
 }
 
 fn collection(report: &CollectionReport) -> Value {
-    let tables: Vec<Value> = report.tables.iter().map(|(name, rows)| json!({"name": name, "rows": rows})).collect();
+    let table = |((name, rows), bytes): (&(String, u64), &u64)| json!({"name": name, "rows": rows, "bytes": bytes});
+    let tables: Vec<Value> = report.tables.iter().zip(&report.sizes).map(table).collect();
     let mismatch = |m: &Mismatch| {
         json!({
             "path": m.path, "expected": m.expected, "actual": m.actual.report_name(), "count": m.count,
@@ -78,18 +82,18 @@ fn collection(report: &CollectionReport) -> Value {
 }
 
 fn summary(reports: &[CollectionReport]) -> String {
-    let header = ["collection", "table", "rows", "documents", "rejected", "read", "time", "docs/s"];
-    let numbers = ["rows", "documents", "rejected", "read", "time", "docs/s"];
+    let header = ["collection", "table", "rows", "size", "documents", "rejected", "read", "time", "docs/s"];
+    let numbers = &header[2..];
     let mut rows = Vec::new();
     for each in reports {
-        for (i, (table, count)) in each.tables.iter().enumerate() {
+        for (i, ((table, count), size)) in each.tables.iter().zip(&each.sizes).enumerate() {
             let mut row = vec![String::new(); header.len()];
-            (row[1], row[2]) = (table.clone(), thousands(*count));
+            (row[1], row[2], row[3]) = (table.clone(), thousands(*count), report::bytes(*size));
             if i == 0 {
                 row[0].clone_from(&each.name);
-                row[3] = thousands(each.ledger.loaded);
-                row[4] = thousands(each.ledger.rejected);
-                row[5..].clone_from_slice(&effort(each.bytes, each.took, each.read_now));
+                row[4] = thousands(each.ledger.loaded);
+                row[5] = thousands(each.ledger.rejected);
+                row[6..].clone_from_slice(&effort(each.bytes, each.took, each.read_now));
             }
             rows.push(row);
         }
@@ -97,13 +101,27 @@ fn summary(reports: &[CollectionReport]) -> String {
     if reports.len() > 1 {
         rows.push(total(reports));
     }
-    report::table(&header, &numbers, rows)
+    report::table(&header, numbers, rows)
+}
+
+/// What became of every document: `orders: 400,000 read = 399,999 loaded + 1 rejected`.
+fn ledger_line(each: &CollectionReport) -> String {
+    let Ledger { read, loaded, rejected, filtered, .. } = &each.ledger;
+    let filtered = if *filtered > 0 { format!(" + {} filtered", thousands(*filtered)) } else { String::new() };
+    format!(
+        " {}: {} read = {} loaded + {} rejected{filtered}",
+        each.name,
+        thousands(*read),
+        thousands(*loaded),
+        thousands(*rejected)
+    )
 }
 
 fn total(reports: &[CollectionReport]) -> Vec<String> {
     let sum = |of: fn(&CollectionReport) -> u64| reports.iter().map(of).sum::<u64>();
     let rows = sum(|each| each.tables.iter().map(|(_, rows)| rows).sum());
-    let mut row = vec!["all".to_owned(), String::new(), thousands(rows)];
+    let sizes = sum(|each| each.sizes.iter().sum());
+    let mut row = vec!["all".to_owned(), String::new(), thousands(rows), report::bytes(sizes)];
     row.push(thousands(sum(|each| each.ledger.loaded)));
     row.push(thousands(sum(|each| each.ledger.rejected)));
     row.extend(effort(sum(|each| each.bytes), reports.iter().map(|each| each.took).sum(), sum(|each| each.read_now)));

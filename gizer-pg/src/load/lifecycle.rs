@@ -244,6 +244,14 @@ impl<'a> Load<'a> {
         staging::build_keys(sessions, self.request.layout, &self.tables, settings, &self.cancels).await
     }
 
+    /// Bytes that each table takes on disk with its keys and indexes, in the order of the layout's tables.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn table_sizes(&self) -> Result<Vec<u64>, PgError> {
+        staging::sizes(self.session, &self.tables).await
+    }
+
     /// Puts the staging tables in the place of the live ones, writes down what was loaded, and gives the lock back. One
     /// transaction, tried again while readers hold the live tables.
     ///

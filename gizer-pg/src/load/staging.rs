@@ -285,3 +285,14 @@ async fn has_key(session: &Session, table: &StagingTable) -> Result<bool, PgErro
     let doing = format!("looking for the key of {}", table.staging);
     Ok(session.query_one(doing, sql, &[&schema, &name, &table.staging_key]).await?.get(0))
 }
+
+/// Bytes on disk with keys, indexes and TOAST, in the order of the tables.
+pub(super) async fn sizes(session: &Session, tables: &[StagingTable]) -> Result<Vec<u64>, PgError> {
+    let sql = "SELECT coalesce(pg_catalog.pg_total_relation_size(c.oid), 0) \
+               FROM pg_catalog.unnest($2::pg_catalog.text[]) WITH ORDINALITY AS wanted (name, at) \
+               LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1) \
+                   ON c.relname = wanted.name ORDER BY wanted.at";
+    let names: Vec<&str> = tables.iter().map(|table| table.staging.name()).collect();
+    let rows = session.query("reading the sizes of staging tables", sql, &[&session.schema(), &names]).await?;
+    Ok(rows.iter().map(|row| u64::try_from(row.get::<_, i64>(0)).unwrap_or_default()).collect())
+}
