@@ -34,6 +34,7 @@ mod near_names;
 mod pairing;
 mod position;
 mod reachability;
+mod reply;
 mod scan;
 mod settings;
 pub mod spool;

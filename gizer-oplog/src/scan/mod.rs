@@ -1,8 +1,8 @@
 //! The stage that gives a collection's documents, and the scan that does it with a cursor.
 
+mod cursor;
 mod part;
 mod ranges;
-mod reply;
 mod segments;
 
 use std::collections::VecDeque;
@@ -13,8 +13,8 @@ use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::Namespace;
 use gizer_flatten::range::IdRange;
 
+use self::cursor::OpenCursor;
 use self::part::Part;
-use self::reply::OpenCursor;
 use crate::collections::Collection;
 use crate::connect::Cluster;
 use crate::error::MongoError;

@@ -5,7 +5,7 @@ use gizer_flatten::change::Namespace;
 use gizer_flatten::range::{IdBound, IdRange};
 use mongodb::options::{FindOptions, Hint, ReadConcern};
 
-use super::reply::OpenCursor;
+use super::cursor::OpenCursor;
 use super::{Portion, ScanOptions};
 use crate::collections::{Collection, CollectionSize};
 use crate::connect::{Cluster, Deployment, Topology};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gizer_flatten::DocumentBatch;
 use gizer_flatten::range::{DocumentRange, IdBound, IdRange, Place, Segment};
 
+use super::cursor::OpenCursor;
 use super::part::Part;
-use super::reply::OpenCursor;
 use super::{DocumentSource, Portion, ScanOptions};
 use crate::collections::Collection;
 use crate::connect::Cluster;

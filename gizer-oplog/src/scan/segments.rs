@@ -14,7 +14,8 @@ use crate::error::MongoError;
 /// Bytes of BSON below which a segment is not worth a cursor of its own.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// Ids that are drawn for each segment: with sixteen the largest segment is rarely twice as large as the average.
+/// Ids that are drawn for each segment: with eight the largest of sixteen segments is twice as large as the average in one
+/// load of seven, and hardly ever three times.
 const SAMPLES: u64 = 8;
 
 /// A collection has this many times as many documents as are drawn from it, or the server reads all of it to draw them: it

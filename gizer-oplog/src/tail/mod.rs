@@ -1,7 +1,6 @@
 //! The raw entries of one oplog, from a saved position on.
 
 mod entry;
-mod reply;
 mod undecided;
 
 use std::fmt;
@@ -16,10 +15,10 @@ use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::time::{Instant, sleep};
 
 pub use entry::RawEntry;
-use reply::Reply;
 
 use crate::error::{MalformedReply, MongoError};
 use crate::position::{CAPPED_POSITION_LOST, Oplog};
+use crate::reply::Reply;
 
 const NAMESPACE: &str = "local.oplog.rs";
 
@@ -226,7 +225,7 @@ impl OplogTail {
             None => return Err(self.lost("the server gave no reply")),
         };
         let reply = self.understand(reply, "find")?;
-        let first = reply.entries.documents().next().map(RawEntry::read);
+        let first = reply.documents.documents().next().map(RawEntry::read);
         match first.transpose().map_err(|found| self.malformed("find", found.into()))? {
             Some(first) if first.position() == self.position => Ok((cursor, reply)),
             Some(first) if first.position().time == self.position.time => Err(self.diverged()),
@@ -269,16 +268,16 @@ impl OplogTail {
     /// reply before it tells. Its own `operationTime` is taken after the server has looked, when there may be more.
     fn take(&mut self, reply: Reply, skip: usize) -> Result<OplogBatch, MongoError> {
         let (mut position, mut reached) = (self.position, self.reached);
-        for document in reply.entries.documents().skip(skip) {
+        for document in reply.documents.documents().skip(skip) {
             let entry = RawEntry::read(document).map_err(|found| self.malformed("getMore", found.into()))?;
             position = entry.position();
         }
-        if reply.entries.is_empty() {
+        if reply.documents.is_empty() {
             reached = reached.max(self.majority.unwrap_or_default());
         }
         reached = reached.max(position.time);
         self.majority = reply.operation_time;
-        Ok(OplogBatch { documents: reply.entries, skip, position, reached })
+        Ok(OplogBatch { documents: reply.documents, skip, position, reached })
     }
 
     /// Waits before another attempt, or gives the error if it will not pass or has not passed for too long.

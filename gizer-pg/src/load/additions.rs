@@ -229,6 +229,22 @@ pub(super) async fn create(session: &Session, addition: &Addition, table: &Stagi
     }
 }
 
+/// Brings a staging table whose key is built up to date with what the live table has by now, in the open transaction:
+/// makes what is missing, and takes off what it has no longer or in another form.
+pub(super) async fn catch_up(session: &Session, additions: &[Addition], table: &StagingTable) -> Result<(), PgError> {
+    let wanted: Vec<&Addition> = additions.iter().filter(|each| each.table == table.live.name()).collect();
+    let mut built = read(session, &[table.staging.name()]).await?;
+    built.retain(|each| each.name != table.staging_key);
+    // First what is gone: what is missing may have its name.
+    for gone in built.iter().filter(|built| !wanted.iter().any(|addition| addition.is_built_as(built))) {
+        session.run(format!("removing {}", gone.label()), &gone.remove(session)?).await?;
+    }
+    for missing in wanted.iter().filter(|addition| !built.iter().any(|built| addition.is_built_as(built))) {
+        create(session, missing, table).await?;
+    }
+    Ok(())
+}
+
 /// Makes all of them on the empty staging tables, to see that it can be done, and none in the end.
 pub(super) async fn rehearse(
     session: &Session,

@@ -256,7 +256,8 @@ async fn finish_in_transaction(
     }
     let at = &table.staging;
     if has_key(session, table).await? {
-        return Ok(());
+        // That load may lie days back: what the live tables had then is not what they have now.
+        return additions::catch_up(session, additions, table).await;
     }
     let sql = add_key(layout, table.id, at, &table.staging_key)?;
     session.run(format!("adding the key of {at}"), &sql).await.map_err(|error| match error.sqlstate() {

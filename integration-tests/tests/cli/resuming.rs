@@ -131,6 +131,30 @@ async fn a_load_that_dies_before_its_swap_has_only_the_swap_to_do() {
 }
 
 #[tokio::test]
+async fn indexes_that_change_between_two_runs_are_carried_over() {
+    let place = orders(Version::V5_0).await;
+    place.gizer(&SMALL).await.expect_code(0);
+    place.postgres.batch_execute("CREATE INDEX orders_changed ON orders (number)").await.unwrap();
+    let (running, reader) = held_at_its_swap(&place).await;
+    running.kill().await.unwrap();
+    drop(reader);
+    place
+        .postgres
+        .batch_execute(
+            "DROP INDEX orders_changed; CREATE INDEX orders_changed ON orders (number DESC); \
+             CREATE INDEX orders_new ON orders (note)",
+        )
+        .await
+        .unwrap();
+    let finished = place.gizer(&["load"]).await.expect_code(0);
+    assert!(finished.stderr.contains("going on after 20,000 documents"), "{}", finished.stderr);
+    let indexes = "SELECT string_agg(regexp_replace(indexdef, '.* USING ', ''), ', ' ORDER BY indexname) AS indexes \
+                   FROM pg_indexes WHERE indexname IN ('orders_changed', 'orders_new')";
+    assert_eq!(place.rows(indexes).await[0]["indexes"], "btree (number DESC), btree (note)");
+    assert_equal_to_the_source(&place).await;
+}
+
+#[tokio::test]
 async fn an_interrupted_load_goes_on_too_and_starts_over_when_told() {
     let place = so_many_orders(Version::V4_4, 3 * ORDERS).await;
     let mut running = place.gizer.spawn(SMALL).unwrap();
