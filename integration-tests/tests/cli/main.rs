@@ -18,3 +18,4 @@ mod rebuilt;
 mod rejects;
 mod resuming;
 mod settings;
+mod together;
