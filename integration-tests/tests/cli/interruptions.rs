@@ -15,11 +15,15 @@ use super::place::{Place, assert_says};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// More than fits into the channels of a small budget.
-const ORDERS: u64 = 60_000;
+pub(super) const ORDERS: u64 = 60_000;
 
 /// A place whose live tables hold one order, and whose collection has many by now.
-async fn loaded_once(mongod: &Mongod, postgres: &Postgres) -> Place {
-    let place = Place::on(mongod, postgres).await;
+pub(super) async fn loaded_once(mongod: &Mongod, postgres: &Postgres) -> Place {
+    filled_after_a_load(Place::on(mongod, postgres).await).await
+}
+
+/// As [`loaded_once`], for a place that is there.
+pub(super) async fn filled_after_a_load(place: Place) -> Place {
     let shop = Shop::new(1);
     let orders = place.mongo.collection::<RawDocumentBuf>("orders");
     fill(&orders, shop.orders(0..1), |_| {}).await.unwrap();
@@ -31,12 +35,17 @@ async fn loaded_once(mongod: &Mongod, postgres: &Postgres) -> Place {
 
 /// Starts a load and holds it half-way; the load goes on when the client is dropped.
 async fn held_half_way(place: &Place) -> (RunningGizer, tokio_postgres::Client) {
+    held_with(place, &[]).await
+}
+
+/// As [`held_half_way`], for a load with these arguments.
+pub(super) async fn held_with(place: &Place, args: &[&str]) -> (RunningGizer, tokio_postgres::Client) {
     let (holder, connection) = tokio_postgres::connect(&place.postgres_uri, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     // What it is going to read is written down: from now on all that waits are ranges.
     let planned = "SELECT coalesce(max(load_epoch), 0) FROM gizer_range";
     let before = place.number(planned).await;
-    let running = place.gizer.spawn(["load", "--run-memory", "32MiB"]).unwrap();
+    let running = place.gizer.spawn([&["load", "--run-memory", "32MiB"], args].concat()).unwrap();
     wait_until("the load to begin", LIMIT, async || place.number(planned).await > before).await.unwrap();
     hold(place, &holder).await;
     (running, holder)
@@ -49,7 +58,7 @@ async fn hold(place: &Place, holder: &tokio_postgres::Client) {
     wait_until("units to wait", LIMIT, async || place.number(waiting).await >= 2).await.unwrap();
 }
 
-async fn assert_untouched(place: &Place) {
+pub(super) async fn assert_untouched(place: &Place) {
     assert_eq!(place.number("SELECT count(*) FROM orders").await, 1, "the live tables have changed");
     let state = place.rows("SELECT state, live FROM gizer_collection").await;
     assert_eq!(state, [json!({"state": "following", "live": true})]);

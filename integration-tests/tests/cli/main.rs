@@ -1,6 +1,7 @@
 //! The `gizer` command against real servers: what it does when all is well, and what it says when it is not.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod captured;
 mod compared;
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "only what makes two documents the same is needed here")]
@@ -17,3 +18,4 @@ mod rebuilt;
 mod rejects;
 mod resuming;
 mod settings;
+mod together;

@@ -1,0 +1,340 @@
+//! The oplog, kept aside while a load runs: nothing that changes meanwhile is lost, and what is lost is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bson::{Document, doc};
+use futures::TryStreamExt;
+use gizer_flatten::change::{ClusterTime, Position};
+use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
+use integration_tests::rig::{Mongod, Version, shared_mongod, shared_postgres, wait_until};
+use mongodb::Collection;
+use mongodb::options::{CollectionOptions, WriteConcern};
+use serde_json::{Value, json};
+
+use super::interruptions::{ORDERS, assert_untouched, filled_after_a_load, held_with, loaded_once};
+use super::place::{Place, assert_says};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Entries that [`write`] makes of the collection that is loaded.
+const ENTRIES: usize = 7;
+
+/// One round of writes to the collection that is being loaded.
+async fn write(place: &Place, round: i32) {
+    let options = CollectionOptions::builder().write_concern(WriteConcern::majority()).build();
+    let orders = place.mongo.collection_with_options::<Document>("orders", options);
+    let id = |n: i32| format!("round {round}, number {n}");
+    // A load rejects what has another type of _id, so that its counts do not depend on how much of this it meets.
+    for n in 0..5 {
+        orders.insert_one(doc! {"_id": id(n)}).await.unwrap();
+    }
+    orders.update_one(doc! {"_id": id(0)}, doc! {"$set": {"note": "changed"}}).await.unwrap();
+    orders.delete_one(doc! {"_id": id(1)}).await.unwrap();
+}
+
+fn log(place: &Place) -> Collection<Document> {
+    place.mongo.client().database("local").collection("oplog.rs")
+}
+
+fn position(entry: &Document) -> Position {
+    let ts = entry.get_timestamp("ts").unwrap();
+    let time = ClusterTime { seconds: ts.time, increment: ts.increment };
+    Position { time, term: entry.get_i64("t").unwrap() }
+}
+
+fn namespace(place: &Place) -> String {
+    format!("{}.orders", place.mongo.name())
+}
+
+/// The position of the last write to the collection.
+async fn last_write(place: &Place) -> Position {
+    let of_orders = doc! {"ns": namespace(place)};
+    position(&log(place).find_one(of_orders).sort(doc! {"$natural": -1}).await.unwrap().unwrap())
+}
+
+/// The entries in the log that matter to the database, as the driver reads them.
+async fn logged(place: &Place, after: Position, to: Position) -> Vec<Document> {
+    let time = |at: Position| bson::Timestamp { time: at.time.seconds, increment: at.time.increment };
+    let range = doc! {"ts": {"$gt": time(after), "$lte": time(to)}};
+    let entries: Vec<Document> =
+        log(place).find(range).sort(doc! {"$natural": 1}).await.unwrap().try_collect().await.unwrap();
+    let database = format!("{}.", place.mongo.name());
+    let matters =
+        |entry: &Document| entry.get_str("op").unwrap() == "c" || entry.get_str("ns").unwrap().starts_with(&database);
+    entries.into_iter().filter(matters).collect()
+}
+
+/// A position in `gizer_collection`.
+async fn recorded(place: &Place, column: &str) -> Option<Position> {
+    let rows = place.rows(&format!("SELECT {column} AS at FROM gizer_collection WHERE collection = 'orders'")).await;
+    let at = rows[0]["at"].get("rs0")?;
+    let number = |part: &str| u32::try_from(at[part].as_u64().unwrap()).unwrap();
+    let time = ClusterTime { seconds: number("seconds"), increment: number("increment") };
+    Some(Position { time, term: at["term"].as_i64().unwrap() })
+}
+
+/// What a spool has of the log.
+struct Spooled {
+    start: Position,
+    reached: Position,
+    entries: Vec<Document>,
+}
+
+fn identity(place: &Place) -> SpoolIdentity {
+    let (server, database) = place.postgres_uri.split_once('@').unwrap().1.split_once('/').unwrap();
+    let owner = format!("{server}/{database} public");
+    SpoolIdentity { owner, shard: "rs0".into(), database: place.mongo.name().into() }
+}
+
+fn spool_file(place: &Place) -> PathBuf {
+    place.gizer.folder().join("spool").join(identity(place).file_name())
+}
+
+/// The entries of the spool file after a position.
+fn spooled(place: &Place, after: Position) -> Spooled {
+    let path = spool_file(place);
+    let mut reader =
+        SpoolReader::open(&path, &identity(place), after).unwrap().expect("a spool beside the config file");
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        entries.push(Document::from_reader(entry.document.as_bytes()).unwrap());
+    }
+    Spooled { start: reader.start(), reached: reader.reached(), entries }
+}
+
+/// Waits until the spool of a load under way has everything that was written so far.
+async fn caught_up(place: &Place, after: Position) {
+    let last = last_write(place).await;
+    wait_until("the spool to catch up", LIMIT, async || spooled(place, after).reached >= last).await.unwrap();
+}
+
+/// Checks that entries are all that is in the log, with so many rounds of [`write`] among them.
+async fn assert_whole(place: &Place, entries: &[Document], after: Position, reached: Position, rounds: usize) {
+    assert!(reached >= last_write(place).await, "it ends before the last write");
+    let logged = logged(place, after, reached).await;
+    assert!(entries == logged, "{} entries were kept, {} are in the log", entries.len(), logged.len());
+    // What was there before has another type of _id.
+    let of_a_round = |entry: &&Document| {
+        let id = entry.get_document("o2").or_else(|_| entry.get_document("o")).unwrap().get_str("_id");
+        entry.get_str("ns").unwrap() == namespace(place) && id.is_ok()
+    };
+    assert_eq!(entries.iter().filter(of_a_round).count(), rounds * ENTRIES);
+}
+
+async fn shared() -> Place {
+    loaded_once(shared_mongod(Version::V6_0).await.unwrap(), shared_postgres().await.unwrap()).await
+}
+
+/// A place on a server whose oplog is soon full.
+async fn small_log(version: Version) -> (Mongod, Place) {
+    let mongod = Mongod::builder(version).oplog_mb(16).arg("--syncdelay").arg("1").start().await.unwrap();
+    let place = loaded_once(&mongod, shared_postgres().await.unwrap()).await;
+    (mongod, place)
+}
+
+/// The position of the oldest entry of the log; `None` if it was taken away just now.
+async fn oldest(place: &Place) -> Option<Position> {
+    log(place).find_one(doc! {}).sort(doc! {"$natural": 1}).await.ok()?.as_ref().map(position)
+}
+
+/// Writes into a database until the log has nothing left that was written before now.
+async fn roll_over(place: &Place, database: &str) {
+    let last = position(&log(place).find_one(doc! {}).sort(doc! {"$natural": -1}).await.unwrap().unwrap());
+    let filler = place.mongo.client().database(database).collection::<Document>("filler");
+    let padding = "x".repeat(8 << 20);
+    let write = async || {
+        filler.insert_one(doc! {"padding": &padding}).write_concern(WriteConcern::majority()).await.unwrap();
+        oldest(place).await > Some(last)
+    };
+    wait_until("the log to roll over", LIMIT, write).await.unwrap();
+}
+
+/// Enough for the documents of [`write`].
+const REJECTING: [&str; 2] = ["--max-rejects", "100"];
+
+async fn assert_loaded(place: &Place) {
+    assert_eq!(place.number("SELECT count(*) FROM orders").await, i64::try_from(ORDERS).unwrap());
+    let state = place.rows("SELECT state, live FROM gizer_collection").await;
+    assert_eq!(state, [json!({"state": "following", "live": true})]);
+}
+
+#[tokio::test]
+async fn what_is_written_during_a_load_is_in_the_spool() {
+    let place = shared().await;
+    let (running, holder) = held_with(&place, &REJECTING).await;
+    let captured = recorded(&place, "load_captured").await.unwrap();
+    write(&place, 1).await;
+    caught_up(&place, captured).await;
+    drop(holder);
+    running.wait().await.unwrap().expect_code(0);
+
+    assert_loaded(&place).await;
+    assert_eq!(recorded(&place, "captured").await, Some(captured));
+    let Spooled { start, reached, entries } = spooled(&place, captured);
+    assert!(start <= captured);
+    assert_whole(&place, &entries, captured, reached, 1).await;
+    let files = std::fs::read_dir(place.gizer.folder().join("spool")).unwrap().count();
+    assert_eq!(files, 1);
+}
+
+#[tokio::test]
+async fn a_load_that_goes_on_keeps_what_was_written_while_nobody_looked() {
+    let place = shared().await;
+    let (running, holder) = held_with(&place, &REJECTING).await;
+    let captured = recorded(&place, "load_captured").await.unwrap();
+    write(&place, 1).await;
+    caught_up(&place, captured).await;
+    running.kill().await.unwrap();
+    drop(holder);
+    let before = spooled(&place, captured);
+    write(&place, 2).await;
+
+    let (running, holder) = held_with(&place, &REJECTING).await;
+    write(&place, 3).await;
+    caught_up(&place, captured).await;
+    drop(holder);
+    let finished = running.wait().await.unwrap().expect_code(0);
+    assert!(finished.stderr.contains("orders: going on after"), "{}", finished.stderr);
+    assert_loaded(&place).await;
+    assert_eq!(recorded(&place, "captured").await, Some(captured), "where the first of both began");
+    let Spooled { start, reached, entries } = spooled(&place, captured);
+    assert_eq!(start, before.start, "it was continued");
+    assert_whole(&place, &entries, captured, reached, 3).await;
+}
+
+/// Kills a load half-way, lets the log roll over, and gives what the next load says.
+async fn next_after_a_gap(place: &Place, in_between: impl FnOnce(&Place)) -> String {
+    let (running, holder) = held_with(place, &[]).await;
+    let captured = recorded(place, "load_captured").await.unwrap();
+    running.kill().await.unwrap();
+    drop(holder);
+    assert!(spooled(place, captured).start <= captured, "the spool reaches back as long as it is there");
+    in_between(place);
+    roll_over(place, "filler").await;
+    let finished = place.gizer(&["load"]).await.expect_code(0);
+    let anew = recorded(place, "captured").await.unwrap();
+    assert!(anew > captured);
+    assert!(spooled(place, anew).start <= anew);
+    assert_loaded(place).await;
+    finished.stderr
+}
+
+#[tokio::test]
+async fn a_load_starts_over_where_spool_and_log_are_gone() {
+    let (_mongod, place) = small_log(Version::V6_0).await;
+    let said = next_after_a_gap(&place, |place| std::fs::remove_file(spool_file(place)).unwrap()).await;
+    assert!(said.contains("neither the oplog nor its spool reaches back") && said.contains("starting over"), "{said}");
+    assert!(!said.contains("going on after"), "{said}");
+}
+
+#[tokio::test]
+async fn a_load_starts_over_where_the_log_has_left_its_spool_behind() {
+    let (_mongod, place) = small_log(Version::V4_4).await;
+    let said = next_after_a_gap(&place, |_| {}).await;
+    assert!(said.contains("neither the oplog nor its spool reaches back") && said.contains("starting over"), "{said}");
+    assert!(!said.contains("going on after"), "{said}");
+}
+
+#[tokio::test]
+async fn a_log_that_rolls_over_under_a_load_does_no_harm() {
+    let (_mongod, place) = small_log(Version::V5_0).await;
+    let (running, holder) = held_with(&place, &REJECTING).await;
+    let captured = recorded(&place, "load_captured").await.unwrap();
+    write(&place, 1).await;
+    caught_up(&place, captured).await;
+    let expected = logged(&place, captured, last_write(&place).await).await;
+    roll_over(&place, "filler").await;
+    drop(holder);
+    running.wait().await.unwrap().expect_code(0);
+    assert_loaded(&place).await;
+    assert_eq!(recorded(&place, "captured").await, Some(captured));
+    let entries = spooled(&place, captured).entries;
+    assert!(entries.starts_with(&expected), "{} of {} entries", entries.len(), expected.len());
+}
+
+#[tokio::test]
+async fn a_load_whose_changes_are_lost_is_not_swapped_in() {
+    let (_mongod, place) = small_log(Version::V6_0).await;
+    let (running, holder) = held_with(&place, &["--load-spool-limit", "32MiB"]).await;
+    // Of this database, so that it is kept: more than there is room for.
+    let database = place.mongo.name().to_owned();
+    for _ in 0..3 {
+        roll_over(&place, &database).await;
+    }
+    running.wait_for_output("load.spool_limit is reached").await.unwrap();
+    roll_over(&place, &database).await;
+    drop(holder);
+    let lost = running.wait().await.unwrap();
+    assert_says(
+        &lost,
+        3,
+        &["orders was loaded, but the oplog has rolled over", "nothing is swapped in", "spool_limit"],
+    );
+    assert_untouched(&place).await;
+    let finished = place.gizer(&["load"]).await.expect_code(0);
+    assert!(finished.stderr.contains("starting over"), "{}", finished.stderr);
+    assert_loaded(&place).await;
+}
+
+/// A number of three parts, as a spool in PostgreSQL has positions.
+fn parts(value: &Value) -> Position {
+    let number = |part: usize| value[part].as_i64().unwrap();
+    let small = |part: usize| u32::try_from(number(part)).unwrap();
+    Position { time: ClusterTime { seconds: small(0), increment: small(1) }, term: number(2) }
+}
+
+#[tokio::test]
+async fn a_second_postgresql_takes_the_place_of_the_file() {
+    let place = Place::shared(Version::V6_0).await;
+    let postgres = shared_postgres().await.unwrap();
+    let name = postgres.create_database().await.unwrap();
+    let (cache, uri) = (postgres.client(&name).await.unwrap(), postgres.uri(&name));
+    let config = std::fs::read_to_string(place.gizer.config_path()).unwrap();
+    std::fs::write(place.gizer.config_path(), format!("{config}[cache]\nuri = {uri:?}\n")).unwrap();
+    let place = filled_after_a_load(place).await;
+
+    let (running, holder) = held_with(&place, &REJECTING).await;
+    let captured = recorded(&place, "load_captured").await.unwrap();
+    write(&place, 1).await;
+    let last = last_write(&place).await;
+    let span = "SELECT to_jsonb(start)::text, to_jsonb(reached)::text FROM gizer_spool_span";
+    let covered = async || {
+        let row = cache.query_one(span, &[]).await.unwrap();
+        let [start, reached] = [0, 1].map(|i| parts(&serde_json::from_str(row.get(i)).unwrap()));
+        (start, reached)
+    };
+    wait_until("the spool to catch up", LIMIT, async || covered().await.1 >= last).await.unwrap();
+    drop(holder);
+    running.wait().await.unwrap().expect_code(0);
+
+    assert_loaded(&place).await;
+    let (start, reached) = covered().await;
+    assert!(start <= captured);
+    let after = "SELECT entry FROM gizer_spool WHERE (seconds, increment) > ($1, $2) ORDER BY seconds, increment";
+    let time = [i64::from(captured.time.seconds), i64::from(captured.time.increment)];
+    let rows = cache.query(after, &[&time[0], &time[1]]).await.unwrap();
+    let entries: Vec<Document> =
+        rows.iter().map(|row| Document::from_reader(row.get::<_, &[u8]>(0)).unwrap()).collect();
+    assert_whole(&place, &entries, captured, reached, 1).await;
+    assert!(!place.gizer.folder().join("spool").exists(), "there is a file too");
+    assert_eq!(place.number("SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_spool%'").await, 0);
+}
+
+#[tokio::test]
+async fn a_spool_that_cannot_be_written_is_told_before_anything_is_read() {
+    let place = Place::shared(Version::V5_0).await;
+    place.insert("orders", [doc! {"_id": 1}]).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["load"]).await.expect_code(0);
+    place.insert("orders", [doc! {"_id": 2}]).await;
+    let state = "SELECT to_jsonb(c)::text, (SELECT count(*) FROM qmetlstatus) FROM gizer_collection c";
+    let before = place.rows(state).await;
+    // Root too cannot make a folder inside of a file.
+    let said = place.gizer(&["load", "--load-spool-dir", "gizer.toml/spool"]).await;
+    assert_says(&said, 2, &["gizer.toml/spool", "help:", "spool_dir under [load]"]);
+    let said = place.gizer(&["load", "--cache-uri", "postgresql://me:hunter2@127.0.0.1:9/cache"]).await;
+    assert_says(&said, 1, &["[cache]", "127.0.0.1:9/cache", "help:"]);
+    assert_eq!(place.rows(state).await, before);
+    assert_untouched(&place).await;
+}
