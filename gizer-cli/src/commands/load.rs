@@ -70,6 +70,9 @@ async fn load_all(
     }
 }
 
+/// Bytes of a document, on average, from which on one cursor must do.
+const LARGE_ON_AVERAGE: u64 = 1 << 20;
+
 /// Both servers, and the oplogs that are needed.
 struct Servers {
     target: Target,
@@ -205,10 +208,13 @@ impl Job<'_, '_> {
             ..ScanOptions::default()
         };
         let segments = plan.segments.clone();
+        // Each holds two replies, which are as large as the largest document; one gives more than PostgreSQL takes.
+        let large = collection.size().is_some_and(|size| size.average() >= LARGE_ON_AVERAGE);
+        let cursors = if large { 1 } else { config.load_workers };
         // What a filter leaves of it is not known.
         let expected = collection.size().filter(|_| self.args.filter.is_none()).map(|size| size.documents);
         Ok(Input {
-            sources: RangeScan::cursors(self.cluster, collection, segments, options, config.load_workers)?,
+            sources: RangeScan::cursors(self.cluster, collection, segments, options, cursors)?,
             expected: expected.map(Expected::Documents),
         })
     }

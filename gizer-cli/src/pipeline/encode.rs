@@ -11,6 +11,9 @@ use gizer_schema::Layout;
 
 use super::RejectLimit;
 
+/// How many times smaller the parts of a large document are: it brings many of them, and what counts is their memory.
+const SMALLER_PARTS: usize = 4;
+
 /// Bytes of a document from which on its rows may go in several parts. What has gone cannot be taken back, so such a document
 /// is looked through first.
 const LARGE_DOCUMENT: usize = 64 << 10;
@@ -117,7 +120,8 @@ impl<E: UnitEncoder> PartBuilder<E> {
     }
 
     fn send_if_full(&mut self) {
-        if self.encoder.bytes() + self.beside_rejects >= self.full_at {
+        let full_at = if self.divisible { self.full_at / SMALLER_PARTS } else { self.full_at };
+        if self.encoder.bytes() + self.beside_rejects >= full_at {
             self.send(None);
         }
     }

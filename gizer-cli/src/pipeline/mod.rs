@@ -10,9 +10,9 @@
 //! has a sink of its own, because the parts of a range belong into one transaction, in their order.
 //!
 //! # Memory
-//! `[run] memory` is divided: three sixteenths for ranges of documents, which are held until they are committed; as much for
+//! `[run] memory` is divided: an eighth for ranges of documents, which are held until they are committed; an eighth for
 //! encoded rows on their way; the rest is what the stages hold while they work: each cursor two replies, each thread
-//! the rows that it encodes and some buffers. A range with more rows than fit goes in parts, even a single document.
+//! the rows that it encodes and some buffers, and the allocator what it does not give back. A range with more rows than fit goes in parts, even a single document.
 //!
 //! The first stage that fails ends the others: its channels close, they stop quietly, and its error is the pipeline's.
 
@@ -45,9 +45,10 @@ pub fn range_bytes(memory: usize) -> usize {
     (memory / 32).clamp(256 << 10, 8 << 20)
 }
 
-/// Encoded bytes at which a part of a range goes on its way; most ranges have one part.
+/// Encoded bytes at which a part of a range goes on its way; most ranges have one part. A buffer that grows doubles, so
+/// that this should lie well below a power of two.
 fn part_bytes(memory: usize) -> usize {
-    (memory / 16).clamp(512 << 10, 16 << 20)
+    (memory / 64 * 3).clamp(512 << 10, 12 << 20)
 }
 
 /// What each of the two channels of a load may hold.
