@@ -194,6 +194,19 @@ async fn what_has_changed_since_is_told_and_loaded_from_the_beginning() {
     assert_eq!(place.number("SELECT count(*) FROM orders").await, 1);
 }
 
+#[tokio::test]
+async fn a_load_of_fewer_shards_is_given_up() {
+    let place = orders(Version::V5_0).await;
+    killed_after(&place, 2_000).await;
+    // As a load leaves it that ran before this shard, and its [[oplog]], was added behind a router.
+    place.postgres.batch_execute("UPDATE gizer_collection SET load_captured = '{}'").await.unwrap();
+    let finished = place.gizer(&["load"]).await.expect_code(0);
+    assert!(finished.stderr.contains("starting over"), "{}", finished.stderr);
+    assert_equal_to_the_source(&place).await;
+    let captured = "SELECT count(*) FROM gizer_collection WHERE state = 'following' AND captured <> '{}'";
+    assert_eq!(place.number(captured).await, 1, "it can be followed from a position of each shard");
+}
+
 /// More columns than a page has room for, if all of them hold a number.
 const COLUMNS: usize = 1_100;
 
