@@ -1,5 +1,7 @@
 //! `gizer load`: collections into staging tables, swapped in when they are whole.
 
+use std::time::Duration;
+
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, ScanOptions, newest_positions};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
@@ -18,6 +20,10 @@ use crate::exit::{ExitCode, Failure};
 use crate::pipeline;
 use crate::progress::Expected;
 use crate::report;
+
+/// How long the end of a load waits for its spools. What is not in them yet is one batch and a second's worth at most, unless
+/// their disk or their server does not answer any more.
+const CAPTURE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it, unless they
 /// are to be swapped in together.
@@ -244,13 +250,19 @@ impl Job<'_, '_> {
 
     async fn end_capture(self) {
         let Some(capture) = self.capture else { return };
-        match capture.stop().await {
-            Ok(report) if report.is_whole() => {
+        match tokio::time::timeout(CAPTURE_LIMIT, capture.stop()).await {
+            // The collections are loaded, or not: that must not wait for a spool.
+            Err(_) => report::note(format!(
+                "gizer: warning: the spool could not be written to its end within {} s; from where it ends on the oplog \
+                 itself is needed",
+                CAPTURE_LIMIT.as_secs()
+            )),
+            Ok(Ok(report)) if report.is_whole() => {
                 tracing::info!(reached = ?report.reached(), "the oplog was kept aside");
             }
             // It was told when it happened, and the loads were checked against it.
-            Ok(report) => tracing::warn!(reached = ?report.reached(), "the oplog was kept aside up to here only"),
-            Err(failure) => report::note(format!("gizer: warning: {failure}")),
+            Ok(Ok(report)) => tracing::warn!(reached = ?report.reached(), "the oplog was kept aside up to here only"),
+            Ok(Err(failure)) => report::note(format!("gizer: warning: {failure}")),
         }
     }
 }

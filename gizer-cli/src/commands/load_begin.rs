@@ -1,5 +1,6 @@
 //! How a load begins: anew, or where one that died has ended.
 
+use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, can_be_read, plan_segments};
 use gizer_pg::PgError;
 use gizer_pg::load::{Earlier, Load, LoadRequest, LoadSource};
@@ -53,6 +54,11 @@ pub(super) async fn begin<'l>(
     Ok((load, Resumed { segments, ..Resumed::default() }))
 }
 
+/// An oplog of today that a load has no position in. What moved to that shard since is in no other oplog.
+fn added_shard<'n>(before: &Positions, now: &'n Positions) -> Option<&'n str> {
+    now.keys().find(|shard| !before.contains_key(*shard)).map(String::as_str)
+}
+
 /// Takes the load up again; `None` if that is not possible.
 async fn resume<'l>(
     job: &'l Job<'_, '_>,
@@ -64,6 +70,13 @@ async fn resume<'l>(
     if let LoadSource::Followable { captured } = &mut request.source {
         // What was changed since that load began is in the oplog after the position that it began at.
         let Some(before) = &unfinished.captured else { return Ok(None) };
+        if let Some(added) = added_shard(before, captured) {
+            report::note(format!(
+                "{name}: a load that died cannot go on, because nobody knows from where on the oplog of {added}, which it did \
+                 not have, is needed; starting over"
+            ));
+            return Ok(None);
+        }
         if !job.reaches(before).await? {
             report::note(format!(
                 "{name}: a load that died cannot go on, because neither the oplog nor its spool reaches back to where it \
@@ -89,5 +102,22 @@ async fn resume<'l>(
             Ok(None)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gizer_flatten::change::Position;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_that_came_after_a_load_is_found() {
+        let of = |shards: &[&str]| shards.iter().map(|shard| ((*shard).to_owned(), Position::default())).collect();
+        let (one, two): (Positions, Positions) = (of(&["a"]), of(&["a", "b"]));
+        assert_eq!(added_shard(&one, &two), Some("b"));
+        assert_eq!(added_shard(&two, &two), None);
+        // One that is gone is not reached any more: the capture says so.
+        assert_eq!(added_shard(&two, &one), None);
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::{Stream, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
@@ -220,6 +221,18 @@ impl Session {
     /// Runs one statement that gives rows.
     pub(crate) async fn query(&self, doing: impl Display, sql: &str, params: Params<'_>) -> Result<Vec<Row>, PgError> {
         self.client.query(sql, params).await.map_err(|error| self.error(doing, &error))
+    }
+
+    /// Runs one statement that gives more rows than are to be in memory at once.
+    pub(crate) async fn stream<'s>(
+        &'s self,
+        doing: String,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<impl Stream<Item = Result<Row, PgError>> + use<'s>, PgError> {
+        let rows = self.client.query_raw(sql, params.iter().copied()).await;
+        let rows = rows.map_err(|error| self.error(&doing, &error))?;
+        Ok(rows.map_err(move |error| self.error(&doing, &error)))
     }
 
     /// Runs one statement that gives at most one row.

@@ -8,6 +8,9 @@
 //!
 //! The rows are there from the plan of a load to its swap. Where they are missing nothing can be taken up again.
 
+use std::pin::pin;
+
+use futures::TryStreamExt;
 use gizer_flatten::Tally;
 use gizer_flatten::change::Positions;
 use gizer_flatten::range::{IdBound, IdRange, Place, Segment};
@@ -209,7 +212,9 @@ async fn read(session: &Session, layout: &Layout, epoch: i64) -> Result<Written,
     let doing = format!("reading the ranges of {}", layout.collection);
     let mut resumed = Resumed { rows: vec![0; layout.tables.len()], ..Resumed::default() };
     let (mut segments, mut places) = (Vec::new(), Vec::new());
-    for row in session.query(doing, &sql, &[&layout.collection, &epoch]).await? {
+    // With names of fields that are data, each row can have thousands of them: never all rows at once.
+    let mut rows = pin!(session.stream(doing, &sql, &[&layout.collection, &epoch]).await?);
+    while let Some(row) = rows.try_next().await? {
         let unreadable = |came: &str| PgError::UnreadableState {
             schema: session.schema().to_owned(),
             table: RANGES,

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use bson::RawDocumentBuf;
+use bson::{RawDocumentBuf, doc};
 use integration_tests::rig::{Mongod, Postgres, RunningGizer, Signal, Version, wait_until};
 use integration_tests::shop::{Shop, fill};
 use serde_json::json;
 
-use super::place::{Place, assert_says};
+use super::place::{Place, assert_says, numbered};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -213,6 +213,28 @@ async fn a_swap_waits_for_readers() {
 
 /// The session that holds the collection's lock does nothing while the tables are filled; that it is lost is noticed all
 /// the same, and not only when hours of work are to be swapped in.
+#[tokio::test]
+async fn a_spool_that_does_not_answer_does_not_keep_a_load_from_its_end() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("posts", numbered(100)).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    let load = ["load", "--cache-uri", &place.postgres_uri];
+    place.gizer(&load).await.expect_code(0);
+    let (reader, connection) = tokio_postgres::connect(&place.postgres_uri, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    reader.batch_execute("BEGIN; SELECT FROM posts LIMIT 1").await.unwrap();
+    let running = place.gizer.spawn(load).unwrap();
+    let keys = "SELECT count(*) FROM pg_constraint WHERE conname LIKE 'gizer_new%' AND contype = 'p'";
+    wait_until("the keys to be made", LIMIT, async || place.number(keys).await > 0).await.unwrap();
+    place.postgres.batch_execute("BEGIN; LOCK TABLE gizer_spool_span").await.unwrap();
+    place.insert("other", [doc! {"_id": 1}]).await;
+    let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'gizer_spool_span'::regclass AND NOT granted";
+    wait_until("the spool to wait", LIMIT, async || place.number(waiting).await > 0).await.unwrap();
+    reader.batch_execute("ROLLBACK").await.unwrap();
+    let finished = running.wait().await.unwrap().expect_code(0);
+    assert!(finished.stderr.contains("the spool could not be written to its end"), "{}", finished.stderr);
+}
+
 #[tokio::test]
 async fn a_lost_lock_ends_the_load_at_once() {
     let mongod = Mongod::start(Version::V6_0).await.unwrap();

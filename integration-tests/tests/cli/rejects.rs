@@ -30,7 +30,7 @@ pub(super) fn peak_memory(running: &RunningGizer) -> Option<u64> {
 }
 
 /// Runs a load to its good end; gives the most memory that it had, in MiB.
-async fn loaded_with_peak(place: &Place, args: &[&str]) -> u64 {
+pub(super) async fn loaded_with_peak(place: &Place, args: &[&str]) -> u64 {
     let mut running = place.gizer.spawn(args).unwrap();
     let mut peak = 0;
     wait_until("the load to end", Duration::from_secs(60), async || {

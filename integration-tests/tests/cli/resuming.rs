@@ -11,6 +11,7 @@ use integration_tests::shop::{Shop, fill};
 use super::documents::same;
 use super::place::{Place, assert_says};
 use super::rebuilt::rebuilt;
+use super::rejects::loaded_with_peak;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -192,6 +193,38 @@ async fn what_has_changed_since_is_told_and_loaded_from_the_beginning() {
     let finished = place.gizer(&["load"]).await.expect_code(0);
     assert!(finished.stderr.contains("starting over"), "{}", finished.stderr);
     assert_eq!(place.number("SELECT count(*) FROM orders").await, 1);
+}
+
+#[tokio::test]
+async fn a_load_of_fewer_shards_is_given_up() {
+    let place = orders(Version::V5_0).await;
+    killed_after(&place, 2_000).await;
+    // As a load leaves it that ran before this shard, and its [[oplog]], was added behind a router.
+    place.postgres.batch_execute("UPDATE gizer_collection SET load_captured = '{}'").await.unwrap();
+    let finished = place.gizer(&["load"]).await.expect_code(0);
+    assert!(finished.stderr.contains("starting over"), "{}", finished.stderr);
+    assert_equal_to_the_source(&place).await;
+    let captured = "SELECT count(*) FROM gizer_collection WHERE state = 'following' AND captured <> '{}'";
+    assert_eq!(place.number(captured).await, 1, "it can be followed from a position of each shard");
+}
+
+#[tokio::test]
+async fn memory_is_bounded_where_much_is_written_down_of_a_load() {
+    let place = orders(Version::V6_0).await;
+    killed_after(&place, 2_000).await;
+    // What ranges leave whose documents have data as the names of fields: 130 MB of names.
+    let ranges = "INSERT INTO gizer_range \
+            (collection, load_epoch, kind, segment, sequence, part, rows, bytes, tally, documents) \
+        SELECT r.collection, r.load_epoch, 'range', 1000000, i, 0, ARRAY(SELECT 0 FROM unnest(r.rows)), 0, names.tally, 0 \
+        FROM (SELECT * FROM gizer_range WHERE kind = 'range' LIMIT 1) AS r, generate_series(1, 200) AS i, \
+             (SELECT json_build_object('read', 0, 'loaded', 0, 'rejected', 0, 'unknown_beyond', 0, \
+                                       'mismatches', json_build_array(), 'unknown', \
+                                       json_object_agg(repeat('name ', 10) || n, 1))::text AS tally \
+              FROM generate_series(1, 10000) AS n) AS names";
+    place.postgres.batch_execute(ranges).await.unwrap();
+    let peak = loaded_with_peak(&place, &SMALL).await;
+    assert!(peak > 0 && peak < 32 + 80, "{peak} MiB for a budget of 32 MiB");
+    assert_equal_to_the_source(&place).await;
 }
 
 /// More columns than a page has room for, if all of them hold a number.
