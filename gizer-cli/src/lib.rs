@@ -9,6 +9,7 @@
 //!
 //! Everything that does work is in the other crates; this one joins their stages ([`pipeline`]) and talks to people.
 
+pub mod allocator;
 pub mod args;
 pub mod capture;
 pub mod commands;

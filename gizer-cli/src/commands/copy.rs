@@ -140,7 +140,7 @@ async fn copy_all(
         Err(failure) => return failures.end_run(Some(failure), names(&parts)),
     };
     let run = RunRow::new(&session, &[]);
-    let filling = Filling { context, session: &session, target: &target, max_rejects: 0 };
+    let filling = Filling { context, session: &session, target: &target, max_rejects: 0, goes_on: false };
     for (i, part) in parts.iter().enumerate() {
         match copy_one(&filling, &run, folder, part).await {
             Ok(swapped) => reports.extend(swapped),

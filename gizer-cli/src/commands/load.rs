@@ -67,7 +67,7 @@ async fn load_all(
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
     let run = RunRow::new(&session, &oplogs);
-    let filling = Filling { context, session: &session, target: &target, max_rejects: args.max_rejects };
+    let filling = Filling { context, session: &session, target: &target, max_rejects: args.max_rejects, goes_on: true };
     let job = Job { context, args, cluster: &cluster, oplogs: &oplogs, session: &session, filling, run: &run, capture };
     job.filling.load_all(wanted, args.together, async |one| job.load(one).await, reports, failures).await;
     job.end_capture().await;

@@ -47,7 +47,7 @@ pub(super) async fn begin<'l>(
         }
         Earlier::None => {}
     }
-    let load = Load::begin(job.session, request).await?;
+    let load = Load::begin(job.session, request).await.map_err(|error| refused(error, job.args.prefix.as_deref()))?;
     let count = job.context.config.load_workers * SEGMENTS_A_CURSOR;
     let segments = plan_segments(job.cluster, collection, count).await?;
     load.plan(&segments).await?;
@@ -101,8 +101,15 @@ async fn resume<'l>(
             report::note(format!("{name}: a load that died cannot go on ({error}); starting over"));
             Ok(None)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(refused(error, job.args.prefix.as_deref())),
     }
+}
+
+/// Why a load cannot begin. Where a prefix has led to a name that is taken, it is the prefix that can be another.
+pub(super) fn refused(error: PgError, prefix: Option<&str>) -> Failure {
+    let taken = matches!(error, PgError::NameTaken { .. } | PgError::ForeignTable { .. });
+    let failure = Failure::from(error);
+    if taken && prefix.is_some() { failure.remedy("choose another prefix") } else { failure }
 }
 
 #[cfg(test)]

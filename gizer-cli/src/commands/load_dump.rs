@@ -86,7 +86,8 @@ pub(super) async fn load_all(
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
     let run = RunRow::new(&session, &[]);
-    let filling = Filling { context, session: &session, target: &target, max_rejects: args.max_rejects };
+    let filling =
+        Filling { context, session: &session, target: &target, max_rejects: args.max_rejects, goes_on: false };
     filling.load_all(wanted, args.together, async |one| load(&filling, &run, dump, one).await, reports, failures).await;
     if let Err(failure) = run.close(reports, failures).await {
         failures.end_run(Some(failure), None);

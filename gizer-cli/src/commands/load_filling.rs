@@ -28,6 +28,8 @@ pub(super) struct Filling<'f> {
     pub(super) session: &'f Session,
     pub(super) target: &'f Target,
     pub(super) max_rejects: u64,
+    /// Whether the next load can go on where one of these ends.
+    pub(super) goes_on: bool,
 }
 
 /// A collection that is to be loaded.
@@ -139,8 +141,8 @@ impl Filling<'_> {
         }
         for each in filled {
             let name = each.name().to_owned();
-            let failure = Failure::failed("loaded, but not swapped in: --together means all or none")
-                .remedy("the next load has only its swap to do");
+            let failure = Failure::failed("loaded, but not swapped in: --together means all or none");
+            let failure = if self.goes_on { failure.remedy("the next load has only its swap to do") } else { failure };
             self.abandon(each.load, &failure).await;
             failures.add(name, failure);
         }
@@ -266,11 +268,15 @@ impl Filling<'_> {
              swapped in",
             report::counted(self.max_rejects, "document", "documents"),
         );
-        Failure::failed(message).remedy(format!(
-            "SELECT reason, id FROM {}.gizer_reject shows some; mend the schema file, or load with a greater --max-rejects, \
-             which goes on from here, or mend the documents and load with --restart",
-            self.context.config.postgres_schema
-        ))
+        let what_helps = if self.goes_on {
+            "mend the schema file, or load with a greater --max-rejects, which goes on from here, or mend the documents \
+             and load with --restart"
+        } else {
+            "mend the schema file, or load with a greater --max-rejects"
+        };
+        let schema = &self.context.config.postgres_schema;
+        Failure::failed(message)
+            .remedy(format!("SELECT reason, id FROM {schema}.gizer_reject shows some; {what_helps}"))
     }
 
     /// Writes down that the load failed; what cannot be written any more, the next load puts right.

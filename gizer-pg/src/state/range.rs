@@ -131,21 +131,20 @@ pub(crate) async fn unfinished(
     Ok(Some((UnfinishedLoad { load_epoch: row.get(0), captured, documents }, row.get(2))))
 }
 
-/// From which positions on the log is still needed, while these collections are loaded: by their own loads that are not
-/// finished, unless all of them `restart`, and by the collections that are followed. `None` if nobody needs it. The state
-/// tables must be there.
+/// From which positions on the log is still needed, while these collections are loaded: by loads that are not finished,
+/// unless these `restart`, and by the other collections that are followed. Not by the tables that these loads replace, or a
+/// load a day would read and keep the log of all days. `None` if nobody needs it. The state tables must be there.
 ///
 /// # Errors
 /// Whatever the server says.
 pub async fn needed_from(session: &Session, loading: &[String], restart: bool) -> Result<Option<Positions>, PgError> {
     let sql = format!(
-        "SELECT (CASE WHEN c.collection = ANY ($1) THEN c.load_captured \
-                      WHEN s.applied THEN s.position ELSE c.captured END)::text \
-         FROM {collections} c, {stream} s \
-         WHERE CASE WHEN c.collection = ANY ($1) THEN \
-                         NOT $2 AND c.load_captured IS NOT NULL AND EXISTS (SELECT FROM {ranges} r \
-                             WHERE r.collection = c.collection AND r.load_epoch = c.load_epoch) \
-                    ELSE c.state = 'following' AND c.live AND c.captured IS NOT NULL END",
+        "SELECT c.load_captured::text FROM {collections} c \
+         WHERE c.load_captured IS NOT NULL AND NOT ($2 AND c.collection = ANY ($1)) AND EXISTS \
+             (SELECT FROM {ranges} r WHERE r.collection = c.collection AND r.load_epoch = c.load_epoch) \
+         UNION ALL \
+         SELECT (CASE WHEN s.applied THEN s.position ELSE c.captured END)::text FROM {collections} c, {stream} s \
+         WHERE c.collection <> ALL ($1) AND c.state = 'following' AND c.live AND c.captured IS NOT NULL",
         collections = session.relation(COLLECTIONS)?,
         stream = session.relation(STREAM)?,
         ranges = session.relation(RANGES)?

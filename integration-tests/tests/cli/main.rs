@@ -14,6 +14,7 @@ mod interruptions;
 mod loading;
 mod partial;
 mod place;
+mod prefixed;
 mod rebuilt;
 mod rejects;
 mod resuming;

@@ -164,3 +164,25 @@ async fn a_swap_that_gives_up_gives_up_all() {
     }
     assert_eq!(joined(&place).await, (DOCUMENTS.into(), 2, 2));
 }
+
+/// Nothing goes on where the load of a dump has ended, and nobody is told so.
+#[tokio::test]
+async fn of_a_dump_too_all_or_none() {
+    let place = shop().await;
+    let folder = place.gizer.folder().join("dump");
+    std::fs::create_dir(&folder).unwrap();
+    let documents = |last: Document| {
+        let documents = (0..DOCUMENTS).map(|id| doc! {"_id": id, "g": 1, "list": [{"g": 1}]}).chain([last]);
+        documents.flat_map(|document| document.to_vec().unwrap()).collect::<Vec<u8>>()
+    };
+    std::fs::write(folder.join("customers.bson"), documents(doc! {"_id": DOCUMENTS})).unwrap();
+    std::fs::write(folder.join("orders.bson"), documents(doc! {"_id": "unfit"})).unwrap();
+    let failed = place.gizer(&["load", "--dump", "dump", "--together"]).await;
+    assert_says(&failed, 1, &["customers: loaded, but not swapped in", "0 documents of orders rejected"]);
+    let promised = ["only its swap to do", "goes on from here", "--restart"].map(|words| failed.stderr.contains(words));
+    assert_eq!(promised, [false; 3], "{}", failed.stderr);
+    let tables = "SELECT count(*) FROM pg_class WHERE relname IN ('customers', 'orders')";
+    assert_eq!(place.number(tables).await, 0);
+    place.gizer(&["load", "--dump", "dump", "--together", "--max-rejects", "1"]).await.expect_code(0);
+    assert_eq!(joined(&place).await, (DOCUMENTS.into(), 1, 1));
+}
