@@ -22,12 +22,12 @@ const VARIABLE: &str = "MALLOC_MMAP_THRESHOLD_";
 pub fn give_large_blocks_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if std::env::var_os(VARIABLE).is_none() {
-        begin_anew(std::env::args_os().collect());
+        begin_anew(&std::env::args_os().collect::<Vec<OsString>>());
     }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn begin_anew(arguments: Vec<OsString>) {
+fn begin_anew(arguments: &[OsString]) {
     use std::os::unix::process::CommandExt;
     let Ok(program) = std::env::current_exe() else { return };
     let mut command = std::process::Command::new(program);
