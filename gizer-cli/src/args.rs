@@ -14,9 +14,10 @@ Exit codes:
   0    done
   1    failed; the message says why. Also: a server that cannot be reached, or refuses the login
   2    command line, configuration or schema file is wrong. Also: no such database or collection
+  3    a load is due: the oplog has rolled over under a load, and its spool does not hold what is missing
   5    another run holds the lock
   130  interrupted (143: terminated)
-  3 (a load is due), 4 (documents and rows differ) and 6 (a warning) are kept for commands to come.
+  4 (documents and rows differ) and 6 (a warning) are kept for commands to come.
   Where some collections were loaded and others not, the code is that of the first that was not.
 
 Every setting can stand in gizer.toml, in the environment and on the command line; the latter wins:

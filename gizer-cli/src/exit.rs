@@ -19,7 +19,7 @@ pub enum ExitCode {
     /// The command line, the configuration or a schema file is wrong, or a database or collection that it names does
     /// not exist. Of what is wrong nothing was begun.
     Usage = 2,
-    /// Only a new load helps: the log has rolled over, or its history is another one. Not used yet.
+    /// Only a new load helps: the log has rolled over, or its history is another one.
     LoadDue = 3,
     /// Documents and rows differ: after a repair, or as `verify` found them. Not used yet.
     Differs = 4,

@@ -59,7 +59,7 @@ pub struct Config {
 /// Bytes under way, unless set: enough for two replies of 16 MiB in every stage.
 const DEFAULT_MEMORY: usize = 256 * 1024 * 1024;
 
-/// How long a swap waits, unless set: longer than most reports run, because a load that gives up starts over.
+/// How long a swap waits, unless set: longer than most reports run.
 const DEFAULT_SWAP_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What is kept aside of each oplog, unless set: some hours of what a busy small shop writes.
