@@ -61,6 +61,12 @@ impl Place {
     }
 }
 
+/// The tables of a collection's report, with their rows: how large they are is the server's matter.
+pub(crate) fn rows_by_table(report: &Value) -> Vec<(String, u64)> {
+    let tables = report["tables"].as_array().unwrap().iter();
+    tables.map(|table| (table["name"].as_str().unwrap().to_owned(), table["rows"].as_u64().unwrap())).collect()
+}
+
 /// Documents with numbers from 0 and a little text.
 pub(crate) fn numbered(count: i32) -> impl Iterator<Item = Document> {
     (0..count).map(|n| doc! {"_id": n, "text": format!("number {n}"), "list": [n, n + 1]})
