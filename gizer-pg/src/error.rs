@@ -289,6 +289,13 @@ impl PgError {
         matches!(self.sqlstate(), Some("55P03" | "40P01"))
     }
 
+    /// Whether something in the catalog was dropped while a statement was looking at it: functions such as
+    /// `pg_get_viewdef` take what a view stands on as it is now and not as of the statement's snapshot, and then say no
+    /// more than that there was an internal error.
+    pub(crate) fn is_vanished_object(&self) -> bool {
+        matches!(self.sqlstate(), Some("XX000"))
+    }
+
     /// What the operator should do, as a sentence or a statement to run; `None` where nothing in particular helps.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {

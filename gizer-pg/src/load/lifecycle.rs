@@ -80,6 +80,10 @@ pub enum Earlier {
     },
 }
 
+/// How often to look at what stands in the way of a load. Nothing of it is locked, and another load that is swapped in
+/// meanwhile takes the tables away below a view that two collections have in common.
+const LOOKS: usize = 5;
+
 /// How a load begins.
 #[derive(Debug, Clone, Copy)]
 enum Start {
@@ -160,20 +164,26 @@ impl<'a> Load<'a> {
         start: Start,
     ) -> Result<(Load<'a>, Resumed), PgError> {
         let tables = staging::staging_tables(request.layout, session.schema())?;
-        session.begin().await?;
-        let outcome = start_in_transaction(session, &request, &tables, start).await;
-        let (load_epoch, resumed) = match session.end(outcome).await {
-            Ok(started) => started,
-            Err(error) => {
-                // Whoever else holds the lock keeps it.
-                if !matches!(error, PgError::Locked { .. }) {
-                    state::release_load(session, &request.layout.collection).await;
-                }
-                if error.is_lock_conflict() {
-                    return Err(staging::busy(session, request.layout).await);
-                }
+        let mut looks = 1;
+        let (load_epoch, resumed) = loop {
+            session.begin().await?;
+            let outcome = start_in_transaction(session, &request, &tables, start).await;
+            let error = match session.end(outcome).await {
+                Ok(started) => break started,
+                Err(error) => error,
+            };
+            // Whoever else holds the lock keeps it.
+            if !matches!(error, PgError::Locked { .. }) {
+                state::release_load(session, &request.layout.collection).await;
+            }
+            if error.is_lock_conflict() {
+                return Err(staging::busy(session, request.layout).await);
+            }
+            if !error.is_vanished_object() || looks == LOOKS {
                 return Err(error);
             }
+            tracing::debug!(collection = request.layout.collection, %error, "something vanished while it was looked at");
+            looks += 1;
         };
         let fence = LoadFence { collection: request.layout.collection.clone(), load_epoch };
         tracing::debug!(collection = fence.collection, load_epoch, ?start, "load began");

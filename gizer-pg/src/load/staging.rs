@@ -192,10 +192,19 @@ pub(super) async fn build_keys(
 
 /// Whatever has been added to the live tables up to now.
 async fn additions_now(session: &Session, layout: &Layout) -> Result<Vec<Addition>, PgError> {
-    session.begin().await?;
-    let outcome = survey_in_transaction(session, layout).await;
-    Ok(session.end(outcome).await?.additions)
+    let mut looks = 1;
+    loop {
+        session.begin().await?;
+        let outcome = survey_in_transaction(session, layout).await;
+        match session.end(outcome).await {
+            Err(error) if error.is_vanished_object() && looks < LOOKS => looks += 1,
+            outcome => return Ok(outcome?.additions),
+        }
+    }
 }
+
+/// How often to look at live tables that another load may swap away below a view on both.
+const LOOKS: usize = 5;
 
 /// How long keys that came more than once are counted: an operator waits for it, and only to be told how bad it is.
 const COUNT_LIMIT: Duration = Duration::from_secs(20);

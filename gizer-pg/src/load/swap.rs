@@ -76,7 +76,8 @@ pub struct Swapped {
     pub views: Vec<String>,
 }
 
-/// How often to lock what has come to hang on the tables while they were locked.
+/// How often to lock what has come to hang on the tables while they were locked, and how often to begin anew because what
+/// was looked at before it was locked has vanished.
 const LOOKS: usize = 3;
 
 /// Puts the staging tables of all of these loads in the place of the live ones, writes down what was loaded, and gives
@@ -136,13 +137,14 @@ impl<'p> Ready<'p> {
 async fn swap(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -> Result<Swapped, PgError> {
     let started = Instant::now();
     let mut pause = settings.first_pause;
-    let mut gave_way = 0;
+    let (mut gave_way, mut vanished) = (0, 0);
     let mut order = LockOrder::default();
     loop {
         session.begin().await?;
         let outcome = attempt(session, parts, settings, &mut order).await;
         match session.end(outcome).await {
             Ok(swapped) => return Ok(Swapped { gave_way, took: started.elapsed(), ..swapped }),
+            Err(error) if error.is_vanished_object() && vanished < LOOKS => vanished += 1,
             Err(error) if !error.is_lock_conflict() => return Err(error),
             Err(_) if started.elapsed() + pause > settings.limit => {
                 let mut names: Vec<&str> = parts.iter().flat_map(|part| &part.names).map(String::as_str).collect();
