@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -81,11 +82,11 @@ impl fmt::Display for Namespace {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Name of the shard whose oplog it was read from.
-    pub shard: String,
+    pub shard: Arc<str>,
     /// Where in that oplog.
     pub position: Position,
-    /// The collection by name, as the entry has it.
-    pub namespace: Namespace,
+    /// The collection by name, as the entry has it; of [`ChangeKind::DropDatabase`] the name is empty.
+    pub namespace: Arc<Namespace>,
     /// The collection's UUID, by which it is followed; it outlives renames.
     pub uuid: Option<[u8; 16]>,
     /// Whether a chunk migration wrote the entry (`fromMigrate`): no change of data, but the `_id` counts as touched.
@@ -119,8 +120,12 @@ pub enum ChangeKind {
         /// Which document.
         key: Bytes,
     },
+    /// The collection is there, under this name and with this UUID, and empty.
+    Create,
     /// The collection is gone with all its documents.
     Drop,
+    /// The database is gone. A change [`ChangeKind::Drop`] of each of its collections came before.
+    DropDatabase,
     /// The collection has another name from here on.
     Rename {
         /// The new name.

@@ -16,6 +16,9 @@ pub enum ChangeEvent {
         time: ClusterTime,
         /// For each shard its last entry at or before `time`: where reading goes on after a restart.
         positions: Positions,
+        /// Everything up to this has been read, on all shards. It lies after `time` only while a transaction up to then is
+        /// prepared and undecided: its operations are held back, and so is the watermark.
+        read_to: ClusterTime,
     },
 }
 
