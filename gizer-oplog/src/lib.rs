@@ -47,7 +47,7 @@ pub use collections::{Collection, CollectionSize, SkipReason, SourceCollection};
 pub use connect::{Cluster, Deployment, Topology};
 pub use dump::{Dump, DumpFile, DumpScan};
 pub use error::{ErrorClass, MalformedReply, MongoError};
-pub use lookup::{Found, LookUp};
+pub use lookup::{ClusterLookUp, LookUp, ReadAt, WantedId, WatchedCollection};
 pub use position::{Oplog, newest_positions};
 pub use scan::{
     CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read, plan_segments,
