@@ -5,7 +5,7 @@ use std::time::Duration;
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, ScanOptions, newest_positions};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
-use gizer_pg::state::{self, Resumed};
+use gizer_pg::state::{self, Resumed, Standing};
 use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
@@ -151,14 +151,15 @@ impl Job<'_, '_> {
         let request = LoadRequest {
             layout: &wanted.layout,
             namespace: Some(self.cluster.namespace(&collection.name)),
-            uuid: collection.sources.iter().flatten().find_map(|source| source.uuid),
+            uuids: self.cluster.uuids(&collection, self.oplogs),
             source: self.source_of(&wanted.layout, captured),
             resumable_as: Some(identity(&collection, self.args.filter.as_ref())),
         };
         let (load, plan) = signals.unless_interrupted(self.begin(request, &collection)).await?;
         let work = async {
             self.run.open().await?;
-            let whole = self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await?;
+            let mut whole = self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await?;
+            whole.standing = self.standing(load.source()).await?;
             self.require_reach(&collection, load.source()).await?;
             Ok(whole)
         };
@@ -223,6 +224,13 @@ impl Job<'_, '_> {
             sources: RangeScan::cursors(self.cluster, collection, segments, options, cursors)?,
             expected: expected.map(Expected::Documents),
         })
+    }
+
+    /// How what has just been read stands to the oplog.
+    async fn standing(&self, source: &LoadSource) -> Result<Option<Standing>, Failure> {
+        let LoadSource::Followable { captured } = source else { return Ok(None) };
+        let read_until = newest_positions(self.oplogs).await?.values().map(|newest| newest.time).max();
+        Ok(Some(Standing { applied_to: captured.clone(), read_until, exact: false }))
     }
 
     /// Whether what has changed since these positions can still be read.

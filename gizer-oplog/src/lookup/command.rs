@@ -1,7 +1,7 @@
 //! The command that reads documents by `_id`.
 
-use bson::raw::{RawArrayBuf, RawDocument, RawDocumentBuf};
 use bson::raw::cstr;
+use bson::raw::{RawArrayBuf, RawDocument, RawDocumentBuf};
 use bson::{Timestamp, rawdoc};
 use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;

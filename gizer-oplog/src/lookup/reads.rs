@@ -1,5 +1,6 @@
 //! Look-ups on the servers that documents are read from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use super::queue::Queue;
 use super::transaction::SnapshotTransaction;
 use super::{LookUp, ReadAt, WantedId, WatchedCollection, command};
+use crate::collections::Collection;
 use crate::connect::{Cluster, Deployment, Topology};
 use crate::error::{MalformedReply, MongoError};
 use crate::position::Oplog;
@@ -60,15 +62,34 @@ impl Cluster {
     /// Looks documents up where this cluster reads them. `oplogs` are its oplogs, after which the shards are named.
     pub fn look_up(&self, oplogs: &[Oplog]) -> ClusterLookUp {
         let source = |deployment: &Deployment| {
-            let same = |oplog: &&Oplog| oplog.deployment().topology() == deployment.topology();
-            let shard = match deployment.topology() {
-                Topology::ReplicaSet { .. } => oplogs.iter().find(same).map(|oplog| Arc::from(oplog.name())),
-                Topology::Standalone | Topology::Router => None,
-            };
+            let shard = shard_of(deployment, oplogs).map(Arc::from);
             Source { shard, deployment: deployment.clone(), transaction: None }
         };
         let sources = self.deployments().iter().map(source).collect();
         ClusterLookUp { servers: Servers { sources }, job: None, read_until: ClusterTime::default() }
+    }
+
+    /// The UUIDs of a collection by the names of the shards' oplogs, as [`WatchedCollection::uuids`]. Behind a router every shard
+    /// has the same, whether it has documents of the collection or not.
+    pub fn uuids(&self, collection: &Collection, oplogs: &[Oplog]) -> BTreeMap<String, [u8; 16]> {
+        let mut uuids = BTreeMap::new();
+        for (deployment, source) in self.deployments().iter().zip(&collection.sources) {
+            let Some(uuid) = source.and_then(|source| source.uuid) else { continue };
+            match shard_of(deployment, oplogs) {
+                Some(shard) => drop(uuids.insert(shard.to_owned(), uuid)),
+                None => uuids.extend(oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid))),
+            }
+        }
+        uuids
+    }
+}
+
+/// The name of the oplog of a replica set; none of a router.
+fn shard_of<'o>(deployment: &Deployment, oplogs: &'o [Oplog]) -> Option<&'o str> {
+    let same = |oplog: &&Oplog| oplog.deployment().topology() == deployment.topology();
+    match deployment.topology() {
+        Topology::ReplicaSet { .. } => oplogs.iter().find(same).map(Oplog::name),
+        Topology::Standalone | Topology::Router => None,
     }
 }
 
@@ -159,12 +180,7 @@ impl Servers {
     }
 
     /// Asks for these ids: opens a cursor or, in a transaction, gives what fits into one reply.
-    async fn ask(
-        &mut self,
-        job: &mut Job,
-        at: usize,
-        ids: Vec<Bytes>,
-    ) -> Result<Option<DocumentBatch>, MongoError> {
+    async fn ask(&mut self, job: &mut Job, at: usize, ids: Vec<Bytes>) -> Result<Option<DocumentBatch>, MongoError> {
         let source = &mut self.sources[at];
         let exact = matches!(job.at, ReadAt::Exactly(_));
         if exact && source.deployment.version().line() < SNAPSHOT_READS {
@@ -305,7 +321,8 @@ async fn now(deployment: &Deployment) -> Result<ClusterTime, MongoError> {
 
 impl fmt::Debug for ClusterLookUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.servers.sources.iter().map(|source| source.shard.as_deref().unwrap_or("router")).collect();
+        let names: Vec<&str> =
+            self.servers.sources.iter().map(|source| source.shard.as_deref().unwrap_or("router")).collect();
         f.debug_struct("ClusterLookUp").field("sources", &names).field("under_way", &self.job.is_some()).finish()
     }
 }
