@@ -133,6 +133,8 @@ pub enum ChangeKind {
         /// UUID of a collection that had that name and was dropped for it (`dropTarget`).
         dropped: Option<[u8; 16]>,
     },
+    /// Documents of the collection changed that the entry does not tell: it has to be loaded anew.
+    Rewrite,
 }
 
 /// A step on the way to a value inside a document.
