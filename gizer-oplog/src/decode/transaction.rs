@@ -1,10 +1,11 @@
 //! Operations that take effect together.
 
-use std::marker::PhantomData;
-
 use gizer_flatten::change::Position;
+use gizer_schema::raw::{Elements, Malformed, RawDoc, Value};
 
+use super::Statement;
 use super::error::DecodeError;
+use super::fields::{Fields, find, nested, position};
 use super::operation::Operation;
 
 /// A transaction: a session and a number within it.
@@ -16,6 +17,17 @@ pub struct TransactionId {
     pub number: i64,
 }
 
+impl TransactionId {
+    fn read(fields: &Fields<'_>) -> Option<TransactionId> {
+        let (session, number) = (fields.session?, fields.number?);
+        Some(TransactionId { session: session.as_bytes().into(), number })
+    }
+
+    pub(super) fn expect(fields: &Fields<'_>) -> Result<TransactionId, DecodeError> {
+        TransactionId::read(fields).ok_or(DecodeError::Missing { expected: "lsid and txnNumber of a transaction" })
+    }
+}
+
 /// An `applyOps` entry: a transaction, a piece of one, or operations that were applied together in another way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece<'b> {
@@ -25,7 +37,7 @@ pub struct Piece<'b> {
     pub previous: Option<Position>,
     /// What follows.
     pub end: PieceEnd,
-    operations: PhantomData<&'b [u8]>,
+    operations: RawDoc<'b>,
 }
 
 /// How a piece of a transaction ends.
@@ -39,24 +51,78 @@ pub enum PieceEnd {
     Committed,
 }
 
+/// `multiOpType` of inserts that a session may try again, which MongoDB 8.0 logs in one entry: `prevOpTime` leads to the session's write before
+/// them, which is no part of them.
+const APPLIED_SEPARATELY: i64 = 1;
+
 impl<'b> Piece<'b> {
-    /// The operations in their order; those of an `applyOps` within it stand in its place, and what changes no data is left out.
-    pub fn operations(&self) -> Operations<'b> {
-        Operations { rest: self.operations }
+    /// `command` is all of `o`, and `operations` the array in it.
+    pub(super) fn read(
+        fields: &Fields<'b>,
+        command: RawDoc<'b>,
+        operations: RawDoc<'b>,
+    ) -> Result<Piece<'b>, DecodeError> {
+        let alone = Piece { transaction: None, previous: None, end: PieceEnd::Committed, operations };
+        let transaction = TransactionId::read(fields).filter(|_| fields.multi != APPLIED_SEPARATELY);
+        // `partialTxn` and `prepare` mean something in a transaction only.
+        let Some(transaction) = transaction else { return Ok(alone) };
+        let previous = fields.previous.map(position).transpose()?.flatten();
+        let end = match (is_true(command, b"partialTxn")?, is_true(command, b"prepare")?) {
+            (true, _) => PieceEnd::Partial,
+            (false, true) => PieceEnd::Prepared,
+            (false, false) => PieceEnd::Committed,
+        };
+        Ok(Piece { transaction: Some(transaction), previous, end, ..alone })
     }
+
+    /// The operations in their order; those of an `applyOps` within it stand in its place, and what changes no data is
+    /// left out.
+    pub fn operations(&self) -> Operations<'b> {
+        Operations { open: vec![self.operations.elements()] }
+    }
+}
+
+fn is_true(command: RawDoc<'_>, name: &[u8]) -> Result<bool, Malformed> {
+    let value = find(command, name)?.map(|element| element.value()).transpose()?;
+    Ok(value == Some(Value::Boolean(true)))
 }
 
 /// The operations of a [`Piece`]; after an error it ends.
 #[derive(Debug, Clone)]
 pub struct Operations<'b> {
-    rest: PhantomData<&'b [u8]>,
+    /// The array that is being read, behind those that hold it.
+    open: Vec<Elements<'b>>,
+}
+
+impl<'b> Operations<'b> {
+    fn step(&mut self) -> Result<Option<Operation<'b>>, DecodeError> {
+        while let Some(array) = self.open.last_mut() {
+            let Some(element) = array.next() else {
+                self.open.pop();
+                continue;
+            };
+            let entry = nested(&element?)?.ok_or(DecodeError::Missing { expected: "operations in applyOps" })?;
+            match Statement::read(&Fields::read(entry)?)? {
+                Statement::Nothing => {}
+                Statement::Operation(operation) => return Ok(Some(operation)),
+                Statement::Operations { operations, .. } => self.open.push(operations.elements()),
+                Statement::Commit | Statement::Abort => {
+                    return Err(DecodeError::Missing { expected: "only operations on collections in applyOps" });
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl<'b> Iterator for Operations<'b> {
     type Item = Result<Operation<'b>, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let _ = self.rest;
-        None
+        let step = self.step();
+        if step.is_err() {
+            self.open.clear();
+        }
+        step.transpose()
     }
 }
