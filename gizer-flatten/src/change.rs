@@ -89,7 +89,8 @@ pub struct Change {
     pub namespace: Arc<Namespace>,
     /// The collection's UUID, by which it is followed; it outlives renames.
     pub uuid: Option<[u8; 16]>,
-    /// Whether a chunk migration wrote the entry (`fromMigrate`): no change of data, but the `_id` counts as touched.
+    /// Whether the server wrote the entry while it copied documents (`fromMigrate`). Mostly that is a chunk migration: no change of
+    /// data, but the `_id` counts as touched. What `convertToCapped` and `cloneCollectionAsCapped` copy is marked too.
     pub from_migrate: bool,
     /// What happened.
     pub kind: ChangeKind,
@@ -98,7 +99,7 @@ pub struct Change {
 /// What a change does. Documents and keys are raw BSON documents; a key's document is `{"_id": …}`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangeKind {
-    /// A new document.
+    /// A new document; what somebody gave to the command `applyOps` also replaces one.
     Insert {
         /// All of it.
         document: Bytes,
@@ -112,8 +113,8 @@ pub enum ChangeKind {
     Update {
         /// Which document.
         key: Bytes,
-        /// Edits in the order in which they apply.
-        edits: Vec<Edit>,
+        /// What changes in it.
+        edits: Edits,
     },
     /// The document is gone.
     Delete {
@@ -133,6 +134,25 @@ pub enum ChangeKind {
         /// UUID of a collection that had that name and was dropped for it (`dropTarget`).
         dropped: Option<[u8; 16]>,
     },
+    /// Documents of the collection changed that the entry does not tell: it has to be loaded anew.
+    Rewrite,
+}
+
+/// What an update changes, in the order in which it applies, and by which rule: the rules differ where a path leads to nothing.
+///
+/// In a document as it was just before the change diffs lead to something everywhere; the paths of modifiers need not. A
+/// change may also meet a document that is already past it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Edits {
+    /// `$v: 2`. A field on the way that is missing: nothing happens. A value on the way that is neither the document nor
+    /// the array that the next step leads into becomes null. An array on the way or at the end that is too short gets nulls.
+    Diff(Vec<Edit>),
+    /// `$v: 1`. A field on the way that is missing is made, as a document. A value on the way that has no fields: nothing
+    /// happens. An array that is too short gets nulls. Where something is to be unset, nothing is made.
+    Modifiers(Vec<Edit>),
+    /// Which document changes is all that is known: somebody gave the update to the command `applyOps` in a form that the server
+    /// itself does not write (`$inc`, or a document without `_id`), or a later server wrote it.
+    Unknown,
 }
 
 /// A step on the way to a value inside a document.
@@ -142,8 +162,13 @@ pub enum Step {
     Field(String),
     /// An element of an array, from 0.
     Index(u32),
-    /// A number in the path of a `$v: 1` update: an index where an array is, else a field's name.
-    FieldOrIndex(u32),
+    /// Digits in the path of [`Edits::Modifiers`]: an index where an array is, else a field's name.
+    FieldOrIndex {
+        /// The digits as they stand.
+        name: String,
+        /// Their number.
+        index: u32,
+    },
 }
 
 /// A change of one value inside a document.
@@ -155,15 +180,17 @@ pub struct Edit {
     pub action: EditAction,
 }
 
-/// What happens to a value inside a document.
+/// What happens to a value inside a document. Values are documents of one field, whose name means nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EditAction {
-    /// It is this value now: a document of one field, whose name means nothing.
+    /// It is this value now: in its place, or last in its document if it was not there.
     Set(Bytes),
-    /// It is gone.
+    /// It is this value now, and last in its document, also if it was there.
+    Insert(Bytes),
+    /// It is gone; an element of an array becomes null.
     Unset,
-    /// It is an array that keeps its first so many elements.
-    Truncate(u32),
+    /// It is an array of so many elements: those behind them go, and nulls stand for those that were not there.
+    Resize(u32),
 }
 
 #[cfg(test)]

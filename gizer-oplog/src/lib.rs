@@ -14,6 +14,7 @@
 //! * [`Dump`] is what mongodump has written: [`DumpScan`] reads a file of it, and needs no server.
 //! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
 //! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored; [`spool`] keeps them aside.
+//! * [`decode`] knows what an entry says.
 //!
 //! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`], [`RangeSource`],
 //! [`ChangeSource`] and [`LookUp`]. This crate only reads and decodes. What a document or a change means for tables
@@ -25,6 +26,7 @@
 mod changes;
 mod collections;
 mod connect;
+pub mod decode;
 mod driver_errors;
 mod dump;
 mod error;
