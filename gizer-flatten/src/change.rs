@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gizer_schema::raw::{Malformed, RawDoc};
 
 /// A time of MongoDB's logical clock: the `ts` of an oplog entry, `clusterTime`, `operationTime`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -155,6 +156,23 @@ pub enum Edits {
     Unknown,
 }
 
+/// The `_id` of a document, as a document of this one field; `None` if there is none.
+///
+/// # Errors
+/// [`Malformed`] if the bytes before it cannot be walked.
+pub fn id_document(document: RawDoc<'_>) -> Result<Option<Bytes>, Malformed> {
+    let Some(id) = document.get(b"_id")? else { return Ok(None) };
+    // Length, type, name with its end, value, end of the document.
+    let length = 4 + 1 + 4 + id.bytes.len() + 1;
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.push(id.kind as u8);
+    bytes.extend_from_slice(b"_id\0");
+    bytes.extend_from_slice(id.bytes);
+    bytes.push(0);
+    Ok(Some(bytes.into()))
+}
+
 /// A step on the way to a value inside a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -211,6 +229,15 @@ mod tests {
         assert_eq!("Timestamp(1454960732, 7)".parse(), Ok(time));
         assert!("Timestamp(1454960732)".parse::<ClusterTime>().is_err());
         assert!("None".parse::<ClusterTime>().is_err());
+    }
+
+    #[test]
+    fn an_id_stands_alone_as_it_was() {
+        let document = bson::doc! { "x": 1, "_id": { "a": [1, "ü"] }, "y": "_id" };
+        let bytes = document.to_vec().unwrap();
+        let alone = id_document(RawDoc::new(&bytes).unwrap()).unwrap().unwrap();
+        assert_eq!(alone, bson::doc! { "_id": { "a": [1, "ü"] } }.to_vec().unwrap());
+        assert_eq!(id_document(RawDoc::new(&bson::doc! { "y": 1 }.to_vec().unwrap()).unwrap()), Ok(None));
     }
 
     #[test]

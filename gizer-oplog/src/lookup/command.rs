@@ -5,7 +5,6 @@ use bson::raw::{RawArrayBuf, RawDocument, RawDocumentBuf};
 use bson::{Timestamp, rawdoc};
 use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
-use gizer_schema::raw::Element;
 
 use super::ReadAt;
 
@@ -59,17 +58,4 @@ fn read_concern(at: ReadAt) -> RawDocumentBuf {
         ReadAt::Exactly(time) => rawdoc! { "level": "snapshot", "atClusterTime": timestamp(time) },
         ReadAt::NotBefore(time) => rawdoc! { "level": "majority", "afterClusterTime": timestamp(time) },
     }
-}
-
-/// A document of this one field, under the name `_id`.
-pub(super) fn id_document(id: &Element<'_>) -> Bytes {
-    // Length, type, name with its end, value, end of the document.
-    let length = 4 + 1 + 4 + id.bytes.len() + 1;
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.push(id.kind as u8);
-    bytes.extend_from_slice(b"_id\0");
-    bytes.extend_from_slice(id.bytes);
-    bytes.push(0);
-    bytes.into()
 }

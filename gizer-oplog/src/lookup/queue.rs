@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gizer_flatten::DocumentBatch;
+use gizer_flatten::change::id_document;
 
 use super::WantedId;
 
@@ -62,8 +63,8 @@ impl Queue {
             return;
         }
         for document in documents.documents() {
-            if let Ok(Some(id)) = document.get(b"_id") {
-                self.missing.remove(&super::command::id_document(&id));
+            if let Ok(Some(id)) = id_document(document) {
+                self.missing.remove(&id);
             }
         }
     }

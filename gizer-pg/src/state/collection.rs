@@ -235,6 +235,14 @@ pub(crate) async fn check_fence(session: &Session, collection: &str, load_epoch:
     fence(session, collection, load_epoch, "FOR SHARE").await
 }
 
+/// Checks in the open transaction that nobody has taken over a load; see [`LoadFence`](crate::load::LoadFence).
+///
+/// # Errors
+/// [`PgError::Fenced`].
+pub async fn check_load(session: &Session, fence: &crate::load::LoadFence) -> Result<(), PgError> {
+    check_fence(session, &fence.collection, fence.load_epoch).await
+}
+
 /// As [`check_fence`], for the one connection that swaps.
 pub(crate) async fn claim_swap(session: &Session, collection: &str, load_epoch: i64) -> Result<(), PgError> {
     fence(session, collection, load_epoch, "FOR UPDATE").await

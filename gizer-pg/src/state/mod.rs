@@ -24,7 +24,7 @@ mod status;
 mod stream;
 mod tables;
 
-pub use collection::{CollectionState, Ledger, Standing};
+pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
     release_load, remember_tables, resume_load, tables_as_left, tables_of,
