@@ -175,6 +175,14 @@ pub enum PgError {
     #[error("{schema}.{table} took {copied} rows: expected {encoded}")]
     RowsDiffer { schema: String, table: String, encoded: u64, copied: u64 },
 
+    /// A column of a collection's table is not of the type that was given to it.
+    #[error("{schema}.{table}.{column} is of type {came}: expected {expected}")]
+    ColumnDiffers { schema: String, table: String, column: String, expected: &'static str, came: String },
+
+    /// The schema has no `_id`, and changes come by `_id`.
+    #[error("the schema of {collection} has no field _id: expected one, because changes are followed by it")]
+    NotFollowable { collection: String },
+
     /// A row of gizer's own tables does not hold what gizer writes there.
     #[error("{schema}.{table} holds {came} where {expected} was expected")]
     UnreadableState { schema: String, table: &'static str, expected: &'static str, came: String },
@@ -250,6 +258,7 @@ impl PgError {
             | PgError::NoSchema { .. }
             | PgError::NoDatabase { .. }
             | PgError::FolderInUse { .. }
+            | PgError::NotFollowable { .. }
             | PgError::NameTaken { .. } => ErrorKind::Config,
             PgError::Locked { .. } | PgError::Fenced { .. } => ErrorKind::HeldByAnotherRun,
             PgError::Cancelled { .. } => ErrorKind::Interrupted,
@@ -348,6 +357,8 @@ impl PgError {
             PgError::LineRefused { .. } => {
                 "mend the file or the schema file: they must be of one and the same schema".to_owned()
             }
+            PgError::ColumnDiffers { .. } => "load the collection again, which makes its tables anew".to_owned(),
+            PgError::NotFollowable { .. } => "add _id to the schema file, and load the collection again".to_owned(),
             PgError::ConnectionLost { .. } => "run it again once the server is reachable".to_owned(),
             PgError::Database { said, .. } => return remedy_for(&said.sqlstate).map(str::to_owned),
             _ => return None,
