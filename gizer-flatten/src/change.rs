@@ -91,7 +91,8 @@ pub struct Change {
     /// The collection's UUID, by which it is followed; it outlives renames.
     pub uuid: Option<[u8; 16]>,
     /// Whether the server wrote the entry while it copied documents (`fromMigrate`). Mostly that is a chunk migration: no change of
-    /// data, but the `_id` counts as touched. What `convertToCapped` and `cloneCollectionAsCapped` copy is marked too.
+    /// data, but the `_id` counts as touched. What `convertToCapped`, `cloneCollectionAsCapped` and a rename into another database
+    /// copy is marked too.
     pub from_migrate: bool,
     /// What happened.
     pub kind: ChangeKind,

@@ -37,19 +37,24 @@ impl<'b> Fields<'b> {
             match element.name {
                 b"op" => fields.operation = element.string().unwrap_or_default(),
                 b"ns" => fields.namespace = element.string().unwrap_or_default(),
-                b"ui" => fields.uuid = uuid(&element)?,
+                b"ui" => fields.uuid = Some(expect(uuid(&element)?, "a UUID of 16 bytes in ui")?),
                 b"fromMigrate" => fields.from_migrate = element.value()? == Value::Boolean(true),
                 b"o" => fields.object = nested(&element)?,
                 b"o2" => fields.criteria = nested(&element)?,
-                b"lsid" => fields.session = nested(&element)?,
-                b"txnNumber" => fields.number = number(&element)?,
-                b"prevOpTime" => fields.previous = nested(&element)?,
+                // A transaction must not pass for something that stands alone.
+                b"lsid" => fields.session = Some(expect(nested(&element)?, "a document in lsid")?),
+                b"txnNumber" => fields.number = Some(expect(number(&element)?, "a whole number in txnNumber")?),
+                b"prevOpTime" => fields.previous = Some(expect(nested(&element)?, "a document in prevOpTime")?),
                 b"multiOpType" => fields.multi = number(&element)?.unwrap_or_default(),
                 _ => {}
             }
         }
         Ok(fields)
     }
+}
+
+fn expect<T>(part: Option<T>, what: &'static str) -> Result<T, Malformed> {
+    part.ok_or(Malformed { what, at: 0 })
 }
 
 /// The element as a UUID; `None` if it is something else.
