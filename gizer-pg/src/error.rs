@@ -305,6 +305,17 @@ impl PgError {
         matches!(self.sqlstate(), Some("XX000"))
     }
 
+    /// Whether the same may succeed a little later: the server could not be reached, the connection was lost (class 08), it has no
+    /// room (53), was shut down or restarted (57P01 to 57P03), or chose this transaction to give way (40).
+    pub fn is_transient(&self) -> bool {
+        match self {
+            PgError::Unreachable { .. } | PgError::ConnectionLost { .. } => true,
+            error => error.sqlstate().is_some_and(|code| {
+                ["08", "40", "53", "57P01", "57P02", "57P03"].iter().any(|class| code.starts_with(class))
+            }),
+        }
+    }
+
     /// What the operator should do, as a sentence or a statement to run; `None` where nothing in particular helps.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {

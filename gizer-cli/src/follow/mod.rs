@@ -24,6 +24,7 @@ use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{ChangeEvent, ChangeSource, LookUp, Oplog};
 use gizer_pg::Session;
 use gizer_pg::rows::TableCounts;
+use gizer_schema::Layout;
 
 pub(crate) use commit::Purpose;
 pub(crate) use member::Member;
@@ -198,6 +199,12 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
         self.ahead.filter(|ahead| *ahead > self.mark.time)
     }
 
+    /// What did not fit, by collection, with its layout.
+    pub(crate) fn tallies(&self) -> impl Iterator<Item = (&str, &Tally, &Layout)> {
+        let of = |name: &str| self.members.all.iter().find(|member| member.name == name).map(|member| member.layout);
+        self.progress.tallies.iter().filter_map(move |(name, tally)| Some((name.as_str(), tally, of(name)?)))
+    }
+
     /// Where the tables stand.
     pub(crate) fn positions(&self) -> &Positions {
         &self.mark.positions
@@ -211,6 +218,20 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
 }
 
 impl Progress {
+    /// Adds what another way has done; what did not fit is not part of it.
+    pub(crate) fn add(&mut self, other: &Progress) {
+        self.changes.add(&other.changes);
+        self.documents += other.documents;
+        self.rows.inserted += other.rows.inserted;
+        self.rows.updated += other.rows.updated;
+        self.rows.deleted += other.rows.deleted;
+        self.batches += other.batches;
+        self.catching_up += other.catching_up;
+        self.rejected += other.rejected;
+        self.statements += other.statements;
+        self.events.extend(other.events.iter().cloned());
+    }
+
     fn count_batch(&mut self, batch: &Batch, exact: bool) {
         self.changes.add(&batch.counts);
         self.batches += 1;

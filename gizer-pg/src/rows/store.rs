@@ -200,6 +200,21 @@ impl<'s> RowStore<'s> {
         Ok(counts)
     }
 
+    /// Deletes all rows of all tables; gives how many there were. Readers see them until the commit, which TRUNCATE would not
+    /// let them.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn empty(&mut self) -> Result<u64, PgError> {
+        let mut deleted = 0;
+        for TableStatements { table, .. } in self.tables.iter().rev() {
+            self.statements += 1;
+            let sql = format!("DELETE FROM {table}");
+            deleted += self.session.execute(format_args!("emptying {table}"), &sql, &[]).await?;
+        }
+        Ok(deleted)
+    }
+
     /// The temporary table may be gone: a transaction that made it and was rolled back has taken it along.
     async fn update(&mut self, at: usize, rows: &Tuples) -> Result<u64, PgError> {
         let TableStatements { table, stage, copy_staged, analyze, update, .. } = &self.tables[at];
