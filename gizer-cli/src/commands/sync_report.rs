@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_flatten::Tally;
+use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
 use crate::args::Format;

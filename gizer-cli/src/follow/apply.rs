@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use gizer_flatten::DocumentBatch;
-use gizer_flatten::change::{ClusterTime, id_document};
+use gizer_flatten::change::ClusterTime;
 use gizer_oplog::{ChangeSource, LookUp, MongoError, ReadAt};
 use gizer_pg::rows::Keys;
+use gizer_pg::state;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::{Reconciled, VerifyError, reconcile};
 
@@ -81,13 +82,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
         }
     }
 
-    async fn attempt(
-        &mut self,
-        batch: &Batch,
-        mark: &Mark,
-        plan: &mut Plan,
-        begun: &mut bool,
-    ) -> Result<bool, Ended> {
+    async fn attempt(&mut self, batch: &Batch, mark: &Mark, plan: &mut Plan, begun: &mut bool) -> Result<bool, Ended> {
         let mut done = Vec::new();
         if !batch.effects.is_empty() {
             self.begin(begun).await?;
@@ -195,7 +190,10 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                 // The entry that tells why is on its way.
                 match self.newest().await {
                     Ok(newest) => {
-                        tracing::info!(collection = self.members.all[member].name, "passed over up to its drop or rename");
+                        tracing::info!(
+                            collection = self.members.all[member].name,
+                            "passed over up to its drop or rename"
+                        );
                         plan.ahead = plan.ahead.max(Some(newest));
                         plan.passed_over.insert(member);
                         Ended::Replan
@@ -207,18 +205,15 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
         }
     }
 
-    async fn write(
-        &mut self,
-        part: Part,
-        begun: &mut bool,
-        done: &mut Vec<(usize, Reconciled)>,
-    ) -> Result<(), Ended> {
+    async fn write(&mut self, part: Part, begun: &mut bool, done: &mut Vec<(usize, Reconciled)>) -> Result<(), Ended> {
         self.begin(begun).await?;
         let Part { member: at, documents, keys, .. } = part;
         let member = &mut self.members.all[at];
         let read_back = self.settings.read_back;
         let reconciled = reconcile(&mut member.store, &mut member.flattener, &documents, &keys, read_back).await;
-        done.push((at, reconciled.map_err(|error| not_equal(&member.name, error))?));
+        let reconciled = reconciled.map_err(|error| not_equal(&member.name, error))?;
+        state::keep_rejected(self.session, &member.name, member.live_epoch, &reconciled.rejected).await?;
+        done.push((at, reconciled));
         Ok(())
     }
 
@@ -286,8 +281,8 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
 /// Rows that differ after they were written end the run with a code of their own.
 fn not_equal(collection: &str, error: VerifyError) -> Failure {
     match error {
-        VerifyError::Source(error) => error.into(),
         VerifyError::Tables(error) => error.into(),
+        error @ VerifyError::SameKey { .. } => Failure::failed(error.to_string()),
         error => Failure::new(ExitCode::Differs, format!("{collection}: {error}")).remedy(format!(
             "nothing of the batch was committed; look for triggers, rules and other writers of its tables, then `gizer load \
              {collection}` makes them anew"

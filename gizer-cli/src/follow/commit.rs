@@ -93,7 +93,8 @@ impl Purpose<'_> {
         let outcome = state::followed(session).await;
         let now = session.end(outcome).await?;
         let now = now.iter().map(|followed| (followed.collection.as_str(), followed.live_epoch));
-        let mut then: Vec<(&str, i64)> = members.iter().map(|member| (member.name.as_str(), member.live_epoch)).collect();
+        let mut then: Vec<(&str, i64)> =
+            members.iter().map(|member| (member.name.as_str(), member.live_epoch)).collect();
         then.sort_unstable();
         Ok(!now.eq(then))
     }

@@ -64,7 +64,8 @@ impl<'f> Members<'f> {
 
     fn index(&mut self) {
         let uuids = self.all.iter().enumerate();
-        self.by_uuid = uuids.flat_map(|(at, member)| member.watched.uuids.values().map(move |uuid| (*uuid, at))).collect();
+        self.by_uuid =
+            uuids.flat_map(|(at, member)| member.watched.uuids.values().map(move |uuid| (*uuid, at))).collect();
     }
 
     /// Whose UUID a change has; where entries have none, who has its name.

@@ -84,8 +84,7 @@ pub(crate) fn earliest(members: &[Member<'_>]) -> Positions {
 
 /// What the source is to give.
 pub(crate) fn interest(database: &str, members: &[Member<'_>]) -> Interest {
-    let names: BTreeSet<String> =
-        members.iter().map(|member| member.watched.namespace.collection.clone()).collect();
+    let names: BTreeSet<String> = members.iter().map(|member| member.watched.namespace.collection.clone()).collect();
     let uuids = members.iter().flat_map(|member| member.watched.uuids.values().copied()).collect();
     Interest { database: database.to_owned(), collections: Some(names), uuids }
 }

@@ -73,6 +73,17 @@ pub fn decode<'b>(entry: &RawEntry<'b>) -> Result<Decoded<'b>, DecodeError> {
     })
 }
 
+/// An operation as [`Operations::next_with_source`] has given it.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub(crate) fn read_operation(source: RawDoc<'_>) -> Result<Operation<'_>, DecodeError> {
+    match Statement::read(&Fields::read(source)?)? {
+        Statement::Operation(operation) => Ok(operation),
+        _ => Err(DecodeError::Missing { expected: "an operation on a collection" }),
+    }
+}
+
 /// What an entry says, or an operation within `applyOps`, as far as it takes no allocation.
 enum Statement<'b> {
     Nothing,

@@ -95,7 +95,16 @@ pub struct Operations<'b> {
 }
 
 impl<'b> Operations<'b> {
-    fn step(&mut self) -> Result<Option<Operation<'b>>, DecodeError> {
+    /// The next operation, and as it stands in the log, where [`read_operation`](super::read_operation) finds it again.
+    pub(crate) fn next_with_source(&mut self) -> Option<Result<(Operation<'b>, RawDoc<'b>), DecodeError>> {
+        let step = self.step();
+        if step.is_err() {
+            self.open.clear();
+        }
+        step.transpose()
+    }
+
+    fn step(&mut self) -> Result<Option<(Operation<'b>, RawDoc<'b>)>, DecodeError> {
         while let Some(array) = self.open.last_mut() {
             let Some(element) = array.next() else {
                 self.open.pop();
@@ -104,7 +113,7 @@ impl<'b> Operations<'b> {
             let entry = nested(&element?)?.ok_or(DecodeError::Missing { expected: "operations in applyOps" })?;
             match Statement::read(&Fields::read(entry)?)? {
                 Statement::Nothing => {}
-                Statement::Operation(operation) => return Ok(Some(operation)),
+                Statement::Operation(operation) => return Ok(Some((operation, entry))),
                 Statement::Operations { operations, .. } => self.open.push(operations.elements()),
                 Statement::Commit | Statement::Abort => {
                     return Err(DecodeError::Missing { expected: "only operations on collections in applyOps" });
@@ -119,10 +128,6 @@ impl<'b> Iterator for Operations<'b> {
     type Item = Result<Operation<'b>, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let step = self.step();
-        if step.is_err() {
-            self.open.clear();
-        }
-        step.transpose()
+        Some(self.next_with_source()?.map(|(operation, _)| operation))
     }
 }

@@ -34,6 +34,7 @@ pub use positions::{ShardPositions, classic_ts};
 pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
 pub use range::{Resumed, UnfinishedLoad, needed_from};
+pub use reject::keep_rejected;
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use run::{Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
