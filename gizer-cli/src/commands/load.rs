@@ -1,11 +1,13 @@
 //! `gizer load`: collections into staging tables, swapped in when they are whole.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use gizer_flatten::change::Positions;
+use gizer_oplog::spool::SpoolReader;
 use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, ScanOptions, newest_positions};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
-use gizer_pg::state::{self, Resumed, Standing};
+use gizer_pg::state::{self, Resumed};
 use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
@@ -131,7 +133,7 @@ pub(super) struct Job<'j, 's> {
     pub(super) context: &'j Context,
     pub(super) args: &'j LoadArgs,
     pub(super) cluster: &'j Cluster,
-    oplogs: &'j [Oplog],
+    pub(super) oplogs: &'j [Oplog],
     pub(super) session: &'j Session,
     filling: Filling<'j>,
     run: &'j RunRow<'s>,
@@ -159,7 +161,7 @@ impl Job<'_, '_> {
         let work = async {
             self.run.open().await?;
             let mut whole = self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await?;
-            whole.standing = self.standing(load.source()).await?;
+            whole.standing = self.align(&load, &collection).await?;
             self.require_reach(&collection, load.source()).await?;
             Ok(whole)
         };
@@ -226,11 +228,16 @@ impl Job<'_, '_> {
         })
     }
 
-    /// How what has just been read stands to the oplog.
-    async fn standing(&self, source: &LoadSource) -> Result<Option<Standing>, Failure> {
-        let LoadSource::Followable { captured } = source else { return Ok(None) };
-        let read_until = newest_positions(self.oplogs).await?.values().map(|newest| newest.time).max();
-        Ok(Some(Standing { applied_to: captured.clone(), read_until, exact: false }))
+    /// What was kept aside of each oplog, to be read from these positions on; of those that have no file of it, nothing.
+    pub(super) fn spools(
+        &self,
+        from: &Positions,
+    ) -> Result<impl FnMut(&Oplog) -> Option<SpoolReader> + use<>, Failure> {
+        let mut readers = match &self.capture {
+            Some(capture) => capture.readers(&self.context.config, from)?,
+            None => HashMap::new(),
+        };
+        Ok(move |oplog: &Oplog| readers.remove(oplog.name()))
     }
 
     /// Whether what has changed since these positions can still be read.

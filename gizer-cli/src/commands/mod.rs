@@ -7,6 +7,7 @@ pub mod extract;
 mod failures;
 pub mod infer;
 pub mod load;
+mod load_align;
 mod load_begin;
 mod load_dump;
 mod load_filling;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{FollowOptions, Oplog, OplogChanges, newest_positions};
+use gizer_oplog::{Oplog, OplogChanges, newest_positions};
 use gizer_pg::Session;
 use gizer_pg::state::{self, Followed, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
 
@@ -11,9 +11,8 @@ use super::run_row::TIDYING_LIMIT;
 use super::sync_report::SyncReport;
 use super::{Context, load};
 use crate::args::{LoadArgs, SyncArgs};
-use crate::config::file::VerifyMode;
 use crate::exit::{ExitCode, Failure};
-use crate::follow::{self, Follow, FollowSettings, Paused, Purpose, Until};
+use crate::follow::{self, Follow, Paused, Purpose, Until};
 use crate::report;
 
 /// The first pause after a failure that may pass, where gizer stays on; each is twice the one before.
@@ -21,12 +20,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// Documents after which a batch ends.
-const BATCH_DOCUMENTS: usize = 20_000;
-
-/// Changes between two watermarks: a batch can end there.
-const WATERMARK_CHANGES: usize = 5_000;
 
 /// Follows until everything is applied, or until somebody says stop.
 ///
@@ -122,10 +115,7 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
     let ahead = follow::read_ahead(&fence, &followed, newest);
     let database = context.config.database()?;
     let interest = follow::interest(database, &members);
-    let mut options = FollowOptions::new(context.config.spool_dir.join("held-back"));
-    options.watermark_changes = WATERMARK_CHANGES;
-    options.watermark_bytes = context.config.memory / 16;
-    options.held_back_bytes = context.config.memory / 8;
+    let options = follow::source_options(&context.config);
     let open = async { Ok(OplogChanges::open(&oplogs, &from, interest, options).await?) };
     let source = match context.signals.unless_interrupted(open).await {
         Ok(source) => source,
@@ -134,11 +124,7 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
             return Err(failure);
         }
     };
-    let settings = FollowSettings {
-        batch_documents: BATCH_DOCUMENTS,
-        part_bytes: context.config.memory / 8,
-        read_back: context.config.verify_mode != VerifyMode::Off,
-    };
+    let settings = follow::settings(&context.config);
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
     let mut follow = Follow::new(&session, &oplogs, settings, (source, look_up), purpose, members, ahead, from);

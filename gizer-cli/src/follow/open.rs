@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 
 use gizer_flatten::Flattener;
 use gizer_flatten::change::{ClusterTime, Positions};
-use gizer_oplog::{Interest, Oplog, WatchedCollection};
+use gizer_oplog::{FollowOptions, Interest, Oplog, WatchedCollection};
 use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::rows::{RowStore, WhichTables};
 use gizer_pg::state::{Followed, StreamFence};
 use gizer_schema::Layout;
 
+use super::FollowSettings;
 use super::member::Member;
 use crate::commands::Context;
+use crate::config::Config;
+use crate::config::file::VerifyMode;
 use crate::exit::{ExitCode, Failure};
 
 /// The layouts of the collections that are followed, in their order.
@@ -94,4 +97,29 @@ pub(crate) fn read_ahead(fence: &StreamFence, followed: &[Followed], newest: Clu
     let loads = followed.iter().filter(|followed| !followed.joined);
     let loads = loads.map(|followed| followed.read_until.unwrap_or(newest)).max();
     fence.ahead().max(loads)
+}
+
+/// Documents after which a batch ends.
+const BATCH_DOCUMENTS: usize = 20_000;
+
+/// Changes between two watermarks: a batch can end there.
+const WATERMARK_CHANGES: usize = 5_000;
+
+/// How changes are read.
+pub(crate) fn source_options(config: &Config) -> FollowOptions {
+    FollowOptions {
+        watermark_changes: WATERMARK_CHANGES,
+        watermark_bytes: config.memory / 16,
+        held_back_bytes: config.memory / 8,
+        ..FollowOptions::new(config.spool_dir.join("held-back"))
+    }
+}
+
+/// How changes are applied.
+pub(crate) fn settings(config: &Config) -> FollowSettings {
+    FollowSettings {
+        batch_documents: BATCH_DOCUMENTS,
+        part_bytes: config.memory / 8,
+        read_back: config.verify_mode != VerifyMode::Off,
+    }
 }

@@ -125,10 +125,6 @@ impl Touched {
         self.ids.keys()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
     /// The ids with the shards to look for their documents on.
     pub(super) fn wanted(&self) -> Vec<WantedId> {
         let wanted = |(id, touch): (&Bytes, &Touch)| WantedId {
