@@ -4,6 +4,7 @@ mod access;
 mod broken;
 mod catalog;
 mod concurrent;
+mod decoding;
 mod positions;
 mod ranges;
 mod scan;
