@@ -236,7 +236,7 @@ fn some_entry() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) })]
 
     /// Damage ends in an error or in something else that is said, never in a panic.
     #[test]
@@ -270,7 +270,8 @@ proptest! {
 fn walked(entry: &[u8]) -> Result<(), DecodeError> {
     let entry = RawEntry::read(RawDoc::new(entry)?)?;
     let all = |operation: Operation<'_>| {
-        (operation.kind()?, operation.key()?);
+        operation.kind()?;
+        operation.key()?;
         let namespace = Namespace { database: operation.database.into(), collection: operation.collection.into() };
         operation.to_change(&Arc::from("rs0"), entry.position(), Arc::new(namespace)).map(drop)
     };

@@ -5,6 +5,7 @@ mod broken;
 mod catalog;
 mod concurrent;
 mod lookup;
+mod decoding;
 mod positions;
 mod ranges;
 mod scan;
