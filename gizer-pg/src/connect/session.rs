@@ -208,6 +208,15 @@ impl Session {
         outcome
     }
 
+    /// Rolls the open transaction back: for errors of those above this crate, which [`end`](Session::end) does not know.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn roll_back(&self) -> Result<(), PgError> {
+        self.in_transaction.store(false, Ordering::Relaxed);
+        self.run("rolling back", "ROLLBACK").await
+    }
+
     /// Runs statements that give no rows and take no parameters.
     pub(crate) async fn run(&self, doing: impl Display, sql: &str) -> Result<(), PgError> {
         self.client.batch_execute(sql).await.map_err(|error| self.error(doing, &error))
