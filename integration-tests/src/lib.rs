@@ -4,6 +4,7 @@
 //! program against them. What it starts is installed by `scripts/setup`. The [`shop`] fills a database,
 //! [`traffic`] changes it, the [`oracle`] judges what became of it.
 
+pub mod compared;
 pub mod oracle;
 pub mod random;
 pub mod rig;
