@@ -1,7 +1,7 @@
 //! Whether the tables are what the documents say.
 //!
 //! Collections of the classic dialect are judged by the oracle, which shares no code with gizer. What has an `_extra` is
-//! judged by rebuilding the documents from the rows.
+//! judged by rebuilding the documents from the rows, and all rows are compared with those of a fresh load.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use bson::{Bson, Document};
 use futures::stream;
 use gizer_flatten::rebuild;
 use gizer_schema::{Layout, file};
+use integration_tests::compared;
 use integration_tests::oracle::Oracle;
 use integration_tests::stored::stored_rows;
 use integration_tests::traffic::{COLLECTIONS, Ids};
@@ -61,4 +62,12 @@ pub(crate) async fn judge_rebuilt(world: &World<'_>, collection: &str) -> Result
         true => Ok(()),
         false => Err(format!("{collection}: rows of no document: {:?}", stored.keys())),
     }
+}
+
+/// Loads all collections anew into another PostgreSQL schema, and compares all rows of all tables.
+pub(crate) async fn judge_against_fresh_load(world: &World<'_>) -> Result<(), String> {
+    world.client().await.batch_execute("DROP SCHEMA IF EXISTS fresh CASCADE; CREATE SCHEMA fresh").await.unwrap();
+    world.run(&["load", "--postgres-schema", "fresh"]).await.expect_code(0);
+    let difference = compared::difference(&world.client().await, "public", "fresh").await.unwrap();
+    difference.map_or(Ok(()), Err)
 }

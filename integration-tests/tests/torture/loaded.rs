@@ -7,14 +7,12 @@ use super::judge::judge_traffic;
 use super::world::World;
 
 /// Loads, writes, loads again; and sees the judges find what was written in between.
-async fn written_between_two_loads(shards: &[Mongod], postgres: &Postgres, seed: u64) {
+async fn written_between_two_loads(world: &World<'_>, seed: u64) {
     println!("seed {seed}");
-    let world = World::new(shards, postgres).await;
-    let count = shards.len() as u64;
+    let count = world.shards.len() as u64;
     let mut traffic: Vec<Traffic> = (0..count).map(|shard| Traffic::of_shard(seed, shard, count)).collect();
     world.begin(&traffic).await;
-    world.gizer.run(["load"]).await.unwrap().expect_code(0);
-    judge_traffic(&world).await.unwrap();
+    judge_traffic(world).await.unwrap();
     for _ in 0..2 {
         let mut outcome = Outcome::default();
         for (database, traffic) in world.databases.iter().zip(&mut traffic) {
@@ -24,9 +22,9 @@ async fn written_between_two_loads(shards: &[Mongod], postgres: &Postgres, seed:
         }
         println!("{outcome:?}");
         assert!(outcome.refused * 3 < outcome.commands, "too much is refused: {outcome:?}");
-        judge_traffic(&world).await.unwrap_err();
-        world.gizer.run(["load"]).await.unwrap().expect_code(0);
-        judge_traffic(&world).await.unwrap();
+        judge_traffic(world).await.unwrap_err();
+        world.run(&["load"]).await.expect_code(0);
+        judge_traffic(world).await.unwrap();
     }
 }
 
@@ -35,7 +33,7 @@ async fn traffic_can_be_loaded() {
     let postgres = Postgres::start().await.unwrap();
     for version in Version::ALL {
         let mongod = Mongod::start(version).await.unwrap();
-        written_between_two_loads(std::slice::from_ref(&mongod), &postgres, 1).await;
+        written_between_two_loads(&World::new([&mongod], &postgres).await, 1).await;
     }
 }
 
@@ -44,5 +42,5 @@ async fn traffic_on_two_shards_can_be_loaded() {
     let postgres = Postgres::start().await.unwrap();
     let shard = |name: &str| Mongod::builder(Version::V6_0).repl_set_name(name).start();
     let (one, other) = tokio::try_join!(shard("rs0"), shard("rs1")).unwrap();
-    written_between_two_loads(&[one, other], &postgres, 2).await;
+    written_between_two_loads(&World::new([&one, &other], &postgres).await, 2).await;
 }

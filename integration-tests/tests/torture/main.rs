@@ -6,6 +6,8 @@
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "only what makes two documents the same is needed here")]
 mod documents;
+mod fail_points;
 mod judge;
 mod loaded;
+mod seeds;
 mod world;
