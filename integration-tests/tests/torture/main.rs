@@ -8,6 +8,7 @@ mod ddl;
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "only what makes two documents the same is needed here")]
 mod documents;
+mod every_write;
 mod fail_points;
 mod judge;
 mod loaded;
