@@ -14,10 +14,11 @@ Exit codes:
   0    done
   1    failed; the message says why. Also: a server that cannot be reached, or refuses the login
   2    command line, configuration or schema file is wrong. Also: no such database or collection
-  3    a load is due: the oplog has rolled over under a load, and its spool does not hold what is missing
+  3    a load is due: the oplog has rolled over, or has another history, or a schema file has changed
+  4    rows differ from the documents after they were written; nothing of that was committed
   5    another run holds the lock
   130  interrupted (143: terminated)
-  4 (documents and rows differ) and 6 (a warning) are kept for commands to come.
+  6 (a warning) is kept for commands to come.
   Where some collections were loaded and others not, the code is that of the first that was not.
 
 Every setting can stand in gizer.toml, in the environment and on the command line; the latter wins:
@@ -74,6 +75,8 @@ pub enum Action {
     Extract(ExtractArgs),
     /// Load what `extract` or the classic tool has written. Needs no MongoDB.
     Copy(CopyArgs),
+    /// Bring the tables up to date with what has changed in MongoDB since their load.
+    Sync(SyncArgs),
     /// Show how things stand: collections, their tables, the last runs.
     Status(StatusArgs),
 }
@@ -250,6 +253,21 @@ pub struct LoadArgs {
     pub dump: Option<PathBuf>,
 }
 
+impl LoadArgs {
+    /// A load of these collections, with nothing out of the ordinary.
+    pub fn of(collections: Vec<String>) -> LoadArgs {
+        LoadArgs {
+            collections,
+            max_rejects: 0,
+            restart: false,
+            filter: None,
+            together: false,
+            prefix: None,
+            dump: None,
+        }
+    }
+}
+
 /// Arguments of `extract`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -323,6 +341,24 @@ pub struct CopyArgs {
     /// What the names of the tables and folders begin with, as given to `extract`.
     #[arg(long, value_name = "TEXT")]
     pub prefix: Option<String>,
+}
+
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Everything that has a load and can be followed is brought up to where MongoDB's oplog stood when the command began. Before
+each commit the rows written are read back and compared with the documents ([verify] mode = \"off\" leaves that out).
+
+Examples:
+  gizer sync                         one round, for cron
+  gizer sync --follow                stays on until SIGTERM or SIGINT, and ends after the batch
+  gizer sync --format json           counts for a script
+
+A collection that was dropped has its tables emptied; one that was replaced ($out, a rename) is loaded anew.")]
+pub struct SyncArgs {
+    /// Stay on, and apply changes as they come.
+    #[arg(long)]
+    pub follow: bool,
 }
 
 /// Arguments of `status`.

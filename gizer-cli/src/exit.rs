@@ -50,13 +50,15 @@ pub struct Failure {
     pub remedy: Option<String>,
     /// Whether it ends the whole run, as a lost connection does, and not only the work on one collection.
     pub ends_run: bool,
+    /// Whether the same may succeed a little later, as after an election or a restart.
+    pub passes: bool,
 }
 
 impl Failure {
     /// A failure with this exit code and message. Only an interruption ends the whole run, unless told.
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Failure {
         let ends_run = matches!(exit, ExitCode::Interrupted | ExitCode::Terminated);
-        Failure { exit, message: message.into(), remedy: None, ends_run }
+        Failure { exit, message: message.into(), remedy: None, ends_run, passes: false }
     }
 
     /// The command line, the configuration or a schema file is wrong.

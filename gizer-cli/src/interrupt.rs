@@ -40,6 +40,11 @@ impl Signals {
         Ok(Signals { came })
     }
 
+    /// Which signal has come, if one has: for work that is better ended than dropped.
+    pub fn came(&self) -> Option<ExitCode> {
+        *self.came.borrow()
+    }
+
     /// Runs `work` until it is done or a signal comes; then it is dropped where it stands.
     ///
     /// # Errors

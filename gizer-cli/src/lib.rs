@@ -15,6 +15,7 @@ pub mod capture;
 pub mod commands;
 pub mod config;
 pub mod exit;
+pub mod follow;
 pub mod interrupt;
 pub mod pipeline;
 pub mod progress;
@@ -61,6 +62,7 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Action::Load(args) => commands::load::run(&context, args).await,
             Action::Extract(args) => commands::extract::run(&context, args).await,
             Action::Copy(args) => commands::copy::run(&context, args).await,
+            Action::Sync(args) => commands::sync::run(&context, args).await,
             Action::Status(args) => commands::status::run(&context, args).await,
         }
     });

@@ -82,6 +82,14 @@ impl DocumentBatch {
         (of(&self.starts[..count]), of(&self.starts[count..]))
     }
 
+    /// One of the documents by its number; `None` if there are not so many. It keeps the whole buffer in memory as long as
+    /// it lives.
+    pub fn share(&self, number: usize) -> Option<Bytes> {
+        let rest = self.buffer.slice(*self.starts.get(number)? as usize..);
+        let length = RawDoc::first_in(&rest).ok()?.as_bytes().len();
+        Some(rest.slice(..length))
+    }
+
     /// The documents in their order.
     pub fn documents(&self) -> Documents<'_> {
         Documents { buffer: &self.buffer, starts: self.starts.iter() }
@@ -133,6 +141,8 @@ mod tests {
             let bytes: Vec<&[u8]> = batch.documents().map(RawDoc::as_bytes).collect();
             assert_eq!(bytes, each);
             assert_eq!(batch.document_bytes(), each.concat().len());
+            let shared: Vec<Bytes> = (0..4).map_while(|number| batch.share(number)).collect();
+            assert_eq!(shared, each);
         }
     }
 

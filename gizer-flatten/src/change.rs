@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gizer_schema::raw::{Malformed, RawDoc};
 
 /// A time of MongoDB's logical clock: the `ts` of an oplog entry, `clusterTime`, `operationTime`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -89,7 +90,9 @@ pub struct Change {
     pub namespace: Arc<Namespace>,
     /// The collection's UUID, by which it is followed; it outlives renames.
     pub uuid: Option<[u8; 16]>,
-    /// Whether a chunk migration wrote the entry (`fromMigrate`): no change of data, but the `_id` counts as touched.
+    /// Whether the server wrote the entry while it copied documents (`fromMigrate`). Mostly that is a chunk migration: no change of
+    /// data, but the `_id` counts as touched. What `convertToCapped`, `cloneCollectionAsCapped` and a rename into another database
+    /// copy is marked too.
     pub from_migrate: bool,
     /// What happened.
     pub kind: ChangeKind,
@@ -98,7 +101,7 @@ pub struct Change {
 /// What a change does. Documents and keys are raw BSON documents; a key's document is `{"_id": …}`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangeKind {
-    /// A new document.
+    /// A new document; what somebody gave to the command `applyOps` also replaces one.
     Insert {
         /// All of it.
         document: Bytes,
@@ -112,8 +115,8 @@ pub enum ChangeKind {
     Update {
         /// Which document.
         key: Bytes,
-        /// Edits in the order in which they apply.
-        edits: Vec<Edit>,
+        /// What changes in it.
+        edits: Edits,
     },
     /// The document is gone.
     Delete {
@@ -133,6 +136,42 @@ pub enum ChangeKind {
         /// UUID of a collection that had that name and was dropped for it (`dropTarget`).
         dropped: Option<[u8; 16]>,
     },
+    /// Documents of the collection changed that the entry does not tell: it has to be loaded anew.
+    Rewrite,
+}
+
+/// What an update changes, in the order in which it applies, and by which rule: the rules differ where a path leads to nothing.
+///
+/// In a document as it was just before the change diffs lead to something everywhere; the paths of modifiers need not. A
+/// change may also meet a document that is already past it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Edits {
+    /// `$v: 2`. A field on the way that is missing: nothing happens. A value on the way that is neither the document nor
+    /// the array that the next step leads into becomes null. An array on the way or at the end that is too short gets nulls.
+    Diff(Vec<Edit>),
+    /// `$v: 1`. A field on the way that is missing is made, as a document. A value on the way that has no fields: nothing
+    /// happens. An array that is too short gets nulls. Where something is to be unset, nothing is made.
+    Modifiers(Vec<Edit>),
+    /// Which document changes is all that is known: somebody gave the update to the command `applyOps` in a form that the server
+    /// itself does not write (`$inc`, or a document without `_id`), or a later server wrote it.
+    Unknown,
+}
+
+/// The `_id` of a document, as a document of this one field; `None` if there is none.
+///
+/// # Errors
+/// [`Malformed`] if the bytes before it cannot be walked.
+pub fn id_document(document: RawDoc<'_>) -> Result<Option<Bytes>, Malformed> {
+    let Some(id) = document.get(b"_id")? else { return Ok(None) };
+    // Length, type, name with its end, value, end of the document.
+    let length = 4 + 1 + 4 + id.bytes.len() + 1;
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.push(id.kind as u8);
+    bytes.extend_from_slice(b"_id\0");
+    bytes.extend_from_slice(id.bytes);
+    bytes.push(0);
+    Ok(Some(bytes.into()))
 }
 
 /// A step on the way to a value inside a document.
@@ -142,8 +181,13 @@ pub enum Step {
     Field(String),
     /// An element of an array, from 0.
     Index(u32),
-    /// A number in the path of a `$v: 1` update: an index where an array is, else a field's name.
-    FieldOrIndex(u32),
+    /// Digits in the path of [`Edits::Modifiers`]: an index where an array is, else a field's name.
+    FieldOrIndex {
+        /// The digits as they stand.
+        name: String,
+        /// Their number.
+        index: u32,
+    },
 }
 
 /// A change of one value inside a document.
@@ -155,15 +199,17 @@ pub struct Edit {
     pub action: EditAction,
 }
 
-/// What happens to a value inside a document.
+/// What happens to a value inside a document. Values are documents of one field, whose name means nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EditAction {
-    /// It is this value now: a document of one field, whose name means nothing.
+    /// It is this value now: in its place, or last in its document if it was not there.
     Set(Bytes),
-    /// It is gone.
+    /// It is this value now, and last in its document, also if it was there.
+    Insert(Bytes),
+    /// It is gone; an element of an array becomes null.
     Unset,
-    /// It is an array that keeps its first so many elements.
-    Truncate(u32),
+    /// It is an array of so many elements: those behind them go, and nulls stand for those that were not there.
+    Resize(u32),
 }
 
 #[cfg(test)]
@@ -184,6 +230,15 @@ mod tests {
         assert_eq!("Timestamp(1454960732, 7)".parse(), Ok(time));
         assert!("Timestamp(1454960732)".parse::<ClusterTime>().is_err());
         assert!("None".parse::<ClusterTime>().is_err());
+    }
+
+    #[test]
+    fn an_id_stands_alone_as_it_was() {
+        let document = bson::doc! { "x": 1, "_id": { "a": [1, "ü"] }, "y": "_id" };
+        let bytes = document.to_vec().unwrap();
+        let alone = id_document(RawDoc::new(&bytes).unwrap()).unwrap().unwrap();
+        assert_eq!(alone, bson::doc! { "_id": { "a": [1, "ü"] } }.to_vec().unwrap());
+        assert_eq!(id_document(RawDoc::new(&bson::doc! { "y": 1 }.to_vec().unwrap()).unwrap()), Ok(None));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use gizer_schema::field_index::Walk;
 use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
-use gizer_schema::{ColumnId, ColumnType, Dialect, KeySource, Layout, PathId, Plan, TableId};
+use gizer_schema::{ColumnId, ColumnType, Dialect, Layout, PathId, TableId};
 use thiserror::Error;
 
 use crate::decimal::Decimal128;
@@ -10,12 +10,10 @@ use crate::extjson::RawJson;
 use crate::extra::Gathered;
 use crate::key::{Form, TaggedKey};
 use crate::program::{Action, ActionId, Field, Found, NodeId, Program, is_number};
+use crate::root_key::{KeyShape, MAX_KEY_BYTES};
 use crate::row::{Cell, Row, RowSink};
 use crate::tally::{MismatchCounts, Tally, Unfit};
 use crate::value::{fit, own_kind, usual};
-
-/// Longest text or binary key in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes, positions included.
-const MAX_KEY_BYTES: usize = 1_000;
 
 /// Why a document gave no rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -77,14 +75,6 @@ struct TableShape {
     positions: usize,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct KeyShape {
-    source: KeySource,
-    ty: ColumnType,
-    /// Whether the key is an ObjectId in two columns.
-    pair: bool,
-}
-
 /// What goes into `_extra`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keeping {
@@ -99,12 +89,6 @@ enum Keeping {
 impl Flattener {
     /// A flattener for the documents of this layout's collection.
     pub fn new(layout: &Layout) -> Flattener {
-        let key_field = layout.document.fields.iter().find(|field| field.name == layout.key.source.field());
-        let key = KeyShape {
-            source: layout.key.source,
-            ty: layout.key.ty,
-            pair: key_field.is_some_and(|field| matches!(field.plan, Plan::ObjectIdPair { .. })),
-        };
         let shape = |t: &gizer_schema::Table| TableShape {
             columns: t.data_columns() + t.positions,
             key: t.key.0,
@@ -113,7 +97,7 @@ impl Flattener {
         Flattener {
             program: Program::compile(layout),
             tables: layout.tables.iter().map(shape).collect(),
-            key,
+            key: KeyShape::of(layout),
             keeping: match layout.dialect {
                 Dialect::Classic => Keeping::Nothing,
                 Dialect::Gizer { exact_types: false } => Keeping::Strays,
@@ -164,6 +148,15 @@ impl Flattener {
                 self.tally.add_unknown(path, count);
             }
         }
+    }
+
+    /// The root key that the rows of a document have. A raw `{"_id": …}` has the key of the whole document with that
+    /// `_id`, so that what was touched can be looked for before its documents are read.
+    ///
+    /// # Errors
+    /// The reason for which a document with this `_id` gives no rows: then none are stored under it either.
+    pub fn key_of<'b>(&self, document: RawDoc<'b>) -> Result<Cell<'b>, RejectReason> {
+        self.key.key_of(document)
     }
 
     /// Takes out the counts since the last call.
@@ -225,7 +218,7 @@ enum Origin {
 impl<'b, S: RowSink> Run<'_, 'b, S> {
     fn whole(&mut self, document: RawDoc<'b>) -> Result<(), RejectReason> {
         self.counts.begin_document();
-        self.key = self.root_key(document)?;
+        self.key = self.key_shape.key_of(document)?;
         self.sink.begin_document();
         self.begin_row(0);
         match self.document(0, 0, document) {
@@ -238,27 +231,6 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
                 self.sink.discard_document();
                 Err(malformed.into())
             }
-        }
-    }
-
-    fn root_key(&mut self, document: RawDoc<'b>) -> Result<Cell<'b>, RejectReason> {
-        let shape = self.key_shape;
-        let expected = if shape.pair { "OBJECTID" } else { shape.ty.schema_name() };
-        let element = document.get(shape.source.field().as_bytes())?;
-        let cell = match element {
-            None => Ok(Cell::Null),
-            Some(element) if shape.pair => pair_key(&element)?,
-            Some(element) => fit(shape.ty, &element)?,
-        };
-        match (cell, shape.source) {
-            (Ok(Cell::Null), KeySource::UnderscoreId) => Err(RejectReason::NoKey { expected }),
-            (Ok(cell), KeySource::UnderscoreId) if key_bytes(&cell) > MAX_KEY_BYTES => {
-                Err(RejectReason::KeyTooLong { bytes: key_bytes(&cell) })
-            }
-            (Ok(cell), _) => Ok(cell),
-            (Err(actual), KeySource::UnderscoreId) => Err(RejectReason::KeyUnfit { expected, actual }),
-            // `id` promises nothing: the row stands without a key, as in the classic tool, and its column counts why.
-            (Err(_), KeySource::Id) => Ok(Cell::Null),
         }
     }
 
@@ -470,29 +442,4 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
             self.rows[table][inner.columns - inner.positions + i] = position;
         }
     }
-}
-
-fn key_bytes(cell: &Cell<'_>) -> usize {
-    match cell {
-        Cell::Text(text) => text.as_bytes().len(),
-        Cell::Bytes(bytes) => bytes.len(),
-        _ => 0,
-    }
-}
-
-/// The key of an ObjectId in two columns, also where it comes as a sub-document `{oid, bsontype}`.
-fn pair_key<'b>(element: &Element<'b>) -> Result<Result<Cell<'b>, Unfit>, Malformed> {
-    Ok(match element.value()? {
-        Value::ObjectId(id) => Ok(Cell::ObjectId(id)),
-        Value::Null => Ok(Cell::Null),
-        Value::Document(document) => {
-            // Nothing else may be in it, or two documents could have one key.
-            let alone = document.elements().all(|e| e.is_ok_and(|e| matches!(e.name, b"oid" | b"bsontype")));
-            match document.get(b"oid")? {
-                Some(oid) if alone && document.elements().count() <= 2 => fit(ColumnType::Text, &oid)?,
-                _ => Err(Unfit::Kind(Kind::Document)),
-            }
-        }
-        _ => Err(Unfit::Kind(element.kind)),
-    })
 }

@@ -31,6 +31,7 @@ mod list;
 mod program;
 pub mod range;
 mod rebuild;
+mod root_key;
 mod row;
 mod tally;
 mod text;

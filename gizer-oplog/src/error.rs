@@ -2,12 +2,15 @@
 
 mod remedies;
 
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gizer_flatten::change::{ClusterTime, Position};
 use gizer_schema::raw::Malformed;
 
 use crate::collections::SkipReason;
+use crate::decode::DecodeError;
 use crate::spool::SpoolError;
 use crate::uri::Hosts;
 use crate::version::ServerVersion;
@@ -291,6 +294,65 @@ pub enum MongoError {
         newest: ClusterTime,
     },
 
+    /// An oplog without a saved position, where others have one: a shard that was added.
+    ///
+    /// Nothing tells where to begin: from its joining on, writes to it belong to what is followed, and those up to the
+    /// saved position of the other shards were not read, and perhaps are no longer in its log.
+    #[error(
+        "expected a saved position for the oplog of {shard}, found none: the shard was added after the others were saved"
+    )]
+    ShardAdded {
+        /// The oplog's name.
+        shard: String,
+    },
+
+    /// A saved position without an oplog.
+    #[error("expected an oplog {shard:?}, which was read up to {}, found none of that name", saved.time)]
+    ShardGone {
+        /// The oplog's name.
+        shard: String,
+        /// How far it was read.
+        saved: Position,
+    },
+
+    /// An entry that is not what the oplog's form says, or of a kind that is not known.
+    #[error("entry {} of the oplog of {shard} cannot be decoded: {found}", position.time)]
+    MalformedEntry {
+        /// The oplog's name.
+        shard: String,
+        /// Where the entry is.
+        position: Position,
+        /// What is wrong with it.
+        found: DecodeError,
+    },
+
+    /// An entry leads back to another one that is no part of the same transaction.
+    #[error("expected a part of a transaction at {} in the oplog of {shard}, found another entry", position.time)]
+    NotOfTransaction {
+        /// The oplog's name.
+        shard: String,
+        /// Where it should have been.
+        position: Position,
+    },
+
+    /// Operations of transactions that are not decided yet did not fit in memory, and cannot be kept on disk.
+    #[error("cannot {doing} a file in {}, which keeps large transactions until they are committed: {reason}", folder.display())]
+    HeldBack {
+        /// The folder.
+        folder: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system says.
+        reason: io::Error,
+    },
+
+    /// The file in which the oplog is kept aside was being read by a thread that has ended.
+    #[error("the thread that reads the spool of {shard} has panicked")]
+    SpoolThreadLost {
+        /// The oplog's name.
+        shard: String,
+    },
+
     /// The file in which the oplog is kept aside cannot be used.
     #[error(transparent)]
     Spool(SpoolError),
@@ -426,8 +488,11 @@ impl MongoError {
             | MongoError::NoSuchCollection { .. }
             | MongoError::NoDump { .. }
             | MongoError::NotInDump { .. }
-            | MongoError::NotFollowable { .. } => ErrorClass::Configuration,
-            MongoError::RolledOver { .. } | MongoError::Diverged { .. } => ErrorClass::LoadDue,
+            | MongoError::NotFollowable { .. }
+            | MongoError::ShardGone { .. } => ErrorClass::Configuration,
+            MongoError::RolledOver { .. } | MongoError::Diverged { .. } | MongoError::ShardAdded { .. } => {
+                ErrorClass::LoadDue
+            }
             MongoError::Spool(error) => error.class(),
             _ => ErrorClass::Failed,
         }

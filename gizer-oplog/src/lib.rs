@@ -14,6 +14,8 @@
 //! * [`Dump`] is what mongodump has written: [`DumpScan`] reads a file of it, and needs no server.
 //! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
 //! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored; [`spool`] keeps them aside.
+//! * [`OplogChanges`] reads the logs of all shards as changes, merged by time, each transaction once it is committed.
+//! * [`decode`] knows what an entry says.
 //!
 //! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`], [`RangeSource`],
 //! [`ChangeSource`] and [`LookUp`]. This crate only reads and decodes. What a document or a change means for tables
@@ -25,9 +27,11 @@
 mod changes;
 mod collections;
 mod connect;
+pub mod decode;
 mod driver_errors;
 mod dump;
 mod error;
+mod follow;
 mod lookup;
 mod majority;
 mod near_names;
@@ -47,7 +51,8 @@ pub use collections::{Collection, CollectionSize, SkipReason, SourceCollection};
 pub use connect::{Cluster, Deployment, Topology};
 pub use dump::{Dump, DumpFile, DumpScan};
 pub use error::{ErrorClass, MalformedReply, MongoError};
-pub use lookup::{Found, LookUp};
+pub use follow::{FollowOptions, Interest, OplogChanges};
+pub use lookup::{ClusterLookUp, LookUp, ReadAt, WantedId, WatchedCollection};
 pub use position::{Oplog, newest_positions};
 pub use scan::{
     CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read, plan_segments,

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-use bson::{Document, doc};
+use bson::{Document, RawDocumentBuf, Timestamp, doc};
+use bytes::Bytes;
 use futures::future::try_join_all;
 use gizer_flatten::change::{ClusterTime, Position, Positions};
+use gizer_schema::raw::RawDoc;
 use mongodb::options::ReadConcern;
 
 use crate::connect::{Deployment, Topology};
 use crate::error::{MalformedReply, MongoError};
+use crate::tail::RawEntry;
 
 const NAMESPACE: &str = "local.oplog.rs";
 
@@ -60,6 +63,39 @@ impl Oplog {
     /// As [`Oplog::newest`].
     pub async fn oldest(&self) -> Result<Position, MongoError> {
         self.end(1).await
+    }
+
+    /// The entry at a position: one that a later entry leads back to (`prevOpTime`).
+    ///
+    /// # Errors
+    /// [`MongoError::RolledOver`] if the log no longer goes back so far; [`MongoError::Diverged`] if it does, and the
+    /// entry is not there; [`MongoError::MemberLags`]; all that can happen to a connection.
+    pub async fn entry_at(&self, position: Position) -> Result<Bytes, MongoError> {
+        let ts = Timestamp { time: position.time.seconds, increment: position.time.increment };
+        let log = self.deployment.database("local").collection::<RawDocumentBuf>("oplog.rs");
+        // The server finds the place of a time by `$gte` without looking at what lies before it.
+        let find = log.find_one(doc! { "ts": { "$gte": ts } }).read_concern(ReadConcern::majority());
+        let found = find.await.map_err(|error| self.deployment.explain(&error, "find", NAMESPACE))?;
+        let Some(found) = found else {
+            let newest = self.newest().await?.time;
+            return Err(MongoError::MemberLags { shard: self.name.clone(), saved: position, newest });
+        };
+        let found = Bytes::from(found.into_bytes());
+        let entry = RawDoc::new(&found).and_then(RawEntry::read).map_err(|found| MongoError::MalformedReply {
+            hosts: self.deployment.hosts.clone(),
+            command: "find",
+            expected: "an oplog entry",
+            found: found.into(),
+        })?;
+        if entry.position() == position {
+            return Ok(found);
+        }
+        let oldest = self.oldest().await?.time;
+        Err(if oldest > position.time {
+            MongoError::RolledOver { shard: self.name.clone(), saved: position, oldest }
+        } else {
+            MongoError::Diverged { shard: self.name.clone(), saved: position }
+        })
     }
 
     /// The first entry in natural order, which in a capped collection is the order of insertion (MongoDB manual,
@@ -117,7 +153,6 @@ pub(crate) fn position(entry: &Document) -> Option<Position> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bson::Timestamp;
 
     #[test]
     fn an_entry_without_a_term_has_term_minus_one() {

@@ -56,7 +56,8 @@ pub fn create_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<Stri
     Ok(format!("CREATE TABLE {at} (\n    {}\n)", columns.join(",\n    ")))
 }
 
-fn column_definition(layout: &Layout, column: &Column, is_key: bool) -> Result<String, PgError> {
+/// The definition of a column; `is_key` says whether it is that of the root key.
+pub(crate) fn column_definition(layout: &Layout, column: &Column, is_key: bool) -> Result<String, PgError> {
     let mut definition = format!("{} {}", quote_identifier(&column.name)?, column.ty.pg_name());
     if is_key && column.ty.is_text() {
         // Byte order: the same on every system, and what MongoDB has without a collation.

@@ -175,6 +175,14 @@ pub enum PgError {
     #[error("{schema}.{table} took {copied} rows: expected {encoded}")]
     RowsDiffer { schema: String, table: String, encoded: u64, copied: u64 },
 
+    /// A column of a collection's table is not of the type that was given to it.
+    #[error("{schema}.{table}.{column} is of type {came}: expected {expected}")]
+    ColumnDiffers { schema: String, table: String, column: String, expected: &'static str, came: String },
+
+    /// The schema has no `_id`, and changes come by `_id`.
+    #[error("the schema of {collection} has no field _id: expected one, because changes are followed by it")]
+    NotFollowable { collection: String },
+
     /// A row of gizer's own tables does not hold what gizer writes there.
     #[error("{schema}.{table} holds {came} where {expected} was expected")]
     UnreadableState { schema: String, table: &'static str, expected: &'static str, came: String },
@@ -250,6 +258,7 @@ impl PgError {
             | PgError::NoSchema { .. }
             | PgError::NoDatabase { .. }
             | PgError::FolderInUse { .. }
+            | PgError::NotFollowable { .. }
             | PgError::NameTaken { .. } => ErrorKind::Config,
             PgError::Locked { .. } | PgError::Fenced { .. } => ErrorKind::HeldByAnotherRun,
             PgError::Cancelled { .. } => ErrorKind::Interrupted,
@@ -294,6 +303,17 @@ impl PgError {
     /// more than that there was an internal error.
     pub(crate) fn is_vanished_object(&self) -> bool {
         matches!(self.sqlstate(), Some("XX000"))
+    }
+
+    /// Whether the same may succeed a little later: the server could not be reached, the connection was lost (class 08), it has no
+    /// room (53), was shut down or restarted (57P01 to 57P03), or chose this transaction to give way (40).
+    pub fn is_transient(&self) -> bool {
+        match self {
+            PgError::Unreachable { .. } | PgError::ConnectionLost { .. } => true,
+            error => error.sqlstate().is_some_and(|code| {
+                ["08", "40", "53", "57P01", "57P02", "57P03"].iter().any(|class| code.starts_with(class))
+            }),
+        }
     }
 
     /// What the operator should do, as a sentence or a statement to run; `None` where nothing in particular helps.
@@ -348,6 +368,8 @@ impl PgError {
             PgError::LineRefused { .. } => {
                 "mend the file or the schema file: they must be of one and the same schema".to_owned()
             }
+            PgError::ColumnDiffers { .. } => "load the collection again, which makes its tables anew".to_owned(),
+            PgError::NotFollowable { .. } => "add _id to the schema file, and load the collection again".to_owned(),
             PgError::ConnectionLost { .. } => "run it again once the server is reachable".to_owned(),
             PgError::Database { said, .. } => return remedy_for(&said.sqlstate).map(str::to_owned),
             _ => return None,

@@ -1,13 +1,41 @@
 //! Whether documents and stored rows are equal, and what repairs them.
 //!
-//! Here are the types and the stage trait that the batch's read-back and the audit share. A verifier gets documents
-//! as they were at a time, reads what is stored for them, and says what differs; what differs is repaired by writing
-//! the document again from its source, never by mending a cell.
+//! ```text
+//!   documents ──Flattener──▶ rows ──┐
+//!                                   ├──▶ Verdict: what differs        (compare)
+//!   keys ──RowStore::read──▶ tuples ┘    RowChanges: what repairs it  (reconcile)
+//! ```
+//!
+//! * [`compare()`] only looks.
+//! * [`reconcile()`] is the reference path: it compares, writes the rows that differ, reads them back and compares again.
+//!
+//! # What is compared
+//! Every cell of every row, in both directions: every row that follows from the documents is looked for, and every row
+//! that is stored under one of the keys is accounted for. A key without a document must have no rows.
+//!
+//! A stored cell is the binary form that the server gives of it, and is read here by the rules of its type, in a way that
+//! has nothing in common with the encoder of gizer-pg: a fault of the encoder is a difference. Doubles are compared by their
+//! bits; numbers of type `numeric` by value and scale; `jsonb` by its values, whatever the order of their fields.
 
-use gizer_flatten::DocumentBatch;
-use gizer_oplog::MongoError;
+mod compare;
+mod field;
+mod json;
+mod key_text;
+mod numeric;
+mod reconcile;
+mod stored;
+
+pub use compare::compare;
+pub use reconcile::{Reconciled, reconcile};
+
+use std::fmt;
+
 use gizer_pg::PgError;
-use gizer_schema::{ColumnId, TableId};
+use gizer_schema::{ColumnId, Layout, TableId};
+use thiserror::Error;
+
+/// Differences that a verdict names one by one.
+pub const NAMED_DIFFERENCES: usize = 100;
 
 /// One row, or one cell of it, that is not as the document has it.
 ///
@@ -31,8 +59,33 @@ pub enum Fault {
     Missing,
     /// The table has it, the document has not: an array that became shorter, a document that is gone.
     LeftOver,
-    /// Both have it, and this cell differs. Doubles are compared by their bits.
+    /// The table has it more than once.
+    Repeated,
+    /// Both have it, and this cell differs, the first of the row that does.
     Cell(ColumnId),
+}
+
+impl Difference {
+    /// One line for a report: `post_comments, key 7, position 1, 2: body differs`.
+    pub fn describe(&self, layout: &Layout) -> String {
+        let table = layout.table(self.table);
+        let mut text = format!("{}, key {}", table.name, self.key);
+        for (i, position) in self.positions.iter().enumerate() {
+            text.push_str(if i == 0 { ", position " } else { "." });
+            text.push_str(&position.to_string());
+        }
+        text.push_str(": ");
+        match self.fault {
+            Fault::Missing => text.push_str("the row is missing"),
+            Fault::LeftOver => text.push_str("the row is left over"),
+            Fault::Repeated => text.push_str("the row is there more than once"),
+            Fault::Cell(column) => {
+                text.push_str(&table.columns[column.0].name);
+                text.push_str(" differs");
+            }
+        }
+        text
+    }
 }
 
 /// What comparing some documents gave.
@@ -40,9 +93,9 @@ pub enum Fault {
 pub struct Verdict {
     /// Documents compared.
     pub documents: u64,
-    /// Rows compared, over all tables.
+    /// Rows that the documents have, over all tables.
     pub rows: u64,
-    /// All that differs, or the first of it if there is more than the verifier's limit.
+    /// All that differs, or the first [`NAMED_DIFFERENCES`] of it.
     pub differences: Vec<Difference>,
     /// Differences beyond that limit.
     pub more: u64,
@@ -53,36 +106,88 @@ impl Verdict {
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty() && self.more == 0
     }
+
+    fn add(&mut self, difference: impl FnOnce() -> Difference) {
+        if self.differences.len() < NAMED_DIFFERENCES {
+            self.differences.push(difference());
+        } else {
+            self.more += 1;
+        }
+    }
 }
 
-/// Why documents and rows could not be compared; that they differ is no error.
-#[derive(Debug, thiserror::Error)]
+/// What differs in spite of all: a verdict with the layout's words for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Differing {
+    /// The collection.
+    pub collection: String,
+    /// What differs.
+    pub verdict: Verdict,
+    /// The differences as [`Difference::describe`] puts them.
+    pub described: Vec<String>,
+}
+
+impl Differing {
+    fn new(layout: &Layout, verdict: Verdict) -> Differing {
+        let described = verdict.differences.iter().map(|difference| difference.describe(layout)).collect();
+        Differing { collection: layout.collection.clone(), verdict, described }
+    }
+}
+
+/// Differences that a message shows.
+const SHOWN: usize = 3;
+
+impl fmt::Display for Differing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.described.len() as u64 + self.verdict.more;
+        let shown = self.described.len().min(SHOWN);
+        write!(f, "{} of {all}: {}", self.collection, self.described[..shown].join("; "))?;
+        if all > shown as u64 { write!(f, "; and {} more", all - shown as u64) } else { Ok(()) }
+    }
+}
+
+/// Why documents and rows could not be compared, or made equal.
+#[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum VerifyError {
-    /// Reading the source failed.
-    #[error(transparent)]
-    Source(#[from] MongoError),
-    /// Reading the tables failed.
+    /// Reading or writing the tables failed.
     #[error(transparent)]
     Tables(#[from] PgError),
+
+    /// The rows were written, and are still not what the documents have. Roll back: exit code 4.
+    #[error("rows still differ after they were written: {0}")]
+    Differs(Box<Differing>),
+
+    /// The server wrote another number of rows than it was given, and they were not to be read back. Roll back: exit code 4.
+    #[error("{written} rows of {collection} were written: expected {expected}")]
+    CountsDiffer {
+        /// The collection.
+        collection: String,
+        /// Rows that were to be deleted, changed or added.
+        expected: u64,
+        /// Rows that were.
+        written: u64,
+    },
+
+    /// Two of the documents have one root key, so that their rows cannot be told apart.
+    #[error("two documents of {collection} have the key {key}: expected one")]
+    SameKey {
+        /// The collection.
+        collection: String,
+        /// The key, as text.
+        key: String,
+    },
 }
 
-/// The stage that compares documents with what is stored for them.
-///
-/// # Contract
-/// * Both directions: every row that follows from the documents is looked for, and every row stored under one of the
-///   `keys` is accounted for. A key without a document in `documents` must have no rows.
-/// * The rows are read in the transaction that has written them, or in one snapshot: never a mixture of two states.
-/// * A verdict is about exactly these documents. An error means that nothing is known, and counts as "not verified".
-/// * Nothing is written.
-pub trait Verifier: Send {
-    /// Compares `documents` with the rows stored under `keys`, raw BSON documents `{"_id": …}` that hold the `_id` of
-    /// every document among them.
-    ///
-    /// # Errors
-    /// [`VerifyError`] if one of both sides cannot be read.
-    fn verify(
-        &mut self,
-        documents: &DocumentBatch,
-        keys: &DocumentBatch,
-    ) -> impl Future<Output = Result<Verdict, VerifyError>> + Send;
+impl VerifyError {
+    /// What the operator should do.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            VerifyError::Tables(error) => error.remedy(),
+            VerifyError::Differs(_) | VerifyError::CountsDiffer { .. } => Some(
+                "look for triggers, rules and column defaults on the tables that change what is written".to_owned(),
+            ),
+            VerifyError::SameKey { .. } => Some("let gizer infer the schema again: its key must be KEY".to_owned()),
+        }
+    }
 }

@@ -14,8 +14,10 @@
 mod shard;
 mod store;
 
+use std::collections::HashMap;
+
 use gizer_flatten::change::{Position, Positions};
-use gizer_oplog::spool::{Span, SpoolIdentity};
+use gizer_oplog::spool::{Span, SpoolError, SpoolIdentity, SpoolReader};
 use gizer_oplog::{ErrorClass, MongoError, Oplog, OplogTail, TailOptions};
 use gizer_pg::Target;
 use tokio::sync::watch;
@@ -109,16 +111,9 @@ impl Capture {
     /// [`Failure`] before MongoDB is read, if a spool cannot be written or another run writes it; afterwards if MongoDB
     /// cannot be read.
     pub async fn start(config: &Config, oplogs: &[Oplog], needed: Option<&Positions>) -> Result<Capture, Failure> {
-        let target = Target::parse(config.postgres()?, &config.postgres_schema)?;
-        let owner = format!("{} {}", target.server(), target.schema());
         let mut stores = Vec::new();
         for oplog in oplogs {
-            let identity = SpoolIdentity {
-                owner: owner.clone(),
-                shard: oplog.name().to_owned(),
-                database: config.database()?.to_owned(),
-            };
-            stores.push(Store::open(config, identity).await?);
+            stores.push(Store::open(config, identity(config, oplog.name())?).await?);
         }
         let (stop, stopped) = watch::channel(false);
         let mut capture = Capture { t0: Positions::new(), shards: Vec::new(), stop, tasks: JoinSet::new() };
@@ -180,6 +175,29 @@ impl Capture {
         Ok(true)
     }
 
+    /// What has been kept aside so far in files, by the names of the oplogs, to be read from these positions on. A spool that
+    /// begins later is left out: then the log itself has to hold the rest.
+    ///
+    /// # Errors
+    /// [`Failure`] if a spool cannot be read.
+    pub fn readers(&self, config: &Config, from: &Positions) -> Result<HashMap<String, SpoolReader>, Failure> {
+        let mut readers = HashMap::new();
+        if config.cache_uri.is_some() {
+            return Ok(readers);
+        }
+        for shard in &self.shards {
+            let Some(position) = from.get(&shard.name) else { continue };
+            let identity = identity(config, &shard.name)?;
+            let path = config.spool_dir.join(identity.file_name());
+            match SpoolReader::open(&path, &identity, *position) {
+                Ok(reader) => readers.extend(reader.map(|reader| (shard.name.clone(), reader))),
+                Err(SpoolError::NotCovered { .. }) => {}
+                Err(error) => return Err(MongoError::Spool(error).into()),
+            }
+        }
+        Ok(readers)
+    }
+
     /// Ends the capture, and makes sure that what was kept survives a crash.
     ///
     /// # Errors
@@ -194,6 +212,16 @@ impl Capture {
         shards.sort_by(|one, other| one.shard.cmp(&other.shard));
         Ok(CaptureReport { shards })
     }
+}
+
+/// Whose the spool of a shard is.
+fn identity(config: &Config, shard: &str) -> Result<SpoolIdentity, Failure> {
+    let target = Target::parse(config.postgres()?, &config.postgres_schema)?;
+    Ok(SpoolIdentity {
+        owner: format!("{} {}", target.server(), target.schema()),
+        shard: shard.to_owned(),
+        database: config.database()?.to_owned(),
+    })
 }
 
 /// From where on the log is needed by whoever reads documents now, and the newest position. The first of them lies before

@@ -1,5 +1,6 @@
 //! `gizer copy`: text files into staging tables, swapped in when they are whole.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,7 @@ impl Part {
         LoadRequest {
             layout: &self.layout,
             namespace: extracted.and_then(|extracted| extracted.namespace.clone()),
-            uuid: extracted.and_then(|extracted| extracted.uuid),
+            uuids: extracted.map(uuids).unwrap_or_default(),
             source: extracted.map_or_else(unproven, |extracted| extracted.source.clone()),
             resumable_as: None,
         }
@@ -214,7 +215,7 @@ async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part:
         ledger,
         written,
     };
-    Ok(Whole { report, started })
+    Ok(Whole { report, started, standing: None })
 }
 
 /// What the extract has rejected goes where a load would have put it.
@@ -248,4 +249,14 @@ async fn keep_rejects_aside(
         found: format!("{found} documents"),
     }
     .into())
+}
+
+/// The collection's UUID, for each shard that it was captured on: an extract knows one.
+fn uuids(extracted: &ExtractedCollection) -> BTreeMap<String, [u8; 16]> {
+    match (&extracted.source, extracted.uuid) {
+        (LoadSource::Followable { captured }, Some(uuid)) => {
+            captured.keys().map(|shard| (shard.clone(), uuid)).collect()
+        }
+        _ => BTreeMap::new(),
+    }
 }

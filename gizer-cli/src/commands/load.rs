@@ -1,8 +1,10 @@
 //! `gizer load`: collections into staging tables, swapped in when they are whole.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use gizer_flatten::change::Positions;
+use gizer_oplog::spool::SpoolReader;
 use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, ScanOptions, newest_positions};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, Resumed};
@@ -131,7 +133,7 @@ pub(super) struct Job<'j, 's> {
     pub(super) context: &'j Context,
     pub(super) args: &'j LoadArgs,
     pub(super) cluster: &'j Cluster,
-    oplogs: &'j [Oplog],
+    pub(super) oplogs: &'j [Oplog],
     pub(super) session: &'j Session,
     filling: Filling<'j>,
     run: &'j RunRow<'s>,
@@ -151,14 +153,15 @@ impl Job<'_, '_> {
         let request = LoadRequest {
             layout: &wanted.layout,
             namespace: Some(self.cluster.namespace(&collection.name)),
-            uuid: collection.sources.iter().flatten().find_map(|source| source.uuid),
+            uuids: self.cluster.uuids(&collection, self.oplogs),
             source: self.source_of(&wanted.layout, captured),
             resumable_as: Some(identity(&collection, self.args.filter.as_ref())),
         };
         let (load, plan) = signals.unless_interrupted(self.begin(request, &collection)).await?;
         let work = async {
             self.run.open().await?;
-            let whole = self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await?;
+            let mut whole = self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await?;
+            whole.standing = self.align(&load, &collection).await?;
             self.require_reach(&collection, load.source()).await?;
             Ok(whole)
         };
@@ -223,6 +226,18 @@ impl Job<'_, '_> {
             sources: RangeScan::cursors(self.cluster, collection, segments, options, cursors)?,
             expected: expected.map(Expected::Documents),
         })
+    }
+
+    /// What was kept aside of each oplog, to be read from these positions on; of those that have no file of it, nothing.
+    pub(super) fn spools(
+        &self,
+        from: &Positions,
+    ) -> Result<impl FnMut(&Oplog) -> Option<SpoolReader> + use<>, Failure> {
+        let mut readers = match &self.capture {
+            Some(capture) => capture.readers(&self.context.config, from)?,
+            None => HashMap::new(),
+        };
+        Ok(move |oplog: &Oplog| readers.remove(oplog.name()))
     }
 
     /// Whether what has changed since these positions can still be read.

@@ -1,5 +1,7 @@
 //! `gizer load --dump`: from the files of mongodump, without a MongoDB server.
 
+use std::collections::BTreeMap;
+
 use gizer_oplog::{Dump, DumpScan, Unplaced};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, Resumed};
@@ -115,7 +117,7 @@ async fn load<'l>(
     let request = LoadRequest {
         layout: &wanted.layout,
         namespace: None,
-        uuid: None,
+        uuids: BTreeMap::new(),
         source: LoadSource::Copy { reason: COPY_OF_A_DUMP.to_owned() },
         resumable_as: None,
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gizer_flatten::{Mismatch, Tally};
 use gizer_oplog::RangeSource;
 use gizer_pg::load::{KeySettings, Load, SwapPart, SwapSettings, Swapped, Written, swap_together};
-use gizer_pg::state::{Ledger, Resumed};
+use gizer_pg::state::{Ledger, Resumed, Standing};
 use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 
@@ -71,6 +71,8 @@ pub(super) struct Input<S> {
 pub(super) struct Whole {
     pub(super) report: CollectionReport,
     pub(super) started: Instant,
+    /// How it stands to the oplog; `None` of a copy.
+    pub(super) standing: Option<Standing>,
 }
 
 /// A load whose tables are whole, and yet to be swapped in.
@@ -178,7 +180,7 @@ impl Filling<'_> {
         tracing::debug!(collection = name, took = ?started.elapsed(), "keys built");
         let mut report = CollectionReport::new(name, load.layout(), flow, counters.bytes(), read_now);
         report.sizes = load.table_sizes().await?;
-        Ok(Whole { report, started })
+        Ok(Whole { report, started, standing: None })
     }
 
     async fn run_pipeline(
@@ -228,7 +230,7 @@ impl Filling<'_> {
                 if !swapped.views.is_empty() {
                     report::note(format!("made again on the new tables: {}", swapped.views.join(", ")));
                 }
-                let report = |Whole { report, started }| CollectionReport { took: started.elapsed(), ..report };
+                let report = |Whole { report, started, .. }| CollectionReport { took: started.elapsed(), ..report };
                 Ok(filled.into_iter().map(|filled| report(filled.whole)).collect())
             }
             Err(failure) => {
@@ -244,7 +246,7 @@ impl Filling<'_> {
         let settings = SwapSettings { limit: self.context.config.swap_timeout, ..SwapSettings::default() };
         let mut parts = Vec::new();
         for Filled { load, whole } in filled {
-            parts.push(SwapPart { load, ledger: &whole.report.ledger, exact_at: None });
+            parts.push(SwapPart { load, ledger: &whole.report.ledger, standing: whole.standing.as_ref() });
         }
         let mut swap = pin!(swap_together(&parts, &settings));
         tokio::select! {

@@ -7,12 +7,15 @@ pub mod extract;
 mod failures;
 pub mod infer;
 pub mod load;
+mod load_align;
 mod load_begin;
 mod load_dump;
 mod load_filling;
 mod load_report;
 mod run_row;
 pub mod status;
+pub mod sync;
+mod sync_report;
 
 use std::collections::HashMap;
 
@@ -211,7 +214,8 @@ impl From<MongoError> for Failure {
                 | MongoError::MalformedReply { .. }
                 | MongoError::NoRights { .. }
         );
-        Failure { exit, message: error.to_string(), remedy: error.remedy(), ends_run: !of_one_collection }
+        let passes = error.is_transient();
+        Failure { exit, message: error.to_string(), remedy: error.remedy(), ends_run: !of_one_collection, passes }
     }
 }
 
@@ -251,6 +255,7 @@ impl From<PgError> for Failure {
             PgError::TablesBusy { .. } => format!("{remedy}, or raise load.swap_timeout"),
             _ => remedy,
         });
-        Failure { exit, message: error.to_string(), remedy, ends_run: !of_one_collection }
+        let passes = error.is_transient();
+        Failure { exit, message: error.to_string(), remedy, ends_run: !of_one_collection, passes }
     }
 }

@@ -67,6 +67,15 @@ impl MongoError {
                 "look at rs.status(): members that are down or lag keep writes from being confirmed".into()
             }
             MongoError::MemberLags { .. } => "wait until the member has caught up, or read from another".into(),
+            MongoError::ShardAdded { .. } => "load the collections again: the load takes a position of every shard".into(),
+            MongoError::ShardGone { .. } => {
+                "name its [[oplog]] again; if the shard was removed, load the collections again".into()
+            }
+            MongoError::MalformedEntry { found, .. } => found.remedy(),
+            MongoError::HeldBack { .. } => {
+                "make room on the disk and let gizer's user write there, or name another folder as spool_dir under [load]"
+                    .into()
+            }
             MongoError::Spool(error) => return error.remedy(),
             _ => return None,
         })

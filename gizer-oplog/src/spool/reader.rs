@@ -56,6 +56,16 @@ impl SpoolReader {
         Ok(Some(SpoolReader { path: path.to_owned(), records, start: begun.start, after, reached: begun.start }))
     }
 
+    /// The same, but it gives what lies before `from` as well: `from` must not lie before the spool's beginning. Nothing
+    /// may have been read yet.
+    pub(crate) fn from_its_start(mut self, from: Position) -> Result<SpoolReader, SpoolError> {
+        if from < self.start {
+            return Err(SpoolError::NotCovered { path: self.path, start: self.start, wanted: from });
+        }
+        self.after = self.start;
+        Ok(self)
+    }
+
     /// Where the spool begins.
     pub fn start(&self) -> Position {
         self.start

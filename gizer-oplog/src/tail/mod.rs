@@ -1,32 +1,28 @@
 //! The raw entries of one oplog, from a saved position on.
 
 mod entry;
+mod patience;
 mod undecided;
 
 use std::fmt;
 use std::time::Duration;
 
 use bson::{Document, Timestamp, doc};
+use bytes::Bytes;
 use futures::StreamExt;
 use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::{ClusterTime, Position};
 use mongodb::options::{CursorType, FindOptions, ReadConcern};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
-use tokio::time::{Instant, sleep};
 
 pub use entry::RawEntry;
+pub(crate) use patience::Patience;
 
 use crate::error::{MalformedReply, MongoError};
 use crate::position::{CAPPED_POSITION_LOST, Oplog};
 use crate::reply::Reply;
 
 const NAMESPACE: &str = "local.oplog.rs";
-
-/// The first pause before another attempt; each is twice the one before, up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-
-/// The longest pause between two attempts: an election takes 10 seconds, so more would only add to it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How an oplog is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +51,16 @@ pub struct OplogBatch {
 }
 
 impl OplogBatch {
+    /// The caller has read each entry, or knows that each can be.
+    pub(crate) fn new(documents: DocumentBatch, skip: usize, position: Position, reached: ClusterTime) -> OplogBatch {
+        OplogBatch { documents, skip, position, reached }
+    }
+
+    /// One of the entries by its number; `None` if there are not so many. It keeps the batch in memory as long as it lives.
+    pub(crate) fn entry(&self, number: usize) -> Option<Bytes> {
+        self.documents.share(self.skip + number)
+    }
+
     /// The entries in the oplog's order, which is that of their times.
     pub fn entries(&self) -> impl Iterator<Item = RawEntry<'_>> {
         let read = |document| RawEntry::read(document).expect("all were read when the batch was made");
@@ -126,13 +132,7 @@ pub struct OplogTail {
     majority: Option<ClusterTime>,
     /// What came with the check of the position, and has not been asked for yet.
     first: Option<OplogBatch>,
-    trouble: Option<Trouble>,
-}
-
-/// Since when nothing has been read, and how long to pause next.
-struct Trouble {
-    since: Instant,
-    pause: Duration,
+    patience: Patience,
 }
 
 impl OplogTail {
@@ -149,7 +149,7 @@ impl OplogTail {
             cursor: None,
             majority: None,
             first: None,
-            trouble: None,
+            patience: Patience::new(options.patience),
         };
         tail.first = Some(tail.read().await?);
         Ok(tail)
@@ -189,7 +189,7 @@ impl OplogTail {
                 }
                 Err(error) => {
                     self.cursor = None;
-                    self.pause(error).await?;
+                    self.patience.pause(self.oplog.name(), error).await?;
                 }
             }
         }
@@ -209,7 +209,7 @@ impl OplogTail {
         };
         let reply = self.understand(reply, "getMore")?;
         // A position that is found again and again, and then nothing more, is no way forward: only this is.
-        self.trouble = None;
+        self.patience.reset();
         self.take(reply, 0)
     }
 
@@ -280,24 +280,6 @@ impl OplogTail {
         Ok(OplogBatch { documents: reply.documents, skip, position, reached })
     }
 
-    /// Waits before another attempt, or gives the error if it will not pass or has not passed for too long.
-    async fn pause(&mut self, error: MongoError) -> Result<(), MongoError> {
-        if !passes(&error) {
-            self.trouble = None;
-            return Err(error);
-        }
-        let trouble = self.trouble.get_or_insert_with(|| Trouble { since: Instant::now(), pause: FIRST_PAUSE });
-        if trouble.since.elapsed() + trouble.pause > self.options.patience {
-            self.trouble = None;
-            return Err(error);
-        }
-        let pause = trouble.pause;
-        trouble.pause = (pause * 2).min(LONGEST_PAUSE);
-        tracing::debug!(shard = self.shard(), %error, ?pause, "the oplog cannot be read; trying again");
-        sleep(pause).await;
-        Ok(())
-    }
-
     fn understand(&self, reply: RawBatch, command: &'static str) -> Result<Reply, MongoError> {
         Reply::read(reply).map_err(|found| self.malformed(command, found))
     }
@@ -328,17 +310,6 @@ impl fmt::Debug for OplogTail {
             .field("position", &self.position)
             .field("open", &self.cursor.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-/// Whether reading on from the last position may succeed a little later.
-fn passes(error: &MongoError) -> bool {
-    match error {
-        // The codes are those of `error_codes.yml` in the server's sources: HostUnreachable, HostNotFound,
-        // NetworkTimeout, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet (after a start), ExceededTimeLimit,
-        // SocketException.
-        MongoError::Server { code: 6 | 7 | 89 | 133 | 134 | CAPPED_POSITION_LOST | 262 | 9001, .. } => true,
-        error => error.is_transient(),
     }
 }
 

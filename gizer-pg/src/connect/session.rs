@@ -197,15 +197,21 @@ impl Session {
         let outcome = match outcome {
             Ok(value) => self.run("committing", "COMMIT").await.map(|()| value),
             Err(error) => {
-                // The error to report is the first one; a connection on which not even this works is gone.
-                if let Err(second) = self.run("rolling back", "ROLLBACK").await {
-                    tracing::debug!(%second, "rollback failed");
-                }
+                // The error to report is the first one.
+                self.roll_back().await;
                 Err(error)
             }
         };
         self.in_transaction.store(false, Ordering::Relaxed);
         outcome
+    }
+
+    /// Rolls the open transaction back. If that fails the connection is gone, and the server does it.
+    pub async fn roll_back(&self) {
+        if let Err(error) = self.run("rolling back", "ROLLBACK").await {
+            tracing::debug!(%error, "rollback failed");
+        }
+        self.in_transaction.store(false, Ordering::Relaxed);
     }
 
     /// Runs statements that give no rows and take no parameters.

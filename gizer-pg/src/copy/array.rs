@@ -38,7 +38,7 @@ pub(super) fn write(out: &mut Vec<u8>, list: RawList<'_>) {
 }
 
 /// The type's `pg_type.oid`, which is the same on every server (`pg_type.dat`).
-fn element_oid(ty: ColumnType) -> u32 {
+pub(crate) fn element_oid(ty: ColumnType) -> u32 {
     match ty {
         ColumnType::Boolean => 16,
         ColumnType::Bytea => 17,

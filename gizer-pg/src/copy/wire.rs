@@ -9,10 +9,10 @@ use super::timestamp::to_postgres_micros;
 use super::{array, numeric};
 
 /// Signature, flags (no OIDs), and the length of the header's extension (none).
-pub(super) const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(crate) const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// The file trailer: a tuple with −1 fields.
-pub(super) const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
+pub(crate) const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 
@@ -24,7 +24,7 @@ const FIXED_CELL: usize = 28;
 
 /// Appends a tuple; `fields` is the number of its columns, as [`field_count`] has it. The column `_extra`, if the table
 /// has one, is the last.
-pub(super) fn write_tuple(out: &mut Vec<u8>, fields: [u8; 2], cells: &[Cell<'_>], extra: Option<Extra<'_>>) {
+pub(crate) fn write_tuple(out: &mut Vec<u8>, fields: [u8; 2], cells: &[Cell<'_>], extra: Option<Extra<'_>>) {
     // One check of the capacity for all cells of fixed length.
     out.reserve(fields.len() + (cells.len() + 1) * FIXED_CELL);
     out.extend_from_slice(&fields);
@@ -39,7 +39,7 @@ pub(super) fn write_tuple(out: &mut Vec<u8>, fields: [u8; 2], cells: &[Cell<'_>]
 }
 
 /// The number of fields as a tuple begins with it.
-pub(super) fn field_count(columns: usize) -> [u8; 2] {
+pub(crate) fn field_count(columns: usize) -> [u8; 2] {
     i16::try_from(columns)
         .expect("PostgreSQL has at most 1,600 columns a table, and Layout keeps to that")
         .to_be_bytes()
@@ -47,7 +47,7 @@ pub(super) fn field_count(columns: usize) -> [u8; 2] {
 
 /// Appends length and value of a cell.
 #[inline]
-pub(super) fn write_cell(out: &mut Vec<u8>, cell: &Cell<'_>) {
+pub(crate) fn write_cell(out: &mut Vec<u8>, cell: &Cell<'_>) {
     match *cell {
         Cell::Null => out.extend_from_slice(&NULL),
         Cell::Text(text) => write_bytes(out, text.as_bytes()),
@@ -88,13 +88,13 @@ fn write_jsonb(out: &mut Vec<u8>, text: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Leaves room for the length of a value that is known once it is written, and tells where the value begins.
-pub(super) fn start_value(out: &mut Vec<u8>) -> usize {
+pub(crate) fn start_value(out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(&[0; 4]);
     out.len()
 }
 
 /// Fills in the length of the value that begins at `start` and ends here.
-pub(super) fn end_value(out: &mut [u8], start: usize) {
+pub(crate) fn end_value(out: &mut [u8], start: usize) {
     let length = length(out.len() - start);
     out[start - 4..start].copy_from_slice(&length);
 }

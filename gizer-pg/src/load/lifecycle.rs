@@ -1,5 +1,7 @@
 //! A load of one collection from its beginning to its swap.
 
+use std::collections::BTreeMap;
+
 use gizer_flatten::change::{Namespace, Positions};
 use gizer_flatten::range::Segment;
 use gizer_schema::Layout;
@@ -15,7 +17,7 @@ use super::swap::{self, SwapPart, SwapSettings, Swapped};
 use super::text::{TEXT_FORM, TextSink};
 use crate::connect::Session;
 use crate::error::PgError;
-use crate::state::{self, Ledger, LoadRow, Resumed, UnfinishedLoad};
+use crate::state::{self, Ledger, LoadRow, Resumed, Standing, UnfinishedLoad};
 
 /// Whether what is loaded can be followed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +41,9 @@ pub struct LoadRequest<'a> {
     pub layout: &'a Layout,
     /// Where the documents come from; `None` where no server tells, as for a dump.
     pub namespace: Option<Namespace>,
-    /// The collection's UUID in MongoDB.
-    pub uuid: Option<[u8; 16]>,
+    /// The collection's UUID in MongoDB on each shard that has it, by the name of the shard's oplog. All are one where there
+    /// is a router; replica sets without one have each their own.
+    pub uuids: BTreeMap<String, [u8; 16]>,
     /// What can be done with it later.
     pub source: LoadSource,
     /// What must be the same, beside the layout, for a later load to go on where this one ends if it dies: which
@@ -62,7 +65,7 @@ impl LoadRequest<'_> {
             LoadSource::Copy { .. } => None,
         };
         let namespace = self.namespace.as_ref();
-        LoadRow { collection: &self.layout.collection, namespace, uuid: self.uuid, captured, identity }
+        LoadRow { collection: &self.layout.collection, namespace, uuids: &self.uuids, captured, identity }
     }
 }
 
@@ -274,9 +277,9 @@ impl<'a> Load<'a> {
         &self,
         settings: &SwapSettings,
         ledger: &Ledger,
-        exact_at: Option<&Positions>,
+        standing: Option<&Standing>,
     ) -> Result<Swapped, PgError> {
-        swap::swap_together(&[SwapPart { load: self, ledger, exact_at }], settings).await
+        swap::swap_together(&[SwapPart { load: self, ledger, standing }], settings).await
     }
 
     /// Writes down that the load failed and gives the lock back. The live tables and what is known of them stay as they

@@ -7,7 +7,6 @@
 
 use std::time::{Duration, Instant};
 
-use gizer_flatten::change::Positions;
 use gizer_schema::Layout;
 
 use super::additions;
@@ -24,7 +23,7 @@ use crate::connect::Session;
 use crate::ddl::{is_unique, layout_hash};
 use crate::error::PgError;
 use crate::ident::quote_identifier;
-use crate::state::{self, Ledger, Loaded};
+use crate::state::{self, Ledger, Loaded, Standing};
 
 /// A load to swap in, and what is written down of it.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +32,9 @@ pub struct SwapPart<'p> {
     pub load: &'p Load<'p>,
     /// What became of its documents.
     pub ledger: &'p Ledger,
-    /// Where the tables are known to be equal to the source.
-    pub exact_at: Option<&'p Positions>,
+    /// How the tables stand to the oplog; `None` of a copy, and of a load that was not aligned: its changes are yet to be
+    /// applied from where it was captured.
+    pub standing: Option<&'p Standing>,
 }
 
 /// How a swap waits for readers.
@@ -123,13 +123,13 @@ impl<'p> Ready<'p> {
     }
 
     fn loaded(&self) -> Loaded<'_> {
-        let SwapPart { load, ledger, exact_at } = self.part;
+        let SwapPart { load, ledger, standing } = self.part;
         let copy_because = match &load.request.source {
             LoadSource::Followable { .. } => None,
             LoadSource::Copy { reason } => Some(reason.as_str()),
         };
         let (tables, layout_hash) = (&self.names, &self.hash);
-        Loaded { row: load.request.row(None), tables, layout_hash, ledger, exact_at, copy_because }
+        Loaded { row: load.request.row(None), tables, layout_hash, ledger, standing, copy_because }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use gizer_flatten::change::{Namespace, Positions};
+use gizer_flatten::change::{ClusterTime, Namespace, Positions};
 use serde_json::{Value, json};
 
 use super::lock::{self, AdvisoryKey};
@@ -96,7 +96,8 @@ impl Ledger {
 pub(crate) struct LoadRow<'a> {
     pub(crate) collection: &'a str,
     pub(crate) namespace: Option<&'a Namespace>,
-    pub(crate) uuid: Option<[u8; 16]>,
+    /// By the name of the shard.
+    pub(crate) uuids: &'a BTreeMap<String, [u8; 16]>,
     /// `None` for a copy.
     pub(crate) captured: Option<&'a Positions>,
     /// What must be the same for a later load to go on where this one ends; `None` if none can.
@@ -112,9 +113,13 @@ impl LoadRow<'_> {
         self.captured.map(to_json)
     }
 
-    /// As text that PostgreSQL reads as a `uuid`.
+    /// That of the first shard, as text that PostgreSQL reads as a `uuid`.
     fn uuid_text(&self) -> Option<String> {
-        self.uuid.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        self.uuids.values().next().map(uuid_text)
+    }
+
+    fn uuids_json(&self) -> String {
+        uuids_to_json(self.uuids)
     }
 }
 
@@ -230,6 +235,14 @@ pub(crate) async fn check_fence(session: &Session, collection: &str, load_epoch:
     fence(session, collection, load_epoch, "FOR SHARE").await
 }
 
+/// Checks in the open transaction that nobody has taken over a load; see [`LoadFence`](crate::load::LoadFence).
+///
+/// # Errors
+/// [`PgError::Fenced`].
+pub async fn check_load(session: &Session, fence: &crate::load::LoadFence) -> Result<(), PgError> {
+    check_fence(session, &fence.collection, fence.load_epoch).await
+}
+
 /// As [`check_fence`], for the one connection that swaps.
 pub(crate) async fn claim_swap(session: &Session, collection: &str, load_epoch: i64) -> Result<(), PgError> {
     fence(session, collection, load_epoch, "FOR UPDATE").await
@@ -249,13 +262,36 @@ fn fenced(collection: &str) -> PgError {
     PgError::Fenced { what: format!("the load of {collection}") }
 }
 
+/// A UUID as text that PostgreSQL reads as one.
+pub(super) fn uuid_text(uuid: &[u8; 16]) -> String {
+    uuid.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The column `uuids`: `{"rs0": "00112233445566778899aabbccddeeff"}`.
+pub(super) fn uuids_to_json(uuids: &BTreeMap<String, [u8; 16]>) -> String {
+    let uuids: BTreeMap<&str, String> = uuids.iter().map(|(shard, uuid)| (shard.as_str(), uuid_text(uuid))).collect();
+    json!(uuids).to_string()
+}
+
+/// How the tables of a load stand to the oplog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// What lies after these positions is yet to be applied.
+    pub applied_to: Positions,
+    /// Every document was read at this time or before it; `None` if nobody knows.
+    pub read_until: Option<ClusterTime>,
+    /// Whether the tables equal the source as it was at `applied_to`.
+    pub exact: bool,
+}
+
 /// What a load writes down in the transaction that swaps its tables in.
 pub(crate) struct Loaded<'a> {
     pub(crate) row: LoadRow<'a>,
     pub(crate) tables: &'a [String],
     pub(crate) layout_hash: &'a str,
     pub(crate) ledger: &'a Ledger,
-    pub(crate) exact_at: Option<&'a Positions>,
+    /// `None` of a copy.
+    pub(crate) standing: Option<&'a Standing>,
     /// Why it is a copy; `None` if it can be followed.
     pub(crate) copy_because: Option<&'a str>,
 }
@@ -268,14 +304,18 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
     let sql = format!(
         "UPDATE {} SET state = $3, live = true, tables = $4, layout_hash = $5, captured = $6::text::jsonb, \
              exact_at = $7::text::jsonb, loaded_at = pg_catalog.now(), ledger = $8::text::jsonb, rejected = $9, \
-             reason = $10, namespace = $11, collection_uuid = $12::text::uuid, live_epoch = load_epoch, \
+             reason = $10, namespace = $11, collection_uuid = $12::text::uuid, uuids = $13::text::jsonb, \
+             read_until = $14, joined = false, live_epoch = load_epoch, \
              load_started = NULL, load_captured = NULL, load_identity = NULL \
          WHERE collection = $1 AND load_epoch = $2",
         session.relation(COLLECTIONS)?
     );
     let collection = loaded.row.collection;
     let state = if loaded.copy_because.is_some() { CollectionState::Copy } else { CollectionState::Following };
-    let (captured, exact_at) = (loaded.row.captured_json(), loaded.exact_at.map(to_json));
+    let standing = loaded.standing;
+    let captured = standing.map(|standing| to_json(&standing.applied_to)).or_else(|| loaded.row.captured_json());
+    let exact_at = standing.filter(|standing| standing.exact).map(|standing| to_json(&standing.applied_to));
+    let read_until = standing.and_then(|standing| standing.read_until).map(|time| time.to_string());
     let (namespace, uuid) = (loaded.row.namespace_text(), loaded.row.uuid_text());
     let ledger = loaded.ledger.to_json().to_string();
     let rejected = i64::try_from(loaded.ledger.rejected).unwrap_or(i64::MAX);
@@ -296,6 +336,8 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
                 &loaded.copy_because,
                 &namespace,
                 &uuid,
+                &loaded.row.uuids_json(),
+                &read_until,
             ],
         )
         .await?;

@@ -14,6 +14,7 @@
 //! ([`PgError::Fenced`](crate::PgError::Fenced)).
 
 mod collection;
+mod followed;
 pub(crate) mod lock;
 mod positions;
 mod range;
@@ -23,19 +24,21 @@ mod status;
 mod stream;
 mod tables;
 
-pub use collection::{CollectionState, Ledger};
+pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
     release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
+pub use followed::{Followed, followed, mark_load_due, set_uuids};
 pub use positions::{ShardPositions, classic_ts};
 pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
 pub use range::{Resumed, UnfinishedLoad, needed_from};
+pub use reject::keep_rejected;
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use run::{Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
-pub use stream::{StreamFence, checkpoint, take_fence};
+pub use stream::{Checkpoint, StreamFence, checkpoint, take_fence};
 pub(crate) use tables::is_own_name;
 pub use tables::prepare;

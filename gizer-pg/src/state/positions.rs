@@ -40,6 +40,21 @@ pub(super) fn from_json(text: &str, schema: &str, table: &'static str) -> Result
     })
 }
 
+/// A time as state tables hold it: `Timestamp(1454960732, 1)`.
+pub(super) fn time_from_text(
+    text: Option<&str>,
+    schema: &str,
+    table: &'static str,
+) -> Result<Option<ClusterTime>, PgError> {
+    let unreadable = |came: &str| PgError::UnreadableState {
+        schema: schema.to_owned(),
+        table,
+        expected: "Timestamp(<seconds>, <increment>)",
+        came: came.to_owned(),
+    };
+    text.map(|text| text.parse().map_err(|_| unreadable(text))).transpose()
+}
+
 /// The inverse of [`to_json`]; `None` if it is something else.
 pub(crate) fn parse(text: &str) -> Option<Positions> {
     let Ok(Value::Object(shards)) = serde_json::from_str(text) else { return None };

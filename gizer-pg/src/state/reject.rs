@@ -28,6 +28,25 @@ pub(crate) async fn write_rejects(
     session.execute(doing, &sql, &[&collection, &load_epoch, &ids, &reasons, &documents]).await.map(|_| ())
 }
 
+/// Keeps documents aside that following could not apply, in the open transaction: each once, as it was last.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn keep_rejected(
+    session: &Session,
+    collection: &str,
+    live_epoch: i64,
+    rejects: &[Reject],
+) -> Result<(), PgError> {
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = rejects.iter().map(|reject| reject.id.replace('\0', "\\u0000")).collect();
+    let sql = format!("DELETE FROM {} WHERE collection = $1 AND id = ANY ($2)", session.relation(REJECTS)?);
+    session.execute(format!("replacing rejected documents of {collection}"), &sql, &[&collection, &ids]).await?;
+    write_rejects(session, collection, live_epoch, rejects).await
+}
+
 /// Removes those of loads that failed: they were kept until the next load, for people to look at. Those of the live
 /// tables stay. A swap of an older version did not write down its epoch: then none can be told from those of failed loads.
 pub(super) async fn clear_dead_rejects(session: &Session, collection: &str) -> Result<(), PgError> {

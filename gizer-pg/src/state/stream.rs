@@ -1,9 +1,9 @@
 //! `gizer_stream`: how far changes have been applied, and the fence of following.
 
-use gizer_flatten::change::Positions;
+use gizer_flatten::change::{ClusterTime, Positions};
 
 use super::lock::{self, AdvisoryKey};
-use super::positions::{earliest, from_json, to_json};
+use super::positions::{earliest, from_json, time_from_text, to_json};
 use super::tables::{COLLECTIONS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
@@ -14,6 +14,7 @@ pub struct StreamFence {
     epoch: i64,
     position: Positions,
     applied: bool,
+    ahead: Option<ClusterTime>,
 }
 
 impl StreamFence {
@@ -25,6 +26,12 @@ impl StreamFence {
     /// Whether changes have ever been applied.
     pub fn applied(&self) -> bool {
         self.applied
+    }
+
+    /// Some documents were read as they were up to this time, later than the position: the tables are exact again once the
+    /// position has come by there.
+    pub fn ahead(&self) -> Option<ClusterTime> {
+        self.ahead
     }
 }
 
@@ -42,12 +49,25 @@ pub async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
 async fn take_in_transaction(session: &Session) -> Result<StreamFence, PgError> {
     lock::hold(session, &AdvisoryKey::stream(session.schema())).await?;
     let sql = format!(
-        "UPDATE {} SET epoch = epoch + 1 WHERE singleton RETURNING epoch, position::text, applied",
+        "UPDATE {} SET epoch = epoch + 1 WHERE singleton RETURNING epoch, position::text, applied, ahead",
         session.relation(STREAM)?
     );
     let row = session.query_one("taking over the stream", &sql, &[]).await?;
     let position = from_json(row.get(1), session.schema(), STREAM)?;
-    Ok(StreamFence { epoch: row.get(0), position, applied: row.get(2) })
+    let ahead = time_from_text(row.get(3), session.schema(), STREAM)?;
+    Ok(StreamFence { epoch: row.get(0), position, applied: row.get(2), ahead })
+}
+
+/// What is written down with the rows of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint<'a> {
+    /// Where following goes on.
+    pub position: &'a Positions,
+    /// Up to when documents were read, where that is later than the position: the tables are catching up. `None`: they are
+    /// exact at the position.
+    pub ahead: Option<ClusterTime>,
+    /// Collections that have come to the stream's position, with the epochs of their loads.
+    pub joined: &'a [(&'a str, i64)],
 }
 
 /// Moves the stream's position in the open transaction, which holds the rows that belong to it. The fence stands at
@@ -56,19 +76,38 @@ async fn take_in_transaction(session: &Session) -> Result<StreamFence, PgError> 
 ///
 /// # Errors
 /// [`PgError::Fenced`] if another run has taken over or the position is not where this run left it: roll back.
-pub async fn checkpoint(session: &Session, fence: &mut StreamFence, position: &Positions) -> Result<(), PgError> {
+pub async fn checkpoint(
+    session: &Session,
+    fence: &mut StreamFence,
+    checkpoint: &Checkpoint<'_>,
+) -> Result<(), PgError> {
     let sql = format!(
-        "UPDATE {} SET position = $1::text::jsonb, applied = true, updated_at = pg_catalog.now() \
+        "UPDATE {} SET position = $1::text::jsonb, applied = true, updated_at = pg_catalog.now(), ahead = $4, \
+             exact_at = CASE WHEN $4::text IS NULL THEN $1::text::jsonb ELSE exact_at END \
          WHERE singleton AND position = $2::text::jsonb AND epoch = $3",
         session.relation(STREAM)?
     );
-    let (new, old) = (to_json(position), to_json(&fence.position));
-    let changed = session.execute("moving the stream's position", &sql, &[&new, &old, &fence.epoch]).await?;
+    let Checkpoint { position, ahead, joined } = checkpoint;
+    let (new, old, ahead_text) = (to_json(position), to_json(&fence.position), ahead.map(|time| time.to_string()));
+    let doing = "moving the stream's position";
+    let changed = session.execute(doing, &sql, &[&new, &old, &fence.epoch, &ahead_text]).await?;
     if changed != 1 {
         return Err(PgError::Fenced { what: format!("following changes into schema {}", session.schema()) });
     }
+    if !joined.is_empty() {
+        let sql = format!(
+            "UPDATE {} AS c SET joined = true \
+             FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.int8[])) \
+                 AS come (collection, epoch) \
+             WHERE c.collection = come.collection AND c.live_epoch = come.epoch",
+            session.relation(COLLECTIONS)?
+        );
+        let (collections, epochs): (Vec<&str>, Vec<i64>) = joined.iter().copied().unzip();
+        session.execute("writing down which collections are in step", &sql, &[&collections, &epochs]).await?;
+    }
     fence.position.clone_from(position);
     fence.applied = true;
+    fence.ahead = *ahead;
     Ok(())
 }
 

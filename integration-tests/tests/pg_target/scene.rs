@@ -1,5 +1,6 @@
 //! A database of one's own, and loads of a few documents into it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bson::Document;
@@ -107,7 +108,7 @@ pub(crate) fn quick() -> SwapSettings {
 }
 
 pub(crate) fn request(layout: &Layout, source: LoadSource) -> LoadRequest<'_> {
-    LoadRequest { layout, namespace: None, uuid: None, source, resumable_as: None }
+    LoadRequest { layout, namespace: None, uuids: BTreeMap::new(), source, resumable_as: None }
 }
 
 pub(crate) fn followable(seconds: u32) -> LoadSource {

@@ -1,14 +1,18 @@
 //! The stream's position and its fence.
 
 use gizer_flatten::change::Positions;
-use gizer_pg::state::{StreamFence, checkpoint, take_fence};
+use gizer_pg::state::{Checkpoint, StreamFence, checkpoint, take_fence};
 use gizer_pg::{PgError, Session};
 
 use crate::scene::{Scene, followable, layout, positions};
 
+fn exactly(position: &Positions) -> Checkpoint<'_> {
+    Checkpoint { position, ahead: None, joined: &[] }
+}
+
 async fn commit(session: &Session, fence: &mut StreamFence, to: &Positions) -> Result<(), PgError> {
     session.begin().await?;
-    let outcome = checkpoint(session, fence, to).await;
+    let outcome = checkpoint(session, fence, &exactly(to)).await;
     session.end(outcome).await
 }
 
@@ -63,7 +67,7 @@ async fn who_takes_over_fences_the_other_off() {
     assert_eq!(new.position(), &to);
     // What was rolled back is not remembered either.
     two.begin().await.unwrap();
-    checkpoint(&two, &mut new.clone(), &positions(&[("rs0", 7, 1)])).await.unwrap();
+    checkpoint(&two, &mut new.clone(), &exactly(&positions(&[("rs0", 7, 1)]))).await.unwrap();
     let outcome: Result<(), PgError> = Err(PgError::Fenced { what: "a test".to_owned() });
     two.end(outcome).await.unwrap_err();
     commit(&two, &mut new, &positions(&[("rs0", 8, 1)])).await.unwrap();

@@ -32,7 +32,7 @@ async fn ready<'a>(scene: &Scene, session: &'a Session, layouts: &'a [Layout], g
 async fn swap(loads: &[Load<'_>], settings: &SwapSettings) -> Result<Swapped, PgError> {
     let ledger = Ledger::default();
     let parts: Vec<SwapPart<'_>> =
-        loads.iter().map(|load| SwapPart { load, ledger: &ledger, exact_at: None }).collect();
+        loads.iter().map(|load| SwapPart { load, ledger: &ledger, standing: None }).collect();
     swap_together(&parts, settings).await
 }
 

@@ -1,0 +1,93 @@
+//! What has changed while a collection was read is applied to its staging tables, before they are swapped in.
+//!
+//! The documents of a load are as of many times. From the capture's T0 on the oplog says which of them were touched
+//! since: they are read again, by the path that following takes. `docs/follow.md` says why the tables are exact then.
+
+use gizer_flatten::Flattener;
+use gizer_flatten::change::{ClusterTime, Positions};
+use gizer_oplog::{Collection, OplogChanges, WatchedCollection, newest_positions};
+use gizer_pg::load::{Load, LoadSource};
+use gizer_pg::rows::{RowStore, WhichTables};
+use gizer_pg::state::Standing;
+
+use super::load::Job;
+use crate::exit::Failure;
+use crate::follow::{self, Follow, Member, Paused, Purpose, Until};
+
+/// How often to look for what has changed since the last look. A source that never rests is followed by `sync`.
+const ROUNDS: usize = 5;
+
+impl Job<'_, '_> {
+    /// Brings the staging tables of a load up to date; gives how they stand to the oplog, and nothing for a copy.
+    pub(super) async fn align(&self, load: &Load<'_>, collection: &Collection) -> Result<Option<Standing>, Failure> {
+        let LoadSource::Followable { captured } = load.source() else { return Ok(None) };
+        let mut standing =
+            Standing { applied_to: captured.clone(), read_until: Some(self.newest().await?), exact: false };
+        for round in 0..ROUNDS {
+            standing = self.align_up_to_now(load, collection, standing).await?;
+            tracing::debug!(collection = collection.name, round, ?standing, "aligned");
+            if standing.exact {
+                break;
+            }
+        }
+        Ok(Some(standing))
+    }
+
+    async fn align_up_to_now(
+        &self,
+        load: &Load<'_>,
+        collection: &Collection,
+        standing: Standing,
+    ) -> Result<Standing, Failure> {
+        let now = self.newest().await?;
+        let from = standing.applied_to;
+        let member = self.member(load, collection, &from).await?;
+        let database = self.cluster.database();
+        let interest = follow::interest(database, std::slice::from_ref(&member));
+        let options = follow::source_options(&self.context.config);
+        let spools = self.spools(&from)?;
+        let source = OplogChanges::open_with_spools(self.oplogs, spools, &from, interest, options).await?;
+        let purpose = Purpose::Load { fence: load.fence().clone() };
+        let settings = follow::settings(&self.context.config);
+        let (members, ends) = (vec![member], (source, self.cluster.look_up(self.oplogs)));
+        let mut follow =
+            Follow::new(self.session, self.oplogs, settings, ends, purpose, members, standing.read_until, from);
+        match follow.run(Until::Time(now), || false).await? {
+            Paused::Done => {}
+            // The staging tables are not what anybody else loads.
+            Paused::Reload(_) | Paused::Changed => {
+                return Err(Failure::failed("a load was asked for while one was aligned"));
+            }
+        }
+        let (applied_to, ahead) = (follow.positions().clone(), follow.ahead());
+        Ok(Standing { exact: ahead.is_none(), read_until: Some(ahead.unwrap_or(now)), applied_to })
+    }
+
+    /// The collection with its staging tables.
+    async fn member<'m>(
+        &'m self,
+        load: &Load<'m>,
+        collection: &Collection,
+        from: &Positions,
+    ) -> Result<Member<'m>, Failure> {
+        let layout = load.layout();
+        Ok(Member {
+            name: layout.collection.clone(),
+            layout,
+            watched: WatchedCollection {
+                namespace: self.cluster.namespace(&collection.name),
+                uuids: self.cluster.uuids(collection, self.oplogs),
+            },
+            applied_to: from.clone(),
+            joined: false,
+            live_epoch: load.fence().load_epoch,
+            store: RowStore::open(self.session, layout, WhichTables::Staging).await?,
+            flattener: Flattener::new(layout),
+        })
+    }
+
+    async fn newest(&self) -> Result<ClusterTime, Failure> {
+        let newest = newest_positions(self.oplogs).await?;
+        Ok(newest.values().map(|newest| newest.time).max().unwrap_or_default())
+    }
+}

@@ -1,0 +1,167 @@
+//! `gizer sync`: the live tables are brought up to date with the oplog, once or for as long as it stays on.
+
+use std::time::Duration;
+
+use gizer_flatten::change::ClusterTime;
+use gizer_oplog::{Oplog, OplogChanges, newest_positions};
+use gizer_pg::Session;
+use gizer_pg::state::{self, Followed, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
+
+use super::run_row::TIDYING_LIMIT;
+use super::sync_report::SyncReport;
+use super::{Context, load};
+use crate::args::{LoadArgs, SyncArgs};
+use crate::exit::{ExitCode, Failure};
+use crate::follow::{self, Follow, Paused, Purpose, Until};
+use crate::report;
+
+/// The first pause after a failure that may pass, where gizer stays on; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Follows until everything is applied, or until somebody says stop.
+///
+/// # Errors
+/// [`Failure`] if nothing can be followed at all. What goes wrong later is printed with what was done before.
+pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure> {
+    let mut report = SyncReport::default();
+    let mut pause = FIRST_PAUSE;
+    let failure = loop {
+        let applied = report.batches();
+        match pass(context, args, &mut report).await {
+            Ok(Paused::Done) => break None,
+            Ok(Paused::Changed) => {}
+            Ok(Paused::Reload(collections)) => match reload(context, &collections).await {
+                Ok(()) => {}
+                // The others are followed on; this one's state says that a load is due.
+                Err(failure) if args.follow && !failure.ends_run => report.failed_reload = Some(failure),
+                Err(failure) => break Some(failure),
+            },
+            Err(failure) if args.follow && failure.passes && context.signals.came().is_none() => {
+                if report.batches() > applied {
+                    pause = FIRST_PAUSE;
+                }
+                report::note(format!("gizer: {failure}; trying again in {:.1} s", pause.as_secs_f64()));
+                let wait = async {
+                    tokio::time::sleep(pause).await;
+                    Ok(())
+                };
+                if context.signals.unless_interrupted(wait).await.is_err() {
+                    break None;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(failure) => break Some(failure),
+        }
+    };
+    let failure = failure.or(report.failed_reload.take());
+    report.print(context.format, failure.as_ref());
+    Ok(match failure {
+        Some(failure) => failure.exit,
+        None => context.signals.came().unwrap_or(ExitCode::Done),
+    })
+}
+
+/// Loads collections anew that were replaced in MongoDB.
+async fn reload(context: &Context, collections: &[String]) -> Result<(), Failure> {
+    let args = LoadArgs::of(collections.to_vec());
+    match load::run(context, &args).await? {
+        ExitCode::Done => Ok(()),
+        exit => {
+            let message = format!("{} could not be loaded anew", collections.join(", "));
+            Err(Failure::new(exit, message).remedy(format!("`gizer load {}`", collections.join(" "))))
+        }
+    }
+}
+
+/// Both servers, and what is followed.
+struct Setting {
+    session: Session,
+    cluster: gizer_oplog::Cluster,
+    oplogs: Vec<Oplog>,
+    fence: StreamFence,
+    followed: Vec<Followed>,
+    newest: ClusterTime,
+}
+
+async fn set_up(context: &Context) -> Result<Setting, Failure> {
+    let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
+    let oplogs = cluster.oplogs().await?;
+    state::prepare(&session).await?;
+    let fence = state::take_fence(&session).await?;
+    session.begin_reading().await?;
+    let outcome = state::followed(&session).await;
+    let followed = session.end(outcome).await?;
+    if followed.is_empty() {
+        return Err(nothing_to_follow(&session).await?);
+    }
+    let newest = newest_positions(&oplogs).await?.values().map(|newest| newest.time).max().unwrap_or_default();
+    Ok(Setting { session, cluster, oplogs, fence, followed, newest })
+}
+
+/// Follows until there is a reason to begin anew with what is followed, or to end.
+async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Result<Paused, Failure> {
+    let setting = context.signals.unless_interrupted(set_up(context)).await?;
+    let Setting { session, cluster, oplogs, fence, followed, newest } = setting;
+    let layouts = follow::layouts_of(context, &followed)?;
+    let joining = followed.iter().any(|followed| !followed.joined);
+    let kind = if joining { RunKind::OplogSync } else { RunKind::OplogUse };
+    let shown: ShardPositions = fence.position().iter().map(|(shard, at)| (shard.clone(), Some(*at))).collect();
+    let run = Run::start(&session, kind, &shown).await?;
+    let members = follow::members_of(&session, &oplogs, &fence, &followed, &layouts).await?;
+    let from = follow::earliest(&members);
+    let ahead = follow::read_ahead(&fence, &followed, newest);
+    let database = context.config.database()?;
+    let interest = follow::interest(database, &members);
+    let options = follow::source_options(&context.config);
+    let open = async { Ok(OplogChanges::open(&oplogs, &from, interest, options).await?) };
+    let source = match context.signals.unless_interrupted(open).await {
+        Ok(source) => source,
+        Err(failure) => {
+            close(run, Err(&failure)).await;
+            return Err(failure);
+        }
+    };
+    let settings = follow::settings(&context.config);
+    let look_up = cluster.look_up(&oplogs);
+    let purpose = Purpose::Stream { fence, run };
+    let mut follow = Follow::new(&session, &oplogs, settings, (source, look_up), purpose, members, ahead, from);
+    let until = if args.follow { Until::Stopped } else { Until::Time(newest) };
+    let outcome = follow.run(until, || context.signals.came().is_some()).await;
+    report.add(&follow);
+    let (records, queries) = (follow.progress.changes.total(), follow.progress.statements);
+    if let Purpose::Stream { run, .. } = follow.purpose {
+        close(run, outcome.as_ref().map(|_| (records, queries))).await;
+    }
+    outcome
+}
+
+/// Closes the run's row; what cannot be written any more, the next run puts right.
+async fn close(run: Run<'_>, outcome: Result<(u64, u64), &Failure>) {
+    let outcome = match outcome {
+        Ok((records, queries)) => RunOutcome::Done { records, queries },
+        Err(failure) if failure.exit == ExitCode::LoadDue => RunOutcome::LoadDue { reason: failure.message.clone() },
+        Err(failure) => RunOutcome::Failed { reason: failure.message.clone() },
+    };
+    if !matches!(tokio::time::timeout(TIDYING_LIMIT, run.finish(&outcome)).await, Ok(Ok(()))) {
+        tracing::warn!("the run's row stays open; the next run closes it");
+    }
+}
+
+/// Why there is nothing to follow.
+async fn nothing_to_follow(session: &Session) -> Result<Failure, Failure> {
+    let status = state::read_status(session, 0).await?;
+    let collections = status.map(|status| status.collections).unwrap_or_default();
+    let why = |each: &state::CollectionStatus| match &each.reason {
+        Some(reason) => format!("{} ({}: {reason})", each.collection, each.state.name()),
+        None => format!("{} ({})", each.collection, each.state.name()),
+    };
+    let reasons: Vec<String> = collections.iter().map(why).collect();
+    let message = match reasons.is_empty() {
+        true => "no collection has been loaded yet: a load is due".to_owned(),
+        false => format!("none of the collections can be followed: {}", reasons.join("; ")),
+    };
+    Ok(Failure::new(ExitCode::LoadDue, message).remedy("`gizer load`, and then `gizer sync`"))
+}

@@ -1,0 +1,106 @@
+//! What belongs to the rows of a batch in its transaction.
+
+use gizer_flatten::change::{ClusterTime, Positions};
+use gizer_pg::load::LoadFence;
+use gizer_pg::state::{self, Checkpoint, Run, ShardPositions, StreamFence};
+use gizer_pg::{PgError, Session};
+
+use super::member::Member;
+
+/// What is followed for.
+pub(crate) enum Purpose<'f> {
+    /// The live tables, and the stream's position.
+    Stream {
+        /// The right to move it.
+        fence: StreamFence,
+        /// The row of the run.
+        run: Run<'f>,
+    },
+    /// The staging tables of a load.
+    Load {
+        /// The right to fill them.
+        fence: LoadFence,
+    },
+}
+
+/// What a commit writes down.
+pub(super) struct Commit<'c> {
+    pub(super) positions: &'c Positions,
+    pub(super) ahead: Option<ClusterTime>,
+    pub(super) changes: u64,
+    pub(super) statements: u64,
+}
+
+impl Purpose<'_> {
+    /// Writes down in the open transaction where the tables stand with it; gives whether they are exact there.
+    pub(super) async fn write_down(
+        &mut self,
+        session: &Session,
+        members: &mut [Member<'_>],
+        commit: &Commit<'_>,
+    ) -> Result<bool, PgError> {
+        match self {
+            Purpose::Load { fence } => {
+                state::check_load(session, fence).await?;
+                Ok(commit.ahead.is_none())
+            }
+            Purpose::Stream { fence, run } => {
+                let there = is_at(commit.positions, fence.position());
+                let position = if there { commit.positions } else { fence.position() }.clone();
+                // What is yet to come to the stream's position has not been applied up to there.
+                let ahead = match there {
+                    true => commit.ahead,
+                    false => commit.ahead.max(fence.position().values().map(|position| position.time).max()),
+                };
+                let joining: Vec<(&str, i64)> = members
+                    .iter()
+                    .filter(|member| there && !member.joined)
+                    .map(|member| (member.name.as_str(), member.live_epoch))
+                    .collect();
+                state::checkpoint(session, fence, &Checkpoint { position: &position, ahead, joined: &joining }).await?;
+                let shown: ShardPositions = position.into_iter().map(|(shard, at)| (shard, Some(at))).collect();
+                run.touch(&shown, commit.changes, commit.statements).await?;
+                if there {
+                    members.iter_mut().for_each(|member| member.joined = true);
+                }
+                Ok(ahead.is_none())
+            }
+        }
+    }
+
+    /// Whether there is anything to write down where nothing was touched.
+    pub(super) fn is_behind(
+        &self,
+        positions: &Positions,
+        ahead: Option<ClusterTime>,
+        time: ClusterTime,
+        members: &[Member<'_>],
+    ) -> bool {
+        match self {
+            Purpose::Load { .. } => false,
+            Purpose::Stream { fence, .. } => {
+                let exact_now = fence.ahead().is_some() && ahead.is_none_or(|ahead| ahead <= time);
+                let joins = members.iter().any(|member| !member.joined);
+                is_at(positions, fence.position()) && (positions != fence.position() || exact_now || joins)
+            }
+        }
+    }
+
+    /// Whether collections have been loaded, or have become due for a load, since they were read.
+    pub(super) async fn has_changed(&self, session: &Session, members: &[Member<'_>]) -> Result<bool, PgError> {
+        let Purpose::Stream { .. } = self else { return Ok(false) };
+        session.begin_reading().await?;
+        let outcome = state::followed(session).await;
+        let now = session.end(outcome).await?;
+        let now = now.iter().map(|followed| (followed.collection.as_str(), followed.live_epoch));
+        let mut then: Vec<(&str, i64)> =
+            members.iter().map(|member| (member.name.as_str(), member.live_epoch)).collect();
+        then.sort_unstable();
+        Ok(!now.eq(then))
+    }
+}
+
+/// Whether positions lie at or after others, on every shard.
+fn is_at(positions: &Positions, others: &Positions) -> bool {
+    others.iter().all(|(shard, other)| positions.get(shard).is_some_and(|position| position.time >= other.time))
+}

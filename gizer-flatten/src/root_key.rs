@@ -1,0 +1,75 @@
+//! The root key of a document, from its `_id` alone.
+
+use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
+use gizer_schema::{ColumnType, KeySource, Layout, Plan};
+
+use crate::flatten::RejectReason;
+use crate::row::Cell;
+use crate::tally::Unfit;
+use crate::value::fit;
+
+/// Longest text or binary key in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes, positions included.
+pub(crate) const MAX_KEY_BYTES: usize = 1_000;
+
+/// Where the root key is in documents, and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyShape {
+    source: KeySource,
+    ty: ColumnType,
+    /// Whether the key is an ObjectId in two columns.
+    pair: bool,
+}
+
+impl KeyShape {
+    pub(crate) fn of(layout: &Layout) -> KeyShape {
+        let source = layout.key.source;
+        let field = layout.document.fields.iter().find(|field| field.name == source.field());
+        let pair = field.is_some_and(|field| matches!(field.plan, Plan::ObjectIdPair { .. }));
+        KeyShape { source, ty: layout.key.ty, pair }
+    }
+
+    /// The root key of a document; all that it looks at is the field that the key comes from, and what stands before it.
+    pub(crate) fn key_of<'b>(&self, document: RawDoc<'b>) -> Result<Cell<'b>, RejectReason> {
+        let expected = if self.pair { "OBJECTID" } else { self.ty.schema_name() };
+        let cell = match document.get(self.source.field().as_bytes())? {
+            None => Ok(Cell::Null),
+            Some(element) if self.pair => pair_key(&element)?,
+            Some(element) => fit(self.ty, &element)?,
+        };
+        match (cell, self.source) {
+            (Ok(Cell::Null), KeySource::UnderscoreId) => Err(RejectReason::NoKey { expected }),
+            (Ok(cell), KeySource::UnderscoreId) if key_bytes(&cell) > MAX_KEY_BYTES => {
+                Err(RejectReason::KeyTooLong { bytes: key_bytes(&cell) })
+            }
+            (Ok(cell), _) => Ok(cell),
+            (Err(actual), KeySource::UnderscoreId) => Err(RejectReason::KeyUnfit { expected, actual }),
+            // `id` promises nothing: the row stands without a key, as in the classic tool, and its column counts why.
+            (Err(_), KeySource::Id) => Ok(Cell::Null),
+        }
+    }
+}
+
+fn key_bytes(cell: &Cell<'_>) -> usize {
+    match cell {
+        Cell::Text(text) => text.as_bytes().len(),
+        Cell::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    }
+}
+
+/// The key of an ObjectId in two columns, also where it comes as a sub-document `{oid, bsontype}`.
+fn pair_key<'b>(element: &Element<'b>) -> Result<Result<Cell<'b>, Unfit>, Malformed> {
+    Ok(match element.value()? {
+        Value::ObjectId(id) => Ok(Cell::ObjectId(id)),
+        Value::Null => Ok(Cell::Null),
+        Value::Document(document) => {
+            // Nothing else may be in it, or two documents could have one key.
+            let alone = document.elements().all(|e| e.is_ok_and(|e| matches!(e.name, b"oid" | b"bsontype")));
+            match document.get(b"oid")? {
+                Some(oid) if alone && document.elements().count() <= 2 => fit(ColumnType::Text, &oid)?,
+                _ => Err(Unfit::Kind(Kind::Document)),
+            }
+        }
+        _ => Err(Unfit::Kind(element.kind)),
+    })
+}

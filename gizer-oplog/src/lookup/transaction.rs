@@ -1,0 +1,62 @@
+//! Reading at a time on 4.4: in a transaction.
+//!
+//! The driver's own transactions take no `atClusterTime`, so the fields of a transaction (MongoDB's specification
+//! "Transactions": `txnNumber`, `startTransaction`, `autocommit`) are written by hand into commands of a session of the driver, which
+//! adds its `lsid`.
+
+use bson::doc;
+use futures::StreamExt;
+use mongodb::ClientSession;
+
+use super::command::InTransaction;
+use crate::connect::Deployment;
+
+/// A session, and the transaction that is open in it.
+pub(super) struct SnapshotTransaction {
+    pub(super) session: ClientSession,
+    number: i64,
+    /// Whether the server knows of it.
+    begun: bool,
+}
+
+impl SnapshotTransaction {
+    pub(super) async fn new(deployment: &Deployment) -> Result<SnapshotTransaction, mongodb::error::Error> {
+        let session = deployment.client().start_session().causal_consistency(false).await?;
+        Ok(SnapshotTransaction { session, number: 0, begun: false })
+    }
+
+    /// The next command is the first of a new transaction.
+    pub(super) fn renew(&mut self) {
+        (self.number, self.begun) = (self.number + 1, false);
+    }
+
+    /// What the next command says.
+    pub(super) fn join(&mut self) -> InTransaction {
+        let first = !std::mem::replace(&mut self.begun, true);
+        InTransaction { number: self.number, first }
+    }
+
+    /// Ends the transaction, so that the server need not keep its snapshot. It has only read: if this fails, the server ends it
+    /// after a minute.
+    pub(super) async fn end(&mut self, deployment: &Deployment) {
+        if !std::mem::replace(&mut self.begun, false) {
+            return;
+        }
+        let command = doc! { "abortTransaction": 1, "txnNumber": self.number, "autocommit": false };
+        if let Err(error) = deployment.database("admin").run_command(command).session(&mut self.session).await {
+            tracing::debug!(hosts = %deployment.hosts(), %error, "a transaction that has only read was not ended");
+        }
+    }
+
+    /// The first reply to a cursor command, and no other: whether it closes the cursor is for the caller to see.
+    pub(super) async fn first_reply(
+        &mut self,
+        deployment: &Deployment,
+        database: &str,
+        command: bson::RawDocumentBuf,
+    ) -> Result<Option<mongodb::raw_batch_cursor::RawBatch>, mongodb::error::Error> {
+        let database = deployment.database(database);
+        let mut cursor = database.run_raw_cursor_command(command).session(&mut self.session).batch().await?;
+        cursor.stream(&mut self.session).next().await.transpose()
+    }
+}

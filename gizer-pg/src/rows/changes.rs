@@ -1,0 +1,271 @@
+//! What is to be written, gathered while documents are compared.
+
+use std::iter;
+use std::ops::AddAssign;
+
+use bytes::Bytes;
+use gizer_flatten::Row;
+use gizer_schema::{ColumnType, Layout, Table, TableId};
+
+use super::parameter::ArrayParameter;
+use crate::copy::{HEADER, TRAILER, field_count, write_tuple};
+
+/// Rows to delete, to change and to add, encoded.
+///
+/// Like a [`RowSink`](gizer_flatten::RowSink) it forgets what a discarded document has brought.
+#[derive(Debug)]
+pub struct RowChanges {
+    pub(super) tables: Vec<TableChanges>,
+    /// Number of the document under way, from 1.
+    document: u64,
+}
+
+/// What is to be written to one table.
+#[derive(Debug)]
+pub(super) struct TableChanges {
+    /// Number of columns, as each tuple begins with it.
+    fields: [u8; 2],
+    has_extra: bool,
+    key_type: ColumnType,
+    pub(super) deleted: Identities,
+    pub(super) updated: Tuples,
+    pub(super) inserted: Tuples,
+    /// The document that brought the last change, and how much there was before it.
+    document: u64,
+    before: [Extent; 3],
+}
+
+/// How much there is: rows, and bytes of that of their parts whose length varies.
+type Extent = (usize, usize);
+
+/// What identifies rows: keys and positions, column by column, each value with its length before it.
+#[derive(Debug)]
+pub(super) struct Identities {
+    rows: usize,
+    keys: Vec<u8>,
+    positions: Vec<Vec<u8>>,
+}
+
+/// Whole rows, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Tuples {
+    bytes: Vec<u8>,
+    /// Place of each row's key among all keys, and where the row begins.
+    rows: Vec<(u32, usize)>,
+}
+
+/// Bytes of a position with its length.
+const POSITION: usize = size_of::<i32>() + size_of::<i64>();
+
+impl RowChanges {
+    /// Nothing, for the tables of this layout.
+    pub fn new(layout: &Layout) -> RowChanges {
+        let table = |table: &Table| TableChanges {
+            fields: field_count(table.columns.len()),
+            has_extra: table.has_extra,
+            key_type: layout.key.ty,
+            deleted: Identities { rows: 0, keys: Vec::new(), positions: vec![Vec::new(); table.positions] },
+            updated: Tuples::default(),
+            inserted: Tuples::default(),
+            document: 0,
+            before: [(0, 0); 3],
+        };
+        RowChanges { tables: layout.tables.iter().map(table).collect(), document: 0 }
+    }
+
+    /// The changes that another document brings follow.
+    pub fn begin_document(&mut self) {
+        self.document += 1;
+    }
+
+    /// The document that began last is rejected: forget its changes.
+    pub fn discard_document(&mut self) {
+        for table in self.tables.iter_mut().filter(|table| table.document == self.document) {
+            table.deleted.truncate(table.before[0]);
+            table.updated.truncate(table.before[1]);
+            table.inserted.truncate(table.before[2]);
+            table.document = 0;
+        }
+    }
+
+    /// Deletes all rows of a table that are stored under this key, in the binary form of its column, and these positions.
+    pub fn delete(&mut self, table: TableId, key: &[u8], positions: &[i64]) {
+        self.table(table).deleted.push(key, positions);
+    }
+
+    /// Gives the row that is stored under this row's key and positions its values. `rank` is where its key comes among
+    /// all keys ([`Keys::ranks`](super::Keys::ranks)): rows are written in this order.
+    pub fn update(&mut self, row: Row<'_>, rank: u32) {
+        let table = self.table(row.table);
+        let (fields, has_extra) = (table.fields, table.has_extra);
+        table.updated.push(fields, has_extra, row, rank);
+    }
+
+    /// Adds a row. `rank` as for [`update`](RowChanges::update).
+    pub fn insert(&mut self, row: Row<'_>, rank: u32) {
+        let table = self.table(row.table);
+        let (fields, has_extra) = (table.fields, table.has_extra);
+        table.inserted.push(fields, has_extra, row, rank);
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.counts().total() == 0
+    }
+
+    /// How many rows are to be written, by table.
+    pub fn counts(&self) -> RowCounts {
+        let count = |table: &TableChanges| TableCounts {
+            deleted: table.deleted.rows as u64,
+            updated: table.updated.rows.len() as u64,
+            inserted: table.inserted.rows.len() as u64,
+        };
+        RowCounts { tables: self.tables.iter().map(count).collect() }
+    }
+
+    /// Bytes of memory that the changes keep.
+    pub fn memory_bytes(&self) -> usize {
+        let tuples = |tuples: &Tuples| tuples.bytes.capacity() + tuples.rows.capacity() * size_of::<(u32, usize)>();
+        let table = |table: &TableChanges| {
+            let positions: usize = table.deleted.positions.iter().map(Vec::capacity).sum();
+            table.deleted.keys.capacity() + positions + tuples(&table.updated) + tuples(&table.inserted)
+        };
+        self.tables.iter().map(table).sum()
+    }
+
+    /// The table, to which the document under way brings a change.
+    fn table(&mut self, id: TableId) -> &mut TableChanges {
+        let table = &mut self.tables[id.0];
+        if table.document != self.document {
+            table.document = self.document;
+            table.before = [table.deleted.extent(), table.updated.extent(), table.inserted.extent()];
+        }
+        table
+    }
+}
+
+impl TableChanges {
+    /// The parameters of `DELETE`: keys, then the positions, outermost first.
+    pub(super) fn deleted_parameters(&self) -> Vec<ArrayParameter> {
+        let deleted = &self.deleted;
+        let keys = ArrayParameter::new(self.key_type, deleted.rows, &deleted.keys);
+        let positions = deleted.positions.iter();
+        let positions = positions.map(|each| ArrayParameter::new(ColumnType::BigInt, deleted.rows, each));
+        iter::once(keys).chain(positions).collect()
+    }
+}
+
+impl Identities {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    fn push(&mut self, key: &[u8], positions: &[i64]) {
+        debug_assert_eq!(positions.len(), self.positions.len(), "one position for each array around the row");
+        let length = i32::try_from(key.len()).expect("a key is far shorter than 2 GiB");
+        self.keys.extend_from_slice(&length.to_be_bytes());
+        self.keys.extend_from_slice(key);
+        for (column, position) in self.positions.iter_mut().zip(positions) {
+            column.extend_from_slice(&(size_of::<i64>() as i32).to_be_bytes());
+            column.extend_from_slice(&position.to_be_bytes());
+        }
+        self.rows += 1;
+    }
+
+    fn extent(&self) -> Extent {
+        (self.rows, self.keys.len())
+    }
+
+    fn truncate(&mut self, (rows, bytes): Extent) {
+        self.rows = rows;
+        self.keys.truncate(bytes);
+        self.positions.iter_mut().for_each(|column| column.truncate(rows * POSITION));
+    }
+}
+
+impl Tuples {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn push(&mut self, fields: [u8; 2], has_extra: bool, row: Row<'_>, rank: u32) {
+        self.rows.push((rank, self.bytes.len()));
+        write_tuple(&mut self.bytes, fields, row.cells, has_extra.then_some(row.extra));
+    }
+
+    fn extent(&self) -> Extent {
+        (self.rows.len(), self.bytes.len())
+    }
+
+    fn truncate(&mut self, (rows, bytes): Extent) {
+        self.rows.truncate(rows);
+        self.bytes.truncate(bytes);
+    }
+
+    /// All that goes into one binary COPY: the rows in the order of their keys, those of one key as they came.
+    pub(super) fn copy_data(&self) -> Bytes {
+        let mut data = Vec::with_capacity(HEADER.len() + self.bytes.len() + TRAILER.len());
+        data.extend_from_slice(HEADER);
+        if self.rows.is_sorted_by_key(|(rank, _)| rank) {
+            data.extend_from_slice(&self.bytes);
+        } else {
+            let ends = self.rows.iter().skip(1).map(|(_, start)| *start).chain([self.bytes.len()]);
+            let mut rows: Vec<(u32, usize, usize)> =
+                self.rows.iter().zip(ends).map(|(&(rank, start), end)| (rank, start, end)).collect();
+            rows.sort_by_key(|(rank, _, _)| *rank);
+            for (_, start, end) in rows {
+                data.extend_from_slice(&self.bytes[start..end]);
+            }
+        }
+        data.extend_from_slice(&TRAILER);
+        Bytes::from(data)
+    }
+}
+
+/// How many rows were written, by table in the order of the layout.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowCounts {
+    /// One entry a table.
+    pub tables: Vec<TableCounts>,
+}
+
+/// How many rows of a table were written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Rows changed.
+    pub updated: u64,
+    /// Rows added.
+    pub inserted: u64,
+}
+
+impl RowCounts {
+    /// Those of all tables together.
+    pub fn sum(&self) -> TableCounts {
+        self.tables.iter().fold(TableCounts::default(), |sum, table| TableCounts {
+            deleted: sum.deleted + table.deleted,
+            updated: sum.updated + table.updated,
+            inserted: sum.inserted + table.inserted,
+        })
+    }
+
+    /// Rows written in all.
+    pub fn total(&self) -> u64 {
+        let sum = self.sum();
+        sum.deleted + sum.updated + sum.inserted
+    }
+}
+
+impl AddAssign<&RowCounts> for RowCounts {
+    fn add_assign(&mut self, other: &RowCounts) {
+        if self.tables.len() < other.tables.len() {
+            self.tables.resize(other.tables.len(), TableCounts::default());
+        }
+        for (sum, table) in self.tables.iter_mut().zip(&other.tables) {
+            sum.deleted += table.deleted;
+            sum.updated += table.updated;
+            sum.inserted += table.inserted;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The statements for one table.
+
+use gizer_schema::{Column, ColumnType, Layout, Table, TableId};
+use sha2::{Digest, Sha256};
+
+use crate::ddl::column_definition;
+use crate::error::PgError;
+use crate::ident::{Qualified, quote_identifier};
+
+/// What is said about one table. Types and functions are named as `pg_catalog` has them: it is the search path.
+#[derive(Debug)]
+pub(super) struct TableStatements {
+    pub(super) table: Qualified,
+    /// Takes the keys, and gives all columns of their rows.
+    pub(super) read: String,
+    /// Takes the keys, then the positions.
+    pub(super) delete: String,
+    /// Makes the temporary table of rows to change, unless it is there, and empties it.
+    pub(super) stage: String,
+    pub(super) copy_staged: String,
+    /// So that the planner knows how many rows there are, and of how many keys.
+    pub(super) analyze: String,
+    pub(super) update: String,
+    pub(super) copy: String,
+}
+
+impl TableStatements {
+    pub(super) fn new(layout: &Layout, id: TableId, at: Qualified) -> Result<TableStatements, PgError> {
+        let table = layout.table(id);
+        let names: Vec<String> = quoted(table.columns.iter())?;
+        let identity: Vec<String> = quoted(table.key_columns())?;
+        let staged = staged_table(layout, id, &at)?;
+        Ok(TableStatements {
+            read: read(table, &at, &names),
+            delete: delete(table, &at, &identity),
+            stage: format!(
+                "CREATE TEMPORARY TABLE IF NOT EXISTS {staged} ({}) ON COMMIT DELETE ROWS; DELETE FROM {staged}",
+                definitions(layout, table)?
+            ),
+            copy_staged: format!("COPY {staged} ({}) FROM STDIN (FORMAT binary)", names.join(", ")),
+            analyze: format!("ANALYZE {staged} ({})", identity.join(", ")),
+            update: update(table, &at, &staged, &names, &identity),
+            copy: format!("COPY {at} ({}) FROM STDIN (FORMAT binary)", names.join(", ")),
+            table: at,
+        })
+    }
+}
+
+fn quoted<'c>(columns: impl Iterator<Item = &'c Column>) -> Result<Vec<String>, PgError> {
+    columns.map(|column| quote_identifier(&column.name)).collect()
+}
+
+fn definitions(layout: &Layout, table: &Table) -> Result<String, PgError> {
+    let definition = |(i, column)| column_definition(layout, column, i == table.key.0);
+    let definitions: Vec<String> = table.columns.iter().enumerate().map(definition).collect::<Result<_, _>>()?;
+    Ok(definitions.join(", "))
+}
+
+/// The temporary table of rows to change. Its name says whose it is and what columns it has, so that several
+/// collections on one session do not meet, nor a table with the one it had before its schema changed.
+fn staged_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<Qualified, PgError> {
+    let of = format!("{at}\0{}", definitions(layout, layout.table(id))?);
+    let hash: String = Sha256::digest(of).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Qualified::new("pg_temp", &format!("gizer_changed_{hash}"))
+}
+
+/// Compared under the collation of the key's column, whatever that of the database is.
+fn collation(ty: ColumnType) -> &'static str {
+    if ty.is_text() { " COLLATE \"C\"" } else { "" }
+}
+
+fn read(table: &Table, at: &Qualified, names: &[String]) -> String {
+    let key = &table.columns[table.key.0];
+    let columns: Vec<String> = names.iter().map(|name| format!("t.{name}")).collect();
+    format!(
+        "SELECT {} FROM {at} AS t JOIN unnest($1::{}[]) AS wanted (key) ON t.{} = wanted.key{}",
+        columns.join(", "),
+        key.ty.pg_name(),
+        names[table.key.0],
+        collation(key.ty)
+    )
+}
+
+fn delete(table: &Table, at: &Qualified, identity: &[String]) -> String {
+    let ty = table.columns[table.key.0].ty;
+    let mut arrays = vec![format!("$1::{}[]", ty.pg_name())];
+    let mut columns = vec!["c0".to_owned()];
+    let mut equal = vec![format!("t.{} = gone.c0{}", identity[0], collation(ty))];
+    for (i, position) in identity.iter().enumerate().skip(1) {
+        arrays.push(format!("${}::BIGINT[]", i + 1));
+        columns.push(format!("c{i}"));
+        equal.push(format!("t.{position} = gone.c{i}"));
+    }
+    let (arrays, columns, equal) = (arrays.join(", "), columns.join(", "), equal.join(" AND "));
+    format!("DELETE FROM {at} AS t USING unnest({arrays}) AS gone ({columns}) WHERE {equal}")
+}
+
+fn update(table: &Table, at: &Qualified, staged: &Qualified, names: &[String], identity: &[String]) -> String {
+    let data = table.data_columns();
+    let is_position = |i: usize| (data..data + table.positions).contains(&i);
+    // Equal keys of these types may differ in their bits. Of all others the key is as it is: a distributed table must not
+    // have the column changed that it is spread by.
+    let key_differs = matches!(table.columns[table.key.0].ty, ColumnType::Double | ColumnType::Numeric);
+    let is_set = |i: usize| !is_position(i) && (i != table.key.0 || key_differs);
+    let set = |i: usize| format!("{name} = n.{name}", name = names[i]);
+    let mut sets: Vec<String> = (0..names.len()).filter(|i| is_set(*i)).map(set).collect();
+    if sets.is_empty() {
+        sets.push(set(table.key.0));
+    }
+    let equal: Vec<String> = identity.iter().map(|name| format!("t.{name} = n.{name}")).collect();
+    format!("UPDATE {at} AS t SET {} FROM {staged} AS n WHERE {}", sets.join(", "), equal.join(" AND "))
+}

@@ -1,0 +1,307 @@
+//! Reading and writing the rows of some keys.
+
+use std::error::Error;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use gizer_schema::{Column, ColumnType, Layout, TableId};
+use tokio_postgres::types::{FromSql, Kind, ToSql, Type};
+use tokio_postgres::{Row, Statement};
+
+use super::changes::{RowChanges, RowCounts, TableCounts, Tuples};
+use super::keys::Keys;
+use super::parameter::ArrayParameter;
+use super::statements::TableStatements;
+use crate::connect::Session;
+use crate::copy::element_oid;
+use crate::ddl::{is_unique, staging_name};
+use crate::error::PgError;
+use crate::ident::quote_identifier;
+
+/// Bytes of one CopyData message, as a load has them.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The number of rows that are asked for is in the parameters: a plan made without looking at them is made for a hundred
+/// rows. Compiling a statement takes longer than running it.
+const PLANNING: &str = "SET LOCAL plan_cache_mode TO force_custom_plan; SET LOCAL jit TO off";
+
+/// Which tables of a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhichTables {
+    /// Those that people read.
+    Live,
+    /// Those that a load has filled beside them. Their keys should be built: without them every batch reads whole tables.
+    Staging,
+}
+
+/// The tables of one collection on one session.
+///
+/// # Contract
+/// * Everything is done in the transaction that the caller has begun on the session ([`Session::begin`]) and ends. What
+///   was written in one that is rolled back has never been written, and the store is as good as before.
+/// * Several stores may use one session, one at a time.
+/// * After an error the transaction can only be rolled back.
+/// * How many statements are run does not depend on the number of keys or rows: at most one a table to read, and
+///   to write at most six for each table in which something differs, and none for any other.
+///
+/// Where rows change it makes a temporary table, once a session.
+#[derive(Debug)]
+pub struct RowStore<'s> {
+    session: &'s Session,
+    layout: &'s Layout,
+    tables: Vec<TableStatements>,
+    readers: Vec<Option<Statement>>,
+    deleters: Vec<Option<Statement>>,
+    statements: u64,
+}
+
+/// A row as it is stored: its fields in the order of the layout's columns, `_extra` included.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredTuple<'r>(&'r Row);
+
+impl<'r> StoredTuple<'r> {
+    /// The binary form of each column, as COPY has it; `None` for NULL.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = Option<&'r [u8]>> + use<'r> {
+        let row = self.0;
+        // Of a type that takes every column nothing can fail.
+        (0..row.len()).map(move |at| row.try_get::<_, Field<'r>>(at).map_or(None, |field| field.0))
+    }
+}
+
+/// A column as it came.
+struct Field<'r>(Option<&'r [u8]>);
+
+impl<'r> FromSql<'r> for Field<'r> {
+    fn from_sql(_: &Type, raw: &'r [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Field(Some(raw)))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Field(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+impl<'s> RowStore<'s> {
+    /// The tables of this layout. Needs no transaction.
+    ///
+    /// # Errors
+    /// [`PgError::NoRights`] if the role may not make temporary tables; [`PgError::NotFollowable`] if the root key of the
+    /// layout does not identify a document; [`PgError::UnusableName`].
+    pub async fn open(session: &'s Session, layout: &'s Layout, which: WhichTables) -> Result<RowStore<'s>, PgError> {
+        if !is_unique(layout) {
+            return Err(PgError::NotFollowable { collection: layout.collection.clone() });
+        }
+        let table = |(i, table): (usize, &gizer_schema::Table)| {
+            let at = match which {
+                WhichTables::Live => session.relation(&table.name)?,
+                WhichTables::Staging => session.relation(&staging_name(&table.name))?,
+            };
+            TableStatements::new(layout, TableId(i), at)
+        };
+        let tables: Vec<TableStatements> = layout.tables.iter().enumerate().map(table).collect::<Result<_, _>>()?;
+        may_make_temporary_tables(session).await?;
+        let none = vec![None; tables.len()];
+        Ok(RowStore { session, layout, tables, readers: none.clone(), deleters: none, statements: 0 })
+    }
+
+    /// The layout of the tables.
+    pub fn layout(&self) -> &'s Layout {
+        self.layout
+    }
+
+    /// How many statements were run so far, those that begin and end transactions not among them.
+    pub fn statements(&self) -> u64 {
+        self.statements
+    }
+
+    /// Gives every row that is stored under one of the keys to `each`, with its table and the number of its key: the rows
+    /// of one table after those of another, in no order within.
+    ///
+    /// # Errors
+    /// [`PgError::ColumnDiffers`] if a column is not of the type that the layout says; whatever the server says.
+    pub async fn read(
+        &mut self,
+        keys: &Keys,
+        mut each: impl FnMut(TableId, u32, StoredTuple<'_>) + Send,
+    ) -> Result<(), PgError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.run("setting how to plan", PLANNING).await?;
+        let wanted = ArrayParameter::new(keys.ty(), keys.len(), &keys.elements());
+        for at in 0..self.tables.len() {
+            let statement = self.reader(at).await?;
+            self.statements += 1;
+            let key = self.layout.tables[at].key.0;
+            let doing = format!("reading rows of {}", self.tables[at].table);
+            let fail = |error| self.session.error(&doing, &error);
+            let rows = self.session.client().query_raw(&statement, [&wanted]).await.map_err(fail)?;
+            let mut rows = pin!(rows);
+            // Rows of one key come one after the other, unless the tables were hashed.
+            let mut last: Option<(Vec<u8>, u32)> = None;
+            while let Some(row) = rows.next().await {
+                let row = row.map_err(fail)?;
+                let field = row.try_get::<_, Field<'_>>(key).map_or(None, |field| field.0).unwrap_or_default();
+                let number = match &last {
+                    Some((same, number)) if same == field => *number,
+                    _ => {
+                        let number = keys.number_of_stored(field).ok_or_else(|| PgError::Protocol {
+                            server: self.session.server().clone(),
+                            doing: doing.clone(),
+                            reason: "a row under a key that was not asked for".to_owned(),
+                        })?;
+                        last = Some((field.to_vec(), number));
+                        number
+                    }
+                };
+                each(TableId(at), number, StoredTuple(&row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes, changes and adds rows; gives the numbers of rows as the server counts them, which are those of the
+    /// changes unless something in the database, such as a trigger, made it otherwise.
+    ///
+    /// Rows that are deleted go first, and child tables before their parents; then parents before their children.
+    ///
+    /// # Errors
+    /// [`PgError::DataRejected`] if the server does not take a row, or a row that is to be added is there already; whatever
+    /// else it says.
+    pub async fn write(&mut self, changes: &RowChanges) -> Result<RowCounts, PgError> {
+        let mut counts = RowCounts { tables: vec![TableCounts::default(); self.tables.len()] };
+        if changes.is_empty() {
+            return Ok(counts);
+        }
+        self.run("setting how to plan", PLANNING).await?;
+        for (at, table) in changes.tables.iter().enumerate().rev().filter(|(_, table)| !table.deleted.is_empty()) {
+            let statement = self.deleter(at).await?;
+            self.statements += 1;
+            let parameters = table.deleted_parameters();
+            let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|each| each as _).collect();
+            let deleted = self.session.client().execute(&statement, &parameters).await;
+            let fail = |error| self.session.error(format_args!("deleting rows of {}", self.tables[at].table), &error);
+            counts.tables[at].deleted = deleted.map_err(fail)?;
+        }
+        for (at, table) in changes.tables.iter().enumerate() {
+            if !table.updated.is_empty() {
+                counts.tables[at].updated = self.update(at, &table.updated).await?;
+            }
+            if !table.inserted.is_empty() {
+                let copy = self.tables[at].copy.clone();
+                counts.tables[at].inserted = self.copy(at, "adding rows to", &copy, &table.inserted).await?;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Deletes all rows of all tables; gives how many there were. Readers see them until the commit, which TRUNCATE would not
+    /// let them.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn empty(&mut self) -> Result<u64, PgError> {
+        let mut deleted = 0;
+        for TableStatements { table, .. } in self.tables.iter().rev() {
+            self.statements += 1;
+            let sql = format!("DELETE FROM {table}");
+            deleted += self.session.execute(format_args!("emptying {table}"), &sql, &[]).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// The temporary table may be gone: a transaction that made it and was rolled back has taken it along.
+    async fn update(&mut self, at: usize, rows: &Tuples) -> Result<u64, PgError> {
+        let TableStatements { table, stage, copy_staged, analyze, update, .. } = &self.tables[at];
+        let doing = format!("changing rows of {table}");
+        let (stage, copy_staged) = (stage.clone(), copy_staged.clone());
+        let (analyze, update) = (analyze.clone(), update.clone());
+        self.statements += 1; // two in one message
+        self.run(format!("making a temporary table for rows of {}", self.tables[at].table), &stage).await?;
+        self.copy(at, "gathering changed rows of", &copy_staged, rows).await?;
+        self.run(&doing, &analyze).await?;
+        self.statements += 1;
+        self.session.execute(&doing, &update, &[]).await
+    }
+
+    /// One COPY; gives the number of rows that it took.
+    async fn copy(&mut self, at: usize, doing: &str, statement: &str, rows: &Tuples) -> Result<u64, PgError> {
+        self.statements += 1;
+        let table = &self.tables[at].table;
+        let fail = |error| self.session.error(format_args!("{doing} {table}"), &error);
+        let stream = self.session.client().copy_in::<_, Bytes>(statement).await.map_err(fail)?;
+        let mut stream = pin!(stream);
+        let mut rest = rows.copy_data();
+        while !rest.is_empty() {
+            let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
+            stream.feed(chunk).await.map_err(fail)?;
+        }
+        stream.finish().await.map_err(fail)
+    }
+
+    async fn run(&mut self, doing: impl std::fmt::Display, sql: &str) -> Result<(), PgError> {
+        self.statements += 1;
+        self.session.run(doing, sql).await
+    }
+
+    async fn reader(&mut self, at: usize) -> Result<Statement, PgError> {
+        if let Some(statement) = &self.readers[at] {
+            return Ok(statement.clone());
+        }
+        let statement = self.prepare(at, &self.tables[at].read).await?;
+        for (column, came) in self.layout.tables[at].columns.iter().zip(statement.columns()) {
+            if !is_of(column, came.type_()) {
+                return Err(PgError::ColumnDiffers {
+                    schema: self.tables[at].table.schema().to_owned(),
+                    table: self.tables[at].table.name().to_owned(),
+                    column: column.name.clone(),
+                    expected: column.ty.pg_name(),
+                    came: came.type_().name().to_owned(),
+                });
+            }
+        }
+        self.readers[at] = Some(statement.clone());
+        Ok(statement)
+    }
+
+    async fn deleter(&mut self, at: usize) -> Result<Statement, PgError> {
+        if let Some(statement) = &self.deleters[at] {
+            return Ok(statement.clone());
+        }
+        let statement = self.prepare(at, &self.tables[at].delete).await?;
+        self.deleters[at] = Some(statement.clone());
+        Ok(statement)
+    }
+
+    async fn prepare(&self, at: usize, sql: &str) -> Result<Statement, PgError> {
+        let fail = |error| self.session.error(format_args!("looking at {}", self.tables[at].table), &error);
+        self.session.client().prepare(sql).await.map_err(fail)
+    }
+}
+
+/// Whether a column has the type that its binary form is read as.
+fn is_of(column: &Column, came: &Type) -> bool {
+    match (column.ty, came.kind()) {
+        (ColumnType::List(element), Kind::Array(came)) => came.oid() == element_oid(element.into()),
+        (ColumnType::List(_), _) => false,
+        (ty, _) => came.oid() == element_oid(ty),
+    }
+}
+
+async fn may_make_temporary_tables(session: &Session) -> Result<(), PgError> {
+    let sql = "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')";
+    let doing = "making temporary tables";
+    if session.query_one(doing, sql, &[]).await?.get(0) {
+        return Ok(());
+    }
+    let server = session.server().clone();
+    let (database, user) = (quote_identifier(&server.database)?, quote_identifier(&server.user)?);
+    let grant = format!("GRANT TEMPORARY ON DATABASE {database} TO {user}");
+    let reason = format!("changed rows are gathered in a temporary table, and {} gives no right to make one", database);
+    Err(PgError::NoRights { server, doing: doing.to_owned(), reason, grant })
+}

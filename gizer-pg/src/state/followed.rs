@@ -1,0 +1,142 @@
+//! What of `gizer_collection` following needs and changes.
+//!
+//! These rows are locked by loads under way, so that following writes to one only where it must: when a collection has come to
+//! the stream's position, and at DDL in the source.
+
+use std::collections::BTreeMap;
+
+use gizer_flatten::change::{ClusterTime, Namespace, Positions};
+use serde_json::Value;
+
+use super::collection::{uuid_text, uuids_to_json};
+use super::positions::{from_json, time_from_text};
+use super::tables::COLLECTIONS;
+use crate::connect::Session;
+use crate::error::PgError;
+
+/// A collection whose live tables can be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// The name of the collection, and of its schema file.
+    pub collection: String,
+    /// Where it is in MongoDB.
+    pub namespace: Namespace,
+    /// Its UUID on each shard that has it; none while it does not exist there.
+    pub uuids: BTreeMap<String, [u8; 16]>,
+    /// Its live tables, in the order of the layout.
+    pub tables: Vec<String>,
+    /// What the layout's hash was when they were loaded; see [`layout_hash`](crate::ddl::layout_hash).
+    pub layout_hash: String,
+    /// What lies after these positions is yet to be applied, until it has `joined` the stream.
+    pub applied_to: Positions,
+    /// Up to when its documents were read by the load; `None` if nobody knows.
+    pub read_until: Option<ClusterTime>,
+    /// Whether it stands where the stream stands.
+    pub joined: bool,
+    /// The load that its tables are of.
+    pub live_epoch: i64,
+}
+
+/// The collections that are followed, by name.
+///
+/// # Errors
+/// [`PgError::UnreadableState`]; whatever the server says.
+pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
+    let sql = format!(
+        "SELECT collection, namespace, coalesce(uuids, pg_catalog.jsonb_build_object('', collection_uuid))::text, tables, \
+                layout_hash, captured::text, read_until, joined, live_epoch \
+         FROM {} WHERE state = 'following' AND live ORDER BY collection",
+        session.relation(COLLECTIONS)?
+    );
+    let schema = session.schema();
+    let unreadable = |expected, came: &str| PgError::UnreadableState {
+        schema: schema.to_owned(),
+        table: COLLECTIONS,
+        expected,
+        came: came.to_owned(),
+    };
+    let mut all = Vec::new();
+    for row in session.query("reading what is followed", &sql, &[]).await? {
+        let (namespace, uuids): (Option<String>, String) = (row.get(1), row.get(2));
+        let namespace = namespace.unwrap_or_default();
+        let captured: Option<String> = row.get(5);
+        all.push(Followed {
+            collection: row.get(0),
+            namespace: Namespace::parse(&namespace).ok_or_else(|| unreadable("database.collection", &namespace))?,
+            uuids: uuids_from_json(&uuids).ok_or_else(|| unreadable("a UUID a shard", &uuids))?,
+            tables: row.get(3),
+            layout_hash: row.get::<_, Option<_>>(4).unwrap_or_default(),
+            applied_to: from_json(&captured.unwrap_or_default(), schema, COLLECTIONS)?,
+            read_until: time_from_text(row.get(6), schema, COLLECTIONS)?,
+            joined: row.get(7),
+            live_epoch: row.get::<_, Option<_>>(8).unwrap_or_default(),
+        });
+    }
+    Ok(all)
+}
+
+/// The inverse of the column `uuids`; `None` if it is something else.
+fn uuids_from_json(text: &str) -> Option<BTreeMap<String, [u8; 16]>> {
+    let Ok(Value::Object(shards)) = serde_json::from_str(text) else { return None };
+    let uuid = |text: &str| -> Option<[u8; 16]> {
+        let digits: String = text.chars().filter(|c| *c != '-').collect();
+        if digits.len() != 32 || !digits.is_ascii() {
+            return None;
+        }
+        let byte = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok();
+        (0..16).map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
+    };
+    let known = shards.iter().filter(|(_, value)| !value.is_null());
+    known.map(|(shard, value)| Some((shard.clone(), uuid(value.as_str()?)?))).collect()
+}
+
+/// The collection has these UUIDs from here on, in the open transaction; none: it is gone.
+///
+/// # Errors
+/// [`PgError::Fenced`] if another load has taken the place of the one with this epoch.
+pub async fn set_uuids(
+    session: &Session,
+    collection: &str,
+    live_epoch: i64,
+    uuids: &BTreeMap<String, [u8; 16]>,
+) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET uuids = $3::text::jsonb, collection_uuid = coalesce($4::text::uuid, collection_uuid) \
+         WHERE collection = $1 AND live_epoch = $2",
+        session.relation(COLLECTIONS)?
+    );
+    let first = uuids.values().next().map(uuid_text);
+    let doing = format!("writing down which collection {collection} is");
+    let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &uuids_to_json(uuids), &first]).await?;
+    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+}
+
+/// Only a load helps this collection any more, in the open transaction.
+///
+/// # Errors
+/// [`PgError::Fenced`] if another load has taken the place of the one with this epoch.
+pub async fn mark_load_due(session: &Session, collection: &str, live_epoch: i64, reason: &str) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET state = 'load due', reason = $3 WHERE collection = $1 AND live_epoch = $2",
+        session.relation(COLLECTIONS)?
+    );
+    let doing = format!("writing down that a load of {collection} is due");
+    let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &reason]).await?;
+    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_read_back_whoever_wrote_them() {
+        let uuids = BTreeMap::from([("a".to_owned(), [0x0F; 16]), ("b".to_owned(), [0xA7; 16])]);
+        assert_eq!(uuids_from_json(&uuids_to_json(&uuids)), Some(uuids));
+        let by_postgres = r#"{"": "00112233-4455-6677-8899-aabbccddeeff", "x": null}"#;
+        assert_eq!(uuids_from_json(by_postgres).unwrap().len(), 1);
+        for nonsense in ["[]", r#"{"a": 1}"#, r#"{"a": "00"}"#, r#"{"a": "zz112233-4455-6677-8899-aabbccddeeff"}"#] {
+            assert_eq!(uuids_from_json(nonsense), None, "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The comparison of documents' rows with stored ones.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use gizer_flatten::{Cell, DocumentBatch, Flattener, Rejection, Row, RowSink};
+use gizer_pg::copy::Reject;
+use gizer_pg::rows::{Keys, RowChanges, RowStore};
+use gizer_schema::raw::RawDoc;
+use gizer_schema::{ColumnId, Layout, TableId};
+
+use crate::field::Fields;
+use crate::key_text::key_text;
+use crate::stored::StoredRows;
+use crate::{Difference, Fault, Verdict, VerifyError};
+
+/// Compares documents with the rows that are stored under `keys` and under the documents' own keys, in the open transaction.
+/// Nothing is written.
+///
+/// # Errors
+/// [`VerifyError::Tables`] if the rows cannot be read; [`VerifyError::SameKey`]. A difference is no error.
+pub async fn compare(
+    store: &mut RowStore<'_>,
+    flattener: &mut Flattener,
+    documents: &[DocumentBatch],
+    keys: &Keys,
+) -> Result<Verdict, VerifyError> {
+    let keys = with_keys_of(documents, flattener, keys);
+    let stored = StoredRows::read(store, &keys).await?;
+    Ok(Pass::over(store.layout(), flattener, documents, &keys, &stored, None)?.verdict)
+}
+
+/// The keys, and those of the documents: one that MongoDB gives under another form of an `_id` than was asked for has
+/// been touched as well.
+pub(crate) fn with_keys_of<'k>(documents: &[DocumentBatch], flattener: &Flattener, keys: &'k Keys) -> Cow<'k, Keys> {
+    let mut keys = Cow::Borrowed(keys);
+    for document in documents.iter().flat_map(DocumentBatch::documents) {
+        // One without a usable key is rejected when it is flattened.
+        let Ok(key) = flattener.key_of(document) else { continue };
+        if keys.number_of(&key).is_none() {
+            keys.to_mut().insert(&key);
+        }
+    }
+    keys
+}
+
+/// What one pass over the documents gave.
+pub(crate) struct Pass {
+    pub(crate) verdict: Verdict,
+    pub(crate) rejected: Vec<Reject>,
+    pub(crate) changes: Option<RowChanges>,
+}
+
+impl Pass {
+    /// Flattens the documents and compares their rows; what is to be written goes into `changes`, where there is any.
+    pub(crate) fn over(
+        layout: &Layout,
+        flattener: &mut Flattener,
+        documents: &[DocumentBatch],
+        keys: &Keys,
+        stored: &StoredRows,
+        changes: Option<RowChanges>,
+    ) -> Result<Pass, VerifyError> {
+        let mut comparison = Comparison::new(layout, keys, stored, changes);
+        let mut rejected = Vec::new();
+        let all = documents.iter().flat_map(DocumentBatch::documents);
+        flattener.flatten(all, &mut comparison, |document, rejection| rejected.push(reject(document, rejection)));
+        comparison.finish()?;
+        let Comparison { verdict, changes, .. } = comparison;
+        Ok(Pass { verdict, rejected, changes })
+    }
+}
+
+fn reject(document: RawDoc<'_>, rejection: Rejection) -> Reject {
+    Reject { id: rejection.id, reason: rejection.reason.to_string(), document: document.as_bytes().to_vec() }
+}
+
+/// Takes the rows of documents, and holds them against the stored ones.
+///
+/// The rows of one table and document come in the order of their positions, and the stored ones are sorted so: they are
+/// gone through side by side.
+struct Comparison<'a> {
+    layout: &'a Layout,
+    keys: &'a Keys,
+    stored: &'a StoredRows,
+    /// Where each key comes among the others, in the order in which rows are written.
+    ranks: Vec<u32>,
+    changes: Option<RowChanges>,
+    verdict: Verdict,
+    fields: Fields,
+    /// For each key whether a document with it has come.
+    has_document: Vec<bool>,
+    /// The key of the document under way; `None` until its first row.
+    key: Option<u32>,
+    /// For each table the place of the next stored row of this key.
+    places: Vec<u32>,
+    positions: Vec<i64>,
+    /// How it stood before the document under way.
+    before: Before,
+    /// A key that two documents have.
+    same_key: Option<u32>,
+}
+
+/// What a discarded document takes back.
+#[derive(Debug, Clone, Copy, Default)]
+struct Before {
+    documents: u64,
+    rows: u64,
+    named: usize,
+    more: u64,
+    same_key: Option<u32>,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(layout: &'a Layout, keys: &'a Keys, stored: &'a StoredRows, changes: Option<RowChanges>) -> Self {
+        Comparison {
+            layout,
+            keys,
+            stored,
+            ranks: if changes.is_some() { keys.ranks() } else { vec![0; keys.len()] },
+            changes,
+            verdict: Verdict::default(),
+            fields: Fields::default(),
+            has_document: vec![false; keys.len()],
+            key: None,
+            places: vec![0; layout.tables.len()],
+            positions: Vec::new(),
+            before: Before::default(),
+            same_key: None,
+        }
+    }
+
+    /// The last document has come: whatever is stored and has not been met is left over.
+    fn finish(&mut self) -> Result<(), VerifyError> {
+        self.finish_document();
+        if let Some(key) = self.same_key {
+            return Err(VerifyError::SameKey { collection: self.layout.collection.clone(), key: self.key_text(key) });
+        }
+        for key in (0..self.keys.len() as u32).filter(|key| !self.has_document[*key as usize]).collect::<Vec<_>>() {
+            self.begin_key(key);
+            self.leave_rest(key);
+        }
+        Ok(())
+    }
+
+    fn finish_document(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.leave_rest(key);
+        }
+    }
+
+    fn begin_key(&mut self, key: u32) {
+        for (table, place) in self.places.iter_mut().enumerate() {
+            *place = self.stored.table(TableId(table)).of_key(key).start;
+        }
+    }
+
+    /// The stored rows of a key that no row of its document has met.
+    fn leave_rest(&mut self, key: u32) {
+        for table in (0..self.layout.tables.len()).map(TableId) {
+            let stored = self.stored.table(table);
+            for place in self.places[table.0]..stored.of_key(key).end {
+                self.differs(table, key, stored.positions(place), Fault::LeftOver);
+                self.delete(table, key, stored.positions(place));
+            }
+            self.places[table.0] = stored.of_key(key).end;
+        }
+    }
+
+    /// The key of the document under way, from its first row; `None` if its rows are not to be compared.
+    fn key_of(&mut self, row: &Row<'_>) -> Option<u32> {
+        if self.key.is_some() {
+            return self.key;
+        }
+        let cell = &row.cells[self.layout.table(row.table).key.0];
+        let key = self.keys.number_of(cell).expect("the keys of all documents were added");
+        if std::mem::replace(&mut self.has_document[key as usize], true) {
+            self.same_key = Some(key);
+            return None;
+        }
+        self.begin_key(key);
+        self.key = Some(key);
+        self.key
+    }
+
+    /// Holds a row of key `key` at `positions` against the stored ones from its table's place on.
+    fn meet(&mut self, key: u32, row: Row<'_>, positions: &[i64]) {
+        let stored = self.stored.table(row.table);
+        let end = stored.of_key(key).end;
+        let mut place = self.places[row.table.0];
+        while place < end && stored.positions(place) < positions {
+            self.differs(row.table, key, stored.positions(place), Fault::LeftOver);
+            self.delete(row.table, key, stored.positions(place));
+            place += 1;
+        }
+        let first = place;
+        while place < end && stored.positions(place).cmp(positions) == Ordering::Equal {
+            place += 1;
+        }
+        self.places[row.table.0] = place;
+        match place - first {
+            0 => {
+                self.differs(row.table, key, positions, Fault::Missing);
+                self.insert(row, key);
+            }
+            1 => {
+                if let Some(column) = self.first_difference(first, &row) {
+                    self.differs(row.table, key, positions, Fault::Cell(column));
+                    self.update(row, key);
+                }
+            }
+            // Only where no key has been built. Deleting one deletes all.
+            _ => {
+                self.differs(row.table, key, positions, Fault::Repeated);
+                self.delete(row.table, key, positions);
+                self.insert(row, key);
+            }
+        }
+    }
+
+    /// The first column in which the stored row is not the document's.
+    fn first_difference(&mut self, place: u32, row: &Row<'_>) -> Option<ColumnId> {
+        let mut stored = self.stored.table(row.table).fields(place);
+        for (at, cell) in row.cells.iter().enumerate() {
+            if !stored.field().is_some_and(|field| self.fields.hold(field, cell)) {
+                return Some(ColumnId(at));
+            }
+        }
+        let has_extra = self.layout.table(row.table).has_extra;
+        let holds = !has_extra || stored.field().is_some_and(|field| self.fields.hold_extra(field, row.extra));
+        (!holds).then_some(ColumnId(row.cells.len()))
+    }
+
+    fn differs(&mut self, table: TableId, key: u32, positions: &[i64], fault: Fault) {
+        let text = |key| key_text(self.layout.key.ty, self.keys.field(key));
+        self.verdict.add(|| Difference { table, key: text(key), positions: positions.to_vec(), fault });
+    }
+
+    fn delete(&mut self, table: TableId, key: u32, positions: &[i64]) {
+        if let Some(changes) = &mut self.changes {
+            changes.delete(table, self.keys.field(key), positions);
+        }
+    }
+
+    fn update(&mut self, row: Row<'_>, key: u32) {
+        if let Some(changes) = &mut self.changes {
+            changes.update(row, self.ranks[key as usize]);
+        }
+    }
+
+    fn insert(&mut self, row: Row<'_>, key: u32) {
+        if let Some(changes) = &mut self.changes {
+            changes.insert(row, self.ranks[key as usize]);
+        }
+    }
+
+    fn key_text(&self, key: u32) -> String {
+        key_text(self.layout.key.ty, self.keys.field(key))
+    }
+}
+
+impl RowSink for Comparison<'_> {
+    fn begin_document(&mut self) {
+        self.finish_document();
+        let Verdict { documents, rows, ref differences, more } = self.verdict;
+        self.before = Before { documents, rows, named: differences.len(), more, same_key: self.same_key };
+        self.verdict.documents += 1;
+        if let Some(changes) = &mut self.changes {
+            changes.begin_document();
+        }
+    }
+
+    fn row(&mut self, row: Row<'_>) {
+        self.verdict.rows += 1;
+        let Some(key) = self.key_of(&row) else { return };
+        let table = self.layout.table(row.table);
+        let data = table.data_columns();
+        let mut positions = std::mem::take(&mut self.positions);
+        positions.clear();
+        positions.extend(row.cells[data..data + table.positions].iter().map(|cell| match cell {
+            Cell::BigInt(position) => *position,
+            _ => 0,
+        }));
+        self.meet(key, row, &positions);
+        self.positions = positions;
+    }
+
+    fn discard_document(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.has_document[key as usize] = false;
+        }
+        let Before { documents, rows, named, more, same_key } = self.before;
+        self.same_key = same_key;
+        self.verdict.documents = documents;
+        self.verdict.rows = rows;
+        self.verdict.differences.truncate(named);
+        self.verdict.more = more;
+        if let Some(changes) = &mut self.changes {
+            changes.discard_document();
+        }
+    }
+}

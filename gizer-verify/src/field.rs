@@ -1,0 +1,147 @@
+//! Whether a stored field is what a cell says.
+//!
+//! Fields are read as PostgreSQL's `*_send` functions write them. Nothing here is shared with the encoder that wrote them.
+
+use gizer_flatten::{Cell, Extra, RawList};
+use gizer_schema::ColumnType;
+
+use crate::json;
+use crate::numeric::Numeric;
+
+/// Microseconds from 1970-01-01 to 2000-01-01, the zero of PostgreSQL's times.
+const EPOCH_MICROS: i128 = 946_684_800_000_000;
+
+/// Compares cells with fields; keeps a buffer for those that are written out to be compared.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    text: Vec<u8>,
+}
+
+impl Fields {
+    /// Whether the field holds what the cell says; `None` is NULL.
+    pub(crate) fn hold(&mut self, field: Option<&[u8]>, cell: &Cell<'_>) -> bool {
+        let Some(field) = field else { return *cell == Cell::Null };
+        match *cell {
+            Cell::Null => false,
+            Cell::Text(text) => field == text.as_bytes(),
+            Cell::ObjectId(id) => is_hex(field, id),
+            Cell::SmallInt(value) => number(field).map(i16::from_be_bytes) == Some(value),
+            Cell::Integer(value) => number(field).map(i32::from_be_bytes) == Some(value),
+            Cell::BigInt(value) => number(field).map(i64::from_be_bytes) == Some(value),
+            // By its bits: NaN is not equal to itself, and −0 is equal to 0.
+            Cell::Double(value) => number(field).map(u64::from_be_bytes) == Some(value.to_bits()),
+            Cell::Boolean(value) => *field == [u8::from(value)],
+            Cell::Timestamp(millis) => number(field)
+                .map(i64::from_be_bytes)
+                .is_some_and(|micros| i128::from(micros) + EPOCH_MICROS == i128::from(millis) * 1_000),
+            Cell::Numeric(value) => Numeric::decode(field).is_some_and(|stored| stored.is(value)),
+            Cell::NumericNaN => Numeric::decode(field) == Some(Numeric::NaN),
+            Cell::Bytes(bytes) => field == bytes,
+            Cell::Uuid(uuid) => *field == uuid,
+            Cell::Json(json) => self.holds_json(field, |text| json.write_to(text)),
+            Cell::Key(key) => {
+                self.text.clear();
+                key.write_to(&mut self.text);
+                field == self.text
+            }
+            Cell::List(list) => self.holds_list(field, list),
+        }
+    }
+
+    /// Whether the field of `_extra` holds this.
+    pub(crate) fn hold_extra(&mut self, field: Option<&[u8]>, extra: Extra<'_>) -> bool {
+        match field {
+            None => extra.is_empty(),
+            Some(field) => !extra.is_empty() && self.holds_json(field, |text| extra.write_to(text)),
+        }
+    }
+
+    fn holds_json(&mut self, field: &[u8], write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        // The version of the form, and the text.
+        let [1, stored @ ..] = field else { return false };
+        self.text.clear();
+        write(&mut self.text);
+        json::same(&self.text, stored)
+    }
+
+    /// An array: dimensions, a flag for NULLs, the elements' type; length and lower bound of the dimension; elements. One
+    /// without elements has no dimension.
+    fn holds_list(&mut self, field: &[u8], list: RawList<'_>) -> bool {
+        let mut rest = Reader(field);
+        let (Some(dimensions), Some(_), Some(ty)) = (rest.i32(), rest.i32(), rest.i32()) else { return false };
+        let mut cells = list.cells();
+        if dimensions == 0 {
+            return rest.0.is_empty() && cells.next().is_none();
+        }
+        let (Some(length), Some(1)) = (rest.i32(), rest.i32()) else { return false };
+        if dimensions != 1 || !is_type(ty, list.element_type()) {
+            return false;
+        }
+        for _ in 0..length {
+            let (Some(stored), Some(cell)) = (rest.field(), cells.next()) else { return false };
+            if !self.hold(stored, &cell) {
+                return false;
+            }
+        }
+        rest.0.is_empty() && cells.next().is_none()
+    }
+}
+
+/// Takes numbers and fields from the front of bytes.
+pub(crate) struct Reader<'b>(pub(crate) &'b [u8]);
+
+impl<'b> Reader<'b> {
+    fn i32(&mut self) -> Option<i32> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(i32::from_be_bytes(*head))
+    }
+
+    /// A value with its length before it; `Some(None)` is NULL, whose length is −1.
+    pub(crate) fn field(&mut self) -> Option<Option<&'b [u8]>> {
+        let length = self.i32()?;
+        if length == -1 {
+            return Some(None);
+        }
+        let (value, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = rest;
+        Some(Some(value))
+    }
+}
+
+fn number<const LEN: usize>(field: &[u8]) -> Option<[u8; LEN]> {
+    field.try_into().ok()
+}
+
+fn is_hex(field: &[u8], id: [u8; 12]) -> bool {
+    let (pairs, []) = field.as_chunks::<2>() else { return false };
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    pairs.len() == id.len()
+        && pairs
+            .iter()
+            .zip(id)
+            .all(|([high, low], byte)| value(*high).zip(value(*low)).is_some_and(|(high, low)| high << 4 | low == byte))
+}
+
+/// Whether an array's elements are of this type, by its `pg_type.oid`. Only for arrays whose column says so already:
+/// an array of domains or the like cannot be in it.
+fn is_type(oid: i32, ty: ColumnType) -> bool {
+    let expected = match ty {
+        ColumnType::Boolean => 16,
+        ColumnType::Bytea => 17,
+        ColumnType::BigInt => 20,
+        ColumnType::SmallInt => 21,
+        ColumnType::Integer => 23,
+        ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => 25,
+        ColumnType::Double => 701,
+        ColumnType::TimestampTz => 1184,
+        ColumnType::Numeric => 1700,
+        ColumnType::Uuid => 2950,
+        ColumnType::Json | ColumnType::List(_) => 3802,
+    };
+    oid == expected
+}
