@@ -5,7 +5,7 @@ use std::fmt;
 use bson::{Document, RawDocumentBuf, Timestamp, doc};
 use bytes::Bytes;
 use futures::future::try_join_all;
-use gizer_flatten::change::{ClusterTime, Position, Positions};
+use gizer_flatten::change::{ClusterTime, Namespace, Position, Positions};
 use gizer_schema::raw::RawDoc;
 use mongodb::options::ReadConcern;
 
@@ -134,12 +134,17 @@ impl fmt::Debug for Oplog {
     }
 }
 
-/// The newest position of every oplog, asked at once.
+/// The newest position of every oplog, asked at once: that of the last entry that was written before the call, once a majority has
+/// it. Without the wait, what has just been acknowledged with `w: 1` would lie after it.
 ///
 /// # Errors
-/// As [`Oplog::newest`], the first that fails.
+/// As [`Oplog::newest`], the first that fails; [`MongoError::MajorityLags`].
 pub async fn newest_positions(oplogs: &[Oplog]) -> Result<Positions, MongoError> {
-    let newest = oplogs.iter().map(async |oplog| Ok((oplog.name.clone(), oplog.newest().await?)));
+    let log = Namespace { database: "local".into(), collection: "oplog.rs".into() };
+    let newest = oplogs.iter().map(async |oplog| {
+        oplog.deployment.wait_for_majority(&log).await?;
+        Ok((oplog.name.clone(), oplog.newest().await?))
+    });
     Ok(try_join_all(newest).await?.into_iter().collect())
 }
 

@@ -165,10 +165,10 @@ impl<L: RawLog> Merged<L> {
             return None;
         }
         let positions: Positions = self.shards.iter().map(|shard| (shard.name.to_string(), shard.position())).collect();
-        let read_to = self.reached();
         self.since = Since::default();
-        self.latest = Watermark { time, positions: Some(positions.clone()), read_to };
-        Some(ChangeEvent::Watermark { time, positions, read_to })
+        // More may have come from the servers, but what lies after the watermark has yet to be given.
+        self.latest = Watermark { time, positions: Some(positions.clone()), read_to: time };
+        Some(ChangeEvent::Watermark { time, positions, read_to: time })
     }
 
     /// While a prepared transaction holds the watermark back and nothing comes after it: how far has been read.
