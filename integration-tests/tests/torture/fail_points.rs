@@ -17,6 +17,7 @@ async fn write(world: &World<'_>, traffic: &mut Traffic) {
         step.run(world.mongo()).await.unwrap();
     }
     world.mongo().run_command(doc! { "drop": "counts" }).await.unwrap();
+    world.mongo().collection("counts").insert_one(doc! { "_id": 1_000_000, "tags": ["again"] }).await.unwrap();
     for step in traffic.take(20) {
         step.run(world.mongo()).await.unwrap();
     }

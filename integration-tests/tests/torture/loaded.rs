@@ -4,7 +4,7 @@ use integration_tests::rig::{Mongod, Postgres, Version};
 use integration_tests::traffic::{Outcome, Traffic};
 
 use super::judge::judge_traffic;
-use super::world::World;
+use super::world::{World, one_of_two};
 
 /// Loads, writes, loads again; and sees the judges find what was written in between.
 async fn written_between_two_loads(world: &World<'_>, seed: u64) {
@@ -40,7 +40,7 @@ async fn traffic_can_be_loaded() {
 #[tokio::test]
 async fn traffic_on_two_shards_can_be_loaded() {
     let postgres = Postgres::start().await.unwrap();
-    let shard = |name: &str| Mongod::builder(Version::V6_0).repl_set_name(name).start();
+    let shard = |name| one_of_two(Version::V6_0, name);
     let (one, other) = tokio::try_join!(shard("rs0"), shard("rs1")).unwrap();
     written_between_two_loads(&World::new([&one, &other], &postgres).await, 2).await;
 }

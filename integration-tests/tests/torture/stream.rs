@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::judge::{judge_by_oracle, judge_traffic};
 use super::scenario::{judge, load, told};
-use super::world::{FOLLOW, LIMIT, SYNC, World};
+use super::world::{FOLLOW, LIMIT, SYNC, World, one_of_two};
 
 fn posts() -> Vec<Document> {
     (1..=5).map(|n| doc! { "_id": n, "title": format!("post {n}"), "tags": ["a", "b"] }).collect()
@@ -66,7 +66,7 @@ async fn positions_are_numbers() {
 /// Operations of one document on two shards were lost.
 #[tokio::test]
 async fn one_document_on_two_shards() {
-    let shard = |name: &str| Mongod::builder(Version::V6_0).repl_set_name(name).start();
+    let shard = |name| one_of_two(Version::V6_0, name);
     let (one, other) = tokio::try_join!(shard("rs0"), shard("rs1")).unwrap();
     let world = World::new([&one, &other], shared_postgres().await.unwrap()).await;
     world.schema_file("posts", r#"{"_id": "INT", "title": "STRING", "tags": ["STRING"]}"#);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use futures::TryStreamExt;
-use integration_tests::rig::{Finished, Gizer, Mongod, Postgres, RunningGizer, unique_name, wait_until};
+use integration_tests::rig::{Finished, Gizer, Mongod, Postgres, RunningGizer, Version, unique_name, wait_until};
 use integration_tests::traffic::{COLLECTIONS, Traffic};
 use mongodb::Database;
 use mongodb::options::{DatabaseOptions, WriteConcern};
@@ -22,6 +22,12 @@ pub(crate) const FOLLOW: &[&str] = &["sync", "--follow"];
 
 /// Where gizer is, by shard: seconds and increment.
 pub(crate) type Reached = BTreeMap<String, (u64, u64)>;
+
+/// A replica set that stands in for a shard. While it is idle only its no-ops say how late it is there, and nothing later on
+/// other shards is applied before: every 10 seconds unless told, which is long for a test.
+pub(crate) async fn one_of_two(version: Version, name: &str) -> Result<Mongod, integration_tests::rig::Error> {
+    Mongod::builder(version).repl_set_name(name).set_parameter("periodicNoopIntervalSecs", "1").start().await
+}
 
 /// The servers may be the test's own, to be restarted, or shared ones.
 pub(crate) struct World<'s> {
