@@ -4,6 +4,7 @@ mod access;
 mod broken;
 mod catalog;
 mod concurrent;
+mod following;
 mod positions;
 mod ranges;
 mod scan;
