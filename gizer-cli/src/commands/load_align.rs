@@ -4,7 +4,7 @@
 //! since: they are read again, by the path that following takes. `docs/follow.md` says why the tables are exact then.
 
 use gizer_flatten::Flattener;
-use gizer_flatten::change::{ClusterTime, Positions};
+use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, OplogChanges, WatchedCollection, latest_time};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::rows::{RowStore, WhichTables};
