@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{Oplog, OplogChanges, newest_positions};
+use gizer_oplog::{Oplog, OplogChanges, latest_time};
 use gizer_pg::Session;
 use gizer_pg::state::{self, Followed, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
 
@@ -97,7 +97,7 @@ async fn set_up(context: &Context) -> Result<Setting, Failure> {
     if followed.is_empty() {
         return Err(nothing_to_follow(&session).await?);
     }
-    let newest = newest_positions(&oplogs).await?.values().map(|newest| newest.time).max().unwrap_or_default();
+    let newest = latest_time(&oplogs).await?;
     Ok(Setting { session, cluster, oplogs, fence, followed, newest })
 }
 

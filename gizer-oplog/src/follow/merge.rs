@@ -165,10 +165,11 @@ impl<L: RawLog> Merged<L> {
             return None;
         }
         let positions: Positions = self.shards.iter().map(|shard| (shard.name.to_string(), shard.position())).collect();
+        // More may have been read, and is yet to be given.
+        let read_to = time;
         self.since = Since::default();
-        // More may have come from the servers, but what lies after the watermark has yet to be given.
-        self.latest = Watermark { time, positions: Some(positions.clone()), read_to: time };
-        Some(ChangeEvent::Watermark { time, positions, read_to: time })
+        self.latest = Watermark { time, positions: Some(positions.clone()), read_to };
+        Some(ChangeEvent::Watermark { time, positions, read_to })
     }
 
     /// While a prepared transaction holds the watermark back and nothing comes after it: how far has been read.

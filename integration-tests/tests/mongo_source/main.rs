@@ -6,6 +6,7 @@ mod catalog;
 mod concurrent;
 mod decoding;
 mod lookup;
+mod following;
 mod positions;
 mod ranges;
 mod scan;

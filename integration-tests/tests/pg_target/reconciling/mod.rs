@@ -61,7 +61,7 @@ async fn end<T>(session: &Session, outcome: Result<T, VerifyError>) -> Result<T,
     match outcome {
         Ok(value) => Ok(session.end(Ok(value)).await?),
         Err(error) => {
-            session.roll_back().await?;
+            session.roll_back().await;
             Err(error)
         }
     }
