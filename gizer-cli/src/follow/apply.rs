@@ -196,6 +196,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                         );
                         plan.ahead = plan.ahead.max(Some(newest));
                         plan.passed_over.insert(member);
+                        self.unexplained.entry(member).or_insert(newest);
                         Ended::Replan
                     }
                     Err(error) => Ended::Failed(error.into()),
