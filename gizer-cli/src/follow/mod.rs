@@ -30,7 +30,7 @@ use gizer_schema::Layout;
 pub(crate) use commit::Purpose;
 pub(crate) use member::Member;
 pub(crate) use open::{earliest, interest, layouts_of, members_of, read_ahead, settings, source_options};
-pub use touched::ChangeCounts;
+pub(crate) use touched::ChangeCounts;
 
 use collect::Collected;
 use member::Members;
