@@ -66,6 +66,9 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                     self.ahead = plan.ahead;
                     self.committed = std::time::Instant::now();
                     self.progress.count_batch(batch, exact);
+                    let passed_over = plan.passed_over.iter().filter_map(|member| batch.touched.get(member));
+                    self.progress.changes.passed_over +=
+                        passed_over.map(|touched| touched.ids().count() as u64).sum::<u64>();
                     self.tell(batch);
                     fail_point("sync.between_batches");
                     return Ok(());

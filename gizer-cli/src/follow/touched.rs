@@ -24,7 +24,7 @@ pub(crate) struct ChangeCounts {
     pub(crate) deletes: u64,
     /// Entries that a chunk migration wrote: no change of data.
     pub(crate) migrations: u64,
-    /// Changes passed over because their collection is dropped or replaced further on.
+    /// Documents passed over because their collection is dropped or replaced further on.
     pub(crate) passed_over: u64,
 }
 
