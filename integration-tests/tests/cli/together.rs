@@ -129,8 +129,9 @@ async fn one_that_fails_keeps_the_other_from_being_swapped_in() {
         assert_eq!(joined(&place).await, (DOCUMENTS.into(), 2, 2));
         let live = place.number(&format!("SELECT '{good}'::regclass::oid::bigint")).await;
         assert_eq!(live, made, "the tables were made anew");
-        let rows = place.rows(&format!("SELECT captured FROM gizer_collection WHERE collection = '{good}'")).await;
-        assert_eq!(rows[0]["captured"], captured, "where its documents were read");
+        let sql = format!("SELECT captured, exact_at FROM gizer_collection WHERE collection = '{good}'");
+        let rows = place.rows(&sql).await;
+        assert_eq!(rows[0]["captured"], rows[0]["exact_at"], "it was not aligned from {captured}");
     }
 }
 
