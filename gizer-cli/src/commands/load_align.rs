@@ -13,7 +13,7 @@ use gizer_pg::state::Standing;
 use super::load::Job;
 use super::load_filling::Filled;
 use crate::exit::{ExitCode, Failure};
-use crate::follow::{self, Follow, Member, Paused, Purpose, Until};
+use crate::follow::{self, Follow, FollowedCollection, FollowedTables, Member, Paused, Purpose, Start, Until};
 
 /// How often to look for what has changed since the last look. A source that never rests is followed by `sync`.
 const ROUNDS: usize = 5;
@@ -56,8 +56,8 @@ impl Job<'_, '_> {
         let purpose = Purpose::Load { fence: load.fence().clone() };
         let settings = follow::settings(&self.context.config);
         let (members, ends) = (vec![member], (source, self.cluster.look_up(self.oplogs)));
-        let mut follow =
-            Follow::new(self.session, self.oplogs, settings, ends, purpose, members, standing.read_until, from);
+        let start = Start { positions: from, ahead: standing.read_until };
+        let mut follow = Follow::new((self.session, self.oplogs), settings, ends, purpose, members, start);
         match follow.run(Until::Time(now), || false).await? {
             Paused::Done => {}
             // The staging tables are not what anybody else loads.
@@ -78,14 +78,19 @@ impl Job<'_, '_> {
     ) -> Result<Member<'m>, Failure> {
         let layout = load.layout();
         Ok(Member {
-            name: layout.collection.clone(),
-            layout,
-            watched: watched.clone(),
-            applied_to: from.clone(),
-            joined: false,
-            live_epoch: load.fence().load_epoch,
-            store: RowStore::open(self.session, layout, WhichTables::Staging).await?,
-            flattener: Flattener::new(layout),
+            followed: FollowedCollection {
+                name: layout.collection.clone(),
+                watched: watched.clone(),
+                applied_to: from.clone(),
+            },
+            tables: FollowedTables {
+                name: layout.collection.clone(),
+                layout,
+                joined: false,
+                live_epoch: load.fence().load_epoch,
+                store: RowStore::open(self.session, layout, WhichTables::Staging).await?,
+                flattener: Flattener::new(layout),
+            },
         })
     }
 }

@@ -12,7 +12,7 @@ use super::sync_report::SyncReport;
 use super::{Context, load};
 use crate::args::{LoadArgs, SyncArgs};
 use crate::exit::{ExitCode, Failure};
-use crate::follow::{self, Follow, Paused, Purpose, Until};
+use crate::follow::{self, Follow, Paused, Purpose, Start, Until};
 use crate::report;
 
 /// The first pause after a failure that may pass, where gizer stays on; each is twice the one before.
@@ -144,12 +144,13 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
     let settings = follow::settings(&context.config);
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
-    let mut follow = Follow::new(&session, &oplogs, settings, (source, look_up), purpose, members, ahead, from);
+    let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });
+    let mut follow = Follow::new(servers, settings, (source, look_up), purpose, members, start);
     let until = if args.follow { Until::Stopped } else { Until::Time(newest) };
     let outcome = follow.run(until, || context.signals.came().is_some()).await;
     report.add(&follow);
-    let (records, queries) = (follow.progress.changes.total(), follow.progress.statements);
-    if let Purpose::Stream { run, .. } = follow.purpose {
+    let (records, queries) = (follow.progress().changes.total(), follow.progress().statements);
+    if let Purpose::Stream { run, .. } = follow.into_purpose() {
         close(run, outcome.as_ref().map(|_| (records, queries))).await;
     }
     outcome

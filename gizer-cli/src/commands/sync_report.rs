@@ -50,7 +50,7 @@ impl SyncReport {
         S: gizer_oplog::ChangeSource,
         L: gizer_oplog::LookUp,
     {
-        self.done.add(&follow.progress);
+        self.done.add(follow.progress());
         self.positions.clone_from(follow.positions());
         self.ahead = follow.ahead();
         for (name, tally, layout) in follow.tallies() {

@@ -6,8 +6,9 @@ use gizer_oplog::{ChangeEvent, ChangeSource, LookUp};
 use tokio::time::timeout;
 
 use super::member::Concern;
+use super::read::Reader;
 use super::touched::{Batch, Mark};
-use super::{Follow, GATHERING_LIMIT, LINGER, LOOK_EVERY, Until};
+use super::{GATHERING_LIMIT, LINGER, LOOK_EVERY, Until};
 use crate::exit::Failure;
 
 /// What there is to do.
@@ -18,7 +19,7 @@ pub(super) enum Collected {
     Batch(Batch),
 }
 
-impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
+impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
     /// The next batch: everything up to a watermark at which there is nothing more to be had at once, or enough. If there is
     /// nothing for a while, it gives that.
     pub(super) async fn collect(&mut self, until: Until) -> Result<Collected, Failure> {
@@ -34,7 +35,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                     let patience = if batch.touched.is_empty() { LOOK_EVERY } else { LINGER };
                     match timeout(patience, self.source.next()).await {
                         Ok(event) => event?,
-                        Err(_) => return Ok(self.collected(batch)),
+                        Err(_) => return Ok(collected(batch)),
                     }
                 }
             };
@@ -46,7 +47,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                         || (!batch.touched.is_empty() && began.elapsed() >= GATHERING_LIMIT);
                     let done = matches!(until, Until::Time(until) if read_to >= until);
                     if !batch.effects.is_empty() || enough || done || began.elapsed() >= LOOK_EVERY {
-                        return Ok(self.collected(batch));
+                        return Ok(collected(batch));
                     }
                 }
                 ChangeEvent::Change(change) => match self.members.concern(&change) {
@@ -58,7 +59,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                     // What was touched before is read before it.
                     Concern::Ddl if whole && !batch.touched.is_empty() => {
                         self.pending = Some(ChangeEvent::Change(change));
-                        return Ok(self.collected(batch));
+                        return Ok(collected(batch));
                     }
                     // A transaction may make a collection and fill it: what follows belongs to it already.
                     Concern::Ddl => {
@@ -73,12 +74,11 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
             }
         }
     }
+}
 
-    fn collected(&self, mut batch: Batch) -> Collected {
-        batch.mark = Some(self.mark.clone());
-        match batch.is_empty() {
-            true => Collected::Nothing,
-            false => Collected::Batch(batch),
-        }
+fn collected(batch: Batch) -> Collected {
+    match batch.is_empty() {
+        true => Collected::Nothing,
+        false => Collected::Batch(batch),
     }
 }

@@ -5,7 +5,7 @@ use gizer_pg::load::LoadFence;
 use gizer_pg::state::{self, Checkpoint, Run, ShardPositions, StreamFence};
 use gizer_pg::{PgError, Session};
 
-use super::member::Member;
+use super::member::FollowedTables;
 
 /// What is followed for.
 pub(crate) enum Purpose<'f> {
@@ -36,7 +36,7 @@ impl Purpose<'_> {
     pub(super) async fn write_down(
         &mut self,
         session: &Session,
-        members: &mut [Member<'_>],
+        tables: &mut [FollowedTables<'_>],
         commit: &Commit<'_>,
     ) -> Result<bool, PgError> {
         match self {
@@ -52,16 +52,16 @@ impl Purpose<'_> {
                     true => commit.ahead,
                     false => commit.ahead.max(fence.position().values().map(|position| position.time).max()),
                 };
-                let joining: Vec<(&str, i64)> = members
+                let joining: Vec<(&str, i64)> = tables
                     .iter()
-                    .filter(|member| there && !member.joined)
-                    .map(|member| (member.name.as_str(), member.live_epoch))
+                    .filter(|tables| there && !tables.joined)
+                    .map(|tables| (tables.name.as_str(), tables.live_epoch))
                     .collect();
                 state::checkpoint(session, fence, &Checkpoint { position: &position, ahead, joined: &joining }).await?;
                 let shown: ShardPositions = position.into_iter().map(|(shard, at)| (shard, Some(at))).collect();
                 run.touch(&shown, commit.changes, commit.statements).await?;
                 if there {
-                    members.iter_mut().for_each(|member| member.joined = true);
+                    tables.iter_mut().for_each(|tables| tables.joined = true);
                 }
                 Ok(ahead.is_none())
             }
@@ -74,27 +74,27 @@ impl Purpose<'_> {
         positions: &Positions,
         ahead: Option<ClusterTime>,
         time: ClusterTime,
-        members: &[Member<'_>],
+        tables: &[FollowedTables<'_>],
     ) -> bool {
         match self {
             Purpose::Load { .. } => false,
             Purpose::Stream { fence, .. } => {
                 let exact_now = fence.ahead().is_some() && ahead.is_none_or(|ahead| ahead <= time);
-                let joins = members.iter().any(|member| !member.joined);
+                let joins = tables.iter().any(|tables| !tables.joined);
                 is_at(positions, fence.position()) && (positions != fence.position() || exact_now || joins)
             }
         }
     }
 
     /// Whether collections have been loaded, or have become due for a load, since they were read.
-    pub(super) async fn has_changed(&self, session: &Session, members: &[Member<'_>]) -> Result<bool, PgError> {
+    pub(super) async fn has_changed(&self, session: &Session, tables: &[FollowedTables<'_>]) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
         session.begin_reading().await?;
         let outcome = state::followed(session).await;
         let now = session.end(outcome).await?;
         let now = now.iter().map(|followed| (followed.collection.as_str(), followed.live_epoch));
         let mut then: Vec<(&str, i64)> =
-            members.iter().map(|member| (member.name.as_str(), member.live_epoch)).collect();
+            tables.iter().map(|tables| (tables.name.as_str(), tables.live_epoch)).collect();
         then.sort_unstable();
         Ok(!now.eq(then))
     }

@@ -1,6 +1,6 @@
 //! The collections that are followed, and to which of them a change belongs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use gizer_flatten::Flattener;
 use gizer_flatten::change::{Change, ChangeKind, Namespace, Positions};
@@ -10,24 +10,36 @@ use gizer_schema::Layout;
 
 use super::touched::Effect;
 
-/// A collection and its tables, while changes are applied to them.
+/// A collection and its tables, before they are followed.
 pub(crate) struct Member<'f> {
+    pub(crate) followed: FollowedCollection,
+    pub(crate) tables: FollowedTables<'f>,
+}
+
+/// A collection as changes tell of it.
+pub(crate) struct FollowedCollection {
     /// The name of the collection.
     pub(crate) name: String,
-    pub(crate) layout: &'f Layout,
     /// Where it is in MongoDB, by UUID.
     pub(crate) watched: WatchedCollection,
     /// What lies at or before these positions has been applied.
     pub(crate) applied_to: Positions,
-    /// Whether that is the stream's position.
+}
+
+/// The tables of a collection, to which its changes are applied.
+pub(crate) struct FollowedTables<'f> {
+    /// The name of the collection.
+    pub(crate) name: String,
+    pub(crate) layout: &'f Layout,
+    /// Whether they stand where the stream stands.
     pub(crate) joined: bool,
-    /// The load that its tables are of.
+    /// The load that they are of.
     pub(crate) live_epoch: i64,
     pub(crate) store: RowStore<'f>,
     pub(crate) flattener: Flattener,
 }
 
-impl Member<'_> {
+impl FollowedCollection {
     /// Whether a change was applied before: it lies at or before the collection's own position.
     fn has_applied(&self, change: &Change) -> bool {
         self.applied_to.get(&*change.shard).is_some_and(|applied| change.position.time <= applied.time)
@@ -50,13 +62,13 @@ pub(super) enum Concern {
 }
 
 /// The collections by UUID.
-pub(super) struct Members<'f> {
-    pub(super) all: Vec<Member<'f>>,
+pub(super) struct Members {
+    pub(super) all: Vec<FollowedCollection>,
     by_uuid: HashMap<[u8; 16], usize>,
 }
 
-impl<'f> Members<'f> {
-    pub(super) fn new(all: Vec<Member<'f>>) -> Members<'f> {
+impl Members {
+    pub(super) fn new(all: Vec<FollowedCollection>) -> Members {
         let mut members = Members { all, by_uuid: HashMap::new() };
         members.index();
         members
@@ -95,14 +107,15 @@ impl<'f> Members<'f> {
 
     /// Takes in a change of followed collections as such, and gives what it means for each of them.
     pub(super) fn take_in(&mut self, change: &Change) -> Vec<Effect> {
-        let effects = self.effects(change);
-        for Effect { member, ddl } in &effects {
+        let mut effects = self.effects(change);
+        for Effect { member, ddl, uuids: after } in &mut effects {
             let uuids = &mut self.all[*member].watched.uuids;
             match ddl {
                 Ddl::Created(uuid) => drop(uuids.insert(change.shard.to_string(), *uuid)),
                 Ddl::Gone(uuid) => uuids.retain(|_, other| other != uuid),
                 Ddl::Reload(_) => {}
             }
+            after.clone_from(uuids);
         }
         self.index();
         effects
@@ -125,7 +138,7 @@ impl<'f> Members<'f> {
                 }
                 _ => None,
             };
-            effects.extend(effect.map(|ddl| Effect { member: at, ddl }));
+            effects.extend(effect.map(|ddl| Effect { member: at, ddl, uuids: BTreeMap::new() }));
         }
         effects
     }
@@ -142,7 +155,7 @@ pub(super) enum Ddl {
     Reload(&'static str),
 }
 
-impl Member<'_> {
+impl FollowedCollection {
     /// A collection that exists already under this name was seen by a later load.
     fn created(&self, change: &Change) -> Option<Ddl> {
         match self.watched.uuids.contains_key(&*change.shard) {

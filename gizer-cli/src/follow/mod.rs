@@ -1,42 +1,44 @@
 //! Following the oplog: from a stream of changes to committed, compared rows. `docs/follow.md` says why it is exact.
 //!
 //! ```text
-//!   ChangeSource ──▶ collect: Batch of touched ids, up to a watermark
-//!                       └──▶ apply: LookUp ──▶ reconcile ──▶ Commit (checkpoint, or the fence of a load)
+//!   Reader:  ChangeSource ──▶ collect: Batch of touched ids, up to a watermark ──▶ LookUp
+//!                                                                                    │ Delivery, one ahead
+//!   Writer:  reconcile ──▶ Commit (checkpoint, or the fence of a load)  ◀────────────┘
 //! ```
 //!
-//! [`Follow`] is one way along the stream, for live tables ([`Purpose::Stream`]) and for the staging tables of a load that
-//! is being aligned ([`Purpose::Load`]).
+//! While PostgreSQL takes one batch, the documents of the next are read. [`Follow`] is one way along the stream, for live tables
+//! ([`Purpose::Stream`]) and for the staging tables of a load that is being aligned ([`Purpose::Load`]).
 
-mod apply;
 mod collect;
 mod commit;
-mod ddl;
 mod fail_point;
 mod member;
 mod open;
+mod read;
 mod touched;
+mod write;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::time::Duration;
 
 use gizer_flatten::Tally;
 use gizer_flatten::change::{ClusterTime, Positions};
-use gizer_oplog::{ChangeEvent, ChangeSource, LookUp, Oplog};
+use gizer_oplog::{ChangeSource, LookUp, Oplog};
 use gizer_pg::Session;
 use gizer_pg::rows::TableCounts;
 use gizer_schema::Layout;
+use tokio::sync::mpsc;
 
 pub(crate) use commit::Purpose;
-pub(crate) use member::Member;
+pub(crate) use member::{FollowedCollection, FollowedTables, Member};
 pub(crate) use open::{earliest, interest, layouts_of, members_of, read_ahead, settings, source_options};
 pub(crate) use touched::ChangeCounts;
 
-use collect::Collected;
-use member::Members;
-use touched::{Batch, Mark};
-
 use crate::exit::Failure;
+use read::Reader;
+use touched::Mark;
+use write::Writer;
 
 /// How far to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,7 @@ pub(crate) struct Progress {
 pub(crate) struct FollowSettings {
     /// A batch ends at the first watermark after so many documents.
     pub(crate) batch_documents: usize,
-    /// Bytes of documents that are compared at once.
+    /// Bytes of documents that are compared at once. Three times as many are under way: read, delivered, written.
     pub(crate) part_bytes: usize,
     /// Whether what was written is read back and compared.
     pub(crate) read_back: bool,
@@ -106,117 +108,82 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// One way along the stream of changes.
 pub(crate) struct Follow<'f, S, L> {
-    pub(crate) session: &'f Session,
-    pub(crate) oplogs: &'f [Oplog],
-    pub(crate) settings: FollowSettings,
-    pub(crate) source: S,
-    pub(crate) look_up: L,
-    pub(crate) purpose: Purpose<'f>,
-    members: Members<'f>,
-    /// Some documents were read as they were up to this time: until then the tables are catching up.
-    ahead: Option<ClusterTime>,
-    /// Collections that were passed over because another one has their name, and up to when the entry that tells why must
-    /// have come.
-    unexplained: BTreeMap<usize, ClusterTime>,
-    /// The last watermark.
-    mark: Mark,
-    /// An event that came when the batch before it had to end.
-    pending: Option<ChangeEvent>,
-    committed: Instant,
-    looked: Instant,
-    pub(crate) progress: Progress,
+    reader: Reader<'f, S, L>,
+    writer: Writer<'f>,
+}
+
+/// Where a way along the stream begins.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    /// The positions where the source begins.
+    pub(crate) positions: Positions,
+    /// Some documents were read as they were up to this time.
+    pub(crate) ahead: Option<ClusterTime>,
 }
 
 impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
-    /// Begins at these positions, where the source begins, too.
-    #[allow(clippy::too_many_arguments)]
+    /// Begins with a source of changes and a look-up of documents.
     pub(crate) fn new(
-        session: &'f Session,
-        oplogs: &'f [Oplog],
+        (session, oplogs): (&'f Session, &'f [Oplog]),
         settings: FollowSettings,
         (source, look_up): (S, L),
         purpose: Purpose<'f>,
         members: Vec<Member<'f>>,
-        ahead: Option<ClusterTime>,
-        positions: Positions,
+        start: Start,
     ) -> Follow<'f, S, L> {
-        let time = positions.values().map(|position| position.time).min().unwrap_or_default();
-        let (now, members) = (Instant::now(), Members::new(members));
-        let mark = Mark { time, positions, read_to: time };
-        let (pending, progress) = (None, Progress::default());
-        let (committed, looked) = (now, now);
+        let (followed, tables) = members.into_iter().map(|member| (member.followed, member.tables)).unzip();
+        let time = start.positions.values().map(|position| position.time).min().unwrap_or_default();
+        let mark = Mark { time, positions: start.positions, read_to: time };
         Follow {
-            session,
-            oplogs,
-            settings,
-            source,
-            look_up,
-            purpose,
-            members,
-            ahead,
-            unexplained: BTreeMap::new(),
-            mark,
-            pending,
-            committed,
-            looked,
-            progress,
+            reader: Reader::new(oplogs, settings, source, look_up, followed, mark.clone(), start.ahead),
+            writer: Writer::new(session, settings, purpose, tables, mark, start.ahead),
         }
     }
 
-    /// Follows. If the future is dropped while changes are collected, nothing is lost, and it can be called again; while
-    /// they are applied, the transaction is rolled back by the next use of the session, and [`Follow`] must be made anew.
+    /// Follows, once. When it ends, what was committed is exact or said not to be; what was read beyond that is forgotten.
     ///
     /// # Errors
     /// [`Failure`]; what was committed stays.
     pub(crate) async fn run(&mut self, until: Until, stop: impl Fn() -> bool) -> Result<Paused, Failure> {
-        loop {
-            if stop() {
-                return Ok(Paused::Done);
-            }
-            let unexplained = self.give_up_unexplained().await?;
-            if !unexplained.is_empty() {
-                return Ok(Paused::Reload(unexplained));
-            }
-            if let Until::Time(time) = until
-                && self.mark.read_to >= time
-                && self.pending.is_none()
-            {
-                self.commit_position().await?;
-                return Ok(Paused::Done);
-            }
-            if self.looked.elapsed() >= LOOK_EVERY {
-                self.looked = Instant::now();
-                if self.purpose.has_changed(self.session, &self.members.all).await? {
-                    return Ok(Paused::Changed);
-                }
-            }
-            match self.collect(until).await? {
-                Collected::Nothing => self.commit_if_due().await?,
-                Collected::Batch(batch) => {
-                    self.apply(&batch).await?;
-                    let reload = self.to_reload(&batch);
-                    if !reload.is_empty() {
-                        return Ok(Paused::Reload(reload));
-                    }
-                }
-            }
+        // One delivery is on its way while one is written and one is read.
+        let (deliver, delivered) = mpsc::channel(1);
+        let mut reading = pin!(self.reader.run(until, stop, deliver));
+        let mut writing = pin!(self.writer.run(delivered));
+        tokio::select! {
+            biased;
+            written = &mut writing => written,
+            // What was delivered whole is still written.
+            read = &mut reading => match (writing.await, read) {
+                (Ok(Paused::Done), Err(failure)) => Err(failure),
+                (written, _) => written,
+            },
         }
+    }
+
+    /// What was done.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.writer.progress
+    }
+
+    /// Ends following; gives what it was for.
+    pub(crate) fn into_purpose(self) -> Purpose<'f> {
+        self.writer.purpose
     }
 
     /// Up to when documents have been read, where that is later than the last watermark.
     pub(crate) fn ahead(&self) -> Option<ClusterTime> {
-        self.ahead.filter(|ahead| *ahead > self.mark.time)
+        self.writer.ahead.filter(|ahead| *ahead > self.writer.mark.time)
     }
 
     /// What did not fit, by collection, with its layout.
     pub(crate) fn tallies(&self) -> impl Iterator<Item = (&str, &Tally, &Layout)> {
-        let of = |name: &str| self.members.all.iter().find(|member| member.name == name).map(|member| member.layout);
-        self.progress.tallies.iter().filter_map(move |(name, tally)| Some((name.as_str(), tally, of(name)?)))
+        let of = |name: &str| self.writer.tables.iter().find(|tables| tables.name == name).map(|tables| tables.layout);
+        self.writer.progress.tallies.iter().filter_map(move |(name, tally)| Some((name.as_str(), tally, of(name)?)))
     }
 
     /// Where the tables stand.
     pub(crate) fn positions(&self) -> &Positions {
-        &self.mark.positions
+        &self.writer.mark.positions
     }
 }
 
@@ -233,11 +200,5 @@ impl Progress {
         self.rejected += other.rejected;
         self.statements += other.statements;
         self.events.extend(other.events.iter().cloned());
-    }
-
-    fn count_batch(&mut self, batch: &Batch, exact: bool) {
-        self.changes.add(&batch.counts);
-        self.batches += 1;
-        self.catching_up += u64::from(!exact);
     }
 }

@@ -12,7 +12,7 @@ use gizer_pg::state::{Followed, StreamFence};
 use gizer_schema::Layout;
 
 use super::FollowSettings;
-use super::member::Member;
+use super::member::{FollowedCollection, FollowedTables, Member};
 use crate::commands::Context;
 use crate::config::Config;
 use crate::config::file::VerifyMode;
@@ -63,14 +63,19 @@ pub(crate) async fn members_of<'f>(
         }
         let applied_to = if followed.joined { fence.position() } else { &followed.applied_to };
         members.push(Member {
-            name: followed.collection.clone(),
-            layout,
-            watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
-            applied_to: applied_to.clone(),
-            joined: followed.joined,
-            live_epoch: followed.live_epoch,
-            store: RowStore::open(session, layout, WhichTables::Live).await?,
-            flattener: Flattener::new(layout),
+            followed: FollowedCollection {
+                name: followed.collection.clone(),
+                watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
+                applied_to: applied_to.clone(),
+            },
+            tables: FollowedTables {
+                name: followed.collection.clone(),
+                layout,
+                joined: followed.joined,
+                live_epoch: followed.live_epoch,
+                store: RowStore::open(session, layout, WhichTables::Live).await?,
+                flattener: Flattener::new(layout),
+            },
         });
     }
     Ok(members)
@@ -79,7 +84,7 @@ pub(crate) async fn members_of<'f>(
 /// For each shard the earliest position that any of them needs.
 pub(crate) fn earliest(members: &[Member<'_>]) -> Positions {
     let mut earliest = Positions::new();
-    for (shard, at) in members.iter().flat_map(|member| &member.applied_to) {
+    for (shard, at) in members.iter().flat_map(|member| &member.followed.applied_to) {
         earliest.entry(shard.clone()).and_modify(|least| *least = *at.min(least)).or_insert(*at);
     }
     earliest
@@ -87,8 +92,9 @@ pub(crate) fn earliest(members: &[Member<'_>]) -> Positions {
 
 /// What the source is to give.
 pub(crate) fn interest(database: &str, members: &[Member<'_>]) -> Interest {
-    let names: BTreeSet<String> = members.iter().map(|member| member.watched.namespace.collection.clone()).collect();
-    let uuids = members.iter().flat_map(|member| member.watched.uuids.values().copied()).collect();
+    let names: BTreeSet<String> =
+        members.iter().map(|member| member.followed.watched.namespace.collection.clone()).collect();
+    let uuids = members.iter().flat_map(|member| member.followed.watched.uuids.values().copied()).collect();
     Interest { database: database.to_owned(), collections: Some(names), uuids }
 }
 
@@ -119,7 +125,7 @@ pub(crate) fn source_options(config: &Config) -> FollowOptions {
 pub(crate) fn settings(config: &Config) -> FollowSettings {
     FollowSettings {
         batch_documents: BATCH_DOCUMENTS,
-        part_bytes: config.memory / 8,
+        part_bytes: config.memory / 16,
         read_back: config.verify_mode != VerifyMode::Off,
     }
 }

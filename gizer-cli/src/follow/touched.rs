@@ -58,8 +58,6 @@ pub(super) struct Batch {
     /// By the number of the collection.
     pub(super) touched: BTreeMap<usize, Touched>,
     pub(super) counts: ChangeCounts,
-    /// Where it ends. What came after the last watermark is not whole yet.
-    pub(super) mark: Option<Mark>,
     /// What happened to followed collections as such. As a rule there is nothing else in the batch then.
     pub(super) effects: Vec<Effect>,
 }
@@ -104,6 +102,8 @@ pub(super) struct Effect {
     /// The number of the collection.
     pub(super) member: usize,
     pub(super) ddl: Ddl,
+    /// Its UUIDs from here on.
+    pub(super) uuids: BTreeMap<String, [u8; 16]>,
 }
 
 /// The documents of one collection that were touched.

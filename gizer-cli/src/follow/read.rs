@@ -1,0 +1,223 @@
+//! The reading half: changes become batches, and what a batch has touched is looked up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gizer_flatten::DocumentBatch;
+use gizer_flatten::change::ClusterTime;
+use gizer_oplog::{ChangeEvent, ChangeSource, LookUp, MongoError, Oplog, ReadAt, latest_time};
+use tokio::sync::mpsc::Sender;
+
+use super::collect::Collected;
+use super::member::{Ddl, FollowedCollection, Members};
+use super::touched::{Batch, Effect, Mark};
+use super::{FollowSettings, Until};
+use crate::exit::Failure;
+
+/// What the reader gives the writer.
+pub(super) enum Delivery {
+    /// What happened to collections as such: the first of a batch.
+    Effects(Vec<Effect>),
+    /// Documents of one collection that were touched.
+    Documents(usize, Vec<DocumentBatch>),
+    /// What came of the batch so far is void: it is read anew.
+    Anew,
+    /// The batch is whole.
+    Whole(Box<Whole>),
+    /// Up to here nothing was touched. Whether it must be written down, or may wait.
+    Mark(Mark, Option<ClusterTime>, bool),
+}
+
+/// The end of a batch.
+pub(super) struct Whole {
+    pub(super) batch: Batch,
+    pub(super) mark: Mark,
+    /// Up to when documents were read, where that is later than the mark.
+    pub(super) ahead: Option<ClusterTime>,
+    /// Collections of which nothing was read.
+    pub(super) passed_over: BTreeSet<usize>,
+}
+
+/// How the documents of a batch are read.
+struct Plan {
+    ahead: Option<ClusterTime>,
+    at: ReadAt,
+    /// Collections that are dropped or replaced further on: what was touched is passed over.
+    passed_over: BTreeSet<usize>,
+}
+
+/// Why reading a batch has ended early.
+enum Ended {
+    /// Another plan may help.
+    Replan,
+    /// The writer has ended: nobody wants it.
+    Unwanted,
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Ended {
+    fn from(error: E) -> Ended {
+        Ended::Failed(error.into())
+    }
+}
+
+/// The reading half of following.
+pub(super) struct Reader<'f, S, L> {
+    oplogs: &'f [Oplog],
+    pub(super) settings: FollowSettings,
+    pub(super) source: S,
+    look_up: L,
+    pub(super) members: Members,
+    /// Some documents were read as they were up to this time: until then the tables are catching up.
+    ahead: Option<ClusterTime>,
+    /// Collections that were passed over because another one has their name, and up to when the entry that tells why must
+    /// have come.
+    pub(super) unexplained: BTreeMap<usize, ClusterTime>,
+    /// The last watermark.
+    pub(super) mark: Mark,
+    /// An event that came when the batch before it had to end.
+    pub(super) pending: Option<ChangeEvent>,
+}
+
+impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
+    pub(super) fn new(
+        oplogs: &'f [Oplog],
+        settings: FollowSettings,
+        source: S,
+        look_up: L,
+        followed: Vec<FollowedCollection>,
+        mark: Mark,
+        ahead: Option<ClusterTime>,
+    ) -> Reader<'f, S, L> {
+        let (members, unexplained, pending) = (Members::new(followed), BTreeMap::new(), None);
+        Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending }
+    }
+
+    /// Delivers batches until it has come far enough, somebody says stop, or the writer has ended.
+    pub(super) async fn run(
+        &mut self,
+        until: Until,
+        stop: impl Fn() -> bool,
+        deliver: Sender<Delivery>,
+    ) -> Result<(), Failure> {
+        while !stop() {
+            let done = matches!(until, Until::Time(time) if self.mark.read_to >= time && self.pending.is_none());
+            let batch = match self.unexplained_now() {
+                Some(batch) => batch,
+                None if done => {
+                    let _ = deliver.send(Delivery::Mark(self.mark.clone(), self.ahead, true)).await;
+                    return Ok(());
+                }
+                None => match self.collect(until).await? {
+                    Collected::Nothing => {
+                        if deliver.send(Delivery::Mark(self.mark.clone(), self.ahead, false)).await.is_err() {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    Collected::Batch(batch) => batch,
+                },
+            };
+            if !self.deliver(batch, &deliver).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Collections that were passed over, and no entry has told why, though all up to then have come: a shard that was added,
+    /// files that were exchanged below the server. What was passed over of them is not known any more.
+    fn unexplained_now(&mut self) -> Option<Batch> {
+        let time = self.mark.time;
+        let due: Vec<usize> =
+            self.unexplained.iter().filter(|(_, until)| **until <= time).map(|(member, _)| *member).collect();
+        self.unexplained.retain(|_, until| *until > time);
+        let ddl = Ddl::Reload("it is another collection, and no entry of the oplog says since when");
+        let effect = |member| Effect { member, ddl, uuids: BTreeMap::new() };
+        (!due.is_empty()).then(|| Batch { effects: due.into_iter().map(effect).collect(), ..Batch::default() })
+    }
+
+    /// Reads what a batch has touched, and delivers it; gives whether anybody wants it.
+    async fn deliver(&mut self, batch: Batch, deliver: &Sender<Delivery>) -> Result<bool, Failure> {
+        let mark = self.mark.clone();
+        // Where documents have been read ahead already, these would only go back in time.
+        let ahead = self.ahead.filter(|ahead| *ahead > mark.time);
+        let at = if ahead.is_some() { ReadAt::NotBefore(mark.time) } else { ReadAt::Exactly(mark.time) };
+        let passed_over = batch.effects.iter().filter(|effect| matches!(effect.ddl, Ddl::Reload(_)));
+        let mut plan = Plan { ahead, at, passed_over: passed_over.map(|effect| effect.member).collect() };
+        loop {
+            let delivery = match self.read(&batch, &mut plan, deliver).await {
+                Ok(()) => {
+                    self.ahead = plan.ahead;
+                    let Plan { ahead, passed_over, .. } = plan;
+                    let whole = Whole { batch, mark, ahead, passed_over };
+                    return Ok(deliver.send(Delivery::Whole(Box::new(whole))).await.is_ok());
+                }
+                Err(Ended::Replan) => Delivery::Anew,
+                Err(Ended::Unwanted) => return Ok(false),
+                Err(Ended::Failed(failure)) => return Err(failure),
+            };
+            if deliver.send(delivery).await.is_err() {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn read(&mut self, batch: &Batch, plan: &mut Plan, deliver: &Sender<Delivery>) -> Result<(), Ended> {
+        if !batch.effects.is_empty() {
+            deliver.send(Delivery::Effects(batch.effects.clone())).await.map_err(|_| Ended::Unwanted)?;
+        }
+        for (&member, touched) in &batch.touched {
+            if plan.passed_over.contains(&member) {
+                continue;
+            }
+            let watched = self.members.all[member].watched.clone();
+            if let Err(error) = self.look_up.begin(&watched, touched.wanted(), plan.at).await {
+                return Err(self.replan(error, member, plan).await);
+            }
+            let (mut documents, mut bytes) = (Vec::new(), 0);
+            loop {
+                match self.look_up.next().await {
+                    Ok(Some(found)) => {
+                        bytes += found.memory_bytes();
+                        documents.push(found);
+                    }
+                    Ok(None) => break,
+                    Err(error) => return Err(self.replan(error, member, plan).await),
+                }
+                if bytes >= self.settings.part_bytes {
+                    let part = Delivery::Documents(member, std::mem::take(&mut documents));
+                    deliver.send(part).await.map_err(|_| Ended::Unwanted)?;
+                    bytes = 0;
+                }
+            }
+            deliver.send(Delivery::Documents(member, documents)).await.map_err(|_| Ended::Unwanted)?;
+            if matches!(plan.at, ReadAt::NotBefore(_)) {
+                plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What can be done where the documents of a batch cannot be read as they were.
+    async fn replan(&mut self, error: MongoError, member: usize, plan: &mut Plan) -> Ended {
+        match (error, plan.at) {
+            (MongoError::TimeOutOfReach { .. }, ReadAt::Exactly(time)) => {
+                tracing::info!(%time, "documents can no longer be read as of this time; catching up");
+                plan.at = ReadAt::NotBefore(time);
+                Ended::Replan
+            }
+            // The entry that tells why is on its way.
+            (MongoError::CollectionChanged { .. }, _) => match latest_time(self.oplogs).await {
+                Ok(latest) => {
+                    tracing::info!(collection = self.members.all[member].name, "passed over up to its drop or rename");
+                    plan.ahead = plan.ahead.max(Some(latest));
+                    plan.passed_over.insert(member);
+                    self.unexplained.entry(member).or_insert(latest);
+                    Ended::Replan
+                }
+                Err(error) => Ended::Failed(error.into()),
+            },
+            (error, _) => Ended::Failed(error.into()),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The writing half: documents become rows, compared, in one transaction a batch.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use gizer_flatten::DocumentBatch;
+use gizer_flatten::change::ClusterTime;
+use gizer_pg::Session;
+use gizer_pg::rows::Keys;
+use gizer_pg::state;
+use gizer_schema::raw::RawDoc;
+use gizer_verify::{Reconciled, VerifyError, reconcile};
+use tokio::sync::mpsc::Receiver;
+
+use super::commit::Commit;
+use super::fail_point::fail_point;
+use super::member::{Ddl, FollowedTables};
+use super::read::{Delivery, Whole};
+use super::touched::{Batch, Effect, Mark};
+use super::{FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, Paused, Progress, Purpose};
+use crate::exit::{ExitCode, Failure};
+use crate::report::note;
+
+/// The writing half of following.
+pub(super) struct Writer<'f> {
+    session: &'f Session,
+    settings: FollowSettings,
+    pub(super) purpose: Purpose<'f>,
+    pub(super) tables: Vec<FollowedTables<'f>>,
+    /// Where the tables stand.
+    pub(super) mark: Mark,
+    pub(super) ahead: Option<ClusterTime>,
+    committed: Instant,
+    looked: Instant,
+    pub(super) progress: Progress,
+    batch: Open,
+}
+
+/// What has come so far of a batch that is not whole yet.
+#[derive(Default)]
+struct Open {
+    /// Whether its transaction has begun.
+    begun: bool,
+    /// Documents that wait for the rest of their batch: with the keys of those that were not found they are one step.
+    documents: Option<(usize, Vec<DocumentBatch>)>,
+    /// The keys of documents that were found, by collection.
+    found: BTreeMap<usize, Keys>,
+    done: Vec<(usize, Reconciled)>,
+}
+
+impl<'f> Writer<'f> {
+    pub(super) fn new(
+        session: &'f Session,
+        settings: FollowSettings,
+        purpose: Purpose<'f>,
+        tables: Vec<FollowedTables<'f>>,
+        mark: Mark,
+        ahead: Option<ClusterTime>,
+    ) -> Writer<'f> {
+        let (now, progress, batch) = (Instant::now(), Progress::default(), Open::default());
+        Writer { session, settings, purpose, tables, mark, ahead, committed: now, looked: now, progress, batch }
+    }
+
+    /// Applies what is delivered, until there is no more or a reason to pause. What was not delivered whole is rolled back.
+    pub(super) async fn run(&mut self, mut delivered: Receiver<Delivery>) -> Result<Paused, Failure> {
+        let outcome = self.apply(&mut delivered).await;
+        self.roll_back().await;
+        outcome
+    }
+
+    async fn apply(&mut self, delivered: &mut Receiver<Delivery>) -> Result<Paused, Failure> {
+        while let Some(delivery) = delivered.recv().await {
+            match delivery {
+                Delivery::Anew => self.roll_back().await,
+                Delivery::Effects(effects) => {
+                    self.begin().await?;
+                    self.take_effects(&effects).await?;
+                }
+                Delivery::Documents(member, documents) => {
+                    if let Some((member, documents)) = self.batch.documents.replace((member, documents)) {
+                        self.write_found(member, documents).await?;
+                    }
+                }
+                Delivery::Whole(whole) => {
+                    let reload = self.complete(*whole).await?;
+                    if !reload.is_empty() {
+                        return Ok(Paused::Reload(reload));
+                    }
+                }
+                Delivery::Mark(mark, ahead, must) => self.move_on(mark, ahead, must).await?,
+            }
+            if !self.batch.begun && self.looked.elapsed() >= LOOK_EVERY {
+                self.looked = Instant::now();
+                if self.purpose.has_changed(self.session, &self.tables).await? {
+                    return Ok(Paused::Changed);
+                }
+            }
+        }
+        Ok(Paused::Done)
+    }
+
+    /// Begins the transaction of the batch, unless it has begun.
+    async fn begin(&mut self) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.batch.begun, true) {
+            fail_point("sync.before_apply");
+            self.session.begin().await?;
+        }
+        Ok(())
+    }
+
+    async fn roll_back(&mut self) {
+        if std::mem::take(&mut self.batch).begun {
+            self.session.roll_back().await;
+        }
+    }
+
+    /// Brings about what has happened to collections as such, in the open transaction.
+    async fn take_effects(&mut self, effects: &[Effect]) -> Result<(), Failure> {
+        for Effect { member, ddl, uuids } in effects {
+            let tables = &mut self.tables[*member];
+            let (name, epoch) = (&tables.name, tables.live_epoch);
+            if let Purpose::Load { .. } = self.purpose {
+                let message = format!("{name} was created, dropped, renamed or replaced while it was loaded");
+                return Err(Failure::failed(message).remedy("load it again"));
+            }
+            match ddl {
+                Ddl::Created(_) => state::set_uuids(self.session, name, epoch, uuids).await?,
+                Ddl::Gone(_) => {
+                    state::set_uuids(self.session, name, epoch, uuids).await?;
+                    self.progress.rows.deleted += tables.store.empty().await?;
+                }
+                Ddl::Reload(why) => state::mark_load_due(self.session, name, epoch, why).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes documents of a collection that were found.
+    async fn write_found(&mut self, member: usize, documents: Vec<DocumentBatch>) -> Result<(), Failure> {
+        let mut keys = Keys::new(self.tables[member].layout);
+        self.note_found(member, &documents, &mut keys);
+        self.write(member, &documents, &keys).await
+    }
+
+    fn note_found(&mut self, member: usize, documents: &[DocumentBatch], keys: &mut Keys) {
+        let FollowedTables { layout, flattener, .. } = &self.tables[member];
+        let found = self.batch.found.entry(member).or_insert_with(|| Keys::new(layout));
+        for document in documents.iter().flat_map(DocumentBatch::documents) {
+            if let Ok(key) = flattener.key_of(document) {
+                keys.insert(&key);
+                found.insert(&key);
+            }
+        }
+    }
+
+    /// Makes the rows of these keys equal to the documents.
+    async fn write(&mut self, member: usize, documents: &[DocumentBatch], keys: &Keys) -> Result<(), Failure> {
+        self.begin().await?;
+        let FollowedTables { name, live_epoch, store, flattener, .. } = &mut self.tables[member];
+        let reconciled = reconcile(store, flattener, documents, keys, self.settings.read_back).await;
+        let reconciled = reconciled.map_err(|error| not_equal(name, error))?;
+        state::keep_rejected(self.session, name, *live_epoch, &reconciled.rejected).await?;
+        self.batch.done.push((member, reconciled));
+        Ok(())
+    }
+
+    /// Writes what is left of a batch and commits it; gives the collections that have to be loaded anew.
+    async fn complete(&mut self, whole: Whole) -> Result<Vec<String>, Failure> {
+        let Whole { batch, mark, ahead, passed_over } = whole;
+        for (&member, touched) in batch.touched.iter().filter(|(member, _)| !passed_over.contains(member)) {
+            let mut keys = Keys::new(self.tables[member].layout);
+            let mut documents = Vec::new();
+            if let Some((_, waiting)) = self.batch.documents.take_if(|(of, _)| *of == member) {
+                self.note_found(member, &waiting, &mut keys);
+                documents = waiting;
+            }
+            let found = self.batch.found.get(&member);
+            for id in touched.ids() {
+                // An `_id` without a key has no rows.
+                let Ok(id) = RawDoc::new(id) else { continue };
+                let Ok(key) = self.tables[member].flattener.key_of(id) else { continue };
+                if found.is_none_or(|found| found.number_of(&key).is_none()) {
+                    keys.insert(&key);
+                }
+            }
+            if !documents.is_empty() || !keys.is_empty() {
+                self.write(member, &documents, &keys).await?;
+            }
+        }
+        self.begin().await?;
+        fail_point("sync.after_write");
+        let exact = self.write_down(&mark, ahead, batch.counts.total()).await?;
+        fail_point("sync.before_commit");
+        let done = std::mem::take(&mut self.batch).done;
+        self.session.end(Ok(())).await?;
+        fail_point("sync.after_commit");
+        (self.mark, self.ahead, self.committed) = (mark, ahead, Instant::now());
+        for (member, reconciled) in done {
+            self.count(member, reconciled);
+        }
+        let passed_over = passed_over.iter().filter_map(|member| batch.touched.get(member));
+        self.progress.changes.add(&batch.counts);
+        self.progress.changes.passed_over += passed_over.map(|touched| touched.ids().count() as u64).sum::<u64>();
+        self.progress.batches += 1;
+        self.progress.catching_up += u64::from(!exact);
+        self.tell(&batch);
+        fail_point("sync.between_batches");
+        Ok(self.to_reload(&batch))
+    }
+
+    /// Writes down in the open transaction where the tables stand; gives whether they are exact there.
+    async fn write_down(&mut self, mark: &Mark, ahead: Option<ClusterTime>, changes: u64) -> Result<bool, Failure> {
+        let statements = self.tables.iter().map(|tables| tables.store.statements()).sum();
+        self.progress.statements = statements;
+        let commit = Commit {
+            positions: &mark.positions,
+            ahead: ahead.filter(|ahead| *ahead > mark.time),
+            changes: self.progress.changes.total() + changes,
+            statements,
+        };
+        Ok(self.purpose.write_down(self.session, &mut self.tables, &commit).await?)
+    }
+
+    /// Nothing was touched up to here: the position is committed if it must be, if the tables have become exact, and else now
+    /// and then.
+    async fn move_on(&mut self, mark: Mark, ahead: Option<ClusterTime>, must: bool) -> Result<(), Failure> {
+        let exact_now = ahead.is_some_and(|ahead| ahead <= mark.time);
+        let due = must || exact_now || self.committed.elapsed() >= IDLE_CHECKPOINT;
+        let ahead = ahead.filter(|ahead| *ahead > mark.time);
+        if due && self.purpose.is_behind(&mark.positions, ahead, mark.time, &self.tables) {
+            self.begin().await?;
+            self.write_down(&mark, ahead, 0).await?;
+            self.batch = Open::default();
+            self.session.end(Ok(())).await?;
+            self.committed = Instant::now();
+        }
+        (self.mark, self.ahead) = (mark, ahead);
+        Ok(())
+    }
+
+    /// Says what has happened to collections as such, once it is committed.
+    fn tell(&mut self, batch: &Batch) {
+        for Effect { member, ddl, .. } in &batch.effects {
+            let name = &self.tables[*member].name;
+            let event = match ddl {
+                Ddl::Created(_) => continue,
+                Ddl::Gone(_) => format!("{name}: dropped or renamed in MongoDB; its tables are empty now"),
+                Ddl::Reload(why) => format!("{name}: {why}; it is loaded anew"),
+            };
+            note(&event);
+            self.progress.events.push(event);
+        }
+    }
+
+    /// The collections that have to be loaded anew after this batch.
+    fn to_reload(&self, batch: &Batch) -> Vec<String> {
+        let due = batch.effects.iter().filter(|effect| matches!(effect.ddl, Ddl::Reload(_)));
+        let mut names: Vec<String> = due.map(|effect| self.tables[effect.member].name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn count(&mut self, member: usize, reconciled: Reconciled) {
+        let progress = &mut self.progress;
+        let rows = reconciled.changes.sum();
+        progress.documents += reconciled.documents;
+        progress.rows.deleted += rows.deleted;
+        progress.rows.updated += rows.updated;
+        progress.rows.inserted += rows.inserted;
+        progress.rejected += reconciled.rejected.len() as u64;
+        let name = &self.tables[member].name;
+        progress.tallies.entry(name.clone()).or_default().add(reconciled.tally);
+    }
+}
+
+/// Rows that differ after they were written end the run with a code of their own.
+fn not_equal(collection: &str, error: VerifyError) -> Failure {
+    match error {
+        VerifyError::Tables(error) => error.into(),
+        error @ VerifyError::SameKey { .. } => Failure::failed(error.to_string()),
+        error => Failure::new(ExitCode::Differs, format!("{collection}: {error}")).remedy(format!(
+            "nothing of the batch was committed; look for triggers, rules and other writers of its tables, then `gizer load \
+             {collection}` makes them anew"
+        )),
+    }
+}
