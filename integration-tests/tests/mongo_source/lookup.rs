@@ -117,7 +117,8 @@ async fn documents_are_as_they_are_now(version: Version) -> Outcome {
 }
 
 async fn an_id_is_found_under_every_form_of_its_number(version: Version) -> Outcome {
-    let documents = vec![doc! { "_id": 1.0, "name": "double" }, doc! { "_id": { "a": 1, "b": "x" }, "name": "document" }];
+    let documents =
+        vec![doc! { "_id": 1.0, "name": "double" }, doc! { "_id": { "a": 1, "b": "x" }, "name": "document" }];
     let mut scene = Scene::new(version, documents).await?;
     let at = ReadAt::Exactly(scene.now().await?);
     assert_eq!(names(&scene.find(&[Bson::Int64(1)], at).await?), ["double"]);
