@@ -53,7 +53,7 @@ pub use dump::{Dump, DumpFile, DumpScan};
 pub use error::{ErrorClass, MalformedReply, MongoError};
 pub use follow::{FollowOptions, Interest, OplogChanges};
 pub use lookup::{ClusterLookUp, LookUp, ReadAt, WantedId, WatchedCollection};
-pub use position::{Oplog, newest_positions};
+pub use position::{Oplog, latest_time, newest_positions};
 pub use scan::{
     CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read, plan_segments,
 };

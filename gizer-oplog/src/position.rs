@@ -143,6 +143,32 @@ pub async fn newest_positions(oplogs: &[Oplog]) -> Result<Positions, MongoError>
     Ok(try_join_all(newest).await?.into_iter().collect())
 }
 
+/// The time of the latest operation that any oplog's primary knows of, whether a majority has it or not: whatever was
+/// acknowledged before, with whichever write concern, lies at or before it. It is a time, and no position: what is there can
+/// still be rolled back.
+///
+/// # Errors
+/// All that can happen to a connection.
+pub async fn latest_time(oplogs: &[Oplog]) -> Result<ClusterTime, MongoError> {
+    let latest = oplogs.iter().map(async |oplog| oplog.deployment.latest_time().await);
+    Ok(try_join_all(latest).await?.into_iter().max().unwrap_or_default())
+}
+
+impl Deployment {
+    /// The time of the latest operation that the server knows of: `operationTime` of a reply without read concern (MongoDB's
+    /// specification "Causal Consistency").
+    pub(crate) async fn latest_time(&self) -> Result<ClusterTime, MongoError> {
+        let answer = self.admin("ping").await?;
+        let time = answer.get_timestamp("operationTime").map_err(|_| MongoError::MalformedReply {
+            hosts: self.hosts.clone(),
+            command: "ping",
+            expected: "operationTime",
+            found: MalformedReply::Missing,
+        })?;
+        Ok(ClusterTime { seconds: time.time, increment: time.increment })
+    }
+}
+
 /// The position of an oplog entry. `t` is missing where an entry was written before protocol version 1.
 pub(crate) fn position(entry: &Document) -> Option<Position> {
     let ts = entry.get_timestamp("ts").ok()?;

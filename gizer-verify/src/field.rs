@@ -145,3 +145,54 @@ fn is_type(oid: i32, ty: ColumnType) -> bool {
     };
     oid == expected
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gizer_flatten::Decimal;
+
+    fn hold(field: &[u8], cell: Cell<'_>) -> bool {
+        Fields::default().hold(Some(field), &cell)
+    }
+
+    /// As the server sends them: seen with `int4send`, `float8send` and the like.
+    #[test]
+    fn a_field_holds_its_value_and_no_other() {
+        let cases: Vec<(Vec<u8>, Cell<'_>)> = vec![
+            (b"text".to_vec(), Cell::Text("text".into())),
+            (b"00ab00000000000000000000".to_vec(), Cell::ObjectId([0, 0xAB, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
+            (b"00ab00000000000000000001".to_vec(), Cell::ObjectId([0, 0xAB, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])),
+            (vec![0xFF, 0xFE], Cell::SmallInt(-2)),
+            (vec![0xFF, 0xFF, 0xFF, 0xFE], Cell::Integer(-2)),
+            (vec![0, 0, 0, 0, 0, 0, 0, 5], Cell::BigInt(5)),
+            (vec![0, 0, 0, 0, 0, 0, 0, 6], Cell::BigInt(6)),
+            (vec![0; 8], Cell::Double(0.0)),
+            (vec![0x80, 0, 0, 0, 0, 0, 0, 0], Cell::Double(-0.0)),
+            (vec![0x7F, 0xF8, 0, 0, 0, 0, 0, 0], Cell::Double(f64::NAN)),
+            (vec![0x7F, 0xF8, 0, 0, 0, 0, 0, 1], Cell::Double(f64::from_bits(0x7FF8_0000_0000_0001))),
+            (vec![1], Cell::Boolean(true)),
+            (vec![0], Cell::Boolean(false)),
+            // 1999-12-31 23:59:59.999 and 1970-01-01.
+            (vec![0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFC, 0x18], Cell::Timestamp(946_684_799_999)),
+            (vec![0xFF, 0xFC, 0xA2, 0xFE, 0xC4, 0xC8, 0x20, 0x00], Cell::Timestamp(0)),
+            (vec![0, 1, 0, 0, 0, 0, 0, 0, 0, 7], Cell::Numeric(Decimal::from_integer(7))),
+            (vec![0, 0, 0, 0, 0xC0, 0, 0, 0], Cell::NumericNaN),
+            (vec![1, 2, 3], Cell::Bytes(&[1, 2, 3])),
+            (vec![9; 16], Cell::Uuid([9; 16])),
+        ];
+        for (i, (field, _)) in cases.iter().enumerate() {
+            assert!(!hold(field, Cell::Null));
+            for (j, (_, cell)) in cases.iter().enumerate() {
+                assert_eq!(hold(field, *cell), i == j, "{field:?} and {cell:?}");
+                assert!(!Fields::default().hold(None, cell));
+            }
+        }
+        assert!(Fields::default().hold(None, &Cell::Null));
+        assert!(
+            !hold(b"00AB00000000000000000000", Cell::ObjectId([0, 0xAB, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
+            "lower case"
+        );
+        let micro = (-946_684_800_000_000i64 + 1).to_be_bytes();
+        assert!(!hold(&micro, Cell::Timestamp(0)), "a microsecond more");
+    }
+}

@@ -4,8 +4,8 @@
 //! since: they are read again, by the path that following takes. `docs/follow.md` says why the tables are exact then.
 
 use gizer_flatten::Flattener;
-use gizer_flatten::change::{ClusterTime, Positions};
-use gizer_oplog::{Collection, OplogChanges, WatchedCollection, newest_positions};
+use gizer_flatten::change::Positions;
+use gizer_oplog::{Collection, OplogChanges, WatchedCollection, latest_time};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::rows::{RowStore, WhichTables};
 use gizer_pg::state::Standing;
@@ -22,7 +22,7 @@ impl Job<'_, '_> {
     pub(super) async fn align(&self, load: &Load<'_>, collection: &Collection) -> Result<Option<Standing>, Failure> {
         let LoadSource::Followable { captured } = load.source() else { return Ok(None) };
         let mut standing =
-            Standing { applied_to: captured.clone(), read_until: Some(self.newest().await?), exact: false };
+            Standing { applied_to: captured.clone(), read_until: Some(latest_time(self.oplogs).await?), exact: false };
         for round in 0..ROUNDS {
             standing = self.align_up_to_now(load, collection, standing).await?;
             tracing::debug!(collection = collection.name, round, ?standing, "aligned");
@@ -39,7 +39,7 @@ impl Job<'_, '_> {
         collection: &Collection,
         standing: Standing,
     ) -> Result<Standing, Failure> {
-        let now = self.newest().await?;
+        let now = latest_time(self.oplogs).await?;
         let from = standing.applied_to;
         let member = self.member(load, collection, &from).await?;
         let database = self.cluster.database();
@@ -84,10 +84,5 @@ impl Job<'_, '_> {
             store: RowStore::open(self.session, layout, WhichTables::Staging).await?,
             flattener: Flattener::new(layout),
         })
-    }
-
-    async fn newest(&self) -> Result<ClusterTime, Failure> {
-        let newest = newest_positions(self.oplogs).await?;
-        Ok(newest.values().map(|newest| newest.time).max().unwrap_or_default())
     }
 }

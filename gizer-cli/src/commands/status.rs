@@ -24,6 +24,9 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         runs: Vec::new(),
         stream: Positions::new(),
         applied: false,
+        exact_at: None,
+        ahead: None,
+        updated_at: None,
     });
     if !args.collections.is_empty() {
         if let Some(name) =
@@ -52,13 +55,30 @@ fn as_text(status: &Status) -> String {
         }
     }
     if !status.stream.is_empty() {
-        text.push_str(&format!("\nchanges are to be followed from {}\n", positions(&status.stream)));
+        text.push_str(&format!("\n{}\n", standing(status)));
     }
     if !status.runs.is_empty() {
         text.push_str("\nlast runs\n");
         text.push_str(&runs(&status.runs));
     }
     text
+}
+
+/// How the tables of all that is followed stand to MongoDB.
+fn standing(status: &Status) -> String {
+    let at = positions(&status.stream);
+    let when = status.updated_at.as_ref().map(|when| format!(", as of {when}")).unwrap_or_default();
+    match (status.applied, status.ahead) {
+        (false, _) => format!("changes are to be followed from {at}"),
+        (true, None) => format!("equal to MongoDB at {at}{when}"),
+        (true, Some(ahead)) => {
+            let exact = match &status.exact_at {
+                Some(exact_at) => format!("; last equal at {}", positions(exact_at)),
+                None => String::new(),
+            };
+            format!("catching up: changes are applied up to {at}{when}, and equal to MongoDB from {ahead} on{exact}")
+        }
+    }
 }
 
 fn collections(collections: &[CollectionStatus]) -> String {
@@ -119,7 +139,11 @@ fn positions(positions: &Positions) -> String {
 fn as_json(status: &Status) -> Value {
     json!({
         "collections": status.collections.iter().map(collection_json).collect::<Vec<Value>>(),
-        "stream": {"position": positions_json(&status.stream), "applied": status.applied},
+        "stream": {
+            "position": positions_json(&status.stream), "applied": status.applied, "updated_at": status.updated_at,
+            "exact_at": status.exact_at.as_ref().map(positions_json),
+            "ahead": status.ahead.map(|ahead| ahead.to_string()),
+        },
         "runs": status.runs.iter().map(run_json).collect::<Vec<Value>>(),
     })
 }

@@ -1,11 +1,11 @@
 //! `gizer sync`: the live tables are brought up to date with the oplog, once or for as long as it stays on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{Oplog, OplogChanges, newest_positions};
-use gizer_pg::Session;
+use gizer_oplog::{Oplog, OplogChanges, latest_time};
 use gizer_pg::state::{self, Followed, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
+use gizer_pg::{PgError, Session};
 
 use super::run_row::TIDYING_LIMIT;
 use super::sync_report::SyncReport;
@@ -90,15 +90,31 @@ async fn set_up(context: &Context) -> Result<Setting, Failure> {
     let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
     let oplogs = cluster.oplogs().await?;
     state::prepare(&session).await?;
-    let fence = state::take_fence(&session).await?;
+    let fence = take_fence(&session).await?;
     session.begin_reading().await?;
     let outcome = state::followed(&session).await;
     let followed = session.end(outcome).await?;
     if followed.is_empty() {
         return Err(nothing_to_follow(&session).await?);
     }
-    let newest = newest_positions(&oplogs).await?.values().map(|newest| newest.time).max().unwrap_or_default();
+    let newest = latest_time(&oplogs).await?;
     Ok(Setting { session, cluster, oplogs, fence, followed, newest })
+}
+
+/// How long to wait for the lock of a run that has just died: PostgreSQL learns of it when the statement ends that it was at.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often to ask for that lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
+    let began = Instant::now();
+    loop {
+        match state::take_fence(session).await {
+            Err(PgError::Locked { .. }) if began.elapsed() < LOCK_PATIENCE => tokio::time::sleep(LOCK_PAUSE).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Follows until there is a reason to begin anew with what is followed, or to end.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{ChangeSource, LookUp, MongoError, ReadAt};
+use gizer_oplog::{ChangeSource, LookUp, MongoError, ReadAt, latest_time};
 use gizer_pg::rows::Keys;
 use gizer_pg::state;
 use gizer_schema::raw::RawDoc;
@@ -188,7 +188,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
             }
             (MongoError::CollectionChanged { .. }, _) => {
                 // The entry that tells why is on its way.
-                match self.newest().await {
+                match latest_time(self.oplogs).await {
                     Ok(newest) => {
                         tracing::info!(
                             collection = self.members.all[member].name,
@@ -198,7 +198,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                         plan.passed_over.insert(member);
                         Ended::Replan
                     }
-                    Err(failure) => Ended::Failed(failure),
+                    Err(error) => Ended::Failed(error.into()),
                 }
             }
             (error, _) => Ended::Failed(error.into()),

@@ -209,12 +209,6 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     pub(crate) fn positions(&self) -> &Positions {
         &self.mark.positions
     }
-
-    /// The newest time that any shard has written.
-    async fn newest(&self) -> Result<ClusterTime, Failure> {
-        let newest = gizer_oplog::newest_positions(self.oplogs).await?;
-        Ok(newest.values().map(|position| position.time).max().unwrap_or_default())
-    }
 }
 
 impl Progress {

@@ -165,7 +165,8 @@ impl<L: RawLog> Merged<L> {
             return None;
         }
         let positions: Positions = self.shards.iter().map(|shard| (shard.name.to_string(), shard.position())).collect();
-        let read_to = self.reached();
+        // More may have been read, and is yet to be given.
+        let read_to = time;
         self.since = Since::default();
         self.latest = Watermark { time, positions: Some(positions.clone()), read_to };
         Some(ChangeEvent::Watermark { time, positions, read_to })

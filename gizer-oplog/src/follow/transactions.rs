@@ -214,3 +214,28 @@ fn documents(chunk: Bytes) -> VecDeque<Bytes> {
     }
     documents
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member that became primary in the midst of a transaction may begin it anew.
+    #[test]
+    fn a_transaction_that_begins_anew_is_counted_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut held = HeldBack::new(20, SpillFile::new(folder.path().to_owned()));
+        let transaction = TransactionId { session: Box::new([1]), number: 1 };
+        let key = Undecided { shard: 0, transaction };
+        let operation = bson::doc! { "o": 1 }.to_vec().unwrap();
+        for _ in 0..3 {
+            held.begin_piece(&key, Position::default(), None);
+            held.push(&key, &operation).unwrap();
+            held.push(&key, &operation).unwrap();
+            held.prepared(&key);
+        }
+        assert!(held.caps() && held.is_within(20));
+        let mut decided = held.decide(&key, Position::default());
+        assert_eq!(held.next_chunk(&mut decided.operations).unwrap().len(), 2);
+        assert!(!held.caps() && !held.spill.is_open() && held.memory_bytes == 0);
+    }
+}

@@ -238,7 +238,7 @@ impl Servers {
         };
         if matches!(at, ReadAt::NotBefore(_)) {
             for source in &self.sources {
-                until = until.max(now(&source.deployment).await?);
+                until = until.max(source.deployment.latest_time().await?);
             }
         }
         self.check_uuids(collection).await?;
@@ -305,18 +305,6 @@ fn command(
         namespace: namespace.to_string(),
         message: error.to_string(),
     })
-}
-
-/// The time of the latest operation that a server knows of.
-async fn now(deployment: &Deployment) -> Result<ClusterTime, MongoError> {
-    let answer = deployment.admin("ping").await?;
-    let time = answer.get_timestamp("operationTime").map_err(|_| MongoError::MalformedReply {
-        hosts: deployment.hosts().clone(),
-        command: "ping",
-        expected: "operationTime",
-        found: MalformedReply::Missing,
-    })?;
-    Ok(ClusterTime { seconds: time.time, increment: time.increment })
 }
 
 impl fmt::Debug for ClusterLookUp {

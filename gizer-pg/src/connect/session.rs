@@ -206,7 +206,8 @@ impl Session {
         outcome
     }
 
-    /// Rolls the open transaction back. If that fails the connection is gone, and the server does it.
+    /// Rolls the open transaction back: for errors of those above this crate, which [`end`](Session::end) does not know. If
+    /// that fails the connection is gone, and the server does it.
     pub async fn roll_back(&self) {
         if let Err(error) = self.run("rolling back", "ROLLBACK").await {
             tracing::debug!(%error, "rollback failed");

@@ -269,3 +269,59 @@ impl AddAssign<&RowCounts> for RowCounts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gizer_flatten::{Cell, Extra};
+    use gizer_schema::file;
+
+    fn changes() -> RowChanges {
+        let schema = file::parse("posts", r#"{"_id": "INT", "l": ["INT"]}"#).unwrap();
+        RowChanges::new(&Layout::new(&schema).unwrap())
+    }
+
+    fn row<'r>(cells: &'r [Cell<'static>; 1]) -> Row<'r> {
+        Row { table: TableId(0), cells, extra: Extra::default() }
+    }
+
+    /// The keys of the rows to add, as COPY gets them.
+    fn added(changes: &RowChanges) -> Vec<i32> {
+        let data = changes.tables[0].inserted.copy_data();
+        let tuples = &data[HEADER.len()..data.len() - TRAILER.len()];
+        tuples.chunks(10).map(|tuple| i32::from_be_bytes(tuple[6..].try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn rows_are_written_in_the_order_of_their_keys() {
+        let mut changes = changes();
+        for (key, rank) in [(5, 2), (1, 0), (7, 3), (3, 1)] {
+            changes.begin_document();
+            changes.insert(row(&[Cell::Integer(key)]), rank);
+        }
+        assert_eq!(added(&changes), [1, 3, 5, 7]);
+        assert_eq!(changes.counts().tables[0], TableCounts { deleted: 0, updated: 0, inserted: 4 });
+    }
+
+    #[test]
+    fn a_discarded_document_leaves_nothing() {
+        let mut changes = changes();
+        let everything = |changes: &mut RowChanges, key: i32| {
+            changes.begin_document();
+            changes.delete(TableId(1), &key.to_be_bytes(), &[1]);
+            changes.insert(row(&[Cell::Integer(key)]), 0);
+            changes.update(row(&[Cell::Integer(key)]), 0);
+        };
+        everything(&mut changes, 1);
+        let before = format!("{:?} {:?}", changes.tables[0].inserted, changes.tables[1].deleted);
+        everything(&mut changes, 2);
+        changes.discard_document();
+        assert_eq!(format!("{:?} {:?}", changes.tables[0].inserted, changes.tables[1].deleted), before);
+        changes.begin_document();
+        changes.discard_document();
+        everything(&mut changes, 3);
+        assert_eq!(added(&changes), [1, 3]);
+        assert_eq!(changes.counts().total(), 6);
+        assert_eq!(changes.tables[1].deleted_parameters().len(), 2, "keys and positions");
+    }
+}

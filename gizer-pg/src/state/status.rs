@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use gizer_flatten::change::Positions;
+use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::Value;
 
 use super::collection::{CollectionState, Ledger};
 use super::lock::{self, AdvisoryKey};
-use super::positions::from_json;
+use super::positions::{from_json, time_from_text};
 use super::tables::{self, COLLECTIONS, REJECTS, RUNS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
@@ -23,6 +23,12 @@ pub struct Status {
     pub stream: Positions,
     /// Whether changes have ever been applied.
     pub applied: bool,
+    /// Where the tables of all that is followed were last known to be equal to the source.
+    pub exact_at: Option<Positions>,
+    /// Some documents were read as they were up to this time: the tables are catching up until the position has come by there.
+    pub ahead: Option<ClusterTime>,
+    /// When changes were last applied, or the position has last moved.
+    pub updated_at: Option<String>,
 }
 
 /// What is known of one collection.
@@ -107,13 +113,22 @@ async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Stat
     if !tables::exist(session).await? {
         return Ok(None);
     }
-    let sql = format!("SELECT position::text, applied FROM {} WHERE singleton", session.relation(STREAM)?);
+    // Tables that an older version has made may lack columns; they are NULL then.
+    let sql = format!(
+        "SELECT position::text, applied, to_jsonb(s) ->> 'exact_at', to_jsonb(s) ->> 'ahead', \
+                to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM {} s WHERE singleton",
+        session.relation(STREAM)?
+    );
     let stream = session.query_one("reading the stream's position", &sql, &[]).await?;
+    let exact_at: Option<String> = stream.get(2);
     Ok(Some(Status {
         collections: collections(session).await?,
         runs: last_runs(session, runs).await?,
         stream: from_json(stream.get(0), session.schema(), STREAM)?,
         applied: stream.get(1),
+        exact_at: exact_at.map(|text| from_json(&text, session.schema(), STREAM)).transpose()?,
+        ahead: time_from_text(stream.get(3), session.schema(), STREAM)?,
+        updated_at: stream.get(4),
     }))
 }
 

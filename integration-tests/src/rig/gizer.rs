@@ -95,6 +95,18 @@ impl Gizer {
     /// # Errors
     /// [`Error::Io`].
     pub fn spawn<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<RunningGizer, Error> {
+        self.spawn_with(args, &[])
+    }
+
+    /// As [`Gizer::spawn`], with environment variables that this run alone has.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn spawn_with<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+        env: &[(&str, &str)],
+    ) -> Result<RunningGizer, Error> {
         let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().into()).collect();
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let output = |stream: &str| {
@@ -106,6 +118,9 @@ impl Gizer {
         let (stderr_path, stderr) = output("stderr")?;
         let mut program = Program::new(&self.program).arg("--config").arg(&self.config).args(&args);
         for (name, value) in &self.env {
+            program = program.env(name, value);
+        }
+        for (name, value) in env {
             program = program.env(name, value);
         }
         let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();

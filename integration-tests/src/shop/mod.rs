@@ -27,7 +27,6 @@ mod fill;
 mod orders;
 mod outline;
 mod posts;
-mod random;
 mod words;
 
 use std::iter::FusedIterator;
@@ -38,7 +37,8 @@ use bson::oid::ObjectId;
 
 pub use fill::{Filled, fill};
 pub use outline::outline;
-use random::Random;
+
+use crate::random::Random;
 
 /// A shop. See the [module's page](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Orders: one nested customer, items in an array, tags in an array of each item.
 
 use super::bytes::{Elements, Fields, document};
-use super::random::Random;
 use super::words::{CITIES, COLOURS, FIRST_NAMES, ITEM_TAGS, LAST_NAMES, NOTES, PRODUCTS, STREETS};
 use super::{Kind, object_id};
+use crate::random::Random;
 
 /// 2020-01-01, when the shop opened, in milliseconds since 1970.
 const OPENED: i64 = 1_577_836_800_000;

@@ -1,9 +1,9 @@
 //! Posts of the shop's blog: comments in an array, replies in an array of each comment, and text of every kind.
 
 use super::bytes::{Elements, Fields, document};
-use super::random::Random;
 use super::words::{FIRST_NAMES, LAST_NAMES, POST_ANGLES, POST_SUBJECTS, POST_TAGS, REMARKS, SENTENCES};
 use super::{Kind, object_id};
+use crate::random::Random;
 
 /// 2019-03-01, when the blog began, in milliseconds since 1970.
 const BEGAN: i64 = 1_551_398_400_000;

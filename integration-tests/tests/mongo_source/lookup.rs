@@ -7,7 +7,8 @@ use bson::{Bson, Document, doc};
 use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
 use gizer_oplog::{ClusterLookUp, LookUp, MongoError, ReadAt, Settings, WantedId, WatchedCollection, newest_positions};
-use integration_tests::rig::{ReplicaSet, Version, shared_mongod, unique_name};
+use integration_tests::rig::{Mongod, Version, shared_mongod, unique_name};
+use mongodb::options::{DatabaseOptions, WriteConcern};
 
 use super::{Outcome, Shop, numbered, on_each_version};
 
@@ -28,7 +29,10 @@ struct Scene {
 
 impl Scene {
     async fn new(version: Version, documents: Vec<Document>) -> Result<Scene, Box<dyn std::error::Error>> {
-        let shop = Shop::new(version).await?;
+        let mut shop = Shop::new(version).await?;
+        // Times are taken where a majority is: what was written must have got there.
+        let options = DatabaseOptions::builder().write_concern(WriteConcern::majority()).build();
+        shop.database = shop.client.database_with_options(shop.database.name(), options);
         shop.database.collection("orders").insert_many(documents).await?;
         let cluster = shop.cluster().await?;
         let oplogs = cluster.oplogs().await?;
@@ -174,7 +178,7 @@ async fn a_collection_that_goes_while_it_is_read_is_told() -> Outcome {
 #[tokio::test]
 async fn of_two_copies_that_of_the_shard_that_wrote_last_is_given() -> Outcome {
     let one = shared_mongod(Version::V6_0).await?;
-    let other = ReplicaSet::start(Version::V6_0, 1).await?;
+    let other = Mongod::builder(Version::V6_0).repl_set_name("rs1").start().await?;
     let database = unique_name("shop");
     let (here, there) = (one.client().await?.database(&database), other.client().await?.database(&database));
     let (here, there) = (here.collection::<Document>("orders"), there.collection::<Document>("orders"));
@@ -190,7 +194,8 @@ async fn of_two_copies_that_of_the_shard_that_wrote_last_is_given() -> Outcome {
     let mut look_up = cluster.look_up(&oplogs);
     let names_of = [oplogs[0].name().to_owned(), oplogs[1].name().to_owned()];
     let [a, b] = [&names_of[0], &names_of[1]].map(|name| Some(name.as_str()));
-    let now = ReadAt::NotBefore(ClusterTime::default());
+    let reached = newest_positions(&oplogs).await?.values().map(|newest| newest.time).min().unwrap_or_default();
+    let now = ReadAt::NotBefore(reached);
     let id = |id: i32| Bson::from(id);
     for (first, last, expected) in [(b, a, "new"), (a, b, "old"), (None, a, "new"), (None, b, "old")] {
         let ids = vec![wanted(&id(1), first, last), wanted(&id(2), b, None), wanted(&id(3), None, None)];

@@ -5,6 +5,7 @@ mod broken;
 mod catalog;
 mod concurrent;
 mod decoding;
+mod following;
 mod lookup;
 mod positions;
 mod ranges;

@@ -246,6 +246,8 @@ async fn a_position_that_has_rolled_out_is_told(version: Version) -> Outcome {
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
     assert_eq!(error.class(), ErrorClass::LoadDue);
     assert!(error.remedy().ok_or("a remedy")?.contains("load the collections again"), "{error}");
+    let error = oplog.entry_at(saved).await.expect_err("an entry that is gone");
+    assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
     left_behind.next_batch().await?;
     let error = timeout(LIMIT, left_behind.next_batch()).await?.expect_err("a cursor that was left behind");
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");

@@ -115,6 +115,7 @@ pub(super) struct MadeUp {
     calls: usize,
     /// How often it is still not ready before it gives the next batch.
     pending: usize,
+    ready_every: usize,
     ended: bool,
     /// Entries before this are gone from the log.
     oldest: u32,
@@ -124,12 +125,17 @@ impl MadeUp {
     pub(super) fn new(name: &str, written: &Arc<Written>, from: Position, sizes: &[usize]) -> MadeUp {
         let next = written.entries.partition_point(|(position, _)| *position <= from);
         let (name, written, sizes) = (name.to_owned(), Arc::clone(written), sizes.to_vec());
-        MadeUp { name, written, next, sizes, calls: 0, pending: 0, ended: false, oldest: 0 }
+        MadeUp { name, written, next, sizes, calls: 0, pending: 0, ready_every: 3, ended: false, oldest: 0 }
     }
 
     /// As a spool does, it begins with entries before the position.
     pub(super) fn begin_at(mut self, tick: u32) -> MadeUp {
         self.next = self.written.entries.partition_point(|(position, _)| position.time < at(tick));
+        self
+    }
+
+    pub(super) fn ready_every(mut self, polls: usize) -> MadeUp {
+        self.ready_every = polls;
         self
     }
 
@@ -149,7 +155,7 @@ impl RawLog for MadeUp {
         poll_fn(|context| {
             self.pending += 1;
             context.waker().wake_by_ref();
-            if self.pending % 3 == 0 { Poll::Ready(()) } else { Poll::Pending }
+            if self.pending % self.ready_every == 0 { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let size = self.sizes[self.calls % self.sizes.len()];
@@ -224,7 +230,7 @@ fn ticks(positions: &Positions) -> BTreeMap<String, u32> {
 
 /// The next event; `None` once nothing comes any more. Each call is dropped where it has to wait.
 pub(super) fn next(merged: &mut Merged<MadeUp>) -> Result<Option<ChangeEvent>, MongoError> {
-    for _ in 0..200 {
+    for _ in 0..100 {
         if let Some(event) = merged.next().now_or_never() {
             return event.map(Some);
         }

@@ -1,5 +1,6 @@
 //! What comes out of logs that are made up.
 
+mod large;
 mod log;
 mod random;
 
@@ -142,13 +143,15 @@ fn an_undecided_transaction_leaves_the_watermark_before_it_and_says_how_far_was_
     let mut entries = vec![order(1, 1)];
     entries.push(of_transaction(3, 1, 5, 0, pieces(vec![insert("orders", 3)], Some("prepare"))));
     entries.extend([no_op(5), no_op(6)]);
-    let mut merged = read(&[("a", entries)], 7, 1, MANY);
-    let mut latest = None;
-    while let Some(event) = next(&mut merged).unwrap() {
-        latest = Some(event);
+    for size in [1, 10] {
+        let mut merged = read(&[("a", entries.clone())], 7, size, MANY);
+        let mut latest = None;
+        while let Some(event) = next(&mut merged).unwrap() {
+            latest = Some(event);
+        }
+        let Some(ChangeEvent::Watermark { time, positions, read_to }) = latest else { panic!("{latest:?}") };
+        assert_eq!((time, positions["a"], read_to), (at(1), place(1), at(7)));
     }
-    let Some(ChangeEvent::Watermark { time, positions, read_to }) = latest else { panic!("{latest:?}") };
-    assert_eq!((time, positions["a"], read_to), (at(1), place(1), at(7)));
 
     // One that touches nothing of interest holds nothing back.
     let mut entries = vec![order(1, 1)];
@@ -190,6 +193,24 @@ fn what_is_read_before_the_position_gives_nothing_but_transactions_under_way() {
         assert!(seen.contains(&change(8, "a", 1)) && !seen.contains(&change(3, "a", 30)), "{seen:?}");
         assert!(seen.iter().all(|seen| !matches!(seen, Seen::Watermark(6 | 7, _))), "{seen:?}");
     }
+}
+
+/// Nothing is known of a shard before its first batch, which may tell of a transaction under way.
+#[test]
+fn no_watermark_comes_before_each_shard_was_read_at_all() {
+    let prepare = of_transaction(4, 1, 5, 0, pieces(vec![insert("orders", 4)], Some("prepare")));
+    let a = Arc::new(Written::new(vec![prepare, no_op(5), of_transaction(8, 1, 5, 4, commit())], 9));
+    let b = Arc::new(Written::new(vec![order(2, 2), order(5, 5)], 9));
+    let logs = vec![
+        // Slower than the other one.
+        (MadeUp::new("a", &a, place(5), &[1]).begin_at(1).ready_every(20), place(5)),
+        (MadeUp::new("b", &b, place(1), &[1]), place(1)),
+    ];
+    let seen = all(&mut merged(logs, 1 << 20, MANY));
+    let positions = [("a", 8), ("b", 5)];
+    let watermarks = [8, 9].map(|tick| watermark(tick, &positions));
+    assert_eq!(seen[..3], [change(2, "b", 2), change(5, "b", 5), change(8, "a", 4)]);
+    assert_eq!(seen[3..], watermarks);
 }
 
 #[test]

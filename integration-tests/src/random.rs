@@ -2,18 +2,20 @@
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, quick, and every seed gives a sequence of its own.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    /// The sequence of one thing of a shop: its `number`-th order, say. No thing needs another one's sequence, so that
+    /// The sequence of one thing: the `number`-th order of a shop, say. No thing needs another one's sequence, so that
     /// any part of a shop can be made by itself.
-    pub(super) fn of(seed: u64, kind: u64, number: u64) -> Self {
+    pub fn of(seed: u64, kind: u64, number: u64) -> Self {
         let mut sequence = Self(seed);
         let mut sequence = Self(sequence.next() ^ kind);
         Self(sequence.next() ^ number)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// Any number.
+    #[allow(clippy::should_implement_trait, reason = "a sequence without an end needs no Option")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -22,32 +24,41 @@ impl Random {
     }
 
     /// A number below `limit`, all as likely as each other.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(limit);
         (product >> 64) as u64
     }
 
     /// A number below `limit`, small ones more likely than large ones: the first quarter comes up half of the time.
-    pub(super) fn skewed_below(&mut self, limit: u64) -> u64 {
+    pub fn skewed_below(&mut self, limit: u64) -> u64 {
         let fraction = self.below(1 << 32);
         let squared = u128::from(fraction * fraction);
         ((squared * u128::from(limit)) >> 64) as u64
     }
 
-    pub(super) fn between(&mut self, first: u64, last: u64) -> u64 {
+    /// A number from `first` to `last`, all as likely as each other.
+    pub fn between(&mut self, first: u64, last: u64) -> u64 {
         first + self.below(last - first + 1)
     }
 
-    pub(super) fn percent(&mut self, percent: u64) -> bool {
+    /// True in so many of a hundred cases.
+    pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    /// One of the choices, all as likely as each other.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 
     /// One of the choices, the first ones more often.
-    pub(super) fn pick_skewed<T: Copy>(&mut self, choices: &[T]) -> T {
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn pick_skewed<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.skewed_below(choices.len() as u64) as usize]
     }
 }

@@ -1,0 +1,449 @@
+//! The oplogs of real servers, followed as changes.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bson::{Document, doc};
+use gizer_cli::capture::Capture;
+use gizer_cli::config::Config;
+use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Position, Positions};
+use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
+use gizer_oplog::{
+    ChangeEvent, ChangeSource, Cluster, ErrorClass, FollowOptions, Interest, MongoError, Oplog, OplogChanges,
+    OplogTail, Settings, TailOptions, newest_positions,
+};
+use integration_tests::rig::{Mongod, ReplicaSet, Version, wait_until};
+use mongodb::options::WriteConcern;
+use mongodb::{Client, ClientSession, Collection};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::tail::{AT_ONCE, only_oplog};
+use super::{LIMIT, Outcome, Shop, numbered, on_each_version};
+
+on_each_version!(
+    a_large_transaction_comes_whole_from_wherever_it_is_read,
+    a_prepared_transaction_holds_the_watermark_back_until_it_is_decided,
+    all_kinds_of_changes_come,
+);
+
+/// What came, and the watermarks with how much came before each.
+#[derive(Default)]
+struct Followed {
+    changes: Vec<Change>,
+    watermarks: Vec<(usize, ClusterTime, Positions)>,
+}
+
+impl Followed {
+    /// Follows until a watermark lies at or after each of the positions.
+    async fn until(&mut self, source: &mut OplogChanges, to: &Positions) -> Outcome {
+        let end = to.values().map(|position| position.time).max().unwrap_or_default();
+        self.until_time(source, end).await
+    }
+
+    async fn until_time(&mut self, source: &mut OplogChanges, end: ClusterTime) -> Outcome {
+        let follow = async {
+            while self.watermark() < Some(end) {
+                self.take(source.next().await?);
+            }
+            Ok::<(), MongoError>(())
+        };
+        Ok(timeout(LIMIT, follow).await??)
+    }
+
+    fn take(&mut self, event: ChangeEvent) {
+        match event {
+            ChangeEvent::Change(change) => {
+                assert!(
+                    Some(change.position.time) > self.watermark(),
+                    "{:?} is not after the watermark",
+                    change.position
+                );
+                self.changes.push(change);
+            }
+            ChangeEvent::Watermark { time, positions, read_to } => {
+                assert!(Some(time) >= self.watermark() && read_to >= time);
+                assert!(self.changes.last().is_none_or(|change| change.position.time <= time));
+                self.watermarks.push((self.changes.len(), time, positions));
+            }
+            _ => {}
+        }
+    }
+
+    fn watermark(&self) -> Option<ClusterTime> {
+        self.watermarks.last().map(|(_, time, _)| *time)
+    }
+
+    /// The `_id`s of inserted documents as they came.
+    fn inserted(&self) -> Vec<String> {
+        let id = |change: &Change| match &change.kind {
+            ChangeKind::Insert { document } => {
+                Document::from_reader(document.as_ref()).ok()?.get("_id").map(ToString::to_string)
+            }
+            _ => None,
+        };
+        self.changes.iter().filter_map(id).collect()
+    }
+}
+
+fn all_of(database: &str) -> Interest {
+    Interest { database: database.to_owned(), ..Interest::default() }
+}
+
+struct Spilling {
+    folder: TempDir,
+}
+
+impl Spilling {
+    fn new() -> Result<Spilling, Box<dyn Error>> {
+        Ok(Spilling { folder: tempfile::tempdir()? })
+    }
+
+    fn options(&self) -> FollowOptions {
+        FollowOptions {
+            tail: AT_ONCE,
+            held_back_bytes: 1 << 20,
+            watermark_changes: 3,
+            ..FollowOptions::new(self.folder.path())
+        }
+    }
+
+    fn patient(&self) -> FollowOptions {
+        let tail = TailOptions { patience: LIMIT, wait: Duration::from_millis(100) };
+        FollowOptions { tail, ..self.options() }
+    }
+}
+
+fn one(position: Position) -> Positions {
+    Positions::from([("rs0".to_owned(), position)])
+}
+
+async fn majority(orders: &Collection<Document>, id: impl Into<bson::Bson>) -> Outcome {
+    orders.insert_one(doc! { "_id": id.into() }).write_concern(WriteConcern::majority()).await?;
+    Ok(())
+}
+
+/// Where the entries of a log are.
+async fn positions_between(oplog: &Oplog, from: Position, to: Position) -> Result<Vec<Position>, Box<dyn Error>> {
+    let mut tail = OplogTail::open(oplog, from, AT_ONCE).await?;
+    let mut positions = vec![from];
+    while tail.position() < to {
+        positions.extend(tail.next_batch().await?.entries().map(|entry| entry.position()));
+    }
+    positions.retain(|position| *position <= to);
+    Ok(positions)
+}
+
+async fn a_large_transaction_comes_whole_from_wherever_it_is_read(version: Version) -> Outcome {
+    let (shop, spilling) = (Shop::new(version).await?, Spilling::new()?);
+    shop.create("orders", doc! {}).await?;
+    let oplog = only_oplog(&shop.mongod.uri()).await?;
+    let oplogs = [oplog.clone()];
+    let orders = shop.database.collection::<Document>("orders");
+    majority(&orders, "before").await?;
+    let start = oplog.newest().await?;
+    majority(&orders, "first").await?;
+    let mut session = shop.client.start_session().await?;
+    session.start_transaction().await?;
+    // More than one entry may hold: 16 MiB.
+    for document in numbered(5, 9 << 20) {
+        orders.insert_one(document).session(&mut session).await?;
+    }
+    session.commit_transaction().await?;
+    majority(&orders, "last").await?;
+    let end = oplog.newest().await?;
+
+    let interest = || all_of(shop.database.name());
+    let mut source = OplogChanges::open(&oplogs, &one(start), interest(), spilling.options()).await?;
+    let mut whole = Followed::default();
+    whole.until(&mut source, &one(end)).await?;
+    assert_eq!(whole.inserted(), ["\"first\"", "0", "1", "2", "3", "4", "\"last\""]);
+    let committed = whole.changes[1].position;
+    assert!(whole.changes[1..6].iter().all(|change| change.position == committed));
+    assert!(whole.watermarks.iter().all(|(given, ..)| !(2..6).contains(given)), "a watermark inside of it");
+
+    // From each watermark, and from each entry: some of them are pieces of the transaction.
+    let positions = positions_between(&oplog, start, end).await?;
+    let pieces = positions.iter().filter(|position| **position < committed && **position > whole.changes[0].position);
+    assert!(pieces.count() >= 2);
+    let watermarks = whole.watermarks.iter().map(|(_, _, positions)| positions["rs0"]);
+    for from in positions.iter().copied().chain(watermarks).filter(|from| *from < end) {
+        let mut source = OplogChanges::open(&oplogs, &one(from), interest(), spilling.options()).await?;
+        let mut rest = Followed::default();
+        rest.until(&mut source, &one(end)).await?;
+        let expected = whole.changes.iter().filter(|change| change.position > from);
+        assert!(rest.changes.iter().eq(expected), "from {from:?}");
+    }
+    assert_eq!(std::fs::read_dir(spilling.folder.path())?.count(), 0);
+    Ok(())
+}
+
+/// A transaction that has been prepared, and the time that it was given.
+async fn prepare(
+    client: &Client,
+    orders: &Collection<Document>,
+    id: &str,
+) -> Result<(ClientSession, bson::Timestamp), Box<dyn Error>> {
+    let mut session = client.start_session().await?;
+    session.start_transaction().await?;
+    orders.insert_one(doc! { "_id": id }).session(&mut session).await?;
+    let prepare = doc! { "prepareTransaction": 1, "writeConcern": { "w": "majority" } };
+    let prepared = client.database("admin").run_command(prepare).session(&mut session).await?;
+    Ok((session, prepared.get_timestamp("prepareTimestamp")?))
+}
+
+async fn a_prepared_transaction_holds_the_watermark_back_until_it_is_decided(version: Version) -> Outcome {
+    let mongod = Mongod::builder(version).set_parameter("enableTestCommands", "1").start().await?;
+    let (client, spilling) = (mongod.client().await?, Spilling::new()?);
+    let admin = client.database("admin");
+    let orders = client.database("shop").collection::<Document>("orders");
+    majority(&orders, "before").await?;
+    let oplogs = [only_oplog(&mongod.uri()).await?];
+    let start = newest_positions(&oplogs).await?;
+    let mut source = OplogChanges::open(&oplogs, &start, all_of("shop"), spilling.options()).await?;
+    let mut followed = Followed::default();
+    majority(&orders, "first").await?;
+    let (mut committed, time) = prepare(&client, &orders, "committed").await?;
+    let (mut aborted, _) = prepare(&client, &orders, "aborted").await?;
+    majority(&orders, "beside").await?;
+    let beside = newest_positions(&oplogs).await?;
+    // All of this is read, and is given before the decision.
+    let given = async {
+        while followed.inserted().len() < 2 {
+            followed.take(source.next().await?);
+        }
+        Ok::<(), MongoError>(())
+    };
+    timeout(LIMIT, given).await??;
+    aborted.abort_transaction().await?;
+    admin.run_command(doc! { "commitTransaction": 1, "commitTimestamp": time }).session(&mut committed).await?;
+    majority(&orders, "last").await?;
+    followed.until(&mut source, &newest_positions(&oplogs).await?).await?;
+    assert_eq!(followed.inserted(), ["\"first\"", "\"beside\"", "\"committed\"", "\"last\""]);
+    let prepared = ClusterTime { seconds: time.time, increment: time.increment };
+    let decided = followed.changes[2].position.time;
+    assert!(decided > beside["rs0"].time);
+    for (_, watermark, _) in &followed.watermarks {
+        assert!(*watermark < prepared || *watermark >= decided, "{watermark} between {prepared} and {decided}");
+    }
+    // Any of its watermarks is a place to go on from, and so is what a load might have begun with.
+    let saved: Vec<Positions> = followed.watermarks.iter().map(|(_, _, positions)| positions.clone()).collect();
+    for from in saved.into_iter().chain([beside]) {
+        let mut source = OplogChanges::open(&oplogs, &from, all_of("shop"), spilling.options()).await?;
+        let mut rest = Followed::default();
+        rest.until_time(&mut source, followed.watermark().unwrap_or_default()).await?;
+        assert!(rest.changes.iter().eq(followed.changes.iter().filter(|change| change.position > from["rs0"])));
+    }
+    Ok(())
+}
+
+async fn all_kinds_of_changes_come(version: Version) -> Outcome {
+    let (shop, spilling) = (Shop::new(version).await?, Spilling::new()?);
+    shop.create("orders", doc! {}).await?;
+    let oplog = only_oplog(&shop.mongod.uri()).await?;
+    let start = oplog.newest().await?;
+    let name = shop.database.name();
+    let orders = shop.database.collection::<Document>("orders");
+    let others = shop.database.collection::<Document>("others");
+    orders.insert_one(doc! { "_id": 1, "x": 1 }).await?;
+    orders.update_one(doc! { "_id": 1 }, doc! { "$set": { "x": 2 } }).await?;
+    orders.replace_one(doc! { "_id": 1 }, doc! { "y": 3 }).await?;
+    orders.delete_one(doc! { "_id": 1 }).await?;
+    others.insert_one(doc! { "_id": 1 }).await?;
+    let rename = doc! { "renameCollection": format!("{name}.orders"), "to": format!("{name}.old") };
+    shop.client.database("admin").run_command(rename).await?;
+    shop.database.collection::<Document>("old").drop().await?;
+    let done = shop.client.database("shop_done").collection::<Document>("done");
+    done.insert_one(doc! {}).write_concern(WriteConcern::majority()).await?;
+    let end = oplog.newest().await?;
+
+    let collections = Some(["orders".to_owned()].into());
+    let interest = Interest { collections, ..all_of(name) };
+    let options = FollowOptions { watermark_changes: 1_000, ..spilling.options() };
+    let mut source = OplogChanges::open(&[oplog], &one(start), interest, options).await?;
+    let mut followed = Followed::default();
+    followed.until(&mut source, &one(end)).await?;
+    let kinds: Vec<(&str, &str)> = followed
+        .changes
+        .iter()
+        .map(|change| {
+            let kind = match &change.kind {
+                ChangeKind::Insert { .. } => "insert",
+                ChangeKind::Update { .. } => "update",
+                ChangeKind::Replace { .. } => "replace",
+                ChangeKind::Delete { .. } => "delete",
+                ChangeKind::Create => "create",
+                ChangeKind::Drop => "drop",
+                ChangeKind::Rename { .. } => "rename",
+                _ => "another",
+            };
+            (kind, change.namespace.collection.as_str())
+        })
+        .collect();
+    let of_orders = ["insert", "update", "replace", "delete"].map(|kind| (kind, "orders"));
+    assert_eq!(kinds[..4], of_orders);
+    assert_eq!(kinds[4..], [("create", "others"), ("rename", "orders"), ("drop", "old")]);
+    // Each of the three stands alone between two watermarks.
+    let given: Vec<usize> = followed.watermarks.iter().map(|(given, ..)| *given).collect();
+    assert!([4, 5, 6, 7].iter().all(|count| given.contains(count)), "{given:?}");
+    Ok(())
+}
+
+/// Nothing is written to one of the shards: the watermark goes on with what its server writes by itself.
+#[tokio::test]
+async fn an_idle_shard_does_not_keep_the_other_from_going_on() -> Outcome {
+    let set = |name: &str| Mongod::builder(Version::V6_0).repl_set_name(name).start();
+    let (a, b) = tokio::try_join!(set("rs-a"), set("rs-b"))?;
+    let uris = vec![a.uri().parse()?, b.uri().parse()?];
+    let cluster = Cluster::connect(Settings { uris, database: "shop".into(), oplogs: vec![] }).await?;
+    let (oplogs, spilling) = (cluster.oplogs().await?, Spilling::new()?);
+    let start = newest_positions(&oplogs).await?;
+    let mut source = OplogChanges::open(&oplogs, &start, all_of("shop"), spilling.options()).await?;
+    let orders = a.client().await?.database("shop").collection::<Document>("orders");
+    for id in 0..20 {
+        majority(&orders, id).await?;
+    }
+    let newest = newest_positions(&oplogs).await?;
+    let mut followed = Followed::default();
+    followed.until(&mut source, &newest).await?;
+    assert_eq!(followed.inserted(), (0..20).map(|id| id.to_string()).collect::<Vec<String>>());
+    let (_, _, positions) = followed.watermarks.last().ok_or("a watermark")?;
+    assert!(positions["rs-a"] >= newest["rs-a"] && positions["rs-b"] > start["rs-b"], "{positions:?}");
+
+    // Who has a position, and who has an oplog, has to have both.
+    let open = async |from: Positions| OplogChanges::open(&oplogs, &from, all_of("shop"), spilling.options()).await;
+    let added = Positions::from([("rs-a".to_owned(), start["rs-a"])]);
+    let error = open(added).await.expect_err("an oplog without a position");
+    assert!(matches!(&error, MongoError::ShardAdded { shard } if shard == "rs-b"), "{error}");
+    assert_eq!((error.class(), error.remedy().is_some()), (ErrorClass::LoadDue, true));
+    let mut gone = start.clone();
+    gone.insert("rs-c".to_owned(), start["rs-a"]);
+    let error = open(gone).await.expect_err("a position without an oplog");
+    assert!(matches!(&error, MongoError::ShardGone { shard, .. } if shard == "rs-c"), "{error}");
+    assert_eq!((error.class(), error.remedy().is_some()), (ErrorClass::Configuration, true));
+    let none = OplogChanges::open(&[], &Positions::new(), all_of("shop"), spilling.options()).await;
+    assert!(matches!(none, Err(MongoError::NoUri)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_primary_that_steps_down_neither_loses_nor_repeats_changes() -> Outcome {
+    let (set, spilling) = (ReplicaSet::start(Version::V5_0, 3).await?, Spilling::new()?);
+    let client = set.client().await?;
+    let orders = client.database("shop").collection::<Document>("orders");
+    majority(&orders, -1).await?;
+    let oplogs = [only_oplog(&set.uri()).await?];
+    let start = newest_positions(&oplogs).await?;
+    let mut source = OplogChanges::open(&oplogs, &start, all_of("shop"), spilling.patient()).await?;
+    let mut followed = Followed::default();
+    let write = async {
+        for id in 0..60 {
+            if id == 30 {
+                let old = set.primary().await?.port();
+                let down = doc! { "replSetStepDown": 30, "secondaryCatchUpPeriodSecs": 10 };
+                client.database("admin").run_command(down).await?;
+                wait_until("another primary", LIMIT, async || {
+                    set.primary().await.is_ok_and(|primary| primary.port() != old)
+                })
+                .await?;
+            }
+            majority(&orders, id).await?;
+        }
+        Ok::<(), Box<dyn Error>>(())
+    };
+    let follow = async {
+        while followed.inserted().len() < 60 {
+            followed.take(source.next().await?);
+        }
+        Ok::<(), Box<dyn Error>>(())
+    };
+    timeout(LIMIT, async { tokio::try_join!(write, follow) }).await??;
+    let newest = newest_positions(&oplogs).await?;
+    followed.until(&mut source, &newest).await?;
+    assert_eq!(followed.inserted(), (0..60).map(|id| id.to_string()).collect::<Vec<String>>());
+    assert!(newest["rs0"].term > start["rs0"].term);
+    Ok(())
+}
+
+/// The log itself is read only behind the end of the spool, and what lies before the position is known.
+#[tokio::test]
+async fn what_was_kept_aside_is_read_first_and_the_log_from_there_on() -> Outcome {
+    let mongod = Mongod::builder(Version::V6_0).set_parameter("enableTestCommands", "1").start().await?;
+    let (client, spilling) = (mongod.client().await?, Spilling::new()?);
+    let orders = client.database("shop").collection::<Document>("orders");
+    majority(&orders, "before").await?;
+    let oplogs = [only_oplog(&mongod.uri()).await?];
+    let (mut session, time) = prepare(&client, &orders, "prepared").await?;
+    majority(&orders, "beside").await?;
+
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("gizer.toml");
+    let target = "postgresql://user:secret@127.0.0.1:1/app";
+    let uri = mongod.uri();
+    let text =
+        format!("[mongo]\nuri = {uri:?}\ndatabase = \"shop\"\n[postgres]\nuri = {target:?}\nschema = \"copy\"\n");
+    std::fs::write(&path, text)?;
+    let config = Config::read(Some(&path), |_| Vec::new(), |_| None)?;
+    let capture = Capture::start(&config, &oplogs, None).await?;
+    let t0 = capture.t0().clone();
+    for id in 0..10 {
+        majority(&orders, id).await?;
+    }
+    let commit = doc! { "commitTransaction": 1, "commitTimestamp": time };
+    client.database("admin").run_command(commit).session(&mut session).await?;
+    majority(&orders, "kept").await?;
+    let kept = newest_positions(&oplogs).await?;
+    wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= kept["rs0"]).await?;
+    let start = capture.start_positions();
+    assert!(start["rs0"] < t0["rs0"], "it begins before the transaction");
+    capture.stop().await?;
+    majority(&orders, "logged").await?;
+    let end = newest_positions(&oplogs).await?;
+
+    let identity = SpoolIdentity { owner: "127.0.0.1:1/app copy".into(), shard: "rs0".into(), database: "shop".into() };
+    let file = folder.path().join("spool").join(identity.file_name());
+    let open = async |from: &Positions| {
+        let reader = SpoolReader::open(&file, &identity, start["rs0"])?;
+        assert!(reader.is_some(), "no spool");
+        let mut reader = reader;
+        let mut source =
+            OplogChanges::open_with_spools(&oplogs, |_| reader.take(), from, all_of("shop"), spilling.options())
+                .await?;
+        let mut followed = Followed::default();
+        followed.until(&mut source, &end).await?;
+        Ok::<Followed, Box<dyn Error>>(followed)
+    };
+    let followed = open(&t0).await?;
+    let ids = (0..10).map(|id| id.to_string());
+    let expected: Vec<String> = ids.chain(["prepared", "kept", "logged"].map(|id| format!("{id:?}"))).collect();
+    assert_eq!(followed.inserted(), expected);
+    // It was under way at the beginning, so no watermark came before its commit.
+    assert_eq!(followed.watermarks.iter().map(|(given, ..)| *given).min(), Some(11));
+    // A position behind the end of the spool.
+    assert_eq!(open(&kept).await?.inserted(), ["\"logged\""]);
+    let mut before = start.clone();
+    before.insert("rs0".to_owned(), Position::default());
+    let error = open(&before).await.err().ok_or("a position before the spool")?;
+    assert!(error.to_string().contains("begins at"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_is_looked_up_where_it_is_or_it_is_told_why_not() -> Outcome {
+    let shop = Shop::new(Version::V4_4).await?;
+    let oplog = only_oplog(&shop.mongod.uri()).await?;
+    let orders = shop.database.collection::<Document>("orders");
+    majority(&orders, 1).await?;
+    let there = oplog.newest().await?;
+    majority(&orders, 2).await?;
+    let entry = oplog.entry_at(there).await?;
+    assert_eq!(Document::from_reader(entry.as_ref())?.get_timestamp("ts")?.time, there.time.seconds);
+    let error = oplog.entry_at(Position { term: there.term + 1, ..there }).await.expect_err("another term");
+    assert!(matches!(error, MongoError::Diverged { .. }), "{error}");
+    let time = ClusterTime { seconds: there.time.seconds + 3_600, increment: 1 };
+    let error = oplog.entry_at(Position { time, ..there }).await.expect_err("a time to come");
+    assert!(matches!(error, MongoError::MemberLags { .. }), "{error}");
+    let error = oplog.entry_at(Position::default()).await.expect_err("before the log");
+    assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
+    Ok(())
+}
