@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use bson::{DateTime, Document, RawDocumentBuf};
+use integration_tests::random::Random;
 use integration_tests::shop::Shop;
 
 use crate::Result;
 use crate::bed::SEED;
 use crate::options::{Case, Ids};
-use crate::random::{Random, Zipf};
+use crate::zipf::{self, Zipf};
 
 /// Operations of a chunk: inserts, then updates, then deletes, each kind in one command.
 const CHUNK: u64 = 500;
@@ -124,7 +125,7 @@ impl Backlog {
                 chunk.push(match updates % ITEM_EVERY {
                     0 => {
                         let items = orders.get(number).ok_or("expected an order")?.get_array("items")?;
-                        let item = chosen.random.below(items.into_iter().count());
+                        let item = chosen.random.below(items.into_iter().count() as u64) as usize;
                         Operation::SetItem(number, item, FIRST_QUANTITY + updates as i32)
                     }
                     _ => Operation::Set(number, FIRST_UPDATE + updates as i64),
@@ -165,8 +166,8 @@ struct Chosen {
 
 impl Chosen {
     fn new(ids: Ids, loaded: usize) -> Chosen {
-        let mut random = Random::new(SEED);
-        let order = random.order(loaded);
+        let mut random = zipf::random(SEED, 0);
+        let order = zipf::order(&mut random, loaded);
         Chosen { random, order, zipf: (ids == Ids::Zipf).then(|| Zipf::new(loaded)), left: loaded }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bson::oid::ObjectId;
 use bson::{RawDocumentBuf, doc};
+use integration_tests::random::Random;
 use integration_tests::rig::Signal;
 use mongodb::{Collection, Database};
 use serde_json::{Value, json};
@@ -15,11 +16,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_postgres::Client;
 
 use crate::backlog::Orders;
-use crate::bed::{Bed, Verify};
+use crate::bed::{Bed, SEED, Verify};
 use crate::options::Options;
-use crate::random::Random;
 use crate::report::{self, MIB};
 use crate::usage::{Stopwatch, Usage, peak_memory};
+use crate::zipf::random;
 use crate::{Result, note};
 
 /// Orders that are loaded before.
@@ -124,14 +125,14 @@ async fn write(
     every: Duration,
     stopped: Arc<AtomicBool>,
 ) -> Result<u64> {
-    let mut random = Random::new(u64::from(writer) + 1);
+    let mut random = random(SEED, u64::from(writer) + 1);
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut written = 0;
     while !stopped.load(Ordering::Relaxed) {
         tick.tick().await;
         let update = |random: &mut Random, number: u64| {
-            let id = ids[1 + random.below(ids.len() - 1)];
+            let id = ids[1 + random.below(ids.len() as u64 - 1) as usize];
             doc! { "q": { "_id": id }, "u": { "$set": { "payment_reference": number as i64 } } }
         };
         let updates: Vec<_> = (0..u64::from(UPDATES)).map(|i| update(&mut random, written + i)).collect();

@@ -22,13 +22,13 @@ mod latency;
 mod machine;
 mod options;
 mod premade;
-mod random;
 mod report;
 #[path = "../load/rounds.rs"]
 mod rounds;
 mod rows;
 #[path = "../load/usage.rs"]
 mod usage;
+mod zipf;
 
 use std::error::Error;
 use std::fmt::Display;
