@@ -23,6 +23,11 @@ const CACHE_GB: f64 = 1.0;
 /// For a transaction that is held in the cache as a whole.
 const BIG_CACHE_GB: f64 = 4.0;
 
+/// What a transaction has changed stays in the cache until it is committed. As it is set up otherwise, mongod gives up one
+/// that has changed more than a fifth of the cache.
+const BIG_CACHE: &str =
+    "eviction_dirty_target=70,eviction_dirty_trigger=90,eviction_updates_target=70,eviction_updates_trigger=90";
+
 /// Everything that a run writes stays in the oplog.
 const OPLOG_MB: u32 = 8_192;
 
@@ -78,11 +83,14 @@ impl Bed {
             postgres = postgres.setting(&name, &value);
         }
         let cache_gb = if options.big_transaction.is_some() { BIG_CACHE_GB } else { CACHE_GB };
-        let mongod = Mongod::builder(options.mongod)
+        let mut mongod = Mongod::builder(options.mongod)
             .cache_gb(cache_gb)
             .oplog_mb(OPLOG_MB)
             .set_parameter("minSnapshotHistoryWindowInSeconds", &options.history.to_string())
             .set_parameter("transactionLifetimeLimitSeconds", "3600");
+        if options.big_transaction.is_some() {
+            mongod = mongod.arg("--wiredTigerEngineConfigString").arg(BIG_CACHE);
+        }
         let (mongod, postgres) = tokio::try_join!(mongod.start(), postgres.start())?;
         Ok(Bed { mongod, postgres, cache_gb, history: options.history })
     }
