@@ -121,7 +121,7 @@ impl Backlog {
                 inserted += 1;
             }
             for _ in 0..after - first - inserts - deletes {
-                let number = chosen.to_update();
+                let number = chosen.next_to_update();
                 chunk.push(match updates % ITEM_EVERY {
                     0 => {
                         let items = orders.get(number).ok_or("expected an order")?.get_array("items")?;
@@ -132,7 +132,7 @@ impl Backlog {
                 });
                 updates += 1;
             }
-            chunk.extend((0..deletes).map(|_| Operation::Delete(chosen.to_delete())));
+            chunk.extend((0..deletes).map(|_| Operation::Delete(chosen.next_to_delete())));
             chunks.push(chunk);
         }
         Ok(Backlog { chunks })
@@ -171,7 +171,7 @@ impl Chosen {
         Chosen { random, order, zipf: (ids == Ids::Zipf).then(|| Zipf::new(loaded)), left: loaded }
     }
 
-    fn to_update(&mut self) -> usize {
+    fn next_to_update(&mut self) -> usize {
         let Some(zipf) = &self.zipf else { return self.take_last() };
         loop {
             let place = zipf.pick(&mut self.random);
@@ -181,7 +181,7 @@ impl Chosen {
         }
     }
 
-    fn to_delete(&mut self) -> usize {
+    fn next_to_delete(&mut self) -> usize {
         self.take_last()
     }
 

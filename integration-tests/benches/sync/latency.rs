@@ -169,14 +169,16 @@ async fn look(client: &Client, sql: &str, waiting: &Waiting, until: Instant, to_
     while Instant::now() < until {
         let shown: i64 = client.query_one(&statement, &[]).await?.get(0);
         let now = Instant::now();
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let (came, rest): (Vec<_>, Vec<_>) = waiting.iter().copied().partition(|(number, _)| *number <= shown);
-        seen.extend(came.iter().map(|(_, acknowledged)| 1_000.0 * (now - *acknowledged).as_secs_f64()));
-        *waiting = rest;
-        if to_the_last && waiting.is_empty() {
+        let none_left = {
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let (came, rest): (Vec<_>, Vec<_>) = waiting.iter().copied().partition(|(number, _)| *number <= shown);
+            seen.extend(came.iter().map(|(_, acknowledged)| 1_000.0 * (now - *acknowledged).as_secs_f64()));
+            *waiting = rest;
+            waiting.is_empty()
+        };
+        if to_the_last && none_left {
             return Ok(seen);
         }
-        drop(waiting);
         sleep(LOOK_EVERY).await;
     }
     match to_the_last {
