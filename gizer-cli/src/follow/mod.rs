@@ -188,7 +188,7 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
 }
 
 impl Progress {
-    /// Adds what another way has done; what did not fit is not part of it.
+    /// Adds what was done elsewhere.
     pub(crate) fn add(&mut self, other: &Progress) {
         self.changes.add(&other.changes);
         self.documents += other.documents;
@@ -200,5 +200,8 @@ impl Progress {
         self.rejected += other.rejected;
         self.statements += other.statements;
         self.events.extend(other.events.iter().cloned());
+        for (name, tally) in &other.tallies {
+            self.tallies.entry(name.clone()).or_default().add(tally.clone());
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{ChangeEvent, ChangeSource, LookUp, MongoError, Oplog, ReadAt, latest_time};
+use gizer_oplog::{ChangeEvent, ChangeSource, LookUp, MongoError, Oplog, ReadAt, WantedId, latest_time};
 use tokio::sync::mpsc::Sender;
 
 use super::collect::Collected;
@@ -18,13 +19,22 @@ pub(super) enum Delivery {
     /// What happened to collections as such: the first of a batch.
     Effects(Vec<Effect>),
     /// Documents of one collection that were touched.
-    Documents(usize, Vec<DocumentBatch>),
+    Documents(Documents),
     /// What came of the batch so far is void: it is read anew.
     Anew,
     /// The batch is whole.
     Whole(Box<Whole>),
     /// Up to here nothing was touched. Whether it must be written down, or may wait.
     Mark(Mark, Option<ClusterTime>, bool),
+}
+
+/// What was found of some documents that were touched.
+pub(super) struct Documents {
+    /// The number of the collection.
+    pub(super) member: usize,
+    pub(super) found: Vec<DocumentBatch>,
+    /// The ids that were asked for, once all that was found under them has been delivered.
+    pub(super) ids: Vec<Bytes>,
 }
 
 /// The end of a batch.
@@ -167,33 +177,52 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             deliver.send(Delivery::Effects(batch.effects.clone())).await.map_err(|_| Ended::Unwanted)?;
         }
         for (&member, touched) in &batch.touched {
-            if plan.passed_over.contains(&member) {
-                continue;
-            }
-            let watched = self.members.all[member].watched.clone();
-            if let Err(error) = self.look_up.begin(&watched, touched.wanted(), plan.at).await {
-                return Err(self.replan(error, member, plan).await);
-            }
-            let (mut documents, mut bytes) = (Vec::new(), 0);
-            loop {
-                match self.look_up.next().await {
-                    Ok(Some(found)) => {
-                        bytes += found.memory_bytes();
-                        documents.push(found);
-                    }
-                    Ok(None) => break,
-                    Err(error) => return Err(self.replan(error, member, plan).await),
+            // A batch that is one huge transaction is not held twice.
+            let mut wanted = touched.wanted();
+            while !plan.passed_over.contains(&member) {
+                let some: Vec<WantedId> = wanted.by_ref().take(self.settings.batch_documents).collect();
+                if some.is_empty() {
+                    break;
                 }
-                if bytes >= self.settings.part_bytes {
-                    let part = Delivery::Documents(member, std::mem::take(&mut documents));
-                    deliver.send(part).await.map_err(|_| Ended::Unwanted)?;
-                    bytes = 0;
+                self.find(member, some, plan, deliver).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up and delivers the documents with these ids.
+    async fn find(
+        &mut self,
+        member: usize,
+        wanted: Vec<WantedId>,
+        plan: &mut Plan,
+        deliver: &Sender<Delivery>,
+    ) -> Result<(), Ended> {
+        let watched = self.members.all[member].watched.clone();
+        let ids: Vec<Bytes> = wanted.iter().map(|wanted| wanted.id.clone()).collect();
+        if let Err(error) = self.look_up.begin(&watched, wanted, plan.at).await {
+            return Err(self.replan(error, member, plan).await);
+        }
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        loop {
+            match self.look_up.next().await {
+                Ok(Some(documents)) => {
+                    bytes += documents.memory_bytes();
+                    found.push(documents);
                 }
+                Ok(None) => break,
+                Err(error) => return Err(self.replan(error, member, plan).await),
             }
-            deliver.send(Delivery::Documents(member, documents)).await.map_err(|_| Ended::Unwanted)?;
-            if matches!(plan.at, ReadAt::NotBefore(_)) {
-                plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));
+            if bytes >= self.settings.part_bytes {
+                let part = Documents { member, found: std::mem::take(&mut found), ids: Vec::new() };
+                deliver.send(Delivery::Documents(part)).await.map_err(|_| Ended::Unwanted)?;
+                bytes = 0;
             }
+        }
+        let last = Documents { member, found, ids };
+        deliver.send(Delivery::Documents(last)).await.map_err(|_| Ended::Unwanted)?;
+        if matches!(plan.at, ReadAt::NotBefore(_)) {
+            plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));
         }
         Ok(())
     }

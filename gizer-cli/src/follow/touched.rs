@@ -120,19 +120,19 @@ struct Touch {
 }
 
 impl Touched {
-    /// The ids: documents of one field, `_id`.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &Bytes> {
-        self.ids.keys()
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
     }
 
     /// The ids with the shards to look for their documents on.
-    pub(super) fn wanted(&self) -> Vec<WantedId> {
+    pub(super) fn wanted(&self) -> impl Iterator<Item = WantedId> {
         let wanted = |(id, touch): (&Bytes, &Touch)| WantedId {
             id: id.clone(),
             first: touch.written_on.clone(),
             last: touch.migrated_on.clone(),
         };
-        self.ids.iter().map(wanted).collect()
+        self.ids.iter().map(wanted)
     }
 }
 

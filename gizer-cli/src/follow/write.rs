@@ -1,6 +1,5 @@
 //! The writing half: documents become rows, compared, in one transaction a batch.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use gizer_flatten::DocumentBatch;
@@ -15,7 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use super::commit::Commit;
 use super::fail_point::fail_point;
 use super::member::{Ddl, FollowedTables};
-use super::read::{Delivery, Whole};
+use super::read::{Delivery, Documents, Whole};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, Paused, Progress, Purpose};
 use crate::exit::{ExitCode, Failure};
@@ -41,11 +40,12 @@ pub(super) struct Writer<'f> {
 struct Open {
     /// Whether its transaction has begun.
     begun: bool,
-    /// Documents that wait for the rest of their batch: with the keys of those that were not found they are one step.
-    documents: Option<(usize, Vec<DocumentBatch>)>,
-    /// The keys of documents that were found, by collection.
-    found: BTreeMap<usize, Keys>,
-    done: Vec<(usize, Reconciled)>,
+    /// The latest documents wait, so that a batch of ordinary size has been read when its transaction begins.
+    waiting: Option<Documents>,
+    /// The keys of documents that were found of the ids that were asked for together.
+    found: Option<Keys>,
+    /// What will have been done once it is committed.
+    done: Progress,
 }
 
 impl<'f> Writer<'f> {
@@ -76,9 +76,9 @@ impl<'f> Writer<'f> {
                     self.begin().await?;
                     self.take_effects(&effects).await?;
                 }
-                Delivery::Documents(member, documents) => {
-                    if let Some((member, documents)) = self.batch.documents.replace((member, documents)) {
-                        self.write_found(member, documents).await?;
+                Delivery::Documents(documents) => {
+                    if let Some(documents) = self.batch.waiting.replace(documents) {
+                        self.write(documents).await?;
                     }
                 }
                 Delivery::Whole(whole) => {
@@ -127,7 +127,7 @@ impl<'f> Writer<'f> {
                 Ddl::Created(_) => state::set_uuids(self.session, name, epoch, uuids).await?,
                 Ddl::Gone(_) => {
                     state::set_uuids(self.session, name, epoch, uuids).await?;
-                    self.progress.rows.deleted += tables.store.empty().await?;
+                    self.batch.done.rows.deleted += tables.store.empty().await?;
                 }
                 Ddl::Reload(why) => state::mark_load_due(self.session, name, epoch, why).await?,
             }
@@ -135,57 +135,45 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Writes documents of a collection that were found.
-    async fn write_found(&mut self, member: usize, documents: Vec<DocumentBatch>) -> Result<(), Failure> {
-        let mut keys = Keys::new(self.tables[member].layout);
-        self.note_found(member, &documents, &mut keys);
-        self.write(member, &documents, &keys).await
-    }
-
-    fn note_found(&mut self, member: usize, documents: &[DocumentBatch], keys: &mut Keys) {
-        let FollowedTables { layout, flattener, .. } = &self.tables[member];
-        let found = self.batch.found.entry(member).or_insert_with(|| Keys::new(layout));
+    /// Makes the rows of these documents, and of ids that belong to none, equal to what was found.
+    async fn write(&mut self, documents: Documents) -> Result<(), Failure> {
+        self.begin().await?;
+        let Documents { member, found: documents, ids } = documents;
+        let FollowedTables { name, layout, live_epoch, store, flattener, .. } = &mut self.tables[member];
+        let mut keys = Keys::new(layout);
+        let found = self.batch.found.get_or_insert_with(|| Keys::new(layout));
         for document in documents.iter().flat_map(DocumentBatch::documents) {
             if let Ok(key) = flattener.key_of(document) {
                 keys.insert(&key);
                 found.insert(&key);
             }
         }
-    }
-
-    /// Makes the rows of these keys equal to the documents.
-    async fn write(&mut self, member: usize, documents: &[DocumentBatch], keys: &Keys) -> Result<(), Failure> {
-        self.begin().await?;
-        let FollowedTables { name, live_epoch, store, flattener, .. } = &mut self.tables[member];
-        let reconciled = reconcile(store, flattener, documents, keys, self.settings.read_back).await;
+        for id in &ids {
+            // An `_id` without a key has no rows.
+            let Ok(id) = RawDoc::new(id) else { continue };
+            let Ok(key) = flattener.key_of(id) else { continue };
+            if found.number_of(&key).is_none() {
+                keys.insert(&key);
+            }
+        }
+        if !ids.is_empty() {
+            self.batch.found = None;
+        }
+        if documents.is_empty() && keys.is_empty() {
+            return Ok(());
+        }
+        let reconciled = reconcile(store, flattener, &documents, &keys, self.settings.read_back).await;
         let reconciled = reconciled.map_err(|error| not_equal(name, error))?;
         state::keep_rejected(self.session, name, *live_epoch, &reconciled.rejected).await?;
-        self.batch.done.push((member, reconciled));
+        self.count_rows(member, reconciled);
         Ok(())
     }
 
     /// Writes what is left of a batch and commits it; gives the collections that have to be loaded anew.
     async fn complete(&mut self, whole: Whole) -> Result<Vec<String>, Failure> {
         let Whole { batch, mark, ahead, passed_over } = whole;
-        for (&member, touched) in batch.touched.iter().filter(|(member, _)| !passed_over.contains(member)) {
-            let mut keys = Keys::new(self.tables[member].layout);
-            let mut documents = Vec::new();
-            if let Some((_, waiting)) = self.batch.documents.take_if(|(of, _)| *of == member) {
-                self.note_found(member, &waiting, &mut keys);
-                documents = waiting;
-            }
-            let found = self.batch.found.get(&member);
-            for id in touched.ids() {
-                // An `_id` without a key has no rows.
-                let Ok(id) = RawDoc::new(id) else { continue };
-                let Ok(key) = self.tables[member].flattener.key_of(id) else { continue };
-                if found.is_none_or(|found| found.number_of(&key).is_none()) {
-                    keys.insert(&key);
-                }
-            }
-            if !documents.is_empty() || !keys.is_empty() {
-                self.write(member, &documents, &keys).await?;
-            }
+        if let Some(documents) = self.batch.waiting.take() {
+            self.write(documents).await?;
         }
         self.begin().await?;
         fail_point("sync.after_write");
@@ -195,12 +183,10 @@ impl<'f> Writer<'f> {
         self.session.end(Ok(())).await?;
         fail_point("sync.after_commit");
         (self.mark, self.ahead, self.committed) = (mark, ahead, Instant::now());
-        for (member, reconciled) in done {
-            self.count(member, reconciled);
-        }
+        self.progress.add(&done);
         let passed_over = passed_over.iter().filter_map(|member| batch.touched.get(member));
         self.progress.changes.add(&batch.counts);
-        self.progress.changes.passed_over += passed_over.map(|touched| touched.ids().count() as u64).sum::<u64>();
+        self.progress.changes.passed_over += passed_over.map(|touched| touched.len() as u64).sum::<u64>();
         self.progress.batches += 1;
         self.progress.catching_up += u64::from(!exact);
         self.tell(&batch);
@@ -261,16 +247,16 @@ impl<'f> Writer<'f> {
         names
     }
 
-    fn count(&mut self, member: usize, reconciled: Reconciled) {
-        let progress = &mut self.progress;
+    /// Counts what was done, as long as its batch is not committed apart from the rest.
+    fn count_rows(&mut self, member: usize, reconciled: Reconciled) {
+        let done = &mut self.batch.done;
         let rows = reconciled.changes.sum();
-        progress.documents += reconciled.documents;
-        progress.rows.deleted += rows.deleted;
-        progress.rows.updated += rows.updated;
-        progress.rows.inserted += rows.inserted;
-        progress.rejected += reconciled.rejected.len() as u64;
-        let name = &self.tables[member].name;
-        progress.tallies.entry(name.clone()).or_default().add(reconciled.tally);
+        done.documents += reconciled.documents;
+        done.rows.deleted += rows.deleted;
+        done.rows.updated += rows.updated;
+        done.rows.inserted += rows.inserted;
+        done.rejected += reconciled.rejected.len() as u64;
+        done.tallies.entry(self.tables[member].name.clone()).or_default().add(reconciled.tally);
     }
 }
 
