@@ -15,7 +15,7 @@ pub mod capture;
 pub mod commands;
 pub mod config;
 pub mod exit;
-pub mod follow;
+mod follow;
 pub mod interrupt;
 pub mod pipeline;
 pub mod progress;

@@ -16,8 +16,9 @@ pub enum ChangeEvent {
         time: ClusterTime,
         /// For each shard its last entry at or before `time`: where reading goes on after a restart.
         positions: Positions,
-        /// Everything up to this has been read, on all shards. It lies after `time` only while a transaction up to then is
-        /// prepared and undecided: its operations are held back, and so is the watermark.
+        /// Everything up to this has been read, on all shards. It lies after `time` where not all of that has been given yet, and while
+        /// a transaction up to then is prepared and undecided: its operations are held back, and so is the watermark. As long as
+        /// nothing has been given after it, the same watermark comes again then as this goes on.
         read_to: ClusterTime,
     },
 }
@@ -30,8 +31,9 @@ pub enum ChangeEvent {
 /// * **In order.** Changes come by time; at equal times by the shard's name; within one entry in their own order. No change
 ///   after a watermark is at or before its time, and watermarks never go back.
 /// * **Whole transactions.** All changes of a multi-document transaction stand between the same two watermarks, at the
-///   time of its commit. An aborted transaction gives nothing. No watermark lies between a prepare entry and
-///   its decision, on any shard.
+///   time of its commit entry. An aborted transaction gives nothing. No watermark lies between a prepare entry and
+///   its decision, on any shard, if the transaction touches what the source was made for. Other changes in between are given as
+///   they come; where such transactions overlap without a gap, the next watermark waits for one.
 /// * **Bounded.** It keeps no more in memory than it was allowed to, whatever the size of a transaction: that is why
 ///   changes come one by one, and a transaction is not one value.
 /// * **Alive.** While nothing happens in the source, watermarks go on with the shards' no-op entries.

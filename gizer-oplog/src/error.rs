@@ -1,5 +1,6 @@
 //! What can go wrong while MongoDB is read, and what an operator can do about it.
 
+mod class;
 mod remedies;
 
 use std::io;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use gizer_flatten::change::{ClusterTime, Position};
 use gizer_schema::raw::Malformed;
+
+pub use self::class::ErrorClass;
 
 use crate::collections::SkipReason;
 use crate::decode::DecodeError;
@@ -458,58 +461,6 @@ pub enum MalformedReply {
     /// The end of the stream, with a cursor still open.
     #[error("the batches ended before it")]
     EndedBefore,
-}
-
-/// How a failure is to be treated by what called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorClass {
-    /// What was configured cannot be: a malformed URI, a name that does not exist. Trying again is in vain.
-    Configuration,
-    /// A server, its rights or the way to it are not as they must be. A later attempt may succeed.
-    Failed,
-    /// Following cannot go on from the saved position: the collections have to be loaded.
-    LoadDue,
-}
-
-impl MongoError {
-    /// How the failure is to be treated.
-    pub fn class(&self) -> ErrorClass {
-        match self {
-            MongoError::MalformedUri { .. }
-            | MongoError::NoUri
-            | MongoError::MalformedDatabaseName { .. }
-            | MongoError::DuplicateOplogName { .. }
-            | MongoError::SameReplicaSet { .. }
-            | MongoError::SameServer { .. }
-            | MongoError::RouterAmongShards { .. }
-            | MongoError::RouterWithoutOplog { .. }
-            | MongoError::OplogsDiffer { .. }
-            | MongoError::NoSuchDatabase { .. }
-            | MongoError::NoSuchCollection { .. }
-            | MongoError::NoDump { .. }
-            | MongoError::NotInDump { .. }
-            | MongoError::NotFollowable { .. }
-            | MongoError::ShardGone { .. } => ErrorClass::Configuration,
-            MongoError::RolledOver { .. } | MongoError::Diverged { .. } | MongoError::ShardAdded { .. } => {
-                ErrorClass::LoadDue
-            }
-            MongoError::Spool(error) => error.class(),
-            _ => ErrorClass::Failed,
-        }
-    }
-
-    /// Whether the same request may succeed a little later, as after an election or a restart.
-    pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            MongoError::Unreachable { .. }
-                | MongoError::HostsNotFound { .. }
-                | MongoError::ConnectionLost { .. }
-                | MongoError::CursorLost { .. }
-                | MongoError::MemberLags { .. }
-                | MongoError::MajorityLags { .. }
-        )
-    }
 }
 
 fn of_content(compressed: bool) -> &'static str {

@@ -172,7 +172,7 @@ async fn copy_one(
         fill(filling, &load, folder, part).await
     };
     match filling.context.signals.unless_interrupted(work).await {
-        Ok(whole) => filling.swap(vec![Filled { load, whole }]).await,
+        Ok(whole) => filling.swap(vec![Filled { load, whole, watched: None }]).await,
         Err(failure) => {
             filling.abandon(load, &failure).await;
             Err(failure)

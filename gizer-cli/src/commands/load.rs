@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use gizer_flatten::change::Positions;
 use gizer_oplog::spool::SpoolReader;
-use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, ScanOptions, newest_positions};
+use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, Resumed};
 use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
-use super::load_begin::{begin, identity};
+use super::load_begin::{begin, identity, plan_anew};
 use super::load_filling::{Filled, Filling, Input, Wanted, names};
 use super::load_report::{CollectionReport, print};
 use super::run_row::RunRow;
@@ -71,7 +71,8 @@ async fn load_all(
     let run = RunRow::new(&session, &oplogs);
     let filling = Filling { context, session: &session, target: &target, max_rejects: args.max_rejects, goes_on: true };
     let job = Job { context, args, cluster: &cluster, oplogs: &oplogs, session: &session, filling, run: &run, capture };
-    job.filling.load_all(wanted, args.together, async |one| job.load(one).await, reports, failures).await;
+    let (load, align) = (async |one| job.load(one).await, async |filled: &mut Filled<'_>| job.align(filled).await);
+    job.filling.load_all(wanted, args.together, load, align, reports, failures).await;
     job.end_capture().await;
     if let Err(failure) = run.close(reports, failures).await {
         failures.end_run(Some(failure), None);
@@ -160,13 +161,18 @@ impl Job<'_, '_> {
         let (load, plan) = signals.unless_interrupted(self.begin(request, &collection)).await?;
         let work = async {
             self.run.open().await?;
-            let mut whole = self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await?;
-            whole.standing = self.align(&load, &collection).await?;
-            self.require_reach(&collection, load.source()).await?;
-            Ok(whole)
+            let plan = match plan {
+                Some(plan) => plan,
+                None => plan_anew(self, &load, &collection).await?,
+            };
+            self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await
+        };
+        let watched = WatchedCollection {
+            namespace: self.cluster.namespace(&collection.name),
+            uuids: self.cluster.uuids(&collection, self.oplogs),
         };
         match signals.unless_interrupted(work).await {
-            Ok(whole) => Ok(Filled { load, whole }),
+            Ok(whole) => Ok(Filled { load, whole, watched: Some(watched) }),
             Err(failure) => {
                 self.filling.abandon(load, &failure).await;
                 Err(failure)
@@ -193,7 +199,7 @@ impl Job<'_, '_> {
         &'l self,
         request: LoadRequest<'l>,
         collection: &Collection,
-    ) -> Result<(Load<'l>, Resumed), Failure> {
+    ) -> Result<(Load<'l>, Option<Resumed>), Failure> {
         match begin(self, request, collection).await {
             Ok(begun) => Ok(begun),
             Err(failure) => {
@@ -246,21 +252,6 @@ impl Job<'_, '_> {
             Some(capture) => capture.still_reaches(self.oplogs, captured).await,
             None => Ok(false),
         }
-    }
-
-    /// What was loaded while it changed is of no use without the changes.
-    async fn require_reach(&self, collection: &Collection, source: &LoadSource) -> Result<(), Failure> {
-        let LoadSource::Followable { captured } = source else { return Ok(()) };
-        if self.reaches(captured).await? {
-            return Ok(());
-        }
-        let message = format!(
-            "{} was loaded, but the oplog has rolled over meanwhile, and the spool does not hold all of it: what has changed \
-             during the load is not known any more, and nothing is swapped in",
-            collection.name
-        );
-        Err(Failure::new(ExitCode::LoadDue, message)
-            .remedy("give the spool more room (load.spool_limit), or MongoDB a larger oplog, and load again"))
     }
 
     async fn end_capture(self) {

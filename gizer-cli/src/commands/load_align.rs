@@ -5,43 +5,49 @@
 
 use gizer_flatten::Flattener;
 use gizer_flatten::change::Positions;
-use gizer_oplog::{Collection, OplogChanges, WatchedCollection, latest_time};
+use gizer_oplog::{OplogChanges, WatchedCollection, latest_time};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::rows::{RowStore, WhichTables};
 use gizer_pg::state::Standing;
 
 use super::load::Job;
-use crate::exit::Failure;
+use super::load_filling::Filled;
+use crate::exit::{ExitCode, Failure};
 use crate::follow::{self, Follow, Member, Paused, Purpose, Until};
 
 /// How often to look for what has changed since the last look. A source that never rests is followed by `sync`.
 const ROUNDS: usize = 5;
 
 impl Job<'_, '_> {
-    /// Brings the staging tables of a load up to date; gives how they stand to the oplog, and nothing for a copy.
-    pub(super) async fn align(&self, load: &Load<'_>, collection: &Collection) -> Result<Option<Standing>, Failure> {
-        let LoadSource::Followable { captured } = load.source() else { return Ok(None) };
-        let mut standing =
-            Standing { applied_to: captured.clone(), read_until: Some(latest_time(self.oplogs).await?), exact: false };
+    /// Brings the staging tables of a load up to date, unless it is a copy, and notes how they stand to the oplog.
+    pub(super) async fn align(&self, filled: &mut Filled<'_>) -> Result<(), Failure> {
+        let Filled { load, whole, watched } = filled;
+        let (LoadSource::Followable { captured }, Some(watched)) = (load.source(), watched) else { return Ok(()) };
+        let name = &watched.namespace.collection;
+        let read_until = Some(latest_time(self.oplogs).await?);
+        let mut standing = Standing { applied_to: captured.clone(), read_until, exact: false };
         for round in 0..ROUNDS {
-            standing = self.align_up_to_now(load, collection, standing).await?;
-            tracing::debug!(collection = collection.name, round, ?standing, "aligned");
+            let outcome = self.align_up_to_now(load, watched, standing).await;
+            standing = outcome
+                .map_err(|failure| if failure.exit == ExitCode::LoadDue { rolled_over(name) } else { failure })?;
+            tracing::debug!(collection = name, round, ?standing, "aligned");
             if standing.exact {
                 break;
             }
         }
-        Ok(Some(standing))
+        whole.standing = Some(standing);
+        Ok(())
     }
 
     async fn align_up_to_now(
         &self,
         load: &Load<'_>,
-        collection: &Collection,
+        watched: &WatchedCollection,
         standing: Standing,
     ) -> Result<Standing, Failure> {
         let now = latest_time(self.oplogs).await?;
         let from = standing.applied_to;
-        let member = self.member(load, collection, &from).await?;
+        let member = self.member(load, watched, &from).await?;
         let database = self.cluster.database();
         let interest = follow::interest(database, std::slice::from_ref(&member));
         let options = follow::source_options(&self.context.config);
@@ -67,17 +73,14 @@ impl Job<'_, '_> {
     async fn member<'m>(
         &'m self,
         load: &Load<'m>,
-        collection: &Collection,
+        watched: &WatchedCollection,
         from: &Positions,
     ) -> Result<Member<'m>, Failure> {
         let layout = load.layout();
         Ok(Member {
             name: layout.collection.clone(),
             layout,
-            watched: WatchedCollection {
-                namespace: self.cluster.namespace(&collection.name),
-                uuids: self.cluster.uuids(collection, self.oplogs),
-            },
+            watched: watched.clone(),
             applied_to: from.clone(),
             joined: false,
             live_epoch: load.fence().load_epoch,
@@ -85,4 +88,14 @@ impl Job<'_, '_> {
             flattener: Flattener::new(layout),
         })
     }
+}
+
+/// What was loaded while it changed is of no use without the changes.
+fn rolled_over(collection: &str) -> Failure {
+    let message = format!(
+        "{collection} was loaded, but the oplog has rolled over meanwhile, and the spool does not hold all of it: what has changed \
+         during the load is not known any more, and nothing is swapped in"
+    );
+    Failure::new(ExitCode::LoadDue, message)
+        .remedy("give the spool more room (load.spool_limit), or MongoDB a larger oplog, and load again")
 }

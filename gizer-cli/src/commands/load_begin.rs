@@ -25,12 +25,12 @@ pub(super) fn identity(collection: &Collection, filter: Option<&bson::Document>)
     format!("{} {}", sources.join(","), filter.unwrap_or_default())
 }
 
-/// Begins the load; gives it with what it has to read.
+/// Begins the load; gives it with what one that it takes up has left to read.
 pub(super) async fn begin<'l>(
     job: &'l Job<'_, '_>,
     request: LoadRequest<'l>,
     collection: &Collection,
-) -> Result<(Load<'l>, Resumed), Failure> {
+) -> Result<(Load<'l>, Option<Resumed>), Failure> {
     let name = &collection.name;
     match Load::earlier(job.session, &request).await? {
         Earlier::Unfinished(unfinished) if job.args.restart => {
@@ -38,8 +38,8 @@ pub(super) async fn begin<'l>(
             report::note(format!("{name}: starting over; {documents} documents of a load that died are given up"));
         }
         Earlier::Unfinished(unfinished) => {
-            if let Some(begun) = resume(job, &request, &unfinished, name).await? {
-                return Ok(begun);
+            if let Some((load, resumed)) = resume(job, &request, &unfinished, name).await? {
+                return Ok((load, Some(resumed)));
             }
         }
         Earlier::Useless { why } => {
@@ -48,10 +48,15 @@ pub(super) async fn begin<'l>(
         Earlier::None => {}
     }
     let load = Load::begin(job.session, request).await.map_err(|error| refused(error, job.args.prefix.as_deref()))?;
+    Ok((load, None))
+}
+
+/// What a load that has begun anew has to read.
+pub(super) async fn plan_anew(job: &Job<'_, '_>, load: &Load<'_>, collection: &Collection) -> Result<Resumed, Failure> {
     let count = job.context.config.load_workers * SEGMENTS_A_CURSOR;
     let segments = plan_segments(job.cluster, collection, count).await?;
     load.plan(&segments).await?;
-    Ok((load, Resumed { segments, ..Resumed::default() }))
+    Ok(Resumed { segments, ..Resumed::default() })
 }
 
 /// An oplog of today that a load has no position in. What moved to that shard since is in no other oplog.

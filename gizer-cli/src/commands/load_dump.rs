@@ -90,7 +90,16 @@ pub(super) async fn load_all(
     let run = RunRow::new(&session, &[]);
     let filling =
         Filling { context, session: &session, target: &target, max_rejects: args.max_rejects, goes_on: false };
-    filling.load_all(wanted, args.together, async |one| load(&filling, &run, dump, one).await, reports, failures).await;
+    filling
+        .load_all(
+            wanted,
+            args.together,
+            async |one| load(&filling, &run, dump, one).await,
+            async |_| Ok(()),
+            reports,
+            failures,
+        )
+        .await;
     if let Err(failure) = run.close(reports, failures).await {
         failures.end_run(Some(failure), None);
     }
@@ -127,7 +136,7 @@ async fn load<'l>(
         filling.fill(&load, &wanted.name, input, Resumed::default()).await
     };
     match filling.context.signals.unless_interrupted(work).await {
-        Ok(whole) => Ok(Filled { load, whole }),
+        Ok(whole) => Ok(Filled { load, whole, watched: None }),
         Err(failure) => {
             filling.abandon(load, &failure).await;
             Err(failure)

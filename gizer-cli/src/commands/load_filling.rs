@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gizer_flatten::{Mismatch, Tally};
-use gizer_oplog::RangeSource;
+use gizer_oplog::{RangeSource, WatchedCollection};
 use gizer_pg::load::{KeySettings, Load, SwapPart, SwapSettings, Swapped, Written, swap_together};
 use gizer_pg::state::{Ledger, Resumed, Standing};
 use gizer_pg::{Session, Target};
@@ -79,6 +79,8 @@ pub(super) struct Whole {
 pub(super) struct Filled<'l> {
     pub(super) load: Load<'l>,
     pub(super) whole: Whole,
+    /// What has changed meanwhile is that of this collection; `None` of a copy.
+    pub(super) watched: Option<WatchedCollection>,
 }
 
 impl Filled<'_> {
@@ -96,6 +98,7 @@ impl Filling<'_> {
         wanted: &'l [Wanted],
         together: bool,
         load: impl AsyncFn(&'l Wanted) -> Result<Filled<'l>, Failure>,
+        align: impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
         reports: &mut Vec<CollectionReport>,
         failures: &mut Failures,
     ) {
@@ -106,7 +109,7 @@ impl Filling<'_> {
                     waiting.push(filled);
                     continue;
                 }
-                Ok(filled) => self.swap(vec![filled]).await,
+                Ok(filled) => self.align_and_swap(vec![filled], &align).await,
                 Err(failure) => Err(failure),
             };
             match outcome {
@@ -122,20 +125,42 @@ impl Filling<'_> {
             }
         }
         if !waiting.is_empty() {
-            self.swap_together(waiting, reports, failures).await;
+            self.swap_together(waiting, &align, reports, failures).await;
         }
     }
 
-    /// All or none.
-    async fn swap_together(
+    /// Brings these loads up to date and swaps them in, all or none. Those that are not are abandoned; `Err` says why.
+    async fn align_and_swap<'l>(
         &self,
-        filled: Vec<Filled<'_>>,
+        mut filled: Vec<Filled<'l>>,
+        align: &impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
+    ) -> Result<Vec<CollectionReport>, Failure> {
+        let all = async {
+            for each in &mut filled {
+                align(each).await?;
+            }
+            Ok(())
+        };
+        if let Err(failure) = self.context.signals.unless_interrupted(all).await {
+            for each in filled {
+                self.abandon(each.load, &failure).await;
+            }
+            return Err(failure);
+        }
+        self.swap(filled).await
+    }
+
+    /// All or none.
+    async fn swap_together<'l>(
+        &self,
+        filled: Vec<Filled<'l>>,
+        align: &impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
         reports: &mut Vec<CollectionReport>,
         failures: &mut Failures,
     ) {
         if failures.is_empty() {
             let names = filled.iter().map(Filled::name).collect::<Vec<_>>().join(", ");
-            match self.swap(filled).await {
+            match self.align_and_swap(filled, align).await {
                 Ok(swapped) => reports.extend(swapped),
                 Err(failure) => failures.add(names, failure),
             }
@@ -245,7 +270,7 @@ impl Filling<'_> {
     async fn swap_or_wait(&self, filled: &[Filled<'_>]) -> Result<Swapped, Failure> {
         let settings = SwapSettings { limit: self.context.config.swap_timeout, ..SwapSettings::default() };
         let mut parts = Vec::new();
-        for Filled { load, whole } in filled {
+        for Filled { load, whole, .. } in filled {
             parts.push(SwapPart { load, ledger: &whole.report.ledger, standing: whole.standing.as_ref() });
         }
         let mut swap = pin!(swap_together(&parts, &settings));

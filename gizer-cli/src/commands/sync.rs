@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gizer_flatten::change::ClusterTime;
+use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{Oplog, OplogChanges, latest_time};
 use gizer_pg::state::{self, Followed, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
 use gizer_pg::{PgError, Session};
@@ -127,7 +127,8 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
     let shown: ShardPositions = fence.position().iter().map(|(shard, at)| (shard.clone(), Some(*at))).collect();
     let run = Run::start(&session, kind, &shown).await?;
     let members = follow::members_of(&session, &oplogs, &fence, &followed, &layouts).await?;
-    let from = follow::earliest(&members);
+    let mut from = follow::earliest(&members);
+    add_new_shards(&oplogs, &mut from).await?;
     let ahead = follow::read_ahead(&fence, &followed, newest);
     let database = context.config.database()?;
     let interest = follow::interest(database, &members);
@@ -152,6 +153,18 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
         close(run, outcome.as_ref().map(|_| (records, queries))).await;
     }
     outcome
+}
+
+/// A shard that was added since is read from its oldest entry on: whatever came to it came by entries of its own. Where the log
+/// no longer holds all of them, its collections were created before, which shows when their documents are looked up.
+async fn add_new_shards(oplogs: &[Oplog], from: &mut Positions) -> Result<(), Failure> {
+    for oplog in oplogs.iter().filter(|oplog| !from.is_empty() && !from.contains_key(oplog.name())).collect::<Vec<_>>()
+    {
+        let oldest = oplog.oldest().await?;
+        report::note(format!("{}: a new shard, followed from {} on", oplog.name(), oldest.time));
+        from.insert(oplog.name().to_owned(), oldest);
+    }
+    Ok(())
 }
 
 /// Closes the run's row; what cannot be written any more, the next run puts right.

@@ -121,7 +121,7 @@ impl SyncReport {
 
     fn json(&self) -> Value {
         let Progress { changes, documents, rows, batches, catching_up, rejected, statements, events, .. } = &self.done;
-        let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = changes;
+        let ChangeCounts { inserts, replacements, updates, deletes, migrations, passed_over } = changes;
         let positions: BTreeMap<&str, String> =
             self.positions.iter().map(|(shard, position)| (shard.as_str(), position.time.to_string())).collect();
         json!({
@@ -129,6 +129,7 @@ impl SyncReport {
                 "inserts": inserts, "replacements": replacements, "updates": updates, "deletes": deletes,
                 "migrations": migrations,
             },
+            "passed_over": passed_over,
             "documents": documents,
             "rows": { "inserted": rows.inserted, "updated": rows.updated, "deleted": rows.deleted },
             "batches": batches, "catching_up": catching_up, "rejected": rejected, "statements": statements,

@@ -66,6 +66,9 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                     self.ahead = plan.ahead;
                     self.committed = std::time::Instant::now();
                     self.progress.count_batch(batch, exact);
+                    let passed_over = plan.passed_over.iter().filter_map(|member| batch.touched.get(member));
+                    self.progress.changes.passed_over +=
+                        passed_over.map(|touched| touched.ids().count() as u64).sum::<u64>();
                     self.tell(batch);
                     fail_point("sync.between_batches");
                     return Ok(());
@@ -196,6 +199,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                         );
                         plan.ahead = plan.ahead.max(Some(newest));
                         plan.passed_over.insert(member);
+                        self.unexplained.entry(member).or_insert(newest);
                         Ended::Replan
                     }
                     Err(error) => Ended::Failed(error.into()),

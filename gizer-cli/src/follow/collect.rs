@@ -63,7 +63,9 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                     // A transaction may make a collection and fill it: what follows belongs to it already.
                     Concern::Ddl => {
                         whole = false;
-                        batch.effects.extend(self.members.take_in(&change));
+                        let effects = self.members.take_in(&change);
+                        self.unexplained.retain(|member, _| effects.iter().all(|effect| effect.member != *member));
+                        batch.effects.extend(effects);
                     }
                 },
                 // Events of later versions.

@@ -31,6 +31,23 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
         Ok(())
     }
 
+    /// Collections that were passed over, and no entry has told why, though all up to then have come: a shard that was added,
+    /// files that were exchanged below the server. What was passed over of them is not known any more.
+    pub(super) async fn give_up_unexplained(&mut self) -> Result<Vec<String>, Failure> {
+        let time = self.mark.time;
+        let due: Vec<usize> =
+            self.unexplained.iter().filter(|(_, until)| **until <= time).map(|(member, _)| *member).collect();
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ddl = Ddl::Reload("it is another collection, and no entry of the oplog says since when");
+        let effects = due.into_iter().map(|member| Effect { member, ddl }).collect();
+        let batch = Batch { effects, mark: Some(self.mark.clone()), ..Batch::default() };
+        self.apply(&batch).await?;
+        self.unexplained.retain(|_, until| *until > time);
+        Ok(self.to_reload(&batch))
+    }
+
     /// Says what has happened, once it is committed.
     pub(super) fn tell(&mut self, batch: &Batch) {
         for Effect { member, ddl } in &batch.effects {

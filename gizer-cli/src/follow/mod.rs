@@ -17,6 +17,7 @@ mod member;
 mod open;
 mod touched;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use gizer_flatten::Tally;
@@ -29,7 +30,7 @@ use gizer_schema::Layout;
 pub(crate) use commit::Purpose;
 pub(crate) use member::Member;
 pub(crate) use open::{earliest, interest, layouts_of, members_of, read_ahead, settings, source_options};
-pub use touched::ChangeCounts;
+pub(crate) use touched::ChangeCounts;
 
 use collect::Collected;
 use member::Members;
@@ -77,7 +78,7 @@ pub(crate) struct Progress {
     /// What happened to collections as such, a line each.
     pub(crate) events: Vec<String>,
     /// Values that did not fit, by collection.
-    pub(crate) tallies: std::collections::BTreeMap<String, Tally>,
+    pub(crate) tallies: BTreeMap<String, Tally>,
 }
 
 /// Settings of following.
@@ -114,6 +115,9 @@ pub(crate) struct Follow<'f, S, L> {
     members: Members<'f>,
     /// Some documents were read as they were up to this time: until then the tables are catching up.
     ahead: Option<ClusterTime>,
+    /// Collections that were passed over because another one has their name, and up to when the entry that tells why must
+    /// have come.
+    unexplained: BTreeMap<usize, ClusterTime>,
     /// The last watermark.
     mark: Mark,
     /// An event that came when the batch before it had to end.
@@ -150,6 +154,7 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
             purpose,
             members,
             ahead,
+            unexplained: BTreeMap::new(),
             mark,
             pending,
             committed,
@@ -167,6 +172,10 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
         loop {
             if stop() {
                 return Ok(Paused::Done);
+            }
+            let unexplained = self.give_up_unexplained().await?;
+            if !unexplained.is_empty() {
+                return Ok(Paused::Reload(unexplained));
             }
             if let Until::Time(time) = until
                 && self.mark.read_to >= time

@@ -13,24 +13,24 @@ use crate::exit::Failure;
 
 /// How many changes there were, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ChangeCounts {
+pub(crate) struct ChangeCounts {
     /// New documents.
-    pub inserts: u64,
+    pub(crate) inserts: u64,
     /// Documents that took the place of others.
-    pub replacements: u64,
+    pub(crate) replacements: u64,
     /// Documents of which fields changed.
-    pub updates: u64,
+    pub(crate) updates: u64,
     /// Documents that went.
-    pub deletes: u64,
+    pub(crate) deletes: u64,
     /// Entries that a chunk migration wrote: no change of data.
-    pub migrations: u64,
-    /// Changes passed over because their collection is dropped or replaced further on.
-    pub passed_over: u64,
+    pub(crate) migrations: u64,
+    /// Documents passed over because their collection is dropped or replaced further on.
+    pub(crate) passed_over: u64,
 }
 
 impl ChangeCounts {
     /// All of them.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.inserts + self.replacements + self.updates + self.deletes + self.migrations
     }
 

@@ -63,7 +63,7 @@ impl ShardLog {
         options: TailOptions,
     ) -> Result<ShardLog, MongoError> {
         // What lies before the position tells which transactions are under way there.
-        let reader = spool.from_its_start(from).map_err(MongoError::Spool)?;
+        let reader = spool.with_what_lies_before(from).map_err(MongoError::Spool)?;
         Ok(ShardLog::new(oplog, from, options, Source::Spool { reader: Some(reader), reading: None }))
     }
 

@@ -58,7 +58,7 @@ impl SpoolReader {
 
     /// The same, but it gives what lies before `from` as well: `from` must not lie before the spool's beginning. Nothing
     /// may have been read yet.
-    pub(crate) fn from_its_start(mut self, from: Position) -> Result<SpoolReader, SpoolError> {
+    pub(crate) fn with_what_lies_before(mut self, from: Position) -> Result<SpoolReader, SpoolError> {
         if from < self.start {
             return Err(SpoolError::NotCovered { path: self.path, start: self.start, wanted: from });
         }

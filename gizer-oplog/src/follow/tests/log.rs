@@ -155,7 +155,7 @@ impl RawLog for MadeUp {
         poll_fn(|context| {
             self.pending += 1;
             context.waker().wake_by_ref();
-            if self.pending % self.ready_every == 0 { Poll::Ready(()) } else { Poll::Pending }
+            if self.pending.is_multiple_of(self.ready_every) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let size = self.sizes[self.calls % self.sizes.len()];

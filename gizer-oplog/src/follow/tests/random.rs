@@ -46,7 +46,7 @@ impl Model {
         for (shard, action, session, count) in script {
             let shard = usize::from(*shard) % shards;
             // Each shard has an entry of a time once, and in the order of the names, so that the list is in order.
-            if shard <= latest_shard || action % 3 == 0 {
+            if shard <= latest_shard || action.is_multiple_of(3) {
                 model.tick += 1;
             }
             latest_shard = shard;
@@ -69,7 +69,7 @@ impl Model {
             }
             2 => entry(tick, insert("others", 0)),
             3 => no_op(tick),
-            4 if count % 4 == 0 => {
+            4 if count.is_multiple_of(4) => {
                 self.take_effect(shard, &[-1]);
                 create(tick, "baskets")
             }
@@ -89,7 +89,7 @@ impl Model {
             if !open.ids.is_empty() {
                 self.undecided.push((prepared, Some(tick)));
             }
-            if action % 2 == 0 {
+            if action.is_multiple_of(2) {
                 return entry(abort());
             }
             self.take_effect(shard, &open.ids);
@@ -110,7 +110,7 @@ impl Model {
         match action % 10 {
             5 => {
                 self.take_effect(shard, &open.ids);
-                return entry(pieces(operations, None));
+                entry(pieces(operations, None))
             }
             6 => {
                 open.prepared = Some(tick);
@@ -199,7 +199,7 @@ fn run(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_500) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
 
     #[test]
     fn all_that_takes_effect_comes_once_and_in_order_however_it_is_read(

@@ -1,0 +1,55 @@
+//! How failures are to be treated.
+
+use super::MongoError;
+
+/// How a failure is to be treated by what called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// What was configured cannot be: a malformed URI, a name that does not exist. Trying again is in vain.
+    Configuration,
+    /// A server, its rights or the way to it are not as they must be. A later attempt may succeed.
+    Failed,
+    /// Following cannot go on from the saved position: the collections have to be loaded.
+    LoadDue,
+}
+
+impl MongoError {
+    /// How the failure is to be treated.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            MongoError::MalformedUri { .. }
+            | MongoError::NoUri
+            | MongoError::MalformedDatabaseName { .. }
+            | MongoError::DuplicateOplogName { .. }
+            | MongoError::SameReplicaSet { .. }
+            | MongoError::SameServer { .. }
+            | MongoError::RouterAmongShards { .. }
+            | MongoError::RouterWithoutOplog { .. }
+            | MongoError::OplogsDiffer { .. }
+            | MongoError::NoSuchDatabase { .. }
+            | MongoError::NoSuchCollection { .. }
+            | MongoError::NoDump { .. }
+            | MongoError::NotInDump { .. }
+            | MongoError::NotFollowable { .. }
+            | MongoError::ShardGone { .. } => ErrorClass::Configuration,
+            MongoError::RolledOver { .. } | MongoError::Diverged { .. } | MongoError::ShardAdded { .. } => {
+                ErrorClass::LoadDue
+            }
+            MongoError::Spool(error) => error.class(),
+            _ => ErrorClass::Failed,
+        }
+    }
+
+    /// Whether the same request may succeed a little later, as after an election or a restart.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            MongoError::Unreachable { .. }
+                | MongoError::HostsNotFound { .. }
+                | MongoError::ConnectionLost { .. }
+                | MongoError::CursorLost { .. }
+                | MongoError::MemberLags { .. }
+                | MongoError::MajorityLags { .. }
+        )
+    }
+}
