@@ -190,7 +190,7 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
                     return Ok(Paused::Changed);
                 }
             }
-            match self.collect(until).await? {
+            match self.collect(until, &stop).await? {
                 Collected::Nothing => self.commit_if_due().await?,
                 Collected::Batch(batch) => {
                     self.apply(&batch).await?;
