@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::ClusterTime;
+use gizer_flatten::{DocumentBatch, id_text};
 use gizer_oplog::{ChangeSource, LookUp, MongoError, ReadAt, latest_time};
 use gizer_pg::rows::Keys;
 use gizer_pg::state;
@@ -45,6 +45,8 @@ struct Part {
     documents: Vec<DocumentBatch>,
     bytes: usize,
     keys: Keys,
+    /// Ids that were touched and have neither a key nor a document any more: one may be kept aside.
+    gone: Vec<String>,
 }
 
 impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
@@ -141,18 +143,21 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
             return Err(self.replan(error, member, plan).await);
         }
         let layout = self.members.all[member].layout;
-        let new_part = || Part { member, documents: Vec::new(), bytes: 0, keys: Keys::new(layout) };
+        let new_part = || Part { member, documents: Vec::new(), bytes: 0, keys: Keys::new(layout), gone: Vec::new() };
         // The keys of documents that were found: what is left of those touched belongs to no document.
-        let mut found = Keys::new(layout);
+        let (mut found, mut rejected) = (Keys::new(layout), BTreeSet::new());
         let mut part = new_part();
         loop {
             match self.look_up.next().await {
                 Ok(Some(documents)) => {
                     let flattener = &self.members.all[member].flattener;
                     for document in documents.documents() {
-                        if let Ok(key) = flattener.key_of(document) {
-                            part.keys.insert(&key);
-                            found.insert(&key);
+                        match flattener.key_of(document) {
+                            Ok(key) => {
+                                part.keys.insert(&key);
+                                found.insert(&key);
+                            }
+                            Err(_) => drop(rejected.insert(id_text(document))),
                         }
                     }
                     part.bytes += documents.memory_bytes();
@@ -170,8 +175,9 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
         }
         let flattener = &self.members.all[member].flattener;
         for id in touched.ids() {
-            // An `_id` without a key has no rows.
-            let Ok(key) = RawDoc::new(id).map_err(drop).and_then(|id| flattener.key_of(id).map_err(drop)) else {
+            let Ok(id) = RawDoc::new(id) else { continue };
+            let Ok(key) = flattener.key_of(id) else {
+                part.gone.extend(Some(id_text(id)).filter(|id| !rejected.contains(id)));
                 continue;
             };
             if found.number_of(&key).is_none() {
@@ -211,12 +217,13 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
 
     async fn write(&mut self, part: Part, begun: &mut bool, done: &mut Vec<(usize, Reconciled)>) -> Result<(), Ended> {
         self.begin(begun).await?;
-        let Part { member: at, documents, keys, .. } = part;
+        let Part { member: at, documents, keys, gone, .. } = part;
         let member = &mut self.members.all[at];
         let read_back = self.settings.read_back;
         let reconciled = reconcile(&mut member.store, &mut member.flattener, &documents, &keys, read_back).await;
         let reconciled = reconciled.map_err(|error| not_equal(&member.name, error))?;
-        state::keep_rejected(self.session, &member.name, member.live_epoch, &reconciled.rejected).await?;
+        let (name, epoch) = (&member.name, member.live_epoch);
+        state::keep_rejected(self.session, name, epoch, &reconciled.rejected, &gone).await?;
         done.push((at, reconciled));
         Ok(())
     }
