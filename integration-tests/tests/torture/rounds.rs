@@ -1,14 +1,14 @@
 //! What a round makes of what it cannot apply, or not yet.
 
 use bson::{Document, Timestamp, doc};
-use integration_tests::rig::{Mongod, Version, shared_postgres};
+use integration_tests::rig::{Mongod, Signal, Version, shared_postgres, wait_until};
 use mongodb::ClientSession;
 use serde_json::{Value, json};
 
 use super::ddl::insert;
 use super::judge::{judge_rebuilt, judge_with_rejects};
 use super::scenario::{judge, load, told};
-use super::world::{FOLLOW, SYNC, World};
+use super::world::{FOLLOW, LIMIT, SYNC, World};
 
 fn posts() -> Vec<Document> {
     (1..=5).map(|n| doc! { "_id": n, "title": format!("post {n}"), "tags": ["a", "b"] }).collect()
@@ -78,6 +78,17 @@ async fn a_prepared_transaction_is_left_for_later() {
                 "MongoDB {version}"
             );
         }
+        // Whoever stays on hears a signal all the same.
+        let follower = world.spawn(FOLLOW);
+        update(&world, 4, "beside").await;
+        wait_until("the run to begin", LIMIT, async || {
+            let open = "SELECT count(*) FROM qmetlstatus WHERE time_end IS NULL";
+            world.client().await.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 0
+        })
+        .await
+        .unwrap();
+        follower.signal(Signal::Terminate).unwrap();
+        follower.wait().await.unwrap().expect_code(143);
         // A load sees what is committed, and what is decided later is followed from there.
         world.run(&["load", "posts"]).await.expect_code(0);
         aborted.abort_transaction().await.unwrap();
