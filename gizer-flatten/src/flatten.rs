@@ -179,7 +179,8 @@ fn recycle(mut row: Vec<Cell<'_>>) -> Vec<Cell<'static>> {
     row.into_iter().map(|_| Cell::Null).collect()
 }
 
-fn id_text(document: RawDoc<'_>) -> String {
+/// The `_id` of a document as [`Rejection::id`] has it.
+pub fn id_text(document: RawDoc<'_>) -> String {
     match document.get(b"_id") {
         Ok(Some(element)) => {
             let mut json = Vec::new();

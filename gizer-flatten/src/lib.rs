@@ -41,7 +41,7 @@ pub use batch::{DocumentBatch, Documents};
 pub use decimal::{Decimal, Decimal128};
 pub use extjson::RawJson;
 pub use extra::Extra;
-pub use flatten::{Flattener, RejectReason, Rejection};
+pub use flatten::{Flattener, RejectReason, Rejection, id_text};
 pub use key::TaggedKey;
 pub use list::RawList;
 pub use rebuild::{RebuildError, StoredCell, StoredRow, rebuild};

@@ -17,8 +17,9 @@ pub enum ChangeEvent {
         /// For each shard its last entry at or before `time`: where reading goes on after a restart.
         positions: Positions,
         /// Everything up to this has been read, on all shards. It lies after `time` where not all of that has been given yet, and while
-        /// a transaction up to then is prepared and undecided: its operations are held back, and so is the watermark. As long as
-        /// nothing has been given after it, the same watermark comes again then as this goes on.
+        /// a transaction up to then is prepared and undecided: its operations are held back, and so is the watermark. The same
+        /// watermark comes again then as this goes on (or, before the first one, where the source was opened), with nothing
+        /// new: changes that were given since the first time lie after it, and wait for the next one.
         read_to: ClusterTime,
     },
 }

@@ -36,6 +36,8 @@ impl Deployment {
         let Ok(now) = pong.get_timestamp("operationTime") else { return Ok(()) };
         let read = doc! {
             "find": &namespace.collection,
+            // Nothing: such a read waits for whoever has a document in a prepared transaction.
+            "filter": { "_id": { "$in": [] } },
             "limit": 1,
             "singleBatch": true,
             "projection": { "_id": 1 },

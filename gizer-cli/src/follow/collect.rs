@@ -22,57 +22,69 @@ pub(super) enum Collected {
 impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
     /// The next batch: everything up to a watermark at which there is nothing more to be had at once, or enough. If there is
     /// nothing for a while, it gives that.
-    pub(super) async fn collect(&mut self, until: Until) -> Result<Collected, Failure> {
-        let mut batch = Batch::default();
-        let began = Instant::now();
-        // Whether what is in the batch is whole: everything in it lies before a watermark.
-        let mut whole = true;
+    pub(super) async fn collect(&mut self, until: Until, stop: &impl Fn() -> bool) -> Result<Collected, Failure> {
+        let (mut batch, began, before) = (Batch::default(), Instant::now(), self.mark.clone());
+        // What came after the last watermark, and is not whole yet.
+        let mut open = Batch::default();
         loop {
             let event = match self.pending.take() {
                 Some(event) => event,
-                None if !whole => self.source.next().await?,
                 None => {
-                    let patience = if batch.touched.is_empty() { LOOK_EVERY } else { LINGER };
-                    match timeout(patience, self.source.next()).await {
+                    let lingers = open.is_empty() && !batch.touched.is_empty();
+                    match timeout(if lingers { LINGER } else { LOOK_EVERY }, self.source.next()).await {
                         Ok(event) => event?,
-                        Err(_) => return Ok(collected(batch)),
+                        Err(_) if open.is_empty() => return Ok(collected(batch)),
+                        Err(_) if stop() => return Ok(self.without(&open, batch, before)),
+                        Err(_) => continue,
                     }
                 }
             };
             match event {
                 ChangeEvent::Watermark { time, positions, read_to } => {
-                    whole = true;
+                    let done = matches!(until, Until::Time(until) if read_to >= until);
+                    // The same again: a prepared transaction holds it back, and with it what came after.
+                    let stands = !open.is_empty() && time == self.mark.time && positions == self.mark.positions;
                     self.mark = Mark { time, positions, read_to };
+                    match (stands, done) {
+                        (true, true) => return Ok(self.without(&open, batch, before)),
+                        (true, false) => continue,
+                        (false, _) => batch.append(std::mem::take(&mut open)),
+                    }
                     let enough = batch.documents() >= self.settings.batch_documents
                         || (!batch.touched.is_empty() && began.elapsed() >= GATHERING_LIMIT);
-                    let done = matches!(until, Until::Time(until) if read_to >= until);
                     if !batch.effects.is_empty() || enough || done || began.elapsed() >= LOOK_EVERY {
                         return Ok(collected(batch));
                     }
                 }
                 ChangeEvent::Change(change) => match self.members.concern(&change) {
                     Concern::None => {}
-                    Concern::Document(member) => {
-                        whole = false;
-                        batch.touch(member, &change)?;
-                    }
+                    Concern::Document(member) => open.touch(member, &change)?,
                     // What was touched before is read before it.
-                    Concern::Ddl if whole && !batch.touched.is_empty() => {
+                    Concern::Ddl if open.is_empty() && !batch.touched.is_empty() => {
                         self.pending = Some(ChangeEvent::Change(change));
                         return Ok(collected(batch));
                     }
                     // A transaction may make a collection and fill it: what follows belongs to it already.
                     Concern::Ddl => {
-                        whole = false;
                         let effects = self.members.take_in(&change);
                         self.unexplained.retain(|member, _| effects.iter().all(|effect| effect.member != *member));
-                        batch.effects.extend(effects);
+                        open.effects.extend(effects);
                     }
                 },
                 // Events of later versions.
                 _ => {}
             }
         }
+    }
+
+    /// The batch where following ends before what is open is whole: it is given again to whoever begins at the position. Where
+    /// a collection was created or dropped in it, the batch could be read only by what was before: it waits, too.
+    fn without(&mut self, open: &Batch, batch: Batch, before: Mark) -> Collected {
+        if open.effects.is_empty() {
+            return collected(batch);
+        }
+        self.mark = Mark { read_to: self.mark.read_to, ..before };
+        Collected::Nothing
     }
 }
 

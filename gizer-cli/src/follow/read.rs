@@ -117,7 +117,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                     let _ = deliver.send(Delivery::Mark(self.mark.clone(), self.ahead, true)).await;
                     return Ok(());
                 }
-                None => match self.collect(until).await? {
+                None => match self.collect(until, &stop).await? {
                     Collected::Nothing => {
                         if deliver.send(Delivery::Mark(self.mark.clone(), self.ahead, false)).await.is_err() {
                             return Ok(());

@@ -67,6 +67,24 @@ impl Batch {
         self.touched.is_empty() && self.effects.is_empty()
     }
 
+    /// Adds what came after it.
+    pub(super) fn append(&mut self, later: Batch) {
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
+        for (member, touched) in later.touched {
+            let ids = &mut self.touched.entry(member).or_default().ids;
+            for (id, later) in touched.ids {
+                let touch = ids.entry(id).or_default();
+                touch.written_on = later.written_on.or(touch.written_on.take());
+                touch.migrated_on = later.migrated_on.or(touch.migrated_on.take());
+            }
+        }
+        self.counts.add(&later.counts);
+        self.effects.extend(later.effects);
+    }
+
     /// How many documents were touched.
     pub(super) fn documents(&self) -> usize {
         self.touched.values().map(|touched| touched.ids.len()).sum()

@@ -1,9 +1,10 @@
 //! The writing half: documents become rows, compared, in one transaction a batch.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::ClusterTime;
+use gizer_flatten::{DocumentBatch, id_text};
 use gizer_pg::Session;
 use gizer_pg::rows::Keys;
 use gizer_pg::state;
@@ -44,6 +45,8 @@ struct Open {
     waiting: Option<Documents>,
     /// The keys of documents that were found of the ids that were asked for together.
     found: Option<Keys>,
+    /// The ids of those of them that have no key.
+    rejected: BTreeSet<String>,
     /// What will have been done once it is committed.
     done: Progress,
 }
@@ -142,14 +145,25 @@ impl<'f> Writer<'f> {
         let FollowedTables { name, layout, live_epoch, store, flattener, .. } = &mut self.tables[member];
         let mut keys = Keys::new(layout);
         let found = self.batch.found.get_or_insert_with(|| Keys::new(layout));
-        for document in documents.iter().flat_map(DocumentBatch::documents) {
-            if let Ok(key) = flattener.key_of(document) {
-                keys.insert(&key);
-                found.insert(&key);
+        // Ids that were touched and have neither a key nor a document any more: one may be kept aside.
+        let mut gone = BTreeSet::new();
+        for id in &ids {
+            let Ok(id) = RawDoc::new(id) else { continue };
+            if flattener.key_of(id).is_err() {
+                gone.insert(id_text(id));
             }
         }
+        for document in documents.iter().flat_map(DocumentBatch::documents) {
+            match flattener.key_of(document) {
+                Ok(key) => {
+                    keys.insert(&key);
+                    found.insert(&key);
+                }
+                Err(_) => drop(self.batch.rejected.insert(id_text(document))),
+            }
+        }
+        gone.retain(|id| !self.batch.rejected.contains(id));
         for id in &ids {
-            // An `_id` without a key has no rows.
             let Ok(id) = RawDoc::new(id) else { continue };
             let Ok(key) = flattener.key_of(id) else { continue };
             if found.number_of(&key).is_none() {
@@ -158,13 +172,15 @@ impl<'f> Writer<'f> {
         }
         if !ids.is_empty() {
             self.batch.found = None;
+            self.batch.rejected.clear();
         }
-        if documents.is_empty() && keys.is_empty() {
+        if documents.is_empty() && keys.is_empty() && gone.is_empty() {
             return Ok(());
         }
         let reconciled = reconcile(store, flattener, &documents, &keys, self.settings.read_back).await;
         let reconciled = reconciled.map_err(|error| not_equal(name, error))?;
-        state::keep_rejected(self.session, name, *live_epoch, &reconciled.rejected).await?;
+        let gone: Vec<String> = gone.into_iter().collect();
+        state::keep_rejected(self.session, name, *live_epoch, &reconciled.rejected, &gone).await?;
         self.count_rows(member, reconciled);
         Ok(())
     }

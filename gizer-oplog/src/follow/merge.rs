@@ -36,6 +36,8 @@ pub(super) struct Merged<L> {
     giving: Option<Giving>,
     /// Every entry up to and at this time has been looked at, unless the next one has the same.
     looked_to: ClusterTime,
+    /// Where reading began, and the earliest time of that: until the first watermark nothing else is known to be given.
+    from: (ClusterTime, Positions),
     latest: Watermark,
     since: Since,
 }
@@ -71,6 +73,8 @@ impl<L: RawLog> Merged<L> {
         shards.sort_by(|a, b| a.name.cmp(&b.name));
         // Before the latest of the positions there can be no watermark: that shard's changes up to there are not given.
         let start = shards.iter().map(|shard| shard.position().time).max().unwrap_or_default();
+        let from: Positions = shards.iter().map(|shard| (shard.name.to_string(), shard.position())).collect();
+        let earliest = from.values().map(|position| position.time).min().unwrap_or_default();
         Merged {
             shards,
             interest,
@@ -79,6 +83,7 @@ impl<L: RawLog> Merged<L> {
             limits,
             giving: None,
             looked_to: start,
+            from: (earliest, from),
             latest: Watermark { time: start, positions: None, read_to: start },
             since: Since::default(),
         }
@@ -172,15 +177,18 @@ impl<L: RawLog> Merged<L> {
         Some(ChangeEvent::Watermark { time, positions, read_to })
     }
 
-    /// While a prepared transaction holds the watermark back and nothing comes after it: how far has been read.
+    /// While a prepared transaction holds the watermark back: how far has been read.
     fn standing_watermark(&mut self) -> Option<ChangeEvent> {
         let read_to = self.reached();
-        if !self.held.caps() || self.since.changes > 0 || read_to <= self.latest.read_to {
+        if !self.held.caps() || read_to <= self.latest.read_to {
             return None;
         }
-        let positions = self.latest.positions.clone()?;
+        let (time, positions) = match &self.latest.positions {
+            Some(positions) => (self.latest.time, positions.clone()),
+            None => self.from.clone(),
+        };
         self.latest.read_to = read_to;
-        Some(ChangeEvent::Watermark { time: self.latest.time, positions, read_to })
+        Some(ChangeEvent::Watermark { time, positions, read_to })
     }
 
     /// Looks at the next entry. A watermark that has to be given before it leaves it where it is.

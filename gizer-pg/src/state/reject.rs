@@ -28,7 +28,8 @@ pub(crate) async fn write_rejects(
     session.execute(doing, &sql, &[&collection, &load_epoch, &ids, &reasons, &documents]).await.map(|_| ())
 }
 
-/// Keeps documents aside that following could not apply, in the open transaction: each once, as it was last.
+/// Keeps documents aside that following could not apply, in the open transaction: each once, as it was last. What was
+/// kept under the ids in `gone` is removed.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -37,11 +38,13 @@ pub async fn keep_rejected(
     collection: &str,
     live_epoch: i64,
     rejects: &[Reject],
+    gone: &[String],
 ) -> Result<(), PgError> {
-    if rejects.is_empty() {
+    if rejects.is_empty() && gone.is_empty() {
         return Ok(());
     }
-    let ids: Vec<String> = rejects.iter().map(|reject| reject.id.replace('\0', "\\u0000")).collect();
+    let ids = rejects.iter().map(|reject| &reject.id).chain(gone);
+    let ids: Vec<String> = ids.map(|id| id.replace('\0', "\\u0000")).collect();
     let sql = format!("DELETE FROM {} WHERE collection = $1 AND id = ANY ($2)", session.relation(REJECTS)?);
     session.execute(format!("replacing rejected documents of {collection}"), &sql, &[&collection, &ids]).await?;
     write_rejects(session, collection, live_epoch, rejects).await

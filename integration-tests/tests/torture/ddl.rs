@@ -15,18 +15,19 @@ async fn place(version: Version) -> World<'static> {
     told(version, &posts()).await
 }
 
-async fn insert(world: &World<'_>, collection: &str, ids: std::ops::Range<i32>) {
+/// New documents with these `_id`s.
+pub(crate) async fn insert(world: &World<'_>, collection: &str, ids: std::ops::Range<i32>) {
     let documents = ids.map(|n| doc! { "_id": n, "title": "new", "tags": ["x"] });
     world.mongo().collection::<Document>(collection).insert_many(documents).await.unwrap();
 }
 
 /// A command to the database of the collections.
-async fn run(world: &World<'_>, command: Document) {
+pub(crate) async fn run(world: &World<'_>, command: Document) {
     world.mongo().run_command(command).await.unwrap();
 }
 
 /// `renameCollection`, within the database; what has the new name is dropped.
-async fn rename(world: &World<'_>, from: &str, to: &str) {
+pub(crate) async fn rename(world: &World<'_>, from: &str, to: &str) {
     let name = |collection: &str| format!("{}.{collection}", world.mongo().name());
     let command = doc! { "renameCollection": name(from), "to": name(to), "dropTarget": true };
     world.mongo().client().database("admin").run_command(command).await.unwrap();

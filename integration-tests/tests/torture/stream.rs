@@ -108,6 +108,44 @@ async fn one_document_on_two_shards() {
     judge_by_oracle(&world, "posts").await.unwrap();
 }
 
+/// What is on it came to it by entries of its own.
+#[tokio::test]
+async fn a_shard_that_is_added_is_followed_from_its_beginning() {
+    let shard = |name| one_of_two(Version::V6_0, name);
+    let (one, other) = tokio::try_join!(shard("rs0"), shard("rs1")).unwrap();
+    let world = World::new([&one, &other], shared_postgres().await.unwrap()).await;
+    let both = std::fs::read_to_string(world.gizer.config_path()).unwrap();
+    let alone = both.replace(&format!(", {:?}", other.uri()), "");
+    assert_ne!(both, alone);
+    std::fs::write(world.gizer.config_path(), alone).unwrap();
+    load(&world, &posts()).await;
+    write(&world, 1).await;
+    world.sync().await;
+
+    let change = async |ids: std::ops::Range<i32>| {
+        for collection in ["posts", "drafts"] {
+            let there = world.databases[1].collection::<Document>(collection);
+            there.insert_many(ids.clone().map(|n| doc! { "_id": n, "title": "there", "tags": ["x"] })).await.unwrap();
+            there.delete_one(doc! { "_id": ids.start }).await.unwrap();
+            there.update_many(doc! {}, doc! { "$push": { "tags": "y" } }).await.unwrap();
+        }
+    };
+    change(100..105).await;
+    std::fs::write(world.gizer.config_path(), both).unwrap();
+    write(&world, 2).await;
+    change(200..205).await;
+    let said = world.run(SYNC).await.expect_code(0).stderr;
+    assert!(said.contains("rs1: a new shard"), "{said}");
+    judge(&world).await.unwrap();
+    assert_eq!(world.reached().await.len(), 2);
+    write(&world, 3).await;
+    change(300..305).await;
+    let said = world.run(SYNC).await.expect_code(0).stderr;
+    assert!(!said.contains("a new shard"), "{said}");
+    judge(&world).await.unwrap();
+    assert_eq!(json!(world.rows("SELECT count(*) FROM posts WHERE id >= 100").await), json!([{ "count": 12 }]));
+}
+
 /// It went unnoticed, and the tables stayed behind for ever.
 #[tokio::test]
 async fn an_oplog_that_has_rolled_over_is_told() {

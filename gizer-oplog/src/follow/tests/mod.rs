@@ -153,6 +153,20 @@ fn an_undecided_transaction_leaves_the_watermark_before_it_and_says_how_far_was_
         assert_eq!((time, positions["a"], read_to), (at(1), place(1), at(7)));
     }
 
+    // Whether or not something is given after it, and before the first watermark, too.
+    let mut entries = vec![of_transaction(3, 1, 5, 0, pieces(vec![insert("orders", 3)], Some("prepare")))];
+    entries.extend([order(5, 5), no_op(6)]);
+    for size in [1, 10] {
+        let mut merged = read(&[("a", entries.clone())], 7, size, MANY);
+        let mut seen = Vec::new();
+        while let Some(event) = next(&mut merged).unwrap() {
+            seen.push(event);
+        }
+        let Some(ChangeEvent::Watermark { time, positions, read_to }) = seen.pop() else { panic!("{seen:?}") };
+        assert_eq!((time, positions["a"], read_to), (ClusterTime::default(), Position::default(), at(7)));
+        assert!(seen.iter().any(|event| matches!(event, ChangeEvent::Change(_))), "{seen:?}");
+    }
+
     // One that touches nothing of interest holds nothing back.
     let mut entries = vec![order(1, 1)];
     entries.push(of_transaction(3, 1, 5, 0, pieces(vec![insert("others", 3)], Some("prepare"))));
@@ -191,7 +205,8 @@ fn what_is_read_before_the_position_gives_nothing_but_transactions_under_way() {
         let log = MadeUp::new("a", &written, place(from), &[1]).begin_at(1).forget_before(9);
         let seen = all(&mut merged(vec![(log, place(from))], 1 << 20, MANY));
         assert!(seen.contains(&change(8, "a", 1)) && !seen.contains(&change(3, "a", 30)), "{seen:?}");
-        assert!(seen.iter().all(|seen| !matches!(seen, Seen::Watermark(6 | 7, _))), "{seen:?}");
+        // How far was read is told with the place where reading began.
+        assert!(seen.iter().all(|seen| !matches!(seen, Seen::Watermark(at @ (6 | 7), _) if *at != from)), "{seen:?}");
     }
 }
 
