@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::ClusterTime;
+use gizer_flatten::{DocumentBatch, Scope};
 use gizer_oplog::{ChangeSource, LookUp, MongoError, ReadAt, latest_time};
 use gizer_pg::rows::Keys;
 use gizer_pg::state;
@@ -12,8 +12,8 @@ use gizer_verify::{Reconciled, VerifyError, reconcile};
 
 use super::commit::Commit;
 use super::fail_point::fail_point;
-use super::member::Ddl;
-use super::touched::{Batch, Mark};
+use super::member::{Ddl, Member};
+use super::touched::{Batch, Mark, Touched};
 use super::{Follow, IDLE_CHECKPOINT};
 use crate::exit::{ExitCode, Failure};
 
@@ -139,18 +139,19 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
         }
         let layout = self.members.all[member].layout;
         let new_part = || Part { member, documents: Vec::new(), bytes: 0, keys: Keys::new(layout) };
-        // The keys of documents that were found: what is left of those touched belongs to no document.
-        let mut found = Keys::new(layout);
+        let wanted = self.keys_of(member, touched);
+        // What is left of those touched belongs to no document.
+        let mut found = vec![false; wanted.len()];
         let mut part = new_part();
         loop {
             match self.look_up.next().await {
                 Ok(Some(documents)) => {
                     let flattener = &self.members.all[member].flattener;
                     for document in documents.documents() {
-                        if let Ok(key) = flattener.key_of(document) {
-                            part.keys.insert(&key);
-                            found.insert(&key);
-                        }
+                        let Ok(key) = flattener.key_of(document) else { continue };
+                        let number = wanted.number_of(&key);
+                        part.keys.insert_within(&key, number.map_or(&Scope::All, |number| wanted.scope(number)));
+                        number.into_iter().for_each(|number| found[number as usize] = true);
                     }
                     part.bytes += documents.memory_bytes();
                     part.documents.push(documents);
@@ -165,17 +166,22 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
         if matches!(plan.at, ReadAt::NotBefore(_)) {
             plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));
         }
-        let flattener = &self.members.all[member].flattener;
-        for id in touched.ids() {
+        let missing = (0..).zip(found).filter(|(_, found)| !found).map(|(number, _)| number);
+        part.keys.add(&wanted, missing);
+        Ok(Some(part))
+    }
+
+    /// The keys of what was touched, with the tables in which its rows can have changed.
+    fn keys_of(&self, member: usize, touched: &Touched) -> Keys {
+        let Member { layout, flattener, .. } = &self.members.all[member];
+        let mut keys = Keys::new(layout);
+        for (id, scope) in touched.scopes() {
             // An `_id` without a key has no rows.
-            let Ok(key) = RawDoc::new(id).map_err(drop).and_then(|id| flattener.key_of(id).map_err(drop)) else {
-                continue;
-            };
-            if found.number_of(&key).is_none() {
-                part.keys.insert(&key);
+            if let Ok(key) = RawDoc::new(id).map_err(drop).and_then(|id| flattener.key_of(id).map_err(drop)) {
+                keys.insert_within(&key, scope);
             }
         }
-        Ok(Some(part))
+        keys
     }
 
     /// What can be done where the documents of a batch cannot be read as they were.

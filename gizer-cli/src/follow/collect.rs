@@ -53,7 +53,7 @@ impl<S: ChangeSource, L: LookUp> Follow<'_, S, L> {
                     Concern::None => {}
                     Concern::Document(member) => {
                         whole = false;
-                        batch.touch(member, &change)?;
+                        batch.touch(member, self.members.all[member].layout, &change)?;
                     }
                     // What was touched before is read before it.
                     Concern::Ddl if whole && !batch.touched.is_empty() => {

@@ -1,11 +1,14 @@
 //! What the changes between two watermarks have touched.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gizer_flatten::Scope;
 use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Positions, id_document};
 use gizer_oplog::WantedId;
+use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
 use super::member::Ddl;
@@ -74,8 +77,8 @@ impl Batch {
         self.touched.values().map(|touched| touched.ids.len()).sum()
     }
 
-    /// A change of a document of a collection.
-    pub(super) fn touch(&mut self, member: usize, change: &Change) -> Result<(), Failure> {
+    /// A change of a document of a collection with this layout.
+    pub(super) fn touch(&mut self, member: usize, layout: &Layout, change: &Change) -> Result<(), Failure> {
         let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = &mut self.counts;
         let (count, id) = match &change.kind {
             ChangeKind::Insert { document } => (inserts, id_of(document)),
@@ -89,10 +92,13 @@ impl Batch {
             let message = format!("an oplog entry of {} at {} has no _id", change.namespace, change.position.time);
             Failure::failed(message)
         })?;
-        let touch = self.touched.entry(member).or_default().ids.entry(id).or_default();
-        match change.from_migrate {
-            true => touch.migrated_on = Some(Arc::clone(&change.shard)),
-            false => touch.written_on = Some(Arc::clone(&change.shard)),
+        let scope = match &change.kind {
+            ChangeKind::Update { edits, .. } if !change.from_migrate => Scope::of(layout, edits),
+            _ => Scope::All,
+        };
+        match self.touched.entry(member).or_default().ids.entry(id) {
+            Entry::Occupied(mut touch) => touch.get_mut().add(change, &scope),
+            Entry::Vacant(place) => place.insert(Touch::new(scope.clone())).add(change, &scope),
         }
         Ok(())
     }
@@ -112,17 +118,34 @@ pub(super) struct Touched {
     ids: HashMap<Bytes, Touch>,
 }
 
-/// Who touched a document.
-#[derive(Debug, Default)]
+/// Who touched a document, and where that can have changed it.
+#[derive(Debug)]
 struct Touch {
     written_on: Option<Arc<str>>,
     migrated_on: Option<Arc<str>>,
+    scope: Scope,
+}
+
+impl Touch {
+    fn new(scope: Scope) -> Touch {
+        Touch { written_on: None, migrated_on: None, scope }
+    }
+
+    fn add(&mut self, change: &Change, scope: &Scope) {
+        let on = if change.from_migrate { &mut self.migrated_on } else { &mut self.written_on };
+        let last = on.replace(Arc::clone(&change.shard));
+        // Two shards have a document with this `_id`: the one that is read need not be the one whose rows are stored.
+        if last.is_some_and(|last| last != change.shard) {
+            self.scope = Scope::All;
+        }
+        self.scope.add(scope);
+    }
 }
 
 impl Touched {
-    /// The ids: documents of one field, `_id`.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &Bytes> {
-        self.ids.keys()
+    /// The ids, documents of one field, `_id`: each with the tables in which rows of its document can have changed.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = (&Bytes, &Scope)> {
+        self.ids.iter().map(|(id, touch)| (id, &touch.scope))
     }
 
     /// The ids with the shards to look for their documents on.
@@ -139,4 +162,73 @@ impl Touched {
 /// The `_id` of a document, as a document of this one field.
 fn id_of(document: &Bytes) -> Option<Bytes> {
     id_document(RawDoc::new(document).ok()?).ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::doc;
+    use gizer_flatten::TableSet;
+    use gizer_flatten::change::{Edit, EditAction, Edits, Namespace, Position, Step};
+    use gizer_schema::{TableId, file};
+
+    fn update(shard: &str, path: &[&str], from_migrate: bool) -> Change {
+        let path = path.iter().map(|name| name.parse().map_or(Step::Field((*name).to_owned()), Step::Index)).collect();
+        let edits = Edits::Diff(vec![Edit { path, action: EditAction::Unset }]);
+        change(shard, from_migrate, ChangeKind::Update { key: bytes(), edits })
+    }
+
+    fn bytes() -> Bytes {
+        doc! {"_id": 1}.to_vec().unwrap().into()
+    }
+
+    fn change(shard: &str, from_migrate: bool, kind: ChangeKind) -> Change {
+        let namespace = Namespace { database: "shop".to_owned(), collection: "orders".to_owned() };
+        let (shard, position) = (Arc::from(shard), Position::default());
+        Change { shard, position, namespace: Arc::new(namespace), uuid: None, from_migrate, kind }
+    }
+
+    /// The scope of the one document after these changes.
+    fn scope(changes: &[Change]) -> Scope {
+        let schema = r#"{"_id": "INT", "n": "INT", "a": [{"b": ["INT"]}], "c": ["INT"]}"#;
+        let layout = Layout::new(&file::parse("orders", schema).unwrap()).unwrap();
+        let mut batch = Batch::default();
+        changes.iter().for_each(|change| batch.touch(0, &layout, change).unwrap());
+        let scopes: Vec<Scope> = batch.touched[&0].scopes().map(|(_, scope)| scope.clone()).collect();
+        assert_eq!(scopes.len(), 1);
+        scopes.into_iter().next().unwrap()
+    }
+
+    fn tables(ids: &[usize]) -> Scope {
+        let mut tables = TableSet::default();
+        ids.iter().for_each(|id| tables.insert(TableId(*id)));
+        Scope::Tables(tables)
+    }
+
+    #[test]
+    fn updates_of_one_document_add_up() {
+        assert_eq!(scope(&[update("a", &["n"], false)]), tables(&[0]));
+        assert_eq!(scope(&[update("a", &["n"], false), update("a", &["c", "0"], false)]), tables(&[0, 3]));
+        let both = [update("a", &["c"], false), update("a", &["a", "1"], false), update("a", &["n"], false)];
+        assert_eq!(scope(&both), tables(&[0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn whatever_is_no_update_touches_everything() {
+        let one = update("a", &["n"], false);
+        let document = bytes();
+        for kind in [
+            ChangeKind::Insert { document: document.clone() },
+            ChangeKind::Replace { document: document.clone() },
+            ChangeKind::Delete { key: document.clone() },
+            ChangeKind::Update { key: document, edits: Edits::Unknown },
+        ] {
+            let other = change("a", false, kind);
+            assert_eq!(scope(std::slice::from_ref(&other)), Scope::All, "{other:?}");
+            assert_eq!(scope(&[one.clone(), other.clone()]), Scope::All, "{other:?}");
+            assert_eq!(scope(&[other.clone(), one.clone()]), Scope::All, "{other:?}");
+        }
+        assert_eq!(scope(&[one.clone(), update("a", &["n"], true)]), Scope::All, "a migration");
+        assert_eq!(scope(&[one, update("b", &["n"], false)]), Scope::All, "two shards");
+    }
 }
