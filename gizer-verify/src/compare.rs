@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use gizer_flatten::{Cell, DocumentBatch, Flattener, Rejection, Row, RowSink};
+use gizer_flatten::{Cell, DocumentBatch, Flattener, Rejection, Row, RowSink, Scope};
 use gizer_pg::copy::Reject;
 use gizer_pg::rows::{Keys, RowChanges, RowStore};
 use gizer_schema::raw::RawDoc;
@@ -14,8 +14,8 @@ use crate::key_text::key_text;
 use crate::stored::StoredRows;
 use crate::{Difference, Fault, Verdict, VerifyError};
 
-/// Compares documents with the rows that are stored under `keys` and under the documents' own keys, in the open transaction.
-/// Nothing is written.
+/// Compares documents with the rows that are stored under `keys` and under the documents' own keys, in the open transaction:
+/// those of all tables, whatever the scopes of the keys. Nothing is written.
 ///
 /// # Errors
 /// [`VerifyError::Tables`] if the rows cannot be read; [`VerifyError::SameKey`]. A difference is no error.
@@ -25,20 +25,35 @@ pub async fn compare(
     documents: &[DocumentBatch],
     keys: &Keys,
 ) -> Result<Verdict, VerifyError> {
-    let keys = with_keys_of(documents, flattener, keys);
+    let mut keys = to_look_at(documents, flattener, keys);
+    for number in (0..keys.len() as u32).filter(|number| *keys.scope(*number) != Scope::All).collect::<Vec<_>>() {
+        keys.to_mut().widen(number);
+    }
     let stored = StoredRows::read(store, &keys).await?;
-    Ok(Pass::over(store.layout(), flattener, documents, &keys, &stored, None)?.verdict)
+    Ok(Pass::over(store.layout(), flattener, all(documents), &keys, &stored, None)?.verdict)
+}
+
+/// The documents of all batches.
+pub(crate) fn all(documents: &[DocumentBatch]) -> impl Iterator<Item = RawDoc<'_>> {
+    documents.iter().flat_map(DocumentBatch::documents)
 }
 
 /// The keys, and those of the documents: one that MongoDB gives under another form of an `_id` than was asked for has
-/// been touched as well.
-pub(crate) fn with_keys_of<'k>(documents: &[DocumentBatch], flattener: &Flattener, keys: &'k Keys) -> Cow<'k, Keys> {
+/// been touched as well. A scope is of use only for a key that has a document: of one that has none all rows must go.
+pub(crate) fn to_look_at<'k>(documents: &[DocumentBatch], flattener: &Flattener, keys: &'k Keys) -> Cow<'k, Keys> {
+    let mut found = vec![false; keys.len()];
     let mut keys = Cow::Borrowed(keys);
-    for document in documents.iter().flat_map(DocumentBatch::documents) {
+    for document in all(documents) {
         // One without a usable key is rejected when it is flattened.
         let Ok(key) = flattener.key_of(document) else { continue };
-        if keys.number_of(&key).is_none() {
-            keys.to_mut().insert(&key);
+        match keys.number_of(&key) {
+            Some(number) => found.get_mut(number as usize).into_iter().for_each(|found| *found = true),
+            None => drop(keys.to_mut().insert(&key)),
+        }
+    }
+    for number in (0..).zip(found).filter(|(_, found)| !found).map(|(number, _)| number) {
+        if *keys.scope(number) != Scope::All {
+            keys.to_mut().widen(number);
         }
     }
     keys
@@ -49,25 +64,30 @@ pub(crate) struct Pass {
     pub(crate) verdict: Verdict,
     pub(crate) rejected: Vec<Reject>,
     pub(crate) changes: Option<RowChanges>,
+    /// The numbers of the keys under which something differs.
+    pub(crate) differing: Vec<u32>,
+    /// Keys whose scope was too narrow: their documents had no rows, or have none. To be looked at in all tables.
+    pub(crate) too_narrow: Vec<u32>,
 }
 
 impl Pass {
-    /// Flattens the documents and compares their rows; what is to be written goes into `changes`, where there is any.
-    pub(crate) fn over(
+    /// Flattens the documents and compares their rows in the scopes of their keys; what is to be written goes into
+    /// `changes`, where there is any.
+    pub(crate) fn over<'b>(
         layout: &Layout,
         flattener: &mut Flattener,
-        documents: &[DocumentBatch],
+        documents: impl Iterator<Item = RawDoc<'b>>,
         keys: &Keys,
         stored: &StoredRows,
         changes: Option<RowChanges>,
     ) -> Result<Pass, VerifyError> {
         let mut comparison = Comparison::new(layout, keys, stored, changes);
         let mut rejected = Vec::new();
-        let all = documents.iter().flat_map(DocumentBatch::documents);
-        flattener.flatten(all, &mut comparison, |document, rejection| rejected.push(reject(document, rejection)));
+        flattener.flatten(documents, &mut comparison, |document, rejection| rejected.push(reject(document, rejection)));
         comparison.finish()?;
-        let Comparison { verdict, changes, .. } = comparison;
-        Ok(Pass { verdict, rejected, changes })
+        let Comparison { verdict, changes, differing, too_narrow, .. } = comparison;
+        let differing = (0..).zip(differing).filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
+        Ok(Pass { verdict, rejected, changes, differing, too_narrow })
     }
 }
 
@@ -90,6 +110,9 @@ struct Comparison<'a> {
     fields: Fields,
     /// For each key whether a document with it has come.
     has_document: Vec<bool>,
+    /// For each key whether anything differs.
+    differing: Vec<bool>,
+    too_narrow: Vec<u32>,
     /// The key of the document under way; `None` until its first row.
     key: Option<u32>,
     /// For each table the place of the next stored row of this key.
@@ -122,6 +145,8 @@ impl<'a> Comparison<'a> {
             verdict: Verdict::default(),
             fields: Fields::default(),
             has_document: vec![false; keys.len()],
+            differing: vec![false; keys.len()],
+            too_narrow: Vec::new(),
             key: None,
             places: vec![0; layout.tables.len()],
             positions: Vec::new(),
@@ -137,6 +162,8 @@ impl<'a> Comparison<'a> {
             return Err(VerifyError::SameKey { collection: self.layout.collection.clone(), key: self.key_text(key) });
         }
         for key in (0..self.keys.len() as u32).filter(|key| !self.has_document[*key as usize]).collect::<Vec<_>>() {
+            // Its document was rejected.
+            self.find_too_narrow(key);
             self.begin_key(key);
             self.leave_rest(key);
         }
@@ -231,7 +258,20 @@ impl<'a> Comparison<'a> {
         (!holds).then_some(ColumnId(row.cells.len()))
     }
 
+    /// Remembers a key that should have been looked at in all tables.
+    fn find_too_narrow(&mut self, key: u32) {
+        if *self.keys.scope(key) != Scope::All {
+            self.too_narrow.push(key);
+        }
+    }
+
     fn differs(&mut self, table: TableId, key: u32, positions: &[i64], fault: Fault) {
+        self.differing[key as usize] = true;
+        // What an update changes is a document that has its rows, each once. This one was rejected before, or it is
+        // another one than was updated, which an entry further on will tell.
+        if table == TableId(0) && matches!(fault, Fault::Missing | Fault::Repeated) {
+            self.find_too_narrow(key);
+        }
         let text = |key| key_text(self.layout.key.ty, self.keys.field(key));
         self.verdict.add(|| Difference { table, key: text(key), positions: positions.to_vec(), fault });
     }
@@ -273,6 +313,9 @@ impl RowSink for Comparison<'_> {
     fn row(&mut self, row: Row<'_>) {
         self.verdict.rows += 1;
         let Some(key) = self.key_of(&row) else { return };
+        if !self.keys.scope(key).contains(row.table) {
+            return;
+        }
         let table = self.layout.table(row.table);
         let data = table.data_columns();
         let mut positions = std::mem::take(&mut self.positions);

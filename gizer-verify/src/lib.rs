@@ -7,7 +7,8 @@
 //! ```
 //!
 //! * [`compare()`] only looks.
-//! * [`reconcile()`] is the reference path: it compares, writes the rows that differ, reads them back and compares again.
+//! * [`reconcile()`] is the reference path: it compares, writes the rows that differ, reads back what was written and compares
+//!   again; of a document it looks only at the tables in which it can have changed.
 //!
 //! # What is compared
 //! Every cell of every row, in both directions: every row that follows from the documents is looked for, and every row

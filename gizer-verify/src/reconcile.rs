@@ -1,10 +1,12 @@
 //! The reference path: stored rows are made equal to documents.
 
-use gizer_flatten::{DocumentBatch, Flattener, Tally};
+use gizer_flatten::{DocumentBatch, Flattener, TableSet, Tally};
 use gizer_pg::copy::Reject;
-use gizer_pg::rows::{Keys, RowChanges, RowCounts, RowStore};
+use gizer_pg::rows::{Keys, RowChanges, RowCounts, RowStore, TableCounts};
+use gizer_schema::TableId;
+use gizer_schema::raw::RawDoc;
 
-use crate::compare::{Pass, with_keys_of};
+use crate::compare::{Pass, all, to_look_at};
 use crate::stored::StoredRows;
 use crate::{Differing, VerifyError};
 
@@ -17,7 +19,7 @@ pub struct Reconciled {
     pub rejected: Vec<Reject>,
     /// Rows that the documents have, over all tables.
     pub rows: u64,
-    /// Rows that were stored before, over all tables.
+    /// Rows that were stored before, over all tables in which their keys were looked at.
     pub stored: u64,
     /// Rows that differed, and were written.
     pub changes: RowCounts,
@@ -26,12 +28,17 @@ pub struct Reconciled {
 }
 
 /// Makes the stored rows of `keys` equal to the documents, in the open transaction: reads what is stored, compares, writes
-/// the rows that differ and, with `read_back`, reads again and compares again. Where nothing differs, nothing is written
-/// and nothing is read again.
+/// the rows that differ and, with `read_back`, reads again what was written and compares again.
 ///
 /// * A key without a document has no rows afterwards. Nor has one whose document is rejected.
 /// * A document whose key is not among `keys` counts as touched: its rows are made equal too. That happens where
 ///   MongoDB finds it under an `_id` that it takes for equal, by a collation for instance.
+/// * Of a document whose key has a narrower scope than all tables only the rows in its tables are read, compared and written: the
+///   caller knows that the others are equal ([`Scope`](gizer_flatten::Scope) says why). That holds for a document that has its rows only: for one that
+///   is not there, is rejected, or has no root row yet, all tables are looked at, whatever the scope.
+/// * Read again are the tables in which something was written, and in these the rows of the documents of which something was:
+///   all else was compared just before, in the same transaction. Where nothing differs, nothing is written and
+///   nothing is read again.
 /// * How many statements it takes does not depend on how many documents there are ([`RowStore`]).
 /// * What the flattener counts meanwhile goes into [`Reconciled::tally`]; it is left without counts.
 ///
@@ -49,20 +56,20 @@ pub async fn reconcile(
     read_back: bool,
 ) -> Result<Reconciled, VerifyError> {
     let layout = store.layout();
-    let keys = with_keys_of(documents, flattener, keys);
-    let stored = StoredRows::read(store, &keys).await?;
-    flattener.take_tally();
-    let changes = Some(RowChanges::new(layout));
-    let first = Pass::over(layout, flattener, documents, &keys, &stored, changes)?;
+    let mut keys = to_look_at(documents, flattener, keys);
+    let (mut first, mut stored) = compared(store, flattener, documents, &keys).await?;
+    if !first.too_narrow.is_empty() {
+        first.too_narrow.iter().for_each(|key| keys.to_mut().widen(*key));
+        (first, stored) = compared(store, flattener, documents, &keys).await?;
+    }
     let mut reconciled = Reconciled {
         documents: first.verdict.documents,
         rejected: first.rejected,
         rows: first.verdict.rows,
-        stored: stored.len(),
+        stored,
         changes: RowCounts::default(),
         tally: flattener.take_tally(),
     };
-    drop(stored);
     let changes = first.changes.unwrap_or_else(|| RowChanges::new(layout));
     reconciled.changes = store.write(&changes).await?;
     if changes.is_empty() {
@@ -71,12 +78,8 @@ pub async fn reconcile(
     let expected = changes.counts();
     drop(changes);
     if read_back {
-        let stored = StoredRows::read(store, &keys).await?;
-        let second = Pass::over(layout, flattener, documents, &keys, &stored, None)?;
-        flattener.take_tally();
-        if !second.verdict.is_equal() {
-            return Err(VerifyError::Differs(Box::new(Differing::new(layout, second.verdict))));
-        }
+        let written = keys.part(first.differing, &written(&expected));
+        compare_again(store, flattener, documents, &written).await?;
     } else if reconciled.changes != expected {
         return Err(VerifyError::CountsDiffer {
             collection: layout.collection.clone(),
@@ -85,4 +88,48 @@ pub async fn reconcile(
         });
     }
     Ok(reconciled)
+}
+
+/// What the documents differ in from what is stored, and how many rows were read for it.
+async fn compared(
+    store: &mut RowStore<'_>,
+    flattener: &mut Flattener,
+    documents: &[DocumentBatch],
+    keys: &Keys,
+) -> Result<(Pass, u64), VerifyError> {
+    let layout = store.layout();
+    let stored = StoredRows::read(store, keys).await?;
+    flattener.take_tally();
+    let pass = Pass::over(layout, flattener, all(documents), keys, &stored, Some(RowChanges::new(layout)))?;
+    Ok((pass, stored.len()))
+}
+
+/// The tables in which something was written.
+fn written(counts: &RowCounts) -> TableSet {
+    let mut tables = TableSet::default();
+    for (at, table) in counts.tables.iter().enumerate() {
+        if *table != TableCounts::default() {
+            tables.insert(TableId(at));
+        }
+    }
+    tables
+}
+
+/// Reads what was written and holds it against the documents of these keys once more.
+async fn compare_again(
+    store: &mut RowStore<'_>,
+    flattener: &mut Flattener,
+    documents: &[DocumentBatch],
+    keys: &Keys,
+) -> Result<(), VerifyError> {
+    let layout = store.layout();
+    let stored = StoredRows::read(store, keys).await?;
+    let of_keys = |document: &RawDoc<'_>| flattener.key_of(*document).is_ok_and(|key| keys.number_of(&key).is_some());
+    let documents: Vec<RawDoc<'_>> = all(documents).filter(of_keys).collect();
+    let pass = Pass::over(layout, flattener, documents.into_iter(), keys, &stored, None)?;
+    flattener.take_tally();
+    if pass.verdict.is_equal() {
+        return Ok(());
+    }
+    Err(VerifyError::Differs(Box::new(Differing::new(layout, pass.verdict))))
 }

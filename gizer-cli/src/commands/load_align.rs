@@ -80,6 +80,7 @@ impl Job<'_, '_> {
         Ok(Member {
             followed: FollowedCollection {
                 name: layout.collection.clone(),
+                layout,
                 watched: watched.clone(),
                 applied_to: from.clone(),
             },

@@ -58,7 +58,7 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
                 }
                 ChangeEvent::Change(change) => match self.members.concern(&change) {
                     Concern::None => {}
-                    Concern::Document(member) => open.touch(member, &change)?,
+                    Concern::Document(member) => open.touch(member, self.members.all[member].layout, &change)?,
                     // What was touched before is read before it.
                     Concern::Ddl if open.is_empty() && !batch.touched.is_empty() => {
                         self.pending = Some(ChangeEvent::Change(change));

@@ -12,14 +12,16 @@ use super::touched::Effect;
 
 /// A collection and its tables, before they are followed.
 pub(crate) struct Member<'f> {
-    pub(crate) followed: FollowedCollection,
+    pub(crate) followed: FollowedCollection<'f>,
     pub(crate) tables: FollowedTables<'f>,
 }
 
 /// A collection as changes tell of it.
-pub(crate) struct FollowedCollection {
+pub(crate) struct FollowedCollection<'f> {
     /// The name of the collection.
     pub(crate) name: String,
+    /// The layout of its tables.
+    pub(crate) layout: &'f Layout,
     /// Where it is in MongoDB, by UUID.
     pub(crate) watched: WatchedCollection,
     /// What lies at or before these positions has been applied.
@@ -39,7 +41,7 @@ pub(crate) struct FollowedTables<'f> {
     pub(crate) flattener: Flattener,
 }
 
-impl FollowedCollection {
+impl FollowedCollection<'_> {
     /// Whether a change was applied before: it lies at or before the collection's own position.
     fn has_applied(&self, change: &Change) -> bool {
         self.applied_to.get(&*change.shard).is_some_and(|applied| change.position.time <= applied.time)
@@ -62,13 +64,13 @@ pub(super) enum Concern {
 }
 
 /// The collections by UUID.
-pub(super) struct Members {
-    pub(super) all: Vec<FollowedCollection>,
+pub(super) struct Members<'f> {
+    pub(super) all: Vec<FollowedCollection<'f>>,
     by_uuid: HashMap<[u8; 16], usize>,
 }
 
-impl Members {
-    pub(super) fn new(all: Vec<FollowedCollection>) -> Members {
+impl<'f> Members<'f> {
+    pub(super) fn new(all: Vec<FollowedCollection<'f>>) -> Members<'f> {
         let mut members = Members { all, by_uuid: HashMap::new() };
         members.index();
         members
@@ -155,7 +157,7 @@ pub(super) enum Ddl {
     Reload(&'static str),
 }
 
-impl FollowedCollection {
+impl FollowedCollection<'_> {
     /// A collection that exists already under this name was seen by a later load.
     fn created(&self, change: &Change) -> Option<Ddl> {
         match self.watched.uuids.contains_key(&*change.shard) {

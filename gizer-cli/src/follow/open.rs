@@ -65,6 +65,7 @@ pub(crate) async fn members_of<'f>(
         members.push(Member {
             followed: FollowedCollection {
                 name: followed.collection.clone(),
+                layout,
                 watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
                 applied_to: applied_to.clone(),
             },

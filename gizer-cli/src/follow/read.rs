@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::ClusterTime;
+use gizer_flatten::{DocumentBatch, Scope};
 use gizer_oplog::{ChangeEvent, ChangeSource, LookUp, MongoError, Oplog, ReadAt, WantedId, latest_time};
 use tokio::sync::mpsc::Sender;
 
@@ -33,8 +33,10 @@ pub(super) struct Documents {
     /// The number of the collection.
     pub(super) member: usize,
     pub(super) found: Vec<DocumentBatch>,
-    /// The ids that were asked for, once all that was found under them has been delivered.
-    pub(super) ids: Vec<Bytes>,
+    /// With the first of them the ids that were asked for, each with the tables in which rows of its document can have changed.
+    pub(super) ids: Vec<(Bytes, Scope)>,
+    /// Whether that is all that was found under those.
+    pub(super) all: bool,
 }
 
 /// The end of a batch.
@@ -76,7 +78,7 @@ pub(super) struct Reader<'f, S, L> {
     pub(super) settings: FollowSettings,
     pub(super) source: S,
     look_up: L,
-    pub(super) members: Members,
+    pub(super) members: Members<'f>,
     /// Some documents were read as they were up to this time: until then the tables are catching up.
     ahead: Option<ClusterTime>,
     /// Collections that were passed over because another one has their name, and up to when the entry that tells why must
@@ -94,7 +96,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         settings: FollowSettings,
         source: S,
         look_up: L,
-        followed: Vec<FollowedCollection>,
+        followed: Vec<FollowedCollection<'f>>,
         mark: Mark,
         ahead: Option<ClusterTime>,
     ) -> Reader<'f, S, L> {
@@ -180,7 +182,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             // A batch that is one huge transaction is not held twice.
             let mut wanted = touched.wanted();
             while !plan.passed_over.contains(&member) {
-                let some: Vec<WantedId> = wanted.by_ref().take(self.settings.batch_documents).collect();
+                let some: Vec<(WantedId, Scope)> = wanted.by_ref().take(self.settings.batch_documents).collect();
                 if some.is_empty() {
                     break;
                 }
@@ -194,12 +196,17 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
     async fn find(
         &mut self,
         member: usize,
-        wanted: Vec<WantedId>,
+        wanted: Vec<(WantedId, Scope)>,
         plan: &mut Plan,
         deliver: &Sender<Delivery>,
     ) -> Result<(), Ended> {
         let watched = self.members.all[member].watched.clone();
-        let ids: Vec<Bytes> = wanted.iter().map(|wanted| wanted.id.clone()).collect();
+        let mut ids: Vec<(Bytes, Scope)> = Vec::new();
+        let wanted = wanted.into_iter().map(|(wanted, scope)| {
+            ids.push((wanted.id.clone(), scope));
+            wanted
+        });
+        let wanted = wanted.collect();
         if let Err(error) = self.look_up.begin(&watched, wanted, plan.at).await {
             return Err(self.replan(error, member, plan).await);
         }
@@ -214,12 +221,13 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                 Err(error) => return Err(self.replan(error, member, plan).await),
             }
             if bytes >= self.settings.part_bytes {
-                let part = Documents { member, found: std::mem::take(&mut found), ids: Vec::new() };
+                let (found, ids) = (std::mem::take(&mut found), std::mem::take(&mut ids));
+                let part = Documents { member, found, ids, all: false };
                 deliver.send(Delivery::Documents(part)).await.map_err(|_| Ended::Unwanted)?;
                 bytes = 0;
             }
         }
-        let last = Documents { member, found, ids };
+        let last = Documents { member, found, ids, all: true };
         deliver.send(Delivery::Documents(last)).await.map_err(|_| Ended::Unwanted)?;
         if matches!(plan.at, ReadAt::NotBefore(_)) {
             plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));

@@ -1,11 +1,14 @@
 //! What the changes between two watermarks have touched.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gizer_flatten::Scope;
 use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Positions, id_document};
 use gizer_oplog::WantedId;
+use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
 use super::member::Ddl;
@@ -76,9 +79,10 @@ impl Batch {
         for (member, touched) in later.touched {
             let ids = &mut self.touched.entry(member).or_default().ids;
             for (id, later) in touched.ids {
-                let touch = ids.entry(id).or_default();
-                touch.written_on = later.written_on.or(touch.written_on.take());
-                touch.migrated_on = later.migrated_on.or(touch.migrated_on.take());
+                match ids.entry(id) {
+                    Entry::Occupied(mut touch) => touch.get_mut().append(later),
+                    Entry::Vacant(place) => drop(place.insert(later)),
+                }
             }
         }
         self.counts.add(&later.counts);
@@ -90,8 +94,8 @@ impl Batch {
         self.touched.values().map(|touched| touched.ids.len()).sum()
     }
 
-    /// A change of a document of a collection.
-    pub(super) fn touch(&mut self, member: usize, change: &Change) -> Result<(), Failure> {
+    /// A change of a document of a collection with this layout.
+    pub(super) fn touch(&mut self, member: usize, layout: &Layout, change: &Change) -> Result<(), Failure> {
         let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = &mut self.counts;
         let (count, id) = match &change.kind {
             ChangeKind::Insert { document } => (inserts, id_of(document)),
@@ -105,10 +109,13 @@ impl Batch {
             let message = format!("an oplog entry of {} at {} has no _id", change.namespace, change.position.time);
             Failure::failed(message)
         })?;
-        let touch = self.touched.entry(member).or_default().ids.entry(id).or_default();
-        match change.from_migrate {
-            true => touch.migrated_on = Some(Arc::clone(&change.shard)),
-            false => touch.written_on = Some(Arc::clone(&change.shard)),
+        let scope = match &change.kind {
+            ChangeKind::Update { edits, .. } if !change.from_migrate => Scope::of(layout, edits),
+            _ => Scope::All,
+        };
+        match self.touched.entry(member).or_default().ids.entry(id) {
+            Entry::Occupied(mut touch) => touch.get_mut().add(change, &scope),
+            Entry::Vacant(place) => place.insert(Touch::new(scope.clone())).add(change, &scope),
         }
         Ok(())
     }
@@ -130,11 +137,38 @@ pub(super) struct Touched {
     ids: HashMap<Bytes, Touch>,
 }
 
-/// Who touched a document.
-#[derive(Debug, Default)]
+/// Who touched a document, and where that can have changed it.
+#[derive(Debug)]
 struct Touch {
     written_on: Option<Arc<str>>,
     migrated_on: Option<Arc<str>>,
+    scope: Scope,
+}
+
+impl Touch {
+    fn new(scope: Scope) -> Touch {
+        Touch { written_on: None, migrated_on: None, scope }
+    }
+
+    fn add(&mut self, change: &Change, scope: &Scope) {
+        let shard = Some(Arc::clone(&change.shard));
+        let (written_on, migrated_on) = if change.from_migrate { (None, shard) } else { (shard, None) };
+        self.append(Touch { written_on, migrated_on, scope: scope.clone() });
+    }
+
+    /// Adds what came after it.
+    fn append(&mut self, later: Touch) {
+        // Two shards have a document with this `_id`: the one that is read need not be the one whose rows are stored.
+        let other = |before: &Option<Arc<str>>, after: &Option<Arc<str>>| {
+            before.as_ref().zip(after.as_ref()).is_some_and(|(before, after)| before != after)
+        };
+        if other(&self.written_on, &later.written_on) || other(&self.migrated_on, &later.migrated_on) {
+            self.scope = Scope::All;
+        }
+        self.scope.add(&later.scope);
+        self.written_on = later.written_on.or(self.written_on.take());
+        self.migrated_on = later.migrated_on.or(self.migrated_on.take());
+    }
 }
 
 impl Touched {
@@ -143,12 +177,11 @@ impl Touched {
         self.ids.len()
     }
 
-    /// The ids with the shards to look for their documents on.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = WantedId> {
-        let wanted = |(id, touch): (&Bytes, &Touch)| WantedId {
-            id: id.clone(),
-            first: touch.written_on.clone(),
-            last: touch.migrated_on.clone(),
+    /// The ids with the shards to look for their documents on, and the tables in which rows of those can have changed.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (WantedId, Scope)> {
+        let wanted = |(id, touch): (&Bytes, &Touch)| {
+            let (first, last) = (touch.written_on.clone(), touch.migrated_on.clone());
+            (WantedId { id: id.clone(), first, last }, touch.scope.clone())
         };
         self.ids.iter().map(wanted)
     }
@@ -157,4 +190,73 @@ impl Touched {
 /// The `_id` of a document, as a document of this one field.
 fn id_of(document: &Bytes) -> Option<Bytes> {
     id_document(RawDoc::new(document).ok()?).ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::doc;
+    use gizer_flatten::TableSet;
+    use gizer_flatten::change::{Edit, EditAction, Edits, Namespace, Position, Step};
+    use gizer_schema::{TableId, file};
+
+    fn update(shard: &str, path: &[&str], from_migrate: bool) -> Change {
+        let path = path.iter().map(|name| name.parse().map_or(Step::Field((*name).to_owned()), Step::Index)).collect();
+        let edits = Edits::Diff(vec![Edit { path, action: EditAction::Unset }]);
+        change(shard, from_migrate, ChangeKind::Update { key: bytes(), edits })
+    }
+
+    fn bytes() -> Bytes {
+        doc! {"_id": 1}.to_vec().unwrap().into()
+    }
+
+    fn change(shard: &str, from_migrate: bool, kind: ChangeKind) -> Change {
+        let namespace = Namespace { database: "shop".to_owned(), collection: "orders".to_owned() };
+        let (shard, position) = (Arc::from(shard), Position::default());
+        Change { shard, position, namespace: Arc::new(namespace), uuid: None, from_migrate, kind }
+    }
+
+    /// The scope of the one document after these changes.
+    fn scope(changes: &[Change]) -> Scope {
+        let schema = r#"{"_id": "INT", "n": "INT", "a": [{"b": ["INT"]}], "c": ["INT"]}"#;
+        let layout = Layout::new(&file::parse("orders", schema).unwrap()).unwrap();
+        let mut batch = Batch::default();
+        changes.iter().for_each(|change| batch.touch(0, &layout, change).unwrap());
+        let scopes: Vec<Scope> = batch.touched[&0].wanted().map(|(_, scope)| scope).collect();
+        assert_eq!(scopes.len(), 1);
+        scopes.into_iter().next().unwrap()
+    }
+
+    fn tables(ids: &[usize]) -> Scope {
+        let mut tables = TableSet::default();
+        ids.iter().for_each(|id| tables.insert(TableId(*id)));
+        Scope::Tables(tables)
+    }
+
+    #[test]
+    fn updates_of_one_document_add_up() {
+        assert_eq!(scope(&[update("a", &["n"], false)]), tables(&[0]));
+        assert_eq!(scope(&[update("a", &["n"], false), update("a", &["c", "0"], false)]), tables(&[0, 3]));
+        let both = [update("a", &["c"], false), update("a", &["a", "1"], false), update("a", &["n"], false)];
+        assert_eq!(scope(&both), tables(&[0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn whatever_is_no_update_touches_everything() {
+        let one = update("a", &["n"], false);
+        let document = bytes();
+        for kind in [
+            ChangeKind::Insert { document: document.clone() },
+            ChangeKind::Replace { document: document.clone() },
+            ChangeKind::Delete { key: document.clone() },
+            ChangeKind::Update { key: document, edits: Edits::Unknown },
+        ] {
+            let other = change("a", false, kind);
+            assert_eq!(scope(std::slice::from_ref(&other)), Scope::All, "{other:?}");
+            assert_eq!(scope(&[one.clone(), other.clone()]), Scope::All, "{other:?}");
+            assert_eq!(scope(&[other.clone(), one.clone()]), Scope::All, "{other:?}");
+        }
+        assert_eq!(scope(&[one.clone(), update("a", &["n"], true)]), Scope::All, "a migration");
+        assert_eq!(scope(&[one, update("b", &["n"], false)]), Scope::All, "two shards");
+    }
 }

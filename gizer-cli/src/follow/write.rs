@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
-use gizer_flatten::{DocumentBatch, id_text};
+use gizer_flatten::{DocumentBatch, Flattener, Scope, id_text};
 use gizer_pg::Session;
 use gizer_pg::rows::Keys;
 use gizer_pg::state;
+use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::{Reconciled, VerifyError, reconcile};
 use tokio::sync::mpsc::Receiver;
@@ -43,12 +45,58 @@ struct Open {
     begun: bool,
     /// The latest documents wait, so that a batch of ordinary size has been read when its transaction begins.
     waiting: Option<Documents>,
-    /// The keys of documents that were found of the ids that were asked for together.
-    found: Option<Keys>,
-    /// The ids of those of them that have no key.
-    rejected: BTreeSet<String>,
+    /// The ids that were asked for together, of which not all that was found has come.
+    asked: Option<Asked>,
     /// What will have been done once it is committed.
     done: Progress,
+}
+
+/// Ids that were asked for together.
+struct Asked {
+    /// Their keys, each with the tables in which its rows can have changed.
+    keys: Keys,
+    /// Which of them a document was found for.
+    found: Vec<bool>,
+    /// Those that have neither a key nor a document: one may be kept aside.
+    gone: BTreeSet<String>,
+}
+
+impl Asked {
+    fn new(layout: &Layout, flattener: &Flattener, ids: &[(Bytes, Scope)]) -> Asked {
+        let (mut keys, mut gone) = (Keys::new(layout), BTreeSet::new());
+        for (id, scope) in ids {
+            let Ok(id) = RawDoc::new(id) else { continue };
+            match flattener.key_of(id) {
+                Ok(key) => drop(keys.insert_within(&key, scope)),
+                Err(_) => drop(gone.insert(id_text(id))),
+            }
+        }
+        Asked { found: vec![false; keys.len()], keys, gone }
+    }
+
+    /// The keys of these documents and, with the last of them, those that belong to none.
+    fn keys_of(
+        mut self,
+        layout: &Layout,
+        flattener: &Flattener,
+        documents: &[DocumentBatch],
+        all: bool,
+    ) -> (Keys, Asked) {
+        let mut keys = Keys::new(layout);
+        for document in documents.iter().flat_map(DocumentBatch::documents) {
+            let Ok(key) = flattener.key_of(document) else {
+                self.gone.remove(&id_text(document));
+                continue;
+            };
+            let number = self.keys.number_of(&key);
+            keys.insert_within(&key, number.map_or(&Scope::All, |number| self.keys.scope(number)));
+            number.into_iter().for_each(|number| self.found[number as usize] = true);
+        }
+        if all {
+            keys.add(&self.keys, (0..).zip(&self.found).filter(|(_, found)| !**found).map(|(number, _)| number));
+        }
+        (keys, self)
+    }
 }
 
 impl<'f> Writer<'f> {
@@ -141,45 +189,23 @@ impl<'f> Writer<'f> {
     /// Makes the rows of these documents, and of ids that belong to none, equal to what was found.
     async fn write(&mut self, documents: Documents) -> Result<(), Failure> {
         self.begin().await?;
-        let Documents { member, found: documents, ids } = documents;
+        let Documents { member, found: documents, ids, all } = documents;
         let FollowedTables { name, layout, live_epoch, store, flattener, .. } = &mut self.tables[member];
-        let mut keys = Keys::new(layout);
-        let found = self.batch.found.get_or_insert_with(|| Keys::new(layout));
-        // Ids that were touched and have neither a key nor a document any more: one may be kept aside.
-        let mut gone = BTreeSet::new();
-        for id in &ids {
-            let Ok(id) = RawDoc::new(id) else { continue };
-            if flattener.key_of(id).is_err() {
-                gone.insert(id_text(id));
-            }
-        }
-        for document in documents.iter().flat_map(DocumentBatch::documents) {
-            match flattener.key_of(document) {
-                Ok(key) => {
-                    keys.insert(&key);
-                    found.insert(&key);
-                }
-                Err(_) => drop(self.batch.rejected.insert(id_text(document))),
-            }
-        }
-        gone.retain(|id| !self.batch.rejected.contains(id));
-        for id in &ids {
-            let Ok(id) = RawDoc::new(id) else { continue };
-            let Ok(key) = flattener.key_of(id) else { continue };
-            if found.number_of(&key).is_none() {
-                keys.insert(&key);
-            }
-        }
-        if !ids.is_empty() {
-            self.batch.found = None;
-            self.batch.rejected.clear();
+        let asked = match self.batch.asked.take() {
+            Some(asked) => asked,
+            None => Asked::new(layout, flattener, &ids),
+        };
+        let (keys, asked) = asked.keys_of(layout, flattener, &documents, all);
+        let mut gone = Vec::new();
+        match all {
+            true => gone = asked.gone.into_iter().collect(),
+            false => self.batch.asked = Some(asked),
         }
         if documents.is_empty() && keys.is_empty() && gone.is_empty() {
             return Ok(());
         }
         let reconciled = reconcile(store, flattener, &documents, &keys, self.settings.read_back).await;
         let reconciled = reconciled.map_err(|error| not_equal(name, error))?;
-        let gone: Vec<String> = gone.into_iter().collect();
         state::keep_rejected(self.session, name, *live_epoch, &reconciled.rejected, &gone).await?;
         self.count_rows(member, reconciled);
         Ok(())

@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use gizer_flatten::Cell;
-use gizer_schema::{ColumnType, Layout};
+use gizer_flatten::{Cell, Scope, TableSet};
+use gizer_schema::{ColumnType, Layout, TableId};
 use serde_json::Value;
 
 use crate::copy::write_cell;
 
 /// Root keys of touched documents, each once: a set, numbered from 0 in the order in which they came.
+///
+/// Each has a [`Scope`]: the tables whose rows under this key are looked at. It is [`Scope::All`] unless said otherwise.
 ///
 /// Two keys are one if PostgreSQL's `=` says so of their columns: 0 and −0 of a `float8`, 1.5 and 1.50 of a `numeric` are.
 #[derive(Debug, Clone)]
@@ -19,27 +21,83 @@ pub struct Keys {
     elements: Vec<u8>,
     /// Where each one's value begins in `elements`.
     starts: Vec<usize>,
+    scopes: Vec<Scope>,
     numbers: HashMap<Box<[u8]>, u32>,
 }
 
 impl Keys {
     /// No keys, for the tables of this layout.
     pub fn new(layout: &Layout) -> Keys {
-        Keys { ty: layout.key.ty, elements: Vec::new(), starts: Vec::new(), numbers: HashMap::new() }
+        let (elements, starts, scopes) = (Vec::new(), Vec::new(), Vec::new());
+        Keys { ty: layout.key.ty, elements, starts, scopes, numbers: HashMap::new() }
     }
 
-    /// Adds a key, as a cell of the key's column; gives its number. `None` of [`Cell::Null`], which is no key.
+    /// Adds a key, as a cell of the key's column, in the scope of all tables; gives its number. `None` of [`Cell::Null`],
+    /// which is no key.
     pub fn insert(&mut self, key: &Cell<'_>) -> Option<u32> {
-        let value = value(key)?;
-        let identity = identity(self.ty, &value);
-        if let Some(number) = self.numbers.get(identity.as_ref()) {
-            return Some(*number);
+        self.insert_within(key, &Scope::All)
+    }
+
+    /// The same with a scope. A key that is there already gets it in addition to the one it has.
+    pub fn insert_within(&mut self, key: &Cell<'_>, scope: &Scope) -> Option<u32> {
+        Some(self.insert_field(&value(key)?, scope))
+    }
+
+    fn insert_field(&mut self, field: &[u8], scope: &Scope) -> u32 {
+        let identity = identity(self.ty, field);
+        if let Some(&number) = self.numbers.get(identity.as_ref()) {
+            self.scopes[number as usize].add(scope);
+            return number;
         }
         let number = u32::try_from(self.starts.len()).expect("a batch has fewer than 2^32 keys: it is held in memory");
         self.numbers.insert(identity.into(), number);
-        write_cell(&mut self.elements, key);
-        self.starts.push(self.elements.len() - value.len());
-        Some(number)
+        let length = i32::try_from(field.len()).expect("a key is far shorter than 2 GiB");
+        self.elements.extend_from_slice(&length.to_be_bytes());
+        self.starts.push(self.elements.len());
+        self.elements.extend_from_slice(field);
+        self.scopes.push(scope.clone());
+        number
+    }
+
+    /// The tables in which a key is looked at.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn scope(&self, number: u32) -> &Scope {
+        &self.scopes[number as usize]
+    }
+
+    /// From now on a key is looked at in all tables.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn widen(&mut self, number: u32) {
+        self.scopes[number as usize] = Scope::All;
+    }
+
+    /// Adds the keys that have these numbers in another set of the same tables, in the scope of all tables.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn add(&mut self, other: &Keys, numbers: impl IntoIterator<Item = u32>) {
+        for number in numbers {
+            self.insert_field(other.field(number), &Scope::All);
+        }
+    }
+
+    /// The keys with these numbers, numbered anew in the order given, each looked at in those of its tables that are among
+    /// `tables`.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
+    pub fn part(&self, numbers: impl IntoIterator<Item = u32>, tables: &TableSet) -> Keys {
+        let (elements, starts, scopes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut part = Keys { ty: self.ty, elements, starts, scopes, numbers: HashMap::new() };
+        for number in numbers {
+            part.insert_field(self.field(number), &self.scope(number).within(tables));
+        }
+        part
     }
 
     /// The number of a key, if it is in the set.
@@ -86,7 +144,8 @@ impl Keys {
     /// Bytes of memory that the set keeps, about.
     pub fn memory_bytes(&self) -> usize {
         // A key stands in the elements and in the map, whose entries are about this long.
-        2 * self.elements.len() + self.len() * (size_of::<usize>() + size_of::<(Box<[u8]>, u32)>() + 8)
+        let scopes: usize = self.scopes.iter().map(|scope| size_of::<Scope>() + scope.memory_bytes()).sum();
+        2 * self.elements.len() + self.len() * (size_of::<usize>() + size_of::<(Box<[u8]>, u32)>() + 8) + scopes
     }
 
     /// Type of the key's column.
@@ -94,18 +153,21 @@ impl Keys {
         self.ty
     }
 
-    /// All of them in the order of their bytes, each with its length before it.
-    pub(super) fn elements(&self) -> Vec<u8> {
-        let mut elements = Vec::with_capacity(self.elements.len());
-        for number in self.sorted() {
+    /// Of those of these numbers that are looked at in a table how many there are, and their values, each with its length
+    /// before it.
+    pub(super) fn elements(&self, numbers: &[u32], table: TableId) -> (usize, Vec<u8>) {
+        let (mut count, mut elements) = (0, Vec::new());
+        for &number in numbers.iter().filter(|number| self.scope(**number).contains(table)) {
             let field = self.field(number);
             let start = self.starts[number as usize] - size_of::<i32>();
             elements.extend_from_slice(&self.elements[start..start + size_of::<i32>() + field.len()]);
+            count += 1;
         }
-        elements
+        (count, elements)
     }
 
-    fn sorted(&self) -> Vec<u32> {
+    /// Their numbers in the order of their bytes.
+    pub(super) fn sorted(&self) -> Vec<u32> {
         let mut numbers: Vec<u32> = (0..self.len() as u32).collect();
         numbers.sort_by(|a, b| self.field(*a).cmp(self.field(*b)));
         numbers
@@ -165,7 +227,30 @@ mod tests {
         assert_eq!(set.number_of(&Cell::Text("x".into())), None);
         assert_eq!((set.insert(&Cell::Null), set.number_of(&Cell::Null)), (None, None));
         assert_eq!(set.ranks(), [2, 0, 1]);
-        assert_eq!(set.elements(), b"\0\0\0\0\0\0\0\x02ab\0\0\0\x01b");
+        assert_eq!(set.elements(&set.sorted(), TableId(0)), (3, b"\0\0\0\0\0\0\0\x02ab\0\0\0\x01b".to_vec()));
+    }
+
+    #[test]
+    fn a_key_is_looked_at_where_anything_said_so() {
+        let mut tables = TableSet::default();
+        tables.insert(TableId(0));
+        let root = Scope::Tables(tables.clone());
+        let mut set = keys("STRING");
+        let (a, b) = (Cell::Text("a".into()), Cell::Text("b".into()));
+        set.insert_within(&a, &root);
+        set.insert_within(&b, &root);
+        assert_eq!(set.elements(&set.sorted(), TableId(1)), (0, vec![]));
+        set.insert_within(&b, &Scope::All);
+        set.insert_within(&b, &root);
+        assert_eq!((set.scope(0), set.scope(1)), (&root, &Scope::All));
+        assert_eq!(set.elements(&set.sorted(), TableId(1)), (1, b"\0\0\0\x01b".to_vec()));
+        let part = set.part([1], &tables);
+        assert_eq!((part.number_of(&b), part.number_of(&a), part.scope(0)), (Some(0), None, &root));
+        assert_eq!(part.field(0), b"b");
+        tables.insert(TableId(1));
+        assert_eq!(set.part([0], &tables).scope(0), &root, "what was not looked at before is not looked at now");
+        set.widen(0);
+        assert_eq!(set.elements(&set.sorted(), TableId(1)).0, 2);
     }
 
     #[test]

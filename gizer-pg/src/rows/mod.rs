@@ -9,7 +9,7 @@
 //!
 //! | what | statement |
 //! |---|---|
-//! | reading a table | `SELECT … WHERE key = ANY (…)`: the keys are one parameter |
+//! | reading a table | `SELECT … WHERE key = ANY (…)`: the keys with this table in their scope are one parameter |
 //! | rows to delete | `DELETE` joined with arrays of keys and positions |
 //! | rows to change | `COPY` into a temporary table, then `UPDATE … FROM` it |
 //! | rows to add | `COPY` into the table itself |

@@ -122,8 +122,8 @@ impl<'s> RowStore<'s> {
         self.statements
     }
 
-    /// Gives every row that is stored under one of the keys to `each`, with its table and the number of its key: the rows
-    /// of one table after those of another, in no order within.
+    /// Gives every row that is stored under one of the keys, in the tables of its scope, to `each`, with its table and the
+    /// number of its key: the rows of one table after those of another, in no order within.
     ///
     /// # Errors
     /// [`PgError::ColumnDiffers`] if a column is not of the type that the layout says; whatever the server says.
@@ -136,8 +136,13 @@ impl<'s> RowStore<'s> {
             return Ok(());
         }
         self.run("setting how to plan", PLANNING).await?;
-        let wanted = ArrayParameter::new(keys.ty(), keys.len(), &keys.elements());
+        let sorted = keys.sorted();
         for at in 0..self.tables.len() {
+            let (count, elements) = keys.elements(&sorted, TableId(at));
+            if count == 0 {
+                continue;
+            }
+            let wanted = ArrayParameter::new(keys.ty(), count, &elements);
             let statement = self.reader(at).await?;
             self.statements += 1;
             let key = self.layout.tables[at].key.0;

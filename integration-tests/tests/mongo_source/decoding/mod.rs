@@ -1,5 +1,6 @@
 //! What is decoded is what happened: changes from the log, applied to documents as they were, give documents as they are.
 
+#[path = "../../../../gizer-flatten/tests/applied/mod.rs"]
 mod applied;
 mod random;
 

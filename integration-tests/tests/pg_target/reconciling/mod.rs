@@ -4,6 +4,7 @@ mod faults;
 mod kinds;
 mod random;
 mod rights;
+mod scopes;
 mod statements;
 
 use bson::{Bson, Document, doc};

@@ -1,9 +1,11 @@
 //! Edits applied to a document, plainly, by the rules of [`Edits`].
+//!
+//! The tests against real servers include this file too: there it is held against what the server makes of them.
 
 use bson::{Bson, Document};
 use gizer_flatten::change::{Edit, EditAction, Edits, Step};
 
-pub(super) fn apply(document: &mut Document, edits: &Edits) {
+pub(crate) fn apply(document: &mut Document, edits: &Edits) {
     let (edits, rule): (_, fn(&mut Bson, &[Step], &EditAction)) = match edits {
         Edits::Diff(edits) => (edits, diff),
         Edits::Modifiers(edits) => (edits, modify),

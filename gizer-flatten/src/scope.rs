@@ -1,0 +1,304 @@
+//! Which tables an update can have changed, from the paths of its edits alone.
+//!
+//! # Why it is exact
+//! A row follows from the value at its place and from nothing else: the root row from the document, a row of a child table
+//! from its element; beside it there are the `_id`, which never changes, and the positions, which are the place itself. An
+//! edit changes what lies above, at or below its path. So a row can only change
+//!
+//! * if it lies **on the way**: its place is above the edit's. What is below its place may be part of it in other ways than by
+//!   a column: the mark of an array in `_extra` that was empty and is not any more, a value that had no place in the schema, a
+//!   document kept as a whole because it has a name twice. All these are of the rows on the way, so the tables of
+//!   all arrays that the path leads into are affected, and the root table always is;
+//! * or if it lies **at or below the end**: the tables of all arrays in what the edit sets, cuts or takes away.
+//!
+//! A row comes or goes with the element that it stands for: that is an edit of the element or above it, or one that
+//! fills an array up with nulls on its way to an element, whose table is on the way.
+//!
+//! Arrays without a table, and names that the schema does not have, are values of the row that holds them. Where the path goes on
+//! in another way than the schema (a field of an array, an element of a document), a value of the kind that the schema
+//! has there may become null ([`Edits::Diff`]): this is its end.
+
+use gizer_schema::{DocumentPlan, Layout, Plan, TableId};
+
+use crate::change::{Edits, Step};
+
+/// The tables in which rows of a document can have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// These, and no other.
+    Tables(TableSet),
+}
+
+/// Some of the tables of a layout.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableSet {
+    /// The first 64 tables, one bit each: few collections have more.
+    first: u64,
+    /// Those that follow, 64 a word.
+    more: Vec<u64>,
+}
+
+impl Scope {
+    /// The tables that these edits can change; the root table is always one of them. [`Scope::All`] also if these are
+    /// all tables there are.
+    pub fn of(layout: &Layout, edits: &Edits) -> Scope {
+        let (Edits::Diff(edits) | Edits::Modifiers(edits)) = edits else { return Scope::All };
+        let mut tables = TableSet::default();
+        tables.insert(TableId(0));
+        for edit in edits {
+            let is_key = |name: &String| name == layout.key.source.field();
+            match edit.path.first() {
+                Some(Step::Field(name)) if !is_key(name) => tables.add_document(&layout.document, &edit.path),
+                Some(Step::FieldOrIndex { .. }) => tables.add_document(&layout.document, &edit.path),
+                // The key never changes, and the document is not an array: this is no edit that is understood.
+                _ => return Scope::All,
+            }
+        }
+        if tables.len() == layout.tables.len() { Scope::All } else { Scope::Tables(tables) }
+    }
+
+    /// Whether rows of this table can have changed.
+    pub fn contains(&self, table: TableId) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Tables(tables) => tables.contains(table),
+        }
+    }
+
+    /// What one or the other can have changed.
+    pub fn add(&mut self, other: &Scope) {
+        match (&mut *self, other) {
+            (Scope::All, _) => {}
+            (Scope::Tables(tables), Scope::Tables(other)) => tables.add(other),
+            (Scope::Tables(_), Scope::All) => *self = Scope::All,
+        }
+    }
+
+    /// Those of its tables that are among these.
+    #[must_use]
+    pub fn within(&self, tables: &TableSet) -> Scope {
+        Scope::Tables(match self {
+            Scope::All => tables.clone(),
+            Scope::Tables(own) => TableSet {
+                first: own.first & tables.first,
+                more: own.more.iter().zip(&tables.more).map(|(own, other)| own & other).collect(),
+            },
+        })
+    }
+
+    /// Bytes of memory that it keeps beside itself.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Scope::All => 0,
+            Scope::Tables(tables) => tables.more.capacity() * size_of::<u64>(),
+        }
+    }
+}
+
+impl TableSet {
+    /// Puts a table in.
+    pub fn insert(&mut self, TableId(at): TableId) {
+        match (at / 64).checked_sub(1) {
+            None => self.first |= 1 << at,
+            Some(word) => {
+                self.more.resize(self.more.len().max(word + 1), 0);
+                self.more[word] |= 1 << (at % 64);
+            }
+        }
+    }
+
+    /// Whether a table is one of them.
+    pub fn contains(&self, TableId(at): TableId) -> bool {
+        let word = match (at / 64).checked_sub(1) {
+            None => self.first,
+            Some(word) => self.more.get(word).copied().unwrap_or_default(),
+        };
+        word >> (at % 64) & 1 == 1
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        let words = std::iter::once(&self.first).chain(&self.more);
+        words.map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn add(&mut self, other: &TableSet) {
+        self.first |= other.first;
+        self.more.resize(self.more.len().max(other.more.len()), 0);
+        for (word, other) in self.more.iter_mut().zip(&other.more) {
+            *word |= other;
+        }
+    }
+
+    /// What an edit affects whose path leads on from a document of the row under way.
+    fn add_document(&mut self, document: &DocumentPlan, path: &[Step]) {
+        let name = match path.first() {
+            Some(Step::Field(name) | Step::FieldOrIndex { name, .. }) => name.as_bytes(),
+            Some(Step::Index(_)) | None => return self.add_fields(document),
+        };
+        // A name that the schema does not have is kept in the row under way.
+        if let Ok(field) = document.fields.binary_search_by(|field| field.name.as_bytes().cmp(name)) {
+            self.add_value(&document.fields[field].plan, &path[1..]);
+        }
+    }
+
+    /// The same from a value.
+    fn add_value(&mut self, plan: &Plan, path: &[Step]) {
+        match (plan, path) {
+            (Plan::Column(_) | Plan::ObjectIdPair { .. } | Plan::Ignored, _) => {}
+            (Plan::Document(document), _) => self.add_document(document, path),
+            (Plan::Table { table, element }, [Step::Index(_) | Step::FieldOrIndex { .. }, rest @ ..]) => {
+                self.insert(*table);
+                self.add_value(element, rest);
+            }
+            (Plan::Table { .. }, _) => self.add_all(plan),
+        }
+    }
+
+    /// All tables of the arrays in a value.
+    fn add_all(&mut self, plan: &Plan) {
+        match plan {
+            Plan::Column(_) | Plan::ObjectIdPair { .. } | Plan::Ignored => {}
+            Plan::Document(document) => self.add_fields(document),
+            Plan::Table { table, element } => {
+                self.insert(*table);
+                self.add_all(element);
+            }
+        }
+    }
+
+    fn add_fields(&mut self, document: &DocumentPlan) {
+        document.fields.iter().for_each(|field| self.add_all(&field.plan));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Edit, EditAction};
+    use gizer_schema::file;
+
+    const ORDERS: &str = r#"{"$gizer": 1, "fields": {"_id": "INT", "state": "STRING", "raw": {"$as": "json"},
+        "tags": {"$as": "array", "$type": "STRING"}, "3": "INT", "gone": {"$as": "ignore"},
+        "address": {"city": "STRING", "notes": [{"text": "STRING"}]},
+        "items": [{"qty": "INT", "size": {"x": "INT"}, "parts": [{"n": "INT", "marks": ["INT"]}]}],
+        "matrix": [{"$as": "table", "$items": "INT"}], "events": [{"at": "TIMESTAMP"}]}}"#;
+
+    fn orders() -> Layout {
+        Layout::new(&file::parse("orders", ORDERS).unwrap()).unwrap()
+    }
+
+    fn step(name: &str) -> Step {
+        name.parse().map_or_else(|_| Step::Field(name.to_owned()), Step::Index)
+    }
+
+    fn edit(path: &str, action: EditAction) -> Edit {
+        Edit { path: path.split('.').filter(|step| !step.is_empty()).map(step).collect(), action }
+    }
+
+    /// The names of the tables that can have changed, or `all`.
+    fn affected(layout: &Layout, edits: &Edits) -> String {
+        let scope = Scope::of(layout, edits);
+        let within = |(at, _): &(usize, &gizer_schema::Table)| scope.contains(TableId(*at));
+        let names = layout.tables.iter().enumerate().filter(within).map(|(_, table)| table.name.as_str());
+        if scope == Scope::All { "all".to_owned() } else { names.collect::<Vec<_>>().join(" ") }
+    }
+
+    #[test]
+    fn the_rows_on_the_way_and_those_below_its_end() {
+        let orders = orders();
+        for (path, expected) in [
+            ("state", "orders"),
+            ("raw", "orders"),
+            ("raw.items.3.parts", "orders"),
+            ("tags", "orders"),
+            ("tags.3", "orders"),
+            ("gone.deep", "orders"),
+            ("unknown.items.3", "orders"),
+            ("address.city", "orders"),
+            ("address.unknown", "orders"),
+            ("address", "orders order_address_notes"),
+            ("address.notes.0.text", "orders order_address_notes"),
+            ("items.3.qty", "orders order_items"),
+            ("items.3.size", "orders order_items"),
+            ("items.3.unknown", "orders order_items"),
+            ("items.3.parts.1.n", "orders order_items order_item_parts"),
+            ("items.3.parts.1.marks.2", "orders order_items order_item_parts order_item_part_marks"),
+            ("items.3.parts.1", "orders order_items order_item_parts order_item_part_marks"),
+            ("items.3.parts", "orders order_items order_item_parts order_item_part_marks"),
+            ("items.3", "orders order_items order_item_parts order_item_part_marks"),
+            ("items", "orders order_items order_item_parts order_item_part_marks"),
+            ("matrix", "orders order_matrix order_matrix_item"),
+            ("matrix.1", "orders order_matrix order_matrix_item"),
+            // What the schema has otherwise: an array there would be gone.
+            ("items.qty", "orders order_items order_item_parts order_item_part_marks"),
+            ("address.3", "orders order_address_notes"),
+            ("_id", "all"),
+            ("_id.x", "all"),
+            ("", "all"),
+        ] {
+            let edit = edit(path, EditAction::Unset);
+            assert_eq!(affected(&orders, &Edits::Diff(vec![edit])), expected, "{path}");
+        }
+        let edits = vec![edit("items.3.qty", EditAction::Unset), edit("events", EditAction::Resize(2))];
+        assert_eq!(affected(&orders, &Edits::Diff(edits)), "orders order_events order_items");
+        assert_eq!(affected(&orders, &Edits::Diff(vec![])), "orders");
+        assert_eq!(affected(&orders, &Edits::Unknown), "all");
+    }
+
+    #[test]
+    fn digits_are_a_place_in_an_array_and_else_a_name() {
+        let orders = orders();
+        let digits = |name: &str| Step::FieldOrIndex { name: name.to_owned(), index: name.parse().unwrap() };
+        for (path, expected) in [
+            (vec![step("items"), digits("03"), step("qty")], "orders order_items"),
+            (vec![step("address"), digits("3"), step("notes")], "orders"),
+            (vec![digits("3")], "orders"),
+            (
+                vec![step("items"), step("99999999999"), step("qty")],
+                "orders order_items order_item_parts order_item_part_marks",
+            ),
+        ] {
+            let edits = vec![Edit { path, action: EditAction::Unset }];
+            assert_eq!(affected(&orders, &Edits::Modifiers(edits.clone())), expected, "{edits:?}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_put_together() {
+        let orders = orders();
+        let of = |path: &str| Scope::of(&orders, &Edits::Diff(vec![edit(path, EditAction::Unset)]));
+        let mut scope = of("state");
+        scope.add(&of("events.0.at"));
+        assert_eq!(scope, of("events"));
+        scope.add(&Scope::All);
+        assert_eq!(scope, Scope::All);
+        scope.add(&of("state"));
+        assert_eq!(scope, Scope::All, "nothing is taken away");
+        let single = Layout::new(&file::parse("c", r#"{"_id": "INT", "n": "INT"}"#).unwrap()).unwrap();
+        assert_eq!(Scope::of(&single, &Edits::Diff(vec![])), Scope::All, "there is but one");
+    }
+
+    #[test]
+    fn there_may_be_more_than_64_tables() {
+        let mut set = TableSet::default();
+        let ids = [0, 1, 63, 64, 65, 127, 128, 300];
+        ids.iter().for_each(|id| set.insert(TableId(*id)));
+        assert_eq!((0..400).filter(|id| set.contains(TableId(*id))).collect::<Vec<_>>(), ids);
+        let mut other = TableSet::default();
+        other.insert(TableId(2));
+        assert!(!other.is_empty() && TableSet::default().is_empty());
+        other.add(&set);
+        let both = Scope::Tables(other.clone()).within(&set);
+        assert_eq!((both.contains(TableId(300)), both.contains(TableId(2))), (true, false));
+        assert_eq!((both, Scope::All.within(&set)), (Scope::Tables(set.clone()), Scope::Tables(set)));
+        assert_eq!((other.len(), other.contains(TableId(300)), other.contains(TableId(2))), (9, true, true));
+    }
+}
