@@ -5,9 +5,9 @@ use std::time::Instant;
 use gizer_oplog::{ChangeEvent, ChangeSource, LookUp};
 use tokio::time::timeout;
 
-use super::member::Concern;
+use super::member::{Concern, Ddl};
 use super::read::Reader;
-use super::touched::{Batch, Mark};
+use super::touched::{Batch, Effect, Mark};
 use super::{GATHERING_LIMIT, LINGER, LOOK_EVERY, Until};
 use crate::exit::Failure;
 
@@ -67,7 +67,10 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
                     // A transaction may make a collection and fill it: what follows belongs to it already.
                     Concern::Ddl => {
                         let effects = self.members.take_in(&change);
-                        self.unexplained.retain(|member, _| effects.iter().all(|effect| effect.member != *member));
+                        // That it was created, too, on another shard, does not bring back what was passed over.
+                        let explains = |effect: &Effect| !matches!(effect.ddl, Ddl::Created(_));
+                        let explained = |member| effects.iter().any(|it| it.member == member && explains(it));
+                        self.unexplained.retain(|member, _| !explained(*member));
                         open.effects.extend(effects);
                     }
                 },

@@ -202,8 +202,10 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
     ) -> Result<(), Ended> {
         let watched = self.members.all[member].watched.clone();
         let mut ids: Vec<(Bytes, Scope)> = Vec::new();
+        // Without a router two shards can have documents of one `_id`: the one that is read need not be that of the rows.
+        let alone = self.oplogs.len() == 1;
         let wanted = wanted.into_iter().map(|(wanted, scope)| {
-            ids.push((wanted.id.clone(), scope));
+            ids.push((wanted.id.clone(), if alone { scope } else { Scope::All }));
             wanted
         });
         let wanted = wanted.collect();

@@ -146,6 +146,24 @@ async fn a_shard_that_is_added_is_followed_from_its_beginning() {
     assert_eq!(json!(world.rows("SELECT count(*) FROM posts WHERE id >= 100").await), json!([{ "count": 12 }]));
 }
 
+/// Documents that were touched where it has been are not passed over for good.
+#[tokio::test]
+async fn a_collection_that_comes_to_a_second_shard() {
+    let shard = |name| one_of_two(Version::V6_0, name);
+    let (one, other) = tokio::try_join!(shard("rs0"), shard("rs1")).unwrap();
+    let world = World::new([&one, &other], shared_postgres().await.unwrap()).await;
+    load(&world, &posts()).await;
+    world.sync().await;
+    write(&world, 2).await;
+    for collection in ["posts", "drafts"] {
+        let there = world.databases[1].collection::<Document>(collection);
+        there.insert_many((100..105).map(|n| doc! { "_id": n, "title": "there", "tags": ["x"] })).await.unwrap();
+    }
+    write(&world, 3).await;
+    world.sync().await;
+    judge(&world).await.unwrap();
+}
+
 /// It went unnoticed, and the tables stayed behind for ever.
 #[tokio::test]
 async fn an_oplog_that_has_rolled_over_is_told() {

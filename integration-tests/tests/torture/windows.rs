@@ -176,6 +176,9 @@ async fn status_says_when_it_is_catching_up() {
     assert!(text.contains(&format!("equal to MongoDB from {ahead} on; last equal at rs0")), "{text}");
     assert_eq!(stream["exact_at"], exact_at, "{stream}");
     assert_ne!(stream["position"], exact_at, "{stream}");
+    // What was touched before the drop cannot be read any more. It is left as it is, and not taken for deleted.
+    let kept = "SELECT count(*) FROM posts WHERE id = 2 AND title = 'post 2'";
+    assert_eq!(json!(world.rows(kept).await), json!([{ "count": 1 }]));
 
     assert_eq!(reported(&world).await["exact"], json!(true));
     judge(&world).await.unwrap();

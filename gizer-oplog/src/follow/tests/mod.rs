@@ -163,7 +163,7 @@ fn an_undecided_transaction_leaves_the_watermark_before_it_and_says_how_far_was_
             seen.push(event);
         }
         let Some(ChangeEvent::Watermark { time, positions, read_to }) = seen.pop() else { panic!("{seen:?}") };
-        assert_eq!((time, positions["a"], read_to), (ClusterTime::default(), Position::default(), at(7)));
+        assert_eq!((time, positions["a"], read_to), (Default::default(), Default::default(), at(7)));
         assert!(seen.iter().any(|event| matches!(event, ChangeEvent::Change(_))), "{seen:?}");
     }
 
