@@ -360,6 +360,26 @@ pub enum MongoError {
     #[error(transparent)]
     Spool(SpoolError),
 
+    /// What was kept of an oplog aside, elsewhere than in a file, cannot be read.
+    #[error("cannot read what was kept aside of the oplog of {shard}: {reason}")]
+    Kept {
+        /// The oplog's name.
+        shard: String,
+        /// What is wrong with it.
+        reason: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// What was kept of an oplog aside was to be read from a position before its beginning.
+    #[error("what was kept aside of the oplog of {shard} begins at {}: expected it to go back to {}", start.time, wanted.time)]
+    KeptFromLater {
+        /// The oplog's name.
+        shard: String,
+        /// Where it begins.
+        start: Position,
+        /// From where it was to be read.
+        wanted: Position,
+    },
+
     /// Documents can no longer be read as of that time (server errors 239 and 246).
     #[error("{namespace} can no longer be read as of {at}: {message}")]
     TimeOutOfReach {

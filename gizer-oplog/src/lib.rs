@@ -14,7 +14,8 @@
 //! * [`Dump`] is what mongodump has written: [`DumpScan`] reads a file of it, and needs no server.
 //! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
 //! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored; [`spool`] keeps them aside.
-//! * [`OplogChanges`] reads the logs of all shards as changes, merged by time, each transaction once it is committed.
+//! * [`OplogChanges`] reads the logs of all shards as changes, merged by time, each transaction once it is committed; what
+//!   was kept aside is read first ([`KeptLog`]).
 //! * [`decode`] knows what an entry says.
 //!
 //! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`], [`RangeSource`],
@@ -51,7 +52,7 @@ pub use collections::{Collection, CollectionSize, SkipReason, SourceCollection};
 pub use connect::{Cluster, Deployment, Topology};
 pub use dump::{Dump, DumpFile, DumpScan};
 pub use error::{ErrorClass, MalformedReply, MongoError};
-pub use follow::{FollowOptions, Interest, OplogChanges};
+pub use follow::{FollowOptions, Interest, KeptInFile, KeptLog, OplogChanges};
 pub use lookup::{ClusterLookUp, LookUp, ReadAt, WantedId, WatchedCollection};
 pub use position::{Oplog, latest_time, newest_positions};
 pub use scan::{

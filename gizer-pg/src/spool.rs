@@ -9,7 +9,11 @@
 //! Entries and the position that they lead to are written in one transaction. As everywhere in gizer, an advisory lock
 //! keeps writers apart for politeness, and an epoch for safety.
 
+mod reader;
+
 use std::sync::Arc;
+
+pub use reader::{PgSpoolEntry, PgSpoolReader};
 
 use gizer_flatten::change::{ClusterTime, Position};
 
@@ -60,15 +64,6 @@ struct Begun {
     reached: Position,
     bytes: u64,
     full: bool,
-}
-
-/// An entry that was kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PgSpoolEntry {
-    /// Where it stands in the log.
-    pub position: Position,
-    /// The entry, as BSON.
-    pub entry: Vec<u8>,
 }
 
 impl PgSpool {
@@ -209,33 +204,6 @@ impl PgSpool {
             1 => Ok(()),
             _ => Err(PgError::Fenced { what: format!("keeping aside the oplog of {}", self.identity.shard) }),
         }
-    }
-
-    /// The next entries after a position, in the log's order, up to about so many bytes; none at the end.
-    ///
-    /// # Errors
-    /// Whatever the server says.
-    pub async fn read_after(&self, after: Position, bytes: usize) -> Result<Vec<PgSpoolEntry>, PgError> {
-        // The sizes are summed up without fetching what is in the rows.
-        let sql = format!(
-            "SELECT seconds, increment, term, entry FROM ( \
-                 SELECT *, pg_catalog.sum(pg_catalog.octet_length(entry)) OVER (ORDER BY seconds, increment) \
-                           - pg_catalog.octet_length(entry) AS before \
-                 FROM (SELECT * FROM {} WHERE spool = $1 AND (seconds, increment) > ($2, $3) \
-                       ORDER BY seconds, increment LIMIT 1000) AS page) AS summed \
-             WHERE before < $4 ORDER BY seconds, increment",
-            self.session.relation(ENTRIES)?
-        );
-        let [seconds, increment, _] = parts(after);
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let doing = "reading what was kept aside";
-        let rows = self.session.query(doing, &sql, &[&self.number, &seconds, &increment, &bytes]).await?;
-        let entry = |row: &tokio_postgres::Row| {
-            let position = position(&[row.get(0), row.get(1), row.get(2)]);
-            let position = position.ok_or_else(|| unreadable(&self.session, ENTRIES))?;
-            Ok(PgSpoolEntry { position, entry: row.get(3) })
-        };
-        rows.iter().map(entry).collect()
     }
 }
 

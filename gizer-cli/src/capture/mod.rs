@@ -3,7 +3,9 @@
 //! ```text
 //!   Capture::start ── T0 and a spool a shard; from here on, one task a shard:  OplogTail ──▶ spool
 //!        │
-//!        │   the load, which needs nothing of it
+//!        │   the load, which needs nothing of it until it is aligned
+//!        │
+//!   Capture::readers ── what was kept so far, and what is kept while that is read
 //!        │
 //!   Capture::stop ── how far each spool goes; from there on the log itself has the rest
 //! ```
@@ -11,20 +13,22 @@
 //! A capture that breaks off (no room on the disk, a log that rolls over faster than it is read) does not end the load:
 //! it is told once, and the report says how far the spool goes. If the log still reaches back to there, nothing is lost.
 
+mod kept;
 mod shard;
 mod store;
 
 use std::collections::HashMap;
 
 use gizer_flatten::change::{Position, Positions};
-use gizer_oplog::spool::{Span, SpoolError, SpoolIdentity, SpoolReader};
-use gizer_oplog::{ErrorClass, MongoError, Oplog, OplogTail, TailOptions};
+use gizer_oplog::spool::{Span, SpoolIdentity};
+use gizer_oplog::{ErrorClass, KeptLog, MongoError, Oplog, OplogTail, TailOptions};
 use gizer_pg::Target;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::exit::Failure;
+use kept::Kept;
 use shard::Shard;
 use store::Store;
 
@@ -175,24 +179,22 @@ impl Capture {
         Ok(true)
     }
 
-    /// What has been kept aside so far in files, by the names of the oplogs, to be read from these positions on. A spool that
-    /// begins later is left out: then the log itself has to hold the rest.
+    /// What has been kept aside so far, by the names of the oplogs, to be read from these positions on, while the capture goes
+    /// on. A spool that begins later is left out: then the log itself has to hold the rest.
     ///
     /// # Errors
     /// [`Failure`] if a spool cannot be read.
-    pub fn readers(&self, config: &Config, from: &Positions) -> Result<HashMap<String, SpoolReader>, Failure> {
-        let mut readers = HashMap::new();
-        if config.cache_uri.is_some() {
-            return Ok(readers);
-        }
+    pub async fn readers(
+        &self,
+        config: &Config,
+        from: &Positions,
+    ) -> Result<HashMap<String, Box<dyn KeptLog>>, Failure> {
+        let mut readers: HashMap<String, Box<dyn KeptLog>> = HashMap::new();
         for shard in &self.shards {
             let Some(position) = from.get(&shard.name) else { continue };
             let identity = identity(config, &shard.name)?;
-            let path = config.spool_dir.join(identity.file_name());
-            match SpoolReader::open(&path, &identity, *position) {
-                Ok(reader) => readers.extend(reader.map(|reader| (shard.name.clone(), reader))),
-                Err(SpoolError::NotCovered { .. }) => {}
-                Err(error) => return Err(MongoError::Spool(error).into()),
+            if let Some(kept) = Kept::open(config, identity, *position, shard.state.clone()).await? {
+                readers.insert(shard.name.clone(), Box::new(kept));
             }
         }
         Ok(readers)

@@ -66,6 +66,8 @@ impl Shard {
             }
             if self.store.is_dirty() && self.synced.elapsed() >= SYNC_EVERY {
                 self.store.sync().await?;
+                // Only now can others read how far it goes beyond the last entry.
+                self.note_progress();
                 self.synced = Instant::now();
             }
         }

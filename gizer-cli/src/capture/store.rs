@@ -117,7 +117,7 @@ fn of_file(error: SpoolError) -> Failure {
 }
 
 /// Which of the two servers it is about would not be seen otherwise.
-fn of_cache(error: PgError) -> Failure {
+pub(super) fn of_cache(error: PgError) -> Failure {
     let failure = Failure::from(error);
     let remedy = failure.remedy.map(|remedy| remedy.replace("[postgres] uri", "[cache] uri"));
     Failure { message: format!("keeping the oplog aside in [cache]: {}", failure.message), remedy, ..failure }

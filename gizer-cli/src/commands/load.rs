@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use gizer_flatten::change::Positions;
-use gizer_oplog::spool::SpoolReader;
-use gizer_oplog::{Cluster, Collection, Dump, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions};
+use gizer_oplog::{
+    Cluster, Collection, Dump, KeptLog, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions,
+};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, Resumed};
 use gizer_pg::{Session, Target};
@@ -234,13 +235,13 @@ impl Job<'_, '_> {
         })
     }
 
-    /// What was kept aside of each oplog, to be read from these positions on; of those that have no file of it, nothing.
-    pub(super) fn spools(
+    /// What was kept aside of each oplog, to be read from these positions on; of those that have no spool, nothing.
+    pub(super) async fn spools(
         &self,
         from: &Positions,
-    ) -> Result<impl FnMut(&Oplog) -> Option<SpoolReader> + use<>, Failure> {
+    ) -> Result<impl FnMut(&Oplog) -> Option<Box<dyn KeptLog>> + use<>, Failure> {
         let mut readers = match &self.capture {
-            Some(capture) => capture.readers(&self.context.config, from)?,
+            Some(capture) => capture.readers(&self.context.config, from).await?,
             None => HashMap::new(),
         };
         Ok(move |oplog: &Oplog| readers.remove(oplog.name()))

@@ -51,7 +51,7 @@ impl Job<'_, '_> {
         let database = self.cluster.database();
         let interest = follow::interest(database, std::slice::from_ref(&member));
         let options = follow::source_options(&self.context.config);
-        let spools = self.spools(&from)?;
+        let spools = self.spools(&from).await?;
         let source = OplogChanges::open_with_spools(self.oplogs, spools, &from, interest, options).await?;
         let purpose = Purpose::Load { fence: load.fence().clone() };
         let settings = follow::settings(&self.context.config);

@@ -1,17 +1,12 @@
 //! Where the entries of one shard come from: its oplog, or what was kept of it aside and then the oplog.
 
 use bytes::Bytes;
-use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::Position;
-use tokio::task::JoinHandle;
 
+use super::kept::KeptLog;
 use crate::error::MongoError;
 use crate::position::Oplog;
-use crate::spool::{SpoolError, SpoolReader};
 use crate::tail::{OplogBatch, OplogTail, Patience, TailOptions};
-
-/// Bytes of entries that are read from a spool at a time.
-const SPOOL_BATCH_BYTES: usize = 4 << 20;
 
 /// Entries of one shard, from a position on, in the log's order.
 pub(super) trait RawLog: Send {
@@ -36,17 +31,13 @@ pub(super) struct ShardLog {
 }
 
 enum Source {
-    /// `None` while it is read on another thread, or if that has panicked.
-    Spool {
-        reader: Option<SpoolReader>,
-        reading: Option<JoinHandle<(SpoolReader, SpoolBatch)>>,
+    /// Once its end has been read the log itself is to go on from there.
+    Kept {
+        kept: Box<dyn KeptLog>,
+        ended: bool,
     },
-    /// The spool has been read: the log goes on from here.
-    Ended(Position),
     Tail(Box<OplogTail>),
 }
-
-type SpoolBatch = Result<Option<OplogBatch>, SpoolError>;
 
 impl ShardLog {
     /// From the log itself.
@@ -55,16 +46,19 @@ impl ShardLog {
         Ok(ShardLog::new(oplog, from, options, Source::Tail(Box::new(tail))))
     }
 
-    /// From a spool first, as far as it goes.
-    pub(super) fn with_spool(
+    /// From what was kept first, as far as that goes.
+    pub(super) fn with_kept(
         oplog: &Oplog,
-        spool: SpoolReader,
+        kept: Box<dyn KeptLog>,
         from: Position,
         options: TailOptions,
     ) -> Result<ShardLog, MongoError> {
         // What lies before the position tells which transactions are under way there.
-        let reader = spool.with_what_lies_before(from).map_err(MongoError::Spool)?;
-        Ok(ShardLog::new(oplog, from, options, Source::Spool { reader: Some(reader), reading: None }))
+        let start = kept.start();
+        if from < start {
+            return Err(MongoError::KeptFromLater { shard: oplog.name().to_owned(), start, wanted: from });
+        }
+        Ok(ShardLog::new(oplog, from, options, Source::Kept { kept, ended: false }))
     }
 
     fn new(oplog: &Oplog, from: Position, options: TailOptions, source: Source) -> ShardLog {
@@ -81,27 +75,22 @@ impl RawLog for ShardLog {
         loop {
             match &mut self.source {
                 Source::Tail(tail) => return tail.next_batch().await,
-                Source::Spool { reader, reading } => {
-                    if let Some(mut reader) = reader.take() {
-                        *reading = Some(tokio::task::spawn_blocking(move || {
-                            let batch = read_batch(&mut reader);
-                            (reader, batch)
-                        }));
+                Source::Kept { kept, ended: ended @ false } => match kept.next_batch().await? {
+                    Some(batch) => return Ok(batch),
+                    None => *ended = true,
+                },
+                Source::Kept { kept, ended } => {
+                    let position = kept.reached().max(self.from);
+                    match OplogTail::open(&self.oplog, position, self.options).await {
+                        Ok(tail) => self.source = Source::Tail(Box::new(tail)),
+                        // It has rolled over since: whoever keeps it may have been there in time.
+                        Err(error @ MongoError::RolledOver { .. }) => {
+                            let batch = kept.wait_for_batch().await?.ok_or(error)?;
+                            *ended = false;
+                            return Ok(batch);
+                        }
+                        Err(error) => return Err(error),
                     }
-                    let Some(handle) = reading else { return Err(thread_lost(&self.oplog)) };
-                    let outcome = handle.await;
-                    *reading = None;
-                    let Ok((back, batch)) = outcome else { return Err(thread_lost(&self.oplog)) };
-                    let reached = back.reached();
-                    *reader = Some(back);
-                    match batch.map_err(MongoError::Spool)? {
-                        Some(batch) => return Ok(batch),
-                        None => self.source = Source::Ended(reached.max(self.from)),
-                    }
-                }
-                Source::Ended(position) => {
-                    let tail = OplogTail::open(&self.oplog, *position, self.options).await?;
-                    self.source = Source::Tail(Box::new(tail));
                 }
             }
         }
@@ -118,24 +107,4 @@ impl RawLog for ShardLog {
             }
         }
     }
-}
-
-fn thread_lost(oplog: &Oplog) -> MongoError {
-    MongoError::SpoolThreadLost { shard: oplog.name().to_owned() }
-}
-
-fn read_batch(reader: &mut SpoolReader) -> SpoolBatch {
-    let mut bytes = Vec::new();
-    while bytes.len() < SPOOL_BATCH_BYTES {
-        match reader.next_entry()? {
-            Some(entry) => bytes.extend_from_slice(entry.document.as_bytes()),
-            None => break,
-        }
-    }
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let position = reader.reached();
-    let documents = DocumentBatch::from_sequence(Bytes::from(bytes)).expect("a spool gives whole documents");
-    Ok(Some(OplogBatch::new(documents, 0, position, position.time)))
 }

@@ -1,8 +1,8 @@
 //! The oplogs of all shards, followed as one stream of changes.
 //!
 //! ```text
-//!   RawLog (tail, or spool and then tail)  ──OplogBatch──▶ Shard ─┐
-//!   RawLog …                                              Shard ─┼─▶ Merged ──ChangeEvent──▶
+//!   RawLog (tail, or KeptLog and then tail)  ──OplogBatch──▶ Shard ─┐
+//!   RawLog …                                                Shard ─┼─▶ Merged ──ChangeEvent──▶
 //!                                                          …     ─┘     │ ▲
 //!                                           pieces of undecided         ▼ │ when they are decided
 //!                                           transactions               HeldBack (memory, then SpillFile)
@@ -37,6 +37,7 @@
 
 mod giving;
 mod interest;
+mod kept;
 mod log;
 mod merge;
 mod shard;
@@ -50,6 +51,7 @@ use futures::future::try_join_all;
 use gizer_flatten::change::{Position, Positions};
 
 pub use interest::Interest;
+pub use kept::{KeptInFile, KeptLog};
 
 use self::log::ShardLog;
 use self::merge::{Limits, Merged};
@@ -58,7 +60,6 @@ use self::transactions::HeldBack;
 use crate::changes::{ChangeEvent, ChangeSource};
 use crate::error::MongoError;
 use crate::position::Oplog;
-use crate::spool::SpoolReader;
 use crate::tail::TailOptions;
 
 /// How oplogs are followed.
@@ -118,15 +119,15 @@ impl OplogChanges {
         OplogChanges::open_with_spools(oplogs, |_| None, from, interest, options).await
     }
 
-    /// The same, but each log is first read from its spool, if there is one, as far as that goes, and from there on
-    /// from the log itself. The position must lie in the spool; nothing may have been read of it.
+    /// The same, but of each log that was kept aside what was kept is read first, as far as it goes, and from there on
+    /// the log itself. The position must lie in it or behind it; nothing may have been read of it.
     ///
     /// # Errors
-    /// As [`OplogChanges::open`]; [`MongoError::Spool`] if a spool begins after the position. That a log has rolled over behind
-    /// the end of its spool shows only when that has been read.
+    /// As [`OplogChanges::open`]; [`MongoError::KeptFromLater`] if what was kept begins after the position. That a log has
+    /// rolled over behind its end shows only when that has been read, and only if nobody keeps more of it.
     pub async fn open_with_spools(
         oplogs: &[Oplog],
-        mut spools: impl FnMut(&Oplog) -> Option<SpoolReader>,
+        mut spools: impl FnMut(&Oplog) -> Option<Box<dyn KeptLog>>,
         from: &Positions,
         interest: Interest,
         options: FollowOptions,
@@ -137,7 +138,7 @@ impl OplogChanges {
         let paired = pair(oplogs, from)?.into_iter().map(|(oplog, from)| (oplog, from, spools(oplog)));
         let opened = paired.map(async |(oplog, from, spool)| {
             let log = match spool {
-                Some(spool) => ShardLog::with_spool(oplog, spool, from, options.tail)?,
+                Some(spool) => ShardLog::with_kept(oplog, spool, from, options.tail)?,
                 None => ShardLog::open(oplog, from, options.tail).await?,
             };
             Ok((log, from))

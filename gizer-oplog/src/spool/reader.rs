@@ -56,14 +56,9 @@ impl SpoolReader {
         Ok(Some(SpoolReader { path: path.to_owned(), records, start: begun.start, after, reached: begun.start }))
     }
 
-    /// The same, but it gives what lies before `from` as well: `from` must not lie before the spool's beginning. Nothing
-    /// may have been read yet.
-    pub(crate) fn with_what_lies_before(mut self, from: Position) -> Result<SpoolReader, SpoolError> {
-        if from < self.start {
-            return Err(SpoolError::NotCovered { path: self.path, start: self.start, wanted: from });
-        }
-        self.after = self.start;
-        Ok(self)
+    /// The same, but it gives what lies before that position as well. Nothing may have been read yet.
+    pub(crate) fn rewound(self) -> SpoolReader {
+        SpoolReader { after: self.start, ..self }
     }
 
     /// Where the spool begins.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::{ClusterTime, Position};
+use gizer_schema::raw::Malformed;
 use mongodb::options::{CursorType, FindOptions, ReadConcern};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
@@ -54,6 +55,20 @@ impl OplogBatch {
     /// The caller has read each entry, or knows that each can be.
     pub(crate) fn new(documents: DocumentBatch, skip: usize, position: Position, reached: ClusterTime) -> OplogBatch {
         OplogBatch { documents, skip, position, reached }
+    }
+
+    /// Entries that were kept aside, one after the other as BSON, in the log's order; everything that may matter up to and at
+    /// `reached` is in them, or was given before.
+    ///
+    /// # Errors
+    /// [`Malformed`] if one of them is no entry, or cut off.
+    pub fn of_kept(entries: impl Into<Bytes>, reached: Position) -> Result<OplogBatch, Malformed> {
+        let documents = DocumentBatch::from_sequence(entries.into())?;
+        let mut position = reached;
+        for document in documents.documents() {
+            position = position.max(RawEntry::read(document)?.position());
+        }
+        Ok(OplogBatch::new(documents, 0, position, position.time))
     }
 
     /// One of the entries by its number; `None` if there are not so many. It keeps the batch in memory as long as it lives.

@@ -12,6 +12,7 @@ use mongodb::Collection;
 use mongodb::options::{CollectionOptions, WriteConcern};
 use serde_json::{Value, json};
 
+use super::compared::assert_same_tables;
 use super::interruptions::{ORDERS, assert_untouched, filled_after_a_load, held_with, loaded_once};
 use super::place::{Place, assert_says};
 
@@ -40,7 +41,8 @@ fn log(place: &Place) -> Collection<Document> {
 fn position(entry: &Document) -> Position {
     let ts = entry.get_timestamp("ts").unwrap();
     let time = ClusterTime { seconds: ts.time, increment: ts.increment };
-    Position { time, term: entry.get_i64("t").unwrap() }
+    // The first entry of a new server has no term.
+    Position { time, term: entry.get_i64("t").unwrap_or(-1) }
 }
 
 fn namespace(place: &Place) -> String {
@@ -126,9 +128,14 @@ async fn shared() -> Place {
     loaded_once(shared_mongod(Version::V6_0).await.unwrap(), shared_postgres().await.unwrap()).await
 }
 
-/// A place on a server whose oplog is soon full.
+/// A server whose oplog is soon full.
+async fn small_oplog(version: Version) -> Mongod {
+    Mongod::builder(version).oplog_mb(16).arg("--syncdelay").arg("1").start().await.unwrap()
+}
+
+/// A place on such a server.
 async fn small_log(version: Version) -> (Mongod, Place) {
-    let mongod = Mongod::builder(version).oplog_mb(16).arg("--syncdelay").arg("1").start().await.unwrap();
+    let mongod = small_oplog(version).await;
     let place = loaded_once(&mongod, shared_postgres().await.unwrap()).await;
     (mongod, place)
 }
@@ -291,41 +298,93 @@ fn parts(value: &Value) -> Position {
     Position { time: ClusterTime { seconds: small(0), increment: small(1) }, term: number(2) }
 }
 
+/// A database of another server than the target's, as far as gizer knows, in which the oplog of a place is kept aside.
+struct Cache(tokio_postgres::Client);
+
+impl Cache {
+    /// Names it in the place's config file.
+    async fn of(place: &Place) -> Cache {
+        let postgres = shared_postgres().await.unwrap();
+        let name = postgres.create_database().await.unwrap();
+        let (client, uri) = (postgres.client(&name).await.unwrap(), postgres.uri(&name));
+        let config = std::fs::read_to_string(place.gizer.config_path()).unwrap();
+        std::fs::write(place.gizer.config_path(), format!("{config}[cache]\nuri = {uri:?}\n")).unwrap();
+        Cache(client)
+    }
+
+    /// From where to where the log is covered.
+    async fn span(&self) -> (Position, Position) {
+        let span = "SELECT to_jsonb(start)::text, to_jsonb(reached)::text FROM gizer_spool_span";
+        let row = self.0.query_one(span, &[]).await.unwrap();
+        let [start, reached] = [0, 1].map(|i| parts(&serde_json::from_str(row.get(i)).unwrap()));
+        (start, reached)
+    }
+
+    /// Waits until it has everything that was written so far.
+    async fn caught_up(&self, place: &Place) {
+        let last = last_write(place).await;
+        wait_until("the spool to catch up", LIMIT, async || self.span().await.1 >= last).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_second_postgresql_takes_the_place_of_the_file() {
     let place = Place::shared(Version::V6_0).await;
-    let postgres = shared_postgres().await.unwrap();
-    let name = postgres.create_database().await.unwrap();
-    let (cache, uri) = (postgres.client(&name).await.unwrap(), postgres.uri(&name));
-    let config = std::fs::read_to_string(place.gizer.config_path()).unwrap();
-    std::fs::write(place.gizer.config_path(), format!("{config}[cache]\nuri = {uri:?}\n")).unwrap();
+    let cache = Cache::of(&place).await;
     let place = filled_after_a_load(place).await;
 
     let (running, holder) = held_with(&place, &REJECTING).await;
     let captured = recorded(&place, "load_captured").await.unwrap();
     write(&place, 1).await;
-    let last = last_write(&place).await;
-    let span = "SELECT to_jsonb(start)::text, to_jsonb(reached)::text FROM gizer_spool_span";
-    let covered = async || {
-        let row = cache.query_one(span, &[]).await.unwrap();
-        let [start, reached] = [0, 1].map(|i| parts(&serde_json::from_str(row.get(i)).unwrap()));
-        (start, reached)
-    };
-    wait_until("the spool to catch up", LIMIT, async || covered().await.1 >= last).await.unwrap();
+    cache.caught_up(&place).await;
     drop(holder);
     running.wait().await.unwrap().expect_code(0);
 
     assert_loaded(&place).await;
-    let (start, reached) = covered().await;
+    let (start, reached) = cache.span().await;
     assert!(start <= captured);
     let after = "SELECT entry FROM gizer_spool WHERE (seconds, increment) > ($1, $2) ORDER BY seconds, increment";
     let time = [i64::from(captured.time.seconds), i64::from(captured.time.increment)];
-    let rows = cache.query(after, &[&time[0], &time[1]]).await.unwrap();
+    let rows = cache.0.query(after, &[&time[0], &time[1]]).await.unwrap();
     let entries: Vec<Document> =
         rows.iter().map(|row| Document::from_reader(row.get::<_, &[u8]>(0)).unwrap()).collect();
     assert_whole(&place, &entries, captured, reached, 1).await;
     assert!(!place.gizer.folder().join("spool").exists(), "there is a file too");
     assert_eq!(place.number("SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_spool%'").await, 0);
+}
+
+/// Changes and deletes documents that the load has read, and others that it has not.
+async fn touch(place: &Place) {
+    let orders = place.mongo.collection::<Document>("orders");
+    for order in [1, -1] {
+        let change = doc! {"$set": {"status": "touched", "currency": null}};
+        orders.find_one_and_update(doc! {}, change).sort(doc! {"_id": order}).await.unwrap().unwrap();
+    }
+    orders.delete_one(doc! {"status": {"$ne": "touched"}}).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_rolls_over_under_a_load_does_no_harm_to_one_that_is_kept_in_postgresql() {
+    let mongod = small_oplog(Version::V5_0).await;
+    let place = Place::on(&mongod, shared_postgres().await.unwrap()).await;
+    let cache = Cache::of(&place).await;
+    let place = filled_after_a_load(place).await;
+    let (running, holder) = held_with(&place, &REJECTING).await;
+    let captured = recorded(&place, "load_captured").await.unwrap();
+    touch(&place).await;
+    cache.caught_up(&place).await;
+    roll_over(&place, "filler").await;
+    drop(holder);
+    running.wait().await.unwrap().expect_code(0);
+
+    assert_aligned(&place, captured).await;
+    let state = place.rows("SELECT state, live FROM gizer_collection").await;
+    assert_eq!(state, [json!({"state": "following", "live": true})]);
+    let rows = place.number("SELECT count(*) FROM orders").await;
+    assert_eq!(rows, i64::try_from(ORDERS).unwrap() - 1, "the one that was deleted is gone");
+    place.postgres.batch_execute("CREATE SCHEMA fresh").await.unwrap();
+    place.gizer(&["load", "--postgres-schema", "fresh"]).await.expect_code(0);
+    assert_same_tables(&place, "public", "fresh").await;
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use gizer_cli::config::Config;
 use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Position, Positions};
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use gizer_oplog::{
-    ChangeEvent, ChangeSource, Cluster, ErrorClass, FollowOptions, Interest, MongoError, Oplog, OplogChanges,
-    OplogTail, Settings, TailOptions, newest_positions,
+    ChangeEvent, ChangeSource, Cluster, ErrorClass, FollowOptions, Interest, KeptInFile, KeptLog, MongoError, Oplog,
+    OplogChanges, OplogTail, Settings, TailOptions, newest_positions,
 };
 use integration_tests::rig::{Mongod, ReplicaSet, Version, wait_until};
 use mongodb::options::WriteConcern;
@@ -18,7 +18,7 @@ use mongodb::{Client, ClientSession, Collection};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::tail::{AT_ONCE, only_oplog};
+use super::tail::{AT_ONCE, only_oplog, roll_over, small_log};
 use super::{LIMIT, Outcome, Shop, numbered, on_each_version};
 
 on_each_version!(
@@ -411,10 +411,9 @@ async fn what_was_kept_aside_is_read_first_and_the_log_from_there_on() -> Outcom
     let open = async |from: &Positions| {
         let reader = SpoolReader::open(&file, &identity, start["rs0"])?;
         assert!(reader.is_some(), "no spool");
-        let mut reader = reader;
+        let mut kept = reader.map(|reader| Box::new(KeptInFile::new("rs0", reader)) as Box<dyn KeptLog>);
         let mut source =
-            OplogChanges::open_with_spools(&oplogs, |_| reader.take(), from, all_of("shop"), spilling.options())
-                .await?;
+            OplogChanges::open_with_spools(&oplogs, |_| kept.take(), from, all_of("shop"), spilling.options()).await?;
         let mut followed = Followed::default();
         followed.until(&mut source, &end).await?;
         Ok::<Followed, Box<dyn Error>>(followed)
@@ -431,6 +430,54 @@ async fn what_was_kept_aside_is_read_first_and_the_log_from_there_on() -> Outcom
     before.insert("rs0".to_owned(), Position::default());
     let error = open(&before).await.err().ok_or("a position before the spool")?;
     assert!(error.to_string().contains("begins at"), "{error}");
+    Ok(())
+}
+
+/// What was kept had an end when it was opened; when that is read, the log no longer goes on from there, but more was kept.
+#[tokio::test]
+async fn a_log_that_rolls_over_behind_the_end_of_what_was_kept_is_read_from_what_is_kept_since() -> Outcome {
+    let mongod = small_log(Version::V6_0).start().await?;
+    let (client, spilling) = (mongod.client().await?, Spilling::new()?);
+    let orders = client.database("shop").collection::<Document>("orders");
+    majority(&orders, "before").await?;
+    let oplogs = [only_oplog(&mongod.uri()).await?];
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("gizer.toml");
+    let (uri, target) = (mongod.uri(), "postgresql://user:secret@127.0.0.1:1/app");
+    std::fs::write(&path, format!("[mongo]\nuri = {uri:?}\ndatabase = \"shop\"\n[postgres]\nuri = {target:?}\n"))?;
+    let config = Config::read(Some(&path), |_| Vec::new(), |_| None)?;
+    let capture = Capture::start(&config, &oplogs, None).await?;
+    let t0 = capture.t0().clone();
+    let caught_up = async |to: &Positions| {
+        wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= to["rs0"]).await
+    };
+    majority(&orders, "kept").await?;
+    caught_up(&newest_positions(&oplogs).await?).await?;
+    let mut kept = capture.readers(&config, &t0).await?;
+    majority(&orders, "kept since").await?;
+    let since = newest_positions(&oplogs).await?;
+    caught_up(&since).await?;
+    roll_over(&client, &oplogs[0], since["rs0"]).await?;
+    majority(&orders, "logged").await?;
+    let end = newest_positions(&oplogs).await?;
+
+    let spools = |oplog: &Oplog| kept.remove(oplog.name());
+    let mut source = OplogChanges::open_with_spools(&oplogs, spools, &t0, all_of("shop"), spilling.options()).await?;
+    let mut followed = Followed::default();
+    followed.until(&mut source, &end).await?;
+    assert_eq!(followed.inserted(), ["kept", "kept since", "logged"].map(|id| format!("{id:?}")));
+
+    // A capture that has ended keeps nothing more.
+    let mut kept = capture.readers(&config, &t0).await?;
+    capture.stop().await?;
+    roll_over(&client, &oplogs[0], end["rs0"]).await?;
+    let end = newest_positions(&oplogs).await?;
+    let spools = |oplog: &Oplog| kept.remove(oplog.name());
+    let mut source = OplogChanges::open_with_spools(&oplogs, spools, &t0, all_of("shop"), spilling.options()).await?;
+    let mut followed = Followed::default();
+    let error = followed.until(&mut source, &end).await.expect_err("nothing is lost unseen");
+    assert!(error.to_string().contains("has rolled over"), "{error}");
+    assert_eq!(followed.inserted().len(), 3);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use gizer_cli::exit::{ExitCode, Failure};
 use gizer_flatten::change::{Position, Positions};
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use gizer_oplog::{Cluster, MongoError, Oplog, OplogTail, Settings, TailOptions, newest_positions};
-use gizer_pg::spool::{PgSpool, PgSpoolIdentity};
+use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolReader};
 use integration_tests::rig::{Mongod, Version, shared_postgres, unique_name, wait_for, wait_until};
 use mongodb::options::WriteConcern;
 use mongodb::{Client, Database};
@@ -328,12 +328,10 @@ async fn it_is_kept_in_a_second_postgresql_where_there_is_one() -> Outcome {
     let spool = PgSpool::open(&target, &identity, u64::MAX).await?;
     let (begun, reached) = spool.span().ok_or("a spool")?;
     assert_eq!((begun, reached), (start["rs0"], report.reached()["rs0"]));
-    let (mut kept, mut after) = (Vec::new(), begun);
-    loop {
-        let page = spool.read_after(after, 100_000).await?;
-        let Some(last) = page.last() else { break };
-        after = last.position;
-        kept.extend(page.into_iter().map(|each| each.entry));
+    let mut reader = PgSpoolReader::open(&target, &identity).await?.ok_or("a spool")?;
+    let mut kept = Vec::new();
+    while reader.reached() < reached {
+        kept.extend(reader.next_page(100_000).await?.into_iter().map(|each| each.entry));
     }
     assert!(kept.len() > 1_000, "{}", kept.len());
     assert!(kept == scene.logged(begun, reached).await?, "what was kept differs from the log");

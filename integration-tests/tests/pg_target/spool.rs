@@ -1,7 +1,7 @@
 //! The oplog, kept aside in PostgreSQL.
 
 use gizer_flatten::change::{ClusterTime, Position};
-use gizer_pg::spool::{PgSpool, PgSpoolIdentity};
+use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolReader};
 use gizer_pg::{PgError, Target};
 use integration_tests::rig::{Postgres, unique_name, wait_for};
 
@@ -28,15 +28,23 @@ async fn open_again(target: &Target) -> PgSpool {
     free.await.unwrap().unwrap()
 }
 
-async fn all(spool: &PgSpool, after: Position) -> Vec<(Position, Vec<u8>)> {
-    let (mut found, mut after) = (Vec::new(), after);
+async fn reader(target: &Target) -> PgSpoolReader {
+    PgSpoolReader::open(target, &identity("rs0")).await.unwrap().expect("a spool")
+}
+
+/// What a reader gives by and by, to the end as of now.
+async fn rest(reader: &mut PgSpoolReader) -> Vec<(Position, Vec<u8>)> {
+    let mut found = Vec::new();
     loop {
-        let page = spool.read_after(after, 10).await.unwrap();
+        let page = reader.next_page(10).await.unwrap();
         let Some(last) = page.last() else { return found };
-        assert!(last.position > after);
-        after = last.position;
+        assert_eq!(reader.reached(), last.position);
         found.extend(page.into_iter().map(|each| (each.position, each.entry)));
     }
+}
+
+async fn all(target: &Target) -> Vec<(Position, Vec<u8>)> {
+    rest(&mut reader(target).await).await
 }
 
 #[tokio::test]
@@ -59,13 +67,48 @@ async fn what_was_kept_is_there_for_the_next_run() {
     let mut spool = open_again(&scene.target()).await;
     assert_eq!(spool.span(), Some((at(1), at(6))));
     let expected = [(at(2), b"two".to_vec()), (at(3), b"\0three".to_vec()), (at(6), b"six".to_vec())];
-    assert_eq!(all(&spool, at(1)).await, expected);
-    assert_eq!(all(&spool, at(2)).await, expected[1..]);
+    assert_eq!(all(&scene.target()).await, expected);
 
     let other = PgSpool::open(&scene.target(), &identity("rs1"), u64::MAX).await.unwrap();
     assert_eq!(other.span(), None, "each shard has its own");
     spool.begin(at(9)).await.unwrap();
-    assert_eq!((spool.span(), all(&spool, at(0)).await), (Some((at(9), at(9))), vec![]));
+    assert_eq!((spool.span(), all(&scene.target()).await), (Some((at(9), at(9))), vec![]));
+}
+
+#[tokio::test]
+async fn a_reader_gives_what_is_written_beside_it_and_nothing_behind_a_gap() {
+    let scene = Scene::new().await;
+    let target = scene.target();
+    let look = async || PgSpoolReader::open(&target, &identity("rs0")).await.unwrap();
+    assert!(look().await.is_none(), "no tables");
+    let mut spool = open(&target).await.unwrap();
+    assert!(look().await.is_none(), "it was never begun");
+    spool.begin(at(1)).await.unwrap();
+    spool.append(&[(at(2), b"two"), (at(3), b"three is longer than a page"), (at(4), b"four")], at(5)).await.unwrap();
+    assert!(PgSpoolReader::open(&target, &identity("rs1")).await.unwrap().is_none(), "another shard's");
+
+    let mut reader = reader(&target).await;
+    assert_eq!((reader.start(), reader.reached()), (at(1), at(1)));
+    assert_eq!(reader.next_page(1).await.unwrap()[0].position, at(2));
+    // The writer is neither locked out nor fenced.
+    spool.append(&[(at(6), b"six")], at(7)).await.unwrap();
+    let positions: Vec<Position> = rest(&mut reader).await.into_iter().map(|(position, _)| position).collect();
+    assert_eq!((positions, reader.reached()), (vec![at(3), at(4), at(6)], at(7)));
+    spool.append(&[], at(8)).await.unwrap();
+    spool.sync().await.unwrap();
+    assert_eq!((rest(&mut reader).await, reader.reached()), (vec![], at(8)));
+
+    // It covers what comes after the reader, or it does not.
+    spool.begin(at(7)).await.unwrap();
+    assert_eq!((rest(&mut reader).await, reader.reached()), (vec![], at(8)));
+    spool.append(&[(at(8), b"eight"), (at(9), b"nine")], at(9)).await.unwrap();
+    assert_eq!((rest(&mut reader).await, reader.reached()), (vec![(at(9), b"nine".to_vec())], at(9)));
+    spool.begin(at(10)).await.unwrap();
+    spool.append(&[(at(11), b"eleven")], at(11)).await.unwrap();
+    assert_eq!((rest(&mut reader).await, reader.reached()), (vec![], at(9)));
+    assert_eq!((reader.start(), spool.span()), (at(1), Some((at(10), at(11)))));
+    scene.sql("DELETE FROM gizer_spool_span").await;
+    assert_eq!(rest(&mut reader).await, vec![]);
 }
 
 #[tokio::test]
@@ -152,5 +195,5 @@ async fn what_was_kept_survives_a_server_that_is_killed() {
     server.restart().await.unwrap();
     let spool = open(&target).await.unwrap();
     assert_eq!(spool.span(), Some((at(1), at(3))));
-    assert_eq!(all(&spool, at(1)).await, [(at(2), b"two".to_vec())]);
+    assert_eq!(all(&target).await, [(at(2), b"two".to_vec())]);
 }
