@@ -35,6 +35,13 @@ const CAPTURE_LIMIT: Duration = Duration::from_secs(10);
 /// [`Failure`] if there is no schema file at all. What becomes of single collections, or keeps all of them from being
 /// loaded, is printed, and the exit code is that of the first failure.
 pub async fn run(context: &Context, args: &LoadArgs) -> Result<ExitCode, Failure> {
+    let (reports, failures) = perform(context, args).await?;
+    print(context.format, &reports, &failures);
+    Ok(failures.exit())
+}
+
+/// As [`run`], without a word about it.
+pub(super) async fn perform(context: &Context, args: &LoadArgs) -> Result<(Vec<CollectionReport>, Failures), Failure> {
     let dump = args.dump.as_deref().map(Dump::open).transpose()?;
     if dump.is_some() {
         load_dump::refuse_with_dump("--filter", args.filter.is_some())?;
@@ -50,8 +57,7 @@ pub async fn run(context: &Context, args: &LoadArgs) -> Result<ExitCode, Failure
         Some(dump) => load_dump::load_all(context, args, dump, &wanted, &mut reports, &mut failures).await,
         None => load_all(context, args, &wanted, &mut reports, &mut failures).await,
     }
-    print(context.format, &reports, &failures);
-    Ok(failures.exit())
+    Ok((reports, failures))
 }
 
 async fn load_all(

@@ -33,7 +33,7 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
         match pass(context, args, &mut report).await {
             Ok(Paused::Done) => break None,
             Ok(Paused::Changed) => {}
-            Ok(Paused::Reload(collections)) => match reload(context, &collections).await {
+            Ok(Paused::Reload(collections)) => match reload(context, &collections, &mut report).await {
                 Ok(()) => {}
                 // The others are followed on; this one's state says that a load is due.
                 Err(failure) if args.follow && !failure.ends_run => report.failed_reload = Some(failure),
@@ -65,15 +65,17 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
 }
 
 /// Loads collections anew that were replaced in MongoDB.
-async fn reload(context: &Context, collections: &[String]) -> Result<(), Failure> {
+async fn reload(context: &Context, collections: &[String], report: &mut SyncReport) -> Result<(), Failure> {
     let args = LoadArgs::of(collections.to_vec());
-    match load::run(context, &args).await? {
-        ExitCode::Done => Ok(()),
-        exit => {
-            let message = format!("{} could not be loaded anew", collections.join(", "));
-            Err(Failure::new(exit, message).remedy(format!("`gizer load {}`", collections.join(" "))))
-        }
+    let (loaded, failures) = load::perform(context, &args).await?;
+    for each in &loaded {
+        report.reloaded(&each.name, each.ledger.loaded);
     }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let message = format!("could not be loaded anew: {}", failures.in_a_line());
+    Err(Failure::new(failures.exit(), message).remedy(format!("`gizer load {}`", collections.join(" "))))
 }
 
 /// Both servers, and what is followed.

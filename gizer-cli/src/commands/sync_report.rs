@@ -44,6 +44,13 @@ impl SyncReport {
         self.done.batches
     }
 
+    /// Adds a collection that was loaded anew.
+    pub(super) fn reloaded(&mut self, collection: &str, documents: u64) {
+        let event = format!("{collection}: loaded anew, {}", counted(documents, "document", "documents"));
+        report::note(&event);
+        self.done.events.push(event);
+    }
+
     /// Adds what one way along the stream has done.
     pub(super) fn add<S, L>(&mut self, follow: &Follow<'_, S, L>)
     where

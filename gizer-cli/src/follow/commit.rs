@@ -90,11 +90,25 @@ impl Purpose<'_> {
     pub(super) async fn has_changed(&self, session: &Session, tables: &[FollowedTables<'_>]) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
         session.begin_reading().await?;
-        let outcome = state::followed(session).await;
-        let now = session.end(outcome).await?;
+        let outcome = self.has_changed_now(session, tables, &[]).await;
+        session.end(outcome).await
+    }
+
+    /// The same in the open transaction. Asked at its end, nothing changes any more: a load that is swapped in takes the
+    /// place of tables that this transaction has locked, so that it comes before all that was written, or after the commit.
+    /// Collections that this transaction has itself marked as due for a load, by name, are left out.
+    pub(super) async fn has_changed_now(
+        &self,
+        session: &Session,
+        tables: &[FollowedTables<'_>],
+        due: &[String],
+    ) -> Result<bool, PgError> {
+        let Purpose::Stream { .. } = self else { return Ok(false) };
+        let now = state::followed(session).await?;
         let now = now.iter().map(|followed| (followed.collection.as_str(), followed.live_epoch));
         let mut then: Vec<(&str, i64)> =
             tables.iter().map(|tables| (tables.name.as_str(), tables.live_epoch)).collect();
+        then.retain(|(name, _)| due.iter().all(|due| due != name));
         then.sort_unstable();
         Ok(!now.eq(then))
     }

@@ -125,6 +125,9 @@ impl<'f> Writer<'f> {
                 Delivery::Anew => self.roll_back().await,
                 Delivery::Effects(effects) => {
                     self.begin().await?;
+                    if self.purpose.has_changed_now(self.session, &self.tables, &[]).await? {
+                        return Ok(Paused::Changed);
+                    }
                     self.take_effects(&effects).await?;
                 }
                 Delivery::Documents(documents) => {
@@ -133,9 +136,9 @@ impl<'f> Writer<'f> {
                     }
                 }
                 Delivery::Whole(whole) => {
-                    let reload = self.complete(*whole).await?;
-                    if !reload.is_empty() {
-                        return Ok(Paused::Reload(reload));
+                    let paused = self.complete(*whole).await?;
+                    if let Some(paused) = paused {
+                        return Ok(paused);
                     }
                 }
                 Delivery::Mark(mark, ahead, must) => self.move_on(mark, ahead, must).await?,
@@ -179,6 +182,7 @@ impl<'f> Writer<'f> {
                 Ddl::Gone(_) => {
                     state::set_uuids(self.session, name, epoch, uuids).await?;
                     self.batch.done.rows.deleted += tables.store.empty().await?;
+                    state::forget_rejected(self.session, name).await?;
                 }
                 Ddl::Reload(why) => state::mark_load_due(self.session, name, epoch, why).await?,
             }
@@ -211,13 +215,18 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Writes what is left of a batch and commits it; gives the collections that have to be loaded anew.
-    async fn complete(&mut self, whole: Whole) -> Result<Vec<String>, Failure> {
+    /// Writes what is left of a batch and commits it; gives why following has to pause, if it has to.
+    async fn complete(&mut self, whole: Whole) -> Result<Option<Paused>, Failure> {
         let Whole { batch, mark, ahead, passed_over } = whole;
         if let Some(documents) = self.batch.waiting.take() {
             self.write(documents).await?;
         }
         self.begin().await?;
+        // Tables of a later load hold later documents: none of these may take their place.
+        let reload = self.to_reload(&batch);
+        if self.purpose.has_changed_now(self.session, &self.tables, &reload).await? {
+            return Ok(Some(Paused::Changed));
+        }
         fail_point("sync.after_write");
         let exact = self.write_down(&mark, ahead, batch.counts.total()).await?;
         fail_point("sync.before_commit");
@@ -233,7 +242,7 @@ impl<'f> Writer<'f> {
         self.progress.catching_up += u64::from(!exact);
         self.tell(&batch);
         fail_point("sync.between_batches");
-        Ok(self.to_reload(&batch))
+        Ok((!reload.is_empty()).then_some(Paused::Reload(reload)))
     }
 
     /// Writes down in the open transaction where the tables stand; gives whether they are exact there.

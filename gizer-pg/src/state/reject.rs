@@ -50,6 +50,16 @@ pub async fn keep_rejected(
     write_rejects(session, collection, live_epoch, rejects).await
 }
 
+/// Removes all that was kept aside of a collection, in the open transaction: it is gone.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn forget_rejected(session: &Session, collection: &str) -> Result<(), PgError> {
+    let sql = format!("DELETE FROM {} WHERE collection = $1", session.relation(REJECTS)?);
+    let doing = format!("removing rejected documents of {collection}");
+    session.execute(doing, &sql, &[&collection]).await.map(|_| ())
+}
+
 /// Removes those of loads that failed: they were kept until the next load, for people to look at. Those of the live
 /// tables stay. A swap of an older version did not write down its epoch: then none can be told from those of failed loads.
 pub(super) async fn clear_dead_rejects(session: &Session, collection: &str) -> Result<(), PgError> {

@@ -18,5 +18,6 @@ mod rounds;
 mod scenario;
 mod seeds;
 mod stream;
+mod swapped;
 mod windows;
 mod world;

@@ -6,7 +6,7 @@ use mongodb::ClientSession;
 use serde_json::{Value, json};
 
 use super::ddl::insert;
-use super::judge::{judge_rebuilt, judge_with_rejects};
+use super::judge::{judge_by_oracle, judge_rebuilt, judge_with_rejects};
 use super::scenario::{judge, load, told};
 use super::world::{FOLLOW, LIMIT, SYNC, World};
 
@@ -172,4 +172,22 @@ async fn documents_without_a_key_are_kept_aside() {
     round(&world).await;
     assert_eq!(judge_with_rejects(&world, "posts").await, Ok(1));
     assert_eq!(json!(world.rows(kept).await), json!([{ "id": "\"by upsert\"", "count": 1 }]));
+    posts.drop().await.unwrap();
+    round(&world).await;
+    assert_eq!(json!(world.rows(kept).await), json!([]));
+}
+
+#[tokio::test]
+async fn a_round_that_loads_a_collection_anew_gives_one_report() {
+    let world = told(Version::V6_0, &posts()).await;
+    world.sync().await;
+    let fresh = [doc! { "_id": 7, "title": "fresh", "tags": ["a"] }];
+    world.mongo().collection::<Document>("fresh").insert_many(fresh).await.unwrap();
+    let admin = world.mongo().client().database("admin");
+    let (from, to) = (format!("{}.fresh", world.mongo().name()), format!("{}.posts", world.mongo().name()));
+    admin.run_command(doc! { "renameCollection": from, "to": to, "dropTarget": true }).await.unwrap();
+    let report = round(&world).await;
+    let events = report["events"].to_string();
+    assert!(events.contains("posts: loaded anew, 1 document"), "{report}");
+    judge_by_oracle(&world, "posts").await.unwrap();
 }
