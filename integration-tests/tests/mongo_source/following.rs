@@ -63,6 +63,11 @@ impl Followed {
             }
             ChangeEvent::Watermark { time, positions, read_to } => {
                 assert!(Some(time) >= self.watermark() && read_to >= time);
+                // The same again: a prepared transaction holds it back, and with it what came after.
+                let last = self.watermarks.last().map(|(_, time, positions)| (*time, positions));
+                if last == Some((time, &positions)) || (last.is_none() && read_to > time) {
+                    return;
+                }
                 assert!(self.changes.last().is_none_or(|change| change.position.time <= time));
                 self.watermarks.push((self.changes.len(), time, positions));
             }
