@@ -1,10 +1,12 @@
 //! The reference path: stored rows are made equal to documents.
 
+use std::borrow::Cow;
+
 use gizer_flatten::{DocumentBatch, Flattener, TableSet, Tally};
 use gizer_pg::copy::Reject;
 use gizer_pg::rows::{Keys, RowChanges, RowCounts, RowStore, TableCounts};
-use gizer_schema::TableId;
 use gizer_schema::raw::RawDoc;
+use gizer_schema::{Layout, TableId};
 
 use crate::compare::{Pass, all, to_look_at};
 use crate::stored::StoredRows;
@@ -30,7 +32,8 @@ pub struct Reconciled {
 /// Makes the stored rows of `keys` equal to the documents, in the open transaction: reads what is stored, compares, writes
 /// the rows that differ and, with `read_back`, reads again what was written and compares again.
 ///
-/// * A key without a document has no rows afterwards. Nor has one whose document is rejected.
+/// * A key without a document has no rows afterwards: they are deleted by the key, unread, and with `read_back` it is read
+///   whether any is left. Nor has one whose document is rejected.
 /// * A document whose key is not among `keys` counts as touched: its rows are made equal too. That happens where
 ///   MongoDB finds it under an `_id` that it takes for equal, by a collation for instance.
 /// * Of a document whose key has a narrower scope than all tables only the rows in its tables are read, compared and written: the
@@ -56,7 +59,9 @@ pub async fn reconcile(
     read_back: bool,
 ) -> Result<Reconciled, VerifyError> {
     let layout = store.layout();
-    let mut keys = to_look_at(documents, flattener, keys);
+    let keys = to_look_at(documents, flattener, keys);
+    let (mut keys, gone) = split(layout, documents, flattener, keys);
+    let deleted = store.delete_documents(&gone).await?;
     let (mut first, mut stored) = compared(store, flattener, documents, &keys).await?;
     if !first.too_narrow.is_empty() {
         first.too_narrow.iter().for_each(|key| keys.to_mut().widen(*key));
@@ -72,14 +77,13 @@ pub async fn reconcile(
     };
     let changes = first.changes.unwrap_or_else(|| RowChanges::new(layout));
     reconciled.changes = store.write(&changes).await?;
-    if changes.is_empty() {
-        return Ok(reconciled);
-    }
     let expected = changes.counts();
     drop(changes);
     if read_back {
         let written = keys.part(first.differing, &written(&expected));
         compare_again(store, flattener, documents, &written).await?;
+        // What was stored of these nobody has read: whether all of it is gone shows only here.
+        compare_again(store, flattener, &[], &gone).await?;
     } else if reconciled.changes != expected {
         return Err(VerifyError::CountsDiffer {
             collection: layout.collection.clone(),
@@ -87,7 +91,27 @@ pub async fn reconcile(
             written: reconciled.changes.total(),
         });
     }
+    reconciled.changes += &deleted;
     Ok(reconciled)
+}
+
+/// The keys that have a document, and those that have none: the rows of these go unread.
+fn split<'k>(
+    layout: &Layout,
+    documents: &[DocumentBatch],
+    flattener: &Flattener,
+    keys: Cow<'k, Keys>,
+) -> (Cow<'k, Keys>, Keys) {
+    let mut found = vec![false; keys.len()];
+    let keys_of_documents = all(documents).filter_map(|document| flattener.key_of(document).ok());
+    for number in keys_of_documents.filter_map(|key| keys.number_of(&key)) {
+        found[number as usize] = true;
+    }
+    if found.iter().all(|found| *found) {
+        return (keys, Keys::new(layout));
+    }
+    let (with, without) = keys.split(|number| found[number as usize]);
+    (Cow::Owned(with), without)
 }
 
 /// What the documents differ in from what is stored, and how many rows were read for it.
@@ -122,6 +146,9 @@ async fn compare_again(
     documents: &[DocumentBatch],
     keys: &Keys,
 ) -> Result<(), VerifyError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
     let layout = store.layout();
     let stored = StoredRows::read(store, keys).await?;
     let of_keys = |document: &RawDoc<'_>| flattener.key_of(*document).is_ok_and(|key| keys.number_of(&key).is_some());

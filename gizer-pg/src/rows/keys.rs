@@ -100,6 +100,24 @@ impl Keys {
         part
     }
 
+    /// The keys for which `is_first` says so of their numbers, and the others, each numbered anew, in their scopes.
+    #[must_use]
+    pub fn split(&self, is_first: impl Fn(u32) -> bool) -> (Keys, Keys) {
+        let empty = || Keys {
+            ty: self.ty,
+            elements: Vec::new(),
+            starts: Vec::new(),
+            scopes: Vec::new(),
+            numbers: HashMap::new(),
+        };
+        let (mut first, mut others) = (empty(), empty());
+        for number in 0..u32::try_from(self.len()).unwrap_or(u32::MAX) {
+            let side = if is_first(number) { &mut first } else { &mut others };
+            side.insert_field(self.field(number), self.scope(number));
+        }
+        (first, others)
+    }
+
     /// The number of a key, if it is in the set.
     pub fn number_of(&self, key: &Cell<'_>) -> Option<u32> {
         self.number_of_stored(&value(key)?)
@@ -164,6 +182,16 @@ impl Keys {
             count += 1;
         }
         (count, elements)
+    }
+
+    /// The values of all of them in the order of their bytes, each with its length before it.
+    pub(super) fn all_elements(&self) -> Vec<u8> {
+        let mut elements = Vec::with_capacity(self.elements.len());
+        for number in self.sorted() {
+            let (start, length) = (self.starts[number as usize] - size_of::<i32>(), self.field(number).len());
+            elements.extend_from_slice(&self.elements[start..start + size_of::<i32>() + length]);
+        }
+        elements
     }
 
     /// Their numbers in the order of their bytes.

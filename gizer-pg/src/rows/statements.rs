@@ -15,6 +15,8 @@ pub(super) struct TableStatements {
     pub(super) read: String,
     /// Takes the keys, then the positions.
     pub(super) delete: String,
+    /// Takes the keys of documents that are gone.
+    pub(super) delete_documents: String,
     /// Makes the temporary table of rows to change, unless it is there, and empties it.
     pub(super) stage: String,
     pub(super) copy_staged: String,
@@ -33,6 +35,7 @@ impl TableStatements {
         Ok(TableStatements {
             read: read(table, &at, &names),
             delete: delete(table, &at, &identity),
+            delete_documents: delete_documents(table, &at, &identity[0]),
             stage: format!(
                 "CREATE TEMPORARY TABLE IF NOT EXISTS {staged} ({}) ON COMMIT DELETE ROWS; DELETE FROM {staged}",
                 definitions(layout, table)?
@@ -84,6 +87,12 @@ fn delete(table: &Table, at: &Qualified, identity: &[String]) -> String {
     }
     let (arrays, columns, equal) = (arrays.join(", "), columns.join(", "), equal.join(" AND "));
     format!("DELETE FROM {at} AS t USING unnest({arrays}) AS gone ({columns}) WHERE {equal}")
+}
+
+/// One step for each document, where a join with keys and positions takes one for each row.
+fn delete_documents(table: &Table, at: &Qualified, key: &str) -> String {
+    let ty = table.columns[table.key.0].ty.pg_name();
+    format!("DELETE FROM {at} AS t WHERE t.{key} = ANY ($1::{ty}[])")
 }
 
 fn update(table: &Table, at: &Qualified, staged: &Qualified, names: &[String], identity: &[String]) -> String {

@@ -56,6 +56,7 @@ pub struct RowStore<'s> {
     tables: Vec<TableStatements>,
     readers: Vec<Option<Statement>>,
     deleters: Vec<Option<Statement>>,
+    document_deleters: Vec<Option<Statement>>,
     statements: u64,
 }
 
@@ -109,7 +110,8 @@ impl<'s> RowStore<'s> {
         let tables: Vec<TableStatements> = layout.tables.iter().enumerate().map(table).collect::<Result<_, _>>()?;
         may_make_temporary_tables(session).await?;
         let none = vec![None; tables.len()];
-        Ok(RowStore { session, layout, tables, readers: none.clone(), deleters: none, statements: 0 })
+        let (readers, deleters, document_deleters) = (none.clone(), none.clone(), none);
+        Ok(RowStore { session, layout, tables, readers, deleters, document_deleters, statements: 0 })
     }
 
     /// The layout of the tables.
@@ -208,6 +210,27 @@ impl<'s> RowStore<'s> {
         Ok(counts)
     }
 
+    /// Deletes all rows that are stored under these keys, whatever their scope; gives how many there were.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn delete_documents(&mut self, keys: &Keys) -> Result<RowCounts, PgError> {
+        let mut counts = RowCounts { tables: vec![TableCounts::default(); self.tables.len()] };
+        if keys.is_empty() {
+            return Ok(counts);
+        }
+        self.run("setting how to plan", PLANNING).await?;
+        let gone = ArrayParameter::new(keys.ty(), keys.len(), &keys.all_elements());
+        for at in (0..self.tables.len()).rev() {
+            let statement = self.document_deleter(at).await?;
+            self.statements += 1;
+            let deleted = self.session.client().execute(&statement, &[&gone]).await;
+            let fail = |error| self.session.error(format_args!("deleting rows of {}", self.tables[at].table), &error);
+            counts.tables[at].deleted = deleted.map_err(fail)?;
+        }
+        Ok(counts)
+    }
+
     /// Deletes all rows of all tables; gives how many there were. Readers see them until the commit, which TRUNCATE would not
     /// let them.
     ///
@@ -274,6 +297,15 @@ impl<'s> RowStore<'s> {
             }
         }
         self.readers[at] = Some(statement.clone());
+        Ok(statement)
+    }
+
+    async fn document_deleter(&mut self, at: usize) -> Result<Statement, PgError> {
+        if let Some(statement) = &self.document_deleters[at] {
+            return Ok(statement.clone());
+        }
+        let statement = self.prepare(at, &self.tables[at].delete_documents).await?;
+        self.document_deleters[at] = Some(statement.clone());
         Ok(statement)
     }
 

@@ -47,7 +47,7 @@ async fn how_many_statements_does_not_depend_on_how_many_documents() {
         numbers.push((statements.len() as u64, store.statements()));
         // Nothing differs: nothing is written, and nothing is read again.
         let begun = log.len();
-        in_transaction(&session, &mut store, &after, &ids(&before)).await.unwrap();
+        in_transaction(&session, &mut store, &after, &ids(&after)).await.unwrap();
         let log = fs::read_to_string(server.log_path()).unwrap();
         let statements = logged(&log[begun..]);
         let writing =
