@@ -18,6 +18,7 @@ mod shard;
 mod store;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use gizer_flatten::change::{Position, Positions};
 use gizer_oplog::spool::{Span, SpoolIdentity};
@@ -193,8 +194,11 @@ impl Capture {
         for shard in &self.shards {
             let Some(position) = from.get(&shard.name) else { continue };
             let identity = identity(config, &shard.name)?;
-            if let Some(kept) = Kept::open(config, identity, *position, shard.state.clone()).await? {
-                readers.insert(shard.name.clone(), Box::new(kept));
+            let open = Kept::open(config, identity, *position, shard.state.clone());
+            match tokio::time::timeout(ANSWER_LIMIT, open).await {
+                Ok(kept) => drop(kept?.map(|kept| readers.insert(shard.name.clone(), Box::new(kept)))),
+                // As a rule the log still holds all of it.
+                Err(_) => tracing::warn!("the spool of {} does not answer: the oplog itself is read", shard.name),
             }
         }
         Ok(readers)
@@ -215,6 +219,9 @@ impl Capture {
         Ok(CaptureReport { shards })
     }
 }
+
+/// How long a spool in another server may take to say what it holds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whose the spool of a shard is.
 fn identity(config: &Config, shard: &str) -> Result<SpoolIdentity, Failure> {

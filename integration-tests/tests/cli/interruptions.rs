@@ -224,8 +224,8 @@ async fn a_spool_that_does_not_answer_does_not_keep_a_load_from_its_end() {
     tokio::spawn(connection);
     reader.batch_execute("BEGIN; SELECT FROM posts LIMIT 1").await.unwrap();
     let running = place.gizer.spawn(load).unwrap();
-    let keys = "SELECT count(*) FROM pg_constraint WHERE conname LIKE 'gizer_new%' AND contype = 'p'";
-    wait_until("the keys to be made", LIMIT, async || place.number(keys).await > 0).await.unwrap();
+    // It has read the spool, to be aligned, and waits for the reader.
+    running.wait_for_output("waiting for readers").await.unwrap();
     place.postgres.batch_execute("BEGIN; LOCK TABLE gizer_spool_span").await.unwrap();
     place.insert("other", [doc! {"_id": 1}]).await;
     let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'gizer_spool_span'::regclass AND NOT granted";
