@@ -83,6 +83,7 @@ impl Job<'_, '_> {
                 layout,
                 watched: watched.clone(),
                 applied_to: from.clone(),
+                passed_over: None,
             },
             tables: FollowedTables {
                 name: layout.collection.clone(),

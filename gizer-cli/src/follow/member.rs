@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use gizer_flatten::Flattener;
-use gizer_flatten::change::{Change, ChangeKind, Namespace, Positions};
+use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Namespace, Positions};
 use gizer_oplog::WatchedCollection;
 use gizer_pg::rows::RowStore;
 use gizer_schema::Layout;
@@ -26,6 +26,8 @@ pub(crate) struct FollowedCollection<'f> {
     pub(crate) watched: WatchedCollection,
     /// What lies at or before these positions has been applied.
     pub(crate) applied_to: Positions,
+    /// What was passed over of it is yet to be explained, by an entry up to this time.
+    pub(crate) passed_over: Option<ClusterTime>,
 }
 
 /// The tables of a collection, to which its changes are applied.

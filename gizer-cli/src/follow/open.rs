@@ -68,6 +68,7 @@ pub(crate) async fn members_of<'f>(
                 layout,
                 watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
                 applied_to: applied_to.clone(),
+                passed_over: followed.passed_over,
             },
             tables: FollowedTables {
                 name: followed.collection.clone(),

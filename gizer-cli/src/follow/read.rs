@@ -47,6 +47,8 @@ pub(super) struct Whole {
     pub(super) ahead: Option<ClusterTime>,
     /// Collections of which nothing was read.
     pub(super) passed_over: BTreeSet<usize>,
+    /// Those of them of which no entry has told why yet, and up to when one must.
+    pub(super) unexplained: BTreeMap<usize, ClusterTime>,
 }
 
 /// How the documents of a batch are read.
@@ -100,7 +102,9 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         mark: Mark,
         ahead: Option<ClusterTime>,
     ) -> Reader<'f, S, L> {
-        let (members, unexplained, pending) = (Members::new(followed), BTreeMap::new(), None);
+        let passed_over = followed.iter().enumerate();
+        let unexplained = passed_over.filter_map(|(at, followed)| Some((at, followed.passed_over?))).collect();
+        let (members, pending) = (Members::new(followed), None);
         Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending }
     }
 
@@ -161,7 +165,9 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                 Ok(()) => {
                     self.ahead = plan.ahead;
                     let Plan { ahead, passed_over, .. } = plan;
-                    let whole = Whole { batch, mark, ahead, passed_over };
+                    let unexplained = self.unexplained.iter().filter(|(member, _)| passed_over.contains(member));
+                    let unexplained = unexplained.map(|(member, until)| (*member, *until)).collect();
+                    let whole = Whole { batch, mark, ahead, passed_over, unexplained };
                     return Ok(deliver.send(Delivery::Whole(Box::new(whole))).await.is_ok());
                 }
                 Err(Ended::Replan) => Delivery::Anew,

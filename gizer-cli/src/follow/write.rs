@@ -1,6 +1,6 @@
 //! The writing half: documents become rows, compared, in one transaction a batch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -174,13 +174,13 @@ impl<'f> Writer<'f> {
             let tables = &mut self.tables[*member];
             let (name, epoch) = (&tables.name, tables.live_epoch);
             if let Purpose::Load { .. } = self.purpose {
-                let message = format!("{name} was created, dropped, renamed or replaced while it was loaded");
-                return Err(Failure::failed(message).remedy("load it again"));
+                return Err(replaced(name));
             }
             match ddl {
                 Ddl::Created(_) => state::set_uuids(self.session, name, epoch, uuids).await?,
                 Ddl::Gone(_) => {
                     state::set_uuids(self.session, name, epoch, uuids).await?;
+                    state::set_passed_over(self.session, name, epoch, None).await?;
                     self.batch.done.rows.deleted += tables.store.empty().await?;
                     state::forget_rejected(self.session, name).await?;
                 }
@@ -217,7 +217,7 @@ impl<'f> Writer<'f> {
 
     /// Writes what is left of a batch and commits it; gives why following has to pause, if it has to.
     async fn complete(&mut self, whole: Whole) -> Result<Option<Paused>, Failure> {
-        let Whole { batch, mark, ahead, passed_over } = whole;
+        let Whole { batch, mark, ahead, passed_over, unexplained } = whole;
         if let Some(documents) = self.batch.waiting.take() {
             self.write(documents).await?;
         }
@@ -227,12 +227,16 @@ impl<'f> Writer<'f> {
         if self.purpose.has_changed_now(self.session, &self.tables, &reload).await? {
             return Ok(Some(Paused::Changed));
         }
+        self.note_passed_over(&unexplained).await?;
         fail_point("sync.after_write");
         let exact = self.write_down(&mark, ahead, batch.counts.total()).await?;
         fail_point("sync.before_commit");
         let done = std::mem::take(&mut self.batch).done;
         self.session.end(Ok(())).await?;
         fail_point("sync.after_commit");
+        if !passed_over.is_empty() {
+            fail_point("sync.after_passing_over");
+        }
         (self.mark, self.ahead, self.committed) = (mark, ahead, Instant::now());
         self.progress.add(&done);
         let passed_over = passed_over.iter().filter_map(|member| batch.touched.get(member));
@@ -243,6 +247,18 @@ impl<'f> Writer<'f> {
         self.tell(&batch);
         fail_point("sync.between_batches");
         Ok((!reload.is_empty()).then_some(Paused::Reload(reload)))
+    }
+
+    /// What is passed over must be explained, also if this run does not live to see it.
+    async fn note_passed_over(&mut self, unexplained: &BTreeMap<usize, ClusterTime>) -> Result<(), Failure> {
+        for (member, until) in unexplained {
+            let FollowedTables { name, live_epoch, .. } = &self.tables[*member];
+            if let Purpose::Load { .. } = self.purpose {
+                return Err(replaced(name));
+            }
+            state::set_passed_over(self.session, name, *live_epoch, Some(*until)).await?;
+        }
+        Ok(())
     }
 
     /// Writes down in the open transaction where the tables stand; gives whether they are exact there.
@@ -309,6 +325,12 @@ impl<'f> Writer<'f> {
         done.rejected += reconciled.rejected.len() as u64;
         done.tallies.entry(self.tables[member].name.clone()).or_default().add(reconciled.tally);
     }
+}
+
+/// A load of what is another collection by now is of no use.
+fn replaced(collection: &str) -> Failure {
+    let message = format!("{collection} was created, dropped, renamed or replaced while it was loaded");
+    Failure::failed(message).remedy("load it again")
 }
 
 /// Rows that differ after they were written end the run with a code of their own.

@@ -305,7 +305,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
         "UPDATE {} SET state = $3, live = true, tables = $4, layout_hash = $5, captured = $6::text::jsonb, \
              exact_at = $7::text::jsonb, loaded_at = pg_catalog.now(), ledger = $8::text::jsonb, rejected = $9, \
              reason = $10, namespace = $11, collection_uuid = $12::text::uuid, uuids = $13::text::jsonb, \
-             read_until = $14, joined = false, live_epoch = load_epoch, \
+             read_until = $14, joined = false, passed_over = NULL, live_epoch = load_epoch, \
              load_started = NULL, load_captured = NULL, load_identity = NULL \
          WHERE collection = $1 AND load_epoch = $2",
         session.relation(COLLECTIONS)?

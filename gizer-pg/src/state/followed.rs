@@ -33,6 +33,9 @@ pub struct Followed {
     pub read_until: Option<ClusterTime>,
     /// Whether it stands where the stream stands.
     pub joined: bool,
+    /// Changes were passed over, because another collection has its name, and no entry has told why yet: one must up to this
+    /// time.
+    pub passed_over: Option<ClusterTime>,
     /// The load that its tables are of.
     pub live_epoch: i64,
 }
@@ -44,7 +47,7 @@ pub struct Followed {
 pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
     let sql = format!(
         "SELECT collection, namespace, coalesce(uuids, pg_catalog.jsonb_build_object('', collection_uuid))::text, tables, \
-                layout_hash, captured::text, read_until, joined, live_epoch \
+                layout_hash, captured::text, read_until, joined, live_epoch, passed_over \
          FROM {} WHERE state = 'following' AND live ORDER BY collection",
         session.relation(COLLECTIONS)?
     );
@@ -70,6 +73,7 @@ pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
             read_until: time_from_text(row.get(6), schema, COLLECTIONS)?,
             joined: row.get(7),
             live_epoch: row.get::<_, Option<_>>(8).unwrap_or_default(),
+            passed_over: time_from_text(row.get(9), schema, COLLECTIONS)?,
         });
     }
     Ok(all)
@@ -108,6 +112,28 @@ pub async fn set_uuids(
     let first = uuids.values().next().map(uuid_text);
     let doing = format!("writing down which collection {collection} is");
     let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &uuids_to_json(uuids), &first]).await?;
+    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+}
+
+/// Writes down, in the open transaction, that changes of the collection were passed over, and up to when an entry must tell
+/// why, or with `None` that one has. An earlier time stays.
+///
+/// # Errors
+/// [`PgError::Fenced`] if another load has taken the place of the one with this epoch.
+pub async fn set_passed_over(
+    session: &Session,
+    collection: &str,
+    live_epoch: i64,
+    until: Option<ClusterTime>,
+) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET passed_over = CASE WHEN $3::text IS NULL THEN NULL ELSE coalesce(passed_over, $3) END \
+         WHERE collection = $1 AND live_epoch = $2",
+        session.relation(COLLECTIONS)?
+    );
+    let until = until.map(|until| until.to_string());
+    let doing = format!("writing down what was passed over of {collection}");
+    let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &until]).await?;
     if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
 }
 

@@ -29,7 +29,7 @@ pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
     release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
-pub use followed::{Followed, followed, mark_load_due, set_uuids};
+pub use followed::{Followed, followed, mark_load_due, set_passed_over, set_uuids};
 pub use positions::{ShardPositions, classic_ts};
 pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};

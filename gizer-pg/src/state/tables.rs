@@ -71,6 +71,7 @@ const TABLES: [StateTable; 5] = [
             ("uuids", "JSONB"),
             ("read_until", "TEXT"),
             ("joined", "BOOLEAN NOT NULL DEFAULT false"),
+            ("passed_over", "TEXT"),
             ("loaded_at", "TIMESTAMPTZ"),
             ("ledger", "JSONB"),
             ("rejected", "BIGINT NOT NULL DEFAULT 0"),

@@ -155,11 +155,23 @@ async fn a_collection_that_comes_to_a_second_shard() {
     load(&world, &posts()).await;
     world.sync().await;
     write(&world, 2).await;
+    let other_log = world.databases[1].client().database("local").collection::<Document>("oplog.rs");
+    let written = newest_entry(&world).await;
+    wait_until("the other shard's clock to come by there", LIMIT, async || {
+        let newest = other_log.find_one(doc! {}).sort(doc! { "$natural": -1 }).await.unwrap().unwrap();
+        newest.get_timestamp("ts").unwrap() > written
+    })
+    .await
+    .unwrap();
     for collection in ["posts", "drafts"] {
         let there = world.databases[1].collection::<Document>(collection);
         there.insert_many((100..105).map(|n| doc! { "_id": n, "title": "there", "tags": ["x"] })).await.unwrap();
     }
     write(&world, 3).await;
+    // What was passed over, because the catalogue knows of the second one already, is not forgotten by a death in between.
+    let died =
+        world.gizer.spawn_with(SYNC, &[("GIZER_FAIL_POINT", "sync.after_passing_over")]).unwrap().wait().await.unwrap();
+    assert!(died.signal().is_some(), "{died:?}");
     world.sync().await;
     judge(&world).await.unwrap();
 }
