@@ -50,4 +50,3 @@ pub use row::{Cell, Row, RowSink};
 pub use scope::{Scope, TableSet};
 pub use tally::{Mismatch, Tally, Unfit};
 pub use text::Text;
-pub use value::TIMESTAMP_MILLIS;

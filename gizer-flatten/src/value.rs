@@ -18,8 +18,8 @@
 //! Null fits everywhere. Whatever else comes is counted; in the classic dialect it is NULL, in gizer's it is kept in
 //! `_extra`.
 
-use gizer_schema::ColumnType;
 use gizer_schema::raw::{Element, Kind, Malformed, Value};
+use gizer_schema::{ColumnType, TIMESTAMP_MILLIS};
 
 use crate::decimal::{Decimal, Decimal128, exact_double};
 use crate::extjson::RawJson;
@@ -28,10 +28,6 @@ use crate::list::RawList;
 use crate::row::Cell;
 use crate::tally::Unfit;
 use crate::text::Text;
-
-/// First and one past the last millisecond since 1970 of PostgreSQL's `timestamptz` ("Date/Time Types": 4713 BC to
-/// 294276 AD; the bounds are those of its source, `MIN_TIMESTAMP` and `END_TIMESTAMP`).
-pub const TIMESTAMP_MILLIS: std::ops::Range<i64> = -210_866_803_200_000..9_224_318_016_000_000;
 
 /// The cell of a value of exactly its column's own type, as most are; `None` of any other, which is for [`fit`]: it would
 /// give the same.

@@ -26,7 +26,7 @@ pub mod raw;
 
 pub use layout::{
     Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId,
-    PathInfo, Plan, Table, TableId,
+    PathInfo, Plan, TIMESTAMP_MILLIS, Table, TableId,
 };
 pub use model::{Dialect, Field, Fields, Node, ScalarType, Schema};
 pub use pin::pin_names;

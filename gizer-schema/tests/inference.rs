@@ -5,7 +5,7 @@ use bson::spec::BinarySubtype;
 use bson::{Bson, Document, doc};
 use gizer_schema::infer::Inference;
 use gizer_schema::raw::{Kind, RawDoc};
-use gizer_schema::{Layout, file};
+use gizer_schema::{Layout, TIMESTAMP_MILLIS, file};
 use proptest::prelude::*;
 
 fn observe<'d>(documents: impl IntoIterator<Item = &'d Document>) -> Inference {
@@ -231,6 +231,9 @@ fn the_key_is_of_its_own_type_or_tagged() {
         (vec![1i32.into(), 1.5.into()], "KEY"),
         (vec!["a\0b".into()], "KEY"),
         (vec!["x".repeat(1001).into()], "KEY"),
+        (vec![bson::DateTime::from_millis(TIMESTAMP_MILLIS.end - 1).into()], "TIMESTAMP"),
+        (vec![bson::DateTime::from_millis(TIMESTAMP_MILLIS.end).into()], "KEY"),
+        (vec![bson::DateTime::from_millis(TIMESTAMP_MILLIS.start - 1).into()], "KEY"),
         (vec![Bson::Null, 1.into()], "KEY"),
         (vec![doc! {"a": 1}.into()], "KEY"),
         (vec!["1.5".parse::<bson::Decimal128>().unwrap().into()], "KEY"),

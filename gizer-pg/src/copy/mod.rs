@@ -24,6 +24,5 @@ mod decode;
 pub(crate) use array::element_oid;
 pub use encoder::{CopyEncoder, KEPT_BYTES};
 pub(crate) use timestamp::to_postgres_micros;
-pub use timestamp::{MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS};
 pub use unit::{Buffers, EncodedUnit, Reject, TableData, UnitEncoder};
 pub(crate) use wire::{HEADER, TRAILER, field_count, write_cell, write_tuple};

@@ -3,14 +3,6 @@
 /// Milliseconds from 1970-01-01 to 2000-01-01, the zero of PostgreSQL's times.
 const EPOCH_MILLIS: i64 = 946_684_800_000;
 
-/// The earliest time that `timestamptz` holds, in milliseconds since 1970-01-01 UTC: 4714-11-24 BC, which PostgreSQL
-/// documents as 4713 BC (`MIN_TIMESTAMP` in its `datatype/timestamp.h`).
-pub const MIN_TIMESTAMP_MILLIS: i64 = -210_866_803_200_000;
-
-/// The latest whole millisecond that `timestamptz` holds, in milliseconds since 1970-01-01 UTC: the last of 294276 AD
-/// (`END_TIMESTAMP` in `datatype/timestamp.h`, which is the first time that it does not hold).
-pub const MAX_TIMESTAMP_MILLIS: i64 = 9_224_318_015_999_999;
-
 /// Microseconds since 2000-01-01 UTC of milliseconds since 1970-01-01 UTC.
 ///
 /// Times outside of the range of `timestamptz` come out as such, so that the server refuses them. Where not even 64
@@ -25,13 +17,15 @@ pub(crate) fn to_postgres_micros(millis: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use gizer_schema::TIMESTAMP_MILLIS;
+
     use super::*;
 
     #[test]
     fn the_range_is_that_of_the_server() {
         // MIN_TIMESTAMP and END_TIMESTAMP of src/include/datatype/timestamp.h
-        assert_eq!(to_postgres_micros(MIN_TIMESTAMP_MILLIS), -211_813_488_000_000_000);
-        assert_eq!(to_postgres_micros(MAX_TIMESTAMP_MILLIS + 1), 9_223_371_331_200_000_000);
+        assert_eq!(to_postgres_micros(TIMESTAMP_MILLIS.start), -211_813_488_000_000_000);
+        assert_eq!(to_postgres_micros(TIMESTAMP_MILLIS.end), 9_223_371_331_200_000_000);
         assert_eq!(to_postgres_micros(EPOCH_MILLIS), 0);
     }
 

@@ -10,6 +10,7 @@
 mod resolve;
 
 use crate::field_index::{FieldIndex, Walk};
+use crate::layout::TIMESTAMP_MILLIS;
 use crate::model::Schema;
 use crate::raw::{Element, Kind, Malformed, RawDoc, Value};
 
@@ -30,7 +31,8 @@ const LONGEST_KEY: usize = 1_000;
 pub struct Inference {
     documents: u64,
     root: DocumentSeen,
-    /// Values of `_id` that a key column of their own type does not take: too long, or text with NUL.
+    /// Values of `_id` that a key column of their own type does not take: too long, text with NUL, or a date that
+    /// `timestamptz` does not hold.
     awkward_ids: u64,
 }
 
@@ -94,6 +96,7 @@ fn is_awkward(id: &Element<'_>) -> Result<bool, Malformed> {
     Ok(match id.value()? {
         Value::String(text) => text.len() > LONGEST_KEY || text.contains(&0) || std::str::from_utf8(text).is_err(),
         Value::Binary { bytes, .. } => bytes.len() > LONGEST_KEY,
+        Value::DateTime(millis) => !TIMESTAMP_MILLIS.contains(&millis),
         _ => false,
     })
 }

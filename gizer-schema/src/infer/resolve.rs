@@ -21,8 +21,9 @@
 //! Nothing but null: `TINYINT`. Numbers in gizer's dialect widen as `INT` < `BIGINT` < `DECIMAL` and
 //! `INT` < `DOUBLE` < `DECIMAL`; an int64 that a double holds exactly does not widen `DOUBLE`.
 //!
-//! `_id` in gizer's dialect: one type and nothing awkward (text with NUL, more than 1,000 bytes): that type, where
-//! `INT` and `BIGINT` count as one; everything else, `decimal128` included: `KEY`.
+//! `_id` in gizer's dialect: one type and nothing awkward (text with NUL, more than 1,000 bytes, a date that
+//! `timestamptz` does not hold): that type, where `INT` and `BIGINT` count as one; everything else, `decimal128`
+//! included: `KEY`.
 //!
 //! An array inside of 31 others is `JSON` in gizer's dialect, because a key has no room for its position.
 //!

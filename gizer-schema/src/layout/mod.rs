@@ -25,6 +25,10 @@ pub struct ColumnId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(pub usize);
 
+/// The times that PostgreSQL's `timestamptz` holds, in milliseconds since 1970-01-01 UTC ("Date/Time Types": 4713 BC to
+/// 294276 AD; the bounds are `MIN_TIMESTAMP` and `END_TIMESTAMP` of its `datatype/timestamp.h`). BSON's dates go beyond.
+pub const TIMESTAMP_MILLIS: std::ops::Range<i64> = -210_866_803_200_000..9_224_318_016_000_000;
+
 /// PostgreSQL type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use bson::{Bson, DateTime, doc, oid::ObjectId};
 use gizer_flatten::{Cell, Extra, Row, RowSink};
 use gizer_pg::PgError;
-use gizer_pg::copy::{CopyEncoder, EncodedUnit, MAX_TIMESTAMP_MILLIS, MIN_TIMESTAMP_MILLIS, Reject};
+use gizer_pg::copy::{CopyEncoder, EncodedUnit, Reject};
 use gizer_pg::load::{CopySink, KeySettings, Load, RangeSink};
 use gizer_pg::state::Ledger;
-use gizer_schema::{Layout, TableId};
+use gizer_schema::{Layout, TIMESTAMP_MILLIS, TableId};
 
 use crate::scene::{Scene, encode, followable, layout, quick, request};
 
@@ -23,9 +23,9 @@ async fn every_type_reads_back() {
     let oid = ObjectId::from_bytes([0, 1, 0xab, 3, 4, 5, 6, 7, 8, 9, 10, 0xff]);
     let documents = [
         doc! {"_id": 1, "text": nasty, "big": i64::MIN, "double": f64::NAN, "flag": true,
-        "at": DateTime::from_millis(MIN_TIMESTAMP_MILLIS), "ref": oid, "grid": [[1, 2], [Bson::Null, "x\"y"]]},
+        "at": DateTime::from_millis(TIMESTAMP_MILLIS.start), "ref": oid, "grid": [[1, 2], [Bson::Null, "x\"y"]]},
         doc! {"_id": i32::MIN, "text": "", "big": i64::MAX, "double": f64::NEG_INFINITY, "flag": false,
-        "at": DateTime::from_millis(MAX_TIMESTAMP_MILLIS)},
+        "at": DateTime::from_millis(TIMESTAMP_MILLIS.end - 1)},
         doc! {"_id": 3, "text": "x".repeat(3_000_000), "double": -0.0, "at": DateTime::from_millis(-1)},
         doc! {"_id": 4, "double": f64::INFINITY},
         doc! {"_id": 5, "double": f64::MIN_POSITIVE / 2.0},
@@ -107,7 +107,7 @@ async fn rejected_data_are_told_without_quoting_them() {
     assert!(shown.contains("gizer_new_posts") && !shown.contains("sec"), "{shown}");
     // A time that PostgreSQL does not have is refused and does not become infinity.
     let layout = crate::scene::layout("times", r#"{"_id": "INT", "at": "TIMESTAMP"}"#);
-    for millis in [MIN_TIMESTAMP_MILLIS - 1, MAX_TIMESTAMP_MILLIS + 1, i64::MIN, i64::MAX] {
+    for millis in [TIMESTAMP_MILLIS.start - 1, TIMESTAMP_MILLIS.end, i64::MIN, i64::MAX] {
         let (load, mut sink) = begun(&scene, &session, &layout).await;
         let mut encoder = CopyEncoder::new(&layout);
         encoder.begin_document();
