@@ -35,7 +35,10 @@ pub(super) const STREAM: &str = "gizer_stream";
 pub(super) const REJECTS: &str = "gizer_reject";
 pub(super) const RANGES: &str = "gizer_range";
 
-const TABLES: [StateTable; 5] = [
+pub(super) const AUDITS: &str = "gizer_audit";
+pub(super) const AUDIT_SEGMENTS: &str = "gizer_audit_segment";
+
+const TABLES: [StateTable; 7] = [
     StateTable {
         name: RUNS,
         // The first nine are the classic tool's, in its order; monitors read them.
@@ -137,6 +140,40 @@ const TABLES: [StateTable; 5] = [
         ],
         constraint: None,
         comment: "gizer state: what a load under way has written",
+        rights: REPLACING,
+    },
+    StateTable {
+        name: AUDITS,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("audit", "BIGINT NOT NULL"),
+            ("live_epoch", "BIGINT NOT NULL"),
+            ("kind", "TEXT NOT NULL CHECK (kind IN ('full', 'sample'))"),
+            ("identity", "TEXT NOT NULL"),
+            ("started_at", "TIMESTAMPTZ NOT NULL"),
+            ("finished_at", "TIMESTAMPTZ"),
+            ("outcome", "TEXT"),
+            ("report", "JSONB"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, audit)"),
+        comment: "gizer state: one row an audit of a collection",
+        rights: REPLACING,
+    },
+    StateTable {
+        name: AUDIT_SEGMENTS,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("audit", "BIGINT NOT NULL"),
+            ("segment", "INT NOT NULL"),
+            ("after", "BYTEA"),
+            ("after_key", "BYTEA"),
+            ("upto", "BYTEA"),
+            ("upto_key", "BYTEA"),
+            ("done", "BOOLEAN NOT NULL"),
+            ("report", "JSONB NOT NULL"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, audit, segment)"),
+        comment: "gizer state: how far an audit under way has come",
         rights: REPLACING,
     },
 ];
