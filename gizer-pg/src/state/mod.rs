@@ -9,6 +9,8 @@
 //! | `gizer_range` | range of a load under way | a load that died goes on |
 //! | `gizer_audit` | audit of a collection | what was found, and when |
 //! | `gizer_audit_segment` | segment of an audit under way | an audit that died goes on |
+//! | `gizer_repair` | document that differs | whoever follows makes its rows equal |
+//! | `gizer_history` | collection, event and reason | how often rows were repaired and collections loaded anew |
 //!
 //! Rows and state are always written in one transaction. Two kinds of guard keep runs apart: advisory locks are for
 //! politeness (a second run is told who holds the lock), and end with the connection that took them; epochs are for
@@ -18,11 +20,13 @@
 mod audit;
 mod collection;
 mod followed;
+mod history;
 pub(crate) mod lock;
 mod moment;
 mod positions;
 mod range;
 mod reject;
+mod repair;
 mod run;
 mod status;
 mod stream;
@@ -35,6 +39,7 @@ pub(crate) use collection::{
     release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
 pub use followed::{Followed, followed, mark_load_due, set_passed_over, set_uuids};
+pub use history::{HistoryEvent, HistoryRow, count_event};
 pub use moment::{Moment, is_followed_now, moment};
 pub use positions::{ShardPositions, classic_ts};
 pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
@@ -42,6 +47,7 @@ pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range,
 pub use range::{Resumed, UnfinishedLoad, needed_from};
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use reject::{forget_rejected, keep_rejected};
+pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
 pub use run::{Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
