@@ -7,6 +7,7 @@ use gizer_flatten::change::id_document;
 use gizer_flatten::{DocumentBatch, Flattener, Tally};
 use gizer_pg::copy::Reject;
 use gizer_pg::rows::{KeyStretch, Keys, RowStore};
+use gizer_schema::raw::RawDoc;
 
 use crate::compare::{Pass, all, to_look_at};
 use crate::stored::StoredRows;
@@ -39,8 +40,8 @@ pub struct DifferingKey {
 pub struct Audited {
     /// What differs; how many documents were compared, and how many rows they have.
     pub verdict: Verdict,
-    /// Rows that are stored, over all tables.
-    pub stored: u64,
+    /// Rows that are stored, by table.
+    pub stored: Vec<u64>,
     /// The keys under which something differs.
     pub differing: Vec<DifferingKey>,
     /// Documents that have no rows, and why.
@@ -83,6 +84,21 @@ pub async fn audit_keys(
     audited(store, flattener, documents, &keys, &stored, named)
 }
 
+/// The same for no other documents and rows than those of `keys`.
+///
+/// # Errors
+/// As [`audit_stretch`].
+pub async fn audit_only(
+    store: &mut RowStore<'_>,
+    flattener: &mut Flattener,
+    documents: &[DocumentBatch],
+    keys: &Keys,
+    named: usize,
+) -> Result<Audited, VerifyError> {
+    let stored = StoredRows::read(store, keys).await?;
+    audited(store, flattener, documents, keys, &stored, named)
+}
+
 fn audited(
     store: &RowStore<'_>,
     flattener: &mut Flattener,
@@ -91,7 +107,10 @@ fn audited(
     stored: &StoredRows,
     named: usize,
 ) -> Result<Audited, VerifyError> {
-    let pass = Pass::naming(named, store.layout(), flattener, all(documents), keys, stored, None)?;
+    // One without a usable key is rejected when it is flattened.
+    let is_other = |document| flattener.key_of(document).is_ok_and(|key| keys.number_of(&key).is_none());
+    let wanted: Vec<RawDoc<'_>> = all(documents).filter(|document| !is_other(*document)).collect();
+    let pass = Pass::naming(named, store.layout(), flattener, wanted.into_iter(), keys, stored, None)?;
     drop::<Tally>(flattener.take_tally());
     let ids = ids_of(flattener, documents, keys, &pass.differing);
     let key = |number: u32| {
@@ -104,7 +123,7 @@ fn audited(
         DifferingKey { key: keys.field(number).to_vec(), id: ids.get(&number).cloned(), stand }
     };
     let differing = pass.differing.iter().copied().map(key).collect();
-    Ok(Audited { verdict: pass.verdict, stored: stored.len(), differing, rejected: pass.rejected })
+    Ok(Audited { verdict: pass.verdict, stored: stored.counts(), differing, rejected: pass.rejected })
 }
 
 /// The `_id`s of the documents that have these keys.

@@ -23,13 +23,15 @@ mod audit;
 mod compare;
 mod field;
 mod json;
+mod key_id;
 mod key_text;
 mod numeric;
 mod reconcile;
 mod stored;
 
-pub use audit::{Audited, DifferingKey, Stand, audit_keys, audit_stretch};
+pub use audit::{Audited, DifferingKey, Stand, audit_keys, audit_only, audit_stretch};
 pub use compare::compare;
+pub use key_id::{KeyOrder, id_of_key, key_order};
 pub use reconcile::{Reconciled, reconcile};
 
 use std::collections::BTreeMap;

@@ -78,6 +78,11 @@ impl StoredRows {
         &self.tables[id.0]
     }
 
+    /// How many rows there are, by table.
+    pub(crate) fn counts(&self) -> Vec<u64> {
+        self.tables.iter().map(|table| table.keys.len() as u64).collect()
+    }
+
     /// How many rows there are, over all tables.
     pub(crate) fn len(&self) -> u64 {
         self.tables.iter().map(|table| table.keys.len() as u64).sum()
