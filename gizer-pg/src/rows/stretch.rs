@@ -37,7 +37,9 @@ impl RowStore<'_> {
     /// Ends what [`begin_snapshot`](RowStore::begin_snapshot) has begun.
     pub async fn end_snapshot(&mut self) {
         // There is nothing to commit.
-        self.session.roll_back().await;
+        if self.session.is_in_transaction() {
+            self.session.roll_back().await;
+        }
     }
 
     /// Gives every row of a stretch of keys to `each`, with its table and the number of its key, which is added to `keys` where

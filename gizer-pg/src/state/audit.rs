@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use super::lock::{self, AdvisoryKey};
 use super::tables::{AUDIT_SEGMENTS, AUDITS};
 use crate::connect::Session;
 use crate::error::PgError;
@@ -49,6 +50,14 @@ pub struct AuditSegment {
     pub done: bool,
     /// What has been found so far.
     pub report: Value,
+}
+
+/// Holds the lock of a collection's audits for as long as the session lives.
+///
+/// # Errors
+/// [`PgError::Locked`] if another run audits it.
+pub async fn hold_audit(session: &Session, collection: &str) -> Result<(), PgError> {
+    lock::hold(session, &AdvisoryKey::audit(session.schema(), collection)).await
 }
 
 /// Writes down that an audit begins, and what it is going to look at. What an earlier one has left unfinished is forgotten.

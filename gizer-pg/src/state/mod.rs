@@ -32,7 +32,9 @@ mod status;
 mod stream;
 mod tables;
 
-pub use audit::{AuditId, AuditSegment, AuditSubject, begin_audit, finish_audit, save_audit_segment, unfinished_audit};
+pub use audit::{
+    AuditId, AuditSegment, AuditSubject, begin_audit, finish_audit, hold_audit, save_audit_segment, unfinished_audit,
+};
 pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
@@ -46,7 +48,7 @@ pub(crate) use positions::{parse as positions_from_json, to_json as positions_to
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
 pub use range::{Resumed, UnfinishedLoad, needed_from};
 pub(crate) use reject::{clear_rejects, write_rejects};
-pub use reject::{forget_rejected, keep_rejected};
+pub use reject::{forget_rejected, keep_rejected, rejected_among};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
 pub use run::{Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
