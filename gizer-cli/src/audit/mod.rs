@@ -14,7 +14,7 @@ mod worker;
 
 use std::sync::{Arc, Mutex};
 
-use gizer_oplog::{Cluster, Oplog, WatchedCollection};
+use gizer_oplog::{Oplog, WatchedCollection};
 use gizer_pg::rows::WhichTables;
 use gizer_pg::state::{AuditId, Moment, RepairKey};
 use gizer_schema::Layout;
@@ -68,7 +68,6 @@ impl Tables {
 #[derive(Clone)]
 pub(crate) struct Audit<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) cluster: &'a Cluster,
     pub(crate) oplogs: &'a [Oplog],
     pub(crate) layout: &'a Layout,
     pub(crate) watched: WatchedCollection,

@@ -268,7 +268,9 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
 
     pub(super) fn keys(&self, differing: &[DifferingKey]) -> Keys {
         let mut keys = Keys::new(self.audit.layout);
-        differing.iter().for_each(|key| drop(keys.insert_stored(&key.key)));
+        for key in differing {
+            keys.insert_stored(&key.key);
+        }
         keys
     }
 

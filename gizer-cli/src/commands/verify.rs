@@ -203,7 +203,6 @@ impl<'v> Verifying<'v> {
         }
         Audit {
             config: &self.context.config,
-            cluster: &self.cluster,
             oplogs: &self.oplogs,
             layout,
             watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
