@@ -3,6 +3,7 @@
 mod access;
 mod broken;
 mod catalog;
+mod chunks;
 mod concurrent;
 mod decoding;
 mod following;
