@@ -103,7 +103,8 @@ impl Scene {
     ) -> Result<Vec<Vec<Vec<u8>>>, MongoError> {
         let watched = self.watched().await?;
         let mut ends: Vec<Option<IdBound>> = cuts.iter().cloned().map(Some).collect();
-        (ends.insert(0, None), ends.push(None)).1;
+        ends.insert(0, None);
+        ends.push(None);
         let mut given = Vec::new();
         for ends in ends.windows(2) {
             let mut stretch = Stretch { after: ends[0].clone(), upto: ends[1].clone() };

@@ -7,6 +7,7 @@ mod chunks;
 mod concurrent;
 mod decoding;
 mod following;
+mod following_kept;
 mod lookup;
 mod positions;
 mod ranges;
