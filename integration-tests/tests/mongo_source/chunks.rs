@@ -119,8 +119,11 @@ impl Scene {
                     ReadAt::NotBefore(at) => assert!(chunk.read_until >= at),
                 }
                 given.push(documents);
-                let Some(last) = chunk.last else { break };
-                stretch.after = Some(last);
+                if chunk.last.is_none() {
+                    break;
+                }
+                assert_ne!(chunk.last, stretch.after, "it does not go on");
+                stretch.after = chunk.last;
             }
         }
         Ok(given)
