@@ -53,7 +53,8 @@ pub struct Chunk {
 /// * **In time.** As [`ReadAt`] says.
 /// * **"Not there" means deleted.** The collection's UUID was the same before and after the reads, on every shard.
 /// * **The server's order.** Which `_id` lies behind which is for the server to say: over all BSON types, under the
-///   collation of the collection. Where two `_id`s are the same to it, as 1 and 1.0, so are the boundaries.
+///   collation of the collection. Where two `_id`s are the same to it, as 1 and 1.0, so are the boundaries; a stretch whose `upto` lies
+///   before its `after`, or is the same in other bytes, is an error of the server.
 /// * **Bounded.** No more than so many documents (but one of each source), and no more than one reply of the server, of
 ///   16 MiB, and one document from each source.
 ///

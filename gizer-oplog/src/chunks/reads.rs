@@ -84,28 +84,32 @@ async fn read(
     most: usize,
 ) -> Result<Part, MongoError> {
     let name = &reading.collection.namespace.collection;
-    let upto = upto.cloned().unwrap_or_else(max_key);
+    let upto = upto.cloned().unwrap_or_else(|| bound_of(Bson::MaxKey));
     // The server takes boundaries that leave nothing between them for a mistake.
     if after == Some(&upto) {
         return Ok(Part { documents: Vec::new(), last: None });
     }
     let unsendable = |source: &Source, error: command::Unsendable| source.unsendable(reading.collection, &*error);
-    let command = command::find_between(name, after, &upto, most).map_err(|error| unsendable(source, error))?;
-    let reply = source.first(reading, command).await?;
-    let full = !reply.closes_cursor || reply.documents.len() >= most;
-    if full {
-        let last = last_id(source, &reply.documents)?;
-        return Ok(Part { documents: vec![reply.documents], last: Some(last) });
+    let mut documents = Vec::new();
+    // Nothing lies before the first _id that there can be.
+    if upto != bound_of(Bson::MinKey) {
+        let command = command::find_between(name, after, &upto, most).map_err(|error| unsendable(source, error))?;
+        let reply = source.first(reading, command).await?;
+        if !reply.closes_cursor || reply.documents.len() >= most {
+            let last = last_id(source, &reply.documents)?;
+            return Ok(Part { documents: vec![reply.documents], last: Some(last) });
+        }
+        documents.push(reply.documents);
     }
     let command = command::find_last(name, &upto).map_err(|error| unsendable(source, error))?;
-    let last = source.first(reading, command).await?;
-    let documents = [reply.documents, last.documents];
-    Ok(Part { documents: documents.into_iter().filter(|batch| !batch.is_empty()).collect(), last: None })
+    documents.push(source.first(reading, command).await?.documents);
+    documents.retain(|batch| !batch.is_empty());
+    Ok(Part { documents, last: None })
 }
 
-/// The last `_id` that there can be. What the server takes for no end ends before it (seen on 4.4 to 6.0).
-fn max_key() -> IdBound {
-    let document = doc! { "_id": Bson::MaxKey }.to_vec().expect("a document of a constant");
+/// What the server takes for no end ends before MaxKey (seen on 4.4 to 6.0), so that the last `_id` there can be is named.
+fn bound_of(id: Bson) -> IdBound {
+    let document = doc! { "_id": id }.to_vec().expect("a document of a constant");
     IdBound::from_bytes(document).expect("it is BSON")
 }
 

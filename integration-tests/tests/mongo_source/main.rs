@@ -3,9 +3,11 @@
 mod access;
 mod broken;
 mod catalog;
+mod chunks;
 mod concurrent;
 mod decoding;
 mod following;
+mod following_kept;
 mod lookup;
 mod positions;
 mod ranges;
