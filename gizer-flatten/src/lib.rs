@@ -26,7 +26,6 @@ mod extjson;
 mod extra;
 mod flatten;
 mod key;
-mod key_decode;
 mod list;
 mod program;
 pub mod range;

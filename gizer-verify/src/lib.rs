@@ -23,11 +23,14 @@ mod field;
 mod json;
 mod key_text;
 mod numeric;
+mod rebuilt;
 mod reconcile;
 mod stored;
 
 pub use compare::compare;
+pub use rebuilt::{RebuildCheck, RebuiltDiffers};
 pub use reconcile::{Reconciled, reconcile};
+pub use stored::StoredRows;
 
 use std::fmt;
 

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use gizer_pg::PgError;
-use gizer_pg::rows::{Keys, RowStore, StoredTuple};
+use gizer_pg::rows::{Keys, RowStore};
 use gizer_schema::{Layout, Table, TableId};
 
 use crate::field::Reader;
 
 /// All rows of some keys, by table, key and positions. The fields of all rows of a table lie in one buffer.
 #[derive(Debug)]
-pub(crate) struct StoredRows {
+pub struct StoredRows {
     tables: Vec<StoredTable>,
 }
 
@@ -39,11 +39,34 @@ impl StoredRows {
     /// Reads them, in the open transaction.
     pub(crate) async fn read(store: &mut RowStore<'_>, keys: &Keys) -> Result<StoredRows, PgError> {
         let mut rows = StoredRows::new(store.layout());
-        store.read(keys, |table, key, tuple| rows.tables[table.0].push(key, tuple)).await?;
+        store.read(keys, |table, key, tuple| rows.tables[table.0].push(key, tuple.fields())).await?;
         for table in &mut rows.tables {
             table.sort(keys.len());
         }
         Ok(rows)
+    }
+
+    /// Rows that were read in another way: of each its table, the number of its key, which is below `keys`, and its fields in
+    /// binary form, `_extra` included.
+    ///
+    /// # Panics
+    /// If a number is too high.
+    pub fn gathered<'f, F>(
+        layout: &Layout,
+        keys: usize,
+        rows: impl IntoIterator<Item = (TableId, u32, F)>,
+    ) -> StoredRows
+    where
+        F: IntoIterator<Item = Option<&'f [u8]>>,
+    {
+        let mut stored = StoredRows::new(layout);
+        for (table, key, fields) in rows {
+            stored.tables[table.0].push(key, fields.into_iter());
+        }
+        for table in &mut stored.tables {
+            table.sort(keys);
+        }
+        stored
     }
 
     fn new(layout: &Layout) -> StoredRows {
@@ -71,10 +94,10 @@ impl StoredRows {
 }
 
 impl StoredTable {
-    fn push(&mut self, key: u32, tuple: StoredTuple<'_>) {
+    fn push<'f>(&mut self, key: u32, fields: impl Iterator<Item = Option<&'f [u8]>>) {
         self.keys.push(key);
         self.starts.push(self.bytes.len());
-        for (column, field) in tuple.fields().enumerate() {
+        for (column, field) in fields.enumerate() {
             let length = field.map_or(Ok(-1), |field| i32::try_from(field.len()));
             let length = length.expect("the server's messages are of less than 2 GiB");
             self.bytes.extend_from_slice(&length.to_be_bytes());

@@ -1,0 +1,144 @@
+//! Documents of every type, their rows as the encoder writes them, and rows in which something is wrong.
+
+use bson::{Document, doc};
+use gizer_flatten::Flattener;
+use gizer_pg::copy::CopyEncoder;
+use gizer_schema::infer::Inference;
+use gizer_schema::raw::RawDoc;
+use gizer_schema::{Dialect, Layout, Schema, TableId, file, pin_names};
+use proptest::prelude::*;
+
+use super::*;
+
+#[path = "../../../gizer-flatten/tests/generated/mod.rs"]
+#[allow(dead_code, reason = "its own comparison is for documents that the bson crate has read")]
+mod generated;
+
+use generated::document;
+
+/// Rows of one table: for each the number of its document, and its fields.
+type Rows = Vec<(TableId, u32, Vec<Option<Vec<u8>>>)>;
+
+/// The rows of documents, in the form in which the server has them; the documents that have none are left out.
+fn rows_of<'b>(layout: &Layout, documents: &'b [Vec<u8>]) -> (Vec<RawDoc<'b>>, Rows) {
+    let (mut flattener, mut encoder) = (Flattener::new(layout), CopyEncoder::new(layout));
+    let (mut loaded, mut rows) = (Vec::new(), Rows::new());
+    for bytes in documents {
+        let document = RawDoc::new(bytes).unwrap();
+        let mut rejected = false;
+        flattener.flatten([document], &mut encoder, |_, _| rejected = true);
+        let unit = encoder.take();
+        if rejected {
+            continue;
+        }
+        let key = loaded.len() as u32;
+        loaded.push(document);
+        for table in &unit.tables {
+            rows.extend(tuples(&table.bytes).into_iter().map(|fields| (table.table, key, fields)));
+        }
+    }
+    (loaded, rows)
+}
+
+/// The tuples of one binary COPY: a header of 19 bytes, tuples of so many fields, and −1.
+fn tuples(mut copy: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
+    let mut take = |n: usize| {
+        let (head, rest) = copy.split_at(n);
+        copy = rest;
+        head.to_vec()
+    };
+    take(19);
+    let mut tuples = Vec::new();
+    loop {
+        let fields = i16::from_be_bytes(take(2).try_into().unwrap());
+        if fields == -1 {
+            return tuples;
+        }
+        let mut field = || match i32::from_be_bytes(take(4).try_into().unwrap()) {
+            -1 => None,
+            length => Some(take(length as usize)),
+        };
+        tuples.push((0..fields).map(|_| field()).collect());
+    }
+}
+
+fn stored(layout: &Layout, keys: usize, rows: &Rows) -> StoredRows {
+    let rows = rows.iter().map(|(table, key, row)| (*table, *key, row.iter().map(Option::as_deref)));
+    StoredRows::gathered(layout, keys, rows)
+}
+
+fn infer(documents: &[Vec<u8>], exact: bool) -> (Schema, Layout) {
+    let mut inference = Inference::default();
+    for bytes in documents {
+        inference.observe(RawDoc::new(bytes).unwrap()).unwrap();
+    }
+    let (mut schema, _) = inference.schema("posts");
+    pin_names(&mut schema, None).unwrap();
+    schema.dialect = Dialect::Gizer { exact_types: exact };
+    let layout = Layout::new(&schema).unwrap();
+    (schema, layout)
+}
+
+fn layout(fields: &str) -> Layout {
+    Layout::new(&file::parse("posts", &format!("{{\"$gizer\": 1, \"fields\": {fields}}}")).unwrap()).unwrap()
+}
+
+fn bytes(documents: &[Document]) -> Vec<Vec<u8>> {
+    documents.iter().map(|document| document.to_vec().unwrap()).collect()
+}
+
+/// What is found of each document, when `change` has been made to the rows.
+fn found(layout: &Layout, documents: &[Vec<u8>], change: impl FnOnce(&mut Rows)) -> Vec<Result<(), RebuiltDiffers>> {
+    let (loaded, mut rows) = rows_of(layout, documents);
+    change(&mut rows);
+    let stored = stored(layout, loaded.len(), &rows);
+    let mut check = RebuildCheck::new(layout).unwrap();
+    (0..).zip(loaded).map(|(key, document)| check.check(document, key, &stored)).collect()
+}
+
+fn none_differs(schema: &Schema, layout: &Layout, documents: &[Vec<u8>]) -> Result<(), TestCaseError> {
+    for (at, found) in found(layout, documents, |_| ()).into_iter().enumerate() {
+        prop_assert_eq!(found, Ok(()), "document {} with {}", at, file::write(schema));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn documents_come_back(
+        seen in prop::collection::vec(document(), 1..8),
+        unseen in prop::collection::vec(document(), 1..8),
+        exact in any::<bool>(),
+    ) {
+        let (schema, layout) = infer(&bytes(&seen), exact);
+        none_differs(&schema, &layout, &bytes(&seen))?;
+        none_differs(&schema, &layout, &bytes(&unseen))?;
+    }
+}
+
+#[test]
+fn what_the_bson_crate_would_change_comes_back() {
+    // Options that are not sorted, and the old subtype with its second length; as a value, in a column, and as `_id`.
+    let regex = b"\x0Br\0a\0xim\0";
+    let old = b"\x05o\0\x07\0\0\0\x02\x03\0\0\0abc";
+    let empty = layout(r#"{"_id": "KEY"}"#);
+    let json = layout(r#"{"_id": "KEY", "r": {"$as": "json"}, "o": {"$as": "json"}}"#);
+    for values in [&regex[..], &old[..], &[&regex[..], old].concat()] {
+        let id = doc! {"_id": 1}.to_vec().unwrap();
+        let body = [&id[4..id.len() - 1], values, &[0]].concat();
+        let document = [&(body.len() as u32 + 4).to_le_bytes()[..], &body].concat();
+        for layout in [&empty, &json] {
+            assert_eq!(found(layout, std::slice::from_ref(&document), |_| ()), [Ok(())]);
+        }
+    }
+    let id = b"\x05_id\0\x07\0\0\0\x02\x03\0\0\0abc\0";
+    let document = [&(id.len() as u32 + 4).to_le_bytes()[..], id].concat();
+    assert_eq!(found(&empty, &[document], |_| ()), [Ok(())]);
+    // An `_id` with a field twice.
+    let mut twice = doc! {"_id": {"a": 1, "Q": 2}}.to_vec().unwrap();
+    let at = twice.iter().position(|byte| *byte == b'Q').unwrap();
+    twice[at] = b'a';
+    assert_eq!(found(&empty, &[twice], |_| ()), [Ok(())]);
+}
