@@ -142,6 +142,11 @@ impl StoredTable {
 
     /// The fields of the row at this place.
     pub(crate) fn fields(&self, place: u32) -> Reader<'_> {
-        Reader(&self.bytes[self.starts[self.sorted[place as usize] as usize]..])
+        Reader(self.bytes(place))
+    }
+
+    /// What begins with the fields of the row at this place.
+    pub(crate) fn bytes(&self, place: u32) -> &[u8] {
+        &self.bytes[self.starts[self.sorted[place as usize] as usize]..]
     }
 }

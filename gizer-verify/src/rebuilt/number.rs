@@ -112,6 +112,11 @@ pub(super) fn same_decimal(a: [u8; 16], b: [u8; 16]) -> bool {
     a == b || Decimal128::decode(a) == Decimal128::decode(b)
 }
 
+/// Whether a decimal128 is this number of this scale.
+pub(super) fn same_decimal_as(negative: bool, digits: u128, exponent: i32, bytes: [u8; 16]) -> bool {
+    Decimal128::decode(bytes) == Decimal128::Finite { negative, digits, exponent }
+}
+
 /// Whether two doubles are one, by their bits. What stands behind "not a number" does not matter: Extended JSON has no
 /// room for it.
 pub(super) fn same_double(a: f64, b: f64) -> bool {

@@ -5,8 +5,10 @@ use gizer_flatten::Flattener;
 use gizer_pg::copy::CopyEncoder;
 use gizer_schema::infer::Inference;
 use gizer_schema::raw::RawDoc;
-use gizer_schema::{Dialect, Layout, Schema, TableId, file, pin_names};
+use gizer_schema::{ColumnSource, ColumnType, Dialect, Layout, Schema, TableId, file, pin_names};
 use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::Value;
 
 use super::*;
 
@@ -34,7 +36,12 @@ fn rows_of<'b>(layout: &Layout, documents: &'b [Vec<u8>]) -> (Vec<RawDoc<'b>>, R
         let key = loaded.len() as u32;
         loaded.push(document);
         for table in &unit.tables {
-            rows.extend(tuples(&table.bytes).into_iter().map(|fields| (table.table, key, fields)));
+            let types = &layout.table(table.table).columns;
+            rows.extend(tuples(&table.bytes).into_iter().map(|mut fields| {
+                let json = fields.iter_mut().zip(types).filter(|(_, column)| column.ty == ColumnType::Json);
+                json.filter_map(|(field, _)| field.as_mut()).for_each(as_jsonb_gives_it);
+                (table.table, key, fields)
+            }));
         }
     }
     (loaded, rows)
@@ -60,6 +67,34 @@ fn tuples(mut copy: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
         };
         tuples.push((0..fields).map(|_| field()).collect());
     }
+}
+
+/// Fields in the order of their length and bytes, and blanks.
+fn as_jsonb_gives_it(field: &mut Vec<u8>) {
+    fn print(json: &Value, out: &mut Vec<u8>) {
+        let (elements, [open, close]): (Vec<(Option<&String>, &Value)>, _) = match json {
+            Value::Array(elements) => (elements.iter().map(|element| (None, element)).collect(), [b'[', b']']),
+            Value::Object(fields) => {
+                let mut fields: Vec<_> = fields.iter().map(|(name, value)| (Some(name), value)).collect();
+                fields.sort_by_key(|(name, _)| (name.map(String::len), *name));
+                (fields, [b'{', b'}'])
+            }
+            scalar => return out.extend_from_slice(scalar.to_string().as_bytes()),
+        };
+        out.push(open);
+        for (at, (name, value)) in elements.into_iter().enumerate() {
+            out.extend_from_slice(if at > 0 { b", " } else { b"" });
+            if let Some(name) = name {
+                out.extend_from_slice(serde_json::to_string(name).unwrap().as_bytes());
+                out.extend_from_slice(b": ");
+            }
+            print(value, out);
+        }
+        out.push(close);
+    }
+    let json = serde_json::from_slice(&field[1..]).unwrap();
+    field.truncate(1);
+    print(&json, field);
 }
 
 fn stored(layout: &Layout, keys: usize, rows: &Rows) -> StoredRows {
@@ -93,7 +128,13 @@ fn found(layout: &Layout, documents: &[Vec<u8>], change: impl FnOnce(&mut Rows))
     change(&mut rows);
     let stored = stored(layout, loaded.len(), &rows);
     let mut check = RebuildCheck::new(layout).unwrap();
-    (0..).zip(loaded).map(|(key, document)| check.check(document, key, &stored)).collect()
+    let each = (0..).zip(loaded).map(|(key, document)| {
+        let found = check.check(document, key, &stored);
+        // Walking beside may be unsure, but never wrong.
+        assert_eq!(found, check.by_definition(document, key, &stored));
+        found
+    });
+    each.collect()
 }
 
 fn none_differs(schema: &Schema, layout: &Layout, documents: &[Vec<u8>]) -> Result<(), TestCaseError> {
@@ -116,6 +157,84 @@ proptest! {
         none_differs(&schema, &layout, &bytes(&seen))?;
         none_differs(&schema, &layout, &bytes(&unseen))?;
     }
+
+    #[test]
+    fn a_fault_is_found(
+        documents in prop::collection::vec(document(), 1..8),
+        exact in any::<bool>(),
+        fault in fault(),
+        row in any::<Index>(),
+        cell in any::<Index>(),
+    ) {
+        let documents = bytes(&documents);
+        let (schema, layout) = infer(&documents, exact);
+        let mut expected = None;
+        let found = found(&layout, &documents, |rows| expected = break_row(&layout, rows, fault, row, cell));
+        // Another fault than was asked for may be made, or none that matters.
+        if let Some(key) = expected.filter(|_| !exact) {
+            for (at, found) in (0..).zip(found) {
+                prop_assert_eq!(found.is_err(), at == key, "{:?} {:?} in {}", found, fault, file::write(&schema));
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    RowMissing,
+    RowTwice,
+    Null,
+    ExtraGone,
+    /// This bit of this byte.
+    Bit(usize, u8),
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    // Not the bit that makes a capital letter.
+    let bit = (any::<usize>(), prop_oneof![Just(1), Just(2), Just(4), Just(8), Just(16), Just(64), Just(128)]);
+    prop_oneof![
+        1 => Just(Fault::RowMissing),
+        1 => Just(Fault::RowTwice),
+        2 => Just(Fault::Null),
+        2 => Just(Fault::ExtraGone),
+        6 => bit.prop_map(|(at, bit)| Fault::Bit(at, bit)),
+    ]
+}
+
+/// Makes the fault; gives the key under which something must be found then, if that is certain.
+fn break_row(layout: &Layout, rows: &mut Rows, fault: Fault, row: Index, cell: Index) -> Option<u32> {
+    let at = row.index(rows.len());
+    let (table, key, fields) = &mut rows[at];
+    let key = *key;
+    let columns = &layout.table(*table).columns;
+    let of_field = |at: &usize| matches!(columns[*at].source, ColumnSource::Field(_));
+    let set: Vec<usize> = (0..columns.len()).filter(|at| of_field(at) && fields[*at].is_some()).collect();
+    let last = columns.len() - 1;
+    let has_extra = fields[last].is_some();
+    match fault {
+        Fault::RowMissing => drop(rows.remove(at)),
+        Fault::RowTwice => rows.push(rows[at].clone()),
+        Fault::ExtraGone => return fields[last].take().map(|_| key),
+        _ if set.is_empty() => return None,
+        Fault::Null => {
+            fields[set[cell.index(set.len())]] = None;
+            // What is kept may stand over it.
+            return (!has_extra).then_some(key);
+        }
+        Fault::Bit(byte, bit) => {
+            let column = set[cell.index(set.len())];
+            let field = fields[column].as_mut().filter(|field| !field.is_empty())?;
+            let byte = byte % field.len();
+            field[byte] ^= bit;
+            // Numbers of the same value, another form of the same JSON, an array's flag for NULLs or type of elements.
+            let may_be_the_same = matches!(
+                columns[column].ty,
+                ColumnType::Double | ColumnType::Numeric | ColumnType::Json | ColumnType::List(_)
+            );
+            return (!has_extra && !may_be_the_same).then_some(key);
+        }
+    }
+    Some(key)
 }
 
 #[test]
