@@ -37,7 +37,10 @@ pub(crate) struct StoredTable {
 
 impl StoredRows {
     /// Reads them, in the open transaction.
-    pub(crate) async fn read(store: &mut RowStore<'_>, keys: &Keys) -> Result<StoredRows, PgError> {
+    ///
+    /// # Errors
+    /// [`PgError`] if the tables cannot be read, or are not those of the layout.
+    pub async fn read(store: &mut RowStore<'_>, keys: &Keys) -> Result<StoredRows, PgError> {
         let mut rows = StoredRows::new(store.layout());
         store.read(keys, |table, key, tuple| rows.tables[table.0].push(key, tuple.fields())).await?;
         for table in &mut rows.tables {
