@@ -1,10 +1,10 @@
 //! Documents of every type, their rows as the encoder writes them, and rows in which something is wrong.
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use gizer_flatten::Flattener;
 use gizer_pg::copy::CopyEncoder;
 use gizer_schema::infer::Inference;
-use gizer_schema::raw::RawDoc;
+use gizer_schema::raw::{self, RawDoc};
 use gizer_schema::{ColumnSource, ColumnType, Dialect, Layout, Schema, TableId, file, pin_names};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -126,9 +126,18 @@ fn bytes(documents: &[Document]) -> Vec<Vec<u8>> {
 fn found(layout: &Layout, documents: &[Vec<u8>], change: impl FnOnce(&mut Rows)) -> Vec<Result<(), RebuiltDiffers>> {
     let (loaded, mut rows) = rows_of(layout, documents);
     change(&mut rows);
-    let stored = stored(layout, loaded.len(), &rows);
+    judged(layout, loaded, &rows)
+}
+
+fn judged<'b>(
+    layout: &Layout,
+    documents: impl IntoIterator<Item = RawDoc<'b>, IntoIter: ExactSizeIterator>,
+    rows: &Rows,
+) -> Vec<Result<(), RebuiltDiffers>> {
+    let documents = documents.into_iter();
+    let stored = stored(layout, documents.len(), rows);
     let mut check = RebuildCheck::new(layout).unwrap();
-    let each = (0..).zip(loaded).map(|(key, document)| {
+    let each = (0..).zip(documents).map(|(key, document)| {
         let found = check.check(document, key, &stored);
         // Walking beside may be unsure, but never wrong.
         assert_eq!(found, check.by_definition(document, key, &stored));
@@ -159,6 +168,24 @@ proptest! {
     }
 
     #[test]
+    fn rows_of_another_document_are_found(
+        documents in prop::collection::vec(document(), 1..4),
+        exact in any::<bool>(),
+        twice in any::<bool>(),
+        at in any::<Index>(),
+    ) {
+        let documents = bytes(&documents);
+        let (schema, layout) = infer(&documents, exact);
+        let (loaded, rows) = rows_of(&layout, &documents);
+        let others: Vec<Vec<u8>> =
+            loaded.iter().map(|source| edited(*source, twice, &mut Some(at.index(elements_in(*source))))).collect();
+        let others = others.iter().map(|bytes| RawDoc::new(bytes).unwrap());
+        for found in judged(&layout, others, &rows) {
+            prop_assert!(found.is_err(), "{}", file::write(&schema));
+        }
+    }
+
+    #[test]
     fn a_fault_is_found(
         documents in prop::collection::vec(document(), 1..8),
         exact in any::<bool>(),
@@ -177,6 +204,42 @@ proptest! {
             }
         }
     }
+}
+
+/// A document with one of its fields or elements, however deep, left out or there twice; the one that is met when `at` has
+/// come to 0.
+fn edited(document: RawDoc<'_>, twice: bool, at: &mut Option<usize>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for element in document.elements().map(Result::unwrap) {
+        let times = match at {
+            Some(0) => {
+                *at = None;
+                if twice { 2 } else { 0 }
+            }
+            Some(left) => {
+                *left -= 1;
+                1
+            }
+            None => 1,
+        };
+        let value = match element.value().unwrap() {
+            raw::Value::Document(inner) | raw::Value::Array(inner) => edited(inner, twice, at),
+            _ => element.bytes.to_vec(),
+        };
+        for _ in 0..times {
+            body.extend([&[element.kind as u8], element.name, &[0], &value].concat());
+        }
+    }
+    [&(body.len() as u32 + 5).to_le_bytes()[..], &body, &[0]].concat()
+}
+
+/// How many fields and elements there are, however deep.
+fn elements_in(document: RawDoc<'_>) -> usize {
+    let inside = |element: raw::Element<'_>| match element.value().unwrap() {
+        raw::Value::Document(inner) | raw::Value::Array(inner) => elements_in(inner),
+        _ => 0,
+    };
+    document.elements().map(|element| 1 + inside(element.unwrap())).sum()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -260,4 +323,70 @@ fn what_the_bson_crate_would_change_comes_back() {
     let at = twice.iter().position(|byte| *byte == b'Q').unwrap();
     twice[at] = b'a';
     assert_eq!(found(&empty, &[twice], |_| ()), [Ok(())]);
+}
+
+#[test]
+fn ignored_fields_are_left_out_on_both_sides() {
+    let layout = layout(
+        r#"{"_id": "INT", "gone": {"$as": "ignore"}, "a": "INT", "d": {"gone": {"$as": "ignore"}, "x": "INT"},
+            "l": [{"gone": {"$as": "ignore"}, "x": "INT"}]}"#,
+    );
+    let documents = bytes(&[
+        doc! {"_id": 1, "gone": 1, "a": 1, "d": {"gone": 1, "x": 1}, "l": [{"gone": 1}, {"x": 1, "gone": 1}]},
+        // Of the document nothing is left that a column could tell of.
+        doc! {"_id": 2, "gone": {"x": 1}, "d": {"gone": 1}},
+        doc! {"_id": 3, "d": {}, "l": []},
+        // The document is kept whole, with what is ignored.
+        doc! {"_id": 4, "gone": 1, "a": "stray", "d": {"gone": 1, "x": 1, "\u{1}": {"gone": 1}}},
+    ]);
+    assert_eq!(found(&layout, &documents, |_| ()), vec![Ok(()); documents.len()]);
+    // With a field twice.
+    let mut twice = doc! {"_id": 5, "gone": 1, "a": 1, "Q": 1}.to_vec().unwrap();
+    let at = twice.iter().position(|byte| *byte == b'Q').unwrap();
+    twice[at] = b'a';
+    assert_eq!(found(&layout, &[twice], |_| ()), [Ok(())]);
+}
+
+#[test]
+fn the_first_path_that_differs_is_named() {
+    let layout = layout(r#"{"_id": "INT", "a": [{"b": [["INT"]], "c": {"$as": "json"}}]}"#);
+    let source = doc! {"_id": 1, "a": [{"c": 1}, {"b": [[1], [2, 3]], "c": {"x": [1, {"y": 2}]}}]};
+    let (_, rows) = rows_of(&layout, &bytes(&[source]));
+    let cases = [
+        (doc! {"_id": 1, "a": [{"c": 1}, {"b": [[1], [2, 4]], "c": {"x": [1, {"y": 2}]}}]}, "a.1.b.1.1"),
+        (doc! {"_id": 1, "a": [{"c": 1}, {"b": [[1], [2, 3, 4]], "c": {"x": [1, {"y": 2}]}}]}, "a.1.b.1.2"),
+        (doc! {"_id": 1, "a": [{"c": 1}, {"b": [[1], [2, 3]], "c": {"x": [1, {"y": 2i64}]}}]}, "a.1.c.x.1.y"),
+        (doc! {"_id": 1, "a": [{"c": 1}, {"b": [[1], [2, 3]]}]}, "a.1.c"),
+        (doc! {"_id": 1, "a": [{"c": 1}]}, "a.1"),
+        (doc! {"_id": 1, "a": Bson::Null}, "a"),
+        (doc! {"_id": 2, "new": 1}, "_id"),
+    ];
+    for (document, path) in cases {
+        let other = bytes(&[document]);
+        let found = judged(&layout, [RawDoc::new(&other[0]).unwrap()], &rows);
+        assert_eq!(found, [Err(RebuiltDiffers { path: path.to_owned(), error: None })]);
+    }
+}
+
+/// Else an audit would take ten times as long.
+#[test]
+fn what_is_usual_is_settled_without_rebuilding() {
+    let layout = layout(
+        r#"{"_id": "KEY", "a": "INT", "d": {"x": "DOUBLE", "t": "TIMESTAMP"}, "e": "DECIMAL", "j": {"$as": "json"},
+            "l": [{"x": "INT"}], "n": ["STRING"], "s": {"$as": "array", "$type": "STRING"}}"#,
+    );
+    let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
+    let documents = bytes(&[
+        doc! {"_id": 1, "a": 1, "d": {"x": 1.5, "t": bson::DateTime::from_millis(-5)}, "e": decimal("1.50"), "j": [1]},
+        doc! {"_id": "two", "a": 2i64, "d": {"x": 1}, "e": 5, "l": [{"x": 1}, {}, {"x": Bson::Null}], "n": ["ü\n"]},
+        doc! {"_id": bson::oid::ObjectId::from_bytes([3; 12]), "a": Bson::Null, "d": {}, "l": [], "n": Bson::Null},
+        doc! {"_id": 4, "a": "stray", "new": {"bb": [1.5], "a": true}, "l": ["x", {"x": "y", "z/~": 1}], "s": ["a"]},
+    ]);
+    let (loaded, rows) = rows_of(&layout, &documents);
+    let stored = stored(&layout, loaded.len(), &rows);
+    let mut check = RebuildCheck::new(&layout).unwrap();
+    for (key, document) in (0..).zip(loaded) {
+        check.check(document, key, &stored).unwrap();
+        assert_eq!(check.rebuilt, 0, "document {key}");
+    }
 }
