@@ -132,3 +132,20 @@ fn a_hundred_levels_come_back() {
     let shallow = layout(r#"{"_id": "INT"}"#);
     assert_eq!(flatten_and_rebuild(&shallow, &[bytes]).0, [Some(document)]);
 }
+
+/// What the `bson` crate reads and writes otherwise: options that are not sorted, binary of the old subtype, a field twice in
+/// an `_id`.
+#[test]
+fn what_the_bson_crate_would_change_comes_back_byte_for_byte() {
+    let layout = layout(r#"{"_id": "KEY", "r": {"$as": "json"}}"#);
+    let elements: [&[u8]; 4] = [
+        b"\x10_id\0\x01\0\0\0\x0Br\0a\0xim\0",
+        b"\x10_id\0\x01\0\0\0\x0Bother\0a\0xim\0",
+        b"\x05_id\0\x07\0\0\0\x02\x03\0\0\0abc\x05r\0\x07\0\0\0\x02\x03\0\0\0abc",
+        b"\x03_id\0\x13\0\0\0\x10a\0\x01\0\0\0\x10a\0\x02\0\0\0\0",
+    ];
+    for elements in elements {
+        let document = [&(elements.len() as u32 + 5).to_le_bytes()[..], elements, &[0]].concat();
+        assert_eq!(stored::rebuilt_bytes(&layout, std::slice::from_ref(&document)), [document]);
+    }
+}

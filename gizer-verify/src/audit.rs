@@ -7,11 +7,13 @@ use gizer_flatten::change::id_document;
 use gizer_flatten::{DocumentBatch, Flattener, Tally};
 use gizer_pg::copy::Reject;
 use gizer_pg::rows::{KeyStretch, Keys, RowStore};
+use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
 use crate::compare::{Pass, all, to_look_at};
+use crate::key_text::key_text;
 use crate::stored::StoredRows;
-use crate::{Verdict, VerifyError};
+use crate::{RebuildCheck, Verdict, VerifyError};
 
 /// How a key stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,96 +48,139 @@ pub struct Audited {
     pub differing: Vec<DifferingKey>,
     /// Documents that have no rows, and why.
     pub rejected: Vec<Reject>,
+    /// Documents whose cells are equal, and that do not come back from them.
+    pub not_rebuilt: Vec<NotRebuilt>,
 }
 
-/// Compares documents with all rows of a stretch of keys, in the snapshot that the store has begun: those of all tables. The documents
-/// are those whose keys lie in the stretch; any other is compared with what is stored in the stretch, which is nothing.
-/// `named` differences are named one by one.
-///
-/// # Errors
-/// [`VerifyError::Tables`] if the rows cannot be read; [`VerifyError::SameKey`]. A difference is no error.
-pub async fn audit_stretch(
-    store: &mut RowStore<'_>,
-    flattener: &mut Flattener,
-    documents: &[DocumentBatch],
-    stretch: KeyStretch<'_>,
-    named: usize,
-) -> Result<Audited, VerifyError> {
-    let none = Keys::new(store.layout());
-    let mut keys = to_look_at(documents, flattener, &none).into_owned();
-    let stored = StoredRows::read_stretch(store, stretch, &mut keys).await?;
-    audited(store, flattener, documents, &keys, &stored, named)
+/// A document that does not come back from its rows, though each of them is what the flattener makes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotRebuilt {
+    /// The document's key, as text.
+    pub key: String,
+    /// The first path that differs, as [`RebuiltDiffers::path`](crate::RebuiltDiffers) says.
+    pub path: String,
 }
 
-/// Compares documents with the rows that are stored under their keys and under `keys`, in the snapshot that the store has begun:
-/// those of all tables. `named` differences are named one by one.
-///
-/// # Errors
-/// As [`audit_stretch`].
-pub async fn audit_keys(
-    store: &mut RowStore<'_>,
-    flattener: &mut Flattener,
-    documents: &[DocumentBatch],
-    keys: &Keys,
+/// Looks at documents and rows of one collection.
+#[derive(Debug)]
+pub struct Auditor<'l> {
+    layout: &'l Layout,
+    flattener: Flattener,
+    check: Option<RebuildCheck<'l>>,
     named: usize,
-) -> Result<Audited, VerifyError> {
-    let keys = to_look_at(documents, flattener, keys);
-    let stored = StoredRows::read(store, &keys).await?;
-    audited(store, flattener, documents, &keys, &stored, named)
 }
 
-/// The same for no other documents and rows than those of `keys`.
-///
-/// # Errors
-/// As [`audit_stretch`].
-pub async fn audit_only(
-    store: &mut RowStore<'_>,
-    flattener: &mut Flattener,
-    documents: &[DocumentBatch],
-    keys: &Keys,
-    named: usize,
-) -> Result<Audited, VerifyError> {
-    let stored = StoredRows::read(store, keys).await?;
-    audited(store, flattener, documents, keys, &stored, named)
-}
+impl<'l> Auditor<'l> {
+    /// For the tables of this layout; of each look `named` differences are named one by one.
+    ///
+    /// In gizer's dialect each document is also rebuilt from its rows: what the flattener gets wrong is wrong on both sides of the
+    /// comparison of cells.
+    pub fn new(layout: &'l Layout, named: usize) -> Auditor<'l> {
+        Auditor { layout, flattener: Flattener::new(layout), check: RebuildCheck::new(layout), named }
+    }
 
-fn audited(
-    store: &RowStore<'_>,
-    flattener: &mut Flattener,
-    documents: &[DocumentBatch],
-    keys: &Keys,
-    stored: &StoredRows,
-    named: usize,
-) -> Result<Audited, VerifyError> {
-    // One without a usable key is rejected when it is flattened.
-    let is_other = |document| flattener.key_of(document).is_ok_and(|key| keys.number_of(&key).is_none());
-    let wanted: Vec<RawDoc<'_>> = all(documents).filter(|document| !is_other(*document)).collect();
-    let pass = Pass::naming(named, store.layout(), flattener, wanted.into_iter(), keys, stored, None)?;
-    drop::<Tally>(flattener.take_tally());
-    let ids = ids_of(flattener, documents, keys, &pass.differing);
-    let key = |number: u32| {
-        let at = number as usize;
-        let stand = match (pass.has_document[at], pass.lacks_root[at]) {
-            (false, _) => Stand::OnlyRows,
-            (true, true) => Stand::OnlyDocument,
-            (true, false) => Stand::Different,
+    /// The flattener, for keys of documents.
+    pub fn flattener(&self) -> &Flattener {
+        &self.flattener
+    }
+
+    /// Compares documents with all rows of a stretch of keys, in the snapshot that the store has begun: those of all tables. The
+    /// documents are those whose keys lie in the stretch; any other is compared with what is stored in the stretch, which is
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`VerifyError::Tables`] if the rows cannot be read; [`VerifyError::SameKey`]. A difference is no error.
+    pub async fn stretch(
+        &mut self,
+        store: &mut RowStore<'_>,
+        documents: &[DocumentBatch],
+        stretch: KeyStretch<'_>,
+    ) -> Result<Audited, VerifyError> {
+        let none = Keys::new(self.layout);
+        let mut keys = to_look_at(documents, &self.flattener, &none).into_owned();
+        let stored = StoredRows::read_stretch(store, stretch, &mut keys).await?;
+        self.look(documents, &keys, &stored)
+    }
+
+    /// Compares documents with the rows that are stored under their keys, in the snapshot that the store has begun: those of all tables.
+    ///
+    /// # Errors
+    /// As [`Auditor::stretch`].
+    pub async fn documents(
+        &mut self,
+        store: &mut RowStore<'_>,
+        documents: &[DocumentBatch],
+    ) -> Result<Audited, VerifyError> {
+        let none = Keys::new(self.layout);
+        let keys = to_look_at(documents, &self.flattener, &none);
+        let stored = StoredRows::read(store, &keys).await?;
+        self.look(documents, &keys, &stored)
+    }
+
+    /// Compares what is stored under these keys with those of the documents that have them; of other documents nothing is said.
+    ///
+    /// # Errors
+    /// As [`Auditor::stretch`].
+    pub async fn keys(
+        &mut self,
+        store: &mut RowStore<'_>,
+        documents: &[DocumentBatch],
+        keys: &Keys,
+    ) -> Result<Audited, VerifyError> {
+        let stored = StoredRows::read(store, keys).await?;
+        self.look(documents, keys, &stored)
+    }
+
+    fn look(&mut self, documents: &[DocumentBatch], keys: &Keys, stored: &StoredRows) -> Result<Audited, VerifyError> {
+        // One without a usable key is rejected when it is flattened.
+        let is_other = |document| self.flattener.key_of(document).is_ok_and(|key| keys.number_of(&key).is_none());
+        let wanted: Vec<RawDoc<'_>> = all(documents).filter(|document| !is_other(*document)).collect();
+        let flattener = &mut self.flattener;
+        let pass = Pass::naming(self.named, self.layout, flattener, wanted.iter().copied(), keys, stored, None)?;
+        drop::<Tally>(flattener.take_tally());
+        let not_rebuilt = self.rebuild(&wanted, keys, stored, &pass);
+        let ids = ids_of(&self.flattener, &wanted, keys, &pass.differing);
+        let key = |number: u32| {
+            let at = number as usize;
+            let stand = match (pass.has_document[at], pass.lacks_root[at]) {
+                (false, _) => Stand::OnlyRows,
+                (true, true) => Stand::OnlyDocument,
+                (true, false) => Stand::Different,
+            };
+            DifferingKey { key: keys.field(number).to_vec(), id: ids.get(&number).cloned(), stand }
         };
-        DifferingKey { key: keys.field(number).to_vec(), id: ids.get(&number).cloned(), stand }
-    };
-    let differing = pass.differing.iter().copied().map(key).collect();
-    Ok(Audited { verdict: pass.verdict, stored: stored.counts(), differing, rejected: pass.rejected })
+        let differing = pass.differing.iter().copied().map(key).collect();
+        Ok(Audited { verdict: pass.verdict, stored: stored.counts(), differing, rejected: pass.rejected, not_rebuilt })
+    }
+
+    /// Of the documents whose cells are equal those that do not come back from them.
+    fn rebuild(&mut self, documents: &[RawDoc<'_>], keys: &Keys, stored: &StoredRows, pass: &Pass) -> Vec<NotRebuilt> {
+        let mut not_rebuilt = Vec::new();
+        let Some(check) = &mut self.check else { return not_rebuilt };
+        for document in documents {
+            let number = self.flattener.key_of(*document).ok().and_then(|key| keys.number_of(&key));
+            let equal =
+                |number: &u32| pass.has_document[*number as usize] && pass.differing.binary_search(number).is_err();
+            let Some(number) = number.filter(equal) else { continue };
+            if let Err(differs) = check.check(*document, number, stored) {
+                let key = key_text(self.layout.key.ty, keys.field(number));
+                not_rebuilt.push(NotRebuilt { key, path: differs.path });
+            }
+        }
+        not_rebuilt
+    }
 }
 
 /// The `_id`s of the documents that have these keys.
-fn ids_of(flattener: &Flattener, documents: &[DocumentBatch], keys: &Keys, differing: &[u32]) -> BTreeMap<u32, Bytes> {
+fn ids_of(flattener: &Flattener, documents: &[RawDoc<'_>], keys: &Keys, differing: &[u32]) -> BTreeMap<u32, Bytes> {
     let mut ids = BTreeMap::new();
     if differing.is_empty() {
         return ids;
     }
-    for document in all(documents) {
-        let number = flattener.key_of(document).ok().and_then(|key| keys.number_of(&key));
+    for document in documents {
+        let number = flattener.key_of(*document).ok().and_then(|key| keys.number_of(&key));
         let Some(number) = number.filter(|number| differing.binary_search(number).is_ok()) else { continue };
-        if let Ok(Some(id)) = id_document(document) {
+        if let Ok(Some(id)) = id_document(*document) {
             ids.insert(number, id);
         }
     }

@@ -1,6 +1,7 @@
 //! Whether a stored field is what a cell says.
 //!
-//! Fields are read as PostgreSQL's `*_send` functions write them. Nothing here is shared with the encoder that wrote them.
+//! Fields are read as PostgreSQL's `*_send` functions write them. Nothing here is shared with the encoder that wrote them
+//! (`copy` in gizer-pg), though both know the same formats and look alike in places: a fault that both had would not be seen.
 
 use gizer_flatten::{Cell, Extra, RawList};
 use gizer_schema::ColumnType;

@@ -5,28 +5,69 @@ use std::cmp::Ordering;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, doc};
 use bytes::Bytes;
-use gizer_flatten::{Flattener, decode_key};
-use gizer_pg::rows::Keys;
+use gizer_flatten::{Flattener, StoredCell, StoredRow, rebuild_id};
+use gizer_pg::rows::{Keys, RowStore};
 use gizer_schema::raw::RawDoc;
-use gizer_schema::{ColumnType, Layout};
+use gizer_schema::{ColumnType, Layout, TableId};
 
+use crate::VerifyError;
 use crate::key_text::key_text;
+use crate::rebuilt::decode;
+use crate::stored::StoredRows;
 
 /// An `_id` that has this key, which is in the binary form of its column, as a document of this one field. `None` where
 /// no `_id` has it (an ObjectId column that holds something else), or where the key does not tell: a hash.
 ///
 /// Numbers come back in a type of their own; MongoDB compares `_id`s by value.
 pub fn id_of_key(layout: &Layout, flattener: &Flattener, key: &[u8]) -> Option<Bytes> {
-    // The key of an ObjectId in two columns is text.
-    let as_text = value(layout.key.ty, key);
-    let as_object_id = || value(ColumnType::ObjectId, key).filter(|_| layout.key.ty == ColumnType::Text);
-    let has_key = |id: &Bytes| -> bool {
-        let mut keys = Keys::new(layout);
-        let again = RawDoc::new(id).ok().and_then(|id| keys.insert(&flattener.key_of(id).ok()?));
-        again.is_some() && keys.number_of_stored(key) == again
+    let ids = match layout.key.ty {
+        ColumnType::Key => {
+            let table = &layout.tables[0];
+            let mut cells = vec![StoredCell::Null; table.columns.len() - usize::from(table.has_extra)];
+            cells[table.key.0] = StoredCell::Text(std::str::from_utf8(key).ok()?.to_owned());
+            vec![rebuild_id(layout, &StoredRow { cells, extra: None })?]
+        }
+        // The key of an ObjectId in two columns is text.
+        ty @ ColumnType::Text => {
+            [ty, ColumnType::ObjectId].iter().filter_map(|ty| document(value(*ty, key)?)).collect()
+        }
+        ty => vec![document(value(ty, key)?)?],
     };
-    let ids = as_text.into_iter().chain(as_object_id());
-    ids.filter_map(|id| doc! { "_id": id }.to_vec().ok().map(Bytes::from)).find(has_key)
+    ids.into_iter().map(Bytes::from).find(|id| has_key(layout, flattener, id, key))
+}
+
+fn document(id: Bson) -> Option<Vec<u8>> {
+    doc! { "_id": id }.to_vec().ok()
+}
+
+/// For each key the `_id` that its row in the root table tells, as a document of this one field; `None` where there is no such
+/// row, or it does not tell. In the snapshot, or transaction, that the store has begun.
+///
+/// # Errors
+/// [`VerifyError::Tables`] if the rows cannot be read.
+pub async fn ids_in_rows(
+    store: &mut RowStore<'_>,
+    flattener: &Flattener,
+    keys: &[Vec<u8>],
+) -> Result<Vec<Option<Bytes>>, VerifyError> {
+    let layout = store.layout();
+    let mut wanted = Keys::new(layout);
+    let numbers: Vec<u32> = keys.iter().map(|key| wanted.insert_stored(key)).collect();
+    let stored = StoredRows::read(store, &wanted).await?;
+    let id = |(key, number): (&Vec<u8>, u32)| {
+        let root = stored.table(TableId(0));
+        let row = decode::row(&layout.tables[0], root.fields(root.of_key(number).next()?)).ok()?;
+        let id = Bytes::from(rebuild_id(layout, &row)?);
+        has_key(layout, flattener, &id, key).then_some(id)
+    };
+    Ok(keys.iter().zip(numbers).map(id).collect())
+}
+
+/// Whatever an `_id` was taken for: its key must be what is stored.
+fn has_key(layout: &Layout, flattener: &Flattener, id: &[u8], key: &[u8]) -> bool {
+    let mut keys = Keys::new(layout);
+    let again = RawDoc::new(id).ok().and_then(|id| keys.insert(&flattener.key_of(id).ok()?));
+    again.is_some() && keys.number_of_stored(key) == again
 }
 
 fn value(ty: ColumnType, key: &[u8]) -> Option<Bson> {
@@ -34,7 +75,6 @@ fn value(ty: ColumnType, key: &[u8]) -> Option<Bson> {
     Some(match ty {
         ColumnType::Text => Bson::String(text()?.to_owned()),
         ColumnType::ObjectId => Bson::ObjectId(text()?.parse().ok()?),
-        ColumnType::Key => decode_key(text()?)?,
         ColumnType::SmallInt => Bson::Int32(i16::from_be_bytes(key.try_into().ok()?).into()),
         ColumnType::Integer => Bson::Int32(i32::from_be_bytes(key.try_into().ok()?)),
         ColumnType::BigInt => Bson::Int64(i64::from_be_bytes(key.try_into().ok()?)),
@@ -47,7 +87,7 @@ fn value(ty: ColumnType, key: &[u8]) -> Option<Bson> {
         ColumnType::Uuid => Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: key.to_vec() }),
         ColumnType::Bytea => Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: key.to_vec() }),
         ColumnType::Numeric => Bson::Decimal128(key_text(ty, key).parse().ok()?),
-        ColumnType::Json | ColumnType::List(_) => return None,
+        ColumnType::Json | ColumnType::Key | ColumnType::List(_) => return None,
     })
 }
 

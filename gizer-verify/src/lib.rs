@@ -7,7 +7,8 @@
 //! ```
 //!
 //! * [`compare()`] only looks.
-//! * [`audit_stretch()`] and [`audit_keys()`] only look, too, at rows that a snapshot holds, and tell how each key stands.
+//! * An [`Auditor`] only looks, too, at rows that a snapshot holds, and tells how each key stands. It also rebuilds the documents from
+//!   their rows ([`RebuildCheck`]).
 //! * [`reconcile()`] is the reference path: it compares, writes the rows that differ, reads back what was written and compares
 //!   again; of a document it looks only at the tables in which it can have changed.
 //!
@@ -26,13 +27,16 @@ mod json;
 mod key_id;
 mod key_text;
 mod numeric;
+mod rebuilt;
 mod reconcile;
 mod stored;
 
-pub use audit::{Audited, DifferingKey, Stand, audit_keys, audit_only, audit_stretch};
+pub use audit::{Audited, Auditor, DifferingKey, NotRebuilt, Stand};
 pub use compare::compare;
-pub use key_id::{KeyOrder, id_of_key, key_order};
+pub use key_id::{KeyOrder, id_of_key, ids_in_rows, key_order};
+pub use rebuilt::{RebuildCheck, RebuiltDiffers};
 pub use reconcile::{Reconciled, reconcile};
+pub use stored::StoredRows;
 
 use std::collections::BTreeMap;
 use std::fmt;

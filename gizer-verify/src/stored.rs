@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use gizer_pg::PgError;
-use gizer_pg::rows::{KeyStretch, Keys, RowStore, StoredTuple};
+use gizer_pg::rows::{KeyStretch, Keys, RowStore};
 use gizer_schema::{Layout, Table, TableId};
 
 use crate::field::Reader;
 
 /// All rows of some keys, by table, key and positions. The fields of all rows of a table lie in one buffer.
 #[derive(Debug)]
-pub(crate) struct StoredRows {
+pub struct StoredRows {
     tables: Vec<StoredTable>,
 }
 
@@ -37,9 +37,16 @@ pub(crate) struct StoredTable {
 
 impl StoredRows {
     /// Reads them, in the open transaction.
-    pub(crate) async fn read(store: &mut RowStore<'_>, keys: &Keys) -> Result<StoredRows, PgError> {
+    ///
+    /// # Errors
+    /// [`PgError`] if the tables cannot be read, or are not those of the layout.
+    pub async fn read(store: &mut RowStore<'_>, keys: &Keys) -> Result<StoredRows, PgError> {
         let mut rows = StoredRows::new(store.layout());
-        store.read(keys, |table, key, tuple| rows.tables[table.0].push(key, tuple)).await?;
+        store
+            .read(keys, |table, key, tuple| {
+                rows.tables[table.0].push(key, |bytes| tuple.append_to(bytes));
+            })
+            .await?;
         for table in &mut rows.tables {
             table.sort(keys.len());
         }
@@ -53,11 +60,38 @@ impl StoredRows {
         keys: &mut Keys,
     ) -> Result<StoredRows, PgError> {
         let mut rows = StoredRows::new(store.layout());
-        store.read_stretch(stretch, keys, |table, key, tuple| rows.tables[table.0].push(key, tuple)).await?;
+        store
+            .read_stretch(stretch, keys, |table, key, tuple| {
+                rows.tables[table.0].push(key, |bytes| tuple.append_to(bytes));
+            })
+            .await?;
         for table in &mut rows.tables {
             table.sort(keys.len());
         }
         Ok(rows)
+    }
+
+    /// Rows that were read in another way: of each its table, the number of its key, which is below `keys`, and its fields in
+    /// binary form, `_extra` included.
+    ///
+    /// # Panics
+    /// If a number is too high.
+    pub fn gathered<'f, F>(
+        layout: &Layout,
+        keys: usize,
+        rows: impl IntoIterator<Item = (TableId, u32, F)>,
+    ) -> StoredRows
+    where
+        F: IntoIterator<Item = Option<&'f [u8]>>,
+    {
+        let mut stored = StoredRows::new(layout);
+        for (table, key, fields) in rows {
+            stored.tables[table.0].push(key, |bytes| append(bytes, fields));
+        }
+        for table in &mut stored.tables {
+            table.sort(keys);
+        }
+        stored
     }
 
     fn new(layout: &Layout) -> StoredRows {
@@ -90,11 +124,12 @@ impl StoredRows {
 }
 
 impl StoredTable {
-    fn push(&mut self, key: u32, tuple: StoredTuple<'_>) {
+    /// Adds a row of a key; `append` appends its fields, each with its length before it.
+    fn push(&mut self, key: u32, append: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         self.keys.push(key);
         self.starts.push(start);
-        tuple.append_to(&mut self.bytes);
+        append(&mut self.bytes);
         if self.depth == 0 {
             return;
         }
@@ -141,6 +176,21 @@ impl StoredTable {
 
     /// The fields of the row at this place.
     pub(crate) fn fields(&self, place: u32) -> Reader<'_> {
-        Reader(&self.bytes[self.starts[self.sorted[place as usize] as usize]..])
+        Reader(self.bytes(place))
+    }
+
+    /// What begins with the fields of the row at this place.
+    pub(crate) fn bytes(&self, place: u32) -> &[u8] {
+        &self.bytes[self.starts[self.sorted[place as usize] as usize]..]
+    }
+}
+
+/// Fields as COPY has them, each with its length before it.
+fn append<'f>(bytes: &mut Vec<u8>, fields: impl IntoIterator<Item = Option<&'f [u8]>>) {
+    for field in fields {
+        let length = field.map_or(Ok(-1), |field| i32::try_from(field.len()));
+        let length = length.expect("the server's messages are of less than 2 GiB");
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(field.unwrap_or_default());
     }
 }

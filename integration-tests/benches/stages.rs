@@ -1,4 +1,4 @@
-//! How fast the stages of a load are, each alone, on one core: orders of the demo's shop, in memory.
+//! How fast the stages of a load and of an audit are, each alone, on one core: orders of the demo's shop, in memory.
 //!
 //! `scripts/bench stages` runs this; throughput is of BSON.
 
@@ -12,6 +12,7 @@ use gizer_pg::copy::{Buffers, CopyEncoder};
 use gizer_pg::csv::CsvEncoder;
 use gizer_schema::infer::Inference;
 use gizer_schema::{Dialect, Layout, Schema, TableId};
+use gizer_verify::{RebuildCheck, StoredRows};
 use integration_tests::shop::Shop;
 
 const ORDERS: u64 = 20_000;
@@ -102,6 +103,50 @@ fn flatten_to_csv(bencher: Bencher<'_, '_>, dialect: &str) {
         encoder.clear();
         flattener.flatten(batch.documents(), &mut encoder, |_, rejection| panic!("{rejection:?}"));
         encoder.lines(TableId(0)).1
+    });
+}
+
+/// The orders' rows as the server gives them, each order under the key of its number.
+fn stored(layout: &Layout, batch: &DocumentBatch) -> StoredRows {
+    let (mut flattener, mut encoder) = (Flattener::new(layout), CopyEncoder::new(layout));
+    let mut units = Vec::new();
+    for document in batch.documents() {
+        flattener.flatten([document], &mut encoder, |_, rejection| panic!("{rejection:?}"));
+        units.push(encoder.take());
+    }
+    let tables = (0..).zip(&units).flat_map(|(key, unit)| unit.tables.iter().map(move |table| (key, table)));
+    let rows =
+        tables.flat_map(|(key, table)| tuples(&table.bytes).into_iter().map(move |fields| (table.table, key, fields)));
+    StoredRows::gathered(layout, units.len(), rows)
+}
+
+/// The tuples of a binary COPY: a header of 19 bytes, tuples of so many fields with their lengths, and −1.
+fn tuples(copy: &[u8]) -> Vec<Vec<Option<&[u8]>>> {
+    let (mut rest, mut tuples) = (&copy[19..], Vec::new());
+    let mut take = |length: usize| rest.split_off(..length).expect("a whole COPY");
+    loop {
+        let fields = i16::from_be_bytes(take(2).try_into().expect("two bytes"));
+        if fields == -1 {
+            return tuples;
+        }
+        let mut field = || match i32::from_be_bytes(take(4).try_into().expect("four bytes")) {
+            -1 => None,
+            length => Some(take(length as usize)),
+        };
+        tuples.push((0..fields).map(|_| field()).collect());
+    }
+}
+
+#[divan::bench(sample_count = 20)]
+fn check_rebuilt(bencher: Bencher<'_, '_>) {
+    let batch = orders();
+    let layout = layout(&batch, Dialect::NEW);
+    let stored = stored(&layout, &batch);
+    let mut check = RebuildCheck::new(&layout).expect("gizer's dialect");
+    counted(bencher, &batch).bench_local(|| {
+        for (key, document) in (0..).zip(batch.documents()) {
+            check.check(document, key, &stored).expect("they come back");
+        }
     });
 }
 

@@ -7,7 +7,7 @@ use gizer_flatten::change::ClusterTime;
 use gizer_oplog::{ChunkSource, LookUp, MongoError, ReadAt, WantedId};
 use gizer_pg::rows::Keys;
 use gizer_pg::state::{self, Moment, RepairKey};
-use gizer_verify::{Audited, DifferingKey, audit_only};
+use gizer_verify::{Audited, DifferingKey, Stand};
 use tokio::time::{Instant, sleep};
 
 use super::touched::touched_between;
@@ -55,7 +55,8 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
                 return self.find(&audited, report).await;
             }
             let keys = self.keys(&audited.differing);
-            let touched = touched_between(self.audit, &self.flattener, &keys, &moment.positions, found.until).await?;
+            let touched =
+                touched_between(self.audit, self.auditor.flattener(), &keys, &moment.positions, found.until).await?;
             let is_touched =
                 |key: &&DifferingKey| keys.number_of_stored(&key.key).is_some_and(|n| touched.contains(&n));
             let (open, decided): (Vec<_>, Vec<_>) = audited.differing.iter().cloned().partition(|key| is_touched(&key));
@@ -84,8 +85,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
             return Ok(Audited::default());
         }
         let keys = self.keys(suspects);
-        let audited = audit_only(&mut self.store, &mut self.flattener, documents, &keys, self.audit.named).await;
-        audited.map_err(cannot_compare)
+        self.auditor.keys(&mut self.store, documents, &keys).await.map_err(cannot_compare)
     }
 
     /// The documents of these keys, as of the moment where that can be had.
@@ -106,7 +106,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         let documents = read(&mut self.exists, self.audit, keys, at).await?;
         let mut there = Keys::new(self.audit.layout);
         for document in documents.iter().flat_map(DocumentBatch::documents) {
-            if let Ok(key) = self.flattener.key_of(document) {
+            if let Ok(key) = self.auditor.flattener().key_of(document) {
                 there.insert(&key);
             }
         }
@@ -133,8 +133,8 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
 
 /// Of the documents that were looked at again, those that are equal. A key that had rows only and has none any more is none.
 fn equal_among(suspects: &[DifferingKey], audited: &Audited) -> u64 {
-    let documents = suspects.iter().filter(|key| key.id.is_some()).count();
-    let differing = audited.differing.iter().filter(|key| key.id.is_some()).count();
+    let documents = suspects.iter().filter(|key| key.stand != Stand::OnlyRows).count();
+    let differing = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows).count();
     documents.saturating_sub(differing) as u64
 }
 

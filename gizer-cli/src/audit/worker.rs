@@ -4,17 +4,18 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use gizer_flatten::change::ClusterTime;
 use gizer_flatten::range::IdBound;
-use gizer_flatten::{DocumentBatch, Flattener, id_text};
+use gizer_flatten::{DocumentBatch, id_text};
 use gizer_oplog::{Chunk, ChunkSource, LookUp, MongoError, ReadAt, Stretch};
 use gizer_pg::Session;
 use gizer_pg::rows::{KeyStretch, Keys, RowStore};
 use gizer_pg::state::{self, AuditSegment, Moment, RepairKey};
 use gizer_schema::TableId;
 use gizer_schema::raw::RawDoc;
-use gizer_verify::{Audited, DifferingKey, Stand, VerifyError, audit_keys, audit_stretch, id_of_key};
+use gizer_verify::{Audited, Auditor, DifferingKey, Stand, VerifyError, id_of_key, ids_in_rows};
 
 use super::plan::{KEYS_OF_TABLES, SAMPLE_CHUNK, report_of};
 use super::{Audit, Extent, Report, Tables, plan};
@@ -34,7 +35,7 @@ pub(crate) struct Worker<'a, C, L> {
     pub(super) audit: &'a Audit<'a>,
     pub(super) session: &'a Session,
     pub(super) store: RowStore<'a>,
-    pub(super) flattener: Flattener,
+    pub(super) auditor: Auditor<'a>,
     chunks: C,
     pub(super) look_up: L,
     /// Looks up what only has to be there.
@@ -58,9 +59,8 @@ pub(crate) async fn run<C: ChunkSource, L: LookUp>(
         let (chunks, look_up, exists) = readers();
         async move {
             let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
-            let flattener = Flattener::new(audit.layout);
-            let mut worker =
-                Worker { audit, session, store, flattener, chunks, look_up, exists, saved: Instant::now() };
+            let auditor = Auditor::new(audit.layout, audit.named);
+            let mut worker = Worker { audit, session, store, auditor, chunks, look_up, exists, saved: Instant::now() };
             worker.take_all(queue).await
         }
     });
@@ -82,8 +82,8 @@ pub(crate) async fn look_again<C: ChunkSource, L: LookUp>(
     differing: Vec<RepairKey>,
 ) -> Result<Report, Failure> {
     let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
-    let (flattener, saved) = (Flattener::new(audit.layout), Instant::now());
-    let mut worker = Worker { audit, session, store, flattener, chunks, look_up, exists, saved };
+    let (auditor, saved) = (Auditor::new(audit.layout, audit.named), Instant::now());
+    let mut worker = Worker { audit, session, store, auditor, chunks, look_up, exists, saved };
     let (mut found, mut rest) = (Report::default(), differing.into_iter().peekable());
     while rest.peek().is_some() {
         let some = rest.by_ref().take(KEYS_AT_ONCE);
@@ -156,7 +156,9 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         report.rejected += audited.rejected.len() as u64;
         report.add_stored(self.audit.layout, &audited.stored);
         let with_document = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows).count();
-        report.equal += audited.verdict.documents - with_document as u64;
+        let not_rebuilt = audited.not_rebuilt.len();
+        report.equal += audited.verdict.documents - with_document as u64 - not_rebuilt as u64;
+        report.add_not_rebuilt(self.audit.layout, &audited.not_rebuilt, self.audit.named);
         report.prove_at(moment.exact.unwrap_or_else(|| time_of(&moment)));
         self.decide(audited, &documents, exact, report).await?;
         segment.done = is_last;
@@ -196,7 +198,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
             let ids: Vec<RawDoc<'_>> = batch.documents().collect();
             ids.into_iter().rev().find_map(|document| {
                 let id = IdBound::of(document).ok()??;
-                plan::key_of(self.audit.layout, &self.flattener, &id)
+                plan::key_of(self.audit.layout, self.auditor.flattener(), &id)
             })
         };
         documents.iter().filter_map(last).max_by(|a, b| order(a, b))
@@ -209,17 +211,16 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         goes_on: bool,
         upto: Option<&[u8]>,
     ) -> Result<Audited, Failure> {
-        let (store, flattener, named) = (&mut self.store, &mut self.flattener, self.audit.named);
         let audited = match self.audit.order {
-            // Of none of the documents so far is there a key.
+            // A stretch without a key, or none of the documents so far has one.
             Some(_) if goes_on && upto == segment.after_key.as_deref() => {
-                audit_keys(store, flattener, documents, &Keys::new(self.audit.layout), named).await
+                self.auditor.documents(&mut self.store, documents).await
             }
             Some(_) => {
                 let stretch = KeyStretch { after: segment.after_key.as_deref(), upto };
-                audit_stretch(store, flattener, documents, stretch, named).await
+                self.auditor.stretch(&mut self.store, documents, stretch).await
             }
-            None => audit_keys(store, flattener, documents, &Keys::new(self.audit.layout), named).await,
+            None => self.auditor.documents(&mut self.store, documents).await,
         };
         audited.map_err(cannot_compare)
     }
@@ -262,7 +263,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
     }
 
     pub(super) fn repair_of(&self, key: &DifferingKey) -> RepairKey {
-        let id = key.id.clone().or_else(|| id_of_key(self.audit.layout, &self.flattener, &key.key));
+        let id = key.id.clone().or_else(|| id_of_key(self.audit.layout, self.auditor.flattener(), &key.key));
         RepairKey { key: key.key.clone(), id }
     }
 
@@ -325,8 +326,9 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         if keys.is_empty() {
             return Ok(());
         }
-        let suspects: Vec<DifferingKey> =
-            keys.into_iter().map(|key| DifferingKey { key, id: None, stand: Stand::OnlyRows }).collect();
+        let in_rows = self.ids_in_rows(&keys).await?;
+        let suspect = |(key, id): (Vec<u8>, Option<Bytes>)| DifferingKey { key, id, stand: Stand::OnlyRows };
+        let suspects: Vec<DifferingKey> = keys.into_iter().zip(in_rows).map(suspect).collect();
         let repairs: Vec<RepairKey> = suspects.iter().map(|key| self.repair_of(key)).collect();
         if self.audit.is_gone {
             let audited = self.compare_only(&[], &suspects).await?;
@@ -340,8 +342,6 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
             }
             found => found?,
         };
-        // A hash does not tell its `_id`: where its row is in the root table, what that holds does, and the pass over the
-        // documents has compared it.
         let suspects: Vec<DifferingKey> =
             suspects.into_iter().zip(found).filter(|(_, found)| !found).map(|(key, _)| key).collect();
         if suspects.is_empty() {
@@ -349,6 +349,24 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         }
         self.store.end_snapshot().await;
         self.settle(suspects, report).await
+    }
+
+    /// The `_id`s of keys that do not tell theirs, from their rows in the root table.
+    async fn ids_in_rows(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Failure> {
+        let tells = |key: &Vec<u8>| id_of_key(self.audit.layout, self.auditor.flattener(), key).is_some();
+        let silent: Vec<Vec<u8>> = keys.iter().filter(|key| !tells(key)).cloned().collect();
+        let mut ids = vec![None; keys.len()];
+        if silent.is_empty() {
+            return Ok(ids);
+        }
+        let found = ids_in_rows(&mut self.store, self.auditor.flattener(), &silent).await.map_err(cannot_compare)?;
+        let mut found = silent.iter().zip(found).peekable();
+        for (key, id) in keys.iter().zip(&mut ids) {
+            if let Some((_, known)) = found.next_if(|(silent, _)| *silent == key) {
+                *id = known;
+            }
+        }
+        Ok(ids)
     }
 
     fn count(&self, documents: &[DocumentBatch]) {

@@ -29,7 +29,7 @@ fn leaf() -> impl Strategy<Value = Bson> {
         any::<bool>().prop_map(Bson::from),
         prop_oneof![any::<i64>(), -5i64..5].prop_map(|ms| bson::DateTime::from_millis(ms).into()),
         any::<[u8; 12]>().prop_map(|id| bson::oid::ObjectId::from_bytes(id).into()),
-        (prop_oneof![Just(0u8), Just(4), Just(5), Just(0x80)], prop::collection::vec(any::<u8>(), 0..20))
+        (prop_oneof![Just(0u8), Just(2), Just(4), Just(5), Just(0x80)], prop::collection::vec(any::<u8>(), 0..20))
             .prop_map(|(subtype, bytes)| Binary { subtype: BinarySubtype::from(subtype), bytes }.into()),
         any::<[u8; 16]>().prop_map(|id| Binary { subtype: BinarySubtype::Uuid, bytes: id.to_vec() }.into()),
         Just(Bson::Null),

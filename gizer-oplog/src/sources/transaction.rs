@@ -4,6 +4,8 @@
 //! "Transactions": `txnNumber`, `startTransaction`, `autocommit`) are written by hand into commands of a session of the driver, which
 //! adds its `lsid`.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use bson::doc;
 use futures::StreamExt;
 use mongodb::ClientSession;
@@ -15,6 +17,10 @@ pub(super) struct InTransaction {
     pub(super) number: i64,
     pub(super) first: bool,
 }
+
+/// The number of the next transaction. The driver hands the sessions of the server out again that were given back, and knows nothing
+/// of the numbers that were used in them: none of the process may come twice.
+static NEXT: AtomicI64 = AtomicI64::new(1);
 
 /// A session, and the transaction that is open in it.
 pub(super) struct SnapshotTransaction {
@@ -32,7 +38,7 @@ impl SnapshotTransaction {
 
     /// The next command is the first of a new transaction.
     pub(super) fn renew(&mut self) {
-        (self.number, self.begun) = (self.number + 1, false);
+        (self.number, self.begun) = (NEXT.fetch_add(1, Ordering::Relaxed), false);
     }
 
     /// What the next command says.

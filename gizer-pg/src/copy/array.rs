@@ -2,6 +2,8 @@
 //!
 //! Number of dimensions, whether a NULL is among the elements, the elements' type, then for each dimension its length
 //! and its lower bound, then the elements as fields of a tuple are. An empty array has no dimensions.
+//!
+//! gizer-verify reads the same form by code of its own, the numbers of types included: it judges what is written here.
 
 use gizer_flatten::{Cell, RawList};
 use gizer_schema::ColumnType;

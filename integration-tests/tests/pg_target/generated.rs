@@ -87,7 +87,7 @@ fn lines(layout: &Layout, documents: &[Document]) -> CsvEncoder {
 }
 
 /// Without those whose `_id` MongoDB would take for another's.
-fn distinct(documents: Vec<Document>) -> Vec<Document> {
+pub(crate) fn distinct(documents: Vec<Document>) -> Vec<Document> {
     let mut kept: Vec<Document> = Vec::new();
     for document in documents {
         let id = document.get("_id").unwrap();
@@ -98,7 +98,7 @@ fn distinct(documents: Vec<Document>) -> Vec<Document> {
     kept
 }
 
-fn layout_of(collection: &str, documents: &[Document]) -> Layout {
+pub(crate) fn layout_of(collection: &str, documents: &[Document]) -> Layout {
     let mut inference = Inference::default();
     for document in documents {
         inference.observe(RawDoc::new(&document.to_vec().unwrap()).unwrap()).unwrap();

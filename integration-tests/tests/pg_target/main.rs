@@ -14,6 +14,7 @@ mod interruptions;
 mod outages;
 mod prefixes;
 mod readers;
+mod rebuilding;
 mod reconciling;
 mod rejects;
 mod repairs;

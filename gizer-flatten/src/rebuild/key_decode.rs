@@ -1,13 +1,14 @@
 //! From the tagged form of an `_id` back to the `_id`; the table of forms is that of [`TaggedKey`](crate::TaggedKey).
 
-use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, Document};
+use gizer_schema::raw::Kind;
+
+use super::value::{Fields, Value};
 
 /// The value whose tagged form this is. Numbers come back as the first of int32, int64, decimal128 and double that
 /// holds them. `None` for a hash, for values that the form does not keep whole, and for text that is no tagged form.
-pub fn decode_key(form: &str) -> Option<Bson> {
+pub(super) fn decode_key(form: &str) -> Option<Value> {
     if let Some(text) = form.strip_prefix('s') {
-        return unescape(text).map(Bson::String);
+        return Value::text(Kind::String, &unescape(text)?);
     }
     let mut reader = Reader { rest: form };
     let value = reader.value()?;
@@ -19,47 +20,50 @@ struct Reader<'f> {
 }
 
 impl<'f> Reader<'f> {
-    fn value(&mut self) -> Option<Bson> {
+    fn value(&mut self) -> Option<Value> {
         let tag = self.rest.chars().next()?;
         if tag != '{' && tag != '[' {
             self.rest = &self.rest[tag.len_utf8()..];
         }
         match tag {
             'n' => number(self.word()),
-            's' => unescape(&self.json_string()?).map(Bson::String),
-            'o' => Some(Bson::ObjectId(self.word().parse().ok()?)),
-            'b' => Some(Bson::Boolean(self.word().parse().ok()?)),
-            'd' => Some(Bson::DateTime(bson::DateTime::from_millis(self.word().parse().ok()?))),
-            'z' => Some(Bson::Null),
+            's' => Value::text(Kind::String, &unescape(&self.json_string()?)?),
+            'o' => {
+                let id: bson::oid::ObjectId = self.word().parse().ok()?;
+                Some(Value::raw(Kind::ObjectId, id.bytes()))
+            }
+            'b' => Some(Value::raw(Kind::Boolean, [u8::from(self.word().parse::<bool>().ok()?)])),
+            'd' => Some(Value::raw(Kind::DateTime, self.word().parse::<i64>().ok()?.to_le_bytes())),
+            'z' => Some(Value::NULL),
             'x' => {
                 let (subtype, bytes) = self.word().split_once(':')?;
-                let subtype = BinarySubtype::from(u8::from_str_radix(subtype, 16).ok()?);
-                Some(Bson::Binary(Binary { subtype, bytes: unhex(bytes)? }))
+                Value::binary(u8::from_str_radix(subtype, 16).ok()?, &unhex(bytes)?)
             }
             't' => {
-                let (time, increment) = self.word().split_once(':')?;
-                let (time, increment) = (time.parse().ok()?, increment.parse().ok()?);
-                Some(Bson::Timestamp(bson::Timestamp { time, increment }))
+                let (seconds, increment) = self.word().split_once(':')?;
+                let (seconds, increment): (u32, u32) = (seconds.parse().ok()?, increment.parse().ok()?);
+                Some(Value::raw(Kind::Timestamp, (u64::from(seconds) << 32 | u64::from(increment)).to_le_bytes()))
             }
-            '{' => self.document().map(Bson::Document),
-            '[' => self.array().map(Bson::Array),
+            '{' => self.document().map(Value::Document),
+            '[' => self.array().map(Value::Array),
             _ => None,
         }
     }
 
-    fn document(&mut self) -> Option<Document> {
-        let mut document = Document::new();
+    fn document(&mut self) -> Option<Fields> {
+        // A name that comes twice stays twice.
+        let mut fields = Fields::default();
         self.list('{', '}', |reader| {
             reader.take('s')?;
             let name = reader.json_string()?;
             reader.take(':')?;
-            document.insert(unescape(&name)?, reader.value()?);
+            fields.0.push((unescape(&name)?, reader.value()?));
             Some(())
         })?;
-        Some(document)
+        Some(fields)
     }
 
-    fn array(&mut self) -> Option<Vec<Bson>> {
+    fn array(&mut self) -> Option<Vec<Value>> {
         let mut elements = Vec::new();
         self.list('[', ']', |reader| {
             elements.push(reader.value()?);
@@ -102,11 +106,12 @@ impl<'f> Reader<'f> {
     }
 }
 
-fn number(text: &str) -> Option<Bson> {
+fn number(text: &str) -> Option<Value> {
+    let double = |number: f64| Value::raw(Kind::Double, number.to_le_bytes());
     match text {
-        "NaN" => return Some(Bson::Double(f64::NAN)),
-        "Infinity" => return Some(Bson::Double(f64::INFINITY)),
-        "-Infinity" => return Some(Bson::Double(f64::NEG_INFINITY)),
+        "NaN" => return Some(double(f64::NAN)),
+        "Infinity" => return Some(double(f64::INFINITY)),
+        "-Infinity" => return Some(double(f64::NEG_INFINITY)),
         _ => {}
     }
     let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
@@ -114,16 +119,19 @@ fn number(text: &str) -> Option<Bson> {
     if (0..=18).contains(&exponent) {
         let whole = digits.parse::<i64>().ok().zip(10i64.checked_pow(exponent.unsigned_abs()));
         if let Some(whole) = whole.and_then(|(digits, power)| digits.checked_mul(power)) {
-            return Some(i32::try_from(whole).map_or(Bson::Int64(whole), Bson::Int32));
+            return Some(match i32::try_from(whole) {
+                Ok(whole) => Value::raw(Kind::Int32, whole.to_le_bytes()),
+                Err(_) => Value::raw(Kind::Int64, whole.to_le_bytes()),
+            });
         }
     }
     let scientific = format!("{digits}E{exponent}");
     if digits.trim_start_matches('-').len() <= 34
-        && let Ok(decimal) = scientific.parse()
+        && let Ok(decimal) = scientific.parse::<bson::Decimal128>()
     {
-        return Some(Bson::Decimal128(decimal));
+        return Some(Value::raw(Kind::Decimal128, decimal.bytes()));
     }
-    scientific.parse().ok().map(Bson::Double)
+    scientific.parse().ok().map(double)
 }
 
 fn unescape(text: &str) -> Option<String> {

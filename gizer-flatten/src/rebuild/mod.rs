@@ -8,20 +8,24 @@
 //! * the order of fields;
 //! * of numbers that MongoDB compares equal, the type: it is the column's, unless the schema says `exact_types`;
 //!   `_id` of type `KEY` likewise;
-//! * fields whose policy is `ignore`;
+//! * fields whose policy is `ignore`, and a field that is a document of nothing but such fields: no column says that it was
+//!   there;
 //! * of two elements with one name nothing is lost, but the document they stand in is kept whole.
+
+mod extended;
+mod key_decode;
+mod value;
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use bson::{Bson, Document};
 use gizer_schema::raw::{Kind, RawDoc};
 use gizer_schema::{ColumnSource, ColumnType, Dialect, DocumentPlan, Layout, Plan, Table};
 use serde_json::Value as Json;
 use thiserror::Error;
 
-use crate::key_decode::decode_key;
+use crate::change::id_document;
+use key_decode::decode_key;
+use value::{Fields, Value};
 
 /// A row as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,78 +143,24 @@ pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Vec<u8>, Rebu
     }
 }
 
-/// A value under way: what is kept whole stays as it is.
-enum Value {
-    Bson(Bson),
-    Raw(Kind, Vec<u8>),
-    Document(Fields),
-    Array(Vec<Value>),
-}
-
-/// Fields of a document, each name once.
-#[derive(Default)]
-struct Fields(Vec<(String, Value)>);
-
-impl Fields {
-    fn insert(&mut self, name: String, value: Value) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, place)) => *place = value,
-            None => self.0.push((name, value)),
+/// The `_id` of a document from its row in the root table alone, as a document of this one field: also where the key column holds a
+/// hash. `None` if the row does not tell.
+pub fn rebuild_id(layout: &Layout, root: &StoredRow) -> Option<Vec<u8>> {
+    let rebuild = Rebuild { layout, rows: Vec::new(), used: Vec::new() };
+    let cell = rebuild.cell(0, layout.tables[0].key.0, root).ok()?;
+    let mut fields = Fields::default();
+    cell.into_iter().for_each(|id| fields.insert("_id".to_owned(), id));
+    let mut document = Value::Document(fields);
+    let mut entries: Vec<_> = root.extra.iter().filter_map(Json::as_object).flatten().collect();
+    entries.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.len()));
+    for (pointer, json) in entries {
+        // The whole document, where that is kept, has its `_id` too.
+        if pointer.is_empty() || pointer == "/_id" || pointer.starts_with("/_id/") {
+            set(&mut document, pointer, extended::value(json)?);
         }
     }
-
-    /// The document of this name, made if there is none; `None` if something else has the name.
-    fn document(&mut self, name: String) -> Option<&mut Fields> {
-        let at = match self.0.iter().position(|(known, _)| *known == name) {
-            Some(at) => at,
-            None => {
-                self.0.push((name, Value::Document(Fields::default())));
-                self.0.len() - 1
-            }
-        };
-        match &mut self.0[at].1 {
-            Value::Document(fields) => Some(fields),
-            _ => None,
-        }
-    }
-}
-
-impl Value {
-    /// Type and bytes, as an element has them; `None` for what has no BSON form, as a document of 2 GiB.
-    fn encode(&self) -> Option<(Kind, Vec<u8>)> {
-        match self {
-            Value::Raw(kind, bytes) => Some((*kind, bytes.clone())),
-            Value::Document(fields) => {
-                let elements = fields.0.iter().map(|(name, value)| (name.as_str(), value));
-                Some((Kind::Document, encode_document(elements)?))
-            }
-            Value::Array(values) => {
-                let names: Vec<String> = (0..values.len()).map(|i| i.to_string()).collect();
-                let elements = names.iter().map(String::as_str).zip(values);
-                Some((Kind::Array, encode_document(elements)?))
-            }
-            Value::Bson(value) => {
-                let document = Document::from_iter([(String::new(), value.clone())]).to_vec().ok()?;
-                let element = RawDoc::new(&document).ok()?.elements().next()?.ok()?;
-                Some((element.kind, element.bytes.to_vec()))
-            }
-        }
-    }
-}
-
-fn encode_document<'v>(elements: impl Iterator<Item = (&'v str, &'v Value)>) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; 4];
-    for (name, value) in elements {
-        let (kind, value) = value.encode()?;
-        bytes.push(kind as u8);
-        bytes.extend_from_slice(name.as_bytes());
-        bytes.push(0);
-        bytes.extend_from_slice(&value);
-    }
-    bytes.push(0);
-    let length = i32::try_from(bytes.len()).ok()?.to_le_bytes();
-    bytes[..4].copy_from_slice(&length);
-    Some(bytes)
+    let (_, bytes) = document.encode()?;
+    Some(id_document(RawDoc::new(&bytes).ok()?).ok()??.to_vec())
 }
 
 fn positions(table: &Table, row: &StoredRow) -> Result<Vec<i64>, RebuildError> {
@@ -290,11 +240,11 @@ impl<'r> Rebuild<'r> {
 
     fn element(&mut self, table: usize, plan: &'r Plan, row: &'r StoredRow, at: &[i64]) -> Result<Value, RebuildError> {
         let value = match plan {
-            Plan::Column(column) => self.cell(table, column.0, row)?.unwrap_or(Value::Bson(Bson::Null)),
+            Plan::Column(column) => self.cell(table, column.0, row)?.unwrap_or(Value::NULL),
             Plan::Document(inner) => Value::Document(self.document(inner, table, row, at)?),
             Plan::Table { table: child, element } => Value::Array(self.elements(child.0, element, at)?),
             Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
-            Plan::Ignored => Value::Bson(Bson::Null),
+            Plan::Ignored => Value::NULL,
         };
         self.with_extra(table, row, value)
     }
@@ -302,15 +252,16 @@ impl<'r> Rebuild<'r> {
     fn cell(&self, table: usize, column: usize, row: &StoredRow) -> Result<Option<Value>, RebuildError> {
         let table = &self.layout.tables[table];
         debug_assert!(matches!(table.columns[column].source, ColumnSource::Field(_)));
-        let wrong = || wrong_cell(table, column, table.columns[column].ty.schema_name());
-        match row.cells.get(column).ok_or_else(wrong)? {
+        let ty = table.columns[column].ty;
+        let cell = row.cells.get(column).ok_or_else(|| wrong_cell(table, column, ty.schema_name()))?;
+        match cell {
             StoredCell::Null => Ok(None),
-            // A hash, for instance; the id itself is in `_extra`.
-            StoredCell::Text(form) if table.columns[column].ty == ColumnType::Key => {
-                Ok(decode_key(form).map(Value::Bson))
-            }
-            StoredCell::Json(json) => from_extended_json(json).ok_or_else(wrong).map(Some),
-            cell => value(table.columns[column].ty, cell).ok_or_else(wrong).map(|value| Some(Value::Bson(value))),
+            // A hash, for instance, has no value; the id itself is in `_extra`.
+            StoredCell::Text(form) if ty == ColumnType::Key => Ok(decode_key(form)),
+            cell => match column_value(ty, cell) {
+                Some(value) => Ok(Some(value)),
+                None => Err(wrong_cell(table, column, ty.schema_name())),
+            },
         }
     }
 
@@ -328,7 +279,7 @@ impl<'r> Rebuild<'r> {
         let mut entries: Vec<(&String, &Json)> = entries.iter().collect();
         entries.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.len()));
         for (pointer, json) in entries {
-            let kept = from_extended_json(json).ok_or_else(|| wrong("Extended JSON", pointer))?;
+            let kept = extended::value(json).ok_or_else(|| wrong("Extended JSON", pointer))?;
             if !set(&mut value, pointer, kept) {
                 return Err(wrong("a pointer into the row's documents", pointer));
             }
@@ -358,34 +309,33 @@ fn set(root: &mut Value, pointer: &str, kept: Value) -> bool {
 }
 
 /// A cell of a column of this type, as MongoDB would have it; `None` if it is not of the type.
-fn value(ty: ColumnType, cell: &StoredCell) -> Option<Bson> {
+fn column_value(ty: ColumnType, cell: &StoredCell) -> Option<Value> {
     Some(match (ty, cell) {
-        (ColumnType::Text, StoredCell::Text(text)) => Bson::String(text.clone()),
-        (ColumnType::ObjectId, StoredCell::Text(hex)) => Bson::ObjectId(hex.parse().ok()?),
-        (ColumnType::SmallInt, StoredCell::SmallInt(number)) => Bson::Int32((*number).into()),
-        (ColumnType::Integer, StoredCell::Integer(number)) => Bson::Int32(*number),
-        (ColumnType::BigInt, StoredCell::BigInt(number)) => Bson::Int64(*number),
-        (ColumnType::Double, StoredCell::Double(number)) => Bson::Double(*number),
-        (ColumnType::Boolean, StoredCell::Boolean(value)) => Bson::Boolean(*value),
-        (ColumnType::TimestampTz, StoredCell::Timestamp(millis)) => {
-            Bson::DateTime(bson::DateTime::from_millis(*millis))
+        (ColumnType::Text, StoredCell::Text(text)) => Value::text(Kind::String, text)?,
+        (ColumnType::ObjectId, StoredCell::Text(hex)) => {
+            Value::raw(Kind::ObjectId, hex.parse::<bson::oid::ObjectId>().ok()?.bytes())
         }
-        (ColumnType::Numeric, StoredCell::Numeric(text)) => Bson::Decimal128(decimal128(text)?),
-        (ColumnType::Bytea, StoredCell::Bytes(bytes)) => binary(bson::spec::BinarySubtype::Generic, bytes),
-        (ColumnType::Uuid, StoredCell::Uuid(bytes)) => binary(bson::spec::BinarySubtype::Uuid, bytes),
+        (ColumnType::SmallInt, StoredCell::SmallInt(number)) => {
+            Value::raw(Kind::Int32, i32::from(*number).to_le_bytes())
+        }
+        (ColumnType::Integer, StoredCell::Integer(number)) => Value::raw(Kind::Int32, number.to_le_bytes()),
+        (ColumnType::BigInt, StoredCell::BigInt(number)) => Value::raw(Kind::Int64, number.to_le_bytes()),
+        (ColumnType::Double, StoredCell::Double(number)) => Value::raw(Kind::Double, number.to_le_bytes()),
+        (ColumnType::Boolean, StoredCell::Boolean(value)) => Value::raw(Kind::Boolean, [u8::from(*value)]),
+        (ColumnType::TimestampTz, StoredCell::Timestamp(millis)) => Value::raw(Kind::DateTime, millis.to_le_bytes()),
+        (ColumnType::Numeric, StoredCell::Numeric(text)) => Value::raw(Kind::Decimal128, decimal128(text)?.bytes()),
+        (ColumnType::Bytea, StoredCell::Bytes(bytes)) => Value::binary(0, bytes)?,
+        (ColumnType::Uuid, StoredCell::Uuid(bytes)) => Value::binary(4, bytes)?,
+        (ColumnType::Json, StoredCell::Json(json)) => extended::value(json)?,
         (ColumnType::List(element), StoredCell::List(cells)) => {
             let element = |cell: &StoredCell| match cell {
-                StoredCell::Null => Some(Bson::Null),
-                cell => value(element.into(), cell),
+                StoredCell::Null => Some(Value::NULL),
+                cell => column_value(element.into(), cell),
             };
-            Bson::Array(cells.iter().map(element).collect::<Option<_>>()?)
+            Value::Array(cells.iter().map(element).collect::<Option<_>>()?)
         }
         _ => return None,
     })
-}
-
-fn binary(subtype: bson::spec::BinarySubtype, bytes: &[u8]) -> Bson {
-    Bson::Binary(bson::Binary { subtype, bytes: bytes.to_vec() })
 }
 
 /// A `numeric` as PostgreSQL prints it. It writes all zeros of a whole number out, which decimal128 has no room for.
@@ -395,14 +345,4 @@ fn decimal128(text: &str) -> Option<bson::Decimal128> {
     }
     let digits = text.trim_end_matches('0');
     format!("{digits}E+{}", text.len() - digits.len()).parse().ok()
-}
-
-/// Canonical Extended JSON, or `{"$bson": …}`.
-fn from_extended_json(json: &Json) -> Option<Value> {
-    let Some(Json::String(base64)) = json.get("$bson") else {
-        return serde_json::from_value(json.clone()).ok().map(Value::Bson);
-    };
-    let bytes = BASE64.decode(base64).ok()?;
-    let element = RawDoc::new(&bytes).ok()?.elements().next()?.ok()?;
-    Some(Value::Raw(element.kind, element.bytes.to_vec()))
 }

@@ -1,0 +1,104 @@
+//! Canonical Extended JSON, as [`RawJson`](crate::RawJson) writes it, read back into the bytes that it was written of.
+//!
+//! The `bson` crate reads it too, but into values that cannot say everything: it sorts the options of a regular expression, and
+//! gives binary of subtype 2 another length inside.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use gizer_schema::raw::Kind;
+use serde_json::{Map, Value as Json};
+
+use super::value::{Fields, Value, text_bytes};
+
+/// A value kept as JSON, or as `{"$bson": …}`; `None` if it is neither.
+pub(super) fn value(json: &Json) -> Option<Value> {
+    match only(json, "$bson") {
+        Some(base64) => Value::only_field_of(&BASE64.decode(base64.as_str()?).ok()?),
+        None => extended(json),
+    }
+}
+
+fn extended(json: &Json) -> Option<Value> {
+    Some(match json {
+        Json::Null => Value::NULL,
+        Json::Bool(value) => Value::raw(Kind::Boolean, [u8::from(*value)]),
+        // Numbers have a wrapper.
+        Json::Number(_) => return None,
+        Json::String(text) => Value::text(Kind::String, text)?,
+        Json::Array(elements) => Value::Array(elements.iter().map(extended).collect::<Option<_>>()?),
+        Json::Object(fields) if fields.keys().any(|name| name.starts_with('$')) => wrapped(fields)?,
+        Json::Object(fields) => Value::Document(document(fields)?),
+    })
+}
+
+fn document(fields: &Map<String, Json>) -> Option<Fields> {
+    let field = |(name, value): (&String, &Json)| Some((name.clone(), extended(value)?));
+    fields.iter().map(field).collect::<Option<_>>().map(Fields)
+}
+
+fn wrapped(fields: &Map<String, Json>) -> Option<Value> {
+    if let Some([code, scope]) = both(fields, ["$code", "$scope"]) {
+        return code_with_scope(code.as_str()?, scope.as_object()?);
+    }
+    let (name, inner) = fields.iter().next().filter(|_| fields.len() == 1)?;
+    let text = || inner.as_str();
+    Some(match name.as_str() {
+        "$numberInt" => Value::raw(Kind::Int32, text()?.parse::<i32>().ok()?.to_le_bytes()),
+        "$numberLong" => Value::raw(Kind::Int64, text()?.parse::<i64>().ok()?.to_le_bytes()),
+        "$numberDouble" => Value::raw(Kind::Double, text()?.parse::<f64>().ok()?.to_le_bytes()),
+        "$numberDecimal" => Value::raw(Kind::Decimal128, text()?.parse::<bson::Decimal128>().ok()?.bytes()),
+        "$oid" => Value::raw(Kind::ObjectId, oid(inner)?),
+        "$date" => {
+            let millis: i64 = only(inner, "$numberLong")?.as_str()?.parse().ok()?;
+            Value::raw(Kind::DateTime, millis.to_le_bytes())
+        }
+        "$binary" => {
+            let [base64, subtype] = both(inner.as_object()?, ["base64", "subType"])?;
+            let subtype = u8::from_str_radix(subtype.as_str()?, 16).ok()?;
+            Value::binary(subtype, &BASE64.decode(base64.as_str()?).ok()?)?
+        }
+        "$regularExpression" => {
+            let [pattern, options] = both(inner.as_object()?, ["pattern", "options"])?;
+            Value::raw(Kind::Regex, [pattern.as_str()?, "\0", options.as_str()?, "\0"].concat())
+        }
+        "$dbPointer" => {
+            let [namespace, id] = both(inner.as_object()?, ["$ref", "$id"])?;
+            let namespace = text_bytes(namespace.as_str()?)?;
+            Value::raw(Kind::DbPointer, [&namespace[..], &oid(only(id, "$oid")?)?].concat())
+        }
+        "$timestamp" => {
+            let [seconds, increment] = both(inner.as_object()?, ["t", "i"])?;
+            let [seconds, increment] = [seconds, increment].map(|n| u32::try_from(n.as_u64()?).ok());
+            Value::raw(Kind::Timestamp, (u64::from(seconds?) << 32 | u64::from(increment?)).to_le_bytes())
+        }
+        "$code" => Value::text(Kind::JavaScript, text()?)?,
+        "$symbol" => Value::text(Kind::Symbol, text()?)?,
+        "$undefined" => Value::raw(Kind::Undefined, []),
+        "$maxKey" => Value::raw(Kind::MaxKey, []),
+        "$minKey" => Value::raw(Kind::MinKey, []),
+        _ => return None,
+    })
+}
+
+/// Length of the whole, code, scope.
+fn code_with_scope(code: &str, scope: &Map<String, Json>) -> Option<Value> {
+    let (_, scope) = Value::Document(document(scope)?).encode()?;
+    let code = text_bytes(code)?;
+    let length = i32::try_from(4 + code.len() + scope.len()).ok()?.to_le_bytes();
+    Some(Value::raw(Kind::CodeWithScope, [&length, &code[..], &scope].concat()))
+}
+
+/// The value of the only field of an object, if it has this name.
+fn only<'j>(json: &'j Json, name: &str) -> Option<&'j Json> {
+    let fields = json.as_object()?;
+    fields.get(name).filter(|_| fields.len() == 1)
+}
+
+/// The values of an object that has these two fields and no other.
+fn both<'j>(fields: &'j Map<String, Json>, [one, other]: [&str; 2]) -> Option<[&'j Json; 2]> {
+    (fields.len() == 2).then_some([fields.get(one)?, fields.get(other)?])
+}
+
+fn oid(json: &Json) -> Option<[u8; 12]> {
+    Some(json.as_str()?.parse::<bson::oid::ObjectId>().ok()?.bytes())
+}

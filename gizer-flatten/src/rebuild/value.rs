@@ -1,0 +1,101 @@
+//! Values under way to BSON.
+
+use gizer_schema::raw::{Kind, RawDoc};
+
+/// A value under way: a scalar, and what is kept whole, has its bytes already.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Raw(Kind, Vec<u8>),
+    Document(Fields),
+    Array(Vec<Value>),
+}
+
+/// Fields of a document. Each name once, unless it was kept as it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Fields(pub(crate) Vec<(String, Value)>);
+
+impl Fields {
+    pub(crate) fn insert(&mut self, name: String, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, place)) => *place = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// The document of this name, made if there is none; `None` if something else has the name.
+    pub(crate) fn document(&mut self, name: String) -> Option<&mut Fields> {
+        let at = match self.0.iter().position(|(known, _)| *known == name) {
+            Some(at) => at,
+            None => {
+                self.0.push((name, Value::Document(Fields::default())));
+                self.0.len() - 1
+            }
+        };
+        match &mut self.0[at].1 {
+            Value::Document(fields) => Some(fields),
+            _ => None,
+        }
+    }
+}
+
+impl Value {
+    pub(crate) const NULL: Value = Value::Raw(Kind::Null, Vec::new());
+
+    pub(crate) fn raw(kind: Kind, bytes: impl AsRef<[u8]>) -> Value {
+        Value::Raw(kind, bytes.as_ref().to_vec())
+    }
+
+    /// A string, or another type that is written like one; `None` if it is too long for BSON.
+    pub(crate) fn text(kind: Kind, text: &str) -> Option<Value> {
+        Some(Value::Raw(kind, text_bytes(text)?))
+    }
+
+    /// Binary, with the bytes that follow its subtype: those of the old one (2) begin with a length of their own.
+    pub(crate) fn binary(subtype: u8, bytes: &[u8]) -> Option<Value> {
+        let length = i32::try_from(bytes.len()).ok()?.to_le_bytes();
+        Some(Value::Raw(Kind::Binary, [&length[..], &[subtype], bytes].concat()))
+    }
+
+    /// The only field of this document: a value as it was.
+    pub(crate) fn only_field_of(document: &[u8]) -> Option<Value> {
+        let element = RawDoc::new(document).ok()?.elements().next()?.ok()?;
+        Some(Value::raw(element.kind, element.bytes))
+    }
+
+    /// Type and bytes, as an element has them; `None` for what has no BSON form, as a document of 2 GiB.
+    pub(crate) fn encode(&self) -> Option<(Kind, Vec<u8>)> {
+        match self {
+            Value::Raw(kind, bytes) => Some((*kind, bytes.clone())),
+            Value::Document(fields) => {
+                let elements = fields.0.iter().map(|(name, value)| (name.as_str(), value));
+                Some((Kind::Document, encode_document(elements)?))
+            }
+            Value::Array(values) => {
+                let names: Vec<String> = (0..values.len()).map(|i| i.to_string()).collect();
+                let elements = names.iter().map(String::as_str).zip(values);
+                Some((Kind::Array, encode_document(elements)?))
+            }
+        }
+    }
+}
+
+/// Length, text, 0.
+pub(crate) fn text_bytes(text: &str) -> Option<Vec<u8>> {
+    let length = i32::try_from(text.len() + 1).ok()?.to_le_bytes();
+    Some([&length, text.as_bytes(), &[0]].concat())
+}
+
+fn encode_document<'v>(elements: impl Iterator<Item = (&'v str, &'v Value)>) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    for (name, value) in elements {
+        let (kind, value) = value.encode()?;
+        bytes.push(kind as u8);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&value);
+    }
+    bytes.push(0);
+    let length = i32::try_from(bytes.len()).ok()?.to_le_bytes();
+    bytes[..4].copy_from_slice(&length);
+    Some(bytes)
+}
