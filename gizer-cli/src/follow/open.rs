@@ -129,5 +129,6 @@ pub(crate) fn settings(config: &Config) -> FollowSettings {
         batch_documents: BATCH_DOCUMENTS,
         part_bytes: config.memory / 16,
         read_back: config.verify_mode != VerifyMode::Off,
+        max_repairs: config.max_repairs,
     }
 }

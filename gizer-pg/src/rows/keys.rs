@@ -43,6 +43,12 @@ impl Keys {
         Some(self.insert_field(&value(key)?, scope))
     }
 
+    /// Adds a key in the binary form of its column, as [`field`](Keys::field) gives it, in the scope of all tables; gives its
+    /// number.
+    pub fn insert_stored(&mut self, field: &[u8]) -> u32 {
+        self.insert_field(field, &Scope::All)
+    }
+
     fn insert_field(&mut self, field: &[u8], scope: &Scope) -> u32 {
         let identity = identity(self.ty, field);
         if let Some(&number) = self.numbers.get(identity.as_ref()) {
