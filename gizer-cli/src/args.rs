@@ -347,7 +347,8 @@ pub struct CopyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Everything that has a load and can be followed is brought up to where MongoDB's oplog stood when the command began. Before
-each commit the rows written are read back and compared with the documents ([verify] mode = \"off\" leaves that out).
+each commit the rows written are read back and compared with the documents ([verify] mode = \"off\" leaves that out). What
+waits to be repaired is made equal, too.
 
 Examples:
   gizer sync                         one round, for cron
@@ -359,6 +360,10 @@ pub struct SyncArgs {
     /// Stay on, and apply changes as they come.
     #[arg(long)]
     pub follow: bool,
+
+    /// Where rows differ after they were written, show the first values of documents and tables in the message (exit code 4).
+    #[arg(long)]
+    pub show_values: bool,
 }
 
 /// Arguments of `status`.

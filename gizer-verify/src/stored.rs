@@ -3,15 +3,18 @@
 use std::ops::Range;
 
 use gizer_pg::PgError;
-use gizer_pg::rows::{Keys, RowStore, StoredTuple};
+use gizer_pg::rows::{Keys, StoredTuple};
 use gizer_schema::{Layout, Table, TableId};
 
+use crate::RowTables;
 use crate::field::Reader;
 
 /// All rows of some keys, by table, key and positions. The fields of all rows of a table lie in one buffer.
 #[derive(Debug)]
 pub(crate) struct StoredRows {
     tables: Vec<StoredTable>,
+    /// Whether what differs from them is to be told with its values.
+    shows_values: bool,
 }
 
 /// The rows of one table.
@@ -37,7 +40,7 @@ pub(crate) struct StoredTable {
 
 impl StoredRows {
     /// Reads them, in the open transaction.
-    pub(crate) async fn read(store: &mut RowStore<'_>, keys: &Keys) -> Result<StoredRows, PgError> {
+    pub(crate) async fn read<'l>(store: &mut impl RowTables<'l>, keys: &Keys) -> Result<StoredRows, PgError> {
         let mut rows = StoredRows::new(store.layout());
         store.read(keys, |table, key, tuple| rows.tables[table.0].push(key, tuple)).await?;
         for table in &mut rows.tables {
@@ -57,7 +60,16 @@ impl StoredRows {
             sorted: Vec::new(),
             first_of_key: Vec::new(),
         };
-        StoredRows { tables: layout.tables.iter().map(table).collect() }
+        StoredRows { tables: layout.tables.iter().map(table).collect(), shows_values: false }
+    }
+
+    /// The same rows; what differs from them is told with its values, if so.
+    pub(crate) fn showing_values(self, shows_values: bool) -> StoredRows {
+        StoredRows { shows_values, ..self }
+    }
+
+    pub(crate) fn shows_values(&self) -> bool {
+        self.shows_values
     }
 
     pub(crate) fn table(&self, id: TableId) -> &StoredTable {

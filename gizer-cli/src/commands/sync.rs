@@ -143,7 +143,8 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
             return Err(failure);
         }
     };
-    let settings = follow::settings(&context.config);
+    let mut settings = follow::settings(&context.config);
+    settings.checks.show_values = args.show_values;
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
     let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });

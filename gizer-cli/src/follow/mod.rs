@@ -29,6 +29,7 @@ use gizer_oplog::{ChangeSource, LookUp, Oplog};
 use gizer_pg::Session;
 use gizer_pg::rows::TableCounts;
 use gizer_schema::Layout;
+use gizer_verify::Checks;
 use tokio::sync::mpsc;
 
 pub(crate) use commit::Purpose;
@@ -93,8 +94,8 @@ pub(crate) struct FollowSettings {
     pub(crate) batch_documents: usize,
     /// Bytes of documents that are compared at once. Three times as many are under way: read, delivered, written.
     pub(crate) part_bytes: usize,
-    /// Whether what was written is read back and compared.
-    pub(crate) read_back: bool,
+    /// What is read back and compared of what was written.
+    pub(crate) checks: Checks,
     /// A collection of which more documents than this have to be repaired is loaded anew.
     pub(crate) max_repairs: u64,
 }

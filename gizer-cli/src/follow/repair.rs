@@ -81,6 +81,9 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
 /// Why a collection is loaded anew: the same text each time, by which it is counted.
 const TOO_MANY: &str = "more documents had to be repaired in one run than [verify] max_repairs allows";
 
+/// Why documents count as repaired that a batch had to write a second time.
+pub(super) const WRITTEN_TWICE: &str = "rows were not as they had been written";
+
 /// A collection of which too many documents have to be repaired.
 pub(super) struct GivenUp {
     pub(super) collection: String,

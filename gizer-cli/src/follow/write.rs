@@ -11,14 +11,14 @@ use gizer_pg::rows::Keys;
 use gizer_pg::state::{self, RepairKey};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
-use gizer_verify::{Reconciled, VerifyError, reconcile};
+use gizer_verify::{ReadBack, Reconciled, VerifyError, reconcile};
 use tokio::sync::mpsc::Receiver;
 
 use super::commit::Commit;
 use super::fail_point::fail_point;
 use super::member::{Ddl, FollowedTables};
 use super::read::{Delivery, Documents, Whole};
-use super::repair::Waiting;
+use super::repair::{WRITTEN_TWICE, Waiting};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, Paused, Progress, Purpose};
 use crate::exit::{ExitCode, Failure};
@@ -224,9 +224,12 @@ impl<'f> Writer<'f> {
         if documents.is_empty() && keys.is_empty() && gone.is_empty() {
             return Ok(());
         }
-        let reconciled = reconcile(store, flattener, &documents, &keys, self.settings.read_back).await;
+        let reconciled = reconcile(store, flattener, &documents, &keys, self.settings.checks).await;
         let reconciled = reconciled.map_err(|error| not_equal(name, error))?;
         state::keep_rejected(self.session, name, *live_epoch, &reconciled.rejected, &gone).await?;
+        if reconciled.repaired > 0 {
+            *self.batch.repaired.entry((member, WRITTEN_TWICE.to_owned())).or_default() += reconciled.repaired;
+        }
         self.count_rows(member, reconciled);
         Ok(())
     }
@@ -298,7 +301,7 @@ impl<'f> Writer<'f> {
             ahead: ahead.filter(|ahead| *ahead > mark.time),
             changes: self.progress.changes.total() + changes,
             statements,
-            verified: self.settings.read_back,
+            verified: self.settings.checks.read_back == ReadBack::All,
         };
         Ok(self.purpose.write_down(self.session, &mut self.tables, &commit).await?)
     }

@@ -12,6 +12,7 @@ use integration_tests::rig::{Signal, Version, wait_until};
 use serde_json::{Value, json};
 
 use super::fail_points::FAIL_POINTS;
+use super::judge::judge_rebuilt;
 use super::scenario::{judge, told};
 use super::world::{FOLLOW, LIMIT, SYNC, World};
 
@@ -159,6 +160,26 @@ async fn more_repairs_than_allowed_are_a_load() {
     assert_eq!(world.rows("SELECT 1 FROM gizer_repair").await.len(), 0);
 }
 
+/// Documents as they were before the position that its tables stand at would only go back in time.
+#[tokio::test]
+async fn what_stands_at_a_later_time_waits() {
+    let world = followed().await;
+    sql(&world, "UPDATE posts SET title = 'wrong'; UPDATE drafts SET title = 'wrong'").await;
+    queue(&world, "posts", 1..6, true).await;
+    queue(&world, "drafts", 1..6, true).await;
+    let later = "UPDATE gizer_collection SET joined = false, captured = ( \
+                     SELECT jsonb_object_agg(key, jsonb_set(value, '{seconds}', to_jsonb((value ->> 'seconds')::int + 1000))) \
+                     FROM gizer_stream, jsonb_each(position)) WHERE collection = 'posts'";
+    sql(&world, later).await;
+    assert_eq!(round(&world).await["repaired"], json!(5));
+    judge_rebuilt(&world, "drafts").await.unwrap();
+    let waiting = "SELECT collection, count(*) FROM gizer_repair GROUP BY collection";
+    assert_eq!(json!(world.rows(waiting).await), json!([{ "collection": "posts", "count": 5 }]));
+    // It has come to the stream's position.
+    world.sync().await;
+    judge(&world).await.unwrap();
+}
+
 /// What waits for a collection that is gone goes with its rows.
 #[tokio::test]
 async fn what_waits_goes_with_a_collection_that_is_dropped() {
@@ -169,4 +190,87 @@ async fn what_waits_goes_with_a_collection_that_is_dropped() {
     judge(&world).await.unwrap();
     assert_eq!(world.rows("SELECT 1 FROM gizer_repair").await.len(), 0);
     assert_eq!(json!(world.rows(COUNTED).await), json!([]));
+}
+
+/// Spoils the titles of posts that are written, as `spoil` says; counts the rows by a sequence, which no rollback takes back.
+async fn with_trigger(spoil: &str) -> World<'static> {
+    let world = followed().await;
+    let trigger = format!(
+        "CREATE SEQUENCE written; CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {spoil} RETURN NEW; END $$; \
+         CREATE TRIGGER spoil BEFORE INSERT OR UPDATE ON posts FOR EACH ROW EXECUTE FUNCTION spoil()"
+    );
+    sql(&world, &trigger).await;
+    world
+}
+
+async fn insert(world: &World<'_>, ids: std::ops::Range<i32>) {
+    for collection in ["posts", "drafts"] {
+        let documents = ids.clone().map(|id| doc! { "_id": id, "title": "a title", "tags": ["a"] });
+        world.mongo().collection::<Document>(collection).insert_many(documents).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_spoiled_now_and_then_are_written_a_second_time() {
+    let spoil = "IF nextval('public.written') % 100 = 0 THEN NEW.title := 'spoiled'; END IF;";
+    let world = with_trigger(spoil).await;
+    insert(&world, 100..750).await;
+    let report = round(&world).await;
+    judge(&world).await.unwrap();
+    assert_eq!(report["repaired"], json!(6), "{report}");
+    let reason = "rows were not as they had been written";
+    let expected = json!([{ "collection": "posts", "event": "repair", "reason": reason, "count": 6 }]);
+    assert_eq!(json!(world.rows(COUNTED).await), expected);
+    let status = world.run(&["status"]).await.expect_code(0).stdout;
+    assert!(status.contains("documents repaired") && status.contains(reason), "{status}");
+}
+
+#[tokio::test]
+async fn rows_that_are_spoiled_always_end_the_run_and_nothing_of_the_batch_is_committed() {
+    let world = with_trigger("NEW.title := 'spoiled';").await;
+    insert(&world, 100..103).await;
+    let before = (world.reached().await, world.rows("SELECT * FROM posts ORDER BY id").await);
+    for args in [&["sync"][..], &["sync", "--show-values"]] {
+        let finished = world.run(args).await.expect_code(4);
+        let (shown, named) = ("title differs: \"a title\" in the document, \"spoiled\" in the table", finished.stderr);
+        assert!(named.contains("posts, key 10") && named.contains("title differs"), "{named}");
+        let wanted = args.len() > 1;
+        assert_eq!((named.contains(shown), named.contains("spoiled")), (wanted, wanted), "{named}");
+        assert_eq!((world.reached().await, world.rows("SELECT * FROM posts ORDER BY id").await), before);
+        assert_eq!(json!(world.rows(COUNTED).await), json!([]));
+    }
+    sql(&world, "DROP TRIGGER spoil ON posts").await;
+    world.sync().await;
+    judge(&world).await.unwrap();
+}
+
+/// With a part, or nothing, read back the tables are exact, and nobody has seen it.
+#[tokio::test]
+async fn verified_up_to_moves_only_where_all_was_read_back() {
+    let world = followed().await;
+    let status = async || -> Value {
+        let status = world.run(&["status", "--format", "json"]).await.expect_code(0).stdout;
+        serde_json::from_str(&status).unwrap()
+    };
+    let before = status().await;
+    assert!(before["verified_up_to"].is_object(), "{before}");
+    assert_eq!(before["verified_up_to"], before["stream"]["exact_at"]);
+    for mode in ["off", "sample"] {
+        world
+            .mongo()
+            .collection("posts")
+            .insert_one(doc! { "_id": mode.len() as i32 + 100, "tags": [] })
+            .await
+            .unwrap();
+        world.run(&["sync", "--verify-mode", mode]).await.expect_code(0);
+        let after = status().await;
+        assert_eq!(after["verified_up_to"], before["verified_up_to"], "{mode}");
+        assert_ne!(after["stream"]["exact_at"], before["stream"]["exact_at"], "{mode}");
+    }
+    world.mongo().collection("posts").insert_one(doc! { "_id": 200, "tags": [] }).await.unwrap();
+    world.sync().await;
+    let after = status().await;
+    assert_eq!(after["verified_up_to"], after["stream"]["exact_at"]);
+    assert!(world.run(&["status"]).await.expect_code(0).stdout.contains("\nverified up to rs0 Timestamp("));
+    judge(&world).await.unwrap();
 }
