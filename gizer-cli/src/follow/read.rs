@@ -222,8 +222,8 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             }
             let ids = repairs.iter().filter_map(|repair| repair.id.clone());
             let wanted: Vec<_> = ids.map(|id| (WantedId { id, first: None, last: None }, Scope::All)).collect();
-            if wanted.is_empty() {
-                // Keys that no `_id` has: nothing to look for.
+            // A collection that does not exist at the mark has no documents, and cannot be looked at.
+            if wanted.is_empty() || self.members.all[member].watched.uuids.is_empty() {
                 let all = Documents { member, found: Vec::new(), ids: Vec::new(), repairs: repairs.clone(), all: true };
                 deliver.send(Delivery::Documents(all)).await.map_err(|_| Ended::Unwanted)?;
                 continue;

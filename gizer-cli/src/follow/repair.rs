@@ -30,11 +30,20 @@ pub(super) struct Asking {
     asked: Instant,
     /// The answer that is to come.
     answer: Option<oneshot::Receiver<Repairs>>,
+    /// What is known of the collections is later than the mark: nothing is repaired any more by this reader.
+    ended: bool,
+}
+
+impl Asking {
+    /// From now on nothing is repaired.
+    pub(super) fn end(&mut self) {
+        *self = Asking { ended: true, ..Asking::default() };
+    }
 }
 
 impl Default for Asking {
     fn default() -> Asking {
-        Asking { asked: Instant::now(), answer: None }
+        Asking { asked: Instant::now(), answer: None, ended: false }
     }
 }
 
@@ -51,10 +60,13 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
         idle: bool,
         must: bool,
     ) -> Result<Option<Batch>, Unwanted> {
+        if self.asking.ended {
+            return Ok(None);
+        }
         if self.asking.answer.is_none() && (must || self.asking.asked.elapsed() >= LOOK_EVERY) {
             let (answer, asked) = oneshot::channel();
             deliver.send(Delivery::Repairs(answer)).await.map_err(|_| Unwanted)?;
-            self.asking = Asking { asked: Instant::now(), answer: Some(asked) };
+            self.asking = Asking { answer: Some(asked), ..Asking::default() };
         }
         let Some(answer) = &mut self.asking.answer else { return Ok(None) };
         let repairs = match idle || must {

@@ -190,6 +190,10 @@ async fn what_waits_goes_with_a_collection_that_is_dropped() {
     judge(&world).await.unwrap();
     assert_eq!(world.rows("SELECT 1 FROM gizer_repair").await.len(), 0);
     assert_eq!(json!(world.rows(COUNTED).await), json!([]));
+    // And what is queued of it later has no documents.
+    queue(&world, "posts", 1..4, true).await;
+    assert_eq!(round(&world).await["repaired"], json!(3));
+    judge(&world).await.unwrap();
 }
 
 /// Spoils the titles of posts that are written, as `spoil` says; counts the rows by a sequence, which no rollback takes back.
