@@ -349,7 +349,8 @@ pub struct CopyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Everything that has a load and can be followed is brought up to where MongoDB's oplog stood when the command began. Before
-each commit the rows written are read back and compared with the documents ([verify] mode = \"off\" leaves that out).
+each commit the rows written are read back and compared with the documents ([verify] mode = \"off\" leaves that out). What
+waits to be repaired is made equal, too.
 
 Examples:
   gizer sync                         one round, for cron
@@ -361,6 +362,10 @@ pub struct SyncArgs {
     /// Stay on, and apply changes as they come.
     #[arg(long)]
     pub follow: bool,
+
+    /// Where rows differ after they were written, show the first values of documents and tables in the message (exit code 4).
+    #[arg(long)]
+    pub show_values: bool,
 }
 
 /// Arguments of `verify`.
@@ -394,6 +399,10 @@ pub struct VerifyArgs {
     /// Begin anew, also where an audit was interrupted.
     #[arg(long)]
     pub restart: bool,
+
+    /// Show both values of cells that differ: what documents hold is never printed otherwise.
+    #[arg(long)]
+    pub show_values: bool,
 
     /// Name so many differences one by one; all of them are counted.
     #[arg(long, value_name = "N", default_value_t = 100)]

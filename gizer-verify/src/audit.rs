@@ -68,15 +68,17 @@ pub struct Auditor<'l> {
     flattener: Flattener,
     check: Option<RebuildCheck<'l>>,
     named: usize,
+    show_values: bool,
 }
 
 impl<'l> Auditor<'l> {
-    /// For the tables of this layout; of each look `named` differences are named one by one.
+    /// For the tables of this layout; of each look `named` differences are named one by one, with both values where they are to be
+    /// shown.
     ///
     /// In gizer's dialect each document is also rebuilt from its rows: what the flattener gets wrong is wrong on both sides of the
     /// comparison of cells.
-    pub fn new(layout: &'l Layout, named: usize) -> Auditor<'l> {
-        Auditor { layout, flattener: Flattener::new(layout), check: RebuildCheck::new(layout), named }
+    pub fn new(layout: &'l Layout, named: usize, show_values: bool) -> Auditor<'l> {
+        Auditor { layout, flattener: Flattener::new(layout), check: RebuildCheck::new(layout), named, show_values }
     }
 
     /// The flattener, for keys of documents.
@@ -99,7 +101,7 @@ impl<'l> Auditor<'l> {
         let none = Keys::new(self.layout);
         let mut keys = to_look_at(documents, &self.flattener, &none).into_owned();
         let stored = StoredRows::read_stretch(store, stretch, &mut keys).await?;
-        self.look(documents, &keys, &stored)
+        self.look(documents, &keys, stored)
     }
 
     /// Compares documents with the rows that are stored under their keys, in the snapshot that the store has begun: those of all tables.
@@ -114,7 +116,7 @@ impl<'l> Auditor<'l> {
         let none = Keys::new(self.layout);
         let keys = to_look_at(documents, &self.flattener, &none);
         let stored = StoredRows::read(store, &keys).await?;
-        self.look(documents, &keys, &stored)
+        self.look(documents, &keys, stored)
     }
 
     /// Compares what is stored under these keys with those of the documents that have them; of other documents nothing is said.
@@ -128,17 +130,18 @@ impl<'l> Auditor<'l> {
         keys: &Keys,
     ) -> Result<Audited, VerifyError> {
         let stored = StoredRows::read(store, keys).await?;
-        self.look(documents, keys, &stored)
+        self.look(documents, keys, stored)
     }
 
-    fn look(&mut self, documents: &[DocumentBatch], keys: &Keys, stored: &StoredRows) -> Result<Audited, VerifyError> {
+    fn look(&mut self, documents: &[DocumentBatch], keys: &Keys, stored: StoredRows) -> Result<Audited, VerifyError> {
+        let stored = stored.showing_values(self.show_values);
         // One without a usable key is rejected when it is flattened.
         let is_other = |document| self.flattener.key_of(document).is_ok_and(|key| keys.number_of(&key).is_none());
         let wanted: Vec<RawDoc<'_>> = all(documents).filter(|document| !is_other(*document)).collect();
         let flattener = &mut self.flattener;
-        let pass = Pass::naming(self.named, self.layout, flattener, wanted.iter().copied(), keys, stored, None)?;
+        let pass = Pass::naming(self.named, self.layout, flattener, wanted.iter().copied(), keys, &stored, None)?;
         drop::<Tally>(flattener.take_tally());
-        let not_rebuilt = self.rebuild(&wanted, keys, stored, &pass);
+        let not_rebuilt = self.rebuild(&wanted, keys, &stored, &pass);
         let ids = ids_of(&self.flattener, &wanted, keys, &pass.differing);
         let key = |number: u32| {
             let at = number as usize;

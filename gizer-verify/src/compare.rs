@@ -12,7 +12,8 @@ use gizer_schema::{ColumnId, Layout, TableId};
 use crate::field::Fields;
 use crate::key_text::key_text;
 use crate::stored::StoredRows;
-use crate::{Difference, Fault, NAMED_DIFFERENCES, Verdict, VerifyError};
+use crate::value_text::{cell_text, extra_text, field_text};
+use crate::{Difference, Fault, NAMED_DIFFERENCES, Values, Verdict, VerifyError};
 
 /// Compares documents with the rows that are stored under `keys` and under the documents' own keys, in the open transaction:
 /// those of all tables, whatever the scopes of the keys. Nothing is written.
@@ -267,6 +268,7 @@ impl<'a> Comparison<'a> {
             1 => {
                 if let Some(column) = self.first_difference(first, &row) {
                     self.differs(row.table, key, positions, Fault::Cell(column));
+                    self.show_values(first, &row, column);
                     self.update(row, key);
                 }
             }
@@ -309,7 +311,24 @@ impl<'a> Comparison<'a> {
             self.find_too_narrow(key);
         }
         let text = |key| key_text(self.layout.key.ty, self.keys.field(key));
-        self.verdict.add(self.named, || Difference { table, key: text(key), positions: positions.to_vec(), fault });
+        self.verdict.add(self.named, || Difference {
+            table,
+            key: text(key),
+            positions: positions.to_vec(),
+            fault,
+            values: None,
+        });
+    }
+
+    /// Gives the cell that was just found to differ its values, if they were asked for and it is named.
+    fn show_values(&mut self, place: u32, row: &Row<'_>, column: ColumnId) {
+        let Verdict { differences, more: 0, .. } = &mut self.verdict else { return };
+        let Some(difference) = differences.last_mut().filter(|_| self.stored.shows_values()) else { return };
+        let mut stored = self.stored.table(row.table).fields(place);
+        let field = (0..=column.0).map_while(|_| stored.field()).last().flatten();
+        let document = row.cells.get(column.0).map_or_else(|| extra_text(row.extra), cell_text);
+        let stored = field_text(self.layout.table(row.table).columns[column.0].ty, field);
+        difference.values = Some(Values { document, stored });
     }
 
     fn delete(&mut self, table: TableId, key: u32, positions: &[i64]) {

@@ -10,7 +10,7 @@ use crate::json;
 use crate::numeric::Numeric;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, the zero of PostgreSQL's times.
-const EPOCH_MICROS: i128 = 946_684_800_000_000;
+pub(crate) const EPOCH_MICROS: i128 = 946_684_800_000_000;
 
 /// Compares cells with fields; keeps a buffer for those that are written out to be compared.
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ impl Fields {
 pub(crate) struct Reader<'b>(pub(crate) &'b [u8]);
 
 impl<'b> Reader<'b> {
-    fn i32(&mut self) -> Option<i32> {
+    pub(crate) fn i32(&mut self) -> Option<i32> {
         let (head, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(i32::from_be_bytes(*head))

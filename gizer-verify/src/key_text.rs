@@ -31,7 +31,7 @@ fn plain(ty: ColumnType, field: &[u8]) -> Option<String> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

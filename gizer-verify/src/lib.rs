@@ -10,7 +10,7 @@
 //! * An [`Auditor`] only looks, too, at rows that a snapshot holds, and tells how each key stands. It also rebuilds the documents from
 //!   their rows ([`RebuildCheck`]).
 //! * [`reconcile()`] is the reference path: it compares, writes the rows that differ, reads back what was written and compares
-//!   again; of a document it looks only at the tables in which it can have changed.
+//!   again; of a document it looks only at the tables in which it can have changed. What differs then is written once more.
 //!
 //! # What is compared
 //! Every cell of every row, in both directions: every row that follows from the documents is looked for, and every row
@@ -30,13 +30,16 @@ mod numeric;
 mod rebuilt;
 mod reconcile;
 mod stored;
+mod tables;
+mod value_text;
 
 pub use audit::{Audited, Auditor, DifferingKey, NotRebuilt, Stand};
 pub use compare::compare;
 pub use key_id::{KeyOrder, id_of_key, ids_in_rows, key_order};
 pub use rebuilt::{RebuildCheck, RebuiltDiffers};
-pub use reconcile::{Reconciled, reconcile};
+pub use reconcile::{Checks, ReadBack, Reconciled, reconcile};
 pub use stored::StoredRows;
+pub use tables::RowTables;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,7 +53,7 @@ pub const NAMED_DIFFERENCES: usize = 100;
 
 /// One row, or one cell of it, that is not as the document has it.
 ///
-/// Values are not part of it: what documents hold stays out of logs unless asked for.
+/// Its values are part of it only where they were asked for: what documents hold stays out of logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The table in the layout.
@@ -61,6 +64,17 @@ pub struct Difference {
     pub positions: Vec<i64>,
     /// What is wrong.
     pub fault: Fault,
+    /// Both values of a cell that differs, if they were asked for.
+    pub values: Option<Values>,
+}
+
+/// The two values of a cell, as text, each cut at 200 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Values {
+    /// What the document has.
+    pub document: String,
+    /// What the table has.
+    pub stored: String,
 }
 
 /// What is wrong with a row.
@@ -77,7 +91,8 @@ pub enum Fault {
 }
 
 impl Difference {
-    /// One line for a report: `post_comments, key 7, position 1, 2: body differs`.
+    /// One line for a report: `post_comments, key 7, position 1.2: body differs`. With values, if they were asked for: `body
+    /// differs: "second" in the document, "first" in the table`.
     pub fn describe(&self, layout: &Layout) -> String {
         let table = layout.table(self.table);
         let mut text = format!("{}, key {}", table.name, self.key);
@@ -94,6 +109,9 @@ impl Difference {
                 text.push_str(&table.columns[column.0].name);
                 text.push_str(" differs");
             }
+        }
+        if let Some(Values { document, stored }) = &self.values {
+            text.push_str(&format!(": {document:?} in the document, {stored:?} in the table"));
         }
         text
     }
@@ -167,8 +185,8 @@ pub enum VerifyError {
     #[error(transparent)]
     Tables(#[from] PgError),
 
-    /// The rows were written, and are still not what the documents have. Roll back: exit code 4.
-    #[error("rows still differ after they were written: {0}")]
+    /// The rows were written, twice, and are still not what the documents have. Roll back: exit code 4.
+    #[error("rows still differ after they were written twice: {0}")]
     Differs(Box<Differing>),
 
     /// The server wrote another number of rows than it was given, and they were not to be read back. Roll back: exit code 4.

@@ -1,16 +1,59 @@
 //! The reference path: stored rows are made equal to documents.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hasher};
 
 use gizer_flatten::{DocumentBatch, Flattener, TableSet, Tally};
 use gizer_pg::copy::Reject;
-use gizer_pg::rows::{Keys, RowChanges, RowCounts, RowStore, TableCounts};
+use gizer_pg::rows::{Keys, RowChanges, RowCounts, TableCounts};
 use gizer_schema::raw::RawDoc;
 use gizer_schema::{Layout, TableId};
 
 use crate::compare::{Pass, all, to_look_at};
 use crate::stored::StoredRows;
-use crate::{Differing, VerifyError};
+use crate::{Differing, RowTables, VerifyError};
+
+/// What of the rows that were written is read back and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadBack {
+    /// All of them.
+    All,
+    /// Those of one key in so many, chosen by a hash of the key; of the others the server's count of them is that of the changes.
+    Sample(u32),
+    /// None: the server's count of them is that of the changes.
+    Off,
+}
+
+impl ReadBack {
+    /// Whether what was written under this key, in the binary form of its column, is read back.
+    fn reads(self, key: &[u8]) -> bool {
+        match self {
+            ReadBack::All => true,
+            ReadBack::Off => false,
+            ReadBack::Sample(one_in) => {
+                let mut hasher = DefaultHasher::new();
+                hasher.write(key);
+                hasher.finish().is_multiple_of(u64::from(one_in.max(1)))
+            }
+        }
+    }
+}
+
+/// How the rows are looked at after they were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checks {
+    /// What is read back.
+    pub read_back: ReadBack,
+    /// Whether an error names the values that differ.
+    pub show_values: bool,
+}
+
+impl From<ReadBack> for Checks {
+    /// Without showing values.
+    fn from(read_back: ReadBack) -> Checks {
+        Checks { read_back, show_values: false }
+    }
+}
 
 /// What was done to make rows equal to documents.
 #[derive(Debug, Clone, Default)]
@@ -23,16 +66,19 @@ pub struct Reconciled {
     pub rows: u64,
     /// Rows that were stored before, over all tables in which their keys were looked at.
     pub stored: u64,
-    /// Rows that differed, and were written.
+    /// Rows that differed, and were written, each as often as it was.
     pub changes: RowCounts,
+    /// Documents, and keys without one, whose rows were not as they had been written, and are after a second time.
+    pub repaired: u64,
     /// What did not fit, and where.
     pub tally: Tally,
 }
 
 /// Makes the stored rows of `keys` equal to the documents, in the open transaction: reads what is stored, compares, writes
-/// the rows that differ and, with `read_back`, reads again what was written and compares again.
+/// the rows that differ, reads again what was written, as far as the checks say so, and compares again. What differs then is
+/// written once more, and compared a last time.
 ///
-/// * A key without a document has no rows afterwards: they are deleted by the key, unread, and with `read_back` it is read
+/// * A key without a document has no rows afterwards: they are deleted by the key, unread, and it is read back
 ///   whether any is left. Nor has one whose document is rejected.
 /// * A document whose key is not among `keys` counts as touched: its rows are made equal too. That happens where
 ///   MongoDB finds it under an `_id` that it takes for equal, by a collation for instance.
@@ -42,21 +88,21 @@ pub struct Reconciled {
 /// * Read again are the tables in which something was written, and in these the rows of the documents of which something was:
 ///   all else was compared just before, in the same transaction. Where nothing differs, nothing is written and
 ///   nothing is read again.
-/// * How many statements it takes does not depend on how many documents there are ([`RowStore`]).
+/// * How many statements it takes does not depend on how many documents there are ([`RowStore`](gizer_pg::rows::RowStore)).
 /// * What the flattener counts meanwhile goes into [`Reconciled::tally`]; it is left without counts.
 ///
 /// Flattening and comparing happen in the calling task.
 ///
 /// # Errors
-/// [`VerifyError::Differs`] if the rows differ after they were written; [`VerifyError::CountsDiffer`] if they are not
+/// [`VerifyError::Differs`] if the rows differ after they were written twice; [`VerifyError::CountsDiffer`] if not all of them are
 /// to be read back, and the server wrote another number of them; [`VerifyError::SameKey`] if two documents have one
 /// key; [`VerifyError::Tables`]. After any of them the transaction must be rolled back.
-pub async fn reconcile(
-    store: &mut RowStore<'_>,
+pub async fn reconcile<'l>(
+    store: &mut impl RowTables<'l>,
     flattener: &mut Flattener,
     documents: &[DocumentBatch],
     keys: &Keys,
-    read_back: bool,
+    checks: Checks,
 ) -> Result<Reconciled, VerifyError> {
     let layout = store.layout();
     let keys = to_look_at(documents, flattener, keys);
@@ -73,18 +119,14 @@ pub async fn reconcile(
         rows: first.verdict.rows,
         stored,
         changes: RowCounts::default(),
+        repaired: 0,
         tally: flattener.take_tally(),
     };
     let changes = first.changes.unwrap_or_else(|| RowChanges::new(layout));
     reconciled.changes = store.write(&changes).await?;
     let expected = changes.counts();
     drop(changes);
-    if read_back {
-        let written = keys.part(first.differing, &written(&expected));
-        compare_again(store, flattener, documents, &written).await?;
-        // What was stored of these nobody has read: whether all of it is gone shows only here.
-        compare_again(store, flattener, &[], &gone).await?;
-    } else if reconciled.changes != expected {
+    if checks.read_back != ReadBack::All && reconciled.changes != expected {
         return Err(VerifyError::CountsDiffer {
             collection: layout.collection.clone(),
             expected: expected.total(),
@@ -92,6 +134,15 @@ pub async fn reconcile(
         });
     }
     reconciled.changes += &deleted;
+    let read = |number: &u32| checks.read_back.reads(keys.field(*number));
+    let written = keys.part(first.differing.into_iter().filter(read), &written(&expected));
+    // What was stored of these nobody has read: whether all of it is gone shows only here.
+    let (gone, _) = gone.split(|number| checks.read_back.reads(gone.field(number)));
+    for (documents, keys) in [(documents, written), (&[], gone)] {
+        let (repaired, changes) = settle(store, flattener, documents, &keys, checks).await?;
+        reconciled.repaired += repaired;
+        reconciled.changes += &changes;
+    }
     Ok(reconciled)
 }
 
@@ -115,8 +166,8 @@ fn split<'k>(
 }
 
 /// What the documents differ in from what is stored, and how many rows were read for it.
-async fn compared(
-    store: &mut RowStore<'_>,
+async fn compared<'l>(
+    store: &mut impl RowTables<'l>,
     flattener: &mut Flattener,
     documents: &[DocumentBatch],
     keys: &Keys,
@@ -139,24 +190,50 @@ fn written(counts: &RowCounts) -> TableSet {
     tables
 }
 
-/// Reads what was written and holds it against the documents of these keys once more.
-async fn compare_again(
-    store: &mut RowStore<'_>,
+/// Reads what was written and holds it against the documents of these keys once more. What differs is written again, and
+/// compared again; gives how many documents that were, and the rows.
+async fn settle<'l>(
+    store: &mut impl RowTables<'l>,
     flattener: &mut Flattener,
     documents: &[DocumentBatch],
     keys: &Keys,
-) -> Result<(), VerifyError> {
-    if keys.is_empty() {
-        return Ok(());
-    }
+    checks: Checks,
+) -> Result<(u64, RowCounts), VerifyError> {
     let layout = store.layout();
+    if keys.is_empty() {
+        return Ok((0, RowCounts::default()));
+    }
     let stored = StoredRows::read(store, keys).await?;
+    let first = pass_again(layout, flattener, documents, keys, &stored, Some(RowChanges::new(layout)))?;
+    drop(stored);
+    if first.verdict.is_equal() {
+        return Ok((0, RowCounts::default()));
+    }
+    let changes = first.changes.unwrap_or_else(|| RowChanges::new(layout));
+    let counts = store.write(&changes).await?;
+    let repaired = first.differing.len() as u64;
+    let keys = keys.part(first.differing, &written(&changes.counts()));
+    drop(changes);
+    let stored = StoredRows::read(store, &keys).await?.showing_values(checks.show_values);
+    let last = pass_again(layout, flattener, documents, &keys, &stored, None)?;
+    if last.verdict.is_equal() {
+        return Ok((repaired, counts));
+    }
+    Err(VerifyError::Differs(Box::new(Differing::new(layout, last.verdict))))
+}
+
+/// Compares the documents of these keys once more. What does not fit in them has been counted.
+fn pass_again(
+    layout: &Layout,
+    flattener: &mut Flattener,
+    documents: &[DocumentBatch],
+    keys: &Keys,
+    stored: &StoredRows,
+    changes: Option<RowChanges>,
+) -> Result<Pass, VerifyError> {
     let of_keys = |document: &RawDoc<'_>| flattener.key_of(*document).is_ok_and(|key| keys.number_of(&key).is_some());
     let documents: Vec<RawDoc<'_>> = all(documents).filter(of_keys).collect();
-    let pass = Pass::over(layout, flattener, documents.into_iter(), keys, &stored, None)?;
+    let pass = Pass::over(layout, flattener, documents.into_iter(), keys, stored, changes);
     flattener.take_tally();
-    if pass.verdict.is_equal() {
-        return Ok(());
-    }
-    Err(VerifyError::Differs(Box::new(Differing::new(layout, pass.verdict))))
+    pass
 }

@@ -6,12 +6,15 @@ use gizer_pg::PgError;
 use gizer_pg::rows::{KeyStretch, Keys, RowStore};
 use gizer_schema::{Layout, Table, TableId};
 
+use crate::RowTables;
 use crate::field::Reader;
 
 /// All rows of some keys, by table, key and positions. The fields of all rows of a table lie in one buffer.
 #[derive(Debug)]
 pub struct StoredRows {
     tables: Vec<StoredTable>,
+    /// Whether what differs from them is to be told with its values.
+    shows_values: bool,
 }
 
 /// The rows of one table.
@@ -40,7 +43,7 @@ impl StoredRows {
     ///
     /// # Errors
     /// [`PgError`] if the tables cannot be read, or are not those of the layout.
-    pub async fn read(store: &mut RowStore<'_>, keys: &Keys) -> Result<StoredRows, PgError> {
+    pub async fn read<'l>(store: &mut impl RowTables<'l>, keys: &Keys) -> Result<StoredRows, PgError> {
         let mut rows = StoredRows::new(store.layout());
         store
             .read(keys, |table, key, tuple| {
@@ -105,7 +108,16 @@ impl StoredRows {
             sorted: Vec::new(),
             first_of_key: Vec::new(),
         };
-        StoredRows { tables: layout.tables.iter().map(table).collect() }
+        StoredRows { tables: layout.tables.iter().map(table).collect(), shows_values: false }
+    }
+
+    /// The same rows; what differs from them is told with its values, if so.
+    pub(crate) fn showing_values(self, shows_values: bool) -> StoredRows {
+        StoredRows { shows_values, ..self }
+    }
+
+    pub(crate) fn shows_values(&self) -> bool {
+        self.shows_values
     }
 
     pub(crate) fn table(&self, id: TableId) -> &StoredTable {

@@ -18,7 +18,7 @@ use gizer_oplog::{Oplog, WatchedCollection};
 use gizer_pg::rows::WhichTables;
 use gizer_pg::state::{AuditId, Moment, RepairKey};
 use gizer_schema::Layout;
-use gizer_verify::{KeyOrder, key_order};
+use gizer_verify::{Auditor, KeyOrder, key_order};
 
 pub(crate) use plan::{Plan, keys_of_tables, plan};
 pub(crate) use report::Report;
@@ -82,6 +82,8 @@ pub(crate) struct Audit<'a> {
     pub(crate) extent: Extent,
     /// Differences that are named one by one.
     pub(crate) named: usize,
+    /// Whether they are named with both values.
+    pub(crate) show_values: bool,
     /// Where it is written down how far it has come.
     pub(crate) id: Option<AuditId>,
     /// Where what differs is queued to be repaired: those keys, to be looked at again.
@@ -89,7 +91,11 @@ pub(crate) struct Audit<'a> {
     pub(crate) counters: Arc<Counters>,
 }
 
-impl Audit<'_> {
+impl<'a> Audit<'a> {
+    fn auditor(&self) -> Auditor<'a> {
+        Auditor::new(self.layout, self.named, self.show_values)
+    }
+
     /// Where the order of the keys is that of the `_id`s: rows can be read by ranges.
     pub(crate) fn order(layout: &Layout, has_collation: bool) -> Option<KeyOrder> {
         key_order(layout.key.ty).filter(|_| !has_collation)

@@ -73,6 +73,11 @@ pub(crate) struct NamedDifference {
     pub(crate) fault: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) column: Option<String>,
+    /// What the document has and what is stored, where that is to be shown.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) expected: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) stored: Option<String>,
     /// As gizer puts it.
     pub(crate) text: String,
 }
@@ -92,6 +97,8 @@ impl NamedDifference {
             positions: difference.positions.clone(),
             fault: fault.to_owned(),
             column,
+            expected: difference.values.as_ref().map(|values| values.document.clone()),
+            stored: difference.values.as_ref().map(|values| values.stored.clone()),
             text: difference.describe(layout),
         }
     }
@@ -154,6 +161,8 @@ impl Report {
             positions: Vec::new(),
             fault: "rebuilt".to_owned(),
             column: Some(each.path.clone()),
+            expected: None,
+            stored: None,
             text: format!(
                 "{table}, key {}: the document does not come back from its rows, first at {:?}: a fault in gizer, which no repair mends",
                 each.key, each.path

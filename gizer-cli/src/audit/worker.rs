@@ -59,7 +59,7 @@ pub(crate) async fn run<C: ChunkSource, L: LookUp>(
         let (chunks, look_up, exists) = readers();
         async move {
             let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
-            let auditor = Auditor::new(audit.layout, audit.named);
+            let auditor = audit.auditor();
             let mut worker = Worker { audit, session, store, auditor, chunks, look_up, exists, saved: Instant::now() };
             worker.take_all(queue).await
         }
@@ -82,7 +82,7 @@ pub(crate) async fn look_again<C: ChunkSource, L: LookUp>(
     differing: Vec<RepairKey>,
 ) -> Result<Report, Failure> {
     let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
-    let (auditor, saved) = (Auditor::new(audit.layout, audit.named), Instant::now());
+    let (auditor, saved) = (audit.auditor(), Instant::now());
     let mut worker = Worker { audit, session, store, auditor, chunks, look_up, exists, saved };
     let (mut found, mut rest) = (Report::default(), differing.into_iter().peekable());
     while rest.peek().is_some() {

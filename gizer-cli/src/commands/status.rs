@@ -1,7 +1,7 @@
 //! `gizer status`: how things stand.
 
 use gizer_flatten::change::Positions;
-use gizer_pg::state::{self, CollectionStatus, RunRow, Status};
+use gizer_pg::state::{self, CollectionStatus, HistoryRow, RunRow, Status};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -39,6 +39,9 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
                 .remedy(format!("run `gizer load {name}`")));
         }
         status.collections.retain(|collection| args.collections.contains(&collection.collection));
+        for rows in [&mut status.repairs, &mut status.reloads] {
+            rows.retain(|row| args.collections.contains(&row.collection));
+        }
     }
     match context.format {
         Format::Json => report::json(&as_json(&status)),
@@ -59,6 +62,14 @@ fn as_text(status: &Status) -> String {
     }
     if !status.stream.is_empty() {
         text.push_str(&format!("\n{}\n", standing(status)));
+        if let Some(verified) = &status.verified_up_to {
+            text.push_str(&format!("verified up to {}\n", positions(verified)));
+        }
+    }
+    for (title, rows) in [("documents repaired", &status.repairs), ("collections loaded anew", &status.reloads)] {
+        if !rows.is_empty() {
+            text.push_str(&format!("\n{title}\n{}", history(rows)));
+        }
     }
     if !status.runs.is_empty() {
         text.push_str("\nlast runs\n");
@@ -114,6 +125,12 @@ fn state_text(collection: &CollectionStatus) -> String {
     }
 }
 
+fn history(rows: &[HistoryRow]) -> String {
+    let row =
+        |row: &HistoryRow| vec![row.collection.clone(), row.reason.clone(), thousands(row.count), row.last_at.clone()];
+    report::table(&["collection", "reason", "times", "last"], &["times"], rows.iter().map(row))
+}
+
 fn runs(runs: &[RunRow]) -> String {
     let row = |run: &RunRow| {
         let result = match (&run.ended, run.error, &run.reason) {
@@ -148,6 +165,9 @@ fn as_json(status: &Status) -> Value {
             "ahead": status.ahead.map(|ahead| ahead.to_string()),
         },
         "runs": status.runs.iter().map(run_json).collect::<Vec<Value>>(),
+        "verified_up_to": status.verified_up_to.as_ref().map(positions_json),
+        "repairs": status.repairs.iter().map(history_json).collect::<Vec<Value>>(),
+        "reloads": status.reloads.iter().map(history_json).collect::<Vec<Value>>(),
     })
 }
 
@@ -171,6 +191,10 @@ fn collection_json(each: &CollectionStatus) -> Value {
 fn positions_json(positions: &Positions) -> Value {
     let shard = |at: &gizer_flatten::change::Position| json!({"seconds": at.time.seconds, "increment": at.time.increment, "term": at.term});
     positions.iter().map(|(name, at)| (name.clone(), shard(at))).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn history_json(row: &HistoryRow) -> Value {
+    json!({"collection": row.collection, "reason": row.reason, "count": row.count, "last_at": row.last_at})
 }
 
 fn run_json(run: &RunRow) -> Value {

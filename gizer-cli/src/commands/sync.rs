@@ -69,7 +69,7 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
 /// # Errors
 /// [`Failure`].
 pub(super) async fn once(context: &Context) -> Result<(), Failure> {
-    let (args, mut report) = (SyncArgs { follow: false }, SyncReport::default());
+    let (args, mut report) = (SyncArgs { follow: false, show_values: false }, SyncReport::default());
     loop {
         match pass(context, &args, &mut report).await? {
             Paused::Done => return Ok(()),
@@ -158,7 +158,8 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
             return Err(failure);
         }
     };
-    let settings = follow::settings(&context.config);
+    let mut settings = follow::settings(&context.config);
+    settings.checks.show_values = args.show_values;
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
     let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });

@@ -92,15 +92,19 @@ impl SyncReport {
     }
 
     fn line(&self) -> String {
-        let Progress { changes, documents, rows, batches, rejected, .. } = &self.done;
+        let Progress { changes, documents, rows, batches, rejected, repaired, .. } = &self.done;
         let ChangeCounts { inserts, replacements, updates, deletes, .. } = changes;
         let rejected = match rejected {
             0 => String::new(),
             rejected => format!(", {} rejected", counted(*rejected, "document", "documents")),
         };
+        let repaired = match repaired {
+            0 => String::new(),
+            repaired => format!(", {} repaired", counted(*repaired, "document", "documents")),
+        };
         format!(
             "{} ({} inserts, {} replacements, {} updates, {} deletes) of {} applied in {}: {} rows added, {} changed, \
-             {} deleted{rejected}; {:.1} s; {}\n",
+             {} deleted{rejected}{repaired}; {:.1} s; {}\n",
             counted(changes.total(), "change", "changes"),
             thousands(*inserts),
             thousands(*replacements),
@@ -127,7 +131,8 @@ impl SyncReport {
     }
 
     fn json(&self) -> Value {
-        let Progress { changes, documents, rows, batches, catching_up, rejected, statements, events, .. } = &self.done;
+        let Progress { changes, documents, rows, batches, catching_up, rejected, repaired, statements, events, .. } =
+            &self.done;
         let ChangeCounts { inserts, replacements, updates, deletes, migrations, passed_over } = changes;
         let positions: BTreeMap<&str, String> =
             self.positions.iter().map(|(shard, position)| (shard.as_str(), position.time.to_string())).collect();
@@ -139,7 +144,8 @@ impl SyncReport {
             "passed_over": passed_over,
             "documents": documents,
             "rows": { "inserted": rows.inserted, "updated": rows.updated, "deleted": rows.deleted },
-            "batches": batches, "catching_up": catching_up, "rejected": rejected, "statements": statements,
+            "batches": batches, "catching_up": catching_up, "rejected": rejected, "repaired": repaired,
+            "statements": statements,
             "events": events, "wrong_values": self.unfit,
             "positions": positions, "exact": self.ahead.is_none(),
             "ahead": self.ahead.map(|ahead| ahead.to_string()),

@@ -212,6 +212,7 @@ impl<'v> Verifying<'v> {
             chunk_documents: usize::try_from(chunk).unwrap_or(1),
             extent,
             named: self.args.differences,
+            show_values: self.args.show_values,
             id: None,
             repair: self.args.repair.then_some(differing),
             counters: Arc::new(Counters::default()),

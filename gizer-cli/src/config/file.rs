@@ -83,6 +83,7 @@ pub struct Load {
 #[allow(missing_docs)]
 pub struct Verify {
     pub mode: Option<VerifyMode>,
+    pub max_repairs: Option<Count>,
 }
 
 /// `[[oplog]]`: one per shard.
@@ -249,6 +250,19 @@ impl FromStr for Seconds {
     }
 }
 
+/// A whole number from 0 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct Count(pub u64);
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.trim().parse().map(Count).map_err(|_| format!("expected a whole number from 0 on, got {}", shown(text)))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a number or text such as \"256MiB\"")]
 enum NumberOrText {
@@ -282,6 +296,14 @@ impl TryFrom<NumberOrText> for SpoolLimit {
 }
 
 impl TryFrom<NumberOrText> for Workers {
+    type Error = String;
+
+    fn try_from(value: NumberOrText) -> Result<Self, String> {
+        value.text().parse()
+    }
+}
+
+impl TryFrom<NumberOrText> for Count {
     type Error = String;
 
     fn try_from(value: NumberOrText) -> Result<Self, String> {

@@ -54,6 +54,8 @@ pub struct Config {
     pub cache_uri: Option<String>,
     /// What is to be read back and compared before each commit.
     pub verify_mode: VerifyMode,
+    /// A collection of which more documents than this have to be repaired in one run of following is loaded anew.
+    pub max_repairs: u64,
 }
 
 /// Bytes under way, unless set: enough for two replies of 16 MiB in every stage.
@@ -64,6 +66,9 @@ const DEFAULT_SWAP_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What is kept aside of each oplog, unless set: some hours of what a busy small shop writes.
 const DEFAULT_SPOOL_LIMIT: u64 = 1 << 30;
+
+/// Repairs of a collection in one run, unless set: more than what a person with a client has changed by mistake.
+const DEFAULT_MAX_REPAIRS: u64 = 1_000;
 
 impl Config {
     /// Reads the configuration.
@@ -113,6 +118,7 @@ impl Config {
             spool_limit: file.load.spool_limit.map_or(DEFAULT_SPOOL_LIMIT, |limit| limit.0),
             cache_uri: file.cache.map(|cache| cache.uri),
             verify_mode: file.verify.mode.unwrap_or_default(),
+            max_repairs: file.verify.max_repairs.map_or(DEFAULT_MAX_REPAIRS, |count| count.0),
         }
     }
 

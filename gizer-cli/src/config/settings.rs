@@ -186,10 +186,21 @@ pub const SETTINGS: &[Setting] = &[
         section: "verify",
         key: "mode",
         value: "MODE",
-        help: "What is to be compared before each commit: all, sample or off (not used yet: nothing is compared)",
+        help: "What sync reads back and compares before each commit: all, sample (one document in 16) or off [default: all]",
         list: false,
         set: |file, values| {
             file.verify.mode = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "verify",
+        key: "max_repairs",
+        value: "N",
+        help: "A collection of which sync has to repair more documents in one run is loaded anew [default: 1000]",
+        list: false,
+        set: |file, values| {
+            file.verify.max_repairs = Some(last(values)?);
             Ok(())
         },
     },

@@ -33,6 +33,7 @@ spool_dir = "aside"
 spool_limit = "64MiB"
 [verify]
 mode = "sample"
+max_repairs = 7
 [[oplog]]
 name = "shard1"
 uri = "mongodb://s1"
@@ -50,7 +51,7 @@ fn every_name_of_the_file_is_read() {
     assert_eq!((config.swap_timeout, config.key_workers), (Duration::from_secs(20), 4));
     assert!(config.spool_dir.ends_with("aside") && config.spool_dir.is_absolute());
     assert_eq!((config.spool_limit, config.cache_uri.as_deref()), (64 << 20, Some("postgresql://c")));
-    assert_eq!(config.verify_mode, VerifyMode::Sample);
+    assert_eq!((config.verify_mode, config.max_repairs), (VerifyMode::Sample, 7));
     assert_eq!(config.oplogs, [("shard1".to_owned(), "mongodb://s1".to_owned())]);
 }
 
@@ -74,6 +75,7 @@ fn defaults_are_those_of_the_help() {
     assert_eq!((config.swap_timeout, config.key_workers), (Duration::from_secs(300), 0));
     assert!(config.spool_dir.ends_with("spool"));
     assert_eq!((config.spool_limit, config.cache_uri), (1 << 30, None));
+    assert_eq!((config.verify_mode, config.max_repairs), (VerifyMode::All, 1_000));
     let config = read("", &[], &[]).unwrap();
     let error = config.postgres().unwrap_err();
     assert_eq!(error.to_string(), "postgres.uri is not set");
@@ -102,6 +104,8 @@ fn what_is_wrong_is_named_with_its_place_and_without_secrets() {
     assert_eq!(error.message, "--load-spool-limit: expected at least 32MiB, got \"1000\"");
     let error = read("", &[("verify-mode", "some")], &[]).unwrap_err();
     assert_eq!(error.message, "--verify-mode: expected all, sample or off, got \"some\"");
+    let error = read("", &[("verify-max-repairs", "-1")], &[]).unwrap_err();
+    assert_eq!(error.message, "--verify-max-repairs: expected a whole number from 0 on, got \"-1\"");
     let error = read("", &[("oplog-uri", "mongodb://u:secret@h/?a=b")], &[]).unwrap_err();
     assert!(!error.message.contains("secret"), "{error}");
 }

@@ -87,6 +87,8 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
             return collected(batch);
         }
         self.mark = Mark { read_to: self.mark.read_to, ..before };
+        // Nor can repairs be read by it.
+        self.asking.end();
         Collected::Nothing
     }
 }

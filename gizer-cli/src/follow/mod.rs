@@ -15,6 +15,7 @@ mod fail_point;
 mod member;
 mod open;
 mod read;
+mod repair;
 mod touched;
 mod write;
 
@@ -28,6 +29,7 @@ use gizer_oplog::{ChangeSource, LookUp, Oplog};
 use gizer_pg::Session;
 use gizer_pg::rows::TableCounts;
 use gizer_schema::Layout;
+use gizer_verify::Checks;
 use tokio::sync::mpsc;
 
 pub(crate) use commit::Purpose;
@@ -73,6 +75,8 @@ pub(crate) struct Progress {
     pub(crate) batches: u64,
     /// Those of them that were not exact.
     pub(crate) catching_up: u64,
+    /// Documents whose rows were made equal because somebody has found them different, or were written a second time.
+    pub(crate) repaired: u64,
     /// Documents without a usable key, kept aside.
     pub(crate) rejected: u64,
     /// Statements that it took.
@@ -90,8 +94,10 @@ pub(crate) struct FollowSettings {
     pub(crate) batch_documents: usize,
     /// Bytes of documents that are compared at once. Three times as many are under way: read, delivered, written.
     pub(crate) part_bytes: usize,
-    /// Whether what was written is read back and compared.
-    pub(crate) read_back: bool,
+    /// What is read back and compared of what was written.
+    pub(crate) checks: Checks,
+    /// A collection of which more documents than this have to be repaired is loaded anew.
+    pub(crate) max_repairs: u64,
 }
 
 /// How long a batch waits for more once everything there is has been given.
@@ -103,7 +109,7 @@ const GATHERING_LIMIT: Duration = Duration::from_secs(1);
 /// How often a position is written down to which nothing has happened.
 const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 
-/// How often to look whether a collection has been loaded meanwhile.
+/// How often to look whether a collection has been loaded meanwhile, or anything is to be repaired.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// One way along the stream of changes.
@@ -197,6 +203,7 @@ impl Progress {
         self.rows.deleted += other.rows.deleted;
         self.batches += other.batches;
         self.catching_up += other.catching_up;
+        self.repaired += other.repaired;
         self.rejected += other.rejected;
         self.statements += other.statements;
         self.events.extend(other.events.iter().cloned());

@@ -10,6 +10,7 @@ use gizer_pg::ddl::layout_hash;
 use gizer_pg::rows::{RowStore, WhichTables};
 use gizer_pg::state::{Followed, StreamFence};
 use gizer_schema::Layout;
+use gizer_verify::{Checks, ReadBack};
 
 use super::FollowSettings;
 use super::member::{FollowedCollection, FollowedTables, Member};
@@ -113,6 +114,9 @@ const BATCH_DOCUMENTS: usize = 20_000;
 /// Changes between two watermarks: a batch can end there.
 const WATERMARK_CHANGES: usize = 5_000;
 
+/// Of so many documents one is read back with `[verify] mode = "sample"`.
+const SAMPLED: u32 = 16;
+
 /// How changes are read.
 pub(crate) fn source_options(config: &Config) -> FollowOptions {
     FollowOptions {
@@ -128,6 +132,11 @@ pub(crate) fn settings(config: &Config) -> FollowSettings {
     FollowSettings {
         batch_documents: BATCH_DOCUMENTS,
         part_bytes: config.memory / 16,
-        read_back: config.verify_mode != VerifyMode::Off,
+        checks: Checks::from(match config.verify_mode {
+            VerifyMode::All => ReadBack::All,
+            VerifyMode::Sample => ReadBack::Sample(SAMPLED),
+            VerifyMode::Off => ReadBack::Off,
+        }),
+        max_repairs: config.max_repairs,
     }
 }

@@ -6,10 +6,13 @@ use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
 use gizer_flatten::{DocumentBatch, Scope};
 use gizer_oplog::{ChangeEvent, ChangeSource, LookUp, MongoError, Oplog, ReadAt, WantedId, latest_time};
+use gizer_pg::state::RepairKey;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::oneshot;
 
 use super::collect::Collected;
 use super::member::{Ddl, FollowedCollection, Members};
+use super::repair::{Asking, Repairs, Unwanted};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, Until};
 use crate::exit::Failure;
@@ -24,6 +27,8 @@ pub(super) enum Delivery {
     Anew,
     /// The batch is whole.
     Whole(Box<Whole>),
+    /// What is there to repair? What was delivered before has been committed when the answer comes.
+    Repairs(oneshot::Sender<Repairs>),
     /// Up to here nothing was touched. Whether it must be written down, or may wait.
     Mark(Mark, Option<ClusterTime>, bool),
 }
@@ -35,6 +40,8 @@ pub(super) struct Documents {
     pub(super) found: Vec<DocumentBatch>,
     /// With the first of them the ids that were asked for, each with the tables in which rows of its document can have changed.
     pub(super) ids: Vec<(Bytes, Scope)>,
+    /// With the first of them the repairs that are done with them, whether or not they have ids.
+    pub(super) repairs: Vec<RepairKey>,
     /// Whether that is all that was found under those.
     pub(super) all: bool,
 }
@@ -90,6 +97,8 @@ pub(super) struct Reader<'f, S, L> {
     pub(super) mark: Mark,
     /// An event that came when the batch before it had to end.
     pub(super) pending: Option<ChangeEvent>,
+    /// What it has asked the writer for.
+    pub(super) asking: Asking,
 }
 
 impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
@@ -104,8 +113,8 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
     ) -> Reader<'f, S, L> {
         let passed_over = followed.iter().enumerate();
         let unexplained = passed_over.filter_map(|(at, followed)| Some((at, followed.passed_over?))).collect();
-        let (members, pending) = (Members::new(followed), None);
-        Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending }
+        let (members, pending, asking) = (Members::new(followed), None, Asking::default());
+        Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending, asking }
     }
 
     /// Delivers batches until it has come far enough, somebody says stop, or the writer has ended.
@@ -115,9 +124,19 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         stop: impl Fn() -> bool,
         deliver: Sender<Delivery>,
     ) -> Result<(), Failure> {
+        let mut idle = false;
         while !stop() {
             let done = matches!(until, Until::Time(time) if self.mark.read_to >= time && self.pending.is_none());
             let batch = match self.unexplained_now() {
+                Some(batch) => Some(batch),
+                // A round does it last, when the time that has been reached is a late one.
+                None if done || until == Until::Stopped => match self.next_repairs(&deliver, idle, done).await {
+                    Ok(batch) => batch,
+                    Err(Unwanted) => return Ok(()),
+                },
+                None => None,
+            };
+            let batch = match batch {
                 Some(batch) => batch,
                 None if done => {
                     let _ = deliver.send(Delivery::Mark(self.mark.clone(), self.ahead, true)).await;
@@ -125,6 +144,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                 }
                 None => match self.collect(until, &stop).await? {
                     Collected::Nothing => {
+                        idle = true;
                         if deliver.send(Delivery::Mark(self.mark.clone(), self.ahead, false)).await.is_err() {
                             return Ok(());
                         }
@@ -133,6 +153,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                     Collected::Batch(batch) => batch,
                 },
             };
+            idle = false;
             if !self.deliver(batch, &deliver).await? {
                 return Ok(());
             }
@@ -192,17 +213,32 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                 if some.is_empty() {
                     break;
                 }
-                self.find(member, some, plan, deliver).await?;
+                self.find(member, some, Vec::new(), plan, deliver).await?;
             }
+        }
+        for (&member, repairs) in &batch.repairs {
+            if plan.passed_over.contains(&member) {
+                continue;
+            }
+            let ids = repairs.iter().filter_map(|repair| repair.id.clone());
+            let wanted: Vec<_> = ids.map(|id| (WantedId { id, first: None, last: None }, Scope::All)).collect();
+            // A collection that does not exist at the mark has no documents, and cannot be looked at.
+            if wanted.is_empty() || self.members.all[member].watched.uuids.is_empty() {
+                let all = Documents { member, found: Vec::new(), ids: Vec::new(), repairs: repairs.clone(), all: true };
+                deliver.send(Delivery::Documents(all)).await.map_err(|_| Ended::Unwanted)?;
+                continue;
+            }
+            self.find(member, wanted, repairs.clone(), plan, deliver).await?;
         }
         Ok(())
     }
 
-    /// Looks up and delivers the documents with these ids.
+    /// Looks up and delivers the documents with these ids, and with them these repairs.
     async fn find(
         &mut self,
         member: usize,
         wanted: Vec<(WantedId, Scope)>,
+        mut repairs: Vec<RepairKey>,
         plan: &mut Plan,
         deliver: &Sender<Delivery>,
     ) -> Result<(), Ended> {
@@ -230,12 +266,12 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             }
             if bytes >= self.settings.part_bytes {
                 let (found, ids) = (std::mem::take(&mut found), std::mem::take(&mut ids));
-                let part = Documents { member, found, ids, all: false };
+                let part = Documents { member, found, ids, repairs: std::mem::take(&mut repairs), all: false };
                 deliver.send(Delivery::Documents(part)).await.map_err(|_| Ended::Unwanted)?;
                 bytes = 0;
             }
         }
-        let last = Documents { member, found, ids, all: true };
+        let last = Documents { member, found, ids, repairs, all: true };
         deliver.send(Delivery::Documents(last)).await.map_err(|_| Ended::Unwanted)?;
         if matches!(plan.at, ReadAt::NotBefore(_)) {
             plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));

@@ -12,6 +12,7 @@ use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
 use super::member::Ddl;
+use super::repair::Repairs;
 use crate::exit::Failure;
 
 /// How many changes there were, by kind.
@@ -63,11 +64,13 @@ pub(super) struct Batch {
     pub(super) counts: ChangeCounts,
     /// What happened to followed collections as such. As a rule there is nothing else in the batch then.
     pub(super) effects: Vec<Effect>,
+    /// What was taken off the queue of repairs. There is nothing else in the batch then.
+    pub(super) repairs: Repairs,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.touched.is_empty() && self.effects.is_empty()
+        self.touched.is_empty() && self.effects.is_empty() && self.repairs.is_empty()
     }
 
     /// Adds what came after it.
@@ -87,6 +90,9 @@ impl Batch {
         }
         self.counts.add(&later.counts);
         self.effects.extend(later.effects);
+        for (member, repairs) in later.repairs {
+            self.repairs.entry(member).or_default().extend(repairs);
+        }
     }
 
     /// How many documents were touched.

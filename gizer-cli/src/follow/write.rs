@@ -8,16 +8,17 @@ use gizer_flatten::change::ClusterTime;
 use gizer_flatten::{DocumentBatch, Flattener, Scope, id_text};
 use gizer_pg::Session;
 use gizer_pg::rows::Keys;
-use gizer_pg::state;
+use gizer_pg::state::{self, RepairKey};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
-use gizer_verify::{Reconciled, VerifyError, reconcile};
+use gizer_verify::{ReadBack, Reconciled, VerifyError, reconcile};
 use tokio::sync::mpsc::Receiver;
 
 use super::commit::Commit;
 use super::fail_point::fail_point;
 use super::member::{Ddl, FollowedTables};
 use super::read::{Delivery, Documents, Whole};
+use super::repair::{WRITTEN_TWICE, Waiting};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, Paused, Progress, Purpose};
 use crate::exit::{ExitCode, Failure};
@@ -25,8 +26,8 @@ use crate::report::note;
 
 /// The writing half of following.
 pub(super) struct Writer<'f> {
-    session: &'f Session,
-    settings: FollowSettings,
+    pub(super) session: &'f Session,
+    pub(super) settings: FollowSettings,
     pub(super) purpose: Purpose<'f>,
     pub(super) tables: Vec<FollowedTables<'f>>,
     /// Where the tables stand.
@@ -35,12 +36,14 @@ pub(super) struct Writer<'f> {
     committed: Instant,
     looked: Instant,
     pub(super) progress: Progress,
-    batch: Open,
+    pub(super) batch: Open,
+    /// How many documents of each collection were repaired, by its number.
+    pub(super) repaired: BTreeMap<usize, u64>,
 }
 
 /// What has come so far of a batch that is not whole yet.
 #[derive(Default)]
-struct Open {
+pub(super) struct Open {
     /// Whether its transaction has begun.
     begun: bool,
     /// The latest documents wait, so that a batch of ordinary size has been read when its transaction begins.
@@ -49,6 +52,8 @@ struct Open {
     asked: Option<Asked>,
     /// What will have been done once it is committed.
     done: Progress,
+    /// How many documents were repaired, by the number of the collection and the reason.
+    pub(super) repaired: BTreeMap<(usize, String), u64>,
 }
 
 /// Ids that were asked for together.
@@ -62,8 +67,12 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(layout: &Layout, flattener: &Flattener, ids: &[(Bytes, Scope)]) -> Asked {
+    fn new(layout: &Layout, flattener: &Flattener, ids: &[(Bytes, Scope)], repairs: &[RepairKey]) -> Asked {
         let (mut keys, mut gone) = (Keys::new(layout), BTreeSet::new());
+        // One that its `_id` does not give, or that has none, belongs to no document.
+        for repair in repairs {
+            keys.insert_stored(&repair.key);
+        }
         for (id, scope) in ids {
             let Ok(id) = RawDoc::new(id) else { continue };
             match flattener.key_of(id) {
@@ -108,8 +117,9 @@ impl<'f> Writer<'f> {
         mark: Mark,
         ahead: Option<ClusterTime>,
     ) -> Writer<'f> {
-        let (now, progress, batch) = (Instant::now(), Progress::default(), Open::default());
-        Writer { session, settings, purpose, tables, mark, ahead, committed: now, looked: now, progress, batch }
+        let (now, progress, batch, repaired) = (Instant::now(), Progress::default(), Open::default(), BTreeMap::new());
+        let (committed, looked) = (now, now);
+        Writer { session, settings, purpose, tables, mark, ahead, committed, looked, progress, batch, repaired }
     }
 
     /// Applies what is delivered, until there is no more or a reason to pause. What was not delivered whole is rolled back.
@@ -141,6 +151,10 @@ impl<'f> Writer<'f> {
                         return Ok(paused);
                     }
                 }
+                Delivery::Repairs(answer) => match self.waiting_repairs().await? {
+                    Waiting::Repairs(repairs) => drop(answer.send(repairs)),
+                    Waiting::Pause(paused) => return Ok(paused),
+                },
                 Delivery::Mark(mark, ahead, must) => self.move_on(mark, ahead, must).await?,
             }
             if !self.batch.begun && self.looked.elapsed() >= LOOK_EVERY {
@@ -154,7 +168,7 @@ impl<'f> Writer<'f> {
     }
 
     /// Begins the transaction of the batch, unless it has begun.
-    async fn begin(&mut self) -> Result<(), Failure> {
+    pub(super) async fn begin(&mut self) -> Result<(), Failure> {
         if !std::mem::replace(&mut self.batch.begun, true) {
             fail_point("sync.before_apply");
             self.session.begin().await?;
@@ -183,6 +197,7 @@ impl<'f> Writer<'f> {
                     state::set_passed_over(self.session, name, epoch, None).await?;
                     self.batch.done.rows.deleted += tables.store.empty().await?;
                     state::forget_rejected(self.session, name).await?;
+                    state::clear_repairs(self.session, name).await?;
                 }
                 Ddl::Reload(why) => state::mark_load_due(self.session, name, epoch, why).await?,
             }
@@ -193,11 +208,12 @@ impl<'f> Writer<'f> {
     /// Makes the rows of these documents, and of ids that belong to none, equal to what was found.
     async fn write(&mut self, documents: Documents) -> Result<(), Failure> {
         self.begin().await?;
-        let Documents { member, found: documents, ids, all } = documents;
+        let Documents { member, found: documents, ids, repairs, all } = documents;
+        self.take_off(member, &repairs).await?;
         let FollowedTables { name, layout, live_epoch, store, flattener, .. } = &mut self.tables[member];
         let asked = match self.batch.asked.take() {
             Some(asked) => asked,
-            None => Asked::new(layout, flattener, &ids),
+            None => Asked::new(layout, flattener, &ids, &repairs),
         };
         let (keys, asked) = asked.keys_of(layout, flattener, &documents, all);
         let mut gone = Vec::new();
@@ -208,9 +224,12 @@ impl<'f> Writer<'f> {
         if documents.is_empty() && keys.is_empty() && gone.is_empty() {
             return Ok(());
         }
-        let reconciled = reconcile(store, flattener, &documents, &keys, self.settings.read_back).await;
+        let reconciled = reconcile(store, flattener, &documents, &keys, self.settings.checks).await;
         let reconciled = reconciled.map_err(|error| not_equal(name, error))?;
         state::keep_rejected(self.session, name, *live_epoch, &reconciled.rejected, &gone).await?;
+        if reconciled.repaired > 0 {
+            *self.batch.repaired.entry((member, WRITTEN_TWICE.to_owned())).or_default() += reconciled.repaired;
+        }
         self.count_rows(member, reconciled);
         Ok(())
     }
@@ -222,8 +241,13 @@ impl<'f> Writer<'f> {
             self.write(documents).await?;
         }
         self.begin().await?;
+        self.count_repairs().await?;
+        let given_up = self.give_up(&self.too_many()).await?;
+        let mut reload = self.to_reload(&batch);
+        reload.extend(given_up.iter().map(|given_up| given_up.collection.clone()));
+        reload.sort_unstable();
+        reload.dedup();
         // Tables of a later load hold later documents: none of these may take their place.
-        let reload = self.to_reload(&batch);
         if self.purpose.has_changed_now(self.session, &self.tables, &reload).await? {
             return Ok(Some(Paused::Changed));
         }
@@ -231,7 +255,7 @@ impl<'f> Writer<'f> {
         fail_point("sync.after_write");
         let exact = self.write_down(&mark, ahead, batch.counts.total()).await?;
         fail_point("sync.before_commit");
-        let done = std::mem::take(&mut self.batch).done;
+        let Open { done, repaired, .. } = std::mem::take(&mut self.batch);
         self.session.end(Ok(())).await?;
         fail_point("sync.after_commit");
         if !passed_over.is_empty() {
@@ -239,12 +263,14 @@ impl<'f> Writer<'f> {
         }
         (self.mark, self.ahead, self.committed) = (mark, ahead, Instant::now());
         self.progress.add(&done);
+        self.add_repaired(repaired);
         let passed_over = passed_over.iter().filter_map(|member| batch.touched.get(member));
         self.progress.changes.add(&batch.counts);
         self.progress.changes.passed_over += passed_over.map(|touched| touched.len() as u64).sum::<u64>();
         self.progress.batches += 1;
         self.progress.catching_up += u64::from(!exact);
         self.tell(&batch);
+        self.tell_of(given_up);
         fail_point("sync.between_batches");
         Ok((!reload.is_empty()).then_some(Paused::Reload(reload)))
     }
@@ -262,7 +288,12 @@ impl<'f> Writer<'f> {
     }
 
     /// Writes down in the open transaction where the tables stand; gives whether they are exact there.
-    async fn write_down(&mut self, mark: &Mark, ahead: Option<ClusterTime>, changes: u64) -> Result<bool, Failure> {
+    pub(super) async fn write_down(
+        &mut self,
+        mark: &Mark,
+        ahead: Option<ClusterTime>,
+        changes: u64,
+    ) -> Result<bool, Failure> {
         let statements = self.tables.iter().map(|tables| tables.store.statements()).sum();
         self.progress.statements = statements;
         let commit = Commit {
@@ -270,7 +301,7 @@ impl<'f> Writer<'f> {
             ahead: ahead.filter(|ahead| *ahead > mark.time),
             changes: self.progress.changes.total() + changes,
             statements,
-            verified: self.settings.read_back,
+            verified: self.settings.checks.read_back == ReadBack::All,
         };
         Ok(self.purpose.write_down(self.session, &mut self.tables, &commit).await?)
     }
@@ -309,10 +340,7 @@ impl<'f> Writer<'f> {
     /// The collections that have to be loaded anew after this batch.
     fn to_reload(&self, batch: &Batch) -> Vec<String> {
         let due = batch.effects.iter().filter(|effect| matches!(effect.ddl, Ddl::Reload(_)));
-        let mut names: Vec<String> = due.map(|effect| self.tables[effect.member].name.clone()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        due.map(|effect| self.tables[effect.member].name.clone()).collect()
     }
 
     /// Counts what was done, as long as its batch is not committed apart from the rest.

@@ -58,8 +58,9 @@ async fn help_promises_nothing_that_is_not_there() {
             let (_, text) = help.split_once(flag).unwrap();
             text.split_whitespace().take(30).collect::<Vec<&str>>().join(" ")
         };
-        assert!(text("--verify-mode").contains("not used yet"), "{help}");
-        assert!(text("--cache-uri").contains("kept aside") && !text("--cache-uri").contains("not used yet"), "{help}");
+        assert!(text("--verify-mode").contains("What sync reads back") && !help.contains("not used yet"), "{help}");
+        assert!(text("--verify-max-repairs").contains("1000"), "{help}");
+        assert!(text("--cache-uri").contains("kept aside"), "{help}");
         assert!(text("--load-spool-limit").contains("1GiB"), "{help}");
     }
 }

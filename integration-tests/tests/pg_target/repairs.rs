@@ -9,6 +9,7 @@ use gizer_pg::state::{
     take_repairs,
 };
 use integration_tests::rig::{unique_name, wait_until};
+use tokio::time::timeout;
 
 use crate::scene::{LIMIT, Scene, layout};
 
@@ -67,7 +68,7 @@ async fn what_is_queued_while_it_is_repaired_waits_for_the_repair_and_stays() {
     // A load that is swapped in meanwhile holds the tables for which the repair may wait: it must not wait for the repair.
     let swapping = scene.session().await;
     swapping.begin().await.unwrap();
-    state::clear_repairs(&swapping, "posts").await.unwrap();
+    timeout(LIMIT, state::clear_repairs(&swapping, "posts")).await.expect("it waits for nobody").unwrap();
     swapping.end(Ok(())).await.unwrap();
     one.end(Ok(())).await.unwrap();
     queueing.await.unwrap();

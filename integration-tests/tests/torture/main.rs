@@ -13,6 +13,7 @@ mod fail_points;
 mod judge;
 mod loaded;
 mod loads;
+mod repairs;
 mod rights;
 mod rounds;
 mod scenario;

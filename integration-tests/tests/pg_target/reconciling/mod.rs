@@ -2,6 +2,7 @@
 
 mod faults;
 mod kinds;
+mod meddling;
 mod random;
 mod rights;
 mod scopes;
@@ -14,7 +15,7 @@ use gizer_pg::load::Load;
 use gizer_pg::rows::{Keys, RowStore, TableCounts, WhichTables};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
-use gizer_verify::{Reconciled, VerifyError, compare, reconcile};
+use gizer_verify::{ReadBack, Reconciled, VerifyError, compare, reconcile};
 
 use crate::scene::{Scene, encode, followable, layout, request};
 
@@ -53,7 +54,7 @@ async fn in_transaction(
     let (one, other) = documents.split_at(documents.len() / 2);
     let documents = [batch(one), batch(other)];
     let mut flattener = Flattener::new(store.layout());
-    let outcome = reconcile(store, &mut flattener, &documents, &keys, true).await;
+    let outcome = reconcile(store, &mut flattener, &documents, &keys, ReadBack::All.into()).await;
     end(session, outcome).await
 }
 
@@ -257,7 +258,7 @@ async fn rejected_documents_are_given_back_and_have_no_rows() {
     let documents = DocumentBatch::from_sequence([good, broken.clone(), unfit.clone()].concat().into()).unwrap();
     session.begin().await.unwrap();
     let keys = keys_of(&people, &[1.into(), 2.into(), "x".into()]);
-    let outcome = reconcile(&mut store, &mut Flattener::new(&people), &[documents], &keys, true).await;
+    let outcome = reconcile(&mut store, &mut Flattener::new(&people), &[documents], &keys, ReadBack::All.into()).await;
     let done = end(&session, outcome).await.unwrap();
     assert_eq!(done.rejected.len(), 2);
     assert_eq!((done.rejected[0].id.as_str(), &done.rejected[0].document), (r#"{"$numberInt":"2"}"#, &broken));

@@ -14,6 +14,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{batch, fresh, ids, in_transaction, keys_of, reconciled, rows};
+use gizer_verify::ReadBack;
+
 use crate::documents::{document, same};
 use crate::scene::{Scene, layout};
 
@@ -234,6 +236,7 @@ async fn what_is_written_is_seen_without_reading_back_as_well() {
     let documents = [batch(&[doc! {"_id": 1, "l": [1, 2, 3]}])];
     let keys = keys_of(&things, &[1.into()]);
     let mut flattener = Flattener::new(&things);
-    let error = gizer_verify::reconcile(&mut store, &mut flattener, &documents, &keys, false).await.unwrap_err();
+    let error =
+        gizer_verify::reconcile(&mut store, &mut flattener, &documents, &keys, ReadBack::Off.into()).await.unwrap_err();
     assert_eq!(error.to_string(), "0 rows of things were written: expected 2");
 }

@@ -8,7 +8,7 @@ use gizer_pg::Session;
 use gizer_pg::rows::{Keys, RowStore, WhichTables};
 use gizer_schema::raw::RawDoc;
 use gizer_schema::{Layout, TableId};
-use gizer_verify::{Reconciled, VerifyError, compare, reconcile};
+use gizer_verify::{ReadBack, Reconciled, VerifyError, compare, reconcile};
 use integration_tests::rig::Postgres;
 
 use super::{POSTS, batch, deleted, end, fresh, ids, post, reconciled, rows, updated};
@@ -42,7 +42,8 @@ async fn scoped_batch(
 ) -> Result<Reconciled, VerifyError> {
     session.begin().await?;
     let keys = keys(store.layout(), touched, tables);
-    let outcome = reconcile(store, &mut Flattener::new(store.layout()), &[documents], &keys, true).await;
+    let outcome =
+        reconcile(store, &mut Flattener::new(store.layout()), &[documents], &keys, ReadBack::All.into()).await;
     end(session, outcome).await
 }
 
@@ -92,7 +93,7 @@ async fn what_is_out_of_scope_is_let_be() {
     let mut keys = keys(&posts, &[1.into()], ROOT);
     keys.insert(&gizer_flatten::Cell::Integer(2));
     let mut flattener = Flattener::new(&posts);
-    let done = reconcile(&mut store, &mut flattener, &[batch(&after)], &keys, true).await.unwrap();
+    let done = reconcile(&mut store, &mut flattener, &[batch(&after)], &keys, ReadBack::All.into()).await.unwrap();
     assert_eq!((done.stored, done.changes.tables[0], done.changes.total()), (1 + 10, updated(2), 2 + 9));
     // To compare is to look at everything.
     let verdict = compare(&mut store, &mut flattener, &[batch(&after)], &keys).await.unwrap();
@@ -161,7 +162,7 @@ async fn faults_in_what_is_written_are_found() {
         ("IF TG_OP = 'DELETE' THEN RETURN NULL; END IF; RETURN NEW;", "position 3: the row is left over"),
         (
             "IF TG_OP = 'UPDATE' THEN INSERT INTO public.post_comments (posts_id, idx) VALUES (1, 9); END IF; \
-             IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW;",
+             IF TG_OP = 'DELETE' THEN IF OLD.idx = 9 THEN RETURN NULL; END IF; RETURN OLD; END IF; RETURN NEW;",
             "position 9: the row is left over",
         ),
     ] {

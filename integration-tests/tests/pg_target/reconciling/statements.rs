@@ -7,6 +7,8 @@ use gizer_pg::rows::{RowStore, WhichTables};
 use integration_tests::rig::Postgres;
 
 use super::{POSTS, fresh, ids, in_transaction, post, rows};
+use gizer_verify::ReadBack;
+
 use crate::scene::{Scene, layout};
 
 /// Documents of which one in three changes in its root row, one in three in its arrays, and one in three is gone.
@@ -74,10 +76,14 @@ async fn a_batch_that_is_rolled_back_has_never_been() {
         session.begin().await.unwrap();
         let keys = super::keys_of(&posts, &ids(&before));
         let mut flattener = gizer_flatten::Flattener::new(&posts);
-        let done = gizer_verify::reconcile(&mut store, &mut flattener, &[super::batch(&after)], &keys, true).await;
+        let done =
+            gizer_verify::reconcile(&mut store, &mut flattener, &[super::batch(&after)], &keys, ReadBack::All.into())
+                .await;
         assert!(done.unwrap().changes.total() > 0);
         // Two batches in one transaction: the second must not meet the first one's rows.
-        let done = gizer_verify::reconcile(&mut store, &mut flattener, &[super::batch(&before)], &keys, true).await;
+        let done =
+            gizer_verify::reconcile(&mut store, &mut flattener, &[super::batch(&before)], &keys, ReadBack::All.into())
+                .await;
         assert!(done.unwrap().changes.total() > 0);
         session.roll_back().await;
         assert_eq!(rows(&scene, "public", &posts).await, fresh(&scene, &posts, &before).await);
@@ -112,7 +118,9 @@ async fn several_collections_share_a_session() {
     for store in [&mut posts, &mut longs] {
         let keys = super::keys_of(store.layout(), &touched);
         let mut flattener = gizer_flatten::Flattener::new(store.layout());
-        let done = gizer_verify::reconcile(store, &mut flattener, &[super::batch(&after)], &keys, true).await.unwrap();
+        let done = gizer_verify::reconcile(store, &mut flattener, &[super::batch(&after)], &keys, ReadBack::All.into())
+            .await
+            .unwrap();
         assert_eq!(done.changes.sum().updated, 4);
     }
     session.end(Ok(())).await.unwrap();
