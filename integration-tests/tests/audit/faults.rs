@@ -84,6 +84,8 @@ pub(crate) struct Injector {
     faulty: HashSet<(usize, usize)>,
     /// Keys of which any row has a fault.
     faulty_keys: BTreeSet<String>,
+    /// Keys that no document has.
+    unknown_keys: BTreeSet<String>,
     new_key: NewKey,
     random: Random,
     /// What has to be reported.
@@ -134,6 +136,7 @@ impl Injector {
             taken,
             faulty: HashSet::new(),
             faulty_keys: BTreeSet::new(),
+            unknown_keys: BTreeSet::new(),
             new_key,
             random,
             expected: BTreeSet::new(),
@@ -179,9 +182,14 @@ impl Injector {
         done
     }
 
-    /// Keys, as SQL has them, of which any row has a fault.
-    pub(crate) fn faulty_keys(&self) -> &BTreeSet<String> {
-        &self.faulty_keys
+    /// What has to be reported of them: how many documents differ, in whatever way.
+    pub(crate) fn documents(&self) -> u64 {
+        self.faulty_keys.len() as u64
+    }
+
+    /// How many of these are none: rows of keys that no document has.
+    pub(crate) fn unknown(&self) -> u64 {
+        self.unknown_keys.len() as u64
     }
 
     /// A row of any of these tables that has no fault yet.
@@ -356,18 +364,9 @@ impl Injector {
             }
             _ => key,
         };
-        if self.is_gone(&key) {
-            return false;
-        }
         let added = self.copy(client, at, &key, &positions).await;
         self.expect_left_over(client, at.0, added).await;
         true
-    }
-
-    /// Whether all rows of a document are gone: then there is nothing for one to be left over from.
-    fn is_gone(&self, key: &str) -> bool {
-        let rows = self.by_key[0].get(key).into_iter().flatten();
-        rows.into_iter().any(|row| self.faulty.contains(&(0, *row)))
     }
 
     /// A key that no row has.
@@ -382,6 +381,7 @@ impl Injector {
     async fn orphan(&mut self, client: &Client) -> bool {
         let Some(at) = self.draw(&self.child_tables()) else { return false };
         let Some(key) = self.unknown_key() else { return false };
+        self.unknown_keys.insert(key.clone());
         let positions = self.rows[at.0][at.1].positions.clone();
         let added = self.copy(client, at, &key, &positions).await;
         self.expect_left_over(client, at.0, added).await;
@@ -472,6 +472,7 @@ impl Injector {
     async fn document_extra(&mut self, client: &Client) -> bool {
         let Some(like) = self.whole_document() else { return false };
         let Some(key) = self.unknown_key() else { return false };
+        self.unknown_keys.insert(key.clone());
         for at in self.rows_of(&like) {
             let positions = self.rows[at.0][at.1].positions.clone();
             let added = self.copy(client, at, &key, &positions).await;
