@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use integration_tests::rig::Finished;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::faults::Injector;
 use super::rows::Difference;
@@ -84,40 +84,44 @@ impl Report {
     #[track_caller]
     pub(crate) fn expect(&self, collection: &str, state: &str, expected: &BTreeSet<Difference>) {
         let report = self.of_collection(collection);
-        let named = named(report);
-        let wrong: Vec<&Difference> = named.difference(expected).collect();
-        let more = self.count(collection, "more");
-        let missed: Vec<&Difference> = expected.difference(&named).take(if more == 0 { 20 } else { 0 }).collect();
-        assert!(
-            wrong.is_empty() && missed.is_empty(),
-            "{collection}:\n  reported, and equal: {wrong:#?}\n  not reported: {missed:#?}"
-        );
-        assert_eq!(named.len() as u64 + more, expected.len() as u64, "{collection}: {more} are not named");
-        assert_eq!(counts_of(report), counts(expected), "{collection}, by table");
+        if let Err(problem) = is_exactly(report, expected) {
+            panic!("{collection}: {problem}");
+        }
         assert_eq!(report["state"], state, "{report}");
         assert_eq!(self.count(collection, "rejected"), 0, "{report}");
     }
 }
 
-fn named(report: &Value) -> BTreeSet<Difference> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let differences = report["differences"].as_array().unwrap().iter().map(|each| Difference {
-        table: text(&each["table"]).unwrap(),
-        key: text(&each["key"]).unwrap_or_else(|| panic!("no key in {each}")),
-        positions: each["positions"].as_array().unwrap().iter().map(|at| at.as_i64().unwrap()).collect(),
-        fault: match each["fault"].as_str().unwrap() {
-            "missing" => "missing",
-            "left over" => "left over",
-            "repeated" => "repeated",
-            "cell" => "cell",
-            other => panic!("a fault that is none: {other}"),
-        },
-        column: text(&each["column"]),
-    });
-    let differences: Vec<Difference> = differences.collect();
-    let apart: BTreeSet<Difference> = differences.iter().cloned().collect();
-    assert_eq!(apart.len(), differences.len(), "something is reported twice: {differences:#?}");
-    apart
+fn is_exactly(report: &Value, expected: &BTreeSet<Difference>) -> Result<(), String> {
+    let named = named(report)?;
+    let more = report["more"].as_u64().ok_or("no number of those that are not named")?;
+    let wrong: Vec<&Difference> = named.difference(expected).collect();
+    let missed: Vec<&Difference> = expected.difference(&named).collect();
+    if !wrong.is_empty() || missed.len() as u64 != more {
+        let missed = &missed[..missed.len().min(20)];
+        return Err(format!("reported, and no fault: {wrong:#?}\nnot among them, and {more} not named: {missed:#?}"));
+    }
+    let (said, expected) = (counts_of(report)?, counts(expected));
+    if said == expected { Ok(()) } else { Err(format!("by table expected {expected:#?}, reported {said:#?}")) }
+}
+
+fn named(report: &Value) -> Result<BTreeSet<Difference>, String> {
+    let mut named = BTreeSet::new();
+    for each in report["differences"].as_array().ok_or("no list of differences")? {
+        let difference = difference(each).ok_or_else(|| format!("no difference: {each}"))?;
+        if !named.insert(difference) {
+            return Err(format!("reported twice: {each}"));
+        }
+    }
+    Ok(named)
+}
+
+fn difference(each: &Value) -> Option<Difference> {
+    let text = |name: &str| each[name].as_str().map(str::to_owned);
+    let faults = ["missing", "left over", "repeated", "cell"];
+    let fault = faults.into_iter().find(|fault| each["fault"] == *fault)?;
+    let positions: Option<Vec<i64>> = each["positions"].as_array()?.iter().map(Value::as_i64).collect();
+    Some(Difference { table: text("table")?, key: text("key")?, positions: positions?, fault, column: text("column") })
 }
 
 /// How many there are of each fault: table, fault, column.
@@ -132,28 +136,81 @@ fn counts(differences: &BTreeSet<Difference>) -> Counts {
     counts
 }
 
-fn counts_of(report: &Value) -> Counts {
+fn counts_of(report: &Value) -> Result<Counts, String> {
     let mut counts = Counts::new();
-    for each in report["tables"].as_array().unwrap() {
-        let table = each["table"].as_str().unwrap();
+    for each in report["tables"].as_array().ok_or("no list of tables")? {
+        let table = each["table"].as_str().ok_or("a table without a name")?;
         let mut add = |fault: &str, column: &str, count: &Value| {
-            let count = count.as_u64().unwrap_or_else(|| panic!("no number of {fault} in {each}"));
+            let count = count.as_u64().ok_or_else(|| format!("no number of {fault} in {each}"))?;
             if count > 0 {
                 counts.insert((table.to_owned(), fault.to_owned(), column.to_owned()), count);
             }
+            Ok::<(), String>(())
         };
-        add("missing", "", &each["missing"]);
-        add("left over", "", &each["left_over"]);
-        add("repeated", "", &each["repeated"]);
-        for (column, count) in each["cells"].as_object().unwrap() {
-            add("cell", column, count);
+        add("missing", "", &each["missing"])?;
+        add("left over", "", &each["left_over"])?;
+        add("repeated", "", &each["repeated"])?;
+        for (column, count) in each["cells"].as_object().ok_or("no counts of cells")? {
+            add("cell", column, count)?;
         }
     }
-    counts
+    Ok(counts)
 }
 
 /// The rows of each table, as the report counts them.
 pub(crate) fn rows_by_table(report: &Value) -> BTreeMap<String, u64> {
     let tables = report["tables"].as_array().unwrap().iter();
     tables.map(|each| (each["table"].as_str().unwrap().to_owned(), each["rows"].as_u64().unwrap())).collect()
+}
+
+/// A report that is not what it has to be is not taken for it.
+#[test]
+fn reports_are_looked_at_closely() {
+    let difference = |table: &str, positions: &[i64], fault, column: Option<&str>| Difference {
+        table: table.to_owned(),
+        key: "7".to_owned(),
+        positions: positions.to_vec(),
+        fault,
+        column: column.map(str::to_owned),
+    };
+    let expected = BTreeSet::from([
+        difference("orders", &[], "cell", Some("name")),
+        difference("order_items", &[1], "missing", None),
+        difference("order_items", &[2], "left over", None),
+    ]);
+    let good = json!({
+        "tables": [
+            { "table": "orders", "rows": 9, "missing": 0, "left_over": 0, "repeated": 0, "cells": { "name": 1 } },
+            { "table": "order_items", "rows": 9, "missing": 1, "left_over": 1, "repeated": 0, "cells": {} },
+        ],
+        "differences": [
+            { "table": "orders", "key": "7", "positions": [], "fault": "cell", "column": "name" },
+            { "table": "order_items", "key": "7", "positions": [1], "fault": "missing" },
+            { "table": "order_items", "key": "7", "positions": [2], "fault": "left over", "column": null },
+        ],
+        "more": 0,
+    });
+    is_exactly(&good, &expected).unwrap();
+    type Spoil = fn(&mut Value);
+    let fewer: Spoil = |report| report["differences"].as_array_mut().unwrap().truncate(2);
+    let cases: [(&str, Spoil); 9] = [
+        ("one is not reported", fewer),
+        ("another column", |report| report["differences"][0]["column"] = json!("names")),
+        ("another row", |report| report["differences"][1]["positions"] = json!([3])),
+        ("another fault", |report| report["differences"][1]["fault"] = json!("repeated")),
+        ("no such fault", |report| report["differences"][1]["fault"] = json!("gone")),
+        ("another key", |report| report["differences"][1]["key"] = json!("8")),
+        ("twice", |report| report["differences"][1] = report["differences"][0].take()),
+        ("one more that is not named", |report| report["more"] = json!(1)),
+        ("counts", |report| report["tables"][1]["missing"] = json!(2)),
+    ];
+    for (what, spoil) in cases {
+        let mut report = good.clone();
+        spoil(&mut report);
+        assert!(is_exactly(&report, &expected).is_err(), "{what}");
+    }
+    let mut report = good;
+    fewer(&mut report);
+    report["more"] = json!(1);
+    is_exactly(&report, &expected).expect("the rest is counted by table");
 }

@@ -291,7 +291,7 @@ fn document(id: Bson, random: &mut Random) -> Document {
     document
 }
 
-fn of_gizer(name: &str, fields: Value, exact_types: bool) -> String {
+fn of_gizer(name: &str, fields: &Value, exact_types: bool) -> String {
     json!({ "$gizer": 1, "collection": name, "exact_types": exact_types, "fields": fields }).to_string()
 }
 
@@ -306,7 +306,7 @@ fn with_ids(seed: u64, number: u64, count: u64, (name, key, id, new_key): Ids) -
     });
     Collection {
         name,
-        schema_file: of_gizer(name, fields(key), number.is_multiple_of(2)),
+        schema_file: of_gizer(name, &fields(key), number.is_multiple_of(2)),
         documents: documents.collect(),
         collation: name == "collated",
         judge: Judge::Rebuilt,
@@ -347,7 +347,7 @@ fn lists(seed: u64, count: u64) -> Collection {
     let documents = documents.collect();
     Collection {
         name: "lists",
-        schema_file: of_gizer("lists", fields, false),
+        schema_file: of_gizer("lists", &fields, false),
         documents,
         collation: false,
         judge: Judge::FreshLoad,
@@ -366,7 +366,7 @@ fn long_arrays(seed: u64) -> Collection {
     });
     Collection {
         name: "long_arrays",
-        schema_file: of_gizer("long_arrays", fields("STRING"), false),
+        schema_file: of_gizer("long_arrays", &fields("STRING"), false),
         documents: documents.collect(),
         collation: false,
         judge: Judge::Rebuilt,
@@ -377,7 +377,7 @@ fn long_arrays(seed: u64) -> Collection {
 fn empty() -> Collection {
     Collection {
         name: "empties",
-        schema_file: of_gizer("empties", fields("OBJECTID"), false),
+        schema_file: of_gizer("empties", &fields("OBJECTID"), false),
         documents: Vec::new(),
         collation: false,
         judge: Judge::Rebuilt,

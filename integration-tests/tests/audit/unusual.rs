@@ -187,11 +187,9 @@ async fn what_cannot_be_audited() {
     let (world, _) = filled(shared_mongod(Version::V6_0).await.unwrap(), 20).await;
     world.run(&["load", "ints", "--filter", r#"{"_id": {"$gt": 0}}"#]).await.expect_code(0);
     world.schema_file("never", r#"{"_id": "INT"}"#);
-    for (name, words) in [
-        ("ints", &["ints", "copy", "gizer load ints"][..]),
-        ("never", &["never", "not loaded", "gizer load never"]),
-        ("things_", &["things_", "schema"]),
-    ] {
+    for (name, words) in
+        [("ints", &["ints", "copy", "load"][..]), ("never", &["never", "load"]), ("things_", &["things_"])]
+    {
         let said = world.run(&["verify", name]).await.expect_code(2).stderr;
         for word in words {
             assert!(said.contains(word), "{word:?} is not in {said}");
