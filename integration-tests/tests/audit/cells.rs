@@ -141,6 +141,26 @@ pub(crate) static CELL_FAULTS: &[CellFault] = &[
 ];
 
 impl CellFault {
+    /// Its name, with the column's type if it can be in several.
+    pub(crate) fn name_for(&self, column: &Column) -> String {
+        if self.is_of_any_type() { format!("{} ({})", self.name, column.ty) } else { self.name.to_owned() }
+    }
+
+    pub(crate) fn is_of_any_type(&self) -> bool {
+        matches!(self.cells, Cells::Values | Cells::Nulls | Cells::Arrays)
+    }
+
+    /// All names that it can have where columns are of these types.
+    pub(crate) fn names(&self, types: &[&str], arrays: &[String]) -> Vec<String> {
+        let types = types.iter().copied().chain(["jsonb"]);
+        let arrays = arrays.iter().map(String::as_str);
+        match self.cells {
+            Cells::Values | Cells::Nulls => types.chain(arrays).map(|ty| format!("{} ({ty})", self.name)).collect(),
+            Cells::Arrays => arrays.map(|ty| format!("{} ({ty})", self.name)).collect(),
+            _ => vec![self.name.to_owned()],
+        }
+    }
+
     /// Whether it can be in such a column, with a value in it or none.
     pub(crate) fn fits(&self, column: &Column, has_value: bool) -> bool {
         match self.cells {

@@ -129,7 +129,7 @@ fn double_id(number: u64) -> Bson {
         1 => f64::INFINITY,
         2 => f64::NEG_INFINITY,
         3 => -0.0,
-        _ => (number as f64 - 40.0) * 1.1,
+        _ => (number as f64 - 40.5) * 1.1,
     }
     .into()
 }
@@ -425,7 +425,8 @@ fn of_traffic(seed: u64, shards: u64) -> Vec<Collection> {
 pub(crate) fn collections(seed: u64, count: u64) -> Vec<Collection> {
     let mut collections = of_traffic(seed, count.div_ceil(20));
     collections.extend((0..).zip(IDS).map(|(number, ids)| with_ids(seed, number, count, ids)));
-    collections.extend([lists(seed, count), long_arrays(seed), empty()]);
+    // Each type has few columns in it.
+    collections.extend([lists(seed, count * 6), long_arrays(seed), empty()]);
     collections
 }
 

@@ -90,8 +90,8 @@ pub(crate) struct Injector {
     random: Random,
     /// What has to be reported.
     pub(crate) expected: BTreeSet<Difference>,
-    /// Faults by the name of their kind.
-    pub(crate) counts: BTreeMap<&'static str, u64>,
+    /// Faults by the name of their kind; with the column's type, if the kind is not of one type.
+    pub(crate) counts: BTreeMap<String, u64>,
 }
 
 /// How often a row is drawn for a fault before it is given up.
@@ -176,8 +176,8 @@ impl Injector {
             Kind::DocumentMissing => self.document_missing(client).await,
             Kind::DocumentExtra => self.document_extra(client).await,
         };
-        if done {
-            *self.counts.entry(kind.name()).or_default() += 1;
+        if done && !matches!(kind, Kind::Cell(_)) {
+            self.count(kind.name().to_owned());
         }
         done
     }
@@ -190,6 +190,10 @@ impl Injector {
     /// How many of these are none: rows of keys that no document has.
     pub(crate) fn unknown(&self) -> u64 {
         self.unknown_keys.len() as u64
+    }
+
+    fn count(&mut self, name: String) {
+        *self.counts.entry(name).or_default() += 1;
     }
 
     /// A row of any of these tables that has no fault yet.
@@ -223,25 +227,36 @@ impl Injector {
     }
 
     async fn cell(&mut self, client: &Client, fault: &CellFault) -> bool {
-        // Tables in which it has a place at all, so that a type that is rare is not left out.
+        // Types that have come up least go first, so that one that is rare is not left out.
         let fits = |column: &Column| fault.fits(column, true) || fault.fits(column, false);
-        let among: Vec<usize> = self
-            .all_tables()
-            .into_iter()
-            .filter(|at| {
-                let table = &self.tables[*at];
-                (0..table.columns.len()).any(|column| !table.is_key(column) && fits(&table.columns[column]))
-            })
-            .collect();
+        let columns = self.tables.iter().flat_map(|table| &table.columns).filter(|column| fits(column));
+        let by_type: BTreeMap<&str, &Column> = columns.map(|column| (column.ty.as_str(), column)).collect();
+        let count = |column: &Column| self.counts.get(&fault.name_for(column)).copied().unwrap_or(0);
+        let mut types: Vec<(u64, String)> = by_type.values().map(|column| (count(column), column.ty.clone())).collect();
+        types.sort_unstable();
+        for (_, ty) in types {
+            if self.cell_of(client, fault, &ty).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn cell_of(&mut self, client: &Client, fault: &CellFault, ty: &str) -> bool {
+        let fits = |table: &Table, column: usize, has_value: bool| {
+            let is_of_type = table.columns[column].ty == ty && !table.is_key(column);
+            is_of_type && fault.fits(&table.columns[column], has_value)
+        };
+        let has_place = |at: &usize| {
+            let table = &self.tables[*at];
+            (0..table.columns.len()).any(|column| fits(table, column, true) || fits(table, column, false))
+        };
+        let among: Vec<usize> = self.all_tables().into_iter().filter(has_place).collect();
         for _ in 0..ATTEMPTS {
             let Some((at, row)) = self.draw(&among) else { return false };
-            let table = &self.tables[at];
-            let cells = &self.rows[at][row].cells;
-            let fitting: Vec<usize> = (0..table.columns.len())
-                .filter(|column| {
-                    !table.is_key(*column) && fault.fits(&table.columns[*column], cells[*column].is_some())
-                })
-                .collect();
+            let (table, cells) = (&self.tables[at], &self.rows[at][row].cells);
+            let fitting = (0..table.columns.len()).filter(|column| fits(table, *column, cells[*column].is_some()));
+            let fitting: Vec<usize> = fitting.collect();
             if fitting.is_empty() {
                 continue;
             }
@@ -277,6 +292,7 @@ impl Injector {
         if changed.get::<_, Option<&[u8]>>(0) == old {
             return false;
         }
+        self.count(fault.name_for(&self.tables[at.0].columns[column]));
         self.expect(at, "cell", Some(name));
         true
     }

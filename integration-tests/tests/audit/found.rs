@@ -95,11 +95,11 @@ async fn rounds(version: Version, seed: u64, documents: u64, faults: &[u64]) {
     all_is_equal(&world, &collections).await;
     let client = world.client().await;
     let before = dump_all(&client, &collections).await;
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for (round, faults) in (0..).zip(faults) {
         let injectors = inject(&client, &collections, seed * 1_000 + round, *faults).await;
         for (kind, count) in injectors.iter().flat_map(|injector| &injector.counts) {
-            *counts.entry(kind).or_default() += count;
+            *counts.entry(kind.clone()).or_default() += count;
         }
         found_and_repaired(&world, &collections, &injectors, &before).await;
     }
