@@ -162,7 +162,11 @@ const IDS: [Ids; 11] = [
     (
         "binaries",
         "BINARY",
-        |n| Binary { subtype: BinarySubtype::Generic, bytes: bytes::<9>(n)[..(n % 9) as usize + 1].to_vec() }.into(),
+        |n| {
+            let mut bytes = bytes::<9>(n)[..(n % 9) as usize + 1].to_vec();
+            bytes[0] = n as u8;
+            Binary { subtype: BinarySubtype::Generic, bytes }.into()
+        },
         |random| Some(format!("\\x{}", hex(random, 24))),
     ),
     (
