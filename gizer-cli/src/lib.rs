@@ -11,6 +11,7 @@
 
 pub mod allocator;
 pub mod args;
+mod audit;
 pub mod capture;
 pub mod commands;
 pub mod config;
@@ -63,6 +64,7 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Action::Extract(args) => commands::extract::run(&context, args).await,
             Action::Copy(args) => commands::copy::run(&context, args).await,
             Action::Sync(args) => commands::sync::run(&context, args).await,
+            Action::Verify(args) => commands::verify::run(&context, args).await,
             Action::Status(args) => commands::status::run(&context, args).await,
         }
     });

@@ -5,7 +5,7 @@ use bson::{Binary, Bson, Document};
 
 /// The value whose tagged form this is. Numbers come back as the first of int32, int64, decimal128 and double that
 /// holds them. `None` for a hash, for values that the form does not keep whole, and for text that is no tagged form.
-pub(crate) fn decode_key(form: &str) -> Option<Bson> {
+pub fn decode_key(form: &str) -> Option<Bson> {
     if let Some(text) = form.strip_prefix('s') {
         return unescape(text).map(Bson::String);
     }

@@ -44,6 +44,7 @@ pub use extjson::RawJson;
 pub use extra::Extra;
 pub use flatten::{Flattener, RejectReason, Rejection, id_text};
 pub use key::TaggedKey;
+pub use key_decode::decode_key;
 pub use list::RawList;
 pub use rebuild::{RebuildError, StoredCell, StoredRow, rebuild};
 pub use row::{Cell, Row, RowSink};

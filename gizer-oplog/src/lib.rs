@@ -17,15 +17,17 @@
 //! * [`OplogChanges`] reads the logs of all shards as changes, merged by time, each transaction once it is committed; what
 //!   was kept aside is read first ([`KeptLog`]).
 //! * [`decode`] knows what an entry says.
+//! * [`ClusterLookUp`] reads single documents by `_id`, [`ClusterChunks`] a collection stretch by stretch, both as of a time.
 //!
 //! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`], [`RangeSource`],
-//! [`ChangeSource`] and [`LookUp`]. This crate only reads and decodes. What a document or a change means for tables
+//! [`ChangeSource`], [`LookUp`] and [`ChunkSource`]. This crate only reads and decodes. What a document or a change means for tables
 //! is decided in gizer-flatten.
 //!
 //! Every failure is a [`MongoError`], which says where it happened and, if something can be done, what. None shows a
 //! password, a connection string or the contents of a document.
 
 mod changes;
+mod chunks;
 mod collections;
 mod connect;
 pub mod decode;
@@ -42,23 +44,27 @@ mod reachability;
 mod reply;
 mod scan;
 mod settings;
+mod sources;
 pub mod spool;
 mod tail;
 mod uri;
 mod version;
 
 pub use changes::{ChangeEvent, ChangeSource};
+pub use chunks::{Chunk, ChunkSource, ClusterChunks, Stretch};
 pub use collections::{Collection, CollectionSize, SkipReason, SourceCollection};
 pub use connect::{Cluster, Deployment, Topology};
 pub use dump::{Dump, DumpFile, DumpScan};
 pub use error::{ErrorClass, MalformedReply, MongoError};
 pub use follow::{FollowOptions, Interest, KeptInFile, KeptLog, OplogChanges};
-pub use lookup::{ClusterLookUp, LookUp, ReadAt, WantedId, WatchedCollection};
+pub use lookup::{ClusterLookUp, LookUp, WantedId};
 pub use position::{Oplog, latest_time, newest_positions};
 pub use scan::{
-    CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read, plan_segments,
+    CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read,
+    draw_boundaries, draw_ids, plan_segments,
 };
 pub use settings::{OplogSettings, Settings};
+pub use sources::{ReadAt, WatchedCollection};
 pub use tail::{OplogBatch, OplogTail, RawEntry, TailOptions};
 pub use uri::{Hosts, SecretUri};
 pub use version::{ReleaseLine, ServerVersion};

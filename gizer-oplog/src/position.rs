@@ -1,6 +1,7 @@
 //! Positions in the oplog.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use bson::{Document, RawDocumentBuf, Timestamp, doc};
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use futures::future::try_join_all;
 use gizer_flatten::change::{ClusterTime, Position, Positions};
 use gizer_schema::raw::RawDoc;
 use mongodb::options::ReadConcern;
+use tokio::time::sleep;
 
 use crate::connect::{Deployment, Topology};
 use crate::error::{MalformedReply, MongoError};
@@ -17,6 +19,16 @@ const NAMESPACE: &str = "local.oplog.rs";
 
 /// `CappedPositionLost` of the server's `error_codes.yml`.
 pub(crate) const CAPPED_POSITION_LOST: i32 = 136;
+
+/// `NotYetInitialized` and `ReadConcernMajorityNotAvailableYet` of the server's `error_codes.yml`: for a moment after its start a
+/// member does not know what a majority has.
+const STARTING: [i32; 2] = [94, 134];
+
+/// How long that moment may last.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long to wait before asking again.
+const START_PAUSE: Duration = Duration::from_millis(100);
 
 /// The oplog of one shard.
 #[derive(Clone)]
@@ -101,10 +113,14 @@ impl Oplog {
     /// The first entry in natural order, which in a capped collection is the order of insertion (MongoDB manual,
     /// "Capped Collections"), or in its reverse. Both look at one entry, however long the oplog is.
     async fn end(&self, direction: i32) -> Result<Position, MongoError> {
+        let began = Instant::now();
         loop {
             match self.look_at_end(direction).await {
                 // The oldest entry was cut off while it was looked at: another one is the oldest now.
                 Err(MongoError::Server { code: CAPPED_POSITION_LOST, .. }) => tokio::task::yield_now().await,
+                Err(MongoError::Server { code, .. }) if STARTING.contains(&code) && began.elapsed() < START_LIMIT => {
+                    sleep(START_PAUSE).await;
+                }
                 outcome => return outcome,
             }
         }

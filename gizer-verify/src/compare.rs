@@ -12,7 +12,7 @@ use gizer_schema::{ColumnId, Layout, TableId};
 use crate::field::Fields;
 use crate::key_text::key_text;
 use crate::stored::StoredRows;
-use crate::{Difference, Fault, Verdict, VerifyError};
+use crate::{Difference, Fault, NAMED_DIFFERENCES, Verdict, VerifyError};
 
 /// Compares documents with the rows that are stored under `keys` and under the documents' own keys, in the open transaction:
 /// those of all tables, whatever the scopes of the keys. Nothing is written.
@@ -68,6 +68,9 @@ pub(crate) struct Pass {
     pub(crate) differing: Vec<u32>,
     /// Keys whose scope was too narrow: their documents had no rows, or have none. To be looked at in all tables.
     pub(crate) too_narrow: Vec<u32>,
+    /// For each key whether a document has it, and whether that one's row in the root table is missing.
+    pub(crate) has_document: Vec<bool>,
+    pub(crate) lacks_root: Vec<bool>,
 }
 
 impl Pass {
@@ -81,13 +84,27 @@ impl Pass {
         stored: &StoredRows,
         changes: Option<RowChanges>,
     ) -> Result<Pass, VerifyError> {
+        Pass::naming(NAMED_DIFFERENCES, layout, flattener, documents, keys, stored, changes)
+    }
+
+    /// The same, with so many differences named one by one.
+    pub(crate) fn naming<'b>(
+        named: usize,
+        layout: &Layout,
+        flattener: &mut Flattener,
+        documents: impl Iterator<Item = RawDoc<'b>>,
+        keys: &Keys,
+        stored: &StoredRows,
+        changes: Option<RowChanges>,
+    ) -> Result<Pass, VerifyError> {
         let mut comparison = Comparison::new(layout, keys, stored, changes);
+        comparison.named = named;
         let mut rejected = Vec::new();
         flattener.flatten(documents, &mut comparison, |document, rejection| rejected.push(reject(document, rejection)));
         comparison.finish()?;
-        let Comparison { verdict, changes, differing, too_narrow, .. } = comparison;
+        let Comparison { verdict, changes, differing, too_narrow, has_document, lacks_root, .. } = comparison;
         let differing = (0..).zip(differing).filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
-        Ok(Pass { verdict, rejected, changes, differing, too_narrow })
+        Ok(Pass { verdict, rejected, changes, differing, too_narrow, has_document, lacks_root })
     }
 }
 
@@ -107,11 +124,17 @@ struct Comparison<'a> {
     ranks: Vec<u32>,
     changes: Option<RowChanges>,
     verdict: Verdict,
+    /// How many differences are named one by one.
+    named: usize,
+    /// What is wrong with the document under way, and not counted yet.
+    faults: Vec<(TableId, Fault)>,
     fields: Fields,
     /// For each key whether a document with it has come.
     has_document: Vec<bool>,
     /// For each key whether anything differs.
     differing: Vec<bool>,
+    /// For each key whether its document has no row in the root table.
+    lacks_root: Vec<bool>,
     too_narrow: Vec<u32>,
     /// The key of the document under way; `None` until its first row.
     key: Option<u32>,
@@ -143,9 +166,12 @@ impl<'a> Comparison<'a> {
             ranks: if changes.is_some() { keys.ranks() } else { vec![0; keys.len()] },
             changes,
             verdict: Verdict::default(),
+            named: NAMED_DIFFERENCES,
+            faults: Vec::new(),
             fields: Fields::default(),
             has_document: vec![false; keys.len()],
             differing: vec![false; keys.len()],
+            lacks_root: vec![false; keys.len()],
             too_narrow: Vec::new(),
             key: None,
             places: vec![0; layout.tables.len()],
@@ -167,12 +193,20 @@ impl<'a> Comparison<'a> {
             self.begin_key(key);
             self.leave_rest(key);
         }
+        self.count_faults();
         Ok(())
     }
 
     fn finish_document(&mut self) {
         if let Some(key) = self.key.take() {
             self.leave_rest(key);
+        }
+        self.count_faults();
+    }
+
+    fn count_faults(&mut self) {
+        for fault in self.faults.drain(..) {
+            *self.verdict.faults.entry(fault).or_default() += 1;
         }
     }
 
@@ -267,13 +301,15 @@ impl<'a> Comparison<'a> {
 
     fn differs(&mut self, table: TableId, key: u32, positions: &[i64], fault: Fault) {
         self.differing[key as usize] = true;
+        self.lacks_root[key as usize] |= table == TableId(0) && fault == Fault::Missing;
+        self.faults.push((table, fault));
         // What an update changes is a document that has its rows, each once. This one was rejected before, or it is
         // another one than was updated, which an entry further on will tell.
         if table == TableId(0) && matches!(fault, Fault::Missing | Fault::Repeated) {
             self.find_too_narrow(key);
         }
         let text = |key| key_text(self.layout.key.ty, self.keys.field(key));
-        self.verdict.add(|| Difference { table, key: text(key), positions: positions.to_vec(), fault });
+        self.verdict.add(self.named, || Difference { table, key: text(key), positions: positions.to_vec(), fault });
     }
 
     fn delete(&mut self, table: TableId, key: u32, positions: &[i64]) {
@@ -302,7 +338,7 @@ impl<'a> Comparison<'a> {
 impl RowSink for Comparison<'_> {
     fn begin_document(&mut self) {
         self.finish_document();
-        let Verdict { documents, rows, ref differences, more } = self.verdict;
+        let Verdict { documents, rows, ref differences, more, .. } = self.verdict;
         self.before = Before { documents, rows, named: differences.len(), more, same_key: self.same_key };
         self.verdict.documents += 1;
         if let Some(changes) = &mut self.changes {
@@ -331,7 +367,9 @@ impl RowSink for Comparison<'_> {
     fn discard_document(&mut self) {
         if let Some(key) = self.key.take() {
             self.has_document[key as usize] = false;
+            self.lacks_root[key as usize] = false;
         }
+        self.faults.clear();
         let Before { documents, rows, named, more, same_key } = self.before;
         self.same_key = same_key;
         self.verdict.documents = documents;

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! * [`compare()`] only looks.
+//! * [`audit_stretch()`] and [`audit_keys()`] only look, too, at rows that a snapshot holds, and tell how each key stands.
 //! * [`reconcile()`] is the reference path: it compares, writes the rows that differ, reads back what was written and compares
 //!   again; of a document it looks only at the tables in which it can have changed.
 //!
@@ -18,17 +19,22 @@
 //! has nothing in common with the encoder of gizer-pg: a fault of the encoder is a difference. Doubles are compared by their
 //! bits; numbers of type `numeric` by value and scale; `jsonb` by its values, whatever the order of their fields.
 
+mod audit;
 mod compare;
 mod field;
 mod json;
+mod key_id;
 mod key_text;
 mod numeric;
 mod reconcile;
 mod stored;
 
+pub use audit::{Audited, DifferingKey, Stand, audit_keys, audit_only, audit_stretch};
 pub use compare::compare;
+pub use key_id::{KeyOrder, id_of_key, key_order};
 pub use reconcile::{Reconciled, reconcile};
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use gizer_pg::PgError;
@@ -54,7 +60,7 @@ pub struct Difference {
 }
 
 /// What is wrong with a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// The document has it, the table has not.
     Missing,
@@ -100,6 +106,8 @@ pub struct Verdict {
     pub differences: Vec<Difference>,
     /// Differences beyond that limit.
     pub more: u64,
+    /// How many rows have which fault in which table: all of them.
+    pub faults: BTreeMap<(TableId, Fault), u64>,
 }
 
 impl Verdict {
@@ -108,8 +116,8 @@ impl Verdict {
         self.differences.is_empty() && self.more == 0
     }
 
-    fn add(&mut self, difference: impl FnOnce() -> Difference) {
-        if self.differences.len() < NAMED_DIFFERENCES {
+    fn add(&mut self, named: usize, difference: impl FnOnce() -> Difference) {
+        if self.differences.len() < named {
             self.differences.push(difference());
         } else {
             self.more += 1;

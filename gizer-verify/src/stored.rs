@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use gizer_pg::PgError;
-use gizer_pg::rows::{Keys, RowStore, StoredTuple};
+use gizer_pg::rows::{KeyStretch, Keys, RowStore, StoredTuple};
 use gizer_schema::{Layout, Table, TableId};
 
 use crate::field::Reader;
@@ -46,6 +46,20 @@ impl StoredRows {
         Ok(rows)
     }
 
+    /// Reads those of a stretch of keys, in a snapshot; their keys are added to `keys`.
+    pub(crate) async fn read_stretch(
+        store: &mut RowStore<'_>,
+        stretch: KeyStretch<'_>,
+        keys: &mut Keys,
+    ) -> Result<StoredRows, PgError> {
+        let mut rows = StoredRows::new(store.layout());
+        store.read_stretch(stretch, keys, |table, key, tuple| rows.tables[table.0].push(key, tuple)).await?;
+        for table in &mut rows.tables {
+            table.sort(keys.len());
+        }
+        Ok(rows)
+    }
+
     fn new(layout: &Layout) -> StoredRows {
         let table = |table: &Table| StoredTable {
             depth: table.positions,
@@ -64,6 +78,11 @@ impl StoredRows {
         &self.tables[id.0]
     }
 
+    /// How many rows there are, by table.
+    pub(crate) fn counts(&self) -> Vec<u64> {
+        self.tables.iter().map(|table| table.keys.len() as u64).collect()
+    }
+
     /// How many rows there are, over all tables.
     pub(crate) fn len(&self) -> u64 {
         self.tables.iter().map(|table| table.keys.len() as u64).sum()
@@ -72,14 +91,17 @@ impl StoredRows {
 
 impl StoredTable {
     fn push(&mut self, key: u32, tuple: StoredTuple<'_>) {
+        let start = self.bytes.len();
         self.keys.push(key);
-        self.starts.push(self.bytes.len());
-        for (column, field) in tuple.fields().enumerate() {
-            let length = field.map_or(Ok(-1), |field| i32::try_from(field.len()));
-            let length = length.expect("the server's messages are of less than 2 GiB");
-            self.bytes.extend_from_slice(&length.to_be_bytes());
-            self.bytes.extend_from_slice(field.unwrap_or_default());
-            if self.position_columns.contains(&column) {
+        self.starts.push(start);
+        tuple.append_to(&mut self.bytes);
+        if self.depth == 0 {
+            return;
+        }
+        let mut fields = Reader(&self.bytes[start..]);
+        for column in 0..self.position_columns.end {
+            let field = fields.field().flatten();
+            if column >= self.position_columns.start {
                 // The column is of type bigint, and part of the primary key.
                 let position = field.and_then(|field| Some(i64::from_be_bytes(field.try_into().ok()?)));
                 self.positions.push(position.unwrap_or_default());

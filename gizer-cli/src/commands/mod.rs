@@ -16,6 +16,8 @@ mod run_row;
 pub mod status;
 pub mod sync;
 mod sync_report;
+pub mod verify;
+mod verify_report;
 
 use std::collections::HashMap;
 

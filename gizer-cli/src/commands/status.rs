@@ -27,6 +27,9 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         exact_at: None,
         ahead: None,
         updated_at: None,
+        verified_up_to: None,
+        repairs: Vec::new(),
+        reloads: Vec::new(),
     });
     if !args.collections.is_empty() {
         if let Some(name) =

@@ -64,6 +64,21 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
     })
 }
 
+/// One round of following, without a word about it.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) async fn once(context: &Context) -> Result<(), Failure> {
+    let (args, mut report) = (SyncArgs { follow: false }, SyncReport::default());
+    loop {
+        match pass(context, &args, &mut report).await? {
+            Paused::Done => return Ok(()),
+            Paused::Changed => {}
+            Paused::Reload(collections) => reload(context, &collections, &mut report).await?,
+        }
+    }
+}
+
 /// Loads collections anew that were replaced in MongoDB.
 async fn reload(context: &Context, collections: &[String], report: &mut SyncReport) -> Result<(), Failure> {
     let args = LoadArgs::of(collections.to_vec());

@@ -29,6 +29,8 @@ pub(super) struct Commit<'c> {
     pub(super) ahead: Option<ClusterTime>,
     pub(super) changes: u64,
     pub(super) statements: u64,
+    /// Whether all that was written since the last one has been read back and compared.
+    pub(super) verified: bool,
 }
 
 impl Purpose<'_> {
@@ -57,7 +59,9 @@ impl Purpose<'_> {
                     .filter(|tables| there && !tables.joined)
                     .map(|tables| (tables.name.as_str(), tables.live_epoch))
                     .collect();
-                state::checkpoint(session, fence, &Checkpoint { position: &position, ahead, joined: &joining }).await?;
+                let Commit { verified, .. } = *commit;
+                let checkpoint = Checkpoint { position: &position, ahead, joined: &joining, verified };
+                state::checkpoint(session, fence, &checkpoint).await?;
                 let shown: ShardPositions = position.into_iter().map(|(shard, at)| (shard, Some(at))).collect();
                 run.touch(&shown, commit.changes, commit.statements).await?;
                 if there {

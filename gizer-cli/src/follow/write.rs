@@ -270,6 +270,7 @@ impl<'f> Writer<'f> {
             ahead: ahead.filter(|ahead| *ahead > mark.time),
             changes: self.progress.changes.total() + changes,
             statements,
+            verified: self.settings.read_back,
         };
         Ok(self.purpose.write_down(self.session, &mut self.tables, &commit).await?)
     }

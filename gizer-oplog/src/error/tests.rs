@@ -40,3 +40,18 @@ fn only_a_lost_position_makes_a_load_due() {
     assert_eq!(lags.class(), ErrorClass::Failed);
     assert!(lags.is_transient());
 }
+
+/// As 4.4 says for a moment after it has started.
+#[test]
+fn a_member_that_has_just_started_is_asked_again() {
+    let refused = |code| MongoError::Server {
+        hosts: hosts(),
+        command: "find",
+        namespace: "local.oplog.rs".into(),
+        code,
+        code_name: String::new(),
+        message: String::new(),
+    };
+    assert!(refused(94).is_transient());
+    assert!(!refused(2).is_transient());
+}

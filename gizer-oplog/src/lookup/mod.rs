@@ -8,27 +8,17 @@
 mod command;
 mod queue;
 mod reads;
-mod transaction;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use gizer_flatten::DocumentBatch;
-use gizer_flatten::change::{ClusterTime, Namespace};
+use gizer_flatten::change::ClusterTime;
 
 pub use reads::ClusterLookUp;
 
 use crate::error::MongoError;
-
-/// A collection as it is followed: by UUID.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchedCollection {
-    /// The name under which documents are read.
-    pub namespace: Namespace,
-    /// Its UUID on each shard that has it, by the name of the shard's oplog. Two replica sets without a router have two.
-    pub uuids: BTreeMap<String, [u8; 16]>,
-}
+use crate::sources::{ReadAt, WatchedCollection};
 
 /// An `_id` whose document is wanted, and on which shards to look first and last.
 ///
@@ -42,15 +32,6 @@ pub struct WantedId {
     pub first: Option<Arc<str>>,
     /// A shard that a migration has touched it on.
     pub last: Option<Arc<str>>,
-}
-
-/// As of when documents are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadAt {
-    /// All of them as of this time.
-    Exactly(ClusterTime),
-    /// As they are now, each at a time of its own that is not before this one.
-    NotBefore(ClusterTime),
 }
 
 /// Reads documents by `_id` as of a time of the cluster's clock.

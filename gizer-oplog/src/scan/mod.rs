@@ -1,6 +1,7 @@
 //! The stage that gives a collection's documents, and the scan that does it with a cursor.
 
 mod cursor;
+mod draws;
 mod part;
 mod ranges;
 mod segments;
@@ -19,6 +20,7 @@ use crate::collections::Collection;
 use crate::connect::Cluster;
 use crate::error::MongoError;
 
+pub use draws::{draw_boundaries, draw_ids};
 pub use ranges::{RangeScan, RangeSource, Unplaced};
 pub use segments::{can_be_read, plan_segments};
 

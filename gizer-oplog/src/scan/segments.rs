@@ -1,10 +1,7 @@
 //! Cutting a collection into segments that can be read side by side.
 
-use bson::{Document, doc};
-use futures::TryStreamExt;
 use futures::future::try_join_all;
 use gizer_flatten::range::{IdBound, IdRange, Segment};
-use gizer_schema::raw::RawDoc;
 
 use super::part::{Part, document};
 use crate::collections::Collection;
@@ -16,11 +13,11 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Ids that are drawn for each segment: with eight the largest of sixteen segments is twice as large as the average in one
 /// load of seven, and hardly ever three times.
-const SAMPLES: u64 = 8;
+pub(super) const SAMPLES: u64 = 8;
 
 /// A collection has this many times as many documents as are drawn from it, or the server reads all of it to draw them: it
 /// takes a random cursor only for less than 5 % (MongoDB manual, "$sample").
-const DOCUMENTS_A_SAMPLE: u64 = 25;
+pub(super) const DOCUMENTS_A_SAMPLE: u64 = 25;
 
 /// Cuts a collection into about `count` segments in each deployment, of about the same number of documents; less if it is
 /// small. Together they hold every `_id` that there can be, of whatever BSON type. Segments of different deployments alternate, so that
@@ -73,7 +70,10 @@ impl Part {
             return Ok(Vec::new());
         }
         let sample = match self.sample_ids(count * SAMPLES).await {
-            Ok(sample) => sample,
+            Ok(mut sample) => {
+                sample.retain(|bound| document(bound).is_some());
+                sample
+            }
             // What cannot be drawn is read by one cursor; whatever else is wrong, it will find.
             Err(error @ (MongoError::Server { .. } | MongoError::NoRights { .. })) => {
                 tracing::debug!(%error, "no ids could be drawn");
@@ -85,26 +85,12 @@ impl Part {
         cuts.dedup();
         Ok(cuts)
     }
-
-    /// Ids drawn by chance, in the server's order, which is that of the collection's collation.
-    async fn sample_ids(&self, count: u64) -> Result<Vec<IdBound>, MongoError> {
-        let collection = self.deployment.database(&self.namespace.database);
-        let collection = collection.collection::<Document>(&self.namespace.collection);
-        let size = i64::try_from(count).unwrap_or(i64::MAX);
-        let stages =
-            [doc! { "$sample": { "size": size } }, doc! { "$project": { "_id": 1 } }, doc! { "$sort": { "_id": 1 } }];
-        let explain = |error| self.explain(&error, "aggregate");
-        let cursor = collection.aggregate(stages).read_concern(self.read_concern());
-        let drawn: Vec<bson::RawDocumentBuf> =
-            cursor.with_type::<bson::RawDocumentBuf>().await.map_err(explain)?.try_collect().await.map_err(explain)?;
-        let bounds = drawn.iter().filter_map(|drawn| IdBound::of(RawDoc::new(drawn.as_bytes()).ok()?).ok()?);
-        Ok(bounds.filter(|bound| document(bound).is_some()).collect())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bson::doc;
 
     #[test]
     fn ranges_leave_nothing_out() {

@@ -57,11 +57,5 @@ impl Patience {
 
 /// Whether reading on from the last position may succeed a little later.
 fn passes(error: &MongoError) -> bool {
-    match error {
-        // The codes are those of `error_codes.yml` in the server's sources: HostUnreachable, HostNotFound,
-        // NetworkTimeout, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet (after a start), ExceededTimeLimit,
-        // SocketException.
-        MongoError::Server { code: 6 | 7 | 89 | 133 | 134 | CAPPED_POSITION_LOST | 262 | 9001, .. } => true,
-        error => error.is_transient(),
-    }
+    matches!(error, MongoError::Server { code: CAPPED_POSITION_LOST, .. }) || error.is_transient()
 }

@@ -215,6 +215,11 @@ impl Session {
         self.in_transaction.store(false, Ordering::Relaxed);
     }
 
+    /// Whether a transaction is open that was begun here.
+    pub fn is_in_transaction(&self) -> bool {
+        self.in_transaction.load(Ordering::Relaxed)
+    }
+
     /// Runs statements that give no rows and take no parameters.
     pub(crate) async fn run(&self, doing: impl Display, sql: &str) -> Result<(), PgError> {
         self.client.batch_execute(sql).await.map_err(|error| self.error(doing, &error))

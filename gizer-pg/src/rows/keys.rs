@@ -59,6 +59,11 @@ impl Keys {
         number
     }
 
+    /// Adds a key as its column is read in binary form, in the scope of all tables; gives its number.
+    pub fn insert_stored(&mut self, field: &[u8]) -> u32 {
+        self.insert_field(field, &Scope::All)
+    }
+
     /// The tables in which a key is looked at.
     ///
     /// # Panics

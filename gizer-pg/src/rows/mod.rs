@@ -10,6 +10,7 @@
 //! | what | statement |
 //! |---|---|
 //! | reading a table | `SELECT … WHERE key = ANY (…)`: the keys with this table in their scope are one parameter |
+//! | reading a stretch of keys | `COPY (SELECT … WHERE key > … AND key <= …) TO STDOUT` |
 //! | rows to delete | `DELETE` joined with arrays of keys and positions |
 //! | rows to change | `COPY` into a temporary table, then `UPDATE … FROM` it |
 //! | rows to add | `COPY` into the table itself |
@@ -21,7 +22,9 @@ mod keys;
 mod parameter;
 mod statements;
 mod store;
+mod stretch;
 
 pub use changes::{RowChanges, RowCounts, TableCounts};
 pub use keys::Keys;
 pub use store::{RowStore, StoredTuple, WhichTables};
+pub use stretch::KeyStretch;

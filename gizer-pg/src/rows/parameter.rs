@@ -28,6 +28,25 @@ impl ArrayParameter {
     }
 }
 
+/// A value in its binary form.
+#[derive(Debug)]
+pub(super) struct FieldParameter<'f>(pub(super) Option<&'f [u8]>);
+
+impl ToSql for FieldParameter<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        let Some(field) = self.0 else { return Ok(IsNull::Yes) };
+        out.extend_from_slice(field);
+        Ok(IsNull::No)
+    }
+
+    /// The statement casts it to the very type.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
 impl ToSql for ArrayParameter {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         out.extend_from_slice(&self.0);

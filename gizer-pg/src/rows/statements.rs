@@ -11,6 +11,10 @@ use crate::ident::{Qualified, quote_identifier};
 #[derive(Debug)]
 pub(super) struct TableStatements {
     pub(super) table: Qualified,
+    /// Gives all columns of all rows.
+    select: String,
+    /// The column of the root key in it, and its type.
+    key: (String, &'static str),
     /// Takes the keys, and gives all columns of their rows.
     pub(super) read: String,
     /// Takes the keys, then the positions.
@@ -32,8 +36,11 @@ impl TableStatements {
         let names: Vec<String> = quoted(table.columns.iter())?;
         let identity: Vec<String> = quoted(table.key_columns())?;
         let staged = staged_table(layout, id, &at)?;
+        let columns: Vec<String> = names.iter().map(|name| format!("t.{name}")).collect();
+        let select = format!("SELECT {} FROM {at} AS t", columns.join(", "));
+        let key = (columns[table.key.0].clone(), table.columns[table.key.0].ty.pg_name());
         Ok(TableStatements {
-            read: read(table, &at, &names),
+            read: read(&select, &key),
             delete: delete(table, &at, &identity),
             delete_documents: delete_documents(table, &at, &identity[0]),
             stage: format!(
@@ -44,10 +51,59 @@ impl TableStatements {
             analyze: format!("ANALYZE {staged} ({})", identity.join(", ")),
             update: update(table, &at, &staged, &names, &identity),
             copy: format!("COPY {at} ({}) FROM STDIN (FORMAT binary)", names.join(", ")),
+            select,
+            key,
             table: at,
         })
     }
+
+    /// Gives the rows of a stretch of root keys, which has these ends. COPY takes no parameters: the ends are in settings of
+    /// the transaction.
+    pub(super) fn stretch(&self, has_after: bool, has_upto: bool) -> String {
+        let ends = self.within(has_after, has_upto);
+        format!("COPY ({} WHERE {ends}) TO STDOUT (FORMAT binary)", self.select)
+    }
+
+    /// Whether a row's key is in the stretch.
+    fn within(&self, has_after: bool, has_upto: bool) -> String {
+        let (key, ty) = &self.key;
+        let end = |operator: &str, setting: &str| format!("{key} {operator} current_setting('{setting}')::{ty}");
+        let after = if has_after { end(">", AFTER) } else { "true".to_owned() };
+        let upto = if has_upto { end("<=", UPTO) } else { "true".to_owned() };
+        format!("{after} AND {upto}")
+    }
+
+    /// Sets the ends of stretches: takes both keys.
+    pub(super) fn set_ends(&self) -> String {
+        let (_, ty) = self.key;
+        format!(
+            "SELECT set_config('{AFTER}', coalesce($1::{ty}::text, ''), true), \
+                    set_config('{UPTO}', coalesce($2::{ty}::text, ''), true)"
+        )
+    }
+
+    /// Keys of this table that no row of those before it has, each once and in their order: takes the ends and how many.
+    pub(super) fn keys(&self, before: &[TableStatements], has_after: bool, has_upto: bool) -> String {
+        let (key, ty) = &self.key;
+        let end = |has: bool, operator: &str, parameter: &str| match has {
+            true => format!("{key} {operator} {parameter}::{ty}"),
+            false => format!("{parameter}::{ty} IS NULL"),
+        };
+        let ends = format!("{} AND {}", end(has_after, ">", "$1"), end(has_upto, "<=", "$2"));
+        let absent = |other: &TableStatements| {
+            format!(" AND NOT EXISTS (SELECT FROM {} AS r WHERE r{} = {key})", other.table, &other.key.0[1..])
+        };
+        let absent: String = before.iter().map(absent).collect();
+        format!(
+            "SELECT {key} FROM {} AS t WHERE {ends}{absent} GROUP BY {key} ORDER BY {key} LIMIT $3::int8",
+            self.table
+        )
+    }
 }
+
+/// The settings that hold the ends of a stretch (PostgreSQL documentation, "Customized Options").
+const AFTER: &str = "gizer.after";
+const UPTO: &str = "gizer.upto";
 
 fn quoted<'c>(columns: impl Iterator<Item = &'c Column>) -> Result<Vec<String>, PgError> {
     columns.map(|column| quote_identifier(&column.name)).collect()
@@ -68,11 +124,8 @@ fn staged_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<Qualifie
 }
 
 /// Takes a third less time than a join with the keys as rows, and a fifth of what a temporary table of 1,000 keys takes.
-fn read(table: &Table, at: &Qualified, names: &[String]) -> String {
-    let key = &table.columns[table.key.0];
-    let columns: Vec<String> = names.iter().map(|name| format!("t.{name}")).collect();
-    let (key_name, ty) = (&names[table.key.0], key.ty.pg_name());
-    format!("SELECT {} FROM {at} AS t WHERE t.{key_name} = ANY ($1::{ty}[])", columns.join(", "))
+fn read(select: &str, (key, ty): &(String, &'static str)) -> String {
+    format!("{select} WHERE {key} = ANY ($1::{ty}[])")
 }
 
 fn delete(table: &Table, at: &Qualified, identity: &[String]) -> String {

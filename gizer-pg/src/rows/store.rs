@@ -26,7 +26,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// them is made for a hundred rows. Compiling a statement takes longer than running it. And what is read is in the cache
 /// when it is written and read again: as for disks of old, the planner would read whole tables for 1,000 keys in 100,000
 /// documents, which takes four times as long as looking each of them up.
-const PLANNING: &str = "SET LOCAL plan_cache_mode TO force_custom_plan; SET LOCAL jit TO off; \
+pub(super) const PLANNING: &str = "SET LOCAL plan_cache_mode TO force_custom_plan; SET LOCAL jit TO off; \
     SET LOCAL random_page_cost TO 1.1";
 
 /// Which tables of a collection.
@@ -51,30 +51,51 @@ pub enum WhichTables {
 /// Where rows change it makes a temporary table, once a session.
 #[derive(Debug)]
 pub struct RowStore<'s> {
-    session: &'s Session,
-    layout: &'s Layout,
-    tables: Vec<TableStatements>,
+    pub(super) session: &'s Session,
+    pub(super) layout: &'s Layout,
+    pub(super) tables: Vec<TableStatements>,
     readers: Vec<Option<Statement>>,
+    /// For each table those of [`read_stretch`](RowStore::read_stretch), by which ends the stretch has.
+    pub(super) stretches: Vec<[Option<Statement>; 4]>,
     deleters: Vec<Option<Statement>>,
     document_deleters: Vec<Option<Statement>>,
-    statements: u64,
+    pub(super) statements: u64,
 }
 
 /// A row as it is stored: its fields in the order of the layout's columns, `_extra` included.
 #[derive(Debug, Clone, Copy)]
-pub struct StoredTuple<'r>(&'r Row);
+pub struct StoredTuple<'r>(pub(super) Tuple<'r>);
+
+/// How a row came.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tuple<'r> {
+    /// By a query.
+    Row(&'r Row),
+    /// By COPY: its fields, each with its length before it.
+    Copied(&'r [u8]),
+}
 
 impl<'r> StoredTuple<'r> {
-    /// The binary form of each column, as COPY has it; `None` for NULL.
-    pub fn fields(&self) -> impl ExactSizeIterator<Item = Option<&'r [u8]>> + use<'r> {
-        let row = self.0;
-        // Of a type that takes every column nothing can fail.
-        (0..row.len()).map(move |at| row.try_get::<_, Field<'r>>(at).map_or(None, |field| field.0))
+    /// Appends all fields to `out`, as COPY has them: each with its length as 32 bits before it, which is −1 for NULL.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        match self.0 {
+            Tuple::Copied(fields) => out.extend_from_slice(fields),
+            Tuple::Row(row) => {
+                for at in 0..row.len() {
+                    // Of a type that takes every column nothing can fail.
+                    let field = row.try_get::<_, Field<'r>>(at).map_or(None, |field| field.0);
+                    let length = field.map_or(Ok(-1), |field| i32::try_from(field.len()));
+                    let length = length.expect("the server's messages are of less than 2 GiB");
+                    out.extend_from_slice(&length.to_be_bytes());
+                    out.extend_from_slice(field.unwrap_or_default());
+                }
+            }
+        }
     }
 }
 
 /// A column as it came.
-struct Field<'r>(Option<&'r [u8]>);
+pub(super) struct Field<'r>(pub(super) Option<&'r [u8]>);
 
 impl<'r> FromSql<'r> for Field<'r> {
     fn from_sql(_: &Type, raw: &'r [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
@@ -111,7 +132,8 @@ impl<'s> RowStore<'s> {
         may_make_temporary_tables(session).await?;
         let none = vec![None; tables.len()];
         let (readers, deleters, document_deleters) = (none.clone(), none.clone(), none);
-        Ok(RowStore { session, layout, tables, readers, deleters, document_deleters, statements: 0 })
+        let stretches = vec![[const { None }; 4]; tables.len()];
+        Ok(RowStore { session, layout, tables, readers, stretches, deleters, document_deleters, statements: 0 })
     }
 
     /// The layout of the tables.
@@ -169,7 +191,7 @@ impl<'s> RowStore<'s> {
                         number
                     }
                 };
-                each(TableId(at), number, StoredTuple(&row));
+                each(TableId(at), number, StoredTuple(Tuple::Row(&row)));
             }
         }
         Ok(())
@@ -275,12 +297,12 @@ impl<'s> RowStore<'s> {
         stream.finish().await.map_err(fail)
     }
 
-    async fn run(&mut self, doing: impl std::fmt::Display, sql: &str) -> Result<(), PgError> {
+    pub(super) async fn run(&mut self, doing: impl std::fmt::Display, sql: &str) -> Result<(), PgError> {
         self.statements += 1;
         self.session.run(doing, sql).await
     }
 
-    async fn reader(&mut self, at: usize) -> Result<Statement, PgError> {
+    pub(super) async fn reader(&mut self, at: usize) -> Result<Statement, PgError> {
         if let Some(statement) = &self.readers[at] {
             return Ok(statement.clone());
         }
@@ -318,7 +340,7 @@ impl<'s> RowStore<'s> {
         Ok(statement)
     }
 
-    async fn prepare(&self, at: usize, sql: &str) -> Result<Statement, PgError> {
+    pub(super) async fn prepare(&self, at: usize, sql: &str) -> Result<Statement, PgError> {
         let fail = |error| self.session.error(format_args!("looking at {}", self.tables[at].table), &error);
         self.session.client().prepare(sql).await.map_err(fail)
     }

@@ -13,6 +13,7 @@ use super::lock::{self, AdvisoryKey};
 use super::positions::to_json;
 use super::range::clear_ranges;
 use super::reject::clear_dead_rejects;
+use super::repair::clear_repairs;
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
 use crate::error::{NameOwner, PgError};
@@ -296,7 +297,7 @@ pub(crate) struct Loaded<'a> {
     pub(crate) copy_because: Option<&'a str>,
 }
 
-/// Makes the load's result that of the collection, in the open transaction.
+/// Makes the load's result that of the collection, in the open transaction. What was to be repaired of the tables before goes.
 ///
 /// # Errors
 /// [`PgError::Fenced`].
@@ -341,7 +342,10 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
             ],
         )
         .await?;
-    if changed == 1 { Ok(()) } else { Err(fenced(collection)) }
+    if changed != 1 {
+        return Err(fenced(collection));
+    }
+    clear_repairs(session, collection).await
 }
 
 /// Writes down that a load has failed: the collection is as it was before, or due for a load if it has no live tables.

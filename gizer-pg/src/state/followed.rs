@@ -9,6 +9,7 @@ use gizer_flatten::change::{ClusterTime, Namespace, Positions};
 use serde_json::Value;
 
 use super::collection::{uuid_text, uuids_to_json};
+use super::history::{HistoryEvent, count_event};
 use super::positions::{from_json, time_from_text};
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
@@ -137,7 +138,7 @@ pub async fn set_passed_over(
     if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
 }
 
-/// Only a load helps this collection any more, in the open transaction.
+/// Only a load helps this collection any more, in the open transaction. It is counted in `gizer_history`.
 ///
 /// # Errors
 /// [`PgError::Fenced`] if another load has taken the place of the one with this epoch.
@@ -148,7 +149,10 @@ pub async fn mark_load_due(session: &Session, collection: &str, live_epoch: i64,
     );
     let doing = format!("writing down that a load of {collection} is due");
     let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &reason]).await?;
-    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+    if changed != 1 {
+        return Err(PgError::Fenced { what: format!("following {collection}") });
+    }
+    count_event(session, HistoryEvent::Reload, collection, reason, 1).await
 }
 
 #[cfg(test)]

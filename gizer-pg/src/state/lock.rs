@@ -25,6 +25,11 @@ impl AdvisoryKey {
         AdvisoryKey::new(schema, "state", "", format!("the state of schema {schema}"))
     }
 
+    /// Auditing a collection.
+    pub(crate) fn audit(schema: &str, collection: &str) -> AdvisoryKey {
+        AdvisoryKey::new(schema, "audit", collection, format!("verifying {collection} in schema {schema}"))
+    }
+
     /// That a run is alive.
     pub(crate) fn run(schema: &str, number: i64) -> AdvisoryKey {
         AdvisoryKey::new(schema, "run", &number.to_string(), format!("run {number} in schema {schema}"))

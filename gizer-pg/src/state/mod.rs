@@ -7,35 +7,49 @@
 //! | `gizer_stream` | (one row) | how far changes have been applied; the fence of following |
 //! | `gizer_reject` | rejected document | nothing is lost in silence |
 //! | `gizer_range` | range of a load under way | a load that died goes on |
+//! | `gizer_audit` | audit of a collection | what was found, and when |
+//! | `gizer_audit_segment` | segment of an audit under way | an audit that died goes on |
+//! | `gizer_repair` | document that differs | whoever follows makes its rows equal |
+//! | `gizer_history` | collection, event and reason | how often rows were repaired and collections loaded anew |
 //!
 //! Rows and state are always written in one transaction. Two kinds of guard keep runs apart: advisory locks are for
 //! politeness (a second run is told who holds the lock), and end with the connection that took them; epochs are for
 //! safety: whoever takes over counts the epoch up, and a write under an older epoch finds no row and is rolled back
 //! ([`PgError::Fenced`](crate::PgError::Fenced)).
 
+mod audit;
 mod collection;
 mod followed;
+mod history;
 pub(crate) mod lock;
+mod moment;
 mod positions;
 mod range;
 mod reject;
+mod repair;
 mod run;
 mod status;
 mod stream;
 mod tables;
 
+pub use audit::{
+    AuditId, AuditSegment, AuditSubject, begin_audit, finish_audit, hold_audit, save_audit_segment, unfinished_audit,
+};
 pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
     release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
 pub use followed::{Followed, followed, mark_load_due, set_passed_over, set_uuids};
+pub use history::{HistoryEvent, HistoryRow, count_event};
+pub use moment::{Moment, is_followed_now, moment};
 pub use positions::{ShardPositions, classic_ts};
 pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
 pub use range::{Resumed, UnfinishedLoad, needed_from};
 pub(crate) use reject::{clear_rejects, write_rejects};
-pub use reject::{forget_rejected, keep_rejected};
+pub use reject::{forget_rejected, keep_rejected, rejected_among};
+pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
 pub use run::{Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;

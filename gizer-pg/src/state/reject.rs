@@ -1,5 +1,7 @@
 //! Rejected documents, kept aside.
 
+use std::collections::HashSet;
+
 use super::tables::{COLLECTIONS, REJECTS};
 use crate::connect::Session;
 use crate::copy::Reject;
@@ -48,6 +50,27 @@ pub async fn keep_rejected(
     let sql = format!("DELETE FROM {} WHERE collection = $1 AND id = ANY ($2)", session.relation(REJECTS)?);
     session.execute(format!("replacing rejected documents of {collection}"), &sql, &[&collection, &ids]).await?;
     write_rejects(session, collection, live_epoch, rejects).await
+}
+
+/// Those of these ids whose documents are kept aside for the live tables, and so have no rows.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn rejected_among(session: &Session, collection: &str, ids: &[String]) -> Result<HashSet<String>, PgError> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let kept: Vec<String> = ids.iter().map(|id| id.replace('\0', "\\u0000")).collect();
+    let sql = format!(
+        "SELECT DISTINCT r.id FROM {} r JOIN {} c USING (collection) \
+         WHERE r.collection = $1 AND r.id = ANY ($2) AND coalesce(c.live_epoch, r.load_epoch) = r.load_epoch",
+        session.relation(REJECTS)?,
+        session.relation(COLLECTIONS)?
+    );
+    let doing = format!("asking which documents of {collection} were rejected");
+    let rows = session.query(doing, &sql, &[&collection, &kept]).await?;
+    let found: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    Ok(ids.iter().zip(&kept).filter(|(_, kept)| found.contains(*kept)).map(|(id, _)| id.clone()).collect())
 }
 
 /// Removes all that was kept aside of a collection, in the open transaction: it is gone.

@@ -6,6 +6,7 @@ use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::Value;
 
 use super::collection::{CollectionState, Ledger};
+use super::history::{HistoryEvent, HistoryRow, history};
 use super::lock::{self, AdvisoryKey};
 use super::positions::{from_json, time_from_text};
 use super::tables::{self, COLLECTIONS, REJECTS, RUNS, STREAM};
@@ -29,6 +30,12 @@ pub struct Status {
     pub ahead: Option<ClusterTime>,
     /// When changes were last applied, or the position has last moved.
     pub updated_at: Option<String>,
+    /// Where they were last known to be equal, with all that was written up to there read back and compared.
+    pub verified_up_to: Option<Positions>,
+    /// Documents that were repaired, by collection and reason.
+    pub repairs: Vec<HistoryRow>,
+    /// Loads that became due while following, by collection and reason.
+    pub reloads: Vec<HistoryRow>,
 }
 
 /// What is known of one collection.
@@ -116,19 +123,26 @@ async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Stat
     // Tables that an older version has made may lack columns; they are NULL then.
     let sql = format!(
         "SELECT position::text, applied, to_jsonb(s) ->> 'exact_at', to_jsonb(s) ->> 'ahead', \
-                to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM {} s WHERE singleton",
+                to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), to_jsonb(s) ->> 'verified' \
+         FROM {} s WHERE singleton",
         session.relation(STREAM)?
     );
     let stream = session.query_one("reading the stream's position", &sql, &[]).await?;
-    let exact_at: Option<String> = stream.get(2);
+    let positions = |column: usize| -> Result<Option<Positions>, PgError> {
+        let text: Option<String> = stream.get(column);
+        text.map(|text| from_json(&text, session.schema(), STREAM)).transpose()
+    };
     Ok(Some(Status {
         collections: collections(session).await?,
         runs: last_runs(session, runs).await?,
         stream: from_json(stream.get(0), session.schema(), STREAM)?,
         applied: stream.get(1),
-        exact_at: exact_at.map(|text| from_json(&text, session.schema(), STREAM)).transpose()?,
+        exact_at: positions(2)?,
         ahead: time_from_text(stream.get(3), session.schema(), STREAM)?,
         updated_at: stream.get(4),
+        verified_up_to: positions(5)?,
+        repairs: history(session, HistoryEvent::Repair).await?,
+        reloads: history(session, HistoryEvent::Reload).await?,
     }))
 }
 

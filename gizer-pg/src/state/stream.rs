@@ -68,6 +68,9 @@ pub struct Checkpoint<'a> {
     pub ahead: Option<ClusterTime>,
     /// Collections that have come to the stream's position, with the epochs of their loads.
     pub joined: &'a [(&'a str, i64)],
+    /// Whether all that was written has been read back and compared: where the tables are exact, they are *verified up to*
+    /// the position.
+    pub verified: bool,
 }
 
 /// Moves the stream's position in the open transaction, which holds the rows that belong to it. The fence stands at
@@ -83,14 +86,15 @@ pub async fn checkpoint(
 ) -> Result<(), PgError> {
     let sql = format!(
         "UPDATE {} SET position = $1::text::jsonb, applied = true, updated_at = pg_catalog.now(), ahead = $4, \
-             exact_at = CASE WHEN $4::text IS NULL THEN $1::text::jsonb ELSE exact_at END \
+             exact_at = CASE WHEN $4::text IS NULL THEN $1::text::jsonb ELSE exact_at END, \
+             verified = CASE WHEN $4::text IS NULL AND $5 THEN $1::text::jsonb ELSE verified END \
          WHERE singleton AND position = $2::text::jsonb AND epoch = $3",
         session.relation(STREAM)?
     );
-    let Checkpoint { position, ahead, joined } = checkpoint;
+    let Checkpoint { position, ahead, joined, verified } = checkpoint;
     let (new, old, ahead_text) = (to_json(position), to_json(&fence.position), ahead.map(|time| time.to_string()));
     let doing = "moving the stream's position";
-    let changed = session.execute(doing, &sql, &[&new, &old, &fence.epoch, &ahead_text]).await?;
+    let changed = session.execute(doing, &sql, &[&new, &old, &fence.epoch, &ahead_text, verified]).await?;
     if changed != 1 {
         return Err(PgError::Fenced { what: format!("following changes into schema {}", session.schema()) });
     }

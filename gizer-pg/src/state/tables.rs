@@ -18,6 +18,8 @@ struct StateTable {
     comment: &'static str,
     /// The rights that a load needs on it.
     rights: &'static [&'static str],
+    /// Whether the status does without it: the first versions have not made it, nor were rights given on it.
+    optional: bool,
 }
 
 /// What it takes to read the state.
@@ -26,7 +28,7 @@ const READING: &[&str] = &["SELECT"];
 /// What it takes to keep the state of runs, collections and the stream.
 const KEEPING: &[&str] = &["SELECT", "INSERT", "UPDATE"];
 
-/// What it takes to keep rejected documents and the ranges of loads, and to clear them away.
+/// What it takes to keep rejected documents, the ranges of loads and what is to be repaired, and to clear them away.
 const REPLACING: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 pub(super) const RUNS: &str = "qmetlstatus";
@@ -34,8 +36,13 @@ pub(super) const COLLECTIONS: &str = "gizer_collection";
 pub(super) const STREAM: &str = "gizer_stream";
 pub(super) const REJECTS: &str = "gizer_reject";
 pub(super) const RANGES: &str = "gizer_range";
+pub(super) const REPAIRS: &str = "gizer_repair";
+pub(super) const HISTORY: &str = "gizer_history";
 
-const TABLES: [StateTable; 5] = [
+pub(super) const AUDITS: &str = "gizer_audit";
+pub(super) const AUDIT_SEGMENTS: &str = "gizer_audit_segment";
+
+const TABLES: [StateTable; 9] = [
     StateTable {
         name: RUNS,
         // The first nine are the classic tool's, in its order; monitors read them.
@@ -55,6 +62,7 @@ const TABLES: [StateTable; 5] = [
         constraint: None,
         comment: "gizer state: one row a run",
         rights: KEEPING,
+        optional: false,
     },
     StateTable {
         name: COLLECTIONS,
@@ -86,6 +94,7 @@ const TABLES: [StateTable; 5] = [
         constraint: Some("PRIMARY KEY (collection)"),
         comment: "gizer state: one row a collection",
         rights: KEEPING,
+        optional: false,
     },
     StateTable {
         name: STREAM,
@@ -98,10 +107,12 @@ const TABLES: [StateTable; 5] = [
             ("exact_at", "JSONB"),
             ("ahead", "TEXT"),
             ("updated_at", "TIMESTAMPTZ"),
+            ("verified", "JSONB"),
         ],
         constraint: Some("PRIMARY KEY (singleton)"),
         comment: "gizer state: how far changes have been applied",
         rights: KEEPING,
+        optional: false,
     },
     StateTable {
         name: REJECTS,
@@ -116,6 +127,7 @@ const TABLES: [StateTable; 5] = [
         constraint: None,
         comment: "gizer state: documents that could not be loaded",
         rights: REPLACING,
+        optional: false,
     },
     StateTable {
         name: RANGES,
@@ -138,6 +150,73 @@ const TABLES: [StateTable; 5] = [
         constraint: None,
         comment: "gizer state: what a load under way has written",
         rights: REPLACING,
+        optional: false,
+    },
+    StateTable {
+        name: REPAIRS,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            // In the binary form of the column of root keys.
+            ("key", "BYTEA NOT NULL"),
+            ("id", "BYTEA"),
+            ("reason", "TEXT NOT NULL"),
+            ("at", "TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now()"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, key)"),
+        comment: "gizer state: documents whose rows are to be made equal by the next batch",
+        rights: REPLACING,
+        optional: true,
+    },
+    StateTable {
+        name: HISTORY,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("event", "TEXT NOT NULL CHECK (event IN ('repair', 'reload'))"),
+            ("reason", "TEXT NOT NULL"),
+            ("count", "BIGINT NOT NULL DEFAULT 0"),
+            ("first_at", "TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now()"),
+            ("last_at", "TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now()"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, event, reason)"),
+        comment: "gizer state: how often documents were repaired and collections loaded anew, and why",
+        rights: KEEPING,
+        optional: true,
+    },
+    StateTable {
+        name: AUDITS,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("audit", "BIGINT NOT NULL"),
+            ("live_epoch", "BIGINT NOT NULL"),
+            ("kind", "TEXT NOT NULL CHECK (kind IN ('full', 'sample'))"),
+            ("identity", "TEXT NOT NULL"),
+            ("started_at", "TIMESTAMPTZ NOT NULL"),
+            ("finished_at", "TIMESTAMPTZ"),
+            ("outcome", "TEXT"),
+            ("report", "JSONB"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, audit)"),
+        comment: "gizer state: one row an audit of a collection",
+        rights: REPLACING,
+        optional: true,
+    },
+    StateTable {
+        name: AUDIT_SEGMENTS,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("audit", "BIGINT NOT NULL"),
+            ("segment", "INT NOT NULL"),
+            ("after", "BYTEA"),
+            ("after_key", "BYTEA"),
+            ("upto", "BYTEA"),
+            ("upto_key", "BYTEA"),
+            ("done", "BOOLEAN NOT NULL"),
+            ("report", "JSONB NOT NULL"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, audit, segment)"),
+        comment: "gizer state: how far an audit under way has come",
+        rights: REPLACING,
+        optional: true,
     },
 ];
 
@@ -264,16 +343,28 @@ fn add_columns(session: &Session, found: &Found, columns: &[usize]) -> Result<St
     Ok(format!("ALTER TABLE {} {}", session.relation(found.table.name)?, parts.join(", ")))
 }
 
-/// Whether this schema has been prepared, by this version or an older one, whose tables may lack columns.
+/// Whether this schema has been prepared, by this version or an older one, whose tables may lack columns, and which has not
+/// made all of them.
 ///
 /// # Errors
 /// [`PgError::NoRights`] if it has been, and this role may not read its state, with the GRANT that helps.
 pub(super) async fn exist(session: &Session) -> Result<bool, PgError> {
-    if missing(session).await?.iter().any(|(found, _)| !found.exists) {
+    if missing(session).await?.iter().any(|(found, _)| !found.exists && !found.table.optional) {
         return Ok(false);
     }
-    require_rights_on_all(session, |_| READING).await?;
+    if require_rights_on_all(session, |table| if table.optional { &[] } else { READING }).await.is_err() {
+        // Who is given rights is given all of them.
+        require_rights_on_all(session, |_| READING).await?;
+    }
     Ok(true)
+}
+
+/// Whether a table that the status does without is there and may be read: a role that has read the state so far goes on
+/// doing so when a later version adds a table.
+pub(super) async fn may_read(session: &Session, table: &str) -> Result<bool, PgError> {
+    let sql = "SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass($1), 'SELECT'), false)";
+    let relation = session.relation(table)?.to_string();
+    Ok(session.query_one("looking for what was repaired", sql, &[&relation]).await?.get(0))
 }
 
 /// Tells with one statement for each table which rights are missing. The state tables must be there.

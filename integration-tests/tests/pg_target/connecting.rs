@@ -99,7 +99,15 @@ async fn who_only_reads_the_state_is_told_what_reading_takes() {
     let error = gizer_pg::state::read_status(&session, 1).await.unwrap_err();
     assert!(matches!(&error, PgError::NoRights { .. }), "{error:?}");
     let remedy = error.remedy().unwrap();
-    let tables = ["gizer_collection", "gizer_range", "gizer_reject", "gizer_stream", "qmetlstatus"];
+    let tables = [
+        "gizer_collection",
+        "gizer_history",
+        "gizer_range",
+        "gizer_reject",
+        "gizer_repair",
+        "gizer_stream",
+        "qmetlstatus",
+    ];
     let tables = tables.map(|table| format!(r#""public"."{table}""#)).join(", ");
     let grant = format!(r#"GRANT SELECT ON {tables} TO "{name}";"#);
     assert_eq!(remedy, format!("run as the owner: {grant}"));

@@ -16,6 +16,7 @@ mod prefixes;
 mod readers;
 mod reconciling;
 mod rejects;
+mod repairs;
 mod runs;
 mod scene;
 mod spool;

@@ -7,7 +7,7 @@ use gizer_pg::{PgError, Session};
 use crate::scene::{Scene, followable, layout, positions};
 
 fn exactly(position: &Positions) -> Checkpoint<'_> {
-    Checkpoint { position, ahead: None, joined: &[] }
+    Checkpoint { position, ahead: None, joined: &[], verified: true }
 }
 
 async fn commit(session: &Session, fence: &mut StreamFence, to: &Positions) -> Result<(), PgError> {

@@ -8,12 +8,17 @@ use bson::doc;
 use futures::StreamExt;
 use mongodb::ClientSession;
 
-use super::command::InTransaction;
 use crate::connect::Deployment;
+
+/// The part of a command that makes it one of a transaction.
+pub(super) struct InTransaction {
+    pub(super) number: i64,
+    pub(super) first: bool,
+}
 
 /// A session, and the transaction that is open in it.
 pub(super) struct SnapshotTransaction {
-    pub(super) session: ClientSession,
+    session: ClientSession,
     number: i64,
     /// Whether the server knows of it.
     begun: bool,

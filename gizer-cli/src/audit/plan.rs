@@ -1,0 +1,136 @@
+//! Into which segments an audit is cut, or where one that died goes on.
+
+use gizer_flatten::Flattener;
+use gizer_flatten::range::IdBound;
+use gizer_oplog::{Cluster, Collection, draw_boundaries, draw_ids};
+use gizer_pg::Session;
+use gizer_pg::rows::Keys;
+use gizer_pg::state::{self, AuditId, AuditSegment, AuditSubject};
+use gizer_schema::Layout;
+use gizer_schema::raw::RawDoc;
+use gizer_verify::KeyOrder;
+use serde_json::Value;
+
+use super::{Extent, Report};
+use crate::exit::Failure;
+
+/// Segments of a full audit, of which each worker takes one after the other. More of them make the end more even, and cost
+/// nothing.
+const SEGMENTS: usize = 16;
+
+/// Documents of one chunk of a sample.
+pub(super) const SAMPLE_CHUNK: u64 = 100;
+
+/// The number of the segment that goes through the keys of the tables.
+pub(super) const KEYS_OF_TABLES: i32 = -1;
+
+/// What is to be done.
+pub(crate) struct Plan {
+    /// What is left, some of it under way.
+    pub(crate) segments: Vec<AuditSegment>,
+    /// What segments have found that are done, in an earlier run.
+    pub(crate) found: Report,
+    /// Whether it goes on where an earlier run has ended.
+    pub(crate) goes_on: bool,
+}
+
+/// Cuts a collection into segments. With `order` they are ranges of keys, too; without, another segment is for the keys
+/// of the tables.
+///
+/// # Errors
+/// [`Failure`] if MongoDB cannot be asked.
+pub(crate) async fn plan(
+    cluster: &Cluster,
+    collection: &Collection,
+    layout: &Layout,
+    order: Option<KeyOrder>,
+    extent: Extent,
+) -> Result<Vec<AuditSegment>, Failure> {
+    let flattener = Flattener::new(layout);
+    let drawn = match extent {
+        Extent::Full => draw_boundaries(cluster, collection, SEGMENTS - 1).await?,
+        Extent::Sample(documents) => {
+            let chunks = documents.div_ceil(SAMPLE_CHUNK).max(1);
+            draw_ids(cluster, collection, usize::try_from(chunks).unwrap_or(usize::MAX)).await?
+        }
+    };
+    // Where rows are read by ranges of keys, an `_id` that has no key is no boundary.
+    let with_key = |id: IdBound| {
+        let key = key_of(layout, &flattener, &id);
+        (key.is_some() || order.is_none()).then_some((Some(id.as_bytes().to_vec()), key.filter(|_| order.is_some())))
+    };
+    let boundaries: Vec<_> = drawn.into_iter().filter_map(with_key).collect();
+    let segment = |number: usize, (after, after_key), (upto, upto_key)| AuditSegment {
+        number: i32::try_from(number).unwrap_or(i32::MAX),
+        after,
+        after_key,
+        upto,
+        upto_key,
+        done: false,
+        report: Value::Null,
+    };
+    let mut segments = Vec::new();
+    match extent {
+        // An `_id` that was drawn begins what is looked at; where none was, the collection does.
+        Extent::Sample(_) => {
+            let begins = if boundaries.is_empty() { vec![(None, None)] } else { boundaries };
+            segments.extend(begins.into_iter().enumerate().map(|(i, begin)| segment(i, begin, (None, None))));
+        }
+        Extent::Full => {
+            let mut after = (None, None);
+            for (i, upto) in boundaries.into_iter().chain([(None, None)]).enumerate() {
+                segments.push(segment(i, std::mem::replace(&mut after, upto.clone()), upto));
+            }
+            if order.is_none() {
+                segments.push(keys_of_tables());
+            }
+        }
+    }
+    Ok(segments)
+}
+
+/// The segment that goes through the keys of the tables.
+pub(crate) fn keys_of_tables() -> AuditSegment {
+    let (after, after_key, upto, upto_key) = (None, None, None, None);
+    AuditSegment { number: KEYS_OF_TABLES, after, after_key, upto, upto_key, done: false, report: Value::Null }
+}
+
+/// The key of a document with this `_id`, in the binary form of its column; `None` if it has none.
+pub(super) fn key_of(layout: &Layout, flattener: &Flattener, id: &IdBound) -> Option<Vec<u8>> {
+    let key = flattener.key_of(RawDoc::new(id.as_bytes()).ok()?).ok()?;
+    let mut keys = Keys::new(layout);
+    let number = keys.insert(&key)?;
+    Some(keys.field(number).to_vec())
+}
+
+impl Plan {
+    /// Goes on where an audit of the same has ended before its time, unless it is to `restart`, or begins one.
+    ///
+    /// # Errors
+    /// [`Failure`] if either server cannot be asked.
+    pub(crate) async fn begin(
+        session: &Session,
+        collection: &str,
+        subject: &AuditSubject,
+        restart: bool,
+        segments: impl AsyncFnOnce() -> Result<Vec<AuditSegment>, Failure>,
+        named: usize,
+    ) -> Result<(AuditId, Plan), Failure> {
+        if !restart && let Some((id, all)) = state::unfinished_audit(session, collection, subject).await? {
+            let (done, segments): (Vec<_>, Vec<_>) = all.into_iter().partition(|segment| segment.done);
+            let mut found = Report::default();
+            for segment in done {
+                found.add(report_of(&segment), named);
+            }
+            return Ok((id, Plan { segments, found, goes_on: true }));
+        }
+        let segments = segments().await?;
+        let id = state::begin_audit(session, collection, subject, &segments).await?;
+        Ok((id, Plan { segments, found: Report::default(), goes_on: false }))
+    }
+}
+
+/// What a segment has found so far.
+pub(super) fn report_of(segment: &AuditSegment) -> Report {
+    serde_json::from_value(segment.report.clone()).unwrap_or_default()
+}

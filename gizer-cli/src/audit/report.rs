@@ -1,0 +1,204 @@
+//! What an audit has found: counts that add up over chunks, segments and runs.
+
+use std::collections::BTreeMap;
+
+use gizer_flatten::change::ClusterTime;
+use gizer_schema::Layout;
+use gizer_verify::{Audited, Difference, Fault, Stand, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// What has been found of one collection, or of a part of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Report {
+    /// Documents read.
+    pub(crate) documents: u64,
+    /// Rows that they have, over all tables.
+    pub(crate) rows: u64,
+    /// Documents whose rows are equal.
+    pub(crate) equal: u64,
+    /// Documents with rows that differ.
+    pub(crate) different: u64,
+    /// Documents without a row in the root table.
+    pub(crate) only_in_mongodb: u64,
+    /// Keys that have rows and no document.
+    pub(crate) only_in_postgresql: u64,
+    /// Documents that have no rows because they were rejected, as it is known.
+    pub(crate) rejected: u64,
+    /// Documents that have changed since the tables were brought up to date.
+    pub(crate) not_compared: u64,
+    /// Documents that were made equal since.
+    pub(crate) repaired: u64,
+    /// By table.
+    pub(crate) tables: BTreeMap<String, TableReport>,
+    /// The first differences.
+    pub(crate) differences: Vec<NamedDifference>,
+    /// Differences beyond those.
+    pub(crate) more: u64,
+    /// From when to when: each part of the tables equals the documents at some time between these.
+    pub(crate) proven: Option<Proven>,
+}
+
+/// A stretch of cluster time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proven {
+    #[serde(with = "time_text")]
+    pub(crate) from: ClusterTime,
+    #[serde(with = "time_text")]
+    pub(crate) until: ClusterTime,
+}
+
+/// What has been found in one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct TableReport {
+    /// Rows that are stored.
+    pub(crate) rows: u64,
+    /// Rows that a document has and the table has not.
+    pub(crate) missing: u64,
+    /// Rows that no document has.
+    pub(crate) left_over: u64,
+    /// Rows that are there more than once.
+    pub(crate) repeated: u64,
+    /// Rows that differ, by the first column that does.
+    pub(crate) cells: BTreeMap<String, u64>,
+}
+
+/// One row that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NamedDifference {
+    pub(crate) table: String,
+    pub(crate) key: String,
+    pub(crate) positions: Vec<i64>,
+    pub(crate) fault: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) column: Option<String>,
+    /// As gizer puts it.
+    pub(crate) text: String,
+}
+
+impl NamedDifference {
+    fn new(layout: &Layout, difference: &Difference) -> NamedDifference {
+        let table = layout.table(difference.table);
+        let (fault, column) = match difference.fault {
+            Fault::Missing => ("missing", None),
+            Fault::LeftOver => ("left over", None),
+            Fault::Repeated => ("repeated", None),
+            Fault::Cell(column) => ("cell", Some(table.columns[column.0].name.clone())),
+        };
+        NamedDifference {
+            table: table.name.clone(),
+            key: difference.key.clone(),
+            positions: difference.positions.clone(),
+            fault: fault.to_owned(),
+            column,
+            text: difference.describe(layout),
+        }
+    }
+}
+
+impl Report {
+    /// Whether all that was compared is equal.
+    pub(crate) fn is_equal(&self) -> bool {
+        self.differing() == 0
+    }
+
+    /// Keys under which something differs.
+    pub(crate) fn differing(&self) -> u64 {
+        self.different + self.only_in_mongodb + self.only_in_postgresql
+    }
+
+    /// Rows that are stored, of what was just looked at.
+    pub(crate) fn add_stored(&mut self, layout: &Layout, stored: &[u64]) {
+        for (table, rows) in layout.tables.iter().zip(stored) {
+            self.table(&table.name).rows += rows;
+        }
+    }
+
+    /// What differs, for good; at most `named` differences are named in all.
+    pub(crate) fn add_differences(&mut self, layout: &Layout, audited: &Audited, named: usize) {
+        for key in &audited.differing {
+            *match key.stand {
+                Stand::Different => &mut self.different,
+                Stand::OnlyDocument => &mut self.only_in_mongodb,
+                Stand::OnlyRows => &mut self.only_in_postgresql,
+            } += 1;
+        }
+        let Verdict { differences, more, faults, .. } = &audited.verdict;
+        for ((table, fault), count) in faults {
+            let of = layout.table(*table);
+            let counts = self.table(&of.name);
+            match fault {
+                Fault::Missing => counts.missing += count,
+                Fault::LeftOver => counts.left_over += count,
+                Fault::Repeated => counts.repeated += count,
+                Fault::Cell(column) => {
+                    *counts.cells.entry(of.columns[column.0].name.clone()).or_default() += count;
+                }
+            }
+        }
+        let room = named.saturating_sub(self.differences.len());
+        self.differences.extend(differences.iter().take(room).map(|each| NamedDifference::new(layout, each)));
+        self.more += more + differences.len().saturating_sub(room) as u64;
+    }
+
+    /// Part of the tables equals the documents at this time, but for what is told.
+    pub(crate) fn prove_at(&mut self, time: ClusterTime) {
+        let proven = self.proven.get_or_insert(Proven { from: time, until: time });
+        proven.from = proven.from.min(time);
+        proven.until = proven.until.max(time);
+    }
+
+    /// Adds what was found elsewhere; at most `named` differences are named in all.
+    pub(crate) fn add(&mut self, other: Report, named: usize) {
+        self.documents += other.documents;
+        self.rows += other.rows;
+        self.equal += other.equal;
+        self.different += other.different;
+        self.only_in_mongodb += other.only_in_mongodb;
+        self.only_in_postgresql += other.only_in_postgresql;
+        self.rejected += other.rejected;
+        self.not_compared += other.not_compared;
+        self.repaired += other.repaired;
+        for (name, table) in other.tables {
+            let TableReport { rows, missing, left_over, repeated, cells } = table;
+            let own = self.table(&name);
+            own.rows += rows;
+            own.missing += missing;
+            own.left_over += left_over;
+            own.repeated += repeated;
+            for (column, count) in cells {
+                *own.cells.entry(column).or_default() += count;
+            }
+        }
+        let room = named.saturating_sub(self.differences.len());
+        self.more += other.more + other.differences.len().saturating_sub(room) as u64;
+        self.differences.extend(other.differences.into_iter().take(room));
+        if let Some(Proven { from, until }) = other.proven {
+            self.prove_at(from);
+            self.prove_at(until);
+        }
+    }
+
+    fn table(&mut self, name: &str) -> &mut TableReport {
+        if !self.tables.contains_key(name) {
+            self.tables.insert(name.to_owned(), TableReport::default());
+        }
+        self.tables.get_mut(name).expect("it was just put there")
+    }
+}
+
+/// A time as state tables hold it.
+mod time_text {
+    use gizer_flatten::change::ClusterTime;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(time: &ClusterTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(time)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClusterTime, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| de::Error::custom("expected Timestamp(<seconds>, <increment>)"))
+    }
+}

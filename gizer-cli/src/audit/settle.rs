@@ -1,0 +1,154 @@
+//! What differs where the time of the tables is out of reach: looked at again, until the log or an exact time decides.
+
+use std::time::Duration;
+
+use gizer_flatten::DocumentBatch;
+use gizer_flatten::change::ClusterTime;
+use gizer_oplog::{ChunkSource, LookUp, MongoError, ReadAt, WantedId};
+use gizer_pg::rows::Keys;
+use gizer_pg::state::{self, Moment, RepairKey};
+use gizer_verify::{Audited, DifferingKey, audit_only};
+use tokio::time::{Instant, sleep};
+
+use super::touched::touched_between;
+use super::worker::{Worker, cannot_compare, time_of};
+use super::{Report, Tables};
+use crate::exit::Failure;
+
+/// How long one who follows may take to come by a time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often to look whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a document is looked at again that changes all the time.
+const ROUNDS: usize = 20;
+
+/// Documents as of a time, where they could be had.
+struct Found {
+    documents: Vec<DocumentBatch>,
+    exact: bool,
+    /// Every one was read at this time or before it.
+    until: ClusterTime,
+}
+
+impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
+    /// Decides about keys that seem to differ, and puts what does into the report. No snapshot is open before or after.
+    pub(super) async fn settle(&mut self, suspects: Vec<DifferingKey>, report: &mut Report) -> Result<(), Failure> {
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let mut suspects = suspects;
+        for _ in 0..ROUNDS {
+            let moment = self.begin_snapshot().await?;
+            let repairs: Vec<RepairKey> = suspects.iter().map(|key| self.repair_of(key)).collect();
+            let found = self.find_documents(&repairs, &moment).await?;
+            let audited = self.compare_only(&found.documents, &suspects).await?;
+            report.equal += equal_among(&suspects, &audited);
+            if found.exact || audited.differing.is_empty() {
+                self.store.end_snapshot().await;
+                return self.find(&audited, report).await;
+            }
+            if let Tables::Staging(_) = self.audit.tables {
+                // They are aligned once more, and looked at again then.
+                self.store.end_snapshot().await;
+                return self.find(&audited, report).await;
+            }
+            let keys = self.keys(&audited.differing);
+            let touched = touched_between(self.audit, &self.flattener, &keys, &moment.positions, found.until).await?;
+            let is_touched =
+                |key: &&DifferingKey| keys.number_of_stored(&key.key).is_some_and(|n| touched.contains(&n));
+            let (open, decided): (Vec<_>, Vec<_>) = audited.differing.iter().cloned().partition(|key| is_touched(&key));
+            // In the same snapshot, and with the same documents.
+            let decided = self.compare_only(&found.documents, &decided).await?;
+            self.store.end_snapshot().await;
+            self.find(&decided, report).await?;
+            if open.is_empty() {
+                return Ok(());
+            }
+            suspects = open;
+            if !self.wait_until_applied(found.until).await? {
+                break;
+            }
+        }
+        report.not_compared += suspects.len() as u64;
+        Ok(())
+    }
+
+    pub(super) async fn compare_only(
+        &mut self,
+        documents: &[DocumentBatch],
+        suspects: &[DifferingKey],
+    ) -> Result<Audited, Failure> {
+        if suspects.is_empty() {
+            return Ok(Audited::default());
+        }
+        let keys = self.keys(suspects);
+        let audited = audit_only(&mut self.store, &mut self.flattener, documents, &keys, self.audit.named).await;
+        audited.map_err(cannot_compare)
+    }
+
+    /// The documents of these keys, as of the moment where that can be had.
+    async fn find_documents(&mut self, keys: &[RepairKey], moment: &Moment) -> Result<Found, Failure> {
+        if let Some(time) = moment.exact {
+            match read(&mut self.look_up, self.audit, keys, ReadAt::Exactly(time)).await {
+                Ok(documents) => return Ok(Found { documents, exact: true, until: time }),
+                Err(MongoError::TimeOutOfReach { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let documents = read(&mut self.look_up, self.audit, keys, ReadAt::NotBefore(time_of(moment))).await?;
+        Ok(Found { documents, exact: false, until: self.look_up.read_until() })
+    }
+
+    /// For each key whether there is a document that has it.
+    pub(super) async fn find_ids(&mut self, keys: &[RepairKey], at: ReadAt) -> Result<Vec<bool>, MongoError> {
+        let documents = read(&mut self.exists, self.audit, keys, at).await?;
+        let mut there = Keys::new(self.audit.layout);
+        for document in documents.iter().flat_map(DocumentBatch::documents) {
+            if let Ok(key) = self.flattener.key_of(document) {
+                there.insert(&key);
+            }
+        }
+        Ok(keys.iter().map(|key| there.number_of_stored(&key.key).is_some()).collect())
+    }
+
+    /// Waits until the tables are exact at or after a time; gives whether they have come to be, which nobody brings about where
+    /// nobody follows.
+    async fn wait_until_applied(&mut self, time: ClusterTime) -> Result<bool, Failure> {
+        let began = Instant::now();
+        loop {
+            let moment = self.begin_snapshot().await;
+            self.store.end_snapshot().await;
+            if moment?.exact.is_some_and(|exact| exact >= time) {
+                return Ok(true);
+            }
+            if began.elapsed() >= PATIENCE || !state::is_followed_now(self.session).await? {
+                return Ok(false);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Of the documents that were looked at again, those that are equal. A key that had rows only and has none any more is none.
+fn equal_among(suspects: &[DifferingKey], audited: &Audited) -> u64 {
+    let documents = suspects.iter().filter(|key| key.id.is_some()).count();
+    let differing = audited.differing.iter().filter(|key| key.id.is_some()).count();
+    documents.saturating_sub(differing) as u64
+}
+
+async fn read<L: LookUp>(
+    look_up: &mut L,
+    audit: &super::Audit<'_>,
+    keys: &[RepairKey],
+    at: ReadAt,
+) -> Result<Vec<DocumentBatch>, MongoError> {
+    let wanted = |key: &RepairKey| Some(WantedId { id: key.id.clone()?, first: None, last: None });
+    look_up.begin(&audit.watched, keys.iter().filter_map(wanted).collect(), at).await?;
+    let mut documents = Vec::new();
+    while let Some(batch) = look_up.next().await? {
+        documents.push(batch);
+    }
+    Ok(documents)
+}

@@ -1,0 +1,69 @@
+//! What the log says about documents that differ.
+
+use std::collections::{BTreeSet, HashSet};
+
+use gizer_flatten::Flattener;
+use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Positions, id_document};
+use gizer_oplog::{ChangeEvent, ChangeSource, Interest, MongoError, OplogChanges};
+use gizer_pg::rows::Keys;
+use gizer_schema::raw::RawDoc;
+
+use super::Audit;
+use crate::follow;
+
+/// The numbers of those keys whose documents entries have touched that lie after these positions and at or before `until`.
+///
+/// # Errors
+/// [`MongoError::RolledOver`] and [`MongoError::Diverged`] if the log does not hold those entries any more; whatever can happen
+/// to it.
+pub(super) async fn touched_between(
+    audit: &Audit<'_>,
+    flattener: &Flattener,
+    keys: &Keys,
+    from: &Positions,
+    until: ClusterTime,
+) -> Result<HashSet<u32>, MongoError> {
+    let namespace = &audit.watched.namespace;
+    let interest = Interest {
+        database: namespace.database.clone(),
+        collections: Some(BTreeSet::from([namespace.collection.clone()])),
+        uuids: audit.watched.uuids.values().copied().collect(),
+    };
+    let options = follow::source_options(audit.config);
+    let mut source = OplogChanges::open(audit.oplogs, from, interest, options).await?;
+    let mut touched = HashSet::new();
+    loop {
+        match source.next().await? {
+            ChangeEvent::Watermark { read_to, .. } if read_to >= until => return Ok(touched),
+            ChangeEvent::Change(change) if is_of(audit, &change) => match id_of(&change) {
+                Some(id) => {
+                    let key = RawDoc::new(&id)
+                        .ok()
+                        .and_then(|id| flattener.key_of(id).ok().and_then(|key| keys.number_of(&key)));
+                    touched.extend(key);
+                }
+                // Whatever happened to the collection as such happened to all of its documents.
+                None => touched.extend(0..u32::try_from(keys.len()).unwrap_or(u32::MAX)),
+            },
+            _ => {}
+        }
+    }
+}
+
+fn is_of(audit: &Audit<'_>, change: &Change) -> bool {
+    match change.uuid {
+        Some(uuid) => audit.watched.uuids.values().any(|of| *of == uuid),
+        None => *change.namespace == audit.watched.namespace,
+    }
+}
+
+/// The `_id` of the document that a change touches; `None` if it is of the collection as such.
+fn id_of(change: &Change) -> Option<bytes::Bytes> {
+    match &change.kind {
+        ChangeKind::Insert { document } | ChangeKind::Replace { document } => {
+            id_document(RawDoc::new(document).ok()?).ok()?
+        }
+        ChangeKind::Update { key, .. } | ChangeKind::Delete { key } => Some(key.clone()),
+        _ => None,
+    }
+}

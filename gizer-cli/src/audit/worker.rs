@@ -1,0 +1,375 @@
+//! One of several workers: chunk by chunk through one segment after the other.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use gizer_flatten::change::ClusterTime;
+use gizer_flatten::range::IdBound;
+use gizer_flatten::{DocumentBatch, Flattener, id_text};
+use gizer_oplog::{Chunk, ChunkSource, LookUp, MongoError, ReadAt, Stretch};
+use gizer_pg::Session;
+use gizer_pg::rows::{KeyStretch, Keys, RowStore};
+use gizer_pg::state::{self, AuditSegment, Moment, RepairKey};
+use gizer_schema::TableId;
+use gizer_schema::raw::RawDoc;
+use gizer_verify::{Audited, DifferingKey, Stand, VerifyError, audit_keys, audit_stretch, id_of_key};
+
+use super::plan::{KEYS_OF_TABLES, SAMPLE_CHUNK, report_of};
+use super::{Audit, Extent, Report, Tables, plan};
+use crate::exit::{ExitCode, Failure};
+
+/// How often it is written down how far a segment has come.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Keys of the tables that are asked for at once.
+const KEYS_AT_ONCE: usize = 5_000;
+
+/// The reason in `gizer_repair`.
+const REASON: &str = "found by gizer verify";
+
+/// A worker: a session, and readers of documents.
+pub(crate) struct Worker<'a, C, L> {
+    pub(super) audit: &'a Audit<'a>,
+    pub(super) session: &'a Session,
+    pub(super) store: RowStore<'a>,
+    pub(super) flattener: Flattener,
+    chunks: C,
+    pub(super) look_up: L,
+    /// Looks up what only has to be there.
+    pub(super) exists: L,
+    saved: Instant,
+}
+
+/// All workers take segments until none is left; gives what they have found.
+///
+/// # Errors
+/// [`Failure`] of the first that fails. What was written down of the segments stays.
+pub(crate) async fn run<C: ChunkSource, L: LookUp>(
+    audit: &Audit<'_>,
+    sessions: &[Session],
+    segments: Vec<AuditSegment>,
+    readers: impl Fn() -> (C, L, L),
+) -> Result<Report, Failure> {
+    let queue = Mutex::new(VecDeque::from(segments));
+    let queue = &queue;
+    let workers = sessions.iter().map(|session| {
+        let (chunks, look_up, exists) = readers();
+        async move {
+            let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
+            let flattener = Flattener::new(audit.layout);
+            let mut worker =
+                Worker { audit, session, store, flattener, chunks, look_up, exists, saved: Instant::now() };
+            worker.take_all(queue).await
+        }
+    });
+    let mut found = Report::default();
+    for report in try_join_all(workers).await? {
+        found.add(report, audit.named);
+    }
+    Ok(found)
+}
+
+/// Looks at keys again that were found to differ.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) async fn look_again<C: ChunkSource, L: LookUp>(
+    audit: &Audit<'_>,
+    session: &Session,
+    (chunks, look_up, exists): (C, L, L),
+    differing: Vec<RepairKey>,
+) -> Result<Report, Failure> {
+    let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
+    let (flattener, saved) = (Flattener::new(audit.layout), Instant::now());
+    let mut worker = Worker { audit, session, store, flattener, chunks, look_up, exists, saved };
+    let (mut found, mut rest) = (Report::default(), differing.into_iter().peekable());
+    while rest.peek().is_some() {
+        let some = rest.by_ref().take(KEYS_AT_ONCE);
+        let suspects = some.map(|RepairKey { key, id }| DifferingKey { key, id, stand: Stand::Different }).collect();
+        worker.settle(suspects, &mut found).await?;
+    }
+    Ok(found)
+}
+
+impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
+    async fn take_all(&mut self, queue: &Mutex<VecDeque<AuditSegment>>) -> Result<Report, Failure> {
+        let mut found = Report::default();
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(mut segment) = next else { return Ok(found) };
+            let mut report = report_of(&segment);
+            while !segment.done {
+                let outcome = match segment.number {
+                    KEYS_OF_TABLES => self.look_at_keys(&mut segment, &mut report).await,
+                    _ => self.look_at_documents(&mut segment, &mut report).await,
+                };
+                self.store.end_snapshot().await;
+                outcome?;
+                self.save(&mut segment, &report).await?;
+            }
+            found.add(report, self.audit.named);
+        }
+    }
+
+    /// Writes down how far a segment has come, now and then, and at its end.
+    async fn save(&mut self, segment: &mut AuditSegment, report: &Report) -> Result<(), Failure> {
+        let Some(id) = &self.audit.id else { return Ok(()) };
+        if !segment.done && self.saved.elapsed() < SAVE_EVERY {
+            return Ok(());
+        }
+        segment.report = serde_json::to_value(report).map_err(|error| Failure::failed(error.to_string()))?;
+        state::save_audit_segment(self.session, id, segment).await?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    /// Begins a snapshot, and gives how the tables stand in it.
+    pub(super) async fn begin_snapshot(&mut self) -> Result<Moment, Failure> {
+        self.store.begin_snapshot().await?;
+        let name = &self.audit.layout.collection;
+        match &self.audit.tables {
+            Tables::Staging(moment) => Ok(moment.clone()),
+            Tables::Live(epoch) => match state::moment(self.session, name).await? {
+                Some(moment) if moment.live_epoch == *epoch => Ok(moment),
+                _ => Err(loaded_anew(name)),
+            },
+        }
+    }
+
+    /// The next chunk of documents of a segment, and the rows of the same keys.
+    async fn look_at_documents(&mut self, segment: &mut AuditSegment, report: &mut Report) -> Result<(), Failure> {
+        let moment = self.begin_snapshot().await?;
+        let (chunk, exact) = self.read_chunk(segment, &moment).await?;
+        let Chunk { documents, last, .. } = chunk;
+        let sample = matches!(self.audit.extent, Extent::Sample(_));
+        let is_last = last.is_none() || sample;
+        let upto_key = match &last {
+            None => segment.upto_key.clone(),
+            Some(_) => self.last_key(&documents).or_else(|| segment.after_key.clone()),
+        };
+        let audited = self.compare(segment, &documents, last.is_some(), upto_key.as_deref()).await?;
+        self.count(&documents);
+        report.documents += audited.verdict.documents + audited.rejected.len() as u64;
+        report.rows += audited.verdict.rows;
+        report.rejected += audited.rejected.len() as u64;
+        report.add_stored(self.audit.layout, &audited.stored);
+        let with_document = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows).count();
+        report.equal += audited.verdict.documents - with_document as u64;
+        report.prove_at(moment.exact.unwrap_or_else(|| time_of(&moment)));
+        self.decide(audited, &documents, exact, report).await?;
+        segment.done = is_last;
+        if let Some(last) = last {
+            segment.after = Some(last.as_bytes().to_vec());
+            segment.after_key = upto_key.filter(|_| self.audit.order.is_some());
+        }
+        Ok(())
+    }
+
+    /// Documents behind where the segment has come to, as of the moment where that can be had; whether it could.
+    async fn read_chunk(&mut self, segment: &AuditSegment, moment: &Moment) -> Result<(Chunk, bool), Failure> {
+        let bound = |bytes: &Option<Vec<u8>>| bytes.clone().map(IdBound::from_bytes).transpose();
+        let malformed = |_| Failure::failed("an audit that was written down cannot be read").remedy("use --restart");
+        let after = bound(&segment.after).map_err(malformed)?;
+        let stretch = Stretch { after, upto: bound(&segment.upto).map_err(malformed)? };
+        let most = match self.audit.extent {
+            Extent::Full => self.audit.chunk_documents,
+            Extent::Sample(_) => self.audit.chunk_documents.min(usize::try_from(SAMPLE_CHUNK).unwrap_or(usize::MAX)),
+        };
+        if let Some(time) = moment.exact {
+            match self.chunks.read(&self.audit.watched, &stretch, ReadAt::Exactly(time), most).await {
+                Ok(chunk) => return Ok((chunk, true)),
+                Err(MongoError::TimeOutOfReach { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let not_before = ReadAt::NotBefore(time_of(moment));
+        Ok((self.chunks.read(&self.audit.watched, &stretch, not_before, most).await?, false))
+    }
+
+    /// The greatest key of documents; `None` if none of them has one.
+    fn last_key(&self, documents: &[DocumentBatch]) -> Option<Vec<u8>> {
+        let order = self.audit.order?;
+        // In each batch they are in order.
+        let last = |batch: &DocumentBatch| {
+            let ids: Vec<RawDoc<'_>> = batch.documents().collect();
+            ids.into_iter().rev().find_map(|document| {
+                let id = IdBound::of(document).ok()??;
+                plan::key_of(self.audit.layout, &self.flattener, &id)
+            })
+        };
+        documents.iter().filter_map(last).max_by(|a, b| order(a, b))
+    }
+
+    async fn compare(
+        &mut self,
+        segment: &AuditSegment,
+        documents: &[DocumentBatch],
+        goes_on: bool,
+        upto: Option<&[u8]>,
+    ) -> Result<Audited, Failure> {
+        let (store, flattener, named) = (&mut self.store, &mut self.flattener, self.audit.named);
+        let audited = match self.audit.order {
+            // Of none of the documents so far is there a key.
+            Some(_) if goes_on && upto == segment.after_key.as_deref() => {
+                audit_keys(store, flattener, documents, &Keys::new(self.audit.layout), named).await
+            }
+            Some(_) => {
+                let stretch = KeyStretch { after: segment.after_key.as_deref(), upto };
+                audit_stretch(store, flattener, documents, stretch, named).await
+            }
+            None => audit_keys(store, flattener, documents, &Keys::new(self.audit.layout), named).await,
+        };
+        audited.map_err(cannot_compare)
+    }
+
+    /// Puts what differs into the report: at once where the time was exact, or what is left of it after a second look.
+    async fn decide(
+        &mut self,
+        mut audited: Audited,
+        documents: &[DocumentBatch],
+        exact: bool,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        if audited.differing.is_empty() {
+            return Ok(());
+        }
+        let known = self.rejected_among(&audited.differing).await?;
+        let is_known = known.iter().filter(|known| **known).count();
+        report.rejected += is_known as u64;
+        if !exact || is_known > 0 {
+            let open = audited.differing.iter().zip(known).filter(|(_, known)| !known).map(|(key, _)| key.clone());
+            let open: Vec<DifferingKey> = open.collect();
+            if !exact {
+                self.store.end_snapshot().await;
+                return self.settle(open, report).await;
+            }
+            audited = self.compare_only(documents, &open).await?;
+        }
+        self.store.end_snapshot().await;
+        self.find(&audited, report).await
+    }
+
+    /// These differ, for good.
+    pub(super) async fn find(&mut self, audited: &Audited, report: &mut Report) -> Result<(), Failure> {
+        report.add_differences(self.audit.layout, audited, self.audit.named);
+        let Some(remembered) = self.audit.repair.filter(|_| !audited.differing.is_empty()) else { return Ok(()) };
+        let repairs: Vec<RepairKey> = audited.differing.iter().map(|key| self.repair_of(key)).collect();
+        state::queue_repairs(self.session, &self.audit.layout.collection, REASON, &repairs).await?;
+        remembered.lock().unwrap_or_else(PoisonError::into_inner).extend(repairs);
+        Ok(())
+    }
+
+    pub(super) fn repair_of(&self, key: &DifferingKey) -> RepairKey {
+        let id = key.id.clone().or_else(|| id_of_key(self.audit.layout, &self.flattener, &key.key));
+        RepairKey { key: key.key.clone(), id }
+    }
+
+    pub(super) fn keys(&self, differing: &[DifferingKey]) -> Keys {
+        let mut keys = Keys::new(self.audit.layout);
+        differing.iter().for_each(|key| drop(keys.insert_stored(&key.key)));
+        keys
+    }
+
+    /// For each key whether its document is known to have been rejected, by PostgreSQL for instance.
+    async fn rejected_among(&self, differing: &[DifferingKey]) -> Result<Vec<bool>, Failure> {
+        let text = |key: &DifferingKey| match (&key.id, key.stand) {
+            (Some(id), Stand::OnlyDocument) => RawDoc::new(id).ok().map(id_text),
+            _ => None,
+        };
+        let ids: Vec<Option<String>> = differing.iter().map(text).collect();
+        let wanted: Vec<String> = ids.iter().flatten().cloned().collect();
+        let known = state::rejected_among(self.session, &self.audit.layout.collection, &wanted).await?;
+        Ok(ids.iter().map(|id| id.as_ref().is_some_and(|id| known.contains(id))).collect())
+    }
+
+    /// The next keys of the tables: each must be that of a document.
+    async fn look_at_keys(&mut self, segment: &mut AuditSegment, report: &mut Report) -> Result<(), Failure> {
+        let moment = self.begin_snapshot().await?;
+        let after = segment.after_key.clone();
+        let stretch = KeyStretch { after: after.as_deref(), upto: None };
+        let roots = self.store.keys_of(TableId(0), stretch, KEYS_AT_ONCE).await?;
+        let end = (roots.len() == KEYS_AT_ONCE).then(|| roots.last().cloned()).flatten();
+        let mut lists = vec![roots];
+        for table in (1..self.audit.layout.tables.len()).map(TableId) {
+            let mut behind = after.clone();
+            loop {
+                let stretch = KeyStretch { after: behind.as_deref(), upto: end.as_deref() };
+                let keys = self.store.keys_of(table, stretch, KEYS_AT_ONCE).await?;
+                behind = (keys.len() == KEYS_AT_ONCE).then(|| keys.last().cloned()).flatten();
+                lists.push(keys);
+                if behind.is_none() {
+                    break;
+                }
+            }
+        }
+        for keys in lists {
+            self.look_for_documents(keys, &moment, report).await?;
+            // What was decided has ended the snapshot; the next keys are looked at in another one.
+        }
+        segment.done = end.is_none();
+        segment.after_key = end;
+        Ok(())
+    }
+
+    /// Of these keys those that no document has.
+    async fn look_for_documents(
+        &mut self,
+        keys: Vec<Vec<u8>>,
+        moment: &Moment,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let suspects: Vec<DifferingKey> =
+            keys.into_iter().map(|key| DifferingKey { key, id: None, stand: Stand::OnlyRows }).collect();
+        let repairs: Vec<RepairKey> = suspects.iter().map(|key| self.repair_of(key)).collect();
+        if self.audit.is_gone {
+            let audited = self.compare_only(&[], &suspects).await?;
+            self.store.end_snapshot().await;
+            return self.find(&audited, report).await;
+        }
+        let at = moment.exact.map_or_else(|| ReadAt::NotBefore(time_of(moment)), ReadAt::Exactly);
+        let found = match self.find_ids(&repairs, at).await {
+            Err(MongoError::TimeOutOfReach { .. }) => {
+                self.find_ids(&repairs, ReadAt::NotBefore(time_of(moment))).await?
+            }
+            found => found?,
+        };
+        // A hash does not tell its `_id`: where its row is in the root table, what that holds does, and the pass over the
+        // documents has compared it.
+        let suspects: Vec<DifferingKey> =
+            suspects.into_iter().zip(found).filter(|(_, found)| !found).map(|(key, _)| key).collect();
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        self.store.end_snapshot().await;
+        self.settle(suspects, report).await
+    }
+
+    fn count(&self, documents: &[DocumentBatch]) {
+        let bytes: usize = documents.iter().map(DocumentBatch::document_bytes).sum();
+        let documents: usize = documents.iter().map(DocumentBatch::len).sum();
+        self.audit.counters.add_documents(documents as u64, bytes as u64);
+    }
+}
+
+/// What has been applied lies at or before this time.
+pub(super) fn time_of(moment: &Moment) -> ClusterTime {
+    moment.positions.values().map(|position| position.time).max().unwrap_or_default()
+}
+
+pub(super) fn cannot_compare(error: VerifyError) -> Failure {
+    match error {
+        VerifyError::Tables(error) => error.into(),
+        error => Failure::failed(error.to_string()),
+    }
+}
+
+/// The tables were exchanged while they were looked at.
+fn loaded_anew(collection: &str) -> Failure {
+    Failure::new(ExitCode::Failed, format!("{collection} was loaded anew, or became due for a load, meanwhile"))
+        .remedy("`gizer status` says which; audit it again")
+}

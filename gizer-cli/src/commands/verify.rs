@@ -1,0 +1,293 @@
+//! `gizer verify`: the live tables beside the documents, while writes and following go on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gizer_oplog::{Cluster, Collection, MongoError, Oplog, WatchedCollection};
+use gizer_pg::ddl::layout_hash;
+use gizer_pg::state::{self, AuditSubject, CollectionState, Followed, RepairKey};
+use gizer_pg::{Session, Target};
+use gizer_schema::Layout;
+
+use super::verify_report::{Verified, print};
+use super::{Context, Failures, sync};
+use crate::args::VerifyArgs;
+use crate::audit::{self, Audit, Extent, Plan, Report, Tables};
+use crate::exit::{ExitCode, Failure};
+use crate::follow;
+use crate::progress::{Counters, Expected, Progress};
+use crate::report;
+
+/// Bytes of BSON of one chunk, about: its documents, their rows and what is compared are in memory at once, for each worker.
+const CHUNK_BYTES: u64 = 2 << 20;
+
+/// Most documents of one chunk.
+const CHUNK_DOCUMENTS: u64 = 5_000;
+
+/// How often an audit begins again whose tables are loaded anew meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// How long repairs may wait for whoever follows, while none is done.
+const REPAIR_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often to look whether repairs are done.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Audits the collections, one after the other.
+///
+/// # Errors
+/// [`Failure`] if nothing can be audited at all. What becomes of single collections is printed.
+pub async fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, Failure> {
+    let verifying = context.signals.unless_interrupted(Verifying::set_up(context, args)).await?;
+    let (mut verified, mut failures) = (Vec::new(), Failures::default());
+    for name in &verifying.names {
+        match context.signals.unless_interrupted(verifying.collection(name)).await {
+            Ok(report) => verified.push(report),
+            Err(failure) => {
+                let ends_run = failure.ends_run;
+                failures.add(name.clone(), failure);
+                if ends_run {
+                    break;
+                }
+            }
+        }
+    }
+    print(context.format, &verified, &failures, args);
+    Ok(match failures.is_empty() {
+        true if verified.iter().all(Verified::is_equal) => ExitCode::Done,
+        true => ExitCode::Differs,
+        false => failures.exit(),
+    })
+}
+
+/// Both servers, and what is to be audited.
+struct Verifying<'v> {
+    context: &'v Context,
+    args: &'v VerifyArgs,
+    target: Target,
+    cluster: Cluster,
+    oplogs: Vec<Oplog>,
+    names: Vec<String>,
+}
+
+impl<'v> Verifying<'v> {
+    async fn set_up(context: &'v Context, args: &'v VerifyArgs) -> Result<Verifying<'v>, Failure> {
+        let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
+        let oplogs = cluster.oplogs().await?;
+        state::prepare(&session).await?;
+        let status = state::read_status(&session, 0).await?;
+        let collections = status.map(|status| status.collections).unwrap_or_default();
+        let can_be = |name: &str| {
+            let found = collections.iter().find(|collection| collection.collection == name);
+            match found {
+                Some(found) if found.live && found.state == CollectionState::Following => Ok(()),
+                Some(found) => Err(Some((found.state, found.reason.clone()))),
+                None => Err(None),
+            }
+        };
+        let names = match args.collections.as_slice() {
+            [] => {
+                let followed = collections.iter().map(|collection| collection.collection.clone());
+                followed.filter(|name| can_be(name).is_ok()).collect()
+            }
+            names => {
+                for name in names {
+                    can_be(name).map_err(|state| cannot_be_audited(name, state))?;
+                }
+                names.to_vec()
+            }
+        };
+        let names: Vec<String> = names;
+        if names.is_empty() {
+            return Err(Failure::new(ExitCode::LoadDue, "there is nothing to verify: no collection is followed")
+                .remedy("`gizer load`, and then `gizer verify`"));
+        }
+        Ok(Verifying { context, args, target: context.target()?, cluster, oplogs, names })
+    }
+
+    /// Audits a collection, and repairs it where that is wanted.
+    async fn collection(&self, name: &str) -> Result<Verified, Failure> {
+        let session = gizer_pg::connect(&self.target).await?;
+        state::hold_audit(&session, name).await?;
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let began = Instant::now();
+            let followed = self.followed(&session, name).await?;
+            let outcome = self.audit(&session, &followed, began).await;
+            let now = self.followed(&session, name).await?;
+            if now.live_epoch == followed.live_epoch || attempts == 0 {
+                return outcome;
+            }
+            report::note(format!("{name}: was loaded anew meanwhile; the audit begins again"));
+        }
+    }
+
+    async fn followed(&self, session: &Session, name: &str) -> Result<Followed, Failure> {
+        session.begin_reading().await?;
+        let outcome = state::followed(session).await;
+        let followed = session.end(outcome).await?;
+        followed.into_iter().find(|followed| followed.collection == name).ok_or_else(|| cannot_be_audited(name, None))
+    }
+
+    async fn audit(&self, session: &Session, followed: &Followed, began: Instant) -> Result<Verified, Failure> {
+        let layouts = follow::layouts_of(self.context, std::slice::from_ref(followed))?;
+        let [layout] = layouts.as_slice() else { return Err(cannot_be_audited(&followed.collection, None)) };
+        let collection = match self.cluster.collection(&followed.namespace.collection).await {
+            Ok(collection) => Some(collection),
+            Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let extent = self.extent(collection.as_ref());
+        let differing = Mutex::new(Vec::new());
+        let mut audit = self.audit_of(layout, followed, collection.as_ref(), extent, &differing);
+        let subject = AuditSubject {
+            live_epoch: followed.live_epoch,
+            kind: extent.name(),
+            identity: format!("{} {}", layout_hash(layout)?, audit.named),
+        };
+        let (name, order) = (&layout.collection, audit.order);
+        let segments = async || match &collection {
+            Some(collection) => audit::plan(&self.cluster, collection, layout, order, extent).await,
+            None => Ok(vec![audit::keys_of_tables()]),
+        };
+        let (id, plan) = Plan::begin(session, name, &subject, self.args.restart, segments, audit.named).await?;
+        let Plan { segments, mut found, goes_on } = plan;
+        if goes_on {
+            report::note(format!("{name}: goes on where an audit was interrupted (--restart begins anew)"));
+        }
+        audit.id = Some(id.clone());
+        let expected = collection.as_ref().and_then(Collection::size).map(|size| match extent {
+            Extent::Full => Expected::Documents(size.documents),
+            Extent::Sample(documents) => Expected::Documents(documents),
+        });
+        let progress = Progress::start(name, Arc::clone(&audit.counters), expected);
+        found.add(self.run(&audit, segments).await?, audit.named);
+        drop(progress);
+        let differing = std::mem::take(&mut *differing.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut verified = Verified { name: name.clone(), extent, found, left: None, took: began.elapsed() };
+        if self.args.repair && !verified.found.is_equal() {
+            let left = self.repair(session, &audit, followed, differing).await?;
+            verified.found.repaired = verified.found.differing().saturating_sub(left.differing());
+            verified.left = Some(left);
+            verified.took = began.elapsed();
+        }
+        let json = serde_json::to_value(&verified.found).map_err(|error| Failure::failed(error.to_string()))?;
+        state::finish_audit(session, &id, verified.outcome(), &json).await?;
+        Ok(verified)
+    }
+
+    fn extent(&self, collection: Option<&Collection>) -> Extent {
+        let all = collection.and_then(Collection::size).map_or(0, |size| size.documents);
+        match self.args.sample {
+            // More than that and chunks would overlap; all of it takes no longer.
+            Some(sample) if sample.saturating_mul(4) < all => Extent::Sample(sample),
+            _ => Extent::Full,
+        }
+    }
+
+    fn audit_of<'a>(
+        &'a self,
+        layout: &'a Layout,
+        followed: &Followed,
+        collection: Option<&Collection>,
+        extent: Extent,
+        differing: &'a Mutex<Vec<RepairKey>>,
+    ) -> Audit<'a> {
+        let average = collection.and_then(Collection::size).map_or(0, |size| size.average()).max(1);
+        let chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_DOCUMENTS);
+        let mut uuids = followed.uuids.clone();
+        if let Some(uuid) = uuids.remove("") {
+            // An earlier version did not write down on which shards.
+            uuids.extend(self.oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid)));
+        }
+        Audit {
+            config: &self.context.config,
+            cluster: &self.cluster,
+            oplogs: &self.oplogs,
+            layout,
+            watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
+            tables: Tables::Live(followed.live_epoch),
+            order: Audit::order(layout, collection.is_some_and(|collection| collection.collation.is_some())),
+            is_gone: collection.is_none(),
+            chunk_documents: usize::try_from(chunk).unwrap_or(1),
+            extent,
+            named: self.args.differences,
+            id: None,
+            repair: self.args.repair.then_some(differing),
+            counters: Arc::new(Counters::default()),
+        }
+    }
+
+    async fn run(&self, audit: &Audit<'_>, segments: Vec<state::AuditSegment>) -> Result<Report, Failure> {
+        let mut sessions = Vec::new();
+        for _ in 0..self.context.config.load_workers.min(segments.len()) {
+            sessions.push(gizer_pg::connect(&self.target).await?);
+        }
+        let readers = || {
+            let look_up = || self.cluster.look_up(&self.oplogs);
+            (self.cluster.chunks(&self.oplogs), look_up(), look_up().ids_only())
+        };
+        audit::run(audit, &sessions, segments, readers).await
+    }
+
+    /// Has what differs made equal by whoever follows, or else by a round of following; gives what differs then.
+    async fn repair(
+        &self,
+        session: &Session,
+        audit: &Audit<'_>,
+        followed: &Followed,
+        differing: Vec<RepairKey>,
+    ) -> Result<Report, Failure> {
+        let name = &followed.collection;
+        report::note(format!(
+            "{name}: {} to be repaired",
+            report::counted(differing.len() as u64, "document", "documents")
+        ));
+        let (mut waiting, mut since) = (u64::MAX, Instant::now());
+        loop {
+            let now = state::repairs_waiting(session).await?.get(name).copied().unwrap_or_default();
+            if now == 0 {
+                break;
+            }
+            if now < waiting {
+                (waiting, since) = (now, Instant::now());
+            }
+            if !state::is_followed_now(session).await? {
+                match sync::once(self.context).await {
+                    // Somebody else was faster.
+                    Err(failure) if failure.exit == ExitCode::Locked => {}
+                    outcome => outcome?,
+                }
+            } else if since.elapsed() >= REPAIR_PATIENCE {
+                let message =
+                    format!("{now} repairs of {name} wait for the run that follows, which does not take them");
+                return Err(Failure::failed(message).remedy("look at what that run says; the repairs stay queued"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let audit = Audit { repair: None, id: None, ..audit.clone() };
+        let (look_up, exists) = (self.cluster.look_up(&self.oplogs), self.cluster.look_up(&self.oplogs).ids_only());
+        audit::look_again(&audit, session, (self.cluster.chunks(&self.oplogs), look_up, exists), differing).await
+    }
+}
+
+/// Why a collection is not audited.
+fn cannot_be_audited(name: &str, state: Option<(CollectionState, Option<String>)>) -> Failure {
+    match state {
+        None => Failure::usage(format!("expected a collection that has been loaded, got {name:?}"))
+            .remedy("`gizer status` shows those that have been"),
+        Some((CollectionState::Copy, reason)) => {
+            let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+            Failure::usage(format!("{name} is a copy{why}: there is no time at which it should equal the source"))
+                .remedy("load all of it from a server to have it followed and verified")
+        }
+        Some((CollectionState::LoadDue, reason)) => {
+            let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            Failure::new(ExitCode::LoadDue, format!("a load of {name} is due{why}"))
+                .remedy(format!("`gizer load {name}`"))
+        }
+        Some(_) => Failure::new(ExitCode::LoadDue, format!("{name} has not been loaded yet"))
+            .remedy(format!("`gizer load {name}`")),
+    }
+}

@@ -1,0 +1,175 @@
+//! What `gizer verify` prints.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Failures;
+use crate::args::{Format, VerifyArgs};
+use crate::audit::{Extent, Report};
+use crate::report::{self, thousands};
+
+/// A collection that was audited.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) name: String,
+    pub(super) extent: Extent,
+    /// What was found.
+    pub(super) found: Report,
+    /// What of it differed after it was repaired.
+    pub(super) left: Option<Report>,
+    pub(super) took: Duration,
+}
+
+impl Verified {
+    /// Whether all is equal by now.
+    pub(super) fn is_equal(&self) -> bool {
+        self.left.as_ref().unwrap_or(&self.found).is_equal()
+    }
+
+    /// In a word.
+    pub(super) fn outcome(&self) -> &'static str {
+        match (self.found.is_equal(), self.is_equal()) {
+            (true, _) => "equal",
+            (false, true) => "repaired",
+            (false, false) => "differs",
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut value = serde_json::to_value(&self.found).unwrap_or_default();
+        value["collection"] = json!(self.name);
+        value["kind"] = json!(self.extent.name());
+        value["state"] = json!(self.outcome());
+        value["seconds"] = json!(self.took.as_secs_f64());
+        let tables = self.found.tables.iter().map(|(name, table)| {
+            let mut value = serde_json::to_value(table).unwrap_or_default();
+            value["table"] = json!(name);
+            value
+        });
+        value["tables"] = tables.collect();
+        if let Some(left) = &self.left {
+            value["left"] = serde_json::to_value(left).unwrap_or_default();
+        }
+        value
+    }
+}
+
+/// Prints what was found: tables for people, or one object.
+pub(super) fn print(format: Format, verified: &[Verified], failures: &Failures, args: &VerifyArgs) {
+    let differs = verified.iter().any(|each| !each.is_equal());
+    let exit = match (failures.is_empty(), differs) {
+        (true, false) => crate::exit::ExitCode::Done,
+        (true, true) => crate::exit::ExitCode::Differs,
+        (false, _) => failures.exit(),
+    };
+    if format == Format::Json {
+        let collections: Vec<Value> = verified.iter().map(Verified::json).collect();
+        let mut value = json!({"collections": collections, "exit_code": exit as u8});
+        failures.add_to(&mut value);
+        report::json(&value);
+    } else if !verified.is_empty() {
+        report::text(&summary(verified));
+        for each in verified {
+            report::text(&details(each, args));
+        }
+    }
+    failures.print();
+}
+
+fn summary(verified: &[Verified]) -> String {
+    let header = [
+        "collection",
+        "documents",
+        "rows",
+        "equal",
+        "different",
+        "only in MongoDB",
+        "only in PostgreSQL",
+        "rejected",
+        "not compared",
+        "time",
+        "",
+    ];
+    let numbers = &header[1..10];
+    let row = |each: &Verified| {
+        let Report {
+            documents,
+            rows,
+            equal,
+            different,
+            only_in_mongodb,
+            only_in_postgresql,
+            rejected,
+            not_compared,
+            ..
+        } = &each.found;
+        let mut row = vec![each.name.clone()];
+        let counts = [documents, rows, equal, different, only_in_mongodb, only_in_postgresql, rejected, not_compared];
+        row.extend(counts.map(|count| thousands(*count)));
+        row.push(format!("{:.1} s", each.took.as_secs_f64()));
+        row.push(each.outcome().to_owned());
+        row
+    };
+    report::table(&header, numbers, verified.iter().map(row))
+}
+
+/// What differs, and what is to be known beside that.
+fn details(each: &Verified, args: &VerifyArgs) -> String {
+    let mut text = String::new();
+    let found = &each.found;
+    let mut line = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    if let Some(proven) = &found.proven {
+        let of = if each.extent == Extent::Full { "all" } else { "a sample" };
+        line(format!("\n{}: {of} of it was compared, as of {} to {}", each.name, proven.from, proven.until));
+    }
+    if found.not_compared > 0 {
+        line(format!(
+            "  {} changed since the tables were brought up to date: the next `gizer sync` compares them",
+            report::counted(found.not_compared, "document has", "documents have")
+        ));
+    }
+    let cells: Vec<Vec<String>> = found
+        .tables
+        .iter()
+        .filter(|(_, table)| table.missing + table.left_over + table.repeated > 0 || !table.cells.is_empty())
+        .map(|(name, table)| {
+            let cells = table.cells.iter().map(|(column, count)| format!("{column} {}", thousands(*count)));
+            let counts = [table.rows, table.missing, table.left_over, table.repeated].map(thousands);
+            let mut row = vec![name.clone()];
+            row.extend(counts);
+            row.push(cells.collect::<Vec<_>>().join(", "));
+            row
+        })
+        .collect();
+    if !cells.is_empty() {
+        let header = ["table", "rows", "missing", "left over", "repeated", "rows with another value, by column"];
+        line(report::table(&header, &header[1..5], cells).trim_end().to_owned());
+    }
+    for difference in &found.differences {
+        line(format!("  {}", difference.text));
+    }
+    if found.more > 0 {
+        line(format!("  and {} more (--differences N names more of them)", thousands(found.more)));
+    }
+    match &each.left {
+        None if !found.is_equal() && !args.repair => {
+            line(format!("  `gizer verify {} --repair` makes them equal", each.name));
+        }
+        Some(left) if !left.is_equal() => {
+            line("  after the repair these still differ, or differ again:".to_owned());
+            for difference in &left.differences {
+                line(format!("  {}", difference.text));
+            }
+        }
+        Some(_) => line(format!(
+            "  repaired: {}",
+            report::counted(found.repaired, "document is equal now", "documents are equal now")
+        )),
+        None => {}
+    }
+    text
+}

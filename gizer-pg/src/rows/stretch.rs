@@ -1,0 +1,272 @@
+//! Reading all rows of a stretch of root keys, in a snapshot.
+
+use std::pin::pin;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::StreamExt;
+use gizer_schema::TableId;
+
+use super::keys::Keys;
+use super::parameter::FieldParameter;
+use super::store::{Field, PLANNING, RowStore, StoredTuple, Tuple};
+use crate::error::PgError;
+
+/// Root keys behind `after` and not behind `upto`, in the order of their column; each in its binary form, and `None` is no end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyStretch<'k> {
+    /// The last key before it.
+    pub after: Option<&'k [u8]>,
+    /// The last key in it.
+    pub upto: Option<&'k [u8]>,
+}
+
+impl RowStore<'_> {
+    /// Begins a transaction that only reads, and reads everything as of one time. The tables are locked (`ACCESS SHARE`) before
+    /// that time is: a load that is swapped in meanwhile waits, and what is read is of the tables that have their names at
+    /// that time.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn begin_snapshot(&mut self) -> Result<(), PgError> {
+        self.session.begin_reading().await?;
+        let tables: Vec<String> = self.tables.iter().map(|table| table.table.to_string()).collect();
+        let begin = format!("LOCK TABLE {} IN ACCESS SHARE MODE; {PLANNING}", tables.join(", "));
+        self.run("beginning to read tables", &begin).await
+    }
+
+    /// Ends what [`begin_snapshot`](RowStore::begin_snapshot) has begun.
+    pub async fn end_snapshot(&mut self) {
+        // There is nothing to commit.
+        if self.session.is_in_transaction() {
+            self.session.roll_back().await;
+        }
+    }
+
+    /// Gives every row of a stretch of keys to `each`, with its table and the number of its key, which is added to `keys` where
+    /// it is not there: the rows of one table after those of another, in no order within.
+    ///
+    /// Of use where the keys are of a type that has an order, and only within a transaction that
+    /// [`begin_snapshot`](RowStore::begin_snapshot) has begun.
+    ///
+    /// # Errors
+    /// [`PgError::ColumnDiffers`] if a column is not of the type that the layout says; whatever the server says.
+    pub async fn read_stretch(
+        &mut self,
+        stretch: KeyStretch<'_>,
+        keys: &mut Keys,
+        mut each: impl FnMut(TableId, u32, StoredTuple<'_>) + Send,
+    ) -> Result<(), PgError> {
+        self.statements += 1;
+        let sql = self.tables[0].set_ends();
+        let ends = (FieldParameter(stretch.after), FieldParameter(stretch.upto));
+        self.session.query_one("setting the ends of what is read", &sql, &[&ends.0, &ends.1]).await?;
+        let (has_after, has_upto) = (stretch.after.is_some(), stretch.upto.is_some());
+        for at in 0..self.tables.len() {
+            // It checks the types of the columns, once.
+            self.reader(at).await?;
+            let number = usize::from(has_after) * 2 + usize::from(has_upto);
+            let statement = match &self.stretches[at][number] {
+                Some(statement) => statement.clone(),
+                None => {
+                    let statement = self.prepare(at, &self.tables[at].stretch(has_after, has_upto)).await?;
+                    self.stretches[at][number].insert(statement).clone()
+                }
+            };
+            self.statements += 1;
+            let key = self.layout.tables[at].key.0;
+            let doing = format!("reading rows of {}", self.tables[at].table);
+            let rows = self.session.client().copy_out(&statement).await;
+            let mut rows = pin!(rows.map_err(|error| self.session.error(&doing, &error))?);
+            let mut tuples = CopiedTuples::default();
+            let mut last: Option<(Vec<u8>, u32)> = None;
+            while let Some(message) = rows.next().await {
+                tuples.push(message.map_err(|error| self.session.error(&doing, &error))?);
+                while let Some(fields) = tuples.next().map_err(|reason| self.protocol(&doing, reason))? {
+                    let field = field_at(&fields, key).ok_or_else(|| self.protocol(&doing, "a row without a key"))?;
+                    let number = match &last {
+                        Some((same, number)) if same == field => *number,
+                        _ => {
+                            let number = keys.insert_stored(field);
+                            let same = last.get_or_insert_default();
+                            same.0.clear();
+                            same.0.extend_from_slice(field);
+                            same.1 = number;
+                            number
+                        }
+                    };
+                    each(TableId(at), number, StoredTuple(Tuple::Copied(&fields)));
+                }
+            }
+            tuples.finish().map_err(|reason| self.protocol(&doing, reason))?;
+        }
+        Ok(())
+    }
+
+    /// Root keys of one table that no row of the tables before it in the layout has: each once, in the order of the column, at most
+    /// so many. Those of the root table are those of documents; any other is of rows that have none.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn keys_of(
+        &mut self,
+        table: TableId,
+        stretch: KeyStretch<'_>,
+        most: usize,
+    ) -> Result<Vec<Vec<u8>>, PgError> {
+        let (before, of) = (&self.tables[..table.0], &self.tables[table.0]);
+        let sql = of.keys(before, stretch.after.is_some(), stretch.upto.is_some());
+        self.statements += 1;
+        let doing = format!("reading keys of {}", of.table);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let ends = (FieldParameter(stretch.after), FieldParameter(stretch.upto));
+        let rows = self.session.query(doing, &sql, &[&ends.0, &ends.1, &most]).await?;
+        let field = |row: &tokio_postgres::Row| {
+            row.try_get::<_, Field<'_>>(0).map_or(None, |field| field.0).unwrap_or_default().to_vec()
+        };
+        Ok(rows.iter().map(field).collect())
+    }
+
+    fn protocol(&self, doing: &str, reason: &str) -> PgError {
+        let (server, doing) = (self.session.server().clone(), doing.to_owned());
+        PgError::Protocol { server, doing, reason: reason.to_owned() }
+    }
+}
+
+/// Rows of binary COPY out of the messages that they come in, which need not end where rows do (PostgreSQL documentation,
+/// "COPY", "Binary Format").
+#[derive(Debug, Default)]
+struct CopiedTuples {
+    /// What has come and is not used yet.
+    rest: Bytes,
+    place: Place,
+}
+
+/// How far a stream of rows has come.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Header,
+    Rows,
+    End,
+}
+
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+impl CopiedTuples {
+    fn push(&mut self, message: Bytes) {
+        if self.rest.is_empty() {
+            self.rest = message;
+            return;
+        }
+        let mut joined = BytesMut::with_capacity(self.rest.len() + message.len());
+        joined.extend_from_slice(&self.rest);
+        joined.extend_from_slice(&message);
+        self.rest = joined.freeze();
+    }
+
+    /// The fields of the next row, each with its length before it; `None` if more has to come first.
+    fn next(&mut self) -> Result<Option<Bytes>, &'static str> {
+        if self.place == Place::Header {
+            // The signature, flags, and an extension with its length before it.
+            let Some(header) = self.rest.get(..SIGNATURE.len() + 8) else { return Ok(None) };
+            let extension = int32(&header[SIGNATURE.len() + 4..]).and_then(|length| usize::try_from(length).ok());
+            let length = header.len() + extension.ok_or("a header of COPY without an end")?;
+            if !header.starts_with(SIGNATURE) {
+                return Err("no header of COPY");
+            }
+            if self.rest.len() < length {
+                return Ok(None);
+            }
+            self.rest.advance(length);
+            self.place = Place::Rows;
+        }
+        let Some(count) = self.rest.first_chunk::<2>() else { return Ok(None) };
+        let count = i16::from_be_bytes(*count);
+        if self.place == Place::End {
+            return Err("rows behind the end of COPY");
+        }
+        let Ok(count) = usize::try_from(count) else {
+            self.place = Place::End;
+            self.rest.advance(2);
+            return Ok(None);
+        };
+        let mut end = 2;
+        for _ in 0..count {
+            let Some(length) = self.rest.get(end..).and_then(int32) else { return Ok(None) };
+            end += 4 + usize::try_from(length).unwrap_or_default();
+        }
+        if end > self.rest.len() {
+            return Ok(None);
+        }
+        let mut fields = self.rest.split_to(end);
+        fields.advance(2);
+        Ok(Some(fields))
+    }
+
+    /// Whether all of it has come.
+    fn finish(&self) -> Result<(), &'static str> {
+        match self.place == Place::End && self.rest.is_empty() {
+            true => Ok(()),
+            false => Err("rows that end half-way"),
+        }
+    }
+}
+
+fn int32(bytes: &[u8]) -> Option<i32> {
+    bytes.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))
+}
+
+/// The field with this number; `None` of NULL.
+fn field_at(mut fields: &[u8], number: usize) -> Option<&[u8]> {
+    for _ in 0..number {
+        let length = int32(fields)?;
+        fields = fields.get(4 + usize::try_from(length).unwrap_or_default()..)?;
+    }
+    let length = usize::try_from(int32(fields)?).ok()?;
+    fields.get(4..4 + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two rows of two fields, the second of the first one NULL.
+    fn copied() -> Vec<u8> {
+        let mut bytes = [SIGNATURE, &[0; 4], &2i32.to_be_bytes(), b"xx"].concat();
+        bytes.extend_from_slice(b"\0\x02\0\0\0\x01a\xff\xff\xff\xff");
+        bytes.extend_from_slice(b"\0\x02\0\0\0\x02bc\0\0\0\0\xff\xff");
+        bytes
+    }
+
+    #[test]
+    fn rows_come_whole_however_they_are_cut() {
+        let copied = copied();
+        for size in 1..=copied.len() {
+            let (mut tuples, mut rows) = (CopiedTuples::default(), Vec::new());
+            for message in copied.chunks(size) {
+                assert!(tuples.finish().is_err());
+                tuples.push(Bytes::copy_from_slice(message));
+                while let Some(row) = tuples.next().unwrap() {
+                    rows.push(row);
+                }
+            }
+            assert_eq!(tuples.finish(), Ok(()));
+            assert_eq!(rows, [&b"\0\0\0\x01a\xff\xff\xff\xff"[..], b"\0\0\0\x02bc\0\0\0\0"]);
+            assert_eq!((field_at(&rows[0], 0), field_at(&rows[0], 1)), (Some(&b"a"[..]), None));
+            assert_eq!((field_at(&rows[1], 1), field_at(&rows[1], 2)), (Some(&b""[..]), None));
+        }
+    }
+
+    #[test]
+    fn what_is_no_copy_is_told() {
+        let mut tuples = CopiedTuples::default();
+        tuples.push(Bytes::from_static(b"PGCOPY\n\xff\r\nX00000000"));
+        assert!(tuples.next().is_err());
+        let mut behind = copied();
+        behind.extend_from_slice(b"\0\x01");
+        let mut tuples = CopiedTuples::default();
+        tuples.push(behind.into());
+        while let Ok(Some(_)) = tuples.next() {}
+        assert!(tuples.next().is_err());
+    }
+}

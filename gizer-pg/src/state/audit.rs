@@ -1,0 +1,194 @@
+//! `gizer_audit` and `gizer_audit_segment`: what audits have found, and how far one has come that did not come to its end.
+//!
+//! A row of `gizer_audit` is one audit of one collection; its segments are there until it is finished. Their reports are the
+//! caller's, as JSON.
+
+use serde_json::Value;
+
+use super::lock::{self, AdvisoryKey};
+use super::tables::{AUDIT_SEGMENTS, AUDITS};
+use crate::connect::Session;
+use crate::error::PgError;
+
+/// Audits of one collection that are remembered.
+const REMEMBERED: i64 = 20;
+
+/// An audit that is under way, or that was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditId {
+    /// The collection.
+    pub collection: String,
+    /// Counts the collection's audits.
+    pub number: i64,
+}
+
+/// What an audit is of: one that died goes on only where all of it is the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditSubject {
+    /// The load that the tables are of.
+    pub live_epoch: i64,
+    /// `full`, or `sample`.
+    pub kind: &'static str,
+    /// Whatever else must be the same: the layout, what is compared.
+    pub identity: String,
+}
+
+/// A part of a collection that one worker goes through, and how far that has been done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditSegment {
+    /// Its number in the audit.
+    pub number: i32,
+    /// Behind this `_id`, as a document of this field, it goes on; `None`: at the beginning.
+    pub after: Option<Vec<u8>>,
+    /// The same as a key of the tables, in binary form, where they have one.
+    pub after_key: Option<Vec<u8>>,
+    /// The last `_id` in it; `None`: to the end.
+    pub upto: Option<Vec<u8>>,
+    /// The same as a key of the tables.
+    pub upto_key: Option<Vec<u8>>,
+    /// Whether all of it has been done.
+    pub done: bool,
+    /// What has been found so far.
+    pub report: Value,
+}
+
+/// Holds the lock of a collection's audits for as long as the session lives.
+///
+/// # Errors
+/// [`PgError::Locked`] if another run audits it.
+pub async fn hold_audit(session: &Session, collection: &str) -> Result<(), PgError> {
+    lock::hold(session, &AdvisoryKey::audit(session.schema(), collection)).await
+}
+
+/// Writes down that an audit begins, and what it is going to look at. What an earlier one has left unfinished is forgotten.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn begin_audit(
+    session: &Session,
+    collection: &str,
+    subject: &AuditSubject,
+    segments: &[AuditSegment],
+) -> Result<AuditId, PgError> {
+    session.begin().await?;
+    let outcome = begin_in_transaction(session, collection, subject, segments).await;
+    session.end(outcome).await
+}
+
+async fn begin_in_transaction(
+    session: &Session,
+    collection: &str,
+    subject: &AuditSubject,
+    segments: &[AuditSegment],
+) -> Result<AuditId, PgError> {
+    let (audits, parts) = (session.relation(AUDITS)?, session.relation(AUDIT_SEGMENTS)?);
+    let doing = || format!("writing down an audit of {collection}");
+    session.execute(doing(), &format!("DELETE FROM {parts} WHERE collection = $1"), &[&collection]).await?;
+    let sql = format!(
+        "DELETE FROM {audits} a WHERE collection = $1 AND (finished_at IS NULL OR audit <= \
+             (SELECT max(audit) - $2 FROM {audits} b WHERE b.collection = $1))"
+    );
+    session.execute(doing(), &sql, &[&collection, &REMEMBERED]).await?;
+    let sql = format!(
+        "INSERT INTO {audits} (collection, audit, live_epoch, kind, identity, started_at) \
+         SELECT $1, coalesce(max(audit), 0) + 1, $2, $3, $4, now() FROM {audits} WHERE collection = $1 RETURNING audit"
+    );
+    let AuditSubject { live_epoch, kind, identity } = subject;
+    let row = session.query_one(doing(), &sql, &[&collection, live_epoch, kind, identity]).await?;
+    let id = AuditId { collection: collection.to_owned(), number: row.get(0) };
+    let sql = format!(
+        "INSERT INTO {parts} (collection, audit, segment, after, after_key, upto, upto_key, done, report) \
+         SELECT $1, $2, plan.*, false, '{{}}' \
+         FROM unnest($3::int[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[]) AS plan"
+    );
+    let numbers: Vec<i32> = segments.iter().map(|segment| segment.number).collect();
+    let ends = |of: fn(&AuditSegment) -> &Option<Vec<u8>>| -> Vec<Option<&[u8]>> {
+        segments.iter().map(|segment| of(segment).as_deref()).collect()
+    };
+    let (after, after_key) = (ends(|segment| &segment.after), ends(|segment| &segment.after_key));
+    let (upto, upto_key) = (ends(|segment| &segment.upto), ends(|segment| &segment.upto_key));
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&collection, &id.number, &numbers, &after, &after_key, &upto, &upto_key];
+    session.execute(doing(), &sql, &params).await?;
+    Ok(id)
+}
+
+/// The audit of a collection that did not come to its end, if it is of the same, with all of its segments.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn unfinished_audit(
+    session: &Session,
+    collection: &str,
+    subject: &AuditSubject,
+) -> Result<Option<(AuditId, Vec<AuditSegment>)>, PgError> {
+    let doing = || format!("looking for an audit of {collection} that did not come to its end");
+    let sql = format!(
+        "SELECT audit FROM {} WHERE collection = $1 AND live_epoch = $2 AND kind = $3 AND identity = $4 \
+             AND finished_at IS NULL ORDER BY audit DESC LIMIT 1",
+        session.relation(AUDITS)?
+    );
+    let AuditSubject { live_epoch, kind, identity } = subject;
+    let found = session.query_opt(doing(), &sql, &[&collection, live_epoch, kind, identity]).await?;
+    let Some(row) = found else { return Ok(None) };
+    let id = AuditId { collection: collection.to_owned(), number: row.get(0) };
+    let sql = format!(
+        "SELECT segment, after, after_key, upto, upto_key, done, report::text FROM {} \
+         WHERE collection = $1 AND audit = $2 ORDER BY segment",
+        session.relation(AUDIT_SEGMENTS)?
+    );
+    let rows = session.query(doing(), &sql, &[&collection, &id.number]).await?;
+    let segment = |row: &tokio_postgres::Row| AuditSegment {
+        number: row.get(0),
+        after: row.get(1),
+        after_key: row.get(2),
+        upto: row.get(3),
+        upto_key: row.get(4),
+        done: row.get(5),
+        report: serde_json::from_str(row.get(6)).unwrap_or_default(),
+    };
+    let segments: Vec<AuditSegment> = rows.iter().map(segment).collect();
+    Ok((!segments.is_empty()).then_some((id, segments)))
+}
+
+/// Writes down how far a segment has come.
+///
+/// # Errors
+/// [`PgError::Fenced`] if another audit of the collection has begun.
+pub async fn save_audit_segment(session: &Session, id: &AuditId, segment: &AuditSegment) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET after = $4, after_key = $5, done = $6, report = $7::text::jsonb \
+         WHERE collection = $1 AND audit = $2 AND segment = $3",
+        session.relation(AUDIT_SEGMENTS)?
+    );
+    let AuditSegment { number, after, after_key, done, report, .. } = segment;
+    let doing = format!("writing down how far the audit of {} has come", id.collection);
+    let report = report.to_string();
+    let changed =
+        session.execute(doing, &sql, &[&id.collection, &id.number, number, after, after_key, done, &report]).await?;
+    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("the audit of {}", id.collection) }) }
+}
+
+/// Writes down that an audit is finished, with its report; its segments are forgotten.
+///
+/// # Errors
+/// [`PgError::Fenced`] if another audit of the collection has begun.
+pub async fn finish_audit(session: &Session, id: &AuditId, outcome: &str, report: &Value) -> Result<(), PgError> {
+    session.begin().await?;
+    let done = finish_in_transaction(session, id, outcome, report).await;
+    session.end(done).await
+}
+
+async fn finish_in_transaction(session: &Session, id: &AuditId, outcome: &str, report: &Value) -> Result<(), PgError> {
+    let doing = || format!("writing down the outcome of an audit of {}", id.collection);
+    let sql = format!(
+        "UPDATE {} SET finished_at = now(), outcome = $3, report = $4::text::jsonb WHERE collection = $1 AND audit = $2",
+        session.relation(AUDITS)?
+    );
+    let changed = session.execute(doing(), &sql, &[&id.collection, &id.number, &outcome, &report.to_string()]).await?;
+    if changed != 1 {
+        return Err(PgError::Fenced { what: format!("the audit of {}", id.collection) });
+    }
+    let sql = format!("DELETE FROM {} WHERE collection = $1 AND audit = $2", session.relation(AUDIT_SEGMENTS)?);
+    session.execute(doing(), &sql, &[&id.collection, &id.number]).await.map(|_| ())
+}

@@ -1,0 +1,115 @@
+//! From a stored key back to the `_id` that has it.
+
+use std::cmp::Ordering;
+
+use bson::spec::BinarySubtype;
+use bson::{Binary, Bson, doc};
+use bytes::Bytes;
+use gizer_flatten::{Flattener, decode_key};
+use gizer_pg::rows::Keys;
+use gizer_schema::raw::RawDoc;
+use gizer_schema::{ColumnType, Layout};
+
+use crate::key_text::key_text;
+
+/// An `_id` that has this key, which is in the binary form of its column, as a document of this one field. `None` where
+/// no `_id` has it (an ObjectId column that holds something else), or where the key does not tell: a hash.
+///
+/// Numbers come back in a type of their own; MongoDB compares `_id`s by value.
+pub fn id_of_key(layout: &Layout, flattener: &Flattener, key: &[u8]) -> Option<Bytes> {
+    // The key of an ObjectId in two columns is text.
+    let as_text = value(layout.key.ty, key);
+    let as_object_id = || value(ColumnType::ObjectId, key).filter(|_| layout.key.ty == ColumnType::Text);
+    let has_key = |id: &Bytes| -> bool {
+        let mut keys = Keys::new(layout);
+        let again = RawDoc::new(id).ok().and_then(|id| keys.insert(&flattener.key_of(id).ok()?));
+        again.is_some() && keys.number_of_stored(key) == again
+    };
+    let ids = as_text.into_iter().chain(as_object_id());
+    ids.filter_map(|id| doc! { "_id": id }.to_vec().ok().map(Bytes::from)).find(has_key)
+}
+
+fn value(ty: ColumnType, key: &[u8]) -> Option<Bson> {
+    let text = || std::str::from_utf8(key).ok();
+    Some(match ty {
+        ColumnType::Text => Bson::String(text()?.to_owned()),
+        ColumnType::ObjectId => Bson::ObjectId(text()?.parse().ok()?),
+        ColumnType::Key => decode_key(text()?)?,
+        ColumnType::SmallInt => Bson::Int32(i16::from_be_bytes(key.try_into().ok()?).into()),
+        ColumnType::Integer => Bson::Int32(i32::from_be_bytes(key.try_into().ok()?)),
+        ColumnType::BigInt => Bson::Int64(i64::from_be_bytes(key.try_into().ok()?)),
+        ColumnType::Double => Bson::Double(f64::from_be_bytes(key.try_into().ok()?)),
+        ColumnType::Boolean => Bson::Boolean(*key != [0]),
+        ColumnType::TimestampTz => {
+            let micros = i64::from_be_bytes(key.try_into().ok()?).checked_add(EPOCH_MICROS)?;
+            Bson::DateTime(bson::DateTime::from_millis((micros % 1_000 == 0).then_some(micros / 1_000)?))
+        }
+        ColumnType::Uuid => Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: key.to_vec() }),
+        ColumnType::Bytea => Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: key.to_vec() }),
+        ColumnType::Numeric => Bson::Decimal128(key_text(ty, key).parse().ok()?),
+        ColumnType::Json | ColumnType::List(_) => return None,
+    })
+}
+
+/// Microseconds from 1970-01-01 to 2000-01-01, the zero of PostgreSQL's times.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// Compares two keys in the binary form of their column.
+pub type KeyOrder = fn(&[u8], &[u8]) -> Ordering;
+
+/// How two keys compare in the order of their column, which is that of MongoDB's `_id`s of this type; `None` of a type where
+/// the two orders differ, or where neither is simple: doubles (NaN), decimals, binary (MongoDB looks at the length first), tagged
+/// keys. It presumes that the collection has no collation.
+pub fn key_order(ty: ColumnType) -> Option<KeyOrder> {
+    match ty {
+        // As bytes: text is COLLATE "C".
+        ColumnType::Text | ColumnType::ObjectId | ColumnType::Uuid | ColumnType::Boolean => Some(Ord::cmp),
+        ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt | ColumnType::TimestampTz => Some(by_number),
+        _ => None,
+    }
+}
+
+/// Signed numbers of one width, big-endian.
+fn by_number(a: &[u8], b: &[u8]) -> Ordering {
+    let flipped = |key: &[u8]| key.first().map(|first| first ^ 0x80);
+    flipped(a).cmp(&flipped(b)).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gizer_schema::file;
+
+    fn id_of(ty: &str, key: &[u8]) -> Option<Bson> {
+        let schema = format!(r#"{{"$gizer": 1, "fields": {{"_id": "{ty}"}}}}"#);
+        let layout = Layout::new(&file::parse("posts", &schema).unwrap()).unwrap();
+        let id = id_of_key(&layout, &Flattener::new(&layout), key)?;
+        bson::Document::from_reader(&*id).unwrap().remove("_id")
+    }
+
+    #[test]
+    fn keys_lead_back_to_ids() {
+        let oid = "56b8da59f9fcee1b00000007";
+        assert_eq!(id_of("OBJECTID", oid.as_bytes()), Some(Bson::ObjectId(oid.parse().unwrap())));
+        assert_eq!(id_of("OBJECTID", b"something else"), None);
+        assert_eq!(id_of("OBJECTID", oid.to_uppercase().as_bytes()), None, "no ObjectId is stored so");
+        assert_eq!(id_of("STRING", "ü".as_bytes()), Some(Bson::String("ü".into())));
+        assert_eq!(id_of("STRING", oid.as_bytes()), Some(Bson::String(oid.into())));
+        assert_eq!(id_of("BIGINT", &(-7i64).to_be_bytes()), Some(Bson::Int64(-7)));
+        let at = bson::DateTime::from_millis(1_500);
+        assert_eq!(id_of("TIMESTAMP", &(1_500_000 - EPOCH_MICROS).to_be_bytes()), Some(Bson::DateTime(at)));
+        assert_eq!(id_of("TIMESTAMP", &(1_500_001 - EPOCH_MICROS).to_be_bytes()), None, "BSON has milliseconds");
+        assert_eq!(id_of("KEY", b"n15e-1"), Some(Bson::Decimal128("1.5".parse().unwrap())));
+        assert_eq!(id_of("KEY", b"n150e-2"), None, "no number is stored so");
+        assert_eq!(id_of("KEY", b"#00"), None);
+        assert_eq!(id_of("DOUBLE", &f64::NAN.to_be_bytes()).map(|id| id.as_f64().unwrap().is_nan()), Some(true));
+    }
+
+    #[test]
+    fn numbers_are_in_order() {
+        let order = key_order(ColumnType::BigInt).unwrap();
+        let numbers = [i64::MIN, -256, -1, 0, 1, 255, 256, i64::MAX];
+        assert!(numbers.map(i64::to_be_bytes).is_sorted_by(|a, b| order(a, b).is_lt()));
+        assert!(key_order(ColumnType::Double).is_none() && key_order(ColumnType::Key).is_none());
+    }
+}
