@@ -20,10 +20,26 @@ pub(crate) fn verify(world: &World<'_>, args: &[&str], code: i32) -> impl Future
     async move {
         let finished = world.run(&[&["verify", "--format", "json"], args].concat()).await;
         if finished.code() != Some(code) {
-            println!("at {caller}");
+            let differing = differing(&finished.stdout);
+            let (status, stderr) = (finished.status, &finished.stderr);
+            panic!("at {caller}: expected exit code {code}, got {status}\n{stderr}\n{differing}");
         }
-        Report::of(&finished.expect_code(code), code)
+        Report::of(&finished, code)
     }
+}
+
+/// What is worth reading of a report of many collections.
+fn differing(stdout: &str) -> String {
+    let report: Value = serde_json::from_str(stdout).unwrap_or_default();
+    let collections = report["collections"].as_array().into_iter().flatten();
+    let differing = collections.filter(|each| each["state"] != "equal").map(|each| {
+        let named: Vec<Option<Difference>> =
+            each["differences"].as_array().into_iter().flatten().take(20).map(difference).collect();
+        let counts = ["documents", "different", "only_in_mongodb", "only_in_postgresql", "not_compared", "repaired"];
+        let counts: Vec<String> = counts.iter().map(|name| format!("{name} {}", each[name])).collect();
+        format!("{} {}: {}: {named:#?}\n", each["collection"], each["state"], counts.join(", "))
+    });
+    differing.collect()
 }
 
 impl Report {

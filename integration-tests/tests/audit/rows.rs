@@ -1,6 +1,7 @@
 //! Tables by the catalog, and their rows in the binary form that the server gives of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use tokio_postgres::Client;
 
@@ -39,7 +40,7 @@ pub(crate) struct Row {
 }
 
 /// A difference, as `gizer verify` has to report it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Difference {
     pub(crate) table: String,
     pub(crate) key: String,
@@ -48,6 +49,14 @@ pub(crate) struct Difference {
     pub(crate) fault: &'static str,
     /// The first column that differs.
     pub(crate) column: Option<String>,
+}
+
+/// In one line.
+impl fmt::Debug for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference { table, key, positions, fault, column } = self;
+        write!(f, "{table} {key:?} {positions:?}: {fault} {}", column.as_deref().unwrap_or_default())
+    }
 }
 
 /// All rows of all tables of a collection.
