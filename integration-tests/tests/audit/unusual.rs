@@ -157,12 +157,12 @@ async fn a_time_that_is_out_of_reach() {
 #[tokio::test]
 async fn a_sample() {
     let (world, collections) = filled(shared_mongod(Version::V6_0).await.unwrap(), 60).await;
-    let report = verify(&world, &["--sample", "25"], 0).await;
+    let report = verify(&world, &["--sample", "10"], 0).await;
     report.expect_nothing();
     for collection in &collections {
         assert_eq!(report.of_collection(collection.name)["kind"], "sample");
-        assert_eq!(report.count(collection.name, "documents"), 25);
-        assert_eq!(report.count(collection.name, "equal"), 25);
+        assert_eq!(report.count(collection.name, "documents"), 10);
+        assert_eq!(report.count(collection.name, "equal"), 10);
     }
     // More than there are.
     let report = verify(&world, &["--sample", "1000", "ints"], 0).await;
@@ -170,13 +170,13 @@ async fn a_sample() {
     // Wrong everywhere, and so wherever one looks.
     let client = world.client().await;
     client.batch_execute("UPDATE ints SET count = coalesce(count, 0) + 1").await.unwrap();
-    let report = verify(&world, &["--sample", "25", "ints"], 4).await;
-    assert_eq!((report.count("ints", "documents"), report.count("ints", "different")), (25, 25));
-    let report = verify(&world, &["--sample", "25", "--repair", "ints"], 0).await;
-    assert_eq!(report.count("ints", "repaired"), 25);
+    let report = verify(&world, &["--sample", "10", "ints"], 4).await;
+    assert_eq!((report.count("ints", "documents"), report.count("ints", "different")), (10, 10));
+    let report = verify(&world, &["--sample", "10", "--repair", "ints"], 0).await;
+    assert_eq!(report.count("ints", "repaired"), 10);
     // A sample is no proof of the rest.
     let report = verify(&world, &["ints"], 4).await;
-    assert_eq!(report.count("ints", "different"), 35);
+    assert_eq!(report.count("ints", "different"), 50);
     verify(&world, &["ints", "--repair"], 0).await;
     judge(&world, &collections).await.unwrap();
 }
@@ -195,10 +195,9 @@ async fn what_cannot_be_audited() {
             assert!(said.contains(word), "{word:?} is not in {said}");
         }
     }
-    // Those that there is something of are looked at.
-    let finished = world.run(&["verify", "ints", "things", "--format", "json"]).await;
-    let report = super::audit::Report::of(&finished.expect_code(2), 2);
-    report.expect_nothing_of("things");
+    // One that cannot be audited keeps the others from it: a mistake on the command line.
+    let said = world.run(&["verify", "things", "ints"]).await.expect_code(2).stderr;
+    assert!(said.contains("ints"), "{said}");
     // Tables that somebody has taken away.
     world.client().await.batch_execute("DROP TABLE thing_tags").await.unwrap();
     let said = world.run(&["verify", "things"]).await;
