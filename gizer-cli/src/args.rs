@@ -235,6 +235,11 @@ pub struct LoadArgs {
     #[arg(long)]
     pub restart: bool,
 
+    /// Before a collection is swapped in, compare its rows with the documents: all of them, a sample, or none. A load that
+    /// is not equal is not swapped in.
+    #[arg(long, value_enum, value_name = "EXTENT", default_value_t = VerifyLoad::Sample)]
+    pub verify: VerifyLoad,
+
     /// Load only documents that match: a MongoDB query as Extended JSON. What is loaded so is a copy: it cannot be
     /// followed.
     #[arg(long, value_name = "JSON", value_parser = parse_filter)]
@@ -255,6 +260,17 @@ pub struct LoadArgs {
     pub dump: Option<PathBuf>,
 }
 
+/// How much of a load is compared with the documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyLoad {
+    /// All of it.
+    Full,
+    /// About 2,000 documents of each collection, and the rows between them.
+    Sample,
+    /// Nothing.
+    Off,
+}
+
 impl LoadArgs {
     /// A load of these collections, with nothing out of the ordinary.
     pub fn of(collections: Vec<String>) -> LoadArgs {
@@ -262,6 +278,7 @@ impl LoadArgs {
             collections,
             max_rejects: 0,
             restart: false,
+            verify: VerifyLoad::Sample,
             filter: None,
             together: false,
             prefix: None,

@@ -34,7 +34,8 @@ impl<'a> RawJson<'a> {
         }
     }
 
-    fn write_bson(&self, out: &mut Vec<u8>) {
+    /// The same as `{"$bson": …}`, which keeps all of its bytes.
+    pub(crate) fn write_bson(&self, out: &mut Vec<u8>) {
         write_bson(self.0.kind, self.0.bytes, out);
     }
 }

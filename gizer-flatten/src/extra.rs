@@ -25,6 +25,8 @@ pub(crate) struct Entry<'b> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum ExtraValue<'b> {
     Element(Element<'b>),
+    /// A value whose fields must keep their order, which `jsonb` does not.
+    Ordered(Element<'b>),
     /// A whole document that has a field twice, or a name that is not UTF-8.
     Whole(RawDoc<'b>),
 }
@@ -46,6 +48,7 @@ impl Extra<'_> {
             out.push(b':');
             match entry.value {
                 ExtraValue::Element(element) => RawJson::new(element).write_to(out),
+                ExtraValue::Ordered(element) => RawJson::new(element).write_bson(out),
                 ExtraValue::Whole(document) => write_bson_document(document, out),
             }
         }
@@ -75,6 +78,13 @@ impl<'b> Gathered<'b> {
         let start = self.pointers.len();
         self.pointers.push_str(pointer);
         self.push(start, ExtraValue::Element(element));
+    }
+
+    /// The same of a value whose fields must keep their order.
+    pub(crate) fn keep_ordered(&mut self, pointer: &str, element: Element<'b>) {
+        let start = self.pointers.len();
+        self.pointers.push_str(pointer);
+        self.push(start, ExtraValue::Ordered(element));
     }
 
     /// A value of a field that the schema does not have, of the document at `prefix`.

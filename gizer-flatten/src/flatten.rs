@@ -353,7 +353,14 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
             Ok(cell) => {
                 self.rows[table][column.0] = cell;
                 if self.keeping != Keeping::Nothing && self.loses_something(ty, element)? {
-                    self.keep(table, origin, element);
+                    match origin {
+                        // Two documents are one `_id` only if their fields have the same order.
+                        Origin::Field { node, field } if ty == ColumnType::Key && element.kind == Kind::Document => {
+                            let pointer = self.program.nodes[node].pointers[field].as_str();
+                            self.extras[table].keep_ordered(pointer, *element);
+                        }
+                        _ => self.keep(table, origin, element),
+                    }
                 }
             }
             Err(unfit) => self.stray(table, origin, path, unfit, element),

@@ -14,7 +14,7 @@ mod worker;
 
 use std::sync::{Arc, Mutex};
 
-use gizer_oplog::{Oplog, WatchedCollection};
+use gizer_oplog::{Collection, Oplog, WatchedCollection};
 use gizer_pg::rows::WhichTables;
 use gizer_pg::state::{AuditId, Moment, RepairKey};
 use gizer_schema::Layout;
@@ -56,6 +56,14 @@ pub(crate) enum Tables {
 }
 
 impl Tables {
+    /// The load that they are of.
+    fn epoch(&self) -> i64 {
+        match self {
+            Tables::Live(epoch) => *epoch,
+            Tables::Staging(moment) => moment.live_epoch,
+        }
+    }
+
     fn which(&self) -> WhichTables {
         match self {
             Tables::Live(_) => WhichTables::Live,
@@ -86,18 +94,60 @@ pub(crate) struct Audit<'a> {
     pub(crate) show_values: bool,
     /// Where it is written down how far it has come.
     pub(crate) id: Option<AuditId>,
-    /// Where what differs is queued to be repaired: those keys, to be looked at again.
-    pub(crate) repair: Option<&'a Mutex<Vec<RepairKey>>>,
+    /// Where keys are gathered that have to be looked at again: of live tables those that were queued to be repaired, which
+    /// they are where this is given; of staging tables those that nothing decides about yet.
+    pub(crate) again: Option<&'a Mutex<Vec<RepairKey>>>,
     pub(crate) counters: Arc<Counters>,
 }
 
+/// Bytes of BSON of one chunk, about: its documents, their rows and what is compared are in memory at once, for each worker.
+const CHUNK_BYTES: u64 = 2 << 20;
+
+/// Most documents of one chunk.
+const CHUNK_DOCUMENTS: u64 = 5_000;
+
 impl<'a> Audit<'a> {
-    fn auditor(&self) -> Auditor<'a> {
-        Auditor::new(self.layout, self.named, self.show_values)
+    /// An audit of these tables beside a collection, `None` if it does not exist any more. Nothing is written down of it, and ten
+    /// differences are named.
+    pub(crate) fn of(
+        config: &'a Config,
+        oplogs: &'a [Oplog],
+        (layout, tables): (&'a Layout, Tables),
+        (watched, collection): (WatchedCollection, Option<&Collection>),
+        extent: Extent,
+    ) -> Audit<'a> {
+        let average = collection.and_then(Collection::size).map_or(0, |size| size.average()).max(1);
+        let chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_DOCUMENTS);
+        let has_collation = collection.is_some_and(|collection| collection.collation.is_some());
+        Audit {
+            config,
+            oplogs,
+            layout,
+            watched,
+            tables,
+            order: key_order(layout.key.ty).filter(|_| !has_collation),
+            is_gone: collection.is_none(),
+            chunk_documents: usize::try_from(chunk).unwrap_or(1),
+            extent,
+            named: 10,
+            show_values: false,
+            id: None,
+            again: None,
+            counters: Arc::new(Counters::default()),
+        }
     }
 
-    /// Where the order of the keys is that of the `_id`s: rows can be read by ranges.
-    pub(crate) fn order(layout: &Layout, has_collation: bool) -> Option<KeyOrder> {
-        key_order(layout.key.ty).filter(|_| !has_collation)
+    /// The whole collection, or a sample of about so many documents where there are many times as many: of fewer, chunks would
+    /// overlap, and all of it takes no longer.
+    pub(crate) fn extent(collection: Option<&Collection>, sample: Option<u64>) -> Extent {
+        let all = collection.and_then(Collection::size).map_or(0, |size| size.documents);
+        match sample {
+            Some(sample) if sample.saturating_mul(4) < all => Extent::Sample(sample),
+            _ => Extent::Full,
+        }
+    }
+
+    fn auditor(&self) -> Auditor<'a> {
+        Auditor::new(self.layout, self.named, self.show_values)
     }
 }

@@ -255,10 +255,14 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
     /// These differ, for good.
     pub(super) async fn find(&mut self, audited: &Audited, report: &mut Report) -> Result<(), Failure> {
         report.add_differences(self.audit.layout, audited, self.audit.named);
-        let Some(remembered) = self.audit.repair.filter(|_| !audited.differing.is_empty()) else { return Ok(()) };
+        let Some(again) = self.audit.again.filter(|_| !audited.differing.is_empty()) else { return Ok(()) };
+        if let Tables::Staging(_) = self.audit.tables {
+            // They are not swapped in: nothing is to be repaired.
+            return Ok(());
+        }
         let repairs: Vec<RepairKey> = audited.differing.iter().map(|key| self.repair_of(key)).collect();
         state::queue_repairs(self.session, &self.audit.layout.collection, REASON, &repairs).await?;
-        remembered.lock().unwrap_or_else(PoisonError::into_inner).extend(repairs);
+        again.lock().unwrap_or_else(PoisonError::into_inner).extend(repairs);
         Ok(())
     }
 
@@ -283,7 +287,8 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         };
         let ids: Vec<Option<String>> = differing.iter().map(text).collect();
         let wanted: Vec<String> = ids.iter().flatten().cloned().collect();
-        let known = state::rejected_among(self.session, &self.audit.layout.collection, &wanted).await?;
+        let epoch = self.audit.tables.epoch();
+        let known = state::rejected_among(self.session, &self.audit.layout.collection, epoch, &wanted).await?;
         Ok(ids.iter().map(|id| id.as_ref().is_some_and(|id| known.contains(id))).collect())
     }
 

@@ -78,7 +78,8 @@ async fn load_all(
     let run = RunRow::new(&session, &oplogs);
     let filling = Filling { context, session: &session, target: &target, max_rejects: args.max_rejects, goes_on: true };
     let job = Job { context, args, cluster: &cluster, oplogs: &oplogs, session: &session, filling, run: &run, capture };
-    let (load, align) = (async |one| job.load(one).await, async |filled: &mut Filled<'_>| job.align(filled).await);
+    let (load, align) =
+        (async |one| job.load(one).await, async |filled: &mut Filled<'_>| job.align_and_verify(filled).await);
     job.filling.load_all(wanted, args.together, load, align, reports, failures).await;
     job.end_capture().await;
     if let Err(failure) = run.close(reports, failures).await {

@@ -12,6 +12,7 @@ mod load_begin;
 mod load_dump;
 mod load_filling;
 mod load_report;
+mod load_verify;
 mod run_row;
 pub mod status;
 pub mod sync;

@@ -15,14 +15,8 @@ use crate::args::VerifyArgs;
 use crate::audit::{self, Audit, Extent, Plan, Report, Tables};
 use crate::exit::{ExitCode, Failure};
 use crate::follow;
-use crate::progress::{Counters, Expected, Progress};
+use crate::progress::{Expected, Progress};
 use crate::report;
-
-/// Bytes of BSON of one chunk, about: its documents, their rows and what is compared are in memory at once, for each worker.
-const CHUNK_BYTES: u64 = 2 << 20;
-
-/// Most documents of one chunk.
-const CHUNK_DOCUMENTS: u64 = 5_000;
 
 /// How often an audit begins again whose tables are loaded anew meanwhile.
 const ATTEMPTS: usize = 3;
@@ -138,9 +132,9 @@ impl<'v> Verifying<'v> {
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let extent = self.extent(collection.as_ref());
         let differing = Mutex::new(Vec::new());
-        let mut audit = self.audit_of(layout, followed, collection.as_ref(), extent, &differing);
+        let mut audit = self.audit_of(layout, followed, collection.as_ref(), &differing);
+        let extent = audit.extent;
         let subject = AuditSubject {
             live_epoch: followed.live_epoch,
             kind: extent.name(),
@@ -177,45 +171,26 @@ impl<'v> Verifying<'v> {
         Ok(verified)
     }
 
-    fn extent(&self, collection: Option<&Collection>) -> Extent {
-        let all = collection.and_then(Collection::size).map_or(0, |size| size.documents);
-        match self.args.sample {
-            // More than that and chunks would overlap; all of it takes no longer.
-            Some(sample) if sample.saturating_mul(4) < all => Extent::Sample(sample),
-            _ => Extent::Full,
-        }
-    }
-
     fn audit_of<'a>(
         &'a self,
         layout: &'a Layout,
         followed: &Followed,
         collection: Option<&Collection>,
-        extent: Extent,
         differing: &'a Mutex<Vec<RepairKey>>,
     ) -> Audit<'a> {
-        let average = collection.and_then(Collection::size).map_or(0, |size| size.average()).max(1);
-        let chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_DOCUMENTS);
         let mut uuids = followed.uuids.clone();
         if let Some(uuid) = uuids.remove("") {
             // An earlier version did not write down on which shards.
             uuids.extend(self.oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid)));
         }
+        let source = (WatchedCollection { namespace: followed.namespace.clone(), uuids }, collection);
+        let tables = (layout, Tables::Live(followed.live_epoch));
+        let extent = Audit::extent(collection, self.args.sample);
         Audit {
-            config: &self.context.config,
-            oplogs: &self.oplogs,
-            layout,
-            watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
-            tables: Tables::Live(followed.live_epoch),
-            order: Audit::order(layout, collection.is_some_and(|collection| collection.collation.is_some())),
-            is_gone: collection.is_none(),
-            chunk_documents: usize::try_from(chunk).unwrap_or(1),
-            extent,
             named: self.args.differences,
             show_values: self.args.show_values,
-            id: None,
-            repair: self.args.repair.then_some(differing),
-            counters: Arc::new(Counters::default()),
+            again: self.args.repair.then_some(differing),
+            ..Audit::of(&self.context.config, &self.oplogs, tables, source, extent)
         }
     }
 
@@ -266,7 +241,7 @@ impl<'v> Verifying<'v> {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let audit = Audit { repair: None, id: None, ..audit.clone() };
+        let audit = Audit { again: None, id: None, ..audit.clone() };
         let (look_up, exists) = (self.cluster.look_up(&self.oplogs), self.cluster.look_up(&self.oplogs).ids_only());
         audit::look_again(&audit, session, (self.cluster.chunks(&self.oplogs), look_up, exists), differing).await
     }

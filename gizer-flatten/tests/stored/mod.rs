@@ -73,9 +73,10 @@ fn stored(cell: &Cell<'_>) -> StoredCell {
 }
 
 /// The rows of a document, by table.
-type Rows = Vec<Vec<StoredRow>>;
+pub(crate) type Rows = Vec<Vec<StoredRow>>;
 
-fn rows(layout: &Layout, documents: &[Vec<u8>]) -> (Vec<Option<Rows>>, Vec<Rejection>) {
+/// The rows of each document; `None` for a rejected one.
+pub(crate) fn rows(layout: &Layout, documents: &[Vec<u8>]) -> (Vec<Option<Rows>>, Vec<Rejection>) {
     let mut flattener = Flattener::new(layout);
     let mut kept = Kept { tables: layout.tables.len(), documents: Vec::new() };
     let mut rejected = Vec::new();

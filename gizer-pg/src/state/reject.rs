@@ -52,23 +52,26 @@ pub async fn keep_rejected(
     write_rejects(session, collection, live_epoch, rejects).await
 }
 
-/// Those of these ids whose documents are kept aside for the live tables, and so have no rows.
+/// Those of these ids whose documents are kept aside for the tables of this load, and so have no rows.
 ///
 /// # Errors
 /// Whatever the server says.
-pub async fn rejected_among(session: &Session, collection: &str, ids: &[String]) -> Result<HashSet<String>, PgError> {
+pub async fn rejected_among(
+    session: &Session,
+    collection: &str,
+    epoch: i64,
+    ids: &[String],
+) -> Result<HashSet<String>, PgError> {
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
     let kept: Vec<String> = ids.iter().map(|id| id.replace('\0', "\\u0000")).collect();
     let sql = format!(
-        "SELECT DISTINCT r.id FROM {} r JOIN {} c USING (collection) \
-         WHERE r.collection = $1 AND r.id = ANY ($2) AND coalesce(c.live_epoch, r.load_epoch) = r.load_epoch",
-        session.relation(REJECTS)?,
-        session.relation(COLLECTIONS)?
+        "SELECT DISTINCT id FROM {} WHERE collection = $1 AND load_epoch = $2 AND id = ANY ($3)",
+        session.relation(REJECTS)?
     );
     let doing = format!("asking which documents of {collection} were rejected");
-    let rows = session.query(doing, &sql, &[&collection, &kept]).await?;
+    let rows = session.query(doing, &sql, &[&collection, &epoch, &kept]).await?;
     let found: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
     Ok(ids.iter().zip(&kept).filter(|(_, kept)| found.contains(*kept)).map(|(id, _)| id.clone()).collect())
 }

@@ -1,0 +1,124 @@
+//! Before tables are swapped in they are compared with the documents.
+
+use std::sync::{Mutex, PoisonError};
+
+use gizer_flatten::change::Positions;
+use gizer_oplog::{Collection, WatchedCollection};
+use gizer_pg::load::{Load, LoadSource};
+use gizer_pg::state::{Moment, RepairKey, Standing};
+
+use super::load::Job;
+use super::load_filling::Filled;
+use crate::args::VerifyLoad;
+use crate::audit::{self, Audit, Extent, Report, Tables};
+use crate::exit::{ExitCode, Failure};
+use crate::progress::Progress;
+use crate::report;
+
+/// Documents of a sample.
+const SAMPLE: u64 = 2_000;
+
+/// How often tables are aligned again because documents have changed that were looked at.
+const ROUNDS: usize = 5;
+
+impl Job<'_, '_> {
+    /// Brings the staging tables of a load up to date and compares them with the documents, unless it is a copy.
+    pub(super) async fn align_and_verify(&self, filled: &mut Filled<'_>) -> Result<(), Failure> {
+        self.align(filled).await?;
+        let sample = match self.args.verify {
+            VerifyLoad::Off => return Ok(()),
+            VerifyLoad::Sample => Some(SAMPLE),
+            VerifyLoad::Full => None,
+        };
+        let (LoadSource::Followable { .. }, Some(watched)) = (filled.load.source(), filled.watched.clone()) else {
+            return Ok(());
+        };
+        let name = filled.name().to_owned();
+        let progress = Progress::of_step(&name, "comparing rows with documents");
+        let found = self.compare(filled, &watched, sample).await?;
+        drop(progress);
+        if found.is_equal() {
+            tracing::info!(collection = name, documents = found.documents, rows = found.rows, "equal");
+            return Ok(());
+        }
+        Err(not_equal(&name, &found))
+    }
+
+    async fn compare(
+        &self,
+        filled: &mut Filled<'_>,
+        watched: &WatchedCollection,
+        sample: Option<u64>,
+    ) -> Result<Report, Failure> {
+        let collection = self.cluster.collection(filled.name()).await?;
+        let again = Mutex::new(Vec::new());
+        let extent = Audit::extent(Some(&collection), sample);
+        let mut found = Report::default();
+        {
+            let audit =
+                self.audit(&filled.load, filled.whole.standing.as_ref(), (watched, &collection), extent, &again);
+            let layout = filled.load.layout();
+            let segments = audit::plan(self.cluster, &collection, layout, audit.order, extent).await?;
+            let mut sessions = Vec::new();
+            for _ in 0..self.context.config.load_workers.min(segments.len()) {
+                sessions.push(gizer_pg::connect(&self.context.target()?).await?);
+            }
+            let readers = || (self.cluster.chunks(self.oplogs), self.cluster.look_up(self.oplogs), self.exists());
+            found.add(audit::run(&audit, &sessions, segments, readers).await?, audit.named);
+        }
+        for _ in 0..ROUNDS {
+            let open: Vec<RepairKey> = std::mem::take(&mut *again.lock().unwrap_or_else(PoisonError::into_inner));
+            if open.is_empty() {
+                return Ok(found);
+            }
+            // They have changed since they were loaded: the log says so, and what it says is applied first.
+            self.align(filled).await?;
+            let audit =
+                self.audit(&filled.load, filled.whole.standing.as_ref(), (watched, &collection), Extent::Full, &again);
+            let session = gizer_pg::connect(&self.context.target()?).await?;
+            let readers = (self.cluster.chunks(self.oplogs), self.cluster.look_up(self.oplogs), self.exists());
+            found.add(audit::look_again(&audit, &session, readers, open).await?, audit.named);
+        }
+        let open = again.lock().unwrap_or_else(PoisonError::into_inner).len();
+        tracing::info!(open, "documents that change all the time were not compared");
+        Ok(found)
+    }
+
+    fn exists(&self) -> gizer_oplog::ClusterLookUp {
+        self.cluster.look_up(self.oplogs).ids_only()
+    }
+
+    fn audit<'a>(
+        &'a self,
+        load: &Load<'a>,
+        standing: Option<&Standing>,
+        (watched, collection): (&WatchedCollection, &Collection),
+        extent: Extent,
+        again: &'a Mutex<Vec<RepairKey>>,
+    ) -> Audit<'a> {
+        let positions = standing.map_or_else(Positions::new, |standing| standing.applied_to.clone());
+        let latest = positions.values().map(|position| position.time).max();
+        let exact = latest.filter(|_| standing.is_some_and(|standing| standing.exact));
+        let moment = Moment { live_epoch: load.fence().load_epoch, positions, exact };
+        let audit = Audit::of(
+            &self.context.config,
+            self.oplogs,
+            (load.layout(), Tables::Staging(moment)),
+            (watched.clone(), Some(collection)),
+            extent,
+        );
+        Audit { again: Some(again), ..audit }
+    }
+}
+
+/// What is not equal is not swapped in.
+fn not_equal(collection: &str, found: &Report) -> Failure {
+    let count = report::counted(found.differing(), "document differs", "documents differ");
+    let first: Vec<&str> = found.differences.iter().take(3).map(|each| each.text.as_str()).collect();
+    let more = if found.differing() > first.len() as u64 { "; …" } else { "" };
+    let message =
+        format!("{collection}: {count} from what was loaded: {}{more}; nothing is swapped in", first.join("; "));
+    Failure::new(ExitCode::Differs, message).remedy(
+        "look for triggers, rules and other writers of the staging tables; `--verify off` would swap them in as they are",
+    )
+}
