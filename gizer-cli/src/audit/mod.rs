@@ -147,6 +147,14 @@ impl<'a> Audit<'a> {
         }
     }
 
+    /// Of a sample, how many documents are looked at behind each `_id` that was drawn.
+    fn sample_chunk(&self) -> Option<u64> {
+        match self.extent {
+            Extent::Full => None,
+            Extent::Sample(documents) => Some(documents.min(plan::SAMPLE_CHUNK)),
+        }
+    }
+
     fn auditor(&self) -> Auditor<'a> {
         Auditor::new(self.layout, self.named, self.show_values)
     }

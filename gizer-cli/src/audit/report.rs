@@ -35,6 +35,10 @@ pub(crate) struct Report {
     pub(crate) differences: Vec<NamedDifference>,
     /// Differences beyond those.
     pub(crate) more: u64,
+    /// Keys of documents that differ, where the key does not tell its `_id` (a hash), as text: their rows belong to a document,
+    /// though they need not say so themselves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) untold: Vec<String>,
     /// From when to when: each part of the tables equals the documents at some time between these.
     pub(crate) proven: Option<Proven>,
 }
@@ -188,6 +192,7 @@ impl Report {
         self.rejected += other.rejected;
         self.not_compared += other.not_compared;
         self.repaired += other.repaired;
+        self.untold.extend(other.untold);
         for (name, table) in other.tables {
             let TableReport { rows, missing, left_over, repeated, cells } = table;
             let own = self.table(&name);

@@ -1,6 +1,6 @@
 //! One of several workers: chunk by chunk through one segment after the other.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ use gizer_schema::TableId;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::{Audited, Auditor, DifferingKey, Stand, VerifyError, id_of_key, ids_in_rows};
 
-use super::plan::{KEYS_OF_TABLES, SAMPLE_CHUNK, report_of};
-use super::{Audit, Extent, Report, Tables, plan};
+use super::plan::{KEYS_OF_TABLES, report_of};
+use super::{Audit, Report, Tables, plan};
 use crate::exit::{ExitCode, Failure};
 
 /// How often it is written down how far a segment has come.
@@ -40,10 +40,13 @@ pub(crate) struct Worker<'a, C, L> {
     pub(super) look_up: L,
     /// Looks up what only has to be there.
     pub(super) exists: L,
+    /// Keys that do not tell their `_id`, of documents that were found to differ.
+    untold: HashSet<String>,
     saved: Instant,
 }
 
-/// All workers take segments until none is left; gives what they have found.
+/// All workers take segments until none is left; gives what they have found. The keys of the tables come last: what was found
+/// `before`, too, tells which of them belong to documents.
 ///
 /// # Errors
 /// [`Failure`] of the first that fails. What was written down of the segments stays.
@@ -51,22 +54,23 @@ pub(crate) async fn run<C: ChunkSource, L: LookUp>(
     audit: &Audit<'_>,
     sessions: &[Session],
     segments: Vec<AuditSegment>,
+    before: &Report,
     readers: impl Fn() -> (C, L, L),
 ) -> Result<Report, Failure> {
-    let queue = Mutex::new(VecDeque::from(segments));
-    let queue = &queue;
-    let workers = sessions.iter().map(|session| {
-        let (chunks, look_up, exists) = readers();
-        async move {
-            let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
-            let auditor = audit.auditor();
-            let mut worker = Worker { audit, session, store, auditor, chunks, look_up, exists, saved: Instant::now() };
-            worker.take_all(queue).await
-        }
-    });
+    let (keys, documents): (Vec<_>, Vec<_>) =
+        segments.into_iter().partition(|segment| segment.number == KEYS_OF_TABLES);
     let mut found = Report::default();
-    for report in try_join_all(workers).await? {
-        found.add(report, audit.named);
+    for segments in [documents, keys] {
+        let untold: HashSet<String> = before.untold.iter().chain(&found.untold).cloned().collect();
+        let queue = Mutex::new(VecDeque::from(segments));
+        let (queue, untold, readers) = (&queue, &untold, &readers);
+        let workers = sessions.iter().map(|session| async move {
+            let mut worker = Worker::new(audit, session, readers(), untold.clone()).await?;
+            worker.take_all(queue).await
+        });
+        for report in try_join_all(workers).await? {
+            found.add(report, audit.named);
+        }
     }
     Ok(found)
 }
@@ -78,12 +82,10 @@ pub(crate) async fn run<C: ChunkSource, L: LookUp>(
 pub(crate) async fn look_again<C: ChunkSource, L: LookUp>(
     audit: &Audit<'_>,
     session: &Session,
-    (chunks, look_up, exists): (C, L, L),
+    readers: (C, L, L),
     differing: Vec<RepairKey>,
 ) -> Result<Report, Failure> {
-    let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
-    let (auditor, saved) = (audit.auditor(), Instant::now());
-    let mut worker = Worker { audit, session, store, auditor, chunks, look_up, exists, saved };
+    let mut worker = Worker::new(audit, session, readers, HashSet::new()).await?;
     let (mut found, mut rest) = (Report::default(), differing.into_iter().peekable());
     while rest.peek().is_some() {
         let some = rest.by_ref().take(KEYS_AT_ONCE);
@@ -93,7 +95,18 @@ pub(crate) async fn look_again<C: ChunkSource, L: LookUp>(
     Ok(found)
 }
 
-impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
+impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
+    async fn new(
+        audit: &'a Audit<'a>,
+        session: &'a Session,
+        (chunks, look_up, exists): (C, L, L),
+        untold: HashSet<String>,
+    ) -> Result<Worker<'a, C, L>, Failure> {
+        let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
+        let (auditor, saved) = (audit.auditor(), Instant::now());
+        Ok(Worker { audit, session, store, auditor, chunks, look_up, exists, untold, saved })
+    }
+
     async fn take_all(&mut self, queue: &Mutex<VecDeque<AuditSegment>>) -> Result<Report, Failure> {
         let mut found = Report::default();
         loop {
@@ -140,11 +153,14 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
 
     /// The next chunk of documents of a segment, and the rows of the same keys.
     async fn look_at_documents(&mut self, segment: &mut AuditSegment, report: &mut Report) -> Result<(), Failure> {
+        let began = (segment.after.clone(), segment.after_key.clone());
         let moment = self.begin_snapshot().await?;
-        let (chunk, exact) = self.read_chunk(segment, &moment).await?;
+        let most = self.audit.sample_chunk().map_or(self.audit.chunk_documents, |wanted| {
+            let left = usize::try_from(wanted.saturating_sub(report.documents)).unwrap_or(usize::MAX);
+            self.audit.chunk_documents.min(left)
+        });
+        let (chunk, exact) = self.read_chunk(segment, &moment, most).await?;
         let Chunk { documents, last, .. } = chunk;
-        let sample = matches!(self.audit.extent, Extent::Sample(_));
-        let is_last = last.is_none() || sample;
         let upto_key = match &last {
             None => segment.upto_key.clone(),
             Some(_) => self.last_key(&documents).or_else(|| segment.after_key.clone()),
@@ -161,24 +177,33 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         report.add_not_rebuilt(self.audit.layout, &audited.not_rebuilt, self.audit.named);
         report.prove_at(moment.exact.unwrap_or_else(|| time_of(&moment)));
         self.decide(audited, &documents, exact, report).await?;
-        segment.done = is_last;
+        segment.done = last.is_none();
         if let Some(last) = last {
             segment.after = Some(last.as_bytes().to_vec());
             segment.after_key = upto_key.filter(|_| self.audit.order.is_some());
+        }
+        if let Some(wanted) = self.audit.sample_chunk() {
+            if segment.done && segment.upto.is_none() && began.0.is_some() {
+                // It has come to the end of the collection, and goes on at the beginning, to where it began.
+                (segment.upto, segment.upto_key) = began;
+                (segment.after, segment.after_key, segment.done) = (None, None, false);
+            }
+            segment.done |= report.documents >= wanted;
         }
         Ok(())
     }
 
     /// Documents behind where the segment has come to, as of the moment where that can be had; whether it could.
-    async fn read_chunk(&mut self, segment: &AuditSegment, moment: &Moment) -> Result<(Chunk, bool), Failure> {
+    async fn read_chunk(
+        &mut self,
+        segment: &AuditSegment,
+        moment: &Moment,
+        most: usize,
+    ) -> Result<(Chunk, bool), Failure> {
         let bound = |bytes: &Option<Vec<u8>>| bytes.clone().map(IdBound::from_bytes).transpose();
         let malformed = |_| Failure::failed("an audit that was written down cannot be read").remedy("use --restart");
         let after = bound(&segment.after).map_err(malformed)?;
         let stretch = Stretch { after, upto: bound(&segment.upto).map_err(malformed)? };
-        let most = match self.audit.extent {
-            Extent::Full => self.audit.chunk_documents,
-            Extent::Sample(_) => self.audit.chunk_documents.min(usize::try_from(SAMPLE_CHUNK).unwrap_or(usize::MAX)),
-        };
         if let Some(time) = moment.exact {
             match self.chunks.read(&self.audit.watched, &stretch, ReadAt::Exactly(time), most).await {
                 Ok(chunk) => return Ok((chunk, true)),
@@ -255,6 +280,10 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
     /// These differ, for good.
     pub(super) async fn find(&mut self, audited: &Audited, report: &mut Report) -> Result<(), Failure> {
         report.add_differences(self.audit.layout, audited, self.audit.named);
+        let of_documents = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows);
+        let untold =
+            of_documents.filter(|key| id_of_key(self.audit.layout, self.auditor.flattener(), &key.key).is_none());
+        report.untold.extend(untold.map(|key| String::from_utf8_lossy(&key.key).into_owned()));
         let Some(again) = self.audit.again.filter(|_| !audited.differing.is_empty()) else { return Ok(()) };
         if let Tables::Staging(_) = self.audit.tables {
             // They are not swapped in: nothing is to be repaired.
@@ -349,11 +378,18 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         };
         let suspects: Vec<DifferingKey> =
             suspects.into_iter().zip(found).filter(|(_, found)| !found).map(|(key, _)| key).collect();
+        let suspects: Vec<DifferingKey> = suspects.into_iter().filter(|key| !self.belongs(key)).collect();
         if suspects.is_empty() {
             return Ok(());
         }
         self.store.end_snapshot().await;
         self.settle(suspects, report).await
+    }
+
+    /// Whether a key that does not tell its `_id`, and whose rows do not tell it either, is that of a document that was found to
+    /// differ: of one that is equal the rows tell it.
+    fn belongs(&self, key: &DifferingKey) -> bool {
+        key.id.is_none() && self.untold.contains(String::from_utf8_lossy(&key.key).as_ref())
     }
 
     /// The `_id`s of keys that do not tell theirs, from their rows in the root table.

@@ -64,7 +64,7 @@ impl Job<'_, '_> {
                 sessions.push(gizer_pg::connect(&self.context.target()?).await?);
             }
             let readers = || (self.cluster.chunks(self.oplogs), self.cluster.look_up(self.oplogs), self.exists());
-            found.add(audit::run(&audit, &sessions, segments, readers).await?, audit.named);
+            found.add(audit::run(&audit, &sessions, segments, &Report::default(), readers).await?, audit.named);
         }
         for _ in 0..ROUNDS {
             let open: Vec<RepairKey> = std::mem::take(&mut *again.lock().unwrap_or_else(PoisonError::into_inner));

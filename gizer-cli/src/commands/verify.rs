@@ -156,7 +156,7 @@ impl<'v> Verifying<'v> {
             Extent::Sample(documents) => Expected::Documents(documents),
         });
         let progress = Progress::start(name, Arc::clone(&audit.counters), expected);
-        found.add(self.run(&audit, segments).await?, audit.named);
+        found.add(self.run(&audit, segments, &found).await?, audit.named);
         drop(progress);
         let differing = std::mem::take(&mut *differing.lock().unwrap_or_else(PoisonError::into_inner));
         let mut verified = Verified { name: name.clone(), extent, found, left: None, took: began.elapsed() };
@@ -194,7 +194,12 @@ impl<'v> Verifying<'v> {
         }
     }
 
-    async fn run(&self, audit: &Audit<'_>, segments: Vec<state::AuditSegment>) -> Result<Report, Failure> {
+    async fn run(
+        &self,
+        audit: &Audit<'_>,
+        segments: Vec<state::AuditSegment>,
+        before: &Report,
+    ) -> Result<Report, Failure> {
         let mut sessions = Vec::new();
         for _ in 0..self.context.config.load_workers.min(segments.len()) {
             sessions.push(gizer_pg::connect(&self.target).await?);
@@ -203,7 +208,7 @@ impl<'v> Verifying<'v> {
             let look_up = || self.cluster.look_up(&self.oplogs);
             (self.cluster.chunks(&self.oplogs), look_up(), look_up().ids_only())
         };
-        audit::run(audit, &sessions, segments, readers).await
+        audit::run(audit, &sessions, segments, before, readers).await
     }
 
     /// Has what differs made equal by whoever follows, or else by a round of following; gives what differs then.

@@ -48,6 +48,9 @@ impl Verified {
             value
         });
         value["tables"] = tables.collect();
+        if let Some(object) = value.as_object_mut() {
+            object.remove("untold");
+        }
         if let Some(left) = &self.left {
             value["left"] = serde_json::to_value(left).unwrap_or_default();
         }

@@ -18,7 +18,7 @@ pub(crate) struct Report(BTreeMap<String, Value>);
 pub(crate) fn verify(world: &World<'_>, args: &[&str], code: i32) -> impl Future<Output = Report> {
     let caller = std::panic::Location::caller();
     async move {
-        let finished = world.run(&[&["verify", "--format", "json"], args].concat()).await;
+        let finished = world.run(&[&["verify", "--format", "json", "--differences", "1000000"], args].concat()).await;
         if finished.code() != Some(code) {
             let differing = differing(&finished.stdout);
             let (status, stderr) = (finished.status, &finished.stderr);
