@@ -68,11 +68,11 @@ impl Fields {
     /// An array: dimensions, a flag for NULLs, the elements' type; length and lower bound of the dimension; elements. One
     /// without elements has no dimension.
     fn holds_list(&mut self, field: &[u8], list: RawList<'_>) -> bool {
-        let mut rest = Reader(field);
+        let mut rest = Reader::new(field);
         let (Some(dimensions), Some(_), Some(ty)) = (rest.i32(), rest.i32(), rest.i32()) else { return false };
         let mut cells = list.cells();
         if dimensions == 0 {
-            return rest.0.is_empty() && cells.next().is_none();
+            return rest.left() == 0 && cells.next().is_none();
         }
         let (Some(length), Some(1)) = (rest.i32(), rest.i32()) else { return false };
         if dimensions != 1 || !is_type(ty, list.element_type()) {
@@ -84,28 +84,51 @@ impl Fields {
                 return false;
             }
         }
-        rest.0.is_empty() && cells.next().is_none()
+        rest.left() == 0 && cells.next().is_none()
     }
 }
 
+/// In the place of a length: the field is the row's key, which stands elsewhere.
+pub(crate) const IS_KEY: i32 = -2;
+
 /// Takes numbers and fields from the front of bytes.
-pub(crate) struct Reader<'b>(pub(crate) &'b [u8]);
+pub(crate) struct Reader<'b> {
+    rest: &'b [u8],
+    /// What a field is that is [`IS_KEY`].
+    key: &'b [u8],
+}
 
 impl<'b> Reader<'b> {
+    pub(crate) fn new(bytes: &'b [u8]) -> Reader<'b> {
+        Reader { rest: bytes, key: &[] }
+    }
+
+    /// Of a row whose key stands elsewhere.
+    pub(crate) fn of_row(bytes: &'b [u8], key: &'b [u8]) -> Reader<'b> {
+        Reader { rest: bytes, key }
+    }
+
+    /// How many bytes are left.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     pub(crate) fn i32(&mut self) -> Option<i32> {
-        let (head, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
+        let (head, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
         Some(i32::from_be_bytes(*head))
     }
 
     /// A value with its length before it; `Some(None)` is NULL, whose length is −1.
     pub(crate) fn field(&mut self) -> Option<Option<&'b [u8]>> {
         let length = self.i32()?;
-        if length == -1 {
-            return Some(None);
+        match length {
+            -1 => return Some(None),
+            IS_KEY => return Some(Some(self.key)),
+            _ => {}
         }
-        let (value, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
-        self.0 = rest;
+        let (value, rest) = self.rest.split_at_checked(usize::try_from(length).ok()?)?;
+        self.rest = rest;
         Some(Some(value))
     }
 }

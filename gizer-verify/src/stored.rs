@@ -7,7 +7,7 @@ use gizer_pg::rows::{KeyStretch, Keys, RowStore};
 use gizer_schema::{Layout, Table, TableId};
 
 use crate::RowTables;
-use crate::field::Reader;
+use crate::field::{IS_KEY, Reader};
 
 /// All rows of some keys, by table, key and positions. The fields of all rows of a table lie in one buffer.
 #[derive(Debug)]
@@ -30,8 +30,13 @@ pub(crate) struct StoredTable {
     positions: Vec<i64>,
     /// Where each row's fields begin.
     starts: Vec<usize>,
-    /// Fields, each with its length before it.
+    /// Fields, each with its length before it. The key of child rows stands only in the first of its rows that come together: an
+    /// array of a hundred thousand elements would have it as often.
     bytes: Vec<u8>,
+    /// Which column holds the key.
+    key_column: usize,
+    /// Of each row of a child table where its key stands in `bytes`, with its length before it.
+    key_starts: Vec<usize>,
     /// The rows in the order of their keys' numbers and their positions.
     sorted: Vec<u32>,
     /// For the number of each key, and one more, where its rows begin in `sorted`.
@@ -105,6 +110,8 @@ impl StoredRows {
             positions: Vec::new(),
             starts: Vec::new(),
             bytes: Vec::new(),
+            key_column: table.key.0,
+            key_starts: Vec::new(),
             sorted: Vec::new(),
             first_of_key: Vec::new(),
         };
@@ -145,8 +152,12 @@ impl StoredTable {
         if self.depth == 0 {
             return;
         }
-        let mut fields = Reader(&self.bytes[start..]);
+        let mut fields = Reader::new(&self.bytes[start..]);
+        let mut key_start = start;
         for column in 0..self.position_columns.end {
+            if column == self.key_column {
+                key_start = self.bytes.len() - fields.left();
+            }
             let field = fields.field().flatten();
             if column >= self.position_columns.start {
                 // The column is of type bigint, and part of the primary key.
@@ -154,6 +165,27 @@ impl StoredTable {
                 self.positions.push(position.unwrap_or_default());
             }
         }
+        self.share_key(key, key_start);
+    }
+
+    /// Takes the key out of the last row, where the row before it has the same.
+    fn share_key(&mut self, key: u32, start: usize) {
+        let row = self.keys.len() - 1;
+        let same = row > 0 && self.keys[row - 1] == key && self.key_at(self.key_starts[row - 1]) == self.key_at(start);
+        if !same {
+            self.key_starts.push(start);
+            return;
+        }
+        self.key_starts.push(self.key_starts[row - 1]);
+        let value = start + size_of::<i32>();
+        let end = value + self.key_at(start).len();
+        self.bytes.drain(value..end);
+        self.bytes[start..value].copy_from_slice(&IS_KEY.to_be_bytes());
+    }
+
+    /// The key that stands here.
+    fn key_at(&self, start: usize) -> &[u8] {
+        Reader::new(&self.bytes[start..]).field().flatten().unwrap_or_default()
     }
 
     fn sort(&mut self, keys: usize) {
@@ -188,7 +220,9 @@ impl StoredTable {
 
     /// The fields of the row at this place.
     pub(crate) fn fields(&self, place: u32) -> Reader<'_> {
-        Reader(self.bytes(place))
+        let row = self.sorted[place as usize] as usize;
+        let key = self.key_starts.get(row).map_or(&[][..], |start| self.key_at(*start));
+        Reader::of_row(self.bytes(place), key)
     }
 
     /// What begins with the fields of the row at this place.

@@ -21,7 +21,7 @@ pub(crate) fn field_text(ty: ColumnType, field: Option<&[u8]>) -> String {
 
 /// The elements of an array of one dimension: dimensions, a flag for NULLs, the elements' type, length, lower bound, elements.
 fn list_text(ty: ColumnType, field: &[u8]) -> Option<String> {
-    let mut rest = Reader(field);
+    let mut rest = Reader::new(field);
     let (dimensions, _, _) = (rest.i32()?, rest.i32()?, rest.i32()?);
     if dimensions == 0 {
         return Some("{}".to_owned());

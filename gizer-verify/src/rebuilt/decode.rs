@@ -121,11 +121,11 @@ impl<'f> Elements<'f> {
     pub(super) fn of(field: &'f [u8]) -> Option<Elements<'f>> {
         let (header, rest) = field.split_first_chunk::<12>()?;
         match header[..4] {
-            [0, 0, 0, 0] if rest.is_empty() => Some(Elements { rest: Reader(rest), left: 0 }),
+            [0, 0, 0, 0] if rest.is_empty() => Some(Elements { rest: Reader::new(rest), left: 0 }),
             [0, 0, 0, 1] => {
                 let (length, rest) = rest.split_first_chunk::<4>()?;
                 let rest = rest.strip_prefix(&[0, 0, 0, 1])?;
-                Some(Elements { rest: Reader(rest), left: u32::from_be_bytes(*length) as usize })
+                Some(Elements { rest: Reader::new(rest), left: u32::from_be_bytes(*length) as usize })
             }
             _ => None,
         }
@@ -139,12 +139,13 @@ impl<'f> Iterator for Elements<'f> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             // Said once.
-            return (!std::mem::take(&mut self.rest.0).is_empty()).then_some(None);
+            let left = std::mem::replace(&mut self.rest, Reader::new(&[])).left();
+            return (left > 0).then_some(None);
         }
         self.left -= 1;
         let field = self.rest.field();
         if field.is_none() {
-            (self.left, self.rest) = (0, Reader(&[]));
+            (self.left, self.rest) = (0, Reader::new(&[]));
         }
         Some(field)
     }
