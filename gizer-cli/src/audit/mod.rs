@@ -13,8 +13,9 @@ mod touched;
 mod worker;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use gizer_oplog::{Collection, Oplog, WatchedCollection};
+use gizer_oplog::{Cluster, ClusterChunks, ClusterLookUp, Collection, Oplog, WatchedCollection};
 use gizer_pg::rows::WhichTables;
 use gizer_pg::state::{AuditId, Moment, RepairKey};
 use gizer_schema::Layout;
@@ -102,6 +103,15 @@ pub(crate) struct Audit<'a> {
 
 /// Bytes of BSON of one chunk, about: its documents, their rows and what is compared are in memory at once, for each worker.
 const CHUNK_BYTES: u64 = 2 << 20;
+
+/// How long a read at a time may take that is a matter of milliseconds, unless it waits for a prepared transaction.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// What one worker reads documents with: chunks, documents by `_id`, and which `_id`s there are.
+pub(crate) fn readers(cluster: &Cluster, oplogs: &[Oplog]) -> (ClusterChunks, ClusterLookUp, ClusterLookUp) {
+    let look_up = || cluster.look_up(oplogs).giving_up_after(READ_LIMIT);
+    (cluster.chunks(oplogs).giving_up_after(READ_LIMIT), look_up(), look_up().ids_only())
+}
 
 /// Most documents of one chunk.
 const CHUNK_DOCUMENTS: u64 = 5_000;

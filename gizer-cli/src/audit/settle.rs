@@ -104,7 +104,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let documents = read(&mut self.look_up, self.audit, keys, ReadAt::NotBefore(time_of(moment))).await?;
+        let documents = read(&mut self.look_up, self.audit, keys, ReadAt::Committed(time_of(moment))).await?;
         Ok(Found { documents, exact: false, until: self.look_up.read_until() })
     }
 

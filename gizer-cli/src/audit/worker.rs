@@ -24,6 +24,12 @@ use crate::exit::{ExitCode, Failure};
 /// How often it is written down how far a segment has come.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
+/// A read at a time that was given up after so long has waited for a prepared transaction: so would that of the next chunk.
+const HELD_UP: Duration = Duration::from_secs(2);
+
+/// How long documents are read as they are now then.
+const WAIT_AGAIN: Duration = Duration::from_secs(60);
+
 /// Keys of the tables that are asked for at once.
 const KEYS_AT_ONCE: usize = 5_000;
 
@@ -43,6 +49,8 @@ pub(crate) struct Worker<'a, C, L> {
     /// Keys that do not tell their `_id`, of documents that were found to differ.
     untold: HashSet<String>,
     saved: Instant,
+    /// When a read at a time has waited for a prepared transaction in vain.
+    held_up: Option<Instant>,
 }
 
 /// All workers take segments until none is left; gives what they have found. The keys of the tables come last: what was found
@@ -104,7 +112,7 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
     ) -> Result<Worker<'a, C, L>, Failure> {
         let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
         let (auditor, saved) = (audit.auditor(), Instant::now());
-        Ok(Worker { audit, session, store, auditor, chunks, look_up, exists, untold, saved })
+        Ok(Worker { audit, session, store, auditor, chunks, look_up, exists, untold, saved, held_up: None })
     }
 
     async fn take_all(&mut self, queue: &Mutex<VecDeque<AuditSegment>>) -> Result<Report, Failure> {
@@ -204,15 +212,19 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         let malformed = |_| Failure::failed("an audit that was written down cannot be read").remedy("use --restart");
         let after = bound(&segment.after).map_err(malformed)?;
         let stretch = Stretch { after, upto: bound(&segment.upto).map_err(malformed)? };
-        if let Some(time) = moment.exact {
+        if let Some(time) = moment.exact.filter(|_| self.held_up.is_none_or(|at| at.elapsed() >= WAIT_AGAIN)) {
+            let began = Instant::now();
             match self.chunks.read(&self.audit.watched, &stretch, ReadAt::Exactly(time), most).await {
                 Ok(chunk) => return Ok((chunk, true)),
-                Err(MongoError::TimeOutOfReach { .. }) => {}
+                // Where it has waited for a transaction, so would the next chunk.
+                Err(MongoError::TimeOutOfReach { .. }) => {
+                    self.held_up = (began.elapsed() >= HELD_UP).then(Instant::now).or(self.held_up);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        let not_before = ReadAt::NotBefore(time_of(moment));
-        Ok((self.chunks.read(&self.audit.watched, &stretch, not_before, most).await?, false))
+        let now = ReadAt::Committed(time_of(moment));
+        Ok((self.chunks.read(&self.audit.watched, &stretch, now, most).await?, false))
     }
 
     /// The greatest key of documents; `None` if none of them has one.
@@ -369,10 +381,10 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
             self.store.end_snapshot().await;
             return self.find(&audited, report).await;
         }
-        let at = moment.exact.map_or_else(|| ReadAt::NotBefore(time_of(moment)), ReadAt::Exactly);
+        let at = moment.exact.map_or_else(|| ReadAt::Committed(time_of(moment)), ReadAt::Exactly);
         let found = match self.find_ids(&repairs, at).await {
             Err(MongoError::TimeOutOfReach { .. }) => {
-                self.find_ids(&repairs, ReadAt::NotBefore(time_of(moment))).await?
+                self.find_ids(&repairs, ReadAt::Committed(time_of(moment))).await?
             }
             found => found?,
         };

@@ -63,7 +63,7 @@ impl Job<'_, '_> {
             for _ in 0..self.context.config.load_workers.min(segments.len()) {
                 sessions.push(gizer_pg::connect(&self.context.target()?).await?);
             }
-            let readers = || (self.cluster.chunks(self.oplogs), self.cluster.look_up(self.oplogs), self.exists());
+            let readers = || audit::readers(self.cluster, self.oplogs);
             found.add(audit::run(&audit, &sessions, segments, &Report::default(), readers).await?, audit.named);
         }
         for _ in 0..ROUNDS {
@@ -76,16 +76,12 @@ impl Job<'_, '_> {
             let audit =
                 self.audit(&filled.load, filled.whole.standing.as_ref(), (watched, &collection), Extent::Full, &again);
             let session = gizer_pg::connect(&self.context.target()?).await?;
-            let readers = (self.cluster.chunks(self.oplogs), self.cluster.look_up(self.oplogs), self.exists());
+            let readers = audit::readers(self.cluster, self.oplogs);
             found.add(audit::look_again(&audit, &session, readers, open).await?, audit.named);
         }
         let open = again.lock().unwrap_or_else(PoisonError::into_inner).len();
         tracing::info!(open, "documents that change all the time were not compared");
         Ok(found)
-    }
-
-    fn exists(&self) -> gizer_oplog::ClusterLookUp {
-        self.cluster.look_up(self.oplogs).ids_only()
     }
 
     fn audit<'a>(

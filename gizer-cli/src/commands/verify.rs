@@ -204,10 +204,7 @@ impl<'v> Verifying<'v> {
         for _ in 0..self.context.config.load_workers.min(segments.len()) {
             sessions.push(gizer_pg::connect(&self.target).await?);
         }
-        let readers = || {
-            let look_up = || self.cluster.look_up(&self.oplogs);
-            (self.cluster.chunks(&self.oplogs), look_up(), look_up().ids_only())
-        };
+        let readers = || audit::readers(&self.cluster, &self.oplogs);
         audit::run(audit, &sessions, segments, before, readers).await
     }
 
@@ -247,8 +244,8 @@ impl<'v> Verifying<'v> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let audit = Audit { again: None, id: None, ..audit.clone() };
-        let (look_up, exists) = (self.cluster.look_up(&self.oplogs), self.cluster.look_up(&self.oplogs).ids_only());
-        audit::look_again(&audit, session, (self.cluster.chunks(&self.oplogs), look_up, exists), differing).await
+        let readers = audit::readers(&self.cluster, &self.oplogs);
+        audit::look_again(&audit, session, readers, differing).await
     }
 }
 

@@ -60,7 +60,7 @@ pub struct Chunk {
 ///
 /// # What an error means
 /// Nothing was read. [`MongoError::TimeOutOfReach`]: the server no longer keeps that time, ask for
-/// [`ReadAt::NotBefore`]. [`MongoError::CollectionChanged`]: dropped, renamed or replaced, now or by that time.
+/// [`ReadAt::NotBefore`] or [`ReadAt::Committed`]. [`MongoError::CollectionChanged`]: dropped, renamed or replaced, now or by that time.
 pub trait ChunkSource: Send {
     /// The first documents of a stretch, at most so many.
     ///

@@ -1,6 +1,7 @@
 //! Chunks from the servers that documents are read from.
 
 use std::fmt;
+use std::time::Duration;
 
 use bson::{Bson, doc};
 use gizer_flatten::DocumentBatch;
@@ -24,6 +25,16 @@ impl Cluster {
     }
 }
 
+impl ClusterChunks {
+    /// A read [at a time](ReadAt::Exactly) that takes longer is given up as if the time were out of reach: one that waits for a prepared
+    /// transaction would take as long as that does.
+    #[must_use]
+    pub fn giving_up_after(mut self, limit: Duration) -> Self {
+        self.servers.limit(limit);
+        self
+    }
+}
+
 impl ChunkSource for ClusterChunks {
     async fn read(
         &mut self,
@@ -33,7 +44,7 @@ impl ChunkSource for ClusterChunks {
         most: usize,
     ) -> Result<Chunk, MongoError> {
         let reading = Reading { collection, at };
-        self.servers.begin(collection).await?;
+        self.servers.begin(reading).await?;
         let read = read_all(&mut self.servers, reading, stretch, most).await;
         self.servers.end_transactions().await;
         let (documents, last) = read?;

@@ -49,7 +49,7 @@ pub struct WantedId {
 ///
 /// # What an error means
 /// The look-up is over. [`MongoError::TimeOutOfReach`]: the server no longer keeps that time, ask for
-/// [`ReadAt::NotBefore`]. [`MongoError::CollectionChanged`]: dropped, renamed or replaced, now or by that time.
+/// [`ReadAt::NotBefore`] or [`ReadAt::Committed`]. [`MongoError::CollectionChanged`]: dropped, renamed or replaced, now or by that time.
 pub trait LookUp: Send {
     /// Begins to read the documents of a collection with these ids; a look-up that is not finished is given up.
     ///

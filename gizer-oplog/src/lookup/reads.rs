@@ -1,6 +1,7 @@
 //! Look-ups on the servers that documents are read from.
 
 use std::fmt;
+use std::time::Duration;
 
 use bson::RawDocumentBuf;
 use bytes::Bytes;
@@ -49,6 +50,14 @@ impl ClusterLookUp {
     pub fn ids_only(self) -> Self {
         ClusterLookUp { ids_only: true, ..self }
     }
+
+    /// A read [at a time](ReadAt::Exactly) that takes longer is given up as if the time were out of reach: one that waits for a prepared
+    /// transaction would take as long as that does.
+    #[must_use]
+    pub fn giving_up_after(mut self, limit: Duration) -> Self {
+        self.servers.limit(limit);
+        self
+    }
 }
 
 impl LookUp for ClusterLookUp {
@@ -59,7 +68,7 @@ impl LookUp for ClusterLookUp {
         at: ReadAt,
     ) -> Result<(), MongoError> {
         self.job = None;
-        self.servers.begin(collection).await?;
+        self.servers.begin(Reading { collection, at }).await?;
         let sources = self.servers.sources.iter().map(|source| source.shard.clone()).collect();
         self.job = Some(Job {
             collection: collection.clone(),

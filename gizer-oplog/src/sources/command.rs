@@ -29,5 +29,6 @@ fn read_concern(at: ReadAt) -> RawDocumentBuf {
     match at {
         ReadAt::Exactly(time) => rawdoc! { "level": "snapshot", "atClusterTime": timestamp(time) },
         ReadAt::NotBefore(time) => rawdoc! { "level": "majority", "afterClusterTime": timestamp(time) },
+        ReadAt::Committed(_) => rawdoc! { "level": "majority" },
     }
 }

@@ -8,8 +8,10 @@ mod transaction;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::RawDocumentBuf;
+use bson::raw::cstr;
 use gizer_flatten::change::{ClusterTime, Namespace};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
@@ -21,8 +23,9 @@ use crate::position::Oplog;
 use crate::reply::Reply;
 use crate::version::ReleaseLine;
 
-/// `SnapshotTooOld` and `SnapshotUnavailable` of the server's `error_codes.yml`.
-const OUT_OF_REACH: [i32; 2] = [239, 246];
+/// `SnapshotTooOld` and `SnapshotUnavailable` of the server's `error_codes.yml`; and `MaxTimeMSExpired`, where a read at a time has a
+/// limit.
+const OUT_OF_REACH: [i32; 3] = [239, 246, 50];
 
 /// `NamespaceNotFound`: a transaction of 4.4 says so of a collection that was not there at its time.
 const NAMESPACE_NOT_FOUND: i32 = 26;
@@ -44,8 +47,12 @@ pub struct WatchedCollection {
 pub enum ReadAt {
     /// All of them as of this time.
     Exactly(ClusterTime),
-    /// As they are now, each at a time of its own that is not before this one.
+    /// As they are now, each at a time of its own that is not before this one. A read waits for the decision of a
+    /// transaction that is prepared and has written a document of it, as one [at a time](ReadAt::Exactly) after the prepare entry does.
     NotBefore(ClusterTime),
+    /// As a majority has them now, none of them older than this time. What a prepared transaction has written that is not decided
+    /// does not count yet, and nothing waits for it.
+    Committed(ClusterTime),
 }
 
 /// A collection, and as of when it is read.
@@ -89,9 +96,14 @@ impl Servers {
     pub(crate) fn new(cluster: &Cluster, oplogs: &[Oplog]) -> Servers {
         let source = |deployment: &Deployment| {
             let shard = shard_of(deployment, oplogs).map(Arc::from);
-            Source { shard, deployment: deployment.clone(), transaction: None }
+            Source { shard, deployment: deployment.clone(), transaction: None, limit: None }
         };
         Servers { sources: cluster.deployments().iter().map(source).collect() }
+    }
+
+    /// Gives a read at a time up that takes longer, as if the time were out of reach.
+    pub(crate) fn limit(&mut self, limit: Duration) {
+        self.sources.iter_mut().for_each(|source| source.limit = Some(limit));
     }
 
     /// Their names, for showing.
@@ -100,9 +112,16 @@ impl Servers {
     }
 
     /// Before anything is read: whether the collection is the one that is meant.
-    pub(crate) async fn begin(&mut self, collection: &WatchedCollection) -> Result<(), MongoError> {
+    pub(crate) async fn begin(&mut self, reading: Reading<'_>) -> Result<(), MongoError> {
+        let collection = reading.collection;
         self.end_transactions().await;
         self.check_uuids(collection).await?;
+        if let ReadAt::Committed(_) = reading.at {
+            // A read that names no time may be of what a majority had before.
+            for source in &self.sources {
+                source.deployment.wait_for_majority(&collection.namespace).await?;
+            }
+        }
         // A shard that does not have the collection has nothing to give; without any, nobody knows anything.
         if !self.sources.iter().any(|source| source.has(collection)) {
             return Err(self.sources[0].changed(collection));
@@ -113,9 +132,9 @@ impl Servers {
     /// Once all is read: whether the collection is still the same, and by when everything was read.
     pub(crate) async fn finish(&self, reading: Reading<'_>) -> Result<ClusterTime, MongoError> {
         let mut until = match reading.at {
-            ReadAt::Exactly(time) | ReadAt::NotBefore(time) => time,
+            ReadAt::Exactly(time) | ReadAt::NotBefore(time) | ReadAt::Committed(time) => time,
         };
-        if matches!(reading.at, ReadAt::NotBefore(_)) {
+        if !matches!(reading.at, ReadAt::Exactly(_)) {
             for source in &self.sources {
                 until = until.max(source.deployment.latest_time().await?);
             }
@@ -154,6 +173,8 @@ pub(crate) struct Source {
     deployment: Deployment,
     /// For servers that read at a time in transactions only.
     transaction: Option<SnapshotTransaction>,
+    /// How long a read at a time may take.
+    limit: Option<Duration>,
 }
 
 impl Source {
@@ -191,6 +212,7 @@ impl Source {
         reading: Reading<'_>,
         mut command: RawDocumentBuf,
     ) -> Result<RawBatchCursor, MongoError> {
+        self.limit_time(&mut command, reading.at);
         command::read_as_of(&mut command, reading.at, None);
         let database = self.deployment.database(&reading.collection.namespace.database);
         let cursor = database.run_raw_cursor_command(command).batch().await;
@@ -223,6 +245,7 @@ impl Source {
                 new
             }
         };
+        self.limit_time(&mut command, reading.at);
         command::read_as_of(&mut command, reading.at, Some(&transaction.join()));
         let database = &reading.collection.namespace.database;
         let reply = transaction.first_reply(&self.deployment, database, command).await;
@@ -231,6 +254,12 @@ impl Source {
             Ok(Some(reply)) => self.understand(reply),
             Ok(None) => Err(self.malformed(MalformedReply::EndedBefore)),
             Err(error) => Err(self.explain(&error, "find", reading)),
+        }
+    }
+
+    fn limit_time(&self, command: &mut RawDocumentBuf, at: ReadAt) {
+        if let (Some(limit), ReadAt::Exactly(_)) = (self.limit, at) {
+            command.append(cstr!("maxTimeMS"), i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
         }
     }
 

@@ -100,6 +100,8 @@ async fn who_only_reads_the_state_is_told_what_reading_takes() {
     assert!(matches!(&error, PgError::NoRights { .. }), "{error:?}");
     let remedy = error.remedy().unwrap();
     let tables = [
+        "gizer_audit",
+        "gizer_audit_segment",
         "gizer_collection",
         "gizer_history",
         "gizer_range",
