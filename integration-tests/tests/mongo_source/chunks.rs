@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use integration_tests::rig::{Mongod, Version, shared_mongod, unique_name, wait_f
 use mongodb::Database;
 use mongodb::options::{DatabaseOptions, WriteConcern};
 
+use super::following::prepare;
 use super::scan::values;
 use super::{LIMIT, Outcome, encoded, numbered, on_each_version};
 
@@ -25,6 +27,7 @@ const MIB: usize = 1 << 20;
 on_each_version!(
     chunks_have_each_document_once_as_it_was_at_a_time,
     a_time_out_of_reach_is_told,
+    what_is_prepared_does_not_count_yet_and_nothing_waits_for_it,
     documents_of_sixteen_mebibytes_are_a_chunk_each,
     chunks_keep_to_the_collation_of_their_collection,
     a_collection_that_is_no_longer_the_same_is_told,
@@ -116,7 +119,7 @@ impl Scene {
                 assert!(chunk.last.is_none() || !documents.is_empty(), "it does not go on");
                 match at {
                     ReadAt::Exactly(at) => assert_eq!(chunk.read_until, at),
-                    ReadAt::NotBefore(at) => assert!(chunk.read_until >= at),
+                    ReadAt::NotBefore(at) | ReadAt::Committed(at) => assert!(chunk.read_until >= at),
                 }
                 given.push(documents);
                 if chunk.last.is_none() {
@@ -128,6 +131,34 @@ impl Scene {
         }
         Ok(given)
     }
+}
+
+/// A read at a time after the prepare entry would wait for the decision; what is committed can be read all the same.
+async fn what_is_prepared_does_not_count_yet_and_nothing_waits_for_it(version: Version) -> Outcome {
+    let mongod = Mongod::builder(version).set_parameter("enableTestCommands", "1").start().await?;
+    let mut scene = Scene::with(&[&mongod], &numbered(3, 50)).await?;
+    let orders = scene.orders();
+    let (mut session, _) = prepare(scene.orders().client(), &orders, "prepared").await?;
+    orders.insert_one(doc! { "_id": "beside" }).await?;
+    let (now, committed) = (scene.now().await?, scene.in_order().await?);
+    assert_eq!(committed.len(), 4);
+    scene.chunks = scene.cluster.chunks(&scene.oplogs).giving_up_after(Duration::from_millis(300));
+    let began = Instant::now();
+    let error = scene.all(&[], ReadAt::Exactly(now), || 10).await.expect_err("a read that waits");
+    assert!(matches!(error, MongoError::TimeOutOfReach { .. }), "{error}");
+    assert!(began.elapsed() < LIMIT / 2, "{:?}", began.elapsed());
+    assert_eq!(scene.all(&[], ReadAt::Committed(now), || 10).await?.concat(), committed);
+    let ids: Vec<Bytes> = ["prepared", "beside"].map(|id| encoded(&doc! { "_id": id }).into()).into();
+    let wanted = ids.into_iter().map(|id| WantedId { id, first: None, last: None }).collect();
+    let mut look_up = scene.cluster.look_up(&scene.oplogs);
+    look_up.begin(&scene.watched().await?, wanted, ReadAt::Committed(now)).await?;
+    let mut found = 0;
+    while let Some(documents) = look_up.next().await? {
+        found += documents.len();
+    }
+    assert_eq!(found, 1);
+    session.abort_transaction().await?;
+    Ok(())
 }
 
 /// A server that keeps a time readable for as long as a test needs it: 4.4 does so for a few seconds.
