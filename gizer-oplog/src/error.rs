@@ -1,16 +1,20 @@
 //! What can go wrong while MongoDB is read, and what an operator can do about it.
 
 mod class;
+mod malformed_reply;
 mod remedies;
+mod wording;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use gizer_flatten::change::{ClusterTime, Position};
-use gizer_schema::raw::Malformed;
 
 pub use self::class::ErrorClass;
+
+pub use malformed_reply::MalformedReply;
+use wording::{did_you_mean, each, of_content, user};
 
 use crate::collections::SkipReason;
 use crate::decode::DecodeError;
@@ -466,40 +470,6 @@ pub enum MongoError {
         /// The driver's message.
         message: String,
     },
-}
-
-/// What stood in the place of an expected part of a reply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MalformedReply {
-    /// Bytes that are no BSON.
-    #[error(transparent)]
-    Bson(#[from] Malformed),
-    /// Nothing.
-    #[error("it is missing")]
-    Missing,
-    /// The end of the stream, with a cursor still open.
-    #[error("the batches ended before it")]
-    EndedBefore,
-}
-
-fn of_content(compressed: bool) -> &'static str {
-    if compressed { " of its uncompressed content" } else { "" }
-}
-
-fn user(authenticated: bool) -> &'static str {
-    if authenticated { "the user" } else { "an unauthenticated user" }
-}
-
-/// `; none leads to a; none leads to b`, or nothing.
-fn each(before: &str, labels: &[String], after: &str) -> String {
-    labels.iter().map(|label| format!("; {before}{label}{after}")).collect()
-}
-
-/// `; did you mean "a" or "b"?`, or nothing.
-fn did_you_mean(near: &[String]) -> String {
-    let quoted: Vec<String> = near.iter().map(|name| format!("{name:?}")).collect();
-    if quoted.is_empty() { String::new() } else { format!("; did you mean {}?", quoted.join(" or ")) }
 }
 
 #[cfg(test)]
