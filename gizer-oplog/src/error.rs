@@ -12,9 +12,9 @@ use std::time::Duration;
 use gizer_flatten::change::{ClusterTime, Position};
 
 pub use self::class::ErrorClass;
+pub use self::malformed_reply::MalformedReply;
 
-pub use malformed_reply::MalformedReply;
-use wording::{did_you_mean, each, of_content, user};
+use self::wording::{did_you_mean, each, of_content, user};
 
 use crate::collections::SkipReason;
 use crate::decode::DecodeError;

@@ -127,7 +127,11 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
     };
     if let Some(proven) = &found.proven {
         let of = if each.extent == Extent::Full { "all" } else { "a sample" };
-        line(format!("\n{}: {of} of it was compared, as of {} to {}", each.name, proven.from, proven.until));
+        let when = match proven.from == proven.until {
+            true => proven.from.to_string(),
+            false => format!("{} to {}", proven.from, proven.until),
+        };
+        line(format!("\n{}: {of} of it was compared, as of {when}", each.name));
     }
     if found.not_compared > 0 {
         line(format!(
