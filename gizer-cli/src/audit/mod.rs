@@ -73,12 +73,12 @@ impl Tables {
     }
 }
 
-/// What is audited, and how: the same for all workers.
+/// What is audited, and how: the same for all workers, each of which is a task and has one of its own.
 #[derive(Clone)]
-pub(crate) struct Audit<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) oplogs: &'a [Oplog],
-    pub(crate) layout: &'a Layout,
+pub(crate) struct Audit {
+    pub(crate) config: Arc<Config>,
+    pub(crate) oplogs: Arc<[Oplog]>,
+    pub(crate) layout: Arc<Layout>,
     pub(crate) watched: WatchedCollection,
     pub(crate) tables: Tables,
     /// Where the order of the keys is that of the `_id`s.
@@ -97,7 +97,7 @@ pub(crate) struct Audit<'a> {
     pub(crate) id: Option<AuditId>,
     /// Where keys are gathered that have to be looked at again: of live tables those that were queued to be repaired, which
     /// they are where this is given; of staging tables those that nothing decides about yet.
-    pub(crate) again: Option<&'a Mutex<Vec<RepairKey>>>,
+    pub(crate) again: Option<Arc<Mutex<Vec<RepairKey>>>>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -116,23 +116,23 @@ pub(crate) fn readers(cluster: &Cluster, oplogs: &[Oplog]) -> (ClusterChunks, Cl
 /// Most documents of one chunk.
 const CHUNK_DOCUMENTS: u64 = 5_000;
 
-impl<'a> Audit<'a> {
+impl Audit {
     /// An audit of these tables beside a collection, `None` if it does not exist any more. Nothing is written down of it, and ten
     /// differences are named.
     pub(crate) fn of(
-        config: &'a Config,
-        oplogs: &'a [Oplog],
-        (layout, tables): (&'a Layout, Tables),
+        config: &Config,
+        oplogs: &[Oplog],
+        (layout, tables): (&Layout, Tables),
         (watched, collection): (WatchedCollection, Option<&Collection>),
         extent: Extent,
-    ) -> Audit<'a> {
+    ) -> Audit {
         let average = collection.and_then(Collection::size).map_or(0, |size| size.average()).max(1);
         let chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_DOCUMENTS);
         let has_collation = collection.is_some_and(|collection| collection.collation.is_some());
         Audit {
-            config,
-            oplogs,
-            layout,
+            config: Arc::new(config.clone()),
+            oplogs: oplogs.into(),
+            layout: Arc::new(layout.clone()),
             watched,
             tables,
             order: key_order(layout.key.ty).filter(|_| !has_collation),
@@ -165,7 +165,7 @@ impl<'a> Audit<'a> {
         }
     }
 
-    fn auditor(&self) -> Auditor<'a> {
-        Auditor::new(self.layout, self.named, self.show_values)
+    fn auditor(&self) -> Auditor<'_> {
+        Auditor::new(&self.layout, self.named, self.show_values)
     }
 }

@@ -54,7 +54,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
                 // They are aligned once more, and looked at again then.
                 self.store.end_snapshot().await;
                 let open = audited.differing.iter().map(|key| self.repair_of(key));
-                let again = self.audit.again.map(|again| again.lock().unwrap_or_else(PoisonError::into_inner));
+                let again = self.audit.again.as_ref().map(|again| again.lock().unwrap_or_else(PoisonError::into_inner));
                 match again {
                     Some(mut again) => again.extend(open),
                     None => report.not_compared += open.count() as u64,
@@ -111,7 +111,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
     /// For each key whether there is a document that has it.
     pub(super) async fn find_ids(&mut self, keys: &[RepairKey], at: ReadAt) -> Result<Vec<bool>, MongoError> {
         let documents = read(&mut self.exists, self.audit, keys, at).await?;
-        let mut there = Keys::new(self.audit.layout);
+        let mut there = Keys::new(&self.audit.layout);
         for document in documents.iter().flat_map(DocumentBatch::documents) {
             if let Ok(key) = self.auditor.flattener().key_of(document) {
                 there.insert(&key);
@@ -147,7 +147,7 @@ fn equal_among(suspects: &[DifferingKey], audited: &Audited) -> u64 {
 
 async fn read<L: LookUp>(
     look_up: &mut L,
-    audit: &super::Audit<'_>,
+    audit: &super::Audit,
     keys: &[RepairKey],
     at: ReadAt,
 ) -> Result<Vec<DocumentBatch>, MongoError> {

@@ -17,7 +17,7 @@ use crate::follow;
 /// [`MongoError::RolledOver`] and [`MongoError::Diverged`] if the log does not hold those entries any more; whatever can happen
 /// to it.
 pub(super) async fn touched_between(
-    audit: &Audit<'_>,
+    audit: &Audit,
     flattener: &Flattener,
     keys: &Keys,
     from: &Positions,
@@ -29,8 +29,8 @@ pub(super) async fn touched_between(
         collections: Some(BTreeSet::from([namespace.collection.clone()])),
         uuids: audit.watched.uuids.values().copied().collect(),
     };
-    let options = follow::source_options(audit.config);
-    let mut source = OplogChanges::open(audit.oplogs, from, interest, options).await?;
+    let options = follow::source_options(&audit.config);
+    let mut source = OplogChanges::open(&audit.oplogs, from, interest, options).await?;
     let mut touched = HashSet::new();
     loop {
         match source.next().await? {
@@ -50,7 +50,7 @@ pub(super) async fn touched_between(
     }
 }
 
-fn is_of(audit: &Audit<'_>, change: &Change) -> bool {
+fn is_of(audit: &Audit, change: &Change) -> bool {
     match change.uuid {
         Some(uuid) => audit.watched.uuids.values().any(|of| *of == uuid),
         None => *change.namespace == audit.watched.namespace,

@@ -1,11 +1,10 @@
 //! One of several workers: chunk by chunk through one segment after the other.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::future::try_join_all;
 use gizer_flatten::change::ClusterTime;
 use gizer_flatten::range::IdBound;
 use gizer_flatten::{DocumentBatch, id_text};
@@ -16,6 +15,9 @@ use gizer_pg::state::{self, AuditSegment, Moment, RepairKey};
 use gizer_schema::TableId;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::{Audited, Auditor, DifferingKey, Stand, VerifyError, id_of_key, ids_in_rows};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::plan::{KEYS_OF_TABLES, report_of};
 use super::{Audit, Report, Tables, plan};
@@ -38,7 +40,7 @@ const REASON: &str = "found by gizer verify";
 
 /// A worker: a session, and readers of documents.
 pub(crate) struct Worker<'a, C, L> {
-    pub(super) audit: &'a Audit<'a>,
+    pub(super) audit: &'a Audit,
     pub(super) session: &'a Session,
     pub(super) store: RowStore<'a>,
     pub(super) auditor: Auditor<'a>,
@@ -53,14 +55,14 @@ pub(crate) struct Worker<'a, C, L> {
     held_up: Option<Instant>,
 }
 
-/// All workers take segments until none is left; gives what they have found. The keys of the tables come last: what was found
-/// `before`, too, tells which of them belong to documents.
+/// All workers, one for each session, take segments until none is left; gives what they have found. The keys of the tables come
+/// last: what was found `before`, too, tells which of them belong to documents.
 ///
 /// # Errors
 /// [`Failure`] of the first that fails. What was written down of the segments stays.
-pub(crate) async fn run<C: ChunkSource, L: LookUp>(
-    audit: &Audit<'_>,
-    sessions: &[Session],
+pub(crate) async fn run<C: ChunkSource + 'static, L: LookUp + 'static>(
+    audit: &Audit,
+    mut sessions: Vec<Session>,
     segments: Vec<AuditSegment>,
     before: &Report,
     readers: impl Fn() -> (C, L, L),
@@ -70,17 +72,43 @@ pub(crate) async fn run<C: ChunkSource, L: LookUp>(
     let mut found = Report::default();
     for segments in [documents, keys] {
         let untold: HashSet<String> = before.untold.iter().chain(&found.untold).cloned().collect();
-        let queue = Mutex::new(VecDeque::from(segments));
-        let (queue, untold, readers) = (&queue, &untold, &readers);
-        let workers = sessions.iter().map(|session| async move {
-            let mut worker = Worker::new(audit, session, readers(), untold.clone()).await?;
-            worker.take_all(queue).await
-        });
-        for report in try_join_all(workers).await? {
+        let queue = Arc::new(Mutex::new(VecDeque::from(segments)));
+        // Each has a thread: most of an audit is comparing. Where this future is dropped half-way, so is `going_on`, and they end.
+        let (going_on, _) = watch::channel(());
+        let mut workers = JoinSet::new();
+        for session in sessions.drain(..) {
+            let (audit, readers, untold, queue) = (audit.clone(), readers(), untold.clone(), Arc::clone(&queue));
+            let mut stopped = going_on.subscribe();
+            let runtime = Handle::current();
+            workers.spawn_blocking(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        done = work(audit, session, readers, untold, queue) => done,
+                        _ = stopped.changed() => Err(Failure::failed("the audit was given up")),
+                    }
+                })
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            let (session, report) =
+                ended.map_err(|error| Failure::failed(format!("a worker ended without a result: {error}")))??;
+            sessions.push(session);
             found.add(report, audit.named);
         }
     }
     Ok(found)
+}
+
+/// One worker; gives its session back.
+async fn work<C: ChunkSource, L: LookUp>(
+    audit: Audit,
+    session: Session,
+    readers: (C, L, L),
+    untold: HashSet<String>,
+    queue: Arc<Mutex<VecDeque<AuditSegment>>>,
+) -> Result<(Session, Report), Failure> {
+    let report = Worker::new(&audit, &session, readers, untold).await?.take_all(&queue).await?;
+    Ok((session, report))
 }
 
 /// Looks at keys again that were found to differ.
@@ -88,7 +116,7 @@ pub(crate) async fn run<C: ChunkSource, L: LookUp>(
 /// # Errors
 /// [`Failure`].
 pub(crate) async fn look_again<C: ChunkSource, L: LookUp>(
-    audit: &Audit<'_>,
+    audit: &Audit,
     session: &Session,
     readers: (C, L, L),
     differing: Vec<RepairKey>,
@@ -105,12 +133,12 @@ pub(crate) async fn look_again<C: ChunkSource, L: LookUp>(
 
 impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
     async fn new(
-        audit: &'a Audit<'a>,
+        audit: &'a Audit,
         session: &'a Session,
         (chunks, look_up, exists): (C, L, L),
         untold: HashSet<String>,
     ) -> Result<Worker<'a, C, L>, Failure> {
-        let store = RowStore::open(session, audit.layout, audit.tables.which()).await?;
+        let store = RowStore::open(session, &audit.layout, audit.tables.which()).await?;
         let (auditor, saved) = (audit.auditor(), Instant::now());
         Ok(Worker { audit, session, store, auditor, chunks, look_up, exists, untold, saved, held_up: None })
     }
@@ -178,11 +206,11 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         report.documents += audited.verdict.documents + audited.rejected.len() as u64;
         report.rows += audited.verdict.rows;
         report.rejected += audited.rejected.len() as u64;
-        report.add_stored(self.audit.layout, &audited.stored);
+        report.add_stored(&self.audit.layout, &audited.stored);
         let with_document = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows).count();
         let not_rebuilt = audited.not_rebuilt.len();
         report.equal += audited.verdict.documents - with_document as u64 - not_rebuilt as u64;
-        report.add_not_rebuilt(self.audit.layout, &audited.not_rebuilt, self.audit.named);
+        report.add_not_rebuilt(&self.audit.layout, &audited.not_rebuilt, self.audit.named);
         report.prove_at(moment.exact.unwrap_or_else(|| time_of(&moment)));
         self.decide(audited, &documents, exact, report).await?;
         segment.done = last.is_none();
@@ -235,7 +263,7 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
             let ids: Vec<RawDoc<'_>> = batch.documents().collect();
             ids.into_iter().rev().find_map(|document| {
                 let id = IdBound::of(document).ok()??;
-                plan::key_of(self.audit.layout, self.auditor.flattener(), &id)
+                plan::key_of(&self.audit.layout, self.auditor.flattener(), &id)
             })
         };
         documents.iter().filter_map(last).max_by(|a, b| order(a, b))
@@ -291,12 +319,12 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
 
     /// These differ, for good.
     pub(super) async fn find(&mut self, audited: &Audited, report: &mut Report) -> Result<(), Failure> {
-        report.add_differences(self.audit.layout, audited, self.audit.named);
+        report.add_differences(&self.audit.layout, audited, self.audit.named);
         let of_documents = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows);
         let untold =
-            of_documents.filter(|key| id_of_key(self.audit.layout, self.auditor.flattener(), &key.key).is_none());
+            of_documents.filter(|key| id_of_key(&self.audit.layout, self.auditor.flattener(), &key.key).is_none());
         report.untold.extend(untold.map(|key| String::from_utf8_lossy(&key.key).into_owned()));
-        let Some(again) = self.audit.again.filter(|_| !audited.differing.is_empty()) else { return Ok(()) };
+        let Some(again) = self.audit.again.as_ref().filter(|_| !audited.differing.is_empty()) else { return Ok(()) };
         if let Tables::Staging(_) = self.audit.tables {
             // They are not swapped in: nothing is to be repaired.
             return Ok(());
@@ -308,12 +336,12 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
     }
 
     pub(super) fn repair_of(&self, key: &DifferingKey) -> RepairKey {
-        let id = key.id.clone().or_else(|| id_of_key(self.audit.layout, self.auditor.flattener(), &key.key));
+        let id = key.id.clone().or_else(|| id_of_key(&self.audit.layout, self.auditor.flattener(), &key.key));
         RepairKey { key: key.key.clone(), id }
     }
 
     pub(super) fn keys(&self, differing: &[DifferingKey]) -> Keys {
-        let mut keys = Keys::new(self.audit.layout);
+        let mut keys = Keys::new(&self.audit.layout);
         for key in differing {
             keys.insert_stored(&key.key);
         }
@@ -406,7 +434,7 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
 
     /// The `_id`s of keys that do not tell theirs, from their rows in the root table.
     async fn ids_in_rows(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Failure> {
-        let tells = |key: &Vec<u8>| id_of_key(self.audit.layout, self.auditor.flattener(), key).is_some();
+        let tells = |key: &Vec<u8>| id_of_key(&self.audit.layout, self.auditor.flattener(), key).is_some();
         let silent: Vec<Vec<u8>> = keys.iter().filter(|key| !tells(key)).cloned().collect();
         let mut ids = vec![None; keys.len()];
         if silent.is_empty() {

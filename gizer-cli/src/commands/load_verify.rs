@@ -1,6 +1,6 @@
 //! Before tables are swapped in they are compared with the documents.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, WatchedCollection};
@@ -51,7 +51,7 @@ impl Job<'_, '_> {
         sample: Option<u64>,
     ) -> Result<Report, Failure> {
         let collection = self.cluster.collection(filled.name()).await?;
-        let again = Mutex::new(Vec::new());
+        let again = Arc::new(Mutex::new(Vec::new()));
         let extent = Audit::extent(Some(&collection), sample);
         let mut found = Report::default();
         {
@@ -64,7 +64,7 @@ impl Job<'_, '_> {
                 sessions.push(gizer_pg::connect(&self.context.target()?).await?);
             }
             let readers = || audit::readers(self.cluster, self.oplogs);
-            found.add(audit::run(&audit, &sessions, segments, &Report::default(), readers).await?, audit.named);
+            found.add(audit::run(&audit, sessions, segments, &Report::default(), readers).await?, audit.named);
         }
         for _ in 0..ROUNDS {
             let open: Vec<RepairKey> = std::mem::take(&mut *again.lock().unwrap_or_else(PoisonError::into_inner));
@@ -84,14 +84,14 @@ impl Job<'_, '_> {
         Ok(found)
     }
 
-    fn audit<'a>(
-        &'a self,
-        load: &Load<'a>,
+    fn audit(
+        &self,
+        load: &Load<'_>,
         standing: Option<&Standing>,
         (watched, collection): (&WatchedCollection, &Collection),
         extent: Extent,
-        again: &'a Mutex<Vec<RepairKey>>,
-    ) -> Audit<'a> {
+        again: &Arc<Mutex<Vec<RepairKey>>>,
+    ) -> Audit {
         let positions = standing.map_or_else(Positions::new, |standing| standing.applied_to.clone());
         let latest = positions.values().map(|position| position.time).max();
         let exact = latest.filter(|_| standing.is_some_and(|standing| standing.exact));
@@ -103,7 +103,7 @@ impl Job<'_, '_> {
             (watched.clone(), Some(collection)),
             extent,
         );
-        Audit { again: Some(again), ..audit }
+        Audit { again: Some(Arc::clone(again)), ..audit }
     }
 }
 

@@ -132,7 +132,7 @@ impl<'v> Verifying<'v> {
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let differing = Mutex::new(Vec::new());
+        let differing = Arc::new(Mutex::new(Vec::new()));
         let mut audit = self.audit_of(layout, followed, collection.as_ref(), &differing);
         let extent = audit.extent;
         let subject = AuditSubject {
@@ -171,13 +171,13 @@ impl<'v> Verifying<'v> {
         Ok(verified)
     }
 
-    fn audit_of<'a>(
-        &'a self,
-        layout: &'a Layout,
+    fn audit_of(
+        &self,
+        layout: &Layout,
         followed: &Followed,
         collection: Option<&Collection>,
-        differing: &'a Mutex<Vec<RepairKey>>,
-    ) -> Audit<'a> {
+        differing: &Arc<Mutex<Vec<RepairKey>>>,
+    ) -> Audit {
         let mut uuids = followed.uuids.clone();
         if let Some(uuid) = uuids.remove("") {
             // An earlier version did not write down on which shards.
@@ -189,30 +189,25 @@ impl<'v> Verifying<'v> {
         Audit {
             named: self.args.differences,
             show_values: self.args.show_values,
-            again: self.args.repair.then_some(differing),
+            again: self.args.repair.then(|| Arc::clone(differing)),
             ..Audit::of(&self.context.config, &self.oplogs, tables, source, extent)
         }
     }
 
-    async fn run(
-        &self,
-        audit: &Audit<'_>,
-        segments: Vec<state::AuditSegment>,
-        before: &Report,
-    ) -> Result<Report, Failure> {
+    async fn run(&self, audit: &Audit, segments: Vec<state::AuditSegment>, before: &Report) -> Result<Report, Failure> {
         let mut sessions = Vec::new();
         for _ in 0..self.context.config.load_workers.min(segments.len()) {
             sessions.push(gizer_pg::connect(&self.target).await?);
         }
         let readers = || audit::readers(&self.cluster, &self.oplogs);
-        audit::run(audit, &sessions, segments, before, readers).await
+        audit::run(audit, sessions, segments, before, readers).await
     }
 
     /// Has what differs made equal by whoever follows, or else by a round of following; gives what differs then.
     async fn repair(
         &self,
         session: &Session,
-        audit: &Audit<'_>,
+        audit: &Audit,
         followed: &Followed,
         differing: Vec<RepairKey>,
     ) -> Result<Report, Failure> {

@@ -1,12 +1,11 @@
 //! Peak memory of a load whose documents are as large as MongoDB allows.
 
 use bson::{RawArrayBuf, RawDocumentBuf, cstr, rawdoc};
+use integration_tests::bench::report::MIB;
+use integration_tests::bench::{Bed, Result, Scene, Spread, load, note};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, Scene};
-use crate::report::{self, MIB};
-use crate::rounds::Spread;
-use crate::{Result, gizer, note};
+use crate::report;
 
 /// Bytes of the large field: the server takes documents of 16 MiB, with everything around it.
 const FIELD_BYTES: usize = (16 << 20) - 1024;
@@ -99,7 +98,7 @@ pub(crate) async fn measure(bed: &Bed, documents: u32, rounds: u32) -> Result<Ve
     for collection in collections {
         let mut loads = Vec::new();
         for _ in 0..rounds {
-            let loaded = gizer::load(bed, &scene, collection).await?;
+            let loaded = load(bed, &scene, collection, &[]).await?;
             note(format!("{collection}: {:.2} s", loaded.sample.usage.wall));
             loads.push(loaded);
         }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use gizer_schema::Layout;
+use integration_tests::bench::{Bed, Result, Sample, Scene, Series, Spread, load, note};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, Scene};
 use crate::limit::{self, Persistence, Way};
 use crate::options::{Letter, Options};
 use crate::orders::{Encoded, Orders};
-use crate::rounds::{Sample, Series, Spread};
-use crate::{Result, gizer, note, stages};
+use crate::stages;
 
 /// What is measured, in the order of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +105,7 @@ impl<'b> Bench<'b> {
     async fn measure(&self, measurement: Measurement) -> Result<Sample> {
         match measurement {
             Measurement::Load => {
-                let loaded = gizer::load(self.bed, &self.scene, "orders").await?;
+                let loaded = load(self.bed, &self.scene, "orders", &[]).await?;
                 let (expected, got) = ((self.orders.documents, self.encoded.rows()), (loaded.documents, loaded.rows));
                 if expected != got {
                     return Err(format!("expected documents and rows {expected:?}, gizer says {got:?}").into());

@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use integration_tests::bench::report::MIB;
+use integration_tests::bench::{Bed, Result, Spread, load, note};
 use serde_json::{Value, json};
 
-use crate::bed::Bed;
 use crate::plot::{self, Panel, Point};
-use crate::report::{self, MIB};
-use crate::rounds::Spread;
-use crate::{Result, gizer, note};
+use crate::report;
 
 /// Loads of one number of documents.
 #[derive(Debug)]
@@ -38,12 +37,12 @@ pub(crate) async fn measure(bed: &Bed, sizes: &[u64], rounds: u32) -> Result<Vec
         if filled == 0 {
             // One schema for all sizes, and a first load that does not count.
             scene.infer().await?;
-            gizer::load(bed, &scene, "orders").await?;
+            load(bed, &scene, "orders", &[]).await?;
         }
         filled = documents;
         let mut samples = Vec::new();
         for _ in 0..rounds {
-            let loaded = gizer::load(bed, &scene, "orders").await?;
+            let loaded = load(bed, &scene, "orders", &[]).await?;
             if loaded.documents != documents {
                 return Err(format!("expected {documents} documents, gizer has read {}", loaded.documents).into());
             }

@@ -10,14 +10,11 @@ use futures::SinkExt;
 use gizer_pg::ddl;
 use gizer_pg::ident::{Qualified, quote_identifier};
 use gizer_schema::{Layout, TableId};
+use integration_tests::bench::{Bed, Result, Sample, Scene, Stopwatch, wal_bytes};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, CopyInSink, Statement};
 
-use crate::Result;
-use crate::bed::{Bed, Scene};
 use crate::orders::{Encoded, TableRows};
-use crate::rounds::Sample;
-use crate::usage::Stopwatch;
 
 /// The schema of the limit's tables.
 const SCHEMA: &str = "bound";
@@ -88,7 +85,7 @@ pub(crate) async fn load(
     let fresh = format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}");
     scene.target.batch_execute(&fresh).await?;
     scene.settle().await?;
-    let wal_before = scene.wal_bytes().await?;
+    let wal_before = wal_bytes(&scene.target).await?;
 
     let job = Arc::new(Job::new(layout, encoded, persistence)?);
     let watch = Stopwatch::start(bed.servers()?)?;
@@ -101,7 +98,7 @@ pub(crate) async fn load(
     let finished = finishing.elapsed().as_secs_f64();
     let usage = watch.stop()?;
 
-    let wal = scene.wal_bytes().await? - wal_before;
+    let wal = wal_bytes(&scene.target).await? - wal_before;
     job.check(&scene.target).await?;
     scene.target.batch_execute(&format!("DROP SCHEMA {SCHEMA} CASCADE")).await?;
     Ok(Sample { usage, phases: vec![("COPY", copied), ("keys and ANALYZE", finished)], peak: None, wal: Some(wal) })

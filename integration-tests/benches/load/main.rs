@@ -13,58 +13,34 @@
 mod bed;
 mod big;
 mod compare;
-mod gizer;
 mod growth;
 mod limit;
-mod machine;
 mod options;
 mod orders;
 mod plot;
 mod report;
-mod rounds;
 mod stages;
-mod usage;
 
-use std::error::Error;
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use integration_tests::bench::{Machine, Result, Series, begin, note, print, write_json};
 use serde_json::json;
 
-use crate::bed::Bed;
 use crate::compare::Bench;
-use crate::machine::Machine;
 use crate::options::Options;
-
-/// Whatever goes wrong ends the benchmark, and is told.
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    if !options.bench {
-        note("this is a benchmark of minutes: run it with scripts/bench load");
-        return ExitCode::SUCCESS;
-    }
-    match run(&options).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            note(format!("bench load: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    begin("load", options.bench, run(&options)).await
 }
 
 async fn run(options: &Options) -> Result<()> {
-    if cfg!(debug_assertions) {
-        return Err("expected an optimised build, this is one for debugging: run it with scripts/bench load".into());
-    }
     let machine = Machine::this();
     note("starting mongod and PostgreSQL");
-    let bed = Bed::start(options).await?;
-    let servers = bed.json().await?;
+    let bed = bed::start(options).await?;
+    let servers = bed::json(&bed).await?;
     let mut figures = json!({
         "machine": machine.json(), "servers": servers,
         "options": {"orders": options.orders, "rounds": options.rounds, "workers": options.workers},
@@ -84,7 +60,7 @@ async fn run(options: &Options) -> Result<()> {
         if options.staging {
             let found = bench.compare_staging(options.further_rounds).await?;
             print(&report::staging(&found))?;
-            figures["staging"] = found.iter().map(rounds::Series::json).collect();
+            figures["staging"] = found.iter().map(Series::json).collect();
         }
     }
     if options.growth {
@@ -101,21 +77,7 @@ async fn run(options: &Options) -> Result<()> {
         figures["big"] = big::json(&found);
     }
     if let Some(path) = options.json_path() {
-        std::fs::write(&path, format!("{figures:#}\n"))
-            .map_err(|error| format!("could not write {}: {error}", path.display()))?;
-        note(format!("wrote {}", path.display()));
+        write_json(&figures, &path)?;
     }
     Ok(())
-}
-
-/// Results go to standard output.
-fn print(text: &str) -> io::Result<()> {
-    io::stdout().write_all(text.as_bytes())?;
-    io::stdout().flush()
-}
-
-/// What is being done goes to standard error.
-fn note(text: impl Display) {
-    // Nobody is left to tell if standard error is closed.
-    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use integration_tests::bench::{count, setting};
 use integration_tests::rig::Version;
 
 /// Measures `gizer load` beside what PostgreSQL can do, on private servers.
@@ -127,22 +128,4 @@ impl Options {
     pub(crate) fn json_path(&self) -> Option<PathBuf> {
         self.json.as_ref().map(|path| self.relative_to.join(path))
     }
-}
-
-/// `50000`, `50_000`, `50k` or `1.6M`.
-fn count(text: &str) -> Result<u64, String> {
-    let expected = || format!("expected a number from 1, such as 400k or 1.6M, got {text:?}");
-    let (number, unit) = match text.as_bytes().last() {
-        Some(b'k') => (&text[..text.len() - 1], 1e3),
-        Some(b'M') => (&text[..text.len() - 1], 1e6),
-        _ => (text, 1.0),
-    };
-    let number: f64 = number.replace('_', "").parse().map_err(|_| expected())?;
-    let count = (number * unit).round();
-    if (1.0..1e10).contains(&count) { Ok(count as u64) } else { Err(expected()) }
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("expected NAME=VALUE, got {text:?}"))?;
-    Ok((name.to_owned(), value.to_owned()))
 }

@@ -4,11 +4,9 @@ use bytes::Bytes;
 use gizer_flatten::{DocumentBatch, Flattener};
 use gizer_pg::copy::{Buffers, CopyEncoder, EncodedUnit};
 use gizer_schema::{Layout, TableId};
+use integration_tests::bench::{Result, SEED};
 use integration_tests::shop::Shop;
 use serde_json::{Value, json};
-
-use crate::Result;
-use crate::bed::SEED;
 
 /// Bytes of BSON in a batch, as in a reply of the server to gizer's scan.
 const BATCH_BYTES: usize = 4 << 20;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::rounds::Spread;
+use integration_tests::bench::Spread;
 
 /// Pixels of a panel with its labels.
 const WIDTH: f64 = 440.0;

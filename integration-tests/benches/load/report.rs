@@ -2,22 +2,12 @@
 
 use std::fmt::Write as _;
 
+use integration_tests::bench::report::{self, MB, MIB, line, thousands};
+use integration_tests::bench::{Machine, Series, Spread};
 use serde_json::Value;
 
 use crate::compare::{Bench, Comparison, Measurement};
-use crate::machine::Machine;
 use crate::options::Options;
-use crate::rounds::{Sample, Series, Spread};
-use crate::usage::CoreShares;
-
-/// Bytes of a MB.
-const MB: f64 = 1e6;
-
-/// Bytes of a MiB.
-pub(crate) const MIB: f64 = 1024.0 * 1024.0;
-
-/// Percent of the cores' time that others may take. The kernel's own threads take some of it.
-const MOST_OTHERS: f64 = 10.0;
 
 /// How (a) differs from (b), beside what is compared.
 const NOT_ALIKE: &str = "\
@@ -45,8 +35,10 @@ pub(crate) fn comparison(
     method(&mut text, options);
     speed(&mut text, bench, found);
     conclusions(&mut text, found);
-    effort(&mut text, found);
-    disturbance(&mut text, found);
+    let all = || found.all.iter().map(|(_, series)| series);
+    text.push('\n');
+    text.push_str(&report::effort(39, all()));
+    text.push_str(&report::disturbance(all()));
     text.push('\n');
     text.push_str(NOT_ALIKE);
     text
@@ -54,26 +46,9 @@ pub(crate) fn comparison(
 
 /// Machine, build and servers.
 pub(crate) fn head(options: &Options, machine: &Machine, servers: &Value) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<11} {value}");
-    };
-    line("machine", &machine.line());
-    line("build", &machine.build_line());
-    let mongod = &servers["mongod"];
-    let version = mongod["version"].as_str().unwrap_or_default();
-    line("mongod", &format!("{version}, a replica set of one, cache of {} GiB, over loopback", mongod["cache_gb"]));
-    let settings = servers["postgres"].as_object().into_iter().flatten();
-    let settings: Vec<String> = settings.map(|(name, value)| format!("{name}={}", shown(value))).collect();
-    for (i, settings) in settings.chunks(4).enumerate() {
-        line(if i == 0 { "PostgreSQL" } else { "" }, &settings.join(", "));
-    }
-    line("workers", &format!("{} (threads and connections)", options.workers));
+    let mut text = report::head(machine, servers, "");
+    text.push_str(&line("workers", &format!("{} (threads and connections)", options.workers)));
     text
-}
-
-fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn data(text: &mut String, bench: &Bench<'_>) {
@@ -159,54 +134,6 @@ fn conclusions(text: &mut String, found: &Comparison) {
     let _ = writeln!(text, "gizer's peak memory in (a) is {:.0} MiB ({:.0}..{:.0}).", peak.median, peak.min, peak.max);
 }
 
-/// Processor time by process, idle time by core.
-fn effort(text: &mut String, found: &Comparison) {
-    let _ = writeln!(
-        text,
-        "\n{:<39} {:>7} {:>7} {:>10} {:>7} {:>7}   idle by core (of it waiting for a disk; stolen)",
-        "seconds of processor time, medians", "gizer", "bench", "PostgreSQL", "mongod", "others"
-    );
-    for (_, series) in &found.all {
-        let median = |of: fn(&Sample) -> f64| series.spread(of).median;
-        let _ = writeln!(
-            text,
-            "{:<39} {:>7.2} {:>7.2} {:>10.2} {:>7.2} {:>7.2}   {}",
-            series.title,
-            median(|sample| sample.usage.gizer),
-            median(|sample| sample.usage.bench),
-            median(|sample| sample.usage.postgres),
-            median(|sample| sample.usage.mongod),
-            median(|sample| sample.usage.others),
-            cores(series),
-        );
-    }
-}
-
-/// Whether the figures are worth anything.
-fn disturbance(text: &mut String, found: &Comparison) {
-    let samples = found.all.iter().flat_map(|(_, series)| &series.samples);
-    let (others, all) = samples.fold((0.0, 0.0), |(others, all), Sample { usage, .. }| {
-        (others + usage.others, all + usage.wall * usage.cores.len() as f64)
-    });
-    let percent = 100.0 * others / all;
-    let _ = writeln!(text, "Others took {percent:.0} % of all cores' time.");
-    if percent > MOST_OTHERS {
-        text.push_str("WARNING: the machine was busy with something else; these figures are only rough.\n");
-    }
-}
-
-fn cores(series: &Series) -> String {
-    let count = series.samples.first().map_or(0, |sample| sample.usage.cores.len());
-    let core = |number: usize| {
-        let percent = |of: fn(&CoreShares) -> f64| {
-            100.0 * series.spread(|sample| sample.usage.cores.get(number).map_or(f64::NAN, of)).median
-        };
-        let (idle, waiting, stolen) = (percent(|core| core.idle), percent(|core| core.waiting), percent(|c| c.stolen));
-        format!("{idle:.0} % ({waiting:.0} %; {stolen:.0} %)")
-    };
-    (0..count).map(core).collect::<Vec<String>>().join(", ")
-}
-
 /// (b) with both kinds of tables.
 pub(crate) fn staging(all: &[Series]) -> String {
     let mut text = "\nTables of (b), COPY for each table and unit:\n".to_owned();
@@ -232,19 +159,6 @@ pub(crate) fn loads<'l>(title: &str, loads: impl IntoIterator<Item = (&'l str, u
             peak.min,
             peak.max,
         );
-    }
-    text
-}
-
-/// `1,234,567`.
-pub(crate) fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
     }
     text
 }

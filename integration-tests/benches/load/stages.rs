@@ -7,12 +7,9 @@ use std::thread;
 use gizer_flatten::Flattener;
 use gizer_oplog::{Cluster, CollectionScan, DocumentSource, ScanOptions, Settings};
 use gizer_pg::copy::{Buffers, CopyEncoder};
+use integration_tests::bench::{Bed, Result, Sample, Scene, Stopwatch};
 
-use crate::Result;
-use crate::bed::{Bed, Scene};
 use crate::orders::Orders;
-use crate::rounds::Sample;
-use crate::usage::Stopwatch;
 
 /// Encoded bytes that make up a unit, as in gizer's load.
 const UNIT_BYTES: usize = 8 << 20;

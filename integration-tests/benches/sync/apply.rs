@@ -2,9 +2,9 @@
 
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, RawDocumentBuf, doc};
+use integration_tests::bench::Result;
 use mongodb::Collection;
 
-use crate::Result;
 use crate::backlog::{Backlog, Operation, Orders, new_order};
 
 /// Carries out all operations, chunk by chunk. `orders` are those that were loaded.

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use bson::{DateTime, Document, RawDocumentBuf};
+use integration_tests::bench::{Result, SEED};
 use integration_tests::random::Random;
 use integration_tests::shop::Shop;
 
-use crate::Result;
-use crate::bed::SEED;
 use crate::options::{Case, Ids};
 use crate::zipf::{self, Zipf};
 

@@ -1,24 +1,16 @@
 //! The private servers, and what is set up on them.
 
-use std::fs;
+use std::ops::Deref;
 
 use bson::RawDocumentBuf;
-use gizer_schema::{Layout, file};
-use integration_tests::rig::{Gizer, Mongod, Postgres};
-use integration_tests::shop::{Shop, fill};
+use gizer_schema::Layout;
+use integration_tests::bench::{self, Result, fill_orders};
+use integration_tests::rig::{Gizer, Mongod};
 use mongodb::{Collection, Database};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::Result;
 use crate::options::Options;
-use crate::usage::Servers;
-
-/// Seed of all shops here: the same orders in every run.
-pub(crate) const SEED: u64 = 1;
-
-/// mongod's cache. The rig's own is so small that reading would measure how it is refilled.
-const CACHE_GB: f64 = 1.0;
 
 /// For a transaction that is held in the cache as a whole.
 const BIG_CACHE_GB: f64 = 4.0;
@@ -30,14 +22,6 @@ const BIG_CACHE: &str =
 
 /// Everything that a run writes stays in the oplog.
 const OPLOG_MB: u32 = 8_192;
-
-/// Settings of PostgreSQL that differ from the rig's, before those of the command line.
-const POSTGRES: &[(&str, &str)] = &[
-    // PostgreSQL's own default; the rig makes do with less.
-    ("shared_buffers", "128MB"),
-    // What one measurement leaves would be vacuumed during the next.
-    ("autovacuum", "off"),
-];
 
 /// Settings that are shown with the figures.
 const SHOWN: &[&str] = &[
@@ -54,13 +38,19 @@ const SHOWN: &[&str] = &[
     "autovacuum",
 ];
 
-/// One mongod, a replica set of its own, and one PostgreSQL.
+/// The servers, and copies of what was loaded.
 #[derive(Debug)]
 pub(crate) struct Bed {
-    pub(crate) mongod: Mongod,
-    pub(crate) postgres: Postgres,
-    cache_gb: f64,
+    servers: bench::Bed,
     history: u32,
+}
+
+impl Deref for Bed {
+    type Target = bench::Bed;
+
+    fn deref(&self) -> &bench::Bed {
+        &self.servers
+    }
 }
 
 /// What gizer compares before it commits.
@@ -76,32 +66,16 @@ impl Bed {
     /// # Errors
     /// The rig's.
     pub(crate) async fn start(options: &Options) -> Result<Bed> {
-        let settings = POSTGRES.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-        let mut postgres = Postgres::builder().durable();
-        // Of a setting that is given twice, the server takes the last.
-        for (name, value) in settings.chain(options.postgres.iter().cloned()) {
-            postgres = postgres.setting(&name, &value);
-        }
-        let cache_gb = if options.big_transaction.is_some() { BIG_CACHE_GB } else { CACHE_GB };
+        let cache_gb = if options.big_transaction.is_some() { BIG_CACHE_GB } else { bench::Bed::CACHE_GB };
         let mut mongod = Mongod::builder(options.mongod)
-            .cache_gb(cache_gb)
             .oplog_mb(OPLOG_MB)
             .set_parameter("minSnapshotHistoryWindowInSeconds", &options.history.to_string())
             .set_parameter("transactionLifetimeLimitSeconds", "3600");
         if options.big_transaction.is_some() {
             mongod = mongod.arg("--wiredTigerEngineConfigString").arg(BIG_CACHE);
         }
-        let (mongod, postgres) = tokio::try_join!(mongod.start(), postgres.start())?;
-        Ok(Bed { mongod, postgres, cache_gb, history: options.history })
-    }
-
-    /// The processes to be watched.
-    ///
-    /// # Errors
-    /// If one has ended.
-    pub(crate) fn servers(&self) -> Result<Servers> {
-        let gone = "expected both servers to be running";
-        Ok(Servers { mongod: self.mongod.pid().ok_or(gone)?, postgres: self.postgres.pid().ok_or(gone)? })
+        let servers = bench::Bed::start(mongod, cache_gb, &options.postgres, String::new()).await?;
+        Ok(Bed { servers, history: options.history })
     }
 
     /// An empty database in each server, both of this name, and a gizer between them.
@@ -111,23 +85,8 @@ impl Bed {
     pub(crate) async fn scene(&self, name: &str) -> Result<Scene> {
         self.postgres.create_database_named(name).await?;
         let client = self.mongod.client().await?;
-        let gizer = self.gizer(name, name, None)?;
+        let gizer = self.servers.gizer(name, name, "")?;
         Ok(Scene { name: name.to_owned(), source: client.database(name), gizer })
-    }
-
-    fn gizer(&self, source: &str, target: &str, copy: Option<(&Scene, Verify)>) -> Result<Gizer> {
-        let mut config = format!(
-            "[mongo]\nuri = {}\ndatabase = {}\n[postgres]\nuri = {}\n",
-            Value::from(self.mongod.uri()),
-            Value::from(source),
-            Value::from(self.postgres.uri(target)),
-        );
-        if let Some((scene, verify)) = copy {
-            let schemas = scene.gizer.folder().join("schemas").to_string_lossy().into_owned();
-            let mode = if verify == Verify::Off { "off" } else { "all" };
-            config.push_str(&format!("[schemas]\ndir = {}\n[verify]\nmode = \"{mode}\"\n", Value::from(schemas)));
-        }
-        Ok(Gizer::with_config(&config)?.limit(crate::gizer::LIMIT))
     }
 
     /// A copy of everything that is in the scene's PostgreSQL database, state tables included, written to disk.
@@ -138,7 +97,10 @@ impl Bed {
         let client = self.postgres.client("postgres").await?;
         client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
         client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {}", scene.name)).await?;
-        let gizer = self.gizer(&scene.name, name, Some((scene, verify)))?;
+        let schemas = scene.gizer.folder().join("schemas").to_string_lossy().into_owned();
+        let mode = if verify == Verify::Off { "off" } else { "all" };
+        let config = format!("[schemas]\ndir = {}\n[verify]\nmode = \"{mode}\"\n", Value::from(schemas));
+        let gizer = self.servers.gizer(&scene.name, name, &config)?;
         let target = self.postgres.client(name).await?;
         target.batch_execute("CHECKPOINT").await?;
         Ok(Copy { target, gizer })
@@ -149,19 +111,9 @@ impl Bed {
     /// # Errors
     /// PostgreSQL's.
     pub(crate) async fn json(&self) -> Result<Value> {
-        let client = self.postgres.client("postgres").await?;
-        let mut settings = json!({});
-        for name in SHOWN {
-            let row = client.query_one(&format!("SHOW {name}"), &[]).await?;
-            settings[name] = row.get::<_, String>(0).into();
-        }
-        Ok(json!({
-            "postgres": settings,
-            "mongod": {
-                "version": self.mongod.version().full(), "cache_gb": self.cache_gb, "members": 1,
-                "history_s": self.history,
-            },
-        }))
+        let mut servers = self.servers.json(SHOWN).await?;
+        servers["mongod"]["history_s"] = json!(self.history);
+        Ok(servers)
     }
 }
 
@@ -184,7 +136,7 @@ impl Scene {
     /// # Errors
     /// The servers', gizer's.
     pub(crate) async fn load_orders(&self, bed: &Bed, orders: u64) -> Result<()> {
-        fill(&self.collection("orders"), Shop::new(SEED).orders(0..orders), |_| ()).await?;
+        fill_orders(&self.source, 0..orders).await?;
         self.load(bed).await
     }
 
@@ -209,9 +161,7 @@ impl Scene {
     /// # Errors
     /// If there is none, or a wrong one.
     pub(crate) fn layout(&self, collection: &str) -> Result<Layout> {
-        let path = self.gizer.folder().join(format!("schemas/{collection}.json"));
-        let schema = file::parse(collection, &fs::read_to_string(path)?)?;
-        Ok(Layout::new(&schema)?)
+        bench::layout(&self.gizer, collection)
     }
 }
 
@@ -220,16 +170,4 @@ impl Scene {
 pub(crate) struct Copy {
     pub(crate) target: Client,
     pub(crate) gizer: Gizer,
-}
-
-impl Copy {
-    /// Bytes of log that PostgreSQL has written since it was set up.
-    ///
-    /// # Errors
-    /// PostgreSQL's.
-    pub(crate) async fn wal_bytes(&self) -> Result<u64> {
-        let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint";
-        let bytes: i64 = self.target.query_one(sql, &[]).await?.get(0);
-        Ok(u64::try_from(bytes)?)
-    }
 }

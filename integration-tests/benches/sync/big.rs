@@ -1,13 +1,13 @@
 //! A single transaction that is larger than what gizer may hold in memory.
 
 use bson::{RawDocumentBuf, rawdoc};
+use integration_tests::bench::report::{self, MIB};
+use integration_tests::bench::{Ran, Result, note};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, Verify};
-use crate::gizer::{self, Synced};
+use crate::gizer;
 use crate::options::Options;
-use crate::report::{self, MIB};
-use crate::{Result, note};
 
 /// Characters of the text in each document, which has about 1 kB with it.
 const TEXT_BYTES: usize = 960;
@@ -23,7 +23,7 @@ const TARGET: f64 = 256.0;
 pub(crate) struct Big {
     megabytes: u32,
     documents: u64,
-    synced: Synced,
+    synced: Ran,
 }
 
 /// Inserts so many MB in one transaction, and applies it.

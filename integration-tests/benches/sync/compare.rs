@@ -1,15 +1,15 @@
 //! The comparison: (a1), (a2), (b), (c), and again, for one kind of backlog.
 
 use gizer_schema::Layout;
+use integration_tests::bench::{Result, Sample, Series, Spread, note};
 use serde_json::{Value, json};
 
 use crate::backlog::{Backlog, Orders};
 use crate::bed::{Bed, Copy, Scene, Verify};
 use crate::options::{Case, Options};
 use crate::premade::Way;
-use crate::rounds::{Sample, Series, Spread};
 use crate::rows::Batch;
-use crate::{Result, apply, gizer, note, premade, rows};
+use crate::{apply, gizer, premade, rows};
 
 /// What is measured, in the order of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! `gizer sync` that finds nothing to do.
 
+use integration_tests::bench::report::target;
+use integration_tests::bench::{Result, Spread, note};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, Verify};
+use crate::gizer;
 use crate::options::Options;
-use crate::rounds::Spread;
-use crate::{Result, gizer, note, report};
 
 /// Runs that are measured.
 const RUNS: usize = 20;
@@ -37,7 +38,7 @@ pub(crate) async fn measure(bed: &Bed, _options: &Options) -> Result<Spread> {
 /// As text.
 pub(crate) fn text(found: &Spread) -> String {
     let line = format!("an idle gizer sync, {RUNS} runs: {} ms", found.text());
-    format!("\n{}", report::target(&line, "at most 100 ms", found.median <= TARGET))
+    format!("\n{}", target(&line, "at most 100 ms", found.median <= TARGET))
 }
 
 /// For the file of figures.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use bson::oid::ObjectId;
 use bson::{RawDocumentBuf, doc};
+use integration_tests::bench::report::{self, MIB};
+use integration_tests::bench::{Result, SEED, Stopwatch, Usage, note, peak_memory};
 use integration_tests::random::Random;
 use integration_tests::rig::Signal;
 use mongodb::{Collection, Database};
@@ -16,12 +18,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_postgres::Client;
 
 use crate::backlog::Orders;
-use crate::bed::{Bed, SEED, Verify};
+use crate::bed::{Bed, Verify};
 use crate::options::Options;
-use crate::report::{self, MIB};
-use crate::usage::{Stopwatch, Usage, peak_memory};
 use crate::zipf::random;
-use crate::{Result, note};
 
 /// Orders that are loaded before.
 const ORDERS: u64 = 100_000;

@@ -18,53 +18,28 @@ mod compare;
 mod gizer;
 mod idle;
 mod latency;
-#[path = "../load/machine.rs"]
-mod machine;
 mod options;
 mod premade;
 mod report;
-#[path = "../load/rounds.rs"]
-mod rounds;
 mod rows;
-#[path = "../load/usage.rs"]
-mod usage;
 mod zipf;
 
-use std::error::Error;
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use integration_tests::bench::{Machine, Result, begin, note, print, write_json};
 use serde_json::json;
 
 use crate::bed::Bed;
-use crate::machine::Machine;
 use crate::options::Options;
-
-/// Whatever goes wrong ends the benchmark, and is told.
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    if !options.bench {
-        note("this is a benchmark of minutes: run it with scripts/bench sync");
-        return ExitCode::SUCCESS;
-    }
-    match run(&options).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            note(format!("bench sync: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    begin("sync", options.bench, run(&options)).await
 }
 
 async fn run(options: &Options) -> Result<()> {
-    if cfg!(debug_assertions) {
-        return Err("expected an optimised build, this is one for debugging: run it with scripts/bench sync".into());
-    }
     let machine = Machine::this();
     note("starting mongod and PostgreSQL");
     let bed = Bed::start(options).await?;
@@ -100,21 +75,7 @@ async fn run(options: &Options) -> Result<()> {
         figures["big_transaction"] = big::json(&found);
     }
     if let Some(path) = options.json_path() {
-        std::fs::write(&path, format!("{figures:#}\n"))
-            .map_err(|error| format!("could not write {}: {error}", path.display()))?;
-        note(format!("wrote {}", path.display()));
+        write_json(&figures, &path)?;
     }
     Ok(())
-}
-
-/// Results go to standard output.
-fn print(text: &str) -> io::Result<()> {
-    io::stdout().write_all(text.as_bytes())?;
-    io::stdout().flush()
-}
-
-/// What is being done goes to standard error.
-fn note(text: impl Display) {
-    // Nobody is left to tell if standard error is closed.
-    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -6,13 +6,11 @@ use bytes::Bytes;
 use futures::SinkExt;
 use gizer_pg::ident::{Qualified, quote_identifier};
 use gizer_schema::{Layout, Table};
+use integration_tests::bench::{Result, Sample, Stopwatch, wal_bytes};
 use tokio_postgres::Client;
 
-use crate::Result;
 use crate::bed::{Bed, Copy};
-use crate::rounds::Sample;
 use crate::rows::{Batch, CopyData};
-use crate::usage::Stopwatch;
 
 /// Bytes of one CopyData message: where PostgreSQL is as fast as it gets.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -32,7 +30,7 @@ pub(crate) enum Way {
 /// PostgreSQL's; if it wrote another number of rows than it was given.
 pub(crate) async fn write(bed: &Bed, copy: &Copy, layout: &Layout, batches: &[Batch], way: Way) -> Result<Sample> {
     let statements = Statements::new(layout)?;
-    let wal_before = copy.wal_bytes().await?;
+    let wal_before = wal_bytes(&copy.target).await?;
     let watch = Stopwatch::start(bed.servers()?)?;
     copy.target.batch_execute(&statements.begin).await?;
     for batch in batches {
@@ -41,7 +39,7 @@ pub(crate) async fn write(bed: &Bed, copy: &Copy, layout: &Layout, batches: &[Ba
         copy.target.batch_execute("COMMIT").await?;
     }
     let usage = watch.stop()?;
-    let wal = copy.wal_bytes().await? - wal_before;
+    let wal = wal_bytes(&copy.target).await? - wal_before;
     Ok(Sample { wal: Some(wal), ..Sample::new(usage) })
 }
 

@@ -2,21 +2,12 @@
 
 use std::fmt::Write as _;
 
+use integration_tests::bench::Machine;
+use integration_tests::bench::report::{self, MB, MIB, target, thousands};
 use serde_json::Value;
 
 use crate::bed::Verify;
 use crate::compare::{Found, Measurement};
-use crate::machine::Machine;
-use crate::rounds::{Sample, Series};
-
-/// Bytes of a MB.
-const MB: f64 = 1e6;
-
-/// Bytes of a MiB.
-pub(crate) const MIB: f64 = 1024.0 * 1024.0;
-
-/// Percent of the cores' time that others may take. The kernel's own threads take some of it.
-const MOST_OTHERS: f64 = 10.0;
 
 /// The least speed, as a part of that of pre-made SQL, in percent.
 const TARGETS: [(Verify, f64); 2] = [(Verify::Off, 60.0), (Verify::All, 40.0)];
@@ -40,26 +31,8 @@ Not like for like:
 
 /// Machine, build and servers.
 pub(crate) fn head(machine: &Machine, servers: &Value) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<11} {value}");
-    };
-    line("machine", &machine.line());
-    line("build", &machine.build_line());
-    let mongod = &servers["mongod"];
-    let version = mongod["version"].as_str().unwrap_or_default();
-    let (cache, history) = (&mongod["cache_gb"], &mongod["history_s"]);
-    line(
-        "mongod",
-        &format!("{version}, a replica set of one, cache of {cache} GiB, history of {history} s, over loopback"),
-    );
-    let settings = servers["postgres"].as_object().into_iter().flatten();
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let settings: Vec<String> = settings.map(|(name, value)| format!("{name}={}", shown(value))).collect();
-    for (i, settings) in settings.chunks(4).enumerate() {
-        line(if i == 0 { "PostgreSQL" } else { "" }, &settings.join(", "));
-    }
-    text
+    let history = format!(", history of {} s", servers["mongod"]["history_s"]);
+    report::head(machine, servers, &history)
 }
 
 /// One kind of backlog.
@@ -89,7 +62,9 @@ pub(crate) fn case(found: &Found) -> String {
         );
     }
     speed(&mut text, found);
-    effort(&mut text, found);
+    let all = || found.all.iter().map(|(_, series)| series);
+    text.push_str(&report::effort(36, all()));
+    text.push_str(&report::disturbance(all()));
     text
 }
 
@@ -120,41 +95,6 @@ fn speed(text: &mut String, found: &Found) {
     }
 }
 
-/// Processor time by process, and whether the figures are worth anything.
-fn effort(text: &mut String, found: &Found) {
-    let _ = writeln!(
-        text,
-        "{:<36} {:>7} {:>7} {:>10} {:>7} {:>7} {:>7}",
-        "seconds of processor time, medians", "gizer", "bench", "PostgreSQL", "mongod", "others", "idle %"
-    );
-    let idle = |sample: &Sample| {
-        let cores = &sample.usage.cores;
-        100.0 * cores.iter().map(|core| core.idle).sum::<f64>() / cores.len() as f64
-    };
-    for (_, series) in &found.all {
-        let median = |of: fn(&Sample) -> f64| series.spread(of).median;
-        let _ = writeln!(
-            text,
-            "{:<36} {:>7.2} {:>7.2} {:>10.2} {:>7.2} {:>7.2} {:>7.0}",
-            series.title,
-            median(|sample| sample.usage.gizer),
-            median(|sample| sample.usage.bench),
-            median(|sample| sample.usage.postgres),
-            median(|sample| sample.usage.mongod),
-            median(|sample| sample.usage.others),
-            series.spread(idle).median,
-        );
-    }
-    let samples = found.all.iter().flat_map(|(_, Series { samples, .. })| samples);
-    let (others, all) = samples.fold((0.0, 0.0), |(others, all), Sample { usage, .. }| {
-        (others + usage.others, all + usage.wall * usage.cores.len() as f64)
-    });
-    let percent = 100.0 * others / all;
-    if percent > MOST_OTHERS {
-        let _ = writeln!(text, "WARNING: others took {percent:.0} % of all cores' time; these figures are only rough.");
-    }
-}
-
 /// The targets, a line each and kind of backlog.
 pub(crate) fn targets(cases: &[Found]) -> String {
     let mut text = "\n".to_owned();
@@ -173,24 +113,6 @@ pub(crate) fn targets(cases: &[Found]) -> String {
         let peaks = found.all.iter().map(|(_, series)| series.spread(|sample| sample.peak.unwrap_or_default() as f64));
         let peak = peaks.map(|peak| peak.max / MIB).fold(0.0, f64::max);
         text.push_str(&target(&format!("its peak memory: {peak:.0} MiB"), "at most 256 MiB", peak <= 256.0));
-    }
-    text
-}
-
-/// One figure that there is an aim for.
-pub(crate) fn target(line: &str, aim: &str, met: bool) -> String {
-    format!("{} {line} (aim: {aim})\n", if met { "met   " } else { "MISSED" })
-}
-
-/// `1,234,567`.
-pub(crate) fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
     }
     text
 }

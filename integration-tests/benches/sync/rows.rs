@@ -6,8 +6,8 @@ use gizer_flatten::Flattener;
 use gizer_pg::copy::{Buffers, CopyEncoder};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
+use integration_tests::bench::Result;
 
-use crate::Result;
 use crate::backlog::{Backlog, Orders, Touched};
 
 /// Documents after which gizer ends a batch.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// The machine, as Linux describes it.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     cpu: String,
     cores: usize,
     memory_mib: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The machine that this runs on.
-    pub(crate) fn this() -> Machine {
+    pub fn this() -> Machine {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -36,18 +36,18 @@ impl Machine {
     }
 
     /// One line.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let gib = self.memory_mib as f64 / 1024.0;
         format!("{}, {} cores, {gib:.1} GiB of memory, Linux {}", self.cpu, self.cores, self.kernel)
     }
 
     /// The build in one line.
-    pub(crate) fn build_line(&self) -> String {
+    pub fn build_line(&self) -> String {
         format!("release profile, commit {}", self.commit.as_deref().unwrap_or("unknown"))
     }
 
     /// For the file of figures.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         json!({
             "cpu": self.cpu, "cores": self.cores, "memory_mib": self.memory_mib, "kernel": self.kernel,
             "commit": self.commit, "profile": "release",

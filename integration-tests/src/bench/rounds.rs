@@ -2,23 +2,24 @@
 
 use serde_json::{Value, json};
 
-use crate::usage::Usage;
+use super::usage::Usage;
 
 /// One measurement.
 #[derive(Debug)]
-pub(crate) struct Sample {
-    pub(crate) usage: Usage,
+pub struct Sample {
+    /// Wall time and processor time.
+    pub usage: Usage,
     /// Seconds of its parts.
-    pub(crate) phases: Vec<(&'static str, f64)>,
+    pub phases: Vec<(&'static str, f64)>,
     /// The most memory of the `gizer` process, in bytes.
-    pub(crate) peak: Option<u64>,
+    pub peak: Option<u64>,
     /// Bytes that PostgreSQL has written to its log.
-    pub(crate) wal: Option<u64>,
+    pub wal: Option<u64>,
 }
 
 impl Sample {
     /// A measurement that wrote nothing.
-    pub(crate) fn new(usage: Usage) -> Sample {
+    pub fn new(usage: Usage) -> Sample {
         Sample { usage, phases: Vec::new(), peak: None, wal: None }
     }
 
@@ -35,29 +36,31 @@ impl Sample {
 
 /// The same measurement in all rounds.
 #[derive(Debug)]
-pub(crate) struct Series {
-    pub(crate) title: &'static str,
-    pub(crate) samples: Vec<Sample>,
+pub struct Series {
+    /// What it is called in the report.
+    pub title: &'static str,
+    /// One of each round.
+    pub samples: Vec<Sample>,
 }
 
 impl Series {
     /// Without samples yet.
-    pub(crate) fn new(title: &'static str) -> Series {
+    pub fn new(title: &'static str) -> Series {
         Series { title, samples: Vec::new() }
     }
 
     /// A figure of each sample; `NaN` without samples.
-    pub(crate) fn spread(&self, of: impl Fn(&Sample) -> f64) -> Spread {
+    pub fn spread(&self, of: impl Fn(&Sample) -> f64) -> Spread {
         Spread::of(self.samples.iter().map(of))
     }
 
     /// Seconds.
-    pub(crate) fn wall(&self) -> Spread {
+    pub fn wall(&self) -> Spread {
         self.spread(|sample| sample.usage.wall)
     }
 
     /// For the file of figures.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         json!({
             "title": self.title,
             "wall_s": self.wall().json(),
@@ -68,15 +71,18 @@ impl Series {
 
 /// Median and range.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Spread {
+    /// The middle one.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The most.
+    pub max: f64,
 }
 
 impl Spread {
     /// Of these figures; `NaN` if there are none.
-    pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Spread {
+    pub fn of(figures: impl Iterator<Item = f64>) -> Spread {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_by(f64::total_cmp);
         let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
@@ -86,12 +92,12 @@ impl Spread {
     }
 
     /// For the file of figures.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         json!({"median": self.median, "min": self.min, "max": self.max})
     }
 
     /// `4.10 (3.98..4.42)`.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let Spread { median, min, max } = self;
         format!("{median:.2} ({min:.2}..{max:.2})")
     }

@@ -7,52 +7,53 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::Result;
+use super::Result;
 
 /// Ticks of a second in `/proc`: USER_HZ, which is 100 on every architecture that the servers are built for.
 const TICKS: f64 = 100.0;
 
 /// The servers' processes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Servers {
-    pub(crate) mongod: u32,
+pub struct Servers {
+    /// One process.
+    pub mongod: u32,
     /// The postmaster; its children are counted with it.
-    pub(crate) postgres: u32,
+    pub postgres: u32,
 }
 
 /// What was used between two moments.
 #[derive(Debug, Clone)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Seconds.
-    pub(crate) wall: f64,
+    pub wall: f64,
     /// Seconds of processor time of the `gizer` processes that ended meanwhile.
-    pub(crate) gizer: f64,
+    pub gizer: f64,
     /// Seconds of processor time of this process.
-    pub(crate) bench: f64,
+    pub bench: f64,
     /// Seconds of processor time of the postmaster and all of its children, those that ended included.
-    pub(crate) postgres: f64,
+    pub postgres: f64,
     /// Seconds of processor time of mongod.
-    pub(crate) mongod: f64,
+    pub mongod: f64,
     /// Seconds of processor time of everything else on the machine. Large, and the figures are not worth much.
-    pub(crate) others: f64,
+    pub others: f64,
     /// Each core's shares.
-    pub(crate) cores: Vec<CoreShares>,
+    pub cores: Vec<CoreShares>,
 }
 
 /// Parts of a core's time, from 0 to 1.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct CoreShares {
+pub struct CoreShares {
     /// Nothing to do, or waiting for a disk.
-    pub(crate) idle: f64,
+    pub idle: f64,
     /// The part of `idle` in which a process waited for a disk.
-    pub(crate) waiting: f64,
+    pub waiting: f64,
     /// Taken by other virtual machines.
-    pub(crate) stolen: f64,
+    pub stolen: f64,
 }
 
 impl Usage {
     /// For the file of figures.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let core = |core: &CoreShares| json!({"idle": core.idle, "waiting": core.waiting, "stolen": core.stolen});
         json!({
             "wall_s": self.wall,
@@ -67,7 +68,7 @@ impl Usage {
 
 /// A moment, and what had been used by then.
 #[derive(Debug)]
-pub(crate) struct Stopwatch {
+pub struct Stopwatch {
     servers: Servers,
     before: Counts,
     started: Instant,
@@ -78,7 +79,7 @@ impl Stopwatch {
     ///
     /// # Errors
     /// If `/proc` does not say what proc(5) promises, or a server is gone.
-    pub(crate) fn start(servers: Servers) -> Result<Stopwatch> {
+    pub fn start(servers: Servers) -> Result<Stopwatch> {
         let before = Counts::now(servers)?;
         Ok(Stopwatch { servers, before, started: Instant::now() })
     }
@@ -87,7 +88,7 @@ impl Stopwatch {
     ///
     /// # Errors
     /// As [`Stopwatch::start`].
-    pub(crate) fn stop(self) -> Result<Usage> {
+    pub fn stop(self) -> Result<Usage> {
         let wall = self.started.elapsed().as_secs_f64();
         let (before, after) = (self.before, Counts::now(self.servers)?);
         let seconds = |of: fn(&Counts) -> u64| (of(&after).saturating_sub(of(&before))) as f64 / TICKS;
@@ -208,7 +209,7 @@ fn cores() -> Result<Vec<Core>> {
 }
 
 /// The most memory that a process has had so far, in bytes (VmHWM); `None` once it has ended.
-pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
+pub fn peak_memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
