@@ -11,7 +11,8 @@ pub(super) fn text(collections: &[CollectionStatus]) -> String {
     let mut text = String::new();
     let rows: Vec<Vec<String>> = collections.iter().filter_map(row).collect();
     if !rows.is_empty() {
-        let header = ["collection", "finished", "outcome", "documents", "differing", "repaired", "not compared", "as of"];
+        let header =
+            ["collection", "finished", "outcome", "documents", "differing", "repaired", "not compared", "as of"];
         text.push_str("\nlast full audits\n");
         text.push_str(&report::table(&header, &header[3..7], rows));
     }

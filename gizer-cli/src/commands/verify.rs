@@ -21,10 +21,10 @@ use crate::report;
 /// How often an audit begins again whose tables are loaded anew meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// How long repairs may wait for whoever follows, while none is done.
-const REPAIR_PATIENCE: Duration = Duration::from_secs(60);
+/// How long what has to be done may wait for whoever follows, while none of it is done.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often to look whether repairs are done.
+/// How often to look whether it is.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Audits the collections, one after the other.
@@ -52,6 +52,13 @@ pub async fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, Failu
         true => ExitCode::Differs,
         false => failures.exit(),
     })
+}
+
+/// A collection as its tables are followed.
+struct Stand {
+    followed: Followed,
+    /// It, in MongoDB; `None` if it does not exist, by what was followed so far.
+    collection: Option<Collection>,
 }
 
 /// Both servers, and what is to be audited.
@@ -104,34 +111,64 @@ impl<'v> Verifying<'v> {
         let session = gizer_pg::connect(&self.target).await?;
         state::hold_audit(&session, name).await?;
         let mut attempts = ATTEMPTS;
+        let mut stand = self.stand(&session, name).await?;
         loop {
             attempts -= 1;
-            let began = Instant::now();
-            let followed = self.followed(&session, name).await?;
-            let outcome = self.audit(&session, &followed, began).await;
-            let now = self.followed(&session, name).await?;
-            if now.live_epoch == followed.live_epoch || attempts == 0 {
-                return outcome;
+            let failure = match self.audit(&session, &stand, Instant::now()).await {
+                Err(failure) if !failure.ends_run && attempts > 0 => failure,
+                outcome => return outcome,
+            };
+            let before = std::mem::replace(&mut stand, self.stand(&session, name).await?).followed;
+            let now = &stand.followed;
+            if now.live_epoch == before.live_epoch && audit::same_uuids(&now.uuids, &before.uuids) {
+                return Err(failure);
             }
-            report::note(format!("{name}: was loaded anew meanwhile; the audit begins again"));
+            report::note(format!("{name}: has been loaded anew, dropped or created meanwhile; the audit begins again"));
         }
     }
 
-    async fn followed(&self, session: &Session, name: &str) -> Result<Followed, Failure> {
-        session.begin_reading().await?;
-        let outcome = state::followed(session).await;
-        let followed = session.end(outcome).await?;
-        followed.into_iter().find(|followed| followed.collection == name).ok_or_else(|| cannot_be_audited(name, None))
+    /// How a collection stands, once that is settled: while somebody follows, what has happened to it in MongoDB is waited for.
+    async fn stand(&self, session: &Session, name: &str) -> Result<Stand, Failure> {
+        let began = Instant::now();
+        loop {
+            session.begin_reading().await?;
+            let outcome = state::followed(session).await;
+            let followed = session.end(outcome).await?.into_iter().find(|followed| followed.collection == name);
+            let failure = match followed {
+                // When the tables were brought up to date it did not exist, whatever it does by now.
+                Some(followed) if followed.uuids.is_empty() => return Ok(Stand { followed, collection: None }),
+                Some(followed) => {
+                    let collection = match self.cluster.collection(&followed.namespace.collection).await {
+                        Ok(collection) => Some(collection),
+                        Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => None,
+                        Err(error) => return Err(error.into()),
+                    };
+                    let uuids = |collection: &Collection| self.cluster.uuids(collection, &self.oplogs);
+                    match collection {
+                        Some(there) if audit::same_uuids(&uuids(&there), &followed.uuids) => {
+                            return Ok(Stand { followed, collection: Some(there) });
+                        }
+                        _ => is_another(name),
+                    }
+                }
+                None => {
+                    let status = state::read_status(session, 0).await?;
+                    let collections = status.map(|status| status.collections).unwrap_or_default();
+                    let found = collections.into_iter().find(|collection| collection.collection == name);
+                    cannot_be_audited(name, found.map(|found| (found.state, found.reason)))
+                }
+            };
+            if began.elapsed() >= PATIENCE || !state::is_followed_now(session).await? {
+                return Err(failure);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
-    async fn audit(&self, session: &Session, followed: &Followed, began: Instant) -> Result<Verified, Failure> {
+    async fn audit(&self, session: &Session, stand: &Stand, began: Instant) -> Result<Verified, Failure> {
+        let Stand { followed, collection } = stand;
         let layouts = follow::layouts_of(self.context, std::slice::from_ref(followed))?;
         let [layout] = layouts.as_slice() else { return Err(cannot_be_audited(&followed.collection, None)) };
-        let collection = match self.cluster.collection(&followed.namespace.collection).await {
-            Ok(collection) => Some(collection),
-            Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
         let differing = Mutex::new(Vec::new());
         let mut audit = self.audit_of(layout, followed, collection.as_ref(), &differing);
         let extent = audit.extent;
@@ -141,7 +178,7 @@ impl<'v> Verifying<'v> {
             identity: format!("{} {}", layout_hash(layout)?, audit.named),
         };
         let (name, order) = (&layout.collection, audit.order);
-        let segments = async || match &collection {
+        let segments = async || match collection {
             Some(collection) => audit::plan(&self.cluster, collection, layout, order, extent).await,
             None => Ok(vec![audit::keys_of_tables()]),
         };
@@ -239,7 +276,7 @@ impl<'v> Verifying<'v> {
                     Err(failure) if failure.exit == ExitCode::Locked => {}
                     outcome => outcome?,
                 }
-            } else if since.elapsed() >= REPAIR_PATIENCE {
+            } else if since.elapsed() >= PATIENCE {
                 let message =
                     format!("{now} repairs of {name} wait for the run that follows, which does not take them");
                 return Err(Failure::failed(message).remedy("look at what that run says; the repairs stay queued"));
@@ -250,6 +287,15 @@ impl<'v> Verifying<'v> {
         let (look_up, exists) = (self.cluster.look_up(&self.oplogs), self.cluster.look_up(&self.oplogs).ids_only());
         audit::look_again(&audit, session, (self.cluster.chunks(&self.oplogs), look_up, exists), differing).await
     }
+}
+
+/// The collection of this name is not the one that the tables are of.
+fn is_another(name: &str) -> Failure {
+    let message = format!(
+        "{name} was dropped, renamed or replaced in MongoDB after its tables were brought up to date: its documents of that time \
+         are not there any more, and nothing can be compared"
+    );
+    Failure::failed(message).remedy("`gizer sync`, and then `gizer verify`")
 }
 
 /// Why a collection is not audited.
