@@ -175,7 +175,12 @@ impl<'v> Verifying<'v> {
         let subject = AuditSubject {
             live_epoch: followed.live_epoch,
             kind: extent.name(),
-            identity: format!("{} {}", layout_hash(layout)?, audit.named),
+            identity: format!(
+                "{} {}{}",
+                layout_hash(layout)?,
+                audit.named,
+                if audit.show_values { " with values" } else { "" }
+            ),
         };
         let (name, order) = (&layout.collection, audit.order);
         let segments = async || match collection {
@@ -203,7 +208,8 @@ impl<'v> Verifying<'v> {
             verified.left = Some(left);
             verified.took = began.elapsed();
         }
-        let json = serde_json::to_value(&verified.found).map_err(|error| Failure::failed(error.to_string()))?;
+        let json = serde_json::to_value(verified.found.without_values())
+            .map_err(|error| Failure::failed(error.to_string()))?;
         state::finish_audit(session, &id, verified.outcome(), &json).await?;
         Ok(verified)
     }

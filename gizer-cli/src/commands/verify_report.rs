@@ -153,7 +153,7 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
         line(report::table(&header, &header[1..5], cells).trim_end().to_owned());
     }
     for difference in &found.differences {
-        line(format!("  {}", difference.text));
+        line(format!("  {}", difference.described()));
     }
     if found.more > 0 {
         line(format!("  and {} more (--differences N names more of them)", thousands(found.more)));
@@ -165,7 +165,7 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
         Some(left) if !left.is_equal() => {
             line("  after the repair these still differ, or differ again:".to_owned());
             for difference in &left.differences {
-                line(format!("  {}", difference.text));
+                line(format!("  {}", difference.described()));
             }
         }
         Some(_) => line(format!(

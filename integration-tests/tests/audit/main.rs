@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a seed that fails has to be known")]
 
 mod audit;
+mod before_swap;
 mod beside_writes;
 mod by_batch;
 mod cells;
