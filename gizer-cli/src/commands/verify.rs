@@ -24,6 +24,9 @@ const ATTEMPTS: usize = 3;
 /// How long what has to be done may wait for whoever follows, while none of it is done.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long whoever follows may seem to be gone: it holds no lock when it has paused to load a collection, and has not begun yet.
+const ABSENCE: Duration = Duration::from_secs(3);
+
 /// How often to look whether it is.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -82,10 +85,22 @@ impl<'v> Verifying<'v> {
             let found = collections.iter().find(|collection| collection.collection == name);
             match found {
                 Some(found) if found.live && found.state == CollectionState::Following => Ok(()),
+                // Whoever follows may be about to load it anew: that is waited for, if it was asked for by name.
+                Some(found)
+                    if found.live && found.state == CollectionState::LoadDue && !args.collections.is_empty() =>
+                {
+                    Ok(())
+                }
                 Some(found) => Err(Some((found.state, found.reason.clone()))),
                 None => Err(None),
             }
         };
+        let due = collections
+            .iter()
+            .filter(|each| each.state == CollectionState::LoadDue && can_be(&each.collection).is_err());
+        for each in due.filter(|_| args.collections.is_empty()) {
+            report::note(format!("left out {}: a load of it is due", each.collection));
+        }
         let names = match args.collections.as_slice() {
             [] => {
                 let followed = collections.iter().map(|collection| collection.collection.clone());
@@ -129,11 +144,12 @@ impl<'v> Verifying<'v> {
 
     /// How a collection stands, once that is settled: while somebody follows, what has happened to it in MongoDB is waited for.
     async fn stand(&self, session: &Session, name: &str) -> Result<Stand, Failure> {
-        let began = Instant::now();
+        let (began, mut seen) = (Instant::now(), Instant::now());
         loop {
             session.begin_reading().await?;
             let outcome = state::followed(session).await;
             let followed = session.end(outcome).await?.into_iter().find(|followed| followed.collection == name);
+            let mut is_loading = false;
             let failure = match followed {
                 // When the tables were brought up to date it did not exist, whatever it does by now.
                 Some(followed) if followed.uuids.is_empty() => return Ok(Stand { followed, collection: None }),
@@ -155,10 +171,14 @@ impl<'v> Verifying<'v> {
                     let status = state::read_status(session, 0).await?;
                     let collections = status.map(|status| status.collections).unwrap_or_default();
                     let found = collections.into_iter().find(|collection| collection.collection == name);
+                    is_loading = found.as_ref().is_some_and(|found| found.loading_now);
                     cannot_be_audited(name, found.map(|found| (found.state, found.reason)))
                 }
             };
-            if began.elapsed() >= PATIENCE || !state::is_followed_now(session).await? {
+            if is_loading || state::is_followed_now(session).await? {
+                seen = Instant::now();
+            }
+            if began.elapsed() >= PATIENCE || seen.elapsed() >= ABSENCE {
                 return Err(failure);
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -175,12 +195,7 @@ impl<'v> Verifying<'v> {
         let subject = AuditSubject {
             live_epoch: followed.live_epoch,
             kind: extent.name(),
-            identity: format!(
-                "{} {}{}",
-                layout_hash(layout)?,
-                audit.named,
-                if audit.show_values { " with values" } else { "" }
-            ),
+            identity: identity(layout, followed, &audit)?,
         };
         let (name, order) = (&layout.collection, audit.order);
         let segments = async || match collection {
@@ -293,6 +308,14 @@ impl<'v> Verifying<'v> {
         let (look_up, exists) = (self.cluster.look_up(&self.oplogs), self.cluster.look_up(&self.oplogs).ids_only());
         audit::look_again(&audit, session, (self.cluster.chunks(&self.oplogs), look_up, exists), differing).await
     }
+}
+
+/// What must be the same for an audit to go on: what is looked at, and what is told of it.
+fn identity(layout: &Layout, followed: &Followed, audit: &Audit<'_>) -> Result<String, Failure> {
+    let uuid = |uuid: &[u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let uuids: Vec<String> = followed.uuids.values().map(uuid).collect();
+    let values = if audit.show_values { " with values" } else { "" };
+    Ok(format!("{} {} {}{values}", layout_hash(layout)?, uuids.join(","), audit.named))
 }
 
 /// The collection of this name is not the one that the tables are of.

@@ -11,6 +11,7 @@ mod beside_writes;
 mod by_batch;
 mod cells;
 mod collections;
+mod ddl;
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "only what makes two documents the same is needed here")]
 mod documents;
@@ -21,8 +22,10 @@ mod interrupted;
 #[path = "../torture/judge.rs"]
 #[allow(dead_code, reason = "the judge of the torture tests; not all collections are judged in all ways")]
 mod judge;
+mod rights;
 mod rows;
 mod seeds;
+mod shards;
 mod unusual;
 #[path = "../torture/world.rs"]
 #[allow(dead_code, reason = "the world of the torture tests; not all of it is needed here")]
