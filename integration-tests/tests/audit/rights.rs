@@ -20,8 +20,8 @@ fn as_user<'s>(world: &World<'s>, mongod: &Mongod, user: &str) -> World<'s> {
 }
 
 /// What docs/verify.md says: the state as `gizer` itself needs it, and the live tables for reading.
-const STATE: &str = "GRANT SELECT, INSERT, UPDATE ON qmetlstatus, gizer_collection, gizer_stream, gizer_history TO ROLE; \
-    GRANT SELECT, INSERT, UPDATE, DELETE ON gizer_reject, gizer_range, gizer_repair, gizer_audit, gizer_audit_segment TO ROLE";
+const STATE: &str = "GRANT SELECT, INSERT, UPDATE ON qmetlstatus, gizer_collection, gizer_stream, gizer_history TO $role; \
+    GRANT SELECT, INSERT, UPDATE, DELETE ON gizer_reject, gizer_range, gizer_repair, gizer_audit, gizer_audit_segment TO $role";
 
 #[tokio::test]
 async fn reading_is_enough_for_an_audit() {
@@ -39,10 +39,10 @@ async fn reading_is_enough_for_an_audit() {
         let create = doc! { "createUser": &role, "pwd": PASSWORD, "roles": roles };
         owner.mongo().client().database("admin").run_command(create).await.unwrap();
         let client = owner.client().await;
-        let sql = async |sql: &str| client.batch_execute(&sql.replace("ROLE", &role)).await.unwrap();
+        let sql = async |sql: &str| client.batch_execute(&sql.replace("$role", &role)).await.unwrap();
         let create = format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'; REVOKE ALL ON SCHEMA public FROM PUBLIC");
         client.batch_execute(&create).await.unwrap();
-        sql("GRANT USAGE ON SCHEMA public TO ROLE").await;
+        sql("GRANT USAGE ON SCHEMA public TO $role").await;
         let running = owner.spawn(FOLLOW);
         let auditor = as_user(&owner, &mongod, &role);
 
@@ -52,7 +52,7 @@ async fn reading_is_enough_for_an_audit() {
         sql(STATE).await;
         let told = auditor.run(&["verify"]).await.expect_code(1).stderr;
         assert!(told.contains("posts") && told.contains("rights"), "{told}");
-        sql("GRANT SELECT ON posts, post_tags TO ROLE").await;
+        sql("GRANT SELECT ON posts, post_tags TO $role").await;
         verify(&auditor, &[], 0).await.expect_nothing();
 
         // Who follows repairs: the auditor only says what.
@@ -71,10 +71,10 @@ async fn reading_is_enough_for_an_audit() {
         sql("UPDATE posts SET title = 'wrong' WHERE id = 8; DELETE FROM post_tags WHERE posts_id = 9").await;
         let told = auditor.run(&["verify", "--repair"]).await.expect_code(1).stderr;
         assert!(told.contains("rights"), "{told}");
-        sql("GRANT INSERT, UPDATE, DELETE ON posts, post_tags TO ROLE").await;
+        sql("GRANT INSERT, UPDATE, DELETE ON posts, post_tags TO $role").await;
         let finished = auditor.run(&["verify", "--repair", "--format", "json"]).await.expect_code(0);
         assert_eq!(Report::of(&finished, 0).count("posts", "repaired"), 2);
         judge_by_oracle(&owner, "posts").await.unwrap();
-        sql("DROP OWNED BY ROLE; DROP ROLE ROLE").await;
+        sql("DROP OWNED BY $role; DROP ROLE $role").await;
     }
 }

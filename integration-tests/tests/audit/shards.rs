@@ -71,6 +71,8 @@ async fn a_document_that_is_on_two_shards_equals_either_copy() {
     verify(&world, &["--repair"], 0).await;
     equal().await;
     // Where the time is out of reach it is looked at again: the log decides.
+    set_title(&world, 1, 12, "newest").await;
+    world.sync().await;
     wait_until_out_of_reach(&world).await;
     set_title(&world, 1, 12, "newer").await;
     client.batch_execute("UPDATE posts SET title = 'wrong' WHERE id IN (2, 5)").await.unwrap();
