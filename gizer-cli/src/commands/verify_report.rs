@@ -127,7 +127,8 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
     };
     if let Some(proven) = &found.proven {
         let of = if each.extent == Extent::Full { "all" } else { "a sample" };
-        line(format!("\n{}: {of} of it was compared, as of {} to {}", each.name, proven.from, proven.until));
+        let until = if proven.from == proven.until { String::new() } else { format!(" to {}", proven.until) };
+        line(format!("\n{}: {of} of it was compared, as of {}{until}", each.name, proven.from));
     }
     if found.not_compared > 0 {
         line(format!(

@@ -10,7 +10,7 @@ use super::world::{FOLLOW, LIMIT, World};
 
 /// An audit that stands still before it writes to one of its tables, until the gate is opened.
 pub(crate) struct Held {
-    pub(crate) running: RunningGizer,
+    running: RunningGizer,
     gate: tokio_postgres::Client,
 }
 
@@ -35,6 +35,12 @@ impl Held {
         .await
         .unwrap();
         Held { running, gate }
+    }
+
+    /// Kills it, and takes the gate away.
+    pub(crate) async fn kill(self) {
+        self.running.kill().await.unwrap();
+        self.gate.batch_execute("SELECT pg_advisory_unlock(1); DROP FUNCTION gate CASCADE").await.unwrap();
     }
 
     /// Opens the gate, and waits for the end.
@@ -241,8 +247,7 @@ async fn the_status_tells_of_audits() {
     assert_eq!((&unfinished["under_way"], &unfinished["segments_done"]), (&json!(true), &json!(0)), "{posts}");
     assert!(unfinished["segments"].as_u64().unwrap() > 0 && unfinished["kind"] == "full", "{posts}");
     assert!(text.contains("posts: an audit that began at 2") && text.contains("is under way, 0 of "), "{text}");
-    held.running.kill().await.unwrap();
-    held.gate.batch_execute("SELECT pg_advisory_unlock(1); DROP FUNCTION gate CASCADE").await.unwrap();
+    held.kill().await;
     wait_until("the audit to be given up", LIMIT, async || {
         status().await.0["unfinished_audit"]["under_way"] == json!(false)
     })

@@ -22,6 +22,7 @@ mod interrupted;
 #[path = "../torture/judge.rs"]
 #[allow(dead_code, reason = "the judge of the torture tests; not all collections are judged in all ways")]
 mod judge;
+mod output;
 mod rights;
 mod rows;
 mod seeds;
