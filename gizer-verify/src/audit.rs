@@ -1,4 +1,6 @@
 //! Looking at what a snapshot of the tables holds, beside the documents that it should hold.
+//!
+//! Of several documents with one `_id` each is a copy of the same one: it is equal if any of them is.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +93,8 @@ impl<'l> Auditor<'l> {
     /// nothing.
     ///
     /// # Errors
-    /// [`VerifyError::Tables`] if the rows cannot be read; [`VerifyError::SameKey`]. A difference is no error.
+    /// [`VerifyError::Tables`] if the rows cannot be read; [`VerifyError::SameKey`] if two documents have one key, and not one `_id`. A
+    /// difference is no error.
     pub async fn stretch(
         &mut self,
         store: &mut RowStore<'_>,
@@ -137,10 +140,14 @@ impl<'l> Auditor<'l> {
         let stored = stored.showing_values(self.show_values);
         // One without a usable key is rejected when it is flattened.
         let is_other = |document| self.flattener.key_of(document).is_ok_and(|key| keys.number_of(&key).is_none());
-        let wanted: Vec<RawDoc<'_>> = all(documents).filter(|document| !is_other(*document)).collect();
-        let flattener = &mut self.flattener;
-        let pass = Pass::naming(self.named, self.layout, flattener, wanted.iter().copied(), keys, &stored, None)?;
-        drop::<Tally>(flattener.take_tally());
+        let mut wanted: Vec<RawDoc<'_>> = all(documents).filter(|document| !is_other(*document)).collect();
+        let pass = match self.pass(self.named, &wanted, keys, &stored) {
+            Err(VerifyError::SameKey { .. }) => {
+                wanted = self.one_of_each(wanted, keys, &stored)?;
+                self.pass(self.named, &wanted, keys, &stored)?
+            }
+            pass => pass?,
+        };
         let not_rebuilt = self.rebuild(&wanted, keys, &stored, &pass);
         let ids = ids_of(&self.flattener, &wanted, keys, &pass.differing);
         let key = |number: u32| {
@@ -154,6 +161,59 @@ impl<'l> Auditor<'l> {
         };
         let differing = pass.differing.iter().copied().map(key).collect();
         Ok(Audited { verdict: pass.verdict, stored: stored.counts(), differing, rejected: pass.rejected, not_rebuilt })
+    }
+
+    fn pass(
+        &mut self,
+        named: usize,
+        documents: &[RawDoc<'_>],
+        keys: &Keys,
+        stored: &StoredRows,
+    ) -> Result<Pass, VerifyError> {
+        let documents = documents.iter().copied();
+        let pass = Pass::naming(named, self.layout, &mut self.flattener, documents, keys, stored, None);
+        drop::<Tally>(self.flattener.take_tally());
+        pass
+    }
+
+    /// The documents, but one of those that have one `_id`: shards that are read one by one may both have it, where a migration has
+    /// left a copy behind, and nobody but a router knows whose it is. It is one that equals the stored rows, if any does.
+    fn one_of_each<'d>(
+        &mut self,
+        documents: Vec<RawDoc<'d>>,
+        keys: &Keys,
+        stored: &StoredRows,
+    ) -> Result<Vec<RawDoc<'d>>, VerifyError> {
+        let (mut chosen, mut places) = (Vec::with_capacity(documents.len()), vec![None; keys.len()]);
+        let mut copies: BTreeMap<u32, Vec<RawDoc<'d>>> = BTreeMap::new();
+        for document in documents {
+            let number = self.flattener.key_of(document).ok().and_then(|key| keys.number_of(&key));
+            let place = number.map(|number| &mut places[number as usize]);
+            match (number, place) {
+                (Some(number), Some(Some(first))) if has_same_id(chosen[*first], document) => {
+                    copies.entry(number).or_default().push(document);
+                }
+                // Two `_id`s that have one key are told as such.
+                (_, place) => {
+                    place.into_iter().for_each(|place| *place = Some(chosen.len()));
+                    chosen.push(document);
+                }
+            }
+        }
+        let firsts: BTreeMap<u32, RawDoc<'d>> =
+            copies.keys().filter_map(|number| Some((*number, chosen[places[*number as usize]?]))).collect();
+        while !copies.is_empty() {
+            let place = |number: &u32| places[*number as usize].expect("it has come");
+            let tried: Vec<RawDoc<'_>> = copies.keys().map(|number| chosen[place(number)]).collect();
+            let pass = self.pass(0, &tried, keys, stored)?;
+            copies.retain(|number, _| pass.differing.binary_search(number).is_ok());
+            copies.retain(|number, others| {
+                let other = others.pop();
+                chosen[place(number)] = other.unwrap_or(firsts[number]);
+                other.is_some()
+            });
+        }
+        Ok(chosen)
     }
 
     /// Of the documents whose cells are equal those that do not come back from them.
@@ -172,6 +232,10 @@ impl<'l> Auditor<'l> {
         }
         not_rebuilt
     }
+}
+
+fn has_same_id(one: RawDoc<'_>, other: RawDoc<'_>) -> bool {
+    matches!((id_document(one), id_document(other)), (Ok(Some(one)), Ok(Some(other))) if one == other)
 }
 
 /// The `_id`s of the documents that have these keys.

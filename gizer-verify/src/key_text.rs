@@ -17,7 +17,7 @@ fn plain(ty: ColumnType, field: &[u8]) -> Option<String> {
         ColumnType::BigInt => i64::from_be_bytes(field.try_into().ok()?).to_string(),
         ColumnType::Double => format!("{:?}", f64::from_be_bytes(field.try_into().ok()?)),
         ColumnType::Boolean => (*field != [0]).to_string(),
-        ColumnType::TimestampTz => format!("{} µs since 2000-01-01", i64::from_be_bytes(field.try_into().ok()?)),
+        ColumnType::TimestampTz => time_text(i64::from_be_bytes(field.try_into().ok()?)),
         ColumnType::Numeric => match Numeric::decode(field)? {
             Numeric::NaN => "NaN".to_owned(),
             Numeric::Finite { negative, digits, exponent, .. } => {
@@ -31,6 +31,49 @@ fn plain(ty: ColumnType, field: &[u8]) -> Option<String> {
     })
 }
 
+/// A time in microseconds since 2000-01-01, as ISO 8601 in UTC: with as many digits of a second as it takes, and with a sign and more
+/// digits for a year that does not have four. What stands for infinity in PostgreSQL is called so.
+pub(crate) fn time_text(micros: i64) -> String {
+    const MICROS_A_DAY: i64 = 86_400_000_000;
+    match micros {
+        i64::MAX => return "infinity".to_owned(),
+        i64::MIN => return "-infinity".to_owned(),
+        _ => {}
+    }
+    let (year, month, day) = civil(micros.div_euclid(MICROS_A_DAY));
+    let time = micros.rem_euclid(MICROS_A_DAY);
+    let (hours, minutes, seconds) = (time / 3_600_000_000, time / 60_000_000 % 60, time / 1_000_000 % 60);
+    let fraction = match time % 1_000_000 {
+        0 => String::new(),
+        fraction => format!(".{fraction:06}").trim_end_matches('0').to_owned(),
+    };
+    let year = if (0..=9_999).contains(&year) { format!("{year:04}") } else { format!("{year:+05}") };
+    format!("{year}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}{fraction}Z")
+}
+
+/// Year, month and day of a number of days since 2000-01-01 of the proleptic Gregorian calendar, in which the year before 1 is 0.
+fn civil(days: i64) -> (i64, i64, i64) {
+    const DAYS_IN_400_YEARS: i64 = 146_097;
+    let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let (mut year, mut day) = (2_000 + 400 * days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
+    loop {
+        let length = if is_leap(year) { 366 } else { 365 };
+        if day < length {
+            break;
+        }
+        (year, day) = (year + 1, day - length);
+    }
+    let february = if is_leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < length {
+            break;
+        }
+        (month, day) = (month + 1, day - length);
+    }
+    (year, month, day + 1)
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -41,7 +84,8 @@ mod tests {
 
     #[test]
     fn keys_are_readable() {
-        let cases: [(ColumnType, &[u8], &str); 7] = [
+        let cases: [(ColumnType, &[u8], &str); 8] = [
+            (ColumnType::TimestampTz, &[0; 8], "2000-01-01T00:00:00Z"),
             (ColumnType::Text, "ü".as_bytes(), "ü"),
             (ColumnType::Integer, &(-5i32).to_be_bytes(), "-5"),
             (ColumnType::Double, &(-0.5f64).to_be_bytes(), "-0.5"),
@@ -53,5 +97,31 @@ mod tests {
         for (ty, field, text) in cases {
             assert_eq!(key_text(ty, field), text);
         }
+    }
+    /// Seconds as `date -u -d … +%s` gives them; the zero of PostgreSQL's times is 946684800.
+    #[test]
+    fn times_are_iso_8601() {
+        let cases = [
+            (0, 0, "1970-01-01T00:00:00Z"),
+            (-1, 999_000, "1969-12-31T23:59:59.999Z"),
+            (951_782_399, 1, "2000-02-28T23:59:59.000001Z"),
+            (951_868_799, 120_000, "2000-02-29T23:59:59.12Z"),
+            (951_868_800, 0, "2000-03-01T00:00:00Z"),
+            (4_107_542_400, 0, "2100-03-01T00:00:00Z"),
+            (4_107_542_399, 0, "2100-02-28T23:59:59Z"),
+            (253_402_300_799, 999_000, "9999-12-31T23:59:59.999Z"),
+            (253_402_300_800, 0, "+10000-01-01T00:00:00Z"),
+            (-62_135_596_800, 0, "0001-01-01T00:00:00Z"),
+            (-62_135_596_801, 0, "0000-12-31T23:59:59Z"),
+            (-62_167_219_200, 0, "0000-01-01T00:00:00Z"),
+            (-62_167_219_201, 0, "-0001-12-31T23:59:59Z"),
+        ];
+        for (seconds, micros, text) in cases {
+            assert_eq!(time_text((seconds - 946_684_800) * 1_000_000 + micros), text);
+        }
+        assert_eq!((time_text(i64::MAX).as_str(), time_text(i64::MIN).as_str()), ("infinity", "-infinity"));
+        // The ends of what PostgreSQL takes: '294276-12-31 23:59:59.999999' and '4714-11-24 BC'.
+        assert_eq!(time_text(9_223_371_331_199_999_999), "+294276-12-31T23:59:59.999999Z");
+        assert_eq!(time_text(-211_813_488_000_000_000), "-4713-11-24T00:00:00Z");
     }
 }

@@ -4,7 +4,7 @@ use gizer_flatten::{Cell, Extra};
 use gizer_schema::ColumnType;
 
 use crate::field::{EPOCH_MICROS, Reader};
-use crate::key_text::{hex, key_text};
+use crate::key_text::{hex, key_text, time_text};
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 200;
@@ -48,7 +48,8 @@ pub(crate) fn cell_text(cell: &Cell<'_>) -> String {
         Cell::BigInt(value) => value.to_string(),
         Cell::Double(value) => format!("{value:?}"),
         Cell::Boolean(value) => value.to_string(),
-        Cell::Timestamp(millis) => format!("{} µs since 2000-01-01", i128::from(*millis) * 1_000 - EPOCH_MICROS),
+        Cell::Timestamp(millis) => i64::try_from(i128::from(*millis) * 1_000 - EPOCH_MICROS)
+            .map_or_else(|_| format!("{millis} ms since 1970-01-01"), time_text),
         Cell::Numeric(value) => {
             let sign = if value.negative { "-" } else { "" };
             match value.exponent {
@@ -97,7 +98,7 @@ mod tests {
             (ColumnType::Text, b"a\nb", Cell::Text("a\nb".into()), "a b"),
             (ColumnType::BigInt, &[0xFF; 8], Cell::BigInt(-1), "-1"),
             (ColumnType::Boolean, &[1], Cell::Boolean(true), "true"),
-            (ColumnType::TimestampTz, &[0; 8], Cell::Timestamp(946_684_800_000), "0 µs since 2000-01-01"),
+            (ColumnType::TimestampTz, &[0; 8], Cell::Timestamp(946_684_800_000), "2000-01-01T00:00:00Z"),
             (ColumnType::Numeric, &[0, 0, 0, 0, 0xC0, 0, 0, 0], Cell::NumericNaN, "NaN"),
             (ColumnType::Uuid, &[7; 16], Cell::Uuid([7; 16]), "07070707070707070707070707070707"),
             (

@@ -12,6 +12,7 @@ mod settle;
 mod touched;
 mod worker;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ pub(crate) struct Audit {
     pub(crate) tables: Tables,
     /// Where the order of the keys is that of the `_id`s.
     pub(crate) order: Option<KeyOrder>,
-    /// Whether the collection does not exist any more: no row should be left.
+    /// Whether the collection did not exist any more when the tables were brought up to date: no row should be left.
     pub(crate) is_gone: bool,
     /// Documents of one chunk, at most.
     pub(crate) chunk_documents: usize,
@@ -116,6 +117,12 @@ pub(crate) fn readers(cluster: &Cluster, oplogs: &[Oplog]) -> (ClusterChunks, Cl
 /// Most documents of one chunk.
 const CHUNK_DOCUMENTS: u64 = 5_000;
 
+/// Whether two collections are one, by its UUIDs on the shards. An earlier version did not write down on which shards.
+pub(crate) fn same_uuids(one: &BTreeMap<String, [u8; 16]>, other: &BTreeMap<String, [u8; 16]>) -> bool {
+    let set = |uuids: &BTreeMap<String, [u8; 16]>| uuids.values().copied().collect::<BTreeSet<_>>();
+    set(one) == set(other)
+}
+
 impl Audit {
     /// An audit of these tables beside a collection, `None` if it does not exist any more. Nothing is written down of it, and ten
     /// differences are named.
@@ -145,6 +152,11 @@ impl Audit {
             again: None,
             counters: Arc::new(Counters::default()),
         }
+    }
+
+    /// Whether it is of a collection that has these UUIDs on its shards: of that one the documents are read.
+    pub(super) fn is_of(&self, uuids: &BTreeMap<String, [u8; 16]>) -> bool {
+        same_uuids(&self.watched.uuids, uuids)
     }
 
     /// The whole collection, or a sample of about so many documents where there are many times as many: of fewer, chunks would

@@ -82,7 +82,7 @@ pub(crate) struct NamedDifference {
     pub(crate) expected: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) stored: Option<String>,
-    /// As gizer puts it.
+    /// As gizer puts it, without values.
     pub(crate) text: String,
 }
 
@@ -103,7 +103,17 @@ impl NamedDifference {
             column,
             expected: difference.values.as_ref().map(|values| values.document.clone()),
             stored: difference.values.as_ref().map(|values| values.stored.clone()),
-            text: difference.describe(layout),
+            text: Difference { values: None, ..difference.clone() }.describe(layout),
+        }
+    }
+
+    /// For people, with both values where they are to be shown.
+    pub(crate) fn described(&self) -> String {
+        match (&self.expected, &self.stored) {
+            (Some(expected), Some(stored)) => {
+                format!("{}: {expected:?} in the document, {stored:?} in the table", self.text)
+            }
+            _ => self.text.clone(),
         }
     }
 }
@@ -112,6 +122,15 @@ impl Report {
     /// Whether all that was compared is equal.
     pub(crate) fn is_equal(&self) -> bool {
         self.differing() == 0
+    }
+
+    /// What is kept of it: what documents hold is shown to who asked for it, and not kept.
+    pub(crate) fn without_values(&self) -> Report {
+        let mut report = self.clone();
+        for difference in &mut report.differences {
+            (difference.expected, difference.stored) = (None, None);
+        }
+        report
     }
 
     /// Keys under which something differs.

@@ -1,6 +1,6 @@
 //! What differs where the time of the tables is out of reach: looked at again, until the log or an exact time decides.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use gizer_flatten::DocumentBatch;
@@ -97,20 +97,24 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
 
     /// The documents of these keys, as of the moment where that can be had.
     async fn find_documents(&mut self, keys: &[RepairKey], moment: &Moment) -> Result<Found, Failure> {
+        if self.audit.is_gone {
+            // There is nothing to read, and the state that says so is of the snapshot.
+            return Ok(Found { documents: Vec::new(), exact: true, until: time_of(moment) });
+        }
         if let Some(time) = moment.exact {
             match read(&mut self.look_up, self.audit, keys, ReadAt::Exactly(time)).await {
-                Ok(documents) => return Ok(Found { documents, exact: true, until: time }),
+                Ok((documents, _)) => return Ok(Found { documents, exact: true, until: time }),
                 Err(MongoError::TimeOutOfReach { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let documents = read(&mut self.look_up, self.audit, keys, ReadAt::Committed(time_of(moment))).await?;
-        Ok(Found { documents, exact: false, until: self.look_up.read_until() })
+        let (documents, until) = read(&mut self.look_up, self.audit, keys, ReadAt::Committed(time_of(moment))).await?;
+        Ok(Found { documents, exact: false, until })
     }
 
     /// For each key whether there is a document that has it.
     pub(super) async fn find_ids(&mut self, keys: &[RepairKey], at: ReadAt) -> Result<Vec<bool>, MongoError> {
-        let documents = read(&mut self.exists, self.audit, keys, at).await?;
+        let (documents, _) = read(&mut self.exists, self.audit, keys, at).await?;
         let mut there = Keys::new(&self.audit.layout);
         for document in documents.iter().flat_map(DocumentBatch::documents) {
             if let Ok(key) = self.auditor.flattener().key_of(document) {
@@ -145,17 +149,26 @@ fn equal_among(suspects: &[DifferingKey], audited: &Audited) -> u64 {
     documents.saturating_sub(differing) as u64
 }
 
+/// The documents of these keys. Where shards are read one by one it is not known which of them a document belongs to: each is
+/// asked first in turn, so that of one that a migration has left a copy of both are given, and some are given twice.
 async fn read<L: LookUp>(
     look_up: &mut L,
     audit: &super::Audit,
     keys: &[RepairKey],
     at: ReadAt,
-) -> Result<Vec<DocumentBatch>, MongoError> {
-    let wanted = |key: &RepairKey| Some(WantedId { id: key.id.clone()?, first: None, last: None });
-    look_up.begin(&audit.watched, keys.iter().filter_map(wanted).collect(), at).await?;
-    let mut documents = Vec::new();
-    while let Some(batch) = look_up.next().await? {
-        documents.push(batch);
+) -> Result<(Vec<DocumentBatch>, ClusterTime), MongoError> {
+    let shards: Vec<Option<Arc<str>>> = match audit.config.mongo_uris.len() {
+        0 | 1 => vec![None],
+        _ => audit.watched.uuids.keys().map(|shard| Some(Arc::from(shard.as_str()))).collect(),
+    };
+    let (mut documents, mut until) = (Vec::new(), ClusterTime::default());
+    for first in shards {
+        let wanted = |key: &RepairKey| Some(WantedId { id: key.id.clone()?, first: first.clone(), last: None });
+        look_up.begin(&audit.watched, keys.iter().filter_map(wanted).collect(), at).await?;
+        while let Some(batch) = look_up.next().await? {
+            documents.push(batch);
+        }
+        until = until.max(look_up.read_until());
     }
-    Ok(documents)
+    Ok((documents, until))
 }

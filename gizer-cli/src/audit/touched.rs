@@ -35,7 +35,7 @@ pub(super) async fn touched_between(
     loop {
         match source.next().await? {
             ChangeEvent::Watermark { read_to, .. } if read_to >= until => return Ok(touched),
-            ChangeEvent::Change(change) if is_of(audit, &change) => match id_of(&change) {
+            ChangeEvent::Change(change) if concerns(audit, &change) => match id_of(&change) {
                 Some(id) => {
                     let key = RawDoc::new(&id)
                         .ok()
@@ -50,10 +50,15 @@ pub(super) async fn touched_between(
     }
 }
 
-fn is_of(audit: &Audit, change: &Change) -> bool {
-    match change.uuid {
-        Some(uuid) => audit.watched.uuids.values().any(|of| *of == uuid),
-        None => *change.namespace == audit.watched.namespace,
+/// Whether a change is of the collection, or of another one that has its name, or comes to have it.
+fn concerns(audit: &Audit, change: &Change) -> bool {
+    let is_ours = |uuid: [u8; 16]| audit.watched.uuids.values().any(|of| *of == uuid);
+    if change.uuid.is_some_and(is_ours) || *change.namespace == audit.watched.namespace {
+        return true;
+    }
+    match &change.kind {
+        ChangeKind::Rename { to, dropped } => *to == audit.watched.namespace || dropped.is_some_and(is_ours),
+        _ => false,
     }
 }
 

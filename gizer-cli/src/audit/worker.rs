@@ -181,8 +181,8 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         match &self.audit.tables {
             Tables::Staging(moment) => Ok(moment.clone()),
             Tables::Live(epoch) => match state::moment(self.session, name).await? {
-                Some(moment) if moment.live_epoch == *epoch => Ok(moment),
-                _ => Err(loaded_anew(name)),
+                Some(moment) if moment.live_epoch == *epoch && self.audit.is_of(&moment.uuids) => Ok(moment),
+                _ => Err(became_another(name)),
             },
         }
     }
@@ -469,8 +469,9 @@ pub(super) fn cannot_compare(error: VerifyError) -> Failure {
     }
 }
 
-/// The tables were exchanged while they were looked at.
-fn loaded_anew(collection: &str) -> Failure {
-    Failure::new(ExitCode::Failed, format!("{collection} was loaded anew, or became due for a load, meanwhile"))
-        .remedy("`gizer status` says which; audit it again")
+/// The tables were exchanged, or came to be those of another collection, while they were looked at.
+fn became_another(collection: &str) -> Failure {
+    let message =
+        format!("{collection} was loaded anew, became due for a load, or was dropped or created in MongoDB meanwhile");
+    Failure::new(ExitCode::Failed, message).remedy("`gizer status` says how it stands; audit it again")
 }

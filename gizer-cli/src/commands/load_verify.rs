@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gizer_flatten::change::Positions;
-use gizer_oplog::{Collection, WatchedCollection};
+use gizer_oplog::{Collection, MongoError, WatchedCollection};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::state::{Moment, RepairKey, Standing};
 
@@ -12,6 +12,7 @@ use super::load_filling::Filled;
 use crate::args::VerifyLoad;
 use crate::audit::{self, Audit, Extent, Report, Tables};
 use crate::exit::{ExitCode, Failure};
+use crate::follow;
 use crate::progress::Progress;
 use crate::report;
 
@@ -41,6 +42,8 @@ impl Job<'_, '_> {
             tracing::info!(collection = name, documents = found.documents, rows = found.rows, "equal");
             return Ok(());
         }
+        // The next load must not take up what is known to be wrong: a sample might miss it then.
+        filled.load.give_up().await?;
         Err(not_equal(&name, &found))
     }
 
@@ -50,13 +53,19 @@ impl Job<'_, '_> {
         watched: &WatchedCollection,
         sample: Option<u64>,
     ) -> Result<Report, Failure> {
-        let collection = self.cluster.collection(filled.name()).await?;
+        let collection = match self.cluster.collection(filled.name()).await {
+            Ok(collection) => collection,
+            Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => {
+                return Err(follow::replaced(filled.name()));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let again = Arc::new(Mutex::new(Vec::new()));
         let extent = Audit::extent(Some(&collection), sample);
         let mut found = Report::default();
         {
-            let audit =
-                self.audit(&filled.load, filled.whole.standing.as_ref(), (watched, &collection), extent, &again);
+            let source = (watched, &collection);
+            let audit = self.audit(&filled.load, filled.whole.standing.as_ref(), source, extent, &again);
             let layout = filled.load.layout();
             let segments = audit::plan(self.cluster, &collection, layout, audit.order, extent).await?;
             let mut sessions = Vec::new();
@@ -73,8 +82,8 @@ impl Job<'_, '_> {
             }
             // They have changed since they were loaded: the log says so, and what it says is applied first.
             self.align(filled).await?;
-            let audit =
-                self.audit(&filled.load, filled.whole.standing.as_ref(), (watched, &collection), Extent::Full, &again);
+            let source = (watched, &collection);
+            let audit = self.audit(&filled.load, filled.whole.standing.as_ref(), source, Extent::Full, &again);
             let session = gizer_pg::connect(&self.context.target()?).await?;
             let readers = audit::readers(self.cluster, self.oplogs);
             found.add(audit::look_again(&audit, &session, readers, open).await?, audit.named);
@@ -95,7 +104,7 @@ impl Job<'_, '_> {
         let positions = standing.map_or_else(Positions::new, |standing| standing.applied_to.clone());
         let latest = positions.values().map(|position| position.time).max();
         let exact = latest.filter(|_| standing.is_some_and(|standing| standing.exact));
-        let moment = Moment { live_epoch: load.fence().load_epoch, positions, exact };
+        let moment = Moment { live_epoch: load.fence().load_epoch, positions, exact, uuids: watched.uuids.clone() };
         let audit = Audit::of(
             &self.context.config,
             self.oplogs,
@@ -115,6 +124,7 @@ fn not_equal(collection: &str, found: &Report) -> Failure {
     let message =
         format!("{collection}: {count} from what was loaded: {}{more}; nothing is swapped in", first.join("; "));
     Failure::new(ExitCode::Differs, message).remedy(
-        "look for triggers, rules and other writers of the staging tables; `--verify off` would swap them in as they are",
+        "look for triggers, rules and other writers of the staging tables (gizer_new_…), and load again, which starts over; \
+         `--verify off` swaps in whatever is there",
     )
 }

@@ -15,6 +15,7 @@ mod load_report;
 mod load_verify;
 mod run_row;
 pub mod status;
+mod status_audits;
 pub mod sync;
 mod sync_report;
 pub mod verify;

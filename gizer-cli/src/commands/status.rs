@@ -4,7 +4,7 @@ use gizer_flatten::change::Positions;
 use gizer_pg::state::{self, CollectionStatus, HistoryRow, RunRow, Status};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, status_audits};
 use crate::args::{Format, StatusArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::report::{self, thousands};
@@ -66,6 +66,7 @@ fn as_text(status: &Status) -> String {
             text.push_str(&format!("verified up to {}\n", positions(verified)));
         }
     }
+    text.push_str(&status_audits::text(&status.collections));
     for (title, rows) in [("documents repaired", &status.repairs), ("collections loaded anew", &status.reloads)] {
         if !rows.is_empty() {
             text.push_str(&format!("\n{title}\n{}", history(rows)));
@@ -185,6 +186,7 @@ fn collection_json(each: &CollectionStatus) -> Value {
         "loading_now": each.loading_now, "reason": each.reason, "tables": tables, "rejected": each.rejected,
         "loaded_at": each.loaded_at, "captured": each.captured.as_ref().map(positions_json),
         "exact_at": each.exact_at.as_ref().map(positions_json), "ledger": ledger,
+        "last_full_audit": status_audits::last_full_json(each), "unfinished_audit": status_audits::unfinished_json(each),
     })
 }
 

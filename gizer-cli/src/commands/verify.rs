@@ -21,10 +21,13 @@ use crate::report;
 /// How often an audit begins again whose tables are loaded anew meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// How long repairs may wait for whoever follows, while none is done.
-const REPAIR_PATIENCE: Duration = Duration::from_secs(60);
+/// How long what has to be done may wait for whoever follows, while none of it is done.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often to look whether repairs are done.
+/// How long whoever follows may seem to be gone: it holds no lock when it has paused to load a collection, and has not begun yet.
+const ABSENCE: Duration = Duration::from_secs(3);
+
+/// How often to look whether it is.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Audits the collections, one after the other.
@@ -54,6 +57,13 @@ pub async fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, Failu
     })
 }
 
+/// A collection as its tables are followed.
+struct Stand {
+    followed: Followed,
+    /// It, in MongoDB; `None` if it does not exist, by what was followed so far.
+    collection: Option<Collection>,
+}
+
 /// Both servers, and what is to be audited.
 struct Verifying<'v> {
     context: &'v Context,
@@ -75,10 +85,22 @@ impl<'v> Verifying<'v> {
             let found = collections.iter().find(|collection| collection.collection == name);
             match found {
                 Some(found) if found.live && found.state == CollectionState::Following => Ok(()),
+                // Whoever follows may be about to load it anew: that is waited for, if it was asked for by name.
+                Some(found)
+                    if found.live && found.state == CollectionState::LoadDue && !args.collections.is_empty() =>
+                {
+                    Ok(())
+                }
                 Some(found) => Err(Some((found.state, found.reason.clone()))),
                 None => Err(None),
             }
         };
+        let due = collections
+            .iter()
+            .filter(|each| each.state == CollectionState::LoadDue && can_be(&each.collection).is_err());
+        for each in due.filter(|_| args.collections.is_empty()) {
+            report::note(format!("left out {}: a load of it is due", each.collection));
+        }
         let names = match args.collections.as_slice() {
             [] => {
                 let followed = collections.iter().map(|collection| collection.collection.clone());
@@ -104,44 +126,79 @@ impl<'v> Verifying<'v> {
         let session = gizer_pg::connect(&self.target).await?;
         state::hold_audit(&session, name).await?;
         let mut attempts = ATTEMPTS;
+        let mut stand = self.stand(&session, name).await?;
         loop {
             attempts -= 1;
-            let began = Instant::now();
-            let followed = self.followed(&session, name).await?;
-            let outcome = self.audit(&session, &followed, began).await;
-            let now = self.followed(&session, name).await?;
-            if now.live_epoch == followed.live_epoch || attempts == 0 {
-                return outcome;
+            let failure = match self.audit(&session, &stand, Instant::now()).await {
+                Err(failure) if !failure.ends_run && attempts > 0 => failure,
+                outcome => return outcome,
+            };
+            let before = std::mem::replace(&mut stand, self.stand(&session, name).await?).followed;
+            let now = &stand.followed;
+            if now.live_epoch == before.live_epoch && audit::same_uuids(&now.uuids, &before.uuids) {
+                return Err(failure);
             }
-            report::note(format!("{name}: was loaded anew meanwhile; the audit begins again"));
+            report::note(format!("{name}: has been loaded anew, dropped or created meanwhile; the audit begins again"));
         }
     }
 
-    async fn followed(&self, session: &Session, name: &str) -> Result<Followed, Failure> {
-        session.begin_reading().await?;
-        let outcome = state::followed(session).await;
-        let followed = session.end(outcome).await?;
-        followed.into_iter().find(|followed| followed.collection == name).ok_or_else(|| cannot_be_audited(name, None))
+    /// How a collection stands, once that is settled: while somebody follows, what has happened to it in MongoDB is waited for.
+    async fn stand(&self, session: &Session, name: &str) -> Result<Stand, Failure> {
+        let (began, mut seen) = (Instant::now(), Instant::now());
+        loop {
+            session.begin_reading().await?;
+            let outcome = state::followed(session).await;
+            let followed = session.end(outcome).await?.into_iter().find(|followed| followed.collection == name);
+            let mut is_loading = false;
+            let failure = match followed {
+                // When the tables were brought up to date it did not exist, whatever it does by now.
+                Some(followed) if followed.uuids.is_empty() => return Ok(Stand { followed, collection: None }),
+                Some(followed) => {
+                    let collection = match self.cluster.collection(&followed.namespace.collection).await {
+                        Ok(collection) => Some(collection),
+                        Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => None,
+                        Err(error) => return Err(error.into()),
+                    };
+                    let uuids = |collection: &Collection| self.cluster.uuids(collection, &self.oplogs);
+                    match collection {
+                        Some(there) if audit::same_uuids(&uuids(&there), &followed.uuids) => {
+                            return Ok(Stand { followed, collection: Some(there) });
+                        }
+                        _ => is_another(name),
+                    }
+                }
+                None => {
+                    let status = state::read_status(session, 0).await?;
+                    let collections = status.map(|status| status.collections).unwrap_or_default();
+                    let found = collections.into_iter().find(|collection| collection.collection == name);
+                    is_loading = found.as_ref().is_some_and(|found| found.loading_now);
+                    cannot_be_audited(name, found.map(|found| (found.state, found.reason)))
+                }
+            };
+            if is_loading || state::is_followed_now(session).await? {
+                seen = Instant::now();
+            }
+            if began.elapsed() >= PATIENCE || seen.elapsed() >= ABSENCE {
+                return Err(failure);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
-    async fn audit(&self, session: &Session, followed: &Followed, began: Instant) -> Result<Verified, Failure> {
+    async fn audit(&self, session: &Session, stand: &Stand, began: Instant) -> Result<Verified, Failure> {
+        let Stand { followed, collection } = stand;
         let layouts = follow::layouts_of(self.context, std::slice::from_ref(followed))?;
         let [layout] = layouts.as_slice() else { return Err(cannot_be_audited(&followed.collection, None)) };
-        let collection = match self.cluster.collection(&followed.namespace.collection).await {
-            Ok(collection) => Some(collection),
-            Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
         let differing = Arc::new(Mutex::new(Vec::new()));
         let mut audit = self.audit_of(layout, followed, collection.as_ref(), &differing);
         let extent = audit.extent;
         let subject = AuditSubject {
             live_epoch: followed.live_epoch,
             kind: extent.name(),
-            identity: format!("{} {}", layout_hash(layout)?, audit.named),
+            identity: identity(layout, followed, &audit)?,
         };
         let (name, order) = (&layout.collection, audit.order);
-        let segments = async || match &collection {
+        let segments = async || match collection {
             Some(collection) => audit::plan(&self.cluster, collection, layout, order, extent).await,
             None => Ok(vec![audit::keys_of_tables()]),
         };
@@ -166,7 +223,8 @@ impl<'v> Verifying<'v> {
             verified.left = Some(left);
             verified.took = began.elapsed();
         }
-        let json = serde_json::to_value(&verified.found).map_err(|error| Failure::failed(error.to_string()))?;
+        let json = serde_json::to_value(verified.found.without_values())
+            .map_err(|error| Failure::failed(error.to_string()))?;
         state::finish_audit(session, &id, verified.outcome(), &json).await?;
         Ok(verified)
     }
@@ -225,16 +283,17 @@ impl<'v> Verifying<'v> {
             if now < waiting {
                 (waiting, since) = (now, Instant::now());
             }
+            if since.elapsed() >= PATIENCE {
+                let message = format!("{now} repairs of {name} wait, and no run that follows takes them");
+                return Err(Failure::failed(message)
+                    .remedy("`gizer sync` says what keeps it from that; the repairs stay queued for it"));
+            }
             if !state::is_followed_now(session).await? {
                 match sync::once(self.context).await {
                     // Somebody else was faster.
                     Err(failure) if failure.exit == ExitCode::Locked => {}
                     outcome => outcome?,
                 }
-            } else if since.elapsed() >= REPAIR_PATIENCE {
-                let message =
-                    format!("{now} repairs of {name} wait for the run that follows, which does not take them");
-                return Err(Failure::failed(message).remedy("look at what that run says; the repairs stay queued"));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -242,6 +301,23 @@ impl<'v> Verifying<'v> {
         let readers = audit::readers(&self.cluster, &self.oplogs);
         audit::look_again(&audit, session, readers, differing).await
     }
+}
+
+/// What must be the same for an audit to go on: what is looked at, and what is told of it.
+fn identity(layout: &Layout, followed: &Followed, audit: &Audit) -> Result<String, Failure> {
+    let uuid = |uuid: &[u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let uuids: Vec<String> = followed.uuids.values().map(uuid).collect();
+    let values = if audit.show_values { " with values" } else { "" };
+    Ok(format!("{} {} {}{values}", layout_hash(layout)?, uuids.join(","), audit.named))
+}
+
+/// The collection of this name is not the one that the tables are of.
+fn is_another(name: &str) -> Failure {
+    let message = format!(
+        "{name} was dropped, renamed or replaced in MongoDB after its tables were brought up to date: its documents of that time \
+         are not there any more, and nothing can be compared"
+    );
+    Failure::failed(message).remedy("`gizer sync`, and then `gizer verify`")
 }
 
 /// Why a collection is not audited.

@@ -127,11 +127,8 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
     };
     if let Some(proven) = &found.proven {
         let of = if each.extent == Extent::Full { "all" } else { "a sample" };
-        let when = match proven.from == proven.until {
-            true => proven.from.to_string(),
-            false => format!("{} to {}", proven.from, proven.until),
-        };
-        line(format!("\n{}: {of} of it was compared, as of {when}", each.name));
+        let until = if proven.from == proven.until { String::new() } else { format!(" to {}", proven.until) };
+        line(format!("\n{}: {of} of it was compared, as of {}{until}", each.name, proven.from));
     }
     if found.not_compared > 0 {
         line(format!(
@@ -157,7 +154,7 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
         line(report::table(&header, &header[1..5], cells).trim_end().to_owned());
     }
     for difference in &found.differences {
-        line(format!("  {}", difference.text));
+        line(format!("  {}", difference.described()));
     }
     if found.more > 0 {
         line(format!("  and {} more (--differences N names more of them)", thousands(found.more)));
@@ -169,7 +166,7 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
         Some(left) if !left.is_equal() => {
             line("  after the repair these still differ, or differ again:".to_owned());
             for difference in &left.differences {
-                line(format!("  {}", difference.text));
+                line(format!("  {}", difference.described()));
             }
         }
         Some(_) => line(format!(

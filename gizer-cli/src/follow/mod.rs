@@ -36,6 +36,7 @@ pub(crate) use commit::Purpose;
 pub(crate) use member::{FollowedCollection, FollowedTables, Member};
 pub(crate) use open::{earliest, interest, layouts_of, members_of, read_ahead, settings, source_options};
 pub(crate) use touched::ChangeCounts;
+pub(crate) use write::replaced;
 
 use crate::exit::Failure;
 use read::Reader;

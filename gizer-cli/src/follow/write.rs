@@ -357,7 +357,7 @@ impl<'f> Writer<'f> {
 }
 
 /// A load of what is another collection by now is of no use.
-fn replaced(collection: &str) -> Failure {
+pub(crate) fn replaced(collection: &str) -> Failure {
     let message = format!("{collection} was created, dropped, renamed or replaced while it was loaded");
     Failure::failed(message).remedy("load it again")
 }

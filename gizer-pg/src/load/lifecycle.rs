@@ -208,6 +208,21 @@ impl<'a> Load<'a> {
         self.session.end(outcome).await
     }
 
+    /// Forgets what was written: the load cannot be taken up again, the next one starts over.
+    ///
+    /// # Errors
+    /// [`PgError::Fenced`]; whatever the server says.
+    pub async fn give_up(&self) -> Result<(), PgError> {
+        let LoadFence { collection, load_epoch } = &self.fence;
+        let forget = async {
+            state::check_fence(self.session, collection, *load_epoch).await?;
+            state::clear_ranges(self.session, collection).await
+        };
+        self.session.begin().await?;
+        let outcome = forget.await;
+        self.session.end(outcome).await
+    }
+
     /// The tables that it fills.
     pub fn layout(&self) -> &'a Layout {
         self.request.layout

@@ -3,14 +3,17 @@
 //! A row of `gizer_audit` is one audit of one collection; its segments are there until it is finished. Their reports are the
 //! caller's, as JSON.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::lock::{self, AdvisoryKey};
-use super::tables::{AUDIT_SEGMENTS, AUDITS};
+use super::tables::{self, AUDIT_SEGMENTS, AUDITS};
 use crate::connect::Session;
 use crate::error::PgError;
 
-/// Audits of one collection that are remembered.
+/// Audits of one collection and kind that are remembered. The last that is finished always is, however many of the other kind
+/// come after it.
 const REMEMBERED: i64 = 20;
 
 /// An audit that is under way, or that was.
@@ -52,6 +55,45 @@ pub struct AuditSegment {
     pub report: Value,
 }
 
+/// What is known of the audits of a collection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audits {
+    /// The last that looked at all of it and was finished.
+    pub last_full: Option<FinishedAudit>,
+    /// The one that is under way, or that was interrupted.
+    pub unfinished: Option<UnfinishedAudit>,
+}
+
+/// An audit that came to its end. Times are ISO 8601 in UTC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedAudit {
+    /// The load that the tables were of.
+    pub live_epoch: i64,
+    /// When it began.
+    pub started_at: String,
+    /// When it was finished.
+    pub finished_at: String,
+    /// In a word.
+    pub outcome: Option<String>,
+    /// What was found.
+    pub report: Value,
+}
+
+/// An audit that has not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedAudit {
+    /// `full`, or `sample`.
+    pub kind: String,
+    /// When it began: ISO 8601 in UTC.
+    pub started_at: String,
+    /// Whether a run is alive that audits the collection.
+    pub under_way: bool,
+    /// Segments that are done.
+    pub done: u64,
+    /// Segments in all.
+    pub segments: u64,
+}
+
 /// Holds the lock of a collection's audits for as long as the session lives.
 ///
 /// # Errors
@@ -83,12 +125,6 @@ async fn begin_in_transaction(
 ) -> Result<AuditId, PgError> {
     let (audits, parts) = (session.relation(AUDITS)?, session.relation(AUDIT_SEGMENTS)?);
     let doing = || format!("writing down an audit of {collection}");
-    session.execute(doing(), &format!("DELETE FROM {parts} WHERE collection = $1"), &[&collection]).await?;
-    let sql = format!(
-        "DELETE FROM {audits} a WHERE collection = $1 AND (finished_at IS NULL OR audit <= \
-             (SELECT max(audit) - $2 FROM {audits} b WHERE b.collection = $1))"
-    );
-    session.execute(doing(), &sql, &[&collection, &REMEMBERED]).await?;
     let sql = format!(
         "INSERT INTO {audits} (collection, audit, live_epoch, kind, identity, started_at) \
          SELECT $1, coalesce(max(audit), 0) + 1, $2, $3, $4, now() FROM {audits} WHERE collection = $1 RETURNING audit"
@@ -96,6 +132,14 @@ async fn begin_in_transaction(
     let AuditSubject { live_epoch, kind, identity } = subject;
     let row = session.query_one(doing(), &sql, &[&collection, live_epoch, kind, identity]).await?;
     let id = AuditId { collection: collection.to_owned(), number: row.get(0) };
+    // Only now: whoever takes a number that was another's before would be taken for that one.
+    session.execute(doing(), &format!("DELETE FROM {parts} WHERE collection = $1"), &[&collection]).await?;
+    let sql = format!(
+        "DELETE FROM {audits} a WHERE collection = $1 AND audit < $3 AND (finished_at IS NULL OR audit <= \
+             (SELECT max(audit) - $2 FROM {audits} b \
+              WHERE b.collection = $1 AND b.kind = a.kind AND b.finished_at IS NOT NULL))"
+    );
+    session.execute(doing(), &sql, &[&collection, &REMEMBERED, &id.number]).await?;
     let sql = format!(
         "INSERT INTO {parts} (collection, audit, segment, after, after_key, upto, upto_key, done, report) \
          SELECT $1, $2, plan.*, false, '{{}}' \
@@ -191,4 +235,54 @@ async fn finish_in_transaction(session: &Session, id: &AuditId, outcome: &str, r
     }
     let sql = format!("DELETE FROM {} WHERE collection = $1 AND audit = $2", session.relation(AUDIT_SEGMENTS)?);
     session.execute(doing(), &sql, &[&id.collection, &id.number]).await.map(|_| ())
+}
+
+/// What is known of the audits of each collection, for the status; nothing where an older version has made no such tables, or this
+/// role may not read them.
+pub(super) async fn audits(session: &Session) -> Result<HashMap<String, Audits>, PgError> {
+    let mut found: HashMap<String, Audits> = HashMap::new();
+    if !tables::may_read(session, AUDITS).await? {
+        return Ok(found);
+    }
+    let time = |column: &str| format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
+    let sql = format!(
+        "SELECT DISTINCT ON (collection) collection, live_epoch, {}, {}, outcome, report::text FROM {} \
+         WHERE kind = 'full' AND finished_at IS NOT NULL ORDER BY collection, audit DESC",
+        time("started_at"),
+        time("finished_at"),
+        session.relation(AUDITS)?
+    );
+    for row in session.query("reading the last audits", &sql, &[]).await? {
+        found.entry(row.get(0)).or_default().last_full = Some(FinishedAudit {
+            live_epoch: row.get(1),
+            started_at: row.get(2),
+            finished_at: row.get(3),
+            outcome: row.get(4),
+            report: row.get::<_, Option<&str>>(5).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+        });
+    }
+    if !tables::may_read(session, AUDIT_SEGMENTS).await? {
+        return Ok(found);
+    }
+    let sql = format!(
+        "SELECT a.collection, a.kind, {}, count(*) FILTER (WHERE p.done), count(*) \
+         FROM {} a JOIN {} p USING (collection, audit) WHERE a.finished_at IS NULL \
+         GROUP BY a.collection, a.audit, a.kind, a.started_at ORDER BY a.collection, a.audit",
+        time("a.started_at"),
+        session.relation(AUDITS)?,
+        session.relation(AUDIT_SEGMENTS)?
+    );
+    for row in session.query("reading how far audits have come", &sql, &[]).await? {
+        let collection: String = row.get(0);
+        let under_way = lock::is_held(session, &AdvisoryKey::audit(session.schema(), &collection)).await?;
+        let count = |column: usize| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
+        found.entry(collection).or_default().unfinished = Some(UnfinishedAudit {
+            kind: row.get(1),
+            started_at: row.get(2),
+            under_way,
+            done: count(3),
+            segments: count(4),
+        });
+    }
+    Ok(found)
 }

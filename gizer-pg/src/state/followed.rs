@@ -81,7 +81,7 @@ pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
 }
 
 /// The inverse of the column `uuids`; `None` if it is something else.
-fn uuids_from_json(text: &str) -> Option<BTreeMap<String, [u8; 16]>> {
+pub(super) fn uuids_from_json(text: &str) -> Option<BTreeMap<String, [u8; 16]>> {
     let Ok(Value::Object(shards)) = serde_json::from_str(text) else { return None };
     let uuid = |text: &str| -> Option<[u8; 16]> {
         let digits: String = text.chars().filter(|c| *c != '-').collect();

@@ -33,7 +33,8 @@ mod stream;
 mod tables;
 
 pub use audit::{
-    AuditId, AuditSegment, AuditSubject, begin_audit, finish_audit, hold_audit, save_audit_segment, unfinished_audit,
+    AuditId, AuditSegment, AuditSubject, Audits, FinishedAudit, UnfinishedAudit, begin_audit, finish_audit, hold_audit,
+    save_audit_segment, unfinished_audit,
 };
 pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{

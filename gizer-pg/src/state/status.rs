@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::Value;
 
+use super::audit::{Audits, audits};
 use super::collection::{CollectionState, Ledger};
 use super::history::{HistoryEvent, HistoryRow, history};
 use super::lock::{self, AdvisoryKey};
@@ -67,6 +68,10 @@ pub struct CollectionStatus {
     pub ledger: Option<Ledger>,
     /// Documents that the live tables lack because they were rejected; they are kept in `gizer_reject`.
     pub rejected: u64,
+    /// The load that the live tables are of, as far as that is known.
+    pub live_epoch: Option<i64>,
+    /// What audits have found, and how far one under way has come.
+    pub audits: Audits,
 }
 
 /// A live table.
@@ -153,12 +158,13 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
                 to_char(loaded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
                 to_char(load_started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ledger::text, \
                 (SELECT count(*) FROM {rejects} r WHERE r.collection = c.collection AND c.live \
-                     AND coalesce((to_jsonb(c) ->> 'live_epoch')::bigint, r.load_epoch) = r.load_epoch) \
+                     AND coalesce((to_jsonb(c) ->> 'live_epoch')::bigint, r.load_epoch) = r.load_epoch), \
+                (to_jsonb(c) ->> 'live_epoch')::bigint \
          FROM {collections} c ORDER BY collection",
         rejects = session.relation(REJECTS)?,
         collections = session.relation(COLLECTIONS)?
     );
-    let estimates = estimates(session).await?;
+    let (estimates, mut audits) = (estimates(session).await?, audits(session).await?);
     let mut found = Vec::new();
     for row in session.query("reading the state of the collections", &sql, &[]).await? {
         let collection: String = row.get(0);
@@ -192,6 +198,8 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
             loading_now,
             ledger: ledger.as_ref().map(Ledger::from_json),
             rejected: u64::try_from(row.get::<_, i64>(11)).unwrap_or_default(),
+            live_epoch: row.get(12),
+            audits: audits.remove(&collection).unwrap_or_default(),
             collection,
         });
     }

@@ -6,10 +6,12 @@
 #![allow(clippy::print_stdout, reason = "a seed that fails has to be known")]
 
 mod audit;
+mod before_swap;
 mod beside_writes;
 mod by_batch;
 mod cells;
 mod collections;
+mod ddl;
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "only what makes two documents the same is needed here")]
 mod documents;
@@ -20,8 +22,11 @@ mod interrupted;
 #[path = "../torture/judge.rs"]
 #[allow(dead_code, reason = "the judge of the torture tests; not all collections are judged in all ways")]
 mod judge;
+mod output;
+mod rights;
 mod rows;
 mod seeds;
+mod shards;
 mod unusual;
 #[path = "../torture/world.rs"]
 #[allow(dead_code, reason = "the world of the torture tests; not all of it is needed here")]

@@ -76,7 +76,7 @@ async fn nobody_follows_and_documents_have_changed() {
 }
 
 /// Waits until nothing can be read any more as it was before now.
-async fn wait_until_out_of_reach(world: &World<'_>) {
+pub(crate) async fn wait_until_out_of_reach(world: &World<'_>) {
     const SNAPSHOT_TOO_OLD: i32 = 239;
     let bystander = world.mongo().collection::<Document>("bystander");
     bystander.insert_one(doc! {}).await.unwrap();

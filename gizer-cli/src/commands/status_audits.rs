@@ -1,0 +1,78 @@
+//! What `gizer status` says of audits: the last full one of each collection, and one that has not come to its end.
+
+use gizer_pg::state::{CollectionStatus, FinishedAudit};
+use serde_json::{Value, json};
+
+use crate::audit::Report;
+use crate::report::{self, thousands};
+
+/// A table of the last full audits, and a line for each that is under way or was interrupted; nothing if there are none.
+pub(super) fn text(collections: &[CollectionStatus]) -> String {
+    let mut text = String::new();
+    let rows: Vec<Vec<String>> = collections.iter().filter_map(row).collect();
+    if !rows.is_empty() {
+        let header =
+            ["collection", "finished", "outcome", "documents", "differing", "repaired", "not compared", "as of"];
+        text.push_str("\nlast full audits\n");
+        text.push_str(&report::table(&header, &header[3..7], rows));
+    }
+    let unfinished = collections.iter().filter_map(|each| Some((each, each.audits.unfinished.as_ref()?)));
+    for (i, (each, audit)) in unfinished.enumerate() {
+        let what = if audit.kind == "full" { "an audit" } else { "an audit of a sample" };
+        let (began, done, all) = (&audit.started_at, thousands(audit.done), thousands(audit.segments));
+        let how = match audit.under_way {
+            true => format!("is under way, {done} of {all} segments are done"),
+            false => format!("was interrupted, {done} of {all} segments were done; `gizer verify` goes on there"),
+        };
+        let gap = if i == 0 { "\n" } else { "" };
+        text.push_str(&format!("{gap}{}: {what} that began at {began} {how}\n", each.collection));
+    }
+    text
+}
+
+fn row(each: &CollectionStatus) -> Option<Vec<String>> {
+    let audit = each.audits.last_full.as_ref()?;
+    let found = found(audit);
+    let mut outcome = audit.outcome.clone().unwrap_or_default();
+    if !is_of_these_tables(each, audit) {
+        outcome.push_str(", before the last load");
+    }
+    let counts = [found.documents, found.differing(), found.repaired, found.not_compared];
+    let mut row = vec![each.collection.clone(), audit.finished_at.clone(), outcome];
+    row.extend(counts.map(thousands));
+    row.push(match &found.proven {
+        None => String::new(),
+        Some(proven) if proven.from == proven.until => proven.from.to_string(),
+        Some(proven) => format!("{} to {}", proven.from, proven.until),
+    });
+    Some(row)
+}
+
+/// The last full audit; null if there was none.
+pub(super) fn last_full_json(each: &CollectionStatus) -> Value {
+    let Some(audit) = &each.audits.last_full else { return Value::Null };
+    let found = found(audit);
+    json!({
+        "started_at": audit.started_at, "finished_at": audit.finished_at, "state": audit.outcome,
+        "proven": found.proven, "documents": found.documents, "differing": found.differing(),
+        "repaired": found.repaired, "not_compared": found.not_compared, "of_these_tables": is_of_these_tables(each, audit),
+    })
+}
+
+/// An audit that is under way or was interrupted; null if there is none.
+pub(super) fn unfinished_json(each: &CollectionStatus) -> Value {
+    let Some(audit) = &each.audits.unfinished else { return Value::Null };
+    json!({
+        "kind": audit.kind, "started_at": audit.started_at, "under_way": audit.under_way,
+        "segments_done": audit.done, "segments": audit.segments,
+    })
+}
+
+/// Whether the tables that it looked at are the live ones still: a load puts others in their place.
+fn is_of_these_tables(each: &CollectionStatus, audit: &FinishedAudit) -> bool {
+    each.live_epoch == Some(audit.live_epoch)
+}
+
+fn found(audit: &FinishedAudit) -> Report {
+    serde_json::from_value(audit.report.clone()).unwrap_or_default()
+}
