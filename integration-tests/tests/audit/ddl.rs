@@ -187,7 +187,10 @@ async fn a_collection_that_is_gone() {
         let report = verify(&world, &["posts"], 4).await;
         assert_eq!(report.count("posts", "only_in_postgresql"), 3);
         let repaired = verify(&world, &["posts", "--repair"], 0).await;
-        assert_eq!(repaired.count("posts", "repaired"), 3, "created again: {created_again}");
+        // The round that repairs applies what has happened since: then the audit begins again, and all is equal.
+        assert_eq!(repaired.count("posts", "repaired"), if created_again { 0 } else { 3 });
+        let counted = world.rows("SELECT count::int FROM gizer_history WHERE event = 'repair'").await;
+        assert_eq!(json!(counted), json!([{ "count": 3 }]), "created again: {created_again}");
         judge_by_oracle(&world, "posts").await.unwrap();
         verify(&world, &[], 0).await.expect_nothing();
     }
