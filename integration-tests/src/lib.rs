@@ -3,7 +3,7 @@
 //! The [`rig`] starts private servers for a test, makes sure that they end with it, and runs the `gizer`
 //! program against them. What it starts is installed by `scripts/setup`. The [`shop`] fills a database,
 //! [`traffic`] changes it, the [`oracle`] judges what became of it. What the
-//! benchmarks of whole programs share is [`bench`].
+//! benchmarks of whole programs share is [`mod@bench`].
 
 pub mod bench;
 pub mod compared;
