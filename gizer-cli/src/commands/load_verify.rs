@@ -69,7 +69,7 @@ impl Job<'_, '_> {
             let layout = filled.load.layout();
             let segments = audit::plan(self.cluster, &collection, layout, audit.order, extent).await?;
             let mut sessions = Vec::new();
-            for _ in 0..self.context.config.load_workers.min(segments.len()) {
+            for _ in 0..audit::workers(&self.context.config).min(segments.len()) {
                 sessions.push(gizer_pg::connect(&self.context.target()?).await?);
             }
             let readers = || audit::readers(self.cluster, self.oplogs);

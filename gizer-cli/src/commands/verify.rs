@@ -254,7 +254,7 @@ impl<'v> Verifying<'v> {
 
     async fn run(&self, audit: &Audit, segments: Vec<state::AuditSegment>, before: &Report) -> Result<Report, Failure> {
         let mut sessions = Vec::new();
-        for _ in 0..self.context.config.load_workers.min(segments.len()) {
+        for _ in 0..audit::workers(&self.context.config).min(segments.len()) {
             sessions.push(gizer_pg::connect(&self.target).await?);
         }
         let readers = || audit::readers(&self.cluster, &self.oplogs);
