@@ -89,12 +89,16 @@ pub(crate) async fn run<C: ChunkSource + 'static, L: LookUp + 'static>(
                 })
             });
         }
+        let mut by_segment = Found::new();
         while let Some(ended) = workers.join_next().await {
-            let (session, report) =
+            let (session, reports) =
                 ended.map_err(|error| Failure::failed(format!("a worker ended without a result: {error}")))??;
             sessions.push(session);
-            found.add(report, audit.named);
+            by_segment.extend(reports);
         }
+        // Which differences are named does not depend on who was first.
+        by_segment.sort_by_key(|(number, _)| *number);
+        by_segment.into_iter().for_each(|(_, report)| found.add(report, audit.named));
     }
     Ok(found)
 }
@@ -106,10 +110,13 @@ async fn work<C: ChunkSource, L: LookUp>(
     readers: (C, L, L),
     untold: HashSet<String>,
     queue: Arc<Mutex<VecDeque<AuditSegment>>>,
-) -> Result<(Session, Report), Failure> {
-    let report = Worker::new(&audit, &session, readers, untold).await?.take_all(&queue).await?;
-    Ok((session, report))
+) -> Result<(Session, Found), Failure> {
+    let found = Worker::new(&audit, &session, readers, untold).await?.take_all(&queue).await?;
+    Ok((session, found))
 }
+
+/// What was found, by the number of the segment.
+type Found = Vec<(i32, Report)>;
 
 /// Looks at keys again that were found to differ.
 ///
@@ -143,8 +150,8 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         Ok(Worker { audit, session, store, auditor, chunks, look_up, exists, untold, saved, held_up: None })
     }
 
-    async fn take_all(&mut self, queue: &Mutex<VecDeque<AuditSegment>>) -> Result<Report, Failure> {
-        let mut found = Report::default();
+    async fn take_all(&mut self, queue: &Mutex<VecDeque<AuditSegment>>) -> Result<Found, Failure> {
+        let mut found = Found::new();
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(mut segment) = next else { return Ok(found) };
@@ -158,7 +165,7 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
                 outcome?;
                 self.save(&mut segment, &report).await?;
             }
-            found.add(report, self.audit.named);
+            found.push((segment.number, report));
         }
     }
 
