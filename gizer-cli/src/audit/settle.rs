@@ -45,7 +45,9 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
             let repairs: Vec<RepairKey> = suspects.iter().map(|key| self.repair_of(key)).collect();
             let found = self.find_documents(&repairs, &moment).await?;
             let audited = self.compare_only(&found.documents, &suspects).await?;
-            report.equal += equal_among(&suspects, &audited);
+            let not_rebuilt = &audited.not_rebuilt;
+            report.equal += equal_among(&suspects, &audited).saturating_sub(not_rebuilt.len() as u64);
+            report.add_not_rebuilt(&self.audit.layout, not_rebuilt, self.audit.named);
             if found.exact || audited.differing.is_empty() {
                 self.store.end_snapshot().await;
                 return self.find(&audited, report).await;

@@ -89,7 +89,13 @@ impl Job<'_, '_> {
             found.add(audit::look_again(&audit, &session, readers, open).await?, audit.named);
         }
         let open = again.lock().unwrap_or_else(PoisonError::into_inner).len();
-        tracing::info!(open, "documents that change all the time were not compared");
+        if open > 0 {
+            report::note(format!(
+                "gizer: warning: {}: {} so often that they were not compared before the swap; `gizer verify` compares them",
+                filled.name(),
+                report::counted(open as u64, "document has changed", "documents have changed")
+            ));
+        }
         Ok(found)
     }
 
