@@ -21,7 +21,7 @@ pub enum ExitCode {
     Usage = 2,
     /// Only a new load helps: the log has rolled over, or its history is another one.
     LoadDue = 3,
-    /// Documents and rows differ: after a repair, or as `verify` found them. Not used yet.
+    /// Documents and rows differ: after a repair, or as `verify` found them.
     Differs = 4,
     /// Another run holds the lock, or took over.
     Locked = 5,
