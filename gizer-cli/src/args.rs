@@ -513,7 +513,10 @@ impl Cli {
             values.map(|values| values.cloned().collect()).unwrap_or_default()
         };
         let effective = Effective::read(self.config.as_deref(), &self.sections(), flags, variable)?;
-        note_ignored(&effective);
+        // Scripts ask for one value after the other.
+        if !matches!(self.command, Action::Config(ConfigAction::Get(_))) {
+            note_ignored(&effective);
+        }
         Ok(effective)
     }
 

@@ -208,6 +208,19 @@ mod tests {
         assert_eq!((ini.entry("one", "c").unwrap().line, ini.entry("two", "b").unwrap().line), (8, 17));
     }
 
+    proptest::proptest! {
+        /// Two readers look at the text, and must find the same keys.
+        #[test]
+        fn any_text_is_read_or_refused(lines in proptest::collection::vec("[ \\t]{0,2}[a-bA\\[\\]=:#;%()sé]{0,6}", 0..12)) {
+            let text = lines.join("\n");
+            if let Ok(ini) = Ini::parse(&text) {
+                for (section, key) in ini.names() {
+                    assert!(ini.value(section, key).is_some(), "{section} {key}\n{text}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_named_by_its_line_and_without_values() {
         let cases = [
