@@ -1,8 +1,11 @@
 //! The commands, one module each.
 
+pub mod config_convert;
+pub mod config_show;
 pub mod copy;
 pub mod ddl;
 pub mod edit;
+pub mod etlstatus;
 pub mod extract;
 mod failures;
 pub mod infer;
@@ -14,6 +17,7 @@ mod load_filling;
 mod load_report;
 mod load_verify;
 mod run_row;
+pub mod shell;
 pub mod status;
 mod status_audits;
 pub mod sync;
