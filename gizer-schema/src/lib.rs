@@ -14,6 +14,7 @@
 //!
 //! This crate does no I/O and knows no other crate of gizer.
 
+pub mod diff;
 pub mod edit;
 pub mod field_index;
 pub mod file;
