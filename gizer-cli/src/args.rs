@@ -96,6 +96,11 @@ pub enum SchemaAction {
     Merge(MergeArgs),
     /// Set types by what a load reported as wrong values.
     Patch(PatchArgs),
+    /// Tell what differs between schema files, or between schema files and the tables that are there.
+    Diff(DiffArgs),
+    /// Print the JSON Schema of schema files, with which editors complete and check them.
+    #[command(after_help = JSON_SCHEMA_HELP)]
+    JsonSchema,
 }
 
 /// Arguments of `schema infer`.
@@ -195,6 +200,39 @@ pub struct PatchArgs {
     /// Write to this file, and leave SCHEMA as it is.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+const JSON_SCHEMA_HELP: &str = "\
+Example:
+  gizer schema json-schema > gizer-schema.json
+
+In VS Code, with the schema files in schemas/ and gizer-schema.json beside that folder (.vscode/settings.json):
+  { \"json.schemas\": [{ \"fileMatch\": [\"/schemas/*.json\"], \"url\": \"./gizer-schema.json\" }] }";
+
+/// Arguments of `schema diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Everything is told from the old to the new: + is in the new one only, - in the old one only, ~ is another one. With --live
+the old are the tables that are there, and the new those of the schema file: what a load would do.
+
+Examples:
+  gizer schema diff yesterday/orders.json schemas/orders.json    two files
+  gizer schema diff yesterday schemas                            two folders: every collection of either
+  gizer schema diff orders --live                                the tables in PostgreSQL and the schema file
+  gizer schema diff --live                                       of every collection that has a schema file
+  gizer schema diff --live --format json                         for a script
+
+Exit code 0 if nothing differs, 1 if something does, 2 if that cannot be told: a file that is no schema, a server that cannot
+be reached. What inference has seen ($seen) is no difference.")]
+pub struct DiffArgs {
+    /// The old and the new: two schema files, or two folders of them. With --live: collections [default: all that have a
+    /// schema file].
+    #[arg(value_name = "OLD NEW | COLLECTION", required_unless_present = "live")]
+    pub inputs: Vec<String>,
+
+    /// Compare schema files with the tables that are in PostgreSQL, as its catalog has them.
+    #[arg(long)]
+    pub live: bool,
 }
 
 /// Arguments of `schema ddl`.

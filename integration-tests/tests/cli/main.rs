@@ -18,5 +18,6 @@ mod prefixed;
 mod rebuilt;
 mod rejects;
 mod resuming;
+mod schema_diffs;
 mod settings;
 mod together;
