@@ -98,6 +98,8 @@ pub enum SchemaAction {
     Patch(PatchArgs),
     /// Tell what differs between schema files, or between schema files and the tables that are there.
     Diff(DiffArgs),
+    /// Draw the document tree beside the tables that it becomes.
+    Diagram(DiagramArgs),
     /// Print the JSON Schema of schema files, with which editors complete and check them.
     #[command(after_help = JSON_SCHEMA_HELP)]
     JsonSchema,
@@ -233,6 +235,38 @@ pub struct DiffArgs {
     /// Compare schema files with the tables that are in PostgreSQL, as its catalog has them.
     #[arg(long)]
     pub live: bool,
+}
+
+/// Arguments of `schema diagram`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gizer schema diagram orders                          in the terminal
+  gizer schema diagram --as html --output tables.html  every collection that has a schema file, as one page
+  gizer schema diagram --as mermaid                    an erDiagram, for Markdown")]
+pub struct DiagramArgs {
+    /// Collections [default: all that have a schema file].
+    #[arg(value_name = "COLLECTION")]
+    pub collections: Vec<String>,
+
+    /// What is drawn.
+    #[arg(long = "as", value_enum, value_name = "FORM", default_value_t = DiagramForm::Text)]
+    pub form: DiagramForm,
+
+    /// Write to this file, not to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// What a diagram is drawn as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DiagramForm {
+    /// The tree and the tables beside each other, with lines, for terminals.
+    Text,
+    /// An erDiagram of the tables with keys and relations, for Mermaid.
+    Mermaid,
+    /// A page that needs no other file and no network.
+    Html,
 }
 
 /// Arguments of `schema ddl`.

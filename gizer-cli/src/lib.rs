@@ -61,6 +61,7 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Action::Schema(SchemaAction::Merge(args)) => commands::edit::merge(&context, args),
             Action::Schema(SchemaAction::Patch(args)) => commands::edit::patch(&context, args),
             Action::Schema(SchemaAction::Diff(args)) => commands::schema_diff::run(&context, args).await,
+            Action::Schema(SchemaAction::Diagram(args)) => commands::schema_diagram::run(&context, args),
             Action::Schema(SchemaAction::JsonSchema) => Ok(commands::schema_json_schema::run()),
             Action::Load(args) => commands::load::run(&context, args).await,
             Action::Extract(args) => commands::extract::run(&context, args).await,
