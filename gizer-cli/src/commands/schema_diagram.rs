@@ -39,3 +39,7 @@ pub fn run(context: &Context, args: &DiagramArgs) -> Result<ExitCode, Failure> {
     }
     Ok(ExitCode::Done)
 }
+
+#[cfg(test)]
+#[path = "schema_diagram_tests.rs"]
+mod tests;

@@ -26,7 +26,9 @@ pub(super) fn draw(diagrams: &[Diagram<'_>]) -> String {
         many => counted(many.len() as u64, "collection", "collections"),
     };
     let contents = if names.len() < 2 { String::new() } else { contents(&names) };
-    let sections: String = diagrams.iter().enumerate().map(|(at, diagram)| section(at, diagram)).collect();
+    // Of one collection the page has the name already.
+    let named = names.len() != 1;
+    let sections: String = diagrams.iter().enumerate().map(|(at, diagram)| section(at, diagram, named)).collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{}'; script-src '{}'; \
@@ -66,7 +68,7 @@ fn contents(names: &[String]) -> String {
     format!("<nav>{}</nav>", names.iter().enumerate().map(link).collect::<String>())
 }
 
-fn section(at: usize, diagram: &Diagram<'_>) -> String {
+fn section(at: usize, diagram: &Diagram<'_>, named: bool) -> String {
     let layout = diagram.layout;
     let columns: usize = layout.tables.iter().map(|table| table.columns.len()).sum();
     let dialect = match layout.dialect {
@@ -82,11 +84,11 @@ fn section(at: usize, diagram: &Diagram<'_>) -> String {
     ];
     let facts: String = facts.iter().map(|fact| format!("<li>{fact}</li>")).collect();
     let tables: String = (0..layout.tables.len()).map(|table| table_card(at, diagram, TableId(table))).collect();
+    let name = if named { format!("<h2>{}</h2>", escaped(&layout.collection)) } else { String::new() };
     format!(
-        "<section id=\"c{at}\">\n<div class=\"title\"><h2>{}</h2><ul>{facts}</ul></div>\n<div class=\"pair\">\n\
+        "<section id=\"c{at}\">\n<div class=\"title\">{name}<ul>{facts}</ul></div>\n<div class=\"pair\">\n\
          <div class=\"tree\"><h3>Document</h3>\n{}</div>\n<div class=\"tables\"><h3>Tables</h3>\n{tables}</div>\n</div>\n\
          </section>\n",
-        escaped(&layout.collection),
         tree(at, diagram)
     )
 }
@@ -152,6 +154,7 @@ fn field(at: usize, diagram: &Diagram<'_>, i: usize, row: &FieldRow<'_>) -> Stri
         RowKind::Document => ("document", "<span class=\"mark\">{ }</span>".to_owned()),
         RowKind::Ignored => ("ignored", "<span class=\"badge\">not copied</span>".to_owned()),
         RowKind::Array if says.is_empty() => ("array", "<span class=\"mark\">[ ]</span>".to_owned()),
+        RowKind::Array if row.name == "[]" => ("array", format!("<span class=\"type\">{says}</span>")),
         RowKind::Array => ("array", format!("<span class=\"mark\">[ ]</span><span class=\"type\">{says}</span>")),
     };
     // An array leads to its table, a value to its column.
@@ -165,7 +168,7 @@ fn field(at: usize, diagram: &Diagram<'_>, i: usize, row: &FieldRow<'_>) -> Stri
         "<a id=\"{}\" class=\"field {class}\"{target}{lit} title=\"{}\"><span class=\"name\">{}</span>{badge}</a>",
         field_id(at, i),
         escaped(&row.path),
-        escaped(row.name),
+        escaped(row.shown()),
     )
 }
 
@@ -173,9 +176,9 @@ fn table_card(at: usize, diagram: &Diagram<'_>, id: TableId) -> String {
     let table = diagram.layout.table(id);
     let of = match &diagram.shapes[id.0].path {
         Some(path) if !path.is_empty() => {
-            format!("<span class=\"of\">one row an element of <code>{}</code></span>", escaped(path))
+            format!("<span class=\"of\">one row per element of <code>{}</code></span>", escaped(path))
         }
-        _ => "<span class=\"of\">one row a document</span>".to_owned(),
+        _ => "<span class=\"of\">one row per document</span>".to_owned(),
     };
     let rows: String = table.columns.iter().enumerate().map(|(i, c)| column(at, diagram, id, ColumnId(i), c)).collect();
     format!(

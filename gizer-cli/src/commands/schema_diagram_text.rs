@@ -78,7 +78,7 @@ impl Drawing<'_, '_> {
         let branch = if *own { "└─ " } else { "├─ " };
         let marks = if row.kind == RowKind::Array && row.name != "[]" { " []" } else { "" };
         let says = self.diagram.says(row);
-        let name = format!("{}{branch}{}{marks}", tree(above, false), printable(row.name));
+        let name = format!("{}{branch}{}{marks}", tree(above, false), printable(row.shown()));
         let name = if says.is_empty() { name } else { format!("{name}  {says}") };
         match row.kind {
             RowKind::Array => self.open_table(name, row.table, row.last.len()),

@@ -38,6 +38,13 @@ pub(super) enum RowKind {
     Ignored,
 }
 
+impl<'l> FieldRow<'l> {
+    /// Its name, so that there is something to see of it.
+    pub(super) fn shown(&self) -> &'l str {
+        if self.name.is_empty() { "\"\"" } else { self.name }
+    }
+}
+
 impl<'l> Diagram<'l> {
     pub(super) fn new(layout: &'l Layout) -> Diagram<'l> {
         let mut diagram = Diagram { layout, shapes: shapes(layout), fields: Vec::new() };
@@ -106,7 +113,9 @@ impl<'l> Diagram<'l> {
 
     /// What a column holds, in words; of a field its path.
     pub(super) fn holds(&self, table: TableId, column: ColumnId) -> &str {
-        self.shapes[table.0].columns[column.0].holds.as_deref().unwrap_or_default()
+        let holds = self.shapes[table.0].columns[column.0].holds.as_deref();
+        // A field may be called nothing.
+        holds.filter(|holds| !holds.is_empty()).unwrap_or("\"\"")
     }
 }
 

@@ -18,6 +18,7 @@ mod prefixed;
 mod rebuilt;
 mod rejects;
 mod resuming;
+mod schema_diagrams;
 mod schema_diffs;
 mod settings;
 mod together;
