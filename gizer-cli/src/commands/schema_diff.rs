@@ -1,6 +1,7 @@
 //! `gizer schema diff`: two schema files, two folders of them, or schema files and the tables that are there.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::path::Path;
 
 use gizer_pg::ddl::layout_hash;
@@ -79,15 +80,14 @@ pub async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure
         _ => failure,
     })?;
     match context.format {
-        Format::Text => report::text(&as_text(&compared, args.live, report_colours())),
+        Format::Text => report::text(&as_text(&compared, args.live, colours_are_seen())),
         Format::Json => report::json(&as_json(&compared)),
     }
     Ok(if compared.iter().any(Compared::differs) { ExitCode::Failed } else { ExitCode::Done })
 }
 
 /// Whether whoever reads standard output sees colours.
-fn report_colours() -> bool {
-    use std::io::IsTerminal;
+fn colours_are_seen() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
