@@ -56,36 +56,36 @@ impl<'l> Diagram<'l> {
         for (i, field) in document.fields.iter().enumerate() {
             let dot = if prefix.is_empty() { "" } else { "." };
             let last: Vec<bool> = above.iter().copied().chain([i + 1 == document.fields.len()]).collect();
-            self.field(&field.name, &field.plan, table, format!("{prefix}{dot}{}", field.name), last);
+            self.field(&field.name, &field.plan, table, &format!("{prefix}{dot}{}", field.name), &last);
         }
     }
 
-    fn field(&mut self, name: &'l str, plan: &'l Plan, table: TableId, path: String, last: Vec<bool>) {
+    fn field(&mut self, name: &'l str, plan: &'l Plan, table: TableId, path: &str, last: &[bool]) {
         let row = |path: &str, kind, table, columns| FieldRow {
             name,
             path: path.to_owned(),
-            last: last.clone(),
+            last: last.to_vec(),
             kind,
             table,
             columns,
         };
         match plan {
             Plan::Column(_) | Plan::ObjectIdPair { .. } => {
-                self.fields.push(row(&path, RowKind::Value, table, value_columns(plan)));
+                self.fields.push(row(path, RowKind::Value, table, value_columns(plan)));
             }
-            Plan::Ignored => self.fields.push(row(&path, RowKind::Ignored, table, Vec::new())),
+            Plan::Ignored => self.fields.push(row(path, RowKind::Ignored, table, Vec::new())),
             Plan::Document(document) => {
-                self.fields.push(row(&path, RowKind::Document, table, Vec::new()));
-                self.document(document, table, &path, &last);
+                self.fields.push(row(path, RowKind::Document, table, Vec::new()));
+                self.document(document, table, path, last);
             }
             Plan::Table { table: child, element } => {
                 let path = format!("{path}[]");
                 self.fields.push(row(&path, RowKind::Array, *child, value_columns(element)));
                 match &**element {
-                    Plan::Document(document) => self.document(document, *child, &path, &last),
+                    Plan::Document(document) => self.document(document, *child, &path, last),
                     Plan::Table { .. } => {
-                        let last = last.iter().copied().chain([true]).collect();
-                        self.field("[]", element, *child, path, last);
+                        let last: Vec<bool> = last.iter().copied().chain([true]).collect();
+                        self.field("[]", element, *child, &path, &last);
                     }
                     _ => {}
                 }
@@ -129,11 +129,11 @@ fn value_columns(plan: &Plan) -> Vec<ColumnId> {
 }
 
 /// Columns that come from no field: the root's key and the positions in a child table, or `_extra`.
-pub(super) fn columns_of<'t>(
-    layout: &'t Layout,
+pub(super) fn columns_of(
+    layout: &Layout,
     table: TableId,
     wanted: fn(&ColumnSource) -> bool,
-) -> impl Iterator<Item = (ColumnId, &'t Column)> {
+) -> impl Iterator<Item = (ColumnId, &Column)> {
     let columns = layout.table(table).columns.iter().enumerate();
     columns.filter(move |(_, column)| wanted(&column.source)).map(|(i, column)| (ColumnId(i), column))
 }
