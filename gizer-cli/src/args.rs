@@ -2,7 +2,10 @@
 
 mod config;
 mod etlstatus;
+mod load;
+mod schema;
 mod shell;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +14,18 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMat
 
 pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
 pub use etlstatus::{EtlOutcome, EtlstatusAction};
+pub use load::{LoadArgs, VerifyLoad};
 pub use shell::{CompletionsArgs, ManArgs};
+pub use verify::VerifyArgs;
 
 use crate::config::{
     CACHE_SECTION_VARIABLE, ClassicSections, Effective, POSTGRES_SECTION_VARIABLE, SETTINGS, Setting, unknown_variables,
 };
 use crate::exit::Failure;
 use crate::report;
+
+use schema::JSON_SCHEMA_HELP;
+pub use schema::{DiagramArgs, DiagramForm, DiffArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -28,7 +36,7 @@ Exit codes:
   4    rows differ from the documents: after they were written (nothing of that was committed), or as verify found them
   5    another run holds the lock
   130  interrupted (143: terminated)
-  6 (a warning) is kept for commands to come.
+  6 (a warning) is kept for commands to come. `schema diff` has 0, 1 and 2 as diff does.
   Where some collections were loaded and others not, the code is that of the first that was not.
 
 Every setting can stand in gizer.toml, in the environment and on the command line; the latter wins:
@@ -128,6 +136,13 @@ pub enum SchemaAction {
     Merge(MergeArgs),
     /// Set types by what a load reported as wrong values.
     Patch(PatchArgs),
+    /// Tell what differs between schema files, or between schema files and the tables that are there.
+    Diff(DiffArgs),
+    /// Draw the document tree beside the tables that it becomes.
+    Diagram(DiagramArgs),
+    /// Print the JSON Schema of schema files, with which editors complete and check them.
+    #[command(after_help = JSON_SCHEMA_HELP)]
+    JsonSchema,
 }
 
 /// Arguments of `schema infer`.
@@ -241,84 +256,6 @@ pub struct DdlArgs {
     pub collections: Vec<String>,
 }
 
-/// Arguments of `load`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  gizer load                         every collection that has a schema file
-  gizer load orders                  one of them
-  gizer load --together              all of them at once, or none
-  gizer load --prefix new_           beside the tables that are there: new_orders, new_order_items, …
-  gizer load orders --filter '{\"state\": \"open\"}'
-  gizer load --dump dump/shop        without a MongoDB server: what mongodump has written
-  gizer load --format json           counts for a script
-
-A load that was interrupted or killed goes on where it ended; --restart starts over.")]
-pub struct LoadArgs {
-    /// Collections [default: all that have a schema file].
-    #[arg(value_name = "COLLECTION")]
-    pub collections: Vec<String>,
-
-    /// Swap a collection in although up to N of its documents were rejected and kept aside.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub max_rejects: u64,
-
-    /// Start over, even where a load that did not come to its end could go on.
-    #[arg(long)]
-    pub restart: bool,
-
-    /// Before a collection is swapped in, compare its rows with the documents: all of them, a sample, or none. A load that
-    /// is not equal is not swapped in.
-    #[arg(long, value_enum, value_name = "EXTENT", default_value_t = VerifyLoad::Sample)]
-    pub verify: VerifyLoad,
-
-    /// Load only documents that match: a MongoDB query as Extended JSON. What is loaded so is a copy: it cannot be
-    /// followed.
-    #[arg(long, value_name = "JSON", value_parser = parse_filter)]
-    pub filter: Option<bson::Document>,
-
-    /// Swap all collections in at once, in one transaction, or none of them.
-    #[arg(long)]
-    pub together: bool,
-
-    /// Load into tables of their own, whose names begin with this, beside those that are followed. What is loaded so is
-    /// a copy: it cannot be followed.
-    #[arg(long, value_name = "TEXT")]
-    pub prefix: Option<String>,
-
-    /// Read what mongodump has written, and no server: a file such as orders.bson or orders.bson.gz, or the folder of a database. What
-    /// is loaded so is a copy: it cannot be followed.
-    #[arg(long, value_name = "PATH")]
-    pub dump: Option<PathBuf>,
-}
-
-/// How much of a load is compared with the documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum VerifyLoad {
-    /// All of it.
-    Full,
-    /// About 2,000 documents of each collection, and the rows between them.
-    Sample,
-    /// Nothing.
-    Off,
-}
-
-impl LoadArgs {
-    /// A load of these collections, with nothing out of the ordinary.
-    pub fn of(collections: Vec<String>) -> LoadArgs {
-        LoadArgs {
-            collections,
-            max_rejects: 0,
-            restart: false,
-            verify: VerifyLoad::Sample,
-            filter: None,
-            together: false,
-            prefix: None,
-            dump: None,
-        }
-    }
-}
-
 /// Arguments of `extract`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -415,47 +352,6 @@ pub struct SyncArgs {
     /// Where rows differ after they were written, show the first values of documents and tables in the message (exit code 4).
     #[arg(long)]
     pub show_values: bool,
-}
-
-/// Arguments of `verify`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Every document is compared with every row, cell by cell, and every row must belong to a document. Writes go on, and so does
-`gizer sync --follow`: each part of the tables is compared with the documents as they were at the time that the tables stand at.
-Documents that have changed since the last sync are not compared where nobody follows, and counted.
-
-Examples:
-  gizer verify                       everything that is followed
-  gizer verify orders --repair       this one; what differs is made equal, and looked at again
-  gizer verify --sample 10000        a quick look at about so many documents of each
-  gizer verify --format json         for a script: counts, and each difference by table, key, position and column
-
-Exit code 0 if all is equal (after --repair: is equal now), 4 if anything differs. An audit that was interrupted goes on where
-it ended.")]
-pub struct VerifyArgs {
-    /// Collections [default: all that are followed].
-    #[arg(value_name = "COLLECTION")]
-    pub collections: Vec<String>,
-
-    /// Make what differs equal: by the run that follows, or by a round of sync.
-    #[arg(long)]
-    pub repair: bool,
-
-    /// Look at about so many documents, drawn by chance, and the rows between them.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub sample: Option<u64>,
-
-    /// Begin anew, also where an audit was interrupted.
-    #[arg(long)]
-    pub restart: bool,
-
-    /// Show both values of cells that differ: what documents hold is never printed otherwise.
-    #[arg(long)]
-    pub show_values: bool,
-
-    /// Name so many differences one by one; all of them are counted.
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub differences: usize,
 }
 
 /// Arguments of `status`.

@@ -40,8 +40,8 @@ pub use audit::{
 pub use classic::{LoadNeed, finish_asked, load_needed, start_asked};
 pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{
-    Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
-    release_load, remember_tables, resume_load, tables_as_left, tables_of,
+    Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, loaded_as,
+    name_of_another, release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
 pub use followed::{Followed, followed, mark_load_due, set_passed_over, set_uuids};
 pub use history::{HistoryEvent, HistoryRow, count_event};

@@ -20,6 +20,8 @@ mod prefixed;
 mod rebuilt;
 mod rejects;
 mod resuming;
+mod schema_diagrams;
+mod schema_diffs;
 mod settings;
 mod shell;
 mod together;
