@@ -1,19 +1,31 @@
 //! The command line.
 
+mod config;
+mod etlstatus;
 mod load;
+mod schema;
+mod shell;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
+pub use etlstatus::{EtlOutcome, EtlstatusAction};
 pub use load::{LoadArgs, VerifyLoad};
+pub use shell::{CompletionsArgs, ManArgs};
 pub use verify::VerifyArgs;
 
-use crate::config::{Config, SETTINGS, unknown_variables};
+use crate::config::{
+    CACHE_SECTION_VARIABLE, ClassicSections, Effective, POSTGRES_SECTION_VARIABLE, SETTINGS, Setting, unknown_variables,
+};
 use crate::exit::Failure;
 use crate::report;
+
+use schema::JSON_SCHEMA_HELP;
+pub use schema::{DiagramArgs, DiagramForm, DiffArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -21,14 +33,15 @@ Exit codes:
   1    failed; the message says why. Also: a server that cannot be reached, or refuses the login
   2    command line, configuration or schema file is wrong. Also: no such database or collection
   3    a load is due: the oplog has rolled over, or has another history, or a schema file has changed
-  4    rows differ from the documents after they were written; nothing of that was committed
+  4    rows differ from the documents: after they were written (nothing of that was committed), or as verify found them
   5    another run holds the lock
   130  interrupted (143: terminated)
-  6 (a warning) is kept for commands to come.
+  6 (a warning) is kept for commands to come. `schema diff` has 0, 1 and 2 as diff does.
   Where some collections were loaded and others not, the code is that of the first that was not.
 
 Every setting can stand in gizer.toml, in the environment and on the command line; the latter wins:
-  [mongo] uri = \"…\"        GIZER_MONGO_URI=…        --mongo-uri …";
+  [mongo] uri = \"…\"        GIZER_MONGO_URI=…        --mongo-uri …
+An INI file of the classic tool is read in the place of gizer.toml.";
 
 /// Copies MongoDB collections into PostgreSQL as relational tables.
 ///
@@ -38,8 +51,19 @@ Every setting can stand in gizer.toml, in the environment and on the command lin
 #[command(name = "gizer", version, after_help = EXIT_CODES, styles = STYLES, max_term_width = 100)]
 pub struct Cli {
     /// The configuration [default: gizer.toml, if it is there].
+    ///
+    /// TOML, or an INI file of the classic tool. That is a file whose name ends in .ini, or one with a section misc, psql, psql-… or
+    /// mongo-…, or with a key mongo-….
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
+
+    /// Section of a classic INI file by which tables are written [default: psql] [env: GIZER_PSQL_SECTION].
+    #[arg(long, value_name = "SECTION", global = true, help_heading = "Settings", hide_short_help = true)]
+    pub psql_section: Option<String>,
+
+    /// Section of a classic INI file, such as psql-tmp, that is used as cache [env: GIZER_CACHE_SECTION].
+    #[arg(long, value_name = "SECTION", global = true, help_heading = "Settings", hide_short_help = true)]
+    pub cache_section: Option<String>,
 
     /// For people or for machines: json gives one object on standard output.
     #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
@@ -87,6 +111,16 @@ pub enum Action {
     Verify(VerifyArgs),
     /// Show how things stand: collections, their tables, the last runs.
     Status(StatusArgs),
+    /// Answer the questions of scripts that were made for the classic tool.
+    #[command(subcommand)]
+    Etlstatus(EtlstatusAction),
+    /// Show the configuration, or convert one of the classic tool.
+    #[command(subcommand)]
+    Config(ConfigAction),
+    /// Print what lets a shell complete gizer's commands and flags.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands.
+    Man(ManArgs),
 }
 
 /// What to do with schemas.
@@ -102,6 +136,13 @@ pub enum SchemaAction {
     Merge(MergeArgs),
     /// Set types by what a load reported as wrong values.
     Patch(PatchArgs),
+    /// Tell what differs between schema files, or between schema files and the tables that are there.
+    Diff(DiffArgs),
+    /// Draw the document tree beside the tables that it becomes.
+    Diagram(DiagramArgs),
+    /// Print the JSON Schema of schema files, with which editors complete and check them.
+    #[command(after_help = JSON_SCHEMA_HELP)]
+    JsonSchema,
 }
 
 /// Arguments of `schema infer`.
@@ -351,24 +392,55 @@ impl Cli {
         }
     }
 
-    /// The configuration: file, environment, flags.
+    /// The configuration: file, environment, flags, and where each setting came from.
+    ///
+    /// What is passed over is warned of: variables that are no settings, and what a classic file has beside gizer's needs.
     ///
     /// # Errors
-    /// As [`Config::read`].
-    pub fn configuration(&self, matches: &ArgMatches) -> Result<Config, Failure> {
+    /// As [`Effective::read`].
+    pub fn configuration(&self, matches: &ArgMatches) -> Result<Effective, Failure> {
         let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for (name, near) in unknown_variables(variables) {
             let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
             report::note(format!("gizer: warning: the environment variable {name} is no setting of gizer{near}"));
         }
-        Config::read(
-            self.config.as_deref(),
-            |setting| {
-                let values = matches.get_many::<String>(&setting.flag());
-                values.map(|values| values.cloned().collect()).unwrap_or_default()
-            },
-            |variable| std::env::var(variable).ok(),
-        )
+        let flags = |setting: &Setting| {
+            let values = matches.get_many::<String>(&setting.flag());
+            values.map(|values| values.cloned().collect()).unwrap_or_default()
+        };
+        let effective = Effective::read(self.config.as_deref(), &self.sections(), flags, variable)?;
+        // Scripts ask for one value after the other.
+        if !matches!(self.command, Action::Config(ConfigAction::Get(_))) {
+            note_ignored(&effective);
+        }
+        Ok(effective)
+    }
+
+    /// What a classic file says by itself, without the settings of environment and flags.
+    ///
+    /// # Errors
+    /// As [`Effective::read`].
+    pub fn classic(&self, file: &Path) -> Result<Effective, Failure> {
+        let sections = [POSTGRES_SECTION_VARIABLE, CACHE_SECTION_VARIABLE];
+        let only_sections = |name: &str| sections.contains(&name).then(|| variable(name)).flatten();
+        let effective = Effective::read(Some(file), &self.sections(), |_| Vec::new(), only_sections)?;
+        note_ignored(&effective);
+        Ok(effective)
+    }
+
+    fn sections(&self) -> ClassicSections {
+        ClassicSections { postgres: self.psql_section.clone(), cache: self.cache_section.clone() }
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn note_ignored(effective: &Effective) {
+    if let (Some(path), false) = (&effective.path, effective.ignored.is_empty()) {
+        let ignored = effective.ignored.join(", ");
+        report::note(format!("gizer: {}: ignored, because gizer has no need of it: {ignored}", path.display()));
     }
 }
 
@@ -386,7 +458,7 @@ mod tests {
         for line in [["gizer", "--postgres-schema", "s", "load"], ["gizer", "load", "--postgres-schema", "s"]] {
             let matches = Cli::command_line().try_get_matches_from(line).unwrap();
             let cli = Cli::from_arg_matches(&matches).unwrap();
-            assert_eq!(cli.configuration(&matches).unwrap().postgres_schema, "s");
+            assert_eq!(cli.configuration(&matches).unwrap().config.postgres_schema, "s");
         }
     }
 }

@@ -14,7 +14,8 @@ pub enum ExitCode {
     /// What was asked is done.
     Done = 0,
     /// It could not be done; the message says why. The next run may succeed. A server that cannot be reached or that
-    /// refuses the login is of this kind: what it knows of users, and not only the configuration, decides about that.
+    /// refuses the login is of this kind: what it knows of users, and not only the configuration, decides about that. Of
+    /// `schema diff` alone, as of diff: something differs.
     Failed = 1,
     /// The command line, the configuration or a schema file is wrong, or a database or collection that it names does
     /// not exist. Of what is wrong nothing was begun.

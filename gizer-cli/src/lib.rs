@@ -25,7 +25,7 @@ pub mod schema_files;
 
 use std::io::IsTerminal;
 
-use args::{Action, Cli, SchemaAction};
+use args::{Action, Cli, ConfigAction, EtlstatusAction, SchemaAction};
 use clap::ArgMatches;
 use commands::Context;
 use exit::{ExitCode, Failure};
@@ -46,26 +46,46 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let config = cli.configuration(matches)?;
+    match &cli.command {
+        Action::Completions(args) => return commands::shell::completions(args),
+        Action::Man(args) => return commands::shell::man(args),
+        Action::Config(ConfigAction::Convert(args)) => {
+            return commands::config_convert::run(&cli.classic(&args.file)?, args, cli.format);
+        }
+        _ => {}
+    }
+    let effective = cli.configuration(matches)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
     let outcome = runtime.block_on(async {
-        let context = Context { config, format: cli.format, signals: Signals::listen()? };
+        let context = Context { config: effective.config.clone(), format: cli.format, signals: Signals::listen()? };
         match &cli.command {
             Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
             Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),
             Action::Schema(SchemaAction::Tables(args)) => commands::edit::tables(&context, args),
             Action::Schema(SchemaAction::Merge(args)) => commands::edit::merge(&context, args),
             Action::Schema(SchemaAction::Patch(args)) => commands::edit::patch(&context, args),
+            Action::Schema(SchemaAction::Diff(args)) => commands::schema_diff::run(&context, args).await,
+            Action::Schema(SchemaAction::Diagram(args)) => commands::schema_diagram::run(&context, args),
+            Action::Schema(SchemaAction::JsonSchema) => Ok(commands::schema_json_schema::run()),
             Action::Load(args) => commands::load::run(&context, args).await,
             Action::Extract(args) => commands::extract::run(&context, args).await,
             Action::Copy(args) => commands::copy::run(&context, args).await,
             Action::Sync(args) => commands::sync::run(&context, args).await,
             Action::Verify(args) => commands::verify::run(&context, args).await,
             Action::Status(args) => commands::status::run(&context, args).await,
+            Action::Etlstatus(EtlstatusAction::Needed) => commands::etlstatus::needed(&context).await,
+            Action::Etlstatus(EtlstatusAction::Start) => commands::etlstatus::start(&context).await,
+            Action::Etlstatus(EtlstatusAction::Finish { outcome }) => {
+                commands::etlstatus::finish(&context, *outcome).await
+            }
+            Action::Config(ConfigAction::Get(args)) => commands::config_show::get(&effective, args, cli.format),
+            Action::Config(_) => Ok(commands::config_show::show(&effective, cli.format)),
+            Action::Completions(args) => commands::shell::completions(args),
+            Action::Man(args) => commands::shell::man(args),
         }
     });
     // What an interruption has left half-way must not hold up the end of the process.
@@ -81,7 +101,7 @@ fn start_log(verbose: u8) {
         _ => "gizer=debug,gizer_cli=debug,gizer_oplog=debug,gizer_pg=debug,info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // A second start, as in tests, keeps the first.
     let _ =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();

@@ -125,10 +125,16 @@ pub(crate) fn is_marked(comment: Option<&str>) -> bool {
 /// Whether a comment marks a table of this collection. One collection's name may be another's with a dot and more
 /// behind it, so that this alone does not tell `a` with an array `b.c` from `a.b` with an array `c`.
 pub(crate) fn is_marked_for(comment: Option<&str>, collection: &str) -> bool {
-    comment
-        .and_then(|comment| comment.strip_prefix(MARK))
-        .and_then(|marked| marked.strip_prefix(collection))
-        .is_some_and(|rest| rest.is_empty() || (rest.starts_with('.') && rest.ends_with("[]")))
+    table_path_of(comment, collection).is_some()
+}
+
+/// The path that a comment says its table is of, if it marks one of this collection: `comments[].items[]`, or nothing for
+/// the root table.
+pub(crate) fn table_path_of<'c>(comment: Option<&'c str>, collection: &str) -> Option<&'c str> {
+    match comment?.strip_prefix(MARK)?.strip_prefix(collection)? {
+        "" => Some(""),
+        rest => rest.strip_prefix('.').filter(|path| path.ends_with("[]")),
+    }
 }
 
 /// The path of a child table with its arrays marked: `comments[].items[]`.

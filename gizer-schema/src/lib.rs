@@ -14,16 +14,19 @@
 //!
 //! This crate does no I/O and knows no other crate of gizer.
 
+pub mod diff;
 pub mod edit;
 pub mod field_index;
 pub mod file;
 pub mod infer;
+mod json_schema;
 mod layout;
 mod model;
 pub mod names;
 mod pin;
 pub mod raw;
 
+pub use json_schema::json_schema;
 pub use layout::{
     Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId,
     PathInfo, Plan, TIMESTAMP_MILLIS, Table, TableId,

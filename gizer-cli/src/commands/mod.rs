@@ -1,8 +1,11 @@
 //! The commands, one module each.
 
+pub mod config_convert;
+pub mod config_show;
 pub mod copy;
 pub mod ddl;
 pub mod edit;
+pub mod etlstatus;
 pub mod extract;
 mod failures;
 pub mod infer;
@@ -14,6 +17,16 @@ mod load_filling;
 mod load_report;
 mod load_verify;
 mod run_row;
+pub mod schema_diagram;
+mod schema_diagram_html;
+mod schema_diagram_mermaid;
+mod schema_diagram_text;
+mod schema_diagram_tree;
+pub mod schema_diff;
+mod schema_diff_report;
+pub mod schema_json_schema;
+mod schema_names;
+pub mod shell;
 pub mod status;
 mod status_audits;
 pub mod sync;

@@ -12,12 +12,13 @@ const OF_TESTS: &str = "GIZER_RIG_";
 ///
 /// They are worth a warning and not an error: some other program may use the same beginning.
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<(String, Option<String>)> {
-    let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).collect();
+    let choices = [super::POSTGRES_SECTION_VARIABLE, super::CACHE_SECTION_VARIABLE].map(str::to_owned);
+    let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).chain(choices).collect();
     let mut unknown: Vec<(String, Option<String>)> = names
         .into_iter()
         .filter(|name| name.starts_with(PREFIX) && !name.starts_with(OF_TESTS) && !known.contains(name))
         .map(|name| {
-            let near = nearest(&name, &known);
+            let near = nearest(&name, PREFIX.len(), &known);
             (name, near)
         })
         .collect();
@@ -26,11 +27,16 @@ pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<(String
 }
 
 /// The likeliest of the known names, if it is like enough to be meant.
-fn nearest(name: &str, known: &[String]) -> Option<String> {
-    let own = &name[PREFIX.len()..];
-    let distance = |known: &String| (edit_distance(own, &known[PREFIX.len()..]), known.clone());
+pub fn nearest_of(name: &str, known: &[String]) -> Option<String> {
+    nearest(name, 0, known)
+}
+
+/// The likeliest of the known names, if it is like enough to be meant. All have the same first `prefix` bytes.
+pub(super) fn nearest(name: &str, prefix: usize, known: &[String]) -> Option<String> {
+    let own = &name[prefix..];
+    let distance = |known: &String| (edit_distance(own, &known[prefix..]), known.clone());
     let (distance, nearest) = known.iter().map(distance).min()?;
-    (distance <= (own.chars().count() / 3).max(1)).then_some(nearest)
+    (distance <= (own.chars().count() / 3).max(2)).then_some(nearest)
 }
 
 /// Levenshtein's distance: the least number of characters to insert, delete or replace.

@@ -2,12 +2,18 @@
 //!
 //! Every setting has one name in three forms: `key` under `[section]` in the file, `GIZER_<SECTION>_<KEY>` in the
 //! environment, `--<section>-<key>` on the command line. [`SETTINGS`] is the one list of them; flags, environment and
-//! their help follow from it. The file's form is [`file::File`].
+//! their help follow from it. The file's form is [`file::File`]; an INI file of the classic tool is read into the same form
+//! ([`Ini`]). [`Effective`] remembers where each value came from.
 
+mod classic;
+mod convert;
+mod effective;
 mod environment;
 pub mod file;
+mod origin;
 mod redact;
 mod settings;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,15 +22,27 @@ use gizer_oplog::SecretUri;
 use percent_encoding::percent_decode_str;
 
 use crate::exit::Failure;
-pub use environment::unknown_variables;
+pub use classic::{ClassicSections, Ini};
+pub use convert::converted;
+pub use effective::Effective;
+pub use environment::{nearest_of, unknown_variables};
 use file::{File, VerifyMode};
+pub use origin::{Origin, Origins};
+pub use redact::without_password;
 pub use settings::{SETTINGS, Setting};
+pub use values::values;
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "gizer.toml";
 
+/// Names the section of a classic file that tables are written by.
+pub const POSTGRES_SECTION_VARIABLE: &str = "GIZER_PSQL_SECTION";
+
+/// Names the section of a classic file that becomes `[cache]`.
+pub const CACHE_SECTION_VARIABLE: &str = "GIZER_CACHE_SECTION";
+
 /// The effective configuration, with defaults filled in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where documents are read; one per shard where there is no router.
     pub mongo_uris: Vec<String>,
@@ -84,22 +102,7 @@ impl Config {
         flags: impl Fn(&Setting) -> Vec<String>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Config, Failure> {
-        let (mut file, folder) = read_file(named)?;
-        for setting in SETTINGS {
-            let variable = setting.variable();
-            if let Some(value) = environment(&variable) {
-                let values: Vec<String> =
-                    if setting.list { value.split_whitespace().map(str::to_owned).collect() } else { vec![value] };
-                apply(setting, &mut file, &values, &variable)?;
-            }
-        }
-        for setting in SETTINGS {
-            let values = flags(setting);
-            if !values.is_empty() {
-                apply(setting, &mut file, &values, &format!("--{}", setting.flag()))?;
-            }
-        }
-        Ok(Config::from_file(file, &folder))
+        Ok(Effective::read(named, &ClassicSections::default(), flags, environment)?.config)
     }
 
     fn from_file(file: File, folder: &Path) -> Config {
@@ -173,25 +176,6 @@ fn missing(section: &str, key: &str) -> Failure {
     Failure::usage(format!("{section}.{key} is not set")).remedy(format!(
         "put `{key} = \"…\"` under [{section}] in {DEFAULT_FILE}, set {variable}, or give --{section}-{key}"
     ))
-}
-
-fn apply(setting: &Setting, file: &mut File, values: &[String], origin: &str) -> Result<(), Failure> {
-    // The value may hold a password: what is wrong with it is said without showing it.
-    (setting.set)(file, values).map_err(|problem| Failure::usage(format!("{origin}: {problem}")))
-}
-
-/// The file's settings and the folder that relative paths in it start from.
-fn read_file(named: Option<&Path>) -> Result<(File, PathBuf), Failure> {
-    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok((File::default(), PathBuf::new()));
-        }
-        Err(error) => return Err(Failure::usage(format!("cannot read the config file {}: {error}", path.display()))),
-    };
-    let file = file::parse(&text).map_err(|problem| Failure::usage(format!("{}: {problem}", path.display())))?;
-    Ok((file, path.parent().map(Path::to_path_buf).unwrap_or_default()))
 }
 
 #[cfg(test)]

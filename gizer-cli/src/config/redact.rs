@@ -34,6 +34,66 @@ pub(super) fn redact(message: &str) -> String {
     safe + rest
 }
 
+/// Options of connection strings whose values are secret, in lower case.
+const SECRET_OPTIONS: [&str; 6] = [
+    "tlscertificatekeyfilepassword",
+    "authmechanismproperties",
+    "proxypassword",
+    "password",
+    "sslpassword",
+    "passfile",
+];
+
+/// What stands in the place of a password.
+const STARS: &str = "***";
+
+/// A connection string with `***` for whatever in it may be secret; other text as it is.
+pub fn without_password(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return if may_be_secret(uri) || uri.to_lowercase().contains("password") {
+            STARS.to_owned()
+        } else {
+            uri.to_owned()
+        };
+    };
+    // All up to the last "@": a password may hold "@", "/" or "?" that should have been encoded.
+    let (login, rest) = match rest.rsplit_once('@') {
+        Some((login, rest)) => {
+            let stars = login.split_once(':').map(|(user, _)| format!("{user}:{STARS}"));
+            (stars.unwrap_or_else(|| login.to_owned()) + "@", rest)
+        }
+        None => (String::new(), rest),
+    };
+    let (place, options) = rest.split_once('?').map_or((rest, None), |(place, options)| (place, Some(options)));
+    let (hosts, path) = place.split_once('/').map_or((place, None), |(hosts, path)| (hosts, Some(path)));
+    let mut safe =
+        format!("{scheme}://{login}{}", hosts.split(',').map(without_odd_port).collect::<Vec<_>>().join(","));
+    if let Some(path) = path {
+        safe.push('/');
+        safe.push_str(path);
+    }
+    if let Some(options) = options {
+        safe.push('?');
+        safe.push_str(&options.split('&').map(without_secret_value).collect::<Vec<_>>().join("&"));
+    }
+    safe
+}
+
+/// What stands for a port and is none may be the password of a string that lacks its "@host".
+fn without_odd_port(host: &str) -> String {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') && port.parse::<u16>().is_err() => format!("{name}:{STARS}"),
+        _ => host.to_owned(),
+    }
+}
+
+fn without_secret_value(option: &str) -> String {
+    match option.split_once('=') {
+        Some((name, _)) if SECRET_OPTIONS.contains(&name.to_lowercase().as_str()) => format!("{name}={STARS}"),
+        _ => option.to_owned(),
+    }
+}
+
 /// How far a text in quotes goes, the quotes included.
 ///
 /// A key in backticks may hold backticks, which are not escaped: there it ends before what is known to follow a key.
@@ -81,6 +141,19 @@ mod tests {
         ];
         for (message, safe) in cases {
             assert_eq!(redact(message), safe);
+        }
+        let uris = [
+            ("mongodb://u:s3:c@x@h:1,i/d?w=1&proxyPassword=s3", "mongodb://u:***@h:1,i/d?w=1&proxyPassword=***"),
+            ("postgresql://u@h/d?password=s3", "postgresql://u@h/d?password=***"),
+            ("mongodb://u:s3", "mongodb://u:***"),
+            ("mongodb://u:s3/x?y@h", "mongodb://u:***@h"),
+            ("mongodb://[::1]:27017/", "mongodb://[::1]:27017/"),
+            ("host=h password=s3", "***"),
+            ("u:s3@h", "***"),
+            ("public", "public"),
+        ];
+        for (uri, safe) in uris {
+            assert_eq!(without_password(uri), safe);
         }
         assert_eq!(shown("lots"), "\"lots\"");
         assert_eq!(shown("u:s3@h"), "\"…\"");

@@ -179,6 +179,18 @@ pub(crate) async fn tables_of(session: &Session, collection: &str) -> Result<Vec
     Ok(row.map_or_else(Vec::new, |row| row.get(0)))
 }
 
+/// The live tables of a collection and the hash of the layout that they were loaded by; nothing where gizer has not loaded
+/// it, or the schema holds no state of gizer.
+pub(crate) async fn loaded_as(session: &Session, collection: &str) -> Result<(Vec<String>, Option<String>), PgError> {
+    if !super::tables::exist(session).await? {
+        return Ok((Vec::new(), None));
+    }
+    let sql =
+        format!("SELECT tables, layout_hash FROM {} WHERE collection = $1 AND live", session.relation(COLLECTIONS)?);
+    let row = session.query_opt(format!("reading the state of {collection}"), &sql, &[&collection]).await?;
+    Ok(row.map_or_else(Default::default, |row| (row.get(0), row.get(1))))
+}
+
 /// How gizer left the live tables: by table, items of a table and their values.
 pub(crate) type Descriptions = BTreeMap<String, BTreeMap<String, String>>;
 

@@ -18,6 +18,7 @@
 //! ([`PgError::Fenced`](crate::PgError::Fenced)).
 
 mod audit;
+mod classic;
 mod collection;
 mod followed;
 mod history;
@@ -36,10 +37,11 @@ pub use audit::{
     AuditId, AuditSegment, AuditSubject, Audits, FinishedAudit, UnfinishedAudit, begin_audit, finish_audit, hold_audit,
     save_audit_segment, unfinished_audit,
 };
+pub use classic::{LoadNeed, finish_asked, load_needed, start_asked};
 pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{
-    Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, name_of_another,
-    release_load, remember_tables, resume_load, tables_as_left, tables_of,
+    Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, loaded_as,
+    name_of_another, release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
 pub use followed::{Followed, followed, mark_load_due, set_passed_over, set_uuids};
 pub use history::{HistoryEvent, HistoryRow, count_event};
@@ -51,7 +53,7 @@ pub use range::{Resumed, UnfinishedLoad, needed_from};
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use reject::{forget_rejected, keep_rejected, rejected_among};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
-pub use run::{Run, RunKind, RunOutcome};
+pub use run::{PATIENCE, Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
 pub use stream::{Checkpoint, StreamFence, checkpoint, take_fence};

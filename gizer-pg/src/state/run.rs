@@ -2,7 +2,10 @@
 //!
 //! `error = true` means that only a new load helps, as it always did. Any other failure closes its row with
 //! `error = false` and a reason. While a run lives it holds an advisory lock; a row that is open without that lock
-//! belongs to a run that died, and the next run closes it.
+//! belongs to a run that died, and the next run closes it. A row that `gizer etlstatus start` has opened belongs to no connection:
+//! it is known by its reason ([`ASKED`]), and given up after [`PATIENCE`].
+
+use std::time::Duration;
 
 use super::lock::{self, AdvisoryKey};
 use super::positions::{ShardPositions, classic_ts};
@@ -66,6 +69,12 @@ pub enum RunOutcome {
         reason: String,
     },
 }
+
+/// The reason of a row that `gizer etlstatus start` has opened, while it is open.
+pub(super) const ASKED: &str = "open until `gizer etlstatus finish`";
+
+/// How long a row that no lock vouches for counts as that of a run under way: as long as the classic tool waited.
+pub const PATIENCE: Duration = Duration::from_secs(9 * 60 * 60);
 
 /// Why the row of a dead run was closed.
 const DIED: &str = "the run ended without closing its row";
@@ -138,20 +147,42 @@ impl<'s> Run<'s> {
 
 async fn open<'s>(session: &'s Session, kind: RunKind, positions: &ShardPositions) -> Result<Run<'s>, PgError> {
     lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
-    close_dead_runs(session).await?;
+    close_dead_runs(session, Unlocked::OthersOnly).await?;
     let number = next_number(session).await?;
     let key = AdvisoryKey::run(session.schema(), number);
     lock::hold(session, &key).await?;
+    insert(session, kind, positions, Some(number), None).await?;
+    Ok(Run { session, number, key })
+}
+
+/// A new row, later than all others.
+pub(super) async fn insert(
+    session: &Session,
+    kind: RunKind,
+    positions: &ShardPositions,
+    number: Option<i64>,
+    reason: Option<&str>,
+) -> Result<(), PgError> {
     let sql = format!(
-        "INSERT INTO {runs} (comment, time_start, ts, status, attempt, run) \
+        "INSERT INTO {runs} (comment, time_start, ts, status, attempt, run, reason) \
          SELECT $1, greatest(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', \
-                             pg_catalog.max(time_start) + interval '1 microsecond'), $2, $3, 1, $4 \
+                             pg_catalog.max(time_start) + interval '1 microsecond'), $2, $3, 1, $4, $5 \
          FROM {runs}",
         runs = session.relation(RUNS)?
     );
     let ts = classic_ts(positions);
-    session.execute("opening a row for the run", &sql, &[&kind.comment(), &ts, &kind.status(), &number]).await?;
-    Ok(Run { session, number, key })
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&kind.comment(), &ts, &kind.status(), &number, &reason];
+    session.execute("opening a row for the run", &sql, &values).await.map(|_| ())
+}
+
+/// Which open rows without a run number are closed as dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unlocked {
+    /// Those of the classic tool, and of `gizer etlstatus start` those that were given up.
+    OthersOnly,
+    /// Those of `gizer etlstatus start` too.
+    All,
 }
 
 async fn next_number(session: &Session) -> Result<i64, PgError> {
@@ -159,7 +190,7 @@ async fn next_number(session: &Session) -> Result<i64, PgError> {
     Ok(session.query_one("numbering the run", &sql, &[]).await?.get(0))
 }
 
-async fn close_dead_runs(session: &Session) -> Result<(), PgError> {
+pub(super) async fn close_dead_runs(session: &Session, unlocked: Unlocked) -> Result<(), PgError> {
     let runs = session.relation(RUNS)?;
     let sql = format!("SELECT run FROM {runs} WHERE time_end IS NULL AND run IS NOT NULL");
     let mut dead: Vec<i64> = Vec::new();
@@ -173,10 +204,14 @@ async fn close_dead_runs(session: &Session) -> Result<(), PgError> {
         "UPDATE {runs} SET time_end = greatest(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', time_start), \
              error = (status IS NOT DISTINCT FROM 0 AND NOT EXISTS (SELECT FROM {collections} WHERE live)), \
              reason = $1 \
-         WHERE time_end IS NULL AND (run IS NULL OR run = ANY ($2))",
+         WHERE time_end IS NULL AND (run = ANY ($2) OR (run IS NULL AND ($3 OR reason IS DISTINCT FROM $4 \
+             OR time_start < pg_catalog.clock_timestamp() AT TIME ZONE 'UTC' - pg_catalog.make_interval(secs => $5))))",
         collections = session.relation(COLLECTIONS)?
     );
-    let closed = session.execute("closing the rows of dead runs", &sql, &[&DIED, &dead]).await?;
+    let all = unlocked == Unlocked::All;
+    let patience = PATIENCE.as_secs_f64();
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [&DIED, &dead, &all, &ASKED, &patience];
+    let closed = session.execute("closing the rows of dead runs", &sql, &values).await?;
     if closed > 0 {
         tracing::warn!(closed, "an earlier run ended without closing its row");
     }

@@ -87,7 +87,7 @@ pub struct TableRows {
 /// A row of `qmetlstatus`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
-    /// Number of the run; `None` for one of the classic tool.
+    /// Number of the run; `None` for one of the classic tool or of `gizer etlstatus`.
     pub run: Option<i64>,
     /// 0 to 3; see [`RunKind`](super::RunKind).
     pub status: Option<i32>,

@@ -3,10 +3,12 @@
 
 mod captured;
 mod compared;
+mod configuring;
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "only what makes two documents the same is needed here")]
 mod documents;
 mod dumps;
+mod etlstatus;
 mod every_value;
 mod extracting;
 mod failures;
@@ -18,5 +20,8 @@ mod prefixed;
 mod rebuilt;
 mod rejects;
 mod resuming;
+mod schema_diagrams;
+mod schema_diffs;
 mod settings;
+mod shell;
 mod together;

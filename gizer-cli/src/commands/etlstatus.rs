@@ -1,0 +1,80 @@
+//! `gizer etlstatus`: what scripts of the classic tool ask and tell.
+
+use gizer_oplog::newest_positions;
+use gizer_pg::state::{self, LoadNeed, ShardPositions, classic_ts};
+use serde_json::json;
+
+use super::Context;
+use crate::args::{EtlOutcome, Format};
+use crate::exit::{ExitCode, Failure};
+use crate::report;
+
+/// Whether a load is needed: by the exit code, and `1` or `0` on standard output while it is not.
+///
+/// # Errors
+/// [`Failure`] if PostgreSQL cannot be read.
+pub async fn needed(context: &Context) -> Result<ExitCode, Failure> {
+    let look = async {
+        let session = context.postgres().await?;
+        Ok(state::load_needed(&session).await?)
+    };
+    let need = context.signals.unless_interrupted(look).await?;
+    let reason = match &need {
+        LoadNeed::Yes { reason } => Some(reason),
+        LoadNeed::No | LoadNeed::UnderWay => None,
+    };
+    match (context.format, &need) {
+        (Format::Json, _) => {
+            let under_way = need == LoadNeed::UnderWay;
+            report::json(&json!({"needed": reason.is_some(), "under_way": under_way, "reason": reason}));
+        }
+        (Format::Text, LoadNeed::UnderWay) => report::text("1\n"),
+        (Format::Text, LoadNeed::No) => report::text("0\n"),
+        (Format::Text, LoadNeed::Yes { reason }) => report::note(format!("gizer: a load is needed: {reason}")),
+    }
+    Ok(if reason.is_some() { ExitCode::Failed } else { ExitCode::Done })
+}
+
+/// Saves the newest position of each shard in a new row of status 0.
+///
+/// # Errors
+/// [`Failure`] if a server cannot be reached, or the row cannot be written.
+pub async fn start(context: &Context) -> Result<ExitCode, Failure> {
+    let start = async {
+        let (session, cluster) = (context.postgres().await?, context.mongo().await?);
+        let positions = newest_positions(&cluster.oplogs().await?).await?;
+        let positions: ShardPositions = positions.into_iter().map(|(shard, at)| (shard, Some(at))).collect();
+        state::prepare(&session).await?;
+        state::start_asked(&session, &positions).await?;
+        Ok(classic_ts(&positions))
+    };
+    let ts = context.signals.unless_interrupted(start).await?;
+    match context.format {
+        Format::Json => report::json(&json!({"ts": ts})),
+        Format::Text => report::text(&format!("{ts}\n")),
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Closes the row that [`start`] has opened.
+///
+/// # Errors
+/// [`Failure`] if there is none, or it cannot be written.
+pub async fn finish(context: &Context, outcome: EtlOutcome) -> Result<ExitCode, Failure> {
+    let error = outcome == EtlOutcome::Error;
+    let finish = async {
+        let session = context.postgres().await?;
+        state::prepare(&session).await?;
+        Ok(state::finish_asked(&session, error).await?)
+    };
+    if !context.signals.unless_interrupted(finish).await? {
+        return Err(Failure::failed(
+            "there is no open row to be closed: none was begun, or another run has closed it as dead",
+        )
+        .remedy("run `gizer etlstatus start` before the load"));
+    }
+    if context.format == Format::Json {
+        report::json(&json!({"error": error}));
+    }
+    Ok(ExitCode::Done)
+}

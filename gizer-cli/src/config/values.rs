@@ -1,0 +1,73 @@
+//! The values of settings as they are written.
+
+use super::file::VerifyMode;
+use super::{Config, Setting};
+
+/// The value of a setting that is in force, as it could be given on the command line: none if it is not set, several if it is a
+/// list. It may be secret.
+pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
+    let one = |value: &Option<String>| value.iter().cloned().collect();
+    match (setting.section, setting.key) {
+        ("mongo", "uri") => config.mongo_uris.clone(),
+        ("mongo", "database") => one(&config.mongo_database),
+        ("postgres", "uri") => one(&config.postgres_uri),
+        ("postgres", "schema") => vec![config.postgres_schema.clone()],
+        ("cache", "uri") => one(&config.cache_uri),
+        ("schemas", "dir") => vec![config.schemas_dir.display().to_string()],
+        ("run", "memory") => vec![size(config.memory as u64)],
+        ("load", "workers") => vec![config.load_workers.to_string()],
+        ("load", "key_workers") => vec![config.key_workers.to_string()],
+        ("load", "swap_timeout") => vec![config.swap_timeout.as_secs().to_string()],
+        ("load", "spool_dir") => vec![config.spool_dir.display().to_string()],
+        ("load", "spool_limit") => vec![size(config.spool_limit)],
+        ("verify", "mode") => vec![mode(config.verify_mode).to_owned()],
+        ("verify", "max_repairs") => vec![config.max_repairs.to_string()],
+        ("oplog", "uri") => config.oplogs.iter().map(|(name, uri)| format!("{name}={uri}")).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn mode(mode: VerifyMode) -> &'static str {
+    match mode {
+        VerifyMode::All => "all",
+        VerifyMode::Sample => "sample",
+        VerifyMode::Off => "off",
+    }
+}
+
+/// In the largest unit of which it is a whole number.
+fn size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::SETTINGS;
+    use super::super::file::File;
+    use super::*;
+
+    /// A setting that is missing above would be shown as not set.
+    #[test]
+    fn every_setting_can_be_written_down_and_read_again() {
+        for setting in SETTINGS {
+            let given = match (setting.section, setting.key) {
+                ("oplog", "uri") => vec!["a=mongodb://h".to_owned(), "b=mongodb://i".to_owned()],
+                ("run", "memory") | ("load", "spool_limit") => vec!["1536MiB".to_owned()],
+                ("verify", "mode") => vec!["sample".to_owned()],
+                (_, "dir" | "spool_dir") => vec!["/some/folder".to_owned()],
+                ("mongo", "uri") => vec!["mongodb://h".to_owned(), "mongodb://i".to_owned()],
+                _ => vec!["7".to_owned()],
+            };
+            let mut file = File::default();
+            (setting.set)(&mut file, &given).unwrap();
+            assert_eq!(values(&Config::from_file(file, Path::new("")), setting), given, "{}", setting.flag());
+        }
+        assert_eq!((size(33_554_433), size(0)), ("33554433".to_owned(), "0".to_owned()));
+    }
+}
