@@ -15,6 +15,7 @@ mod audit;
 pub mod capture;
 pub mod commands;
 pub mod config;
+mod due;
 pub mod exit;
 mod follow;
 pub mod interrupt;

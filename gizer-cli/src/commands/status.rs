@@ -178,7 +178,7 @@ fn collection_json(each: &CollectionStatus) -> Value {
     let ledger = each.ledger.as_ref().map(|ledger| {
         json!({
             "read": ledger.read, "loaded": ledger.loaded, "rejected": ledger.rejected, "filtered": ledger.filtered,
-            "rows": ledger.rows, "unfit": ledger.unfit,
+            "rows": ledger.rows, "unfit": ledger.unfit, "seconds": ledger.millis.map(|millis| millis as f64 / 1e3),
         })
     });
     json!({

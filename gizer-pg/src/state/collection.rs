@@ -64,6 +64,8 @@ pub struct Ledger {
     pub rows: BTreeMap<String, u64>,
     /// Values that did not fit, by what reports call them: `wrong value (STRING) for posts.n(INT)`.
     pub unfit: BTreeMap<String, u64>,
+    /// Milliseconds that it took, until before the swap; `None` if it took up the load of an earlier run.
+    pub millis: Option<u64>,
 }
 
 impl Ledger {
@@ -71,7 +73,7 @@ impl Ledger {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "read": self.read, "loaded": self.loaded, "rejected": self.rejected, "filtered": self.filtered,
-            "rows": self.rows, "unfit": self.unfit,
+            "rows": self.rows, "unfit": self.unfit, "millis": self.millis,
         })
     }
 
@@ -89,6 +91,7 @@ impl Ledger {
             filtered: number("filtered"),
             rows: numbers("rows"),
             unfit: numbers("unfit"),
+            millis: value.get("millis").and_then(Value::as_u64),
         }
     }
 }

@@ -20,6 +20,7 @@
 mod audit;
 mod classic;
 mod collection;
+mod due;
 mod followed;
 mod history;
 pub(crate) mod lock;
@@ -38,6 +39,7 @@ pub use audit::{
     save_audit_segment, unfinished_audit,
 };
 pub use classic::{LoadNeed, finish_asked, load_needed, start_asked};
+pub use due::hold_due;
 pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, loaded_as,
@@ -57,5 +59,5 @@ pub use run::{PATIENCE, Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
 pub use stream::{Checkpoint, StreamFence, checkpoint, take_fence};
-pub(crate) use tables::is_own_name;
+pub(crate) use tables::{is_own_name, require_rights};
 pub use tables::prepare;
