@@ -3,8 +3,10 @@
 mod config;
 mod etlstatus;
 mod load;
+mod run;
 mod schema;
 mod shell;
+mod status;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +17,9 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMat
 pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
 pub use etlstatus::{EtlOutcome, EtlstatusAction};
 pub use load::{LoadArgs, VerifyLoad};
+pub use run::{PlanArgs, RunArgs};
 pub use shell::{CompletionsArgs, ManArgs};
+pub use status::StatusArgs;
 pub use verify::VerifyArgs;
 
 use crate::config::{
@@ -35,8 +39,9 @@ Exit codes:
   3    a load is due: the oplog has rolled over, or has another history, or a schema file has changed
   4    rows differ from the documents: after they were written (nothing of that was committed), or as verify found them
   5    another run holds the lock
+  6    `status --check` warns
   130  interrupted (143: terminated)
-  6 (a warning) is kept for commands to come. `schema diff` has 0, 1 and 2 as diff does.
+  `schema diff` has 0, 1 and 2 as diff does.
   Where some collections were loaded and others not, the code is that of the first that was not.
 
 Every setting can stand in gizer.toml, in the environment and on the command line; the latter wins:
@@ -96,6 +101,10 @@ pub enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Action {
+    /// Do whatever is due: make schema files, load, follow. For cron, or to stay on.
+    Run(RunArgs),
+    /// Say what `run` would do, why, and what it takes, without doing it.
+    Plan(PlanArgs),
     /// Find out what collections look like, and what tables follow from it.
     #[command(subcommand)]
     Schema(SchemaAction),
@@ -146,7 +155,7 @@ pub enum SchemaAction {
 }
 
 /// Arguments of `schema infer`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
   gizer schema infer                 every collection of the database that has no schema file yet
@@ -352,18 +361,6 @@ pub struct SyncArgs {
     /// Where rows differ after they were written, show the first values of documents and tables in the message (exit code 4).
     #[arg(long)]
     pub show_values: bool,
-}
-
-/// Arguments of `status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Collections [default: all].
-    #[arg(value_name = "COLLECTION")]
-    pub collections: Vec<String>,
-
-    /// How many of the last runs to show.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub runs: u32,
 }
 
 impl Cli {

@@ -64,6 +64,8 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let outcome = runtime.block_on(async {
         let context = Context { config: effective.config.clone(), format: cli.format, signals: Signals::listen()? };
         match &cli.command {
+            Action::Run(args) => commands::run::run(&context, args).await,
+            Action::Plan(args) => commands::plan::run(&context, args).await,
             Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
             Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),
             Action::Schema(SchemaAction::Tables(args)) => commands::edit::tables(&context, args),

@@ -35,15 +35,8 @@ pub struct MissingRight {
 }
 
 /// The settings that are read: those by which a load or following may suffer (PostgreSQL documentation, "Server Configuration").
-pub const SETTINGS: &[&str] = &[
-    "autovacuum",
-    "default_transaction_read_only",
-    "fsync",
-    "max_wal_size",
-    "shared_buffers",
-    "statement_timeout",
-    "transaction_timeout",
-];
+/// Time limits and read-only transactions are none of them: gizer's own transactions say what they need.
+pub const SETTINGS: &[&str] = &["autovacuum", "fsync", "max_wal_size", "shared_buffers"];
 
 impl Readiness {
     /// A setting that is a number.
@@ -79,9 +72,10 @@ async fn look(session: &Session, tables: &[String]) -> Result<Readiness, PgError
         }
         Err(error) => return Err(error),
     }
-    if !row.get::<_, bool>(2) && missing.is_empty() {
+    let may_make = grant_for(session.schema(), &session.server().user);
+    if !row.get::<_, bool>(2) && !missing.iter().any(|right: &MissingRight| right.grant == may_make) {
         let what = format!("making tables in schema {}", session.schema());
-        missing.push(MissingRight { what, grant: grant_for(session.schema(), &session.server().user) });
+        missing.push(MissingRight { what, grant: may_make });
     }
     if !row.get::<_, bool>(3) {
         let database = quote_identifier(&session.server().database)?;

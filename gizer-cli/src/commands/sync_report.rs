@@ -130,7 +130,7 @@ impl SyncReport {
         }
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let Progress { changes, documents, rows, batches, catching_up, rejected, repaired, statements, events, .. } =
             &self.done;
         let ChangeCounts { inserts, replacements, updates, deletes, migrations, passed_over } = changes;

@@ -150,6 +150,10 @@ fn step(facts: &Facts, policy: Policy, may_infer: bool) -> Step {
         (SchemaFile::Missing, Presence::There) if may_infer => return Step::Infer,
         (SchemaFile::Missing, Presence::There) => return leave("it has no schema file"),
         (SchemaFile::Missing, Presence::Absent) => {
+            // Tables under a prefix are known by a name of their own.
+            if let Some(known) = facts.known.as_ref().filter(|known| known.state == CollectionState::Copy) {
+                return leave(&copy(known));
+            }
             return leave("it has no schema file, and is not in MongoDB any more");
         }
         (SchemaFile::Usable { hash, has_underscore_id }, _) => (hash, *has_underscore_id),

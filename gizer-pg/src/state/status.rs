@@ -15,7 +15,7 @@ use crate::connect::Session;
 use crate::error::PgError;
 
 /// Everything that gizer knows of a schema. Times are ISO 8601 in UTC.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
     /// By name.
     pub collections: Vec<CollectionStatus>,
