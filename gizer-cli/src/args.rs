@@ -2,6 +2,7 @@
 
 mod config;
 mod etlstatus;
+mod exit_codes;
 mod load;
 mod run;
 mod schema;
@@ -199,6 +200,10 @@ fn parse_filter(text: &str) -> Result<bson::Document, String> {
 
 /// Arguments of `schema tables`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gizer schema tables                  one a line, of every collection that has a schema file
+  gizer schema tables orders --delimiter ,")]
 pub struct TablesArgs {
     /// Collections [default: all that have a schema file].
     #[arg(value_name = "COLLECTION")]
@@ -377,7 +382,7 @@ impl Cli {
                 .action(action)
                 .global(true)
         });
-        Cli::command().args(flags)
+        exit_codes::told(Cli::command().args(flags))
     }
 
     /// Takes the process' arguments; prints help and errors of usage itself, and then ends the process.

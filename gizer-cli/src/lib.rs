@@ -24,8 +24,6 @@ pub mod progress;
 pub mod report;
 pub mod schema_files;
 
-use std::io::IsTerminal;
-
 use args::{Action, Cli, ConfigAction, EtlstatusAction, SchemaAction};
 use clap::ArgMatches;
 use commands::Context;
@@ -104,7 +102,7 @@ fn start_log(verbose: u8) {
         _ => "gizer=debug,gizer_cli=debug,gizer_oplog=debug,gizer_pg=debug,info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = report::colours_are_seen(&std::io::stderr());
     // A second start, as in tests, keeps the first.
     let _ =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();

@@ -1,7 +1,7 @@
 //! What commands print: results on standard output, everything else on standard error.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
@@ -40,6 +40,11 @@ pub fn failure(failure: &Failure, format: Format) {
 
 /// A line under the header, and nothing else that is not text.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// Whether whoever reads this stream sees colours, and wants them (no-color.org).
+pub fn colours_are_seen(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// A table for people; the columns named in `numbers` stand to the right.
 pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {

@@ -8,10 +8,10 @@ use super::VerifyLoad;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What is due, in this order:
-  schema files   for all collections while none has one ([schemas] infer = \"missing\": for every one without; \"never\")
-  loads          of what was never loaded, whose load died, whose schema file has changed, whose position is no longer in
-                 the oplog, or of which a load is due for another reason
-  sync           of everything that is followed
+  schema files  of all collections, as long as none has one (schemas.infer: none-yet, missing, never)
+  loads         of what was never loaded, whose load has died, whose schema file has changed, whose
+                position is no longer in the oplog, or of which a load is due for another reason
+  sync          of everything that is followed
 
 It can be called every minute: what stands well costs a round of sync, and a run that finds another one at it ends at once
 with exit code 5. `gizer plan` says beforehand what it would do.
@@ -52,9 +52,7 @@ Nothing is written: rights to read are enough. Looks at the schema files, both s
 Examples:
   gizer plan                         what `gizer run` would do now, and why
   gizer plan --load-only             what `gizer run --load-only` would do
-  gizer plan --format json           for a script
-
-Exit code 0 if everything can be done, 1 if a right is missing or something cannot be done: `run` would fail at it.")]
+  gizer plan --format json           for a script")]
 pub struct PlanArgs {
     /// As if with `run --load-only`.
     #[arg(long)]

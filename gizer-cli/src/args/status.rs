@@ -14,13 +14,12 @@ within 5 s, the rest is shown without them.
 Examples:
   gizer status                                      one screen
   gizer status orders --runs 20                     this collection, and more of the last runs
-  gizer status --check                              for a monitor: a line for each warning, and exit code 6
+  gizer status --check                              for a monitor: exit code 6, a line a warning
   gizer status --check --max-lag 5m --min-headroom 1d
   gizer status --format json                        for a script; docs: \"The JSON of gizer status\"
 
 --check warns of a lag, a headroom, rejected documents and unverified time beyond the limits below; of a load that is due or
-has died; of a last run that failed; of a last full audit that found differences; and if MongoDB does not answer. Exit code
-6 then, 0 if all is well, 1 if PostgreSQL cannot be asked.")]
+has died; of a last run that failed; of a last full audit that found differences; and if MongoDB does not answer.")]
 pub struct StatusArgs {
     /// Collections [default: all].
     #[arg(value_name = "COLLECTION")]
