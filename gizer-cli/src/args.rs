@@ -49,6 +49,9 @@ Every setting can stand in gizer.toml, in the environment and on the command lin
   [mongo] uri = \"…\"        GIZER_MONGO_URI=…        --mongo-uri …
 An INI file of the classic tool is read in the place of gizer.toml.";
 
+/// The heading of options that all commands have.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Copies MongoDB collections into PostgreSQL as relational tables.
 ///
 /// Nested documents become columns, arrays become child tables. A load fills new tables beside the live ones and swaps
@@ -60,7 +63,7 @@ pub struct Cli {
     ///
     /// TOML, or an INI file of the classic tool. That is a file whose name ends in .ini, or one with a section misc, psql, psql-… or
     /// mongo-…, or with a key mongo-….
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = EVERYWHERE)]
     pub config: Option<PathBuf>,
 
     /// Section of a classic INI file by which tables are written [default: psql] [env: GIZER_PSQL_SECTION].
@@ -72,11 +75,11 @@ pub struct Cli {
     pub cache_section: Option<String>,
 
     /// For people or for machines: json gives one object on standard output.
-    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true, help_heading = EVERYWHERE)]
     pub format: Format,
 
     /// Say more on standard error; twice: still more.
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = EVERYWHERE)]
     pub verbose: u8,
 
     /// What to do.

@@ -19,6 +19,7 @@ mod loading;
 mod partial;
 mod place;
 mod prefixed;
+mod printed;
 mod rebuilt;
 mod rejects;
 mod resuming;
