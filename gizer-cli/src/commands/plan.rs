@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gizer_oplog::{Cluster, MongoError, Oplog, newest_positions};
+use gizer_oplog::{Cluster, Collection, CollectionSize, MongoError, Oplog, newest_positions};
 use gizer_pg::Session;
 use gizer_pg::readiness::{Readiness, readiness};
 use gizer_schema::Layout;
@@ -11,7 +11,7 @@ use gizer_schema::Layout;
 use super::{Context, plan_report};
 use crate::args::{Format, PlanArgs};
 use crate::config::Config;
-use crate::due::{Cause, Due, Estimate, LogStanding, Policy, Standing, Step};
+use crate::due::{Due, Estimate, LogStanding, Policy, Standing, Step};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
@@ -29,8 +29,10 @@ pub(super) struct Plan {
 /// A load that would be done.
 pub(super) struct PlannedLoad {
     pub(super) collection: String,
-    pub(super) cause: Cause,
-    /// By name, with what happens to them.
+    pub(super) why: String,
+    /// How large it is in MongoDB, if that is known.
+    pub(super) size: Option<CollectionSize>,
+    /// By name, with what happens to them; none before there is a schema file.
     pub(super) tables: Vec<(String, TableChange)>,
     /// `None` if it cannot be told.
     pub(super) estimate: Option<Estimate>,
@@ -88,13 +90,22 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
     let ready = ask(&session, &standing, &due).await?;
     let mut loads = Vec::new();
     for (name, step) in &due.0 {
-        let (Step::Load(cause), Some(layout)) = (step, standing.layout(name)) else { continue };
+        let size = standing.source.get(name).and_then(Collection::size);
+        let (cause, layout) = match (step, standing.layout(name)) {
+            (Step::Load(cause), Some(layout)) => (cause, layout),
+            (Step::Infer, _) => {
+                let why = "it has no schema file".to_owned();
+                loads.push(PlannedLoad { collection: name.clone(), why, size, tables: Vec::new(), estimate: None });
+                continue;
+            }
+            _ => continue,
+        };
         let estimate = estimate(&cluster, &standing, layout, &ready).await.unwrap_or_else(|failure| {
             hindrances.push(Remark::of(Failure { message: format!("{name}: {failure}"), ..failure }));
             None
         });
         let tables = table_changes(&standing, layout);
-        loads.push(PlannedLoad { collection: name.clone(), cause: cause.clone(), tables, estimate });
+        loads.push(PlannedLoad { collection: name.clone(), why: cause.to_string(), size, tables, estimate });
     }
     not_ready(&ready, &context.config, &mut hindrances);
     let mut warnings = Vec::new();

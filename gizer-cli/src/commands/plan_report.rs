@@ -59,14 +59,18 @@ fn loads(loads: &[PlannedLoad]) -> String {
     let mut rows = Vec::new();
     for load in loads {
         let mut first = vec![load.collection.clone()];
-        first.extend(match &load.estimate {
-            Some(Estimate { size, .. }) => [thousands(size.documents), bytes(size.bytes)],
+        first.extend(match load.size {
+            Some(size) => [thousands(size.documents), bytes(size.bytes)],
             None => ["unknown".to_owned(), String::new()],
         });
         let last = match &load.estimate {
             Some(estimate) => [about(&thousands(estimate.rows)), about(&bytes(estimate.disk)), time(estimate)],
             None => Default::default(),
         };
+        if load.tables.is_empty() {
+            let unknown = ["as the schema file will say", "", "", "", ""].map(str::to_owned);
+            rows.push(first.iter().cloned().chain(unknown).collect());
+        }
         for (i, (table, change)) in load.tables.iter().enumerate() {
             let mut row = if i == 0 { first.clone() } else { vec![String::new(); 3] };
             row.extend([table.clone(), change_word(*change).to_owned()]);
@@ -90,15 +94,15 @@ fn time(estimate: &Estimate) -> String {
 
 /// While tables are replaced, both are there.
 fn totals(loads: &[PlannedLoad]) -> String {
-    let estimates = || loads.iter().filter_map(|load| load.estimate.as_ref());
-    let disk: u64 = estimates().map(|estimate| estimate.disk).sum();
+    let sizes = || loads.iter().filter_map(|load| load.size);
+    let disk: u64 = loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.disk).sum();
+    let disk = if disk > 0 { format!("; about {} of disk", bytes(disk)) } else { String::new() };
     let replaces = loads.iter().any(|load| load.tables.iter().any(|(_, change)| *change != TableChange::Made));
     let beside = if replaces { ", beside the tables that are there, until they are swapped" } else { "" };
     format!(
-        "{} of {} to be read; about {} of disk{beside}\n",
-        counted(estimates().map(|estimate| estimate.size.documents).sum(), "document", "documents"),
-        bytes(estimates().map(|estimate| estimate.size.bytes).sum()),
-        bytes(disk)
+        "{} of {} to be read{disk}{beside}\n",
+        counted(sizes().map(|size| size.documents).sum(), "document", "documents"),
+        bytes(sizes().map(|size| size.bytes).sum()),
     )
 }
 
@@ -154,14 +158,16 @@ fn load_json(load: &PlannedLoad) -> Value {
     let table = |(name, change): &(String, TableChange)| json!({"name": name, "change": change_word(*change)});
     let estimate = load.estimate.as_ref().map(|estimate| {
         json!({
-            "documents": estimate.size.documents, "bytes": estimate.size.bytes, "rows": estimate.rows,
-            "disk_bytes": estimate.disk, "seconds_least": estimate.time.0.as_secs_f64(),
+            "rows": estimate.rows, "disk_bytes": estimate.disk, "seconds_least": estimate.time.0.as_secs_f64(),
             "seconds_most": estimate.time.1.as_secs_f64(), "as_last_time": estimate.measured,
             "rejected_in_sample": estimate.rejected,
         })
     });
     let tables: Vec<Value> = load.tables.iter().map(table).collect();
-    json!({"collection": load.collection, "why": load.cause.to_string(), "tables": tables, "estimate": estimate})
+    json!({
+        "collection": load.collection, "why": load.why, "documents": load.size.map(|size| size.documents),
+        "bytes": load.size.map(|size| size.bytes), "tables": tables, "estimate": estimate,
+    })
 }
 
 fn log_json(shard: &str, LogStanding { window, needed }: &LogStanding) -> Value {

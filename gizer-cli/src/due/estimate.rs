@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gizer_flatten::{Flattener, Rejection};
-use gizer_oplog::{Cluster, Collection, CollectionScan, CollectionSize, DocumentSource, Portion, ScanOptions};
+use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Portion, ScanOptions};
 use gizer_pg::copy::CopyEncoder;
 use gizer_pg::state::CollectionStatus;
 use gizer_schema::Layout;
@@ -23,8 +23,6 @@ const ROWS_A_SECOND: [f64; 2] = [100_000.0, 900_000.0];
 /// What loading a collection will take.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Estimate {
-    /// How large it is in MongoDB.
-    pub(crate) size: CollectionSize,
     /// Rows of all tables.
     pub(crate) rows: u64,
     /// Bytes of tables and keys.
@@ -64,7 +62,7 @@ impl Estimate {
         });
         let guess = |rate: f64| Duration::from_secs_f64(rows as f64 / rate);
         let time = last.map_or((guess(ROWS_A_SECOND[1]), guess(ROWS_A_SECOND[0])), |last| (last, last));
-        Ok(Some(Estimate { size, rows, disk, time, measured: last.is_some(), rejected: sample.rejected }))
+        Ok(Some(Estimate { rows, disk, time, measured: last.is_some(), rejected: sample.rejected }))
     }
 }
 

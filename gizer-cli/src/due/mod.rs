@@ -13,6 +13,6 @@ mod decide;
 mod estimate;
 mod look;
 
-pub(crate) use decide::{Cause, Due, Policy, Step};
+pub(crate) use decide::{Due, Policy, Step};
 pub(crate) use estimate::Estimate;
 pub(crate) use look::{LogStanding, Standing};

@@ -400,7 +400,7 @@ mod tests {
     fn a_ledger_reads_back() {
         let rows = BTreeMap::from([("posts".to_owned(), 3), ("post_comments".to_owned(), 0)]);
         let unfit = BTreeMap::from([("wrong value (STRING) for posts.n(INT)".to_owned(), 1)]);
-        let ledger = Ledger { read: 5, loaded: 3, rejected: 1, filtered: 1, rows, unfit };
+        let ledger = Ledger { read: 5, loaded: 3, rejected: 1, filtered: 1, rows, unfit, millis: Some(12) };
         assert_eq!(Ledger::from_json(&ledger.to_json()), ledger);
         assert_eq!(Ledger::from_json(&Value::Null), Ledger::default());
     }
