@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use integration_tests::rig::{Signal, Version, unique_name, wait_until};
+use integration_tests::rig::{Mongod, Signal, Version, shared_postgres, unique_name, wait_until};
 use serde_json::{Value, json};
 
 use super::place::{Place, assert_says, numbered};
@@ -167,6 +167,25 @@ async fn it_stays_on_and_keeps_others_from_it() {
     following.signal(Signal::Terminate).unwrap();
     following.wait().await.unwrap().expect_code(143);
     assert_eq!(run(&place, &[], 0).await.0, ["sync"]);
+}
+
+/// A server that is being restarted when a service starts is no reason for it to end.
+#[tokio::test]
+async fn where_it_stays_on_it_waits_for_servers_that_are_not_there_yet() {
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let place = Place::on(&mongod, shared_postgres().await.unwrap()).await;
+    place.insert("orders", numbered(5)).await;
+    mongod.kill().unwrap();
+    let following = place.gizer.spawn(["run", "--follow"]).unwrap();
+    following.wait_for_output("trying again in").await.unwrap();
+    mongod.restart().await.unwrap();
+    let there = async || {
+        place.number("SELECT count(*) FROM pg_class WHERE relname = 'orders'").await == 1
+            && count(&place, "orders").await == 5
+    };
+    wait_until("the load", LIMIT, there).await.unwrap();
+    following.signal(Signal::Interrupt).unwrap();
+    following.wait().await.unwrap().expect_code(130);
 }
 
 /// Rows and bytes within a factor of two of what it then is; the second estimate by how long the first load took.
