@@ -19,7 +19,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         let session = context.postgres().await?;
         // The last run is looked at, even if it is not shown.
         let status = state::read_status(&session, args.runs.max(1)).await?.unwrap_or_default();
-        let source = Source::ask(context, &status).await;
+        let source = Source::ask(context, &status, &state::read_followed(&session).await?).await;
         Ok((status, source))
     };
     let (mut status, source) = context.signals.unless_interrupted(read).await?;
@@ -150,9 +150,10 @@ fn runs(runs: &[RunRow]) -> String {
     report::table(&["started", "ended", "what", "records", "result"], &["records"], runs.iter().map(row))
 }
 
-/// `rs0 Timestamp(1454960732, 1)`, …
+/// `rs0 2016-02-08T19:45:32Z (Timestamp(1454960732, 1))`, …
 fn positions(positions: &Positions) -> String {
-    let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", at.time)).collect();
+    let shards: Vec<String> =
+        positions.iter().map(|(shard, at)| format!("{shard} {} ({})", report::utc(at.time), at.time)).collect();
     shards.join(", ")
 }
 

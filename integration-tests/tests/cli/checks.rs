@@ -54,6 +54,13 @@ async fn lag_and_headroom_are_warned_of() {
         late.stdout.contains("warning: rs0: the tables lie ") && late.stdout.contains("the limit is 1 s"),
         "{late:?}"
     );
+    // A load stands where it was read, not where the stream was: no sync has to come first for that to be told.
+    let far_back = "UPDATE gizer_stream SET position = (SELECT jsonb_object_agg(key, value || '{\"seconds\": 1000}') \
+        FROM jsonb_each(position))";
+    place.postgres.batch_execute(far_back).await.unwrap();
+    assert!(place.gizer(CHECK).await.expect_code(6).stdout.contains("a load is due"));
+    place.gizer(&["load"]).await.expect_code(0);
+    place.gizer(CHECK).await.expect_code(0);
     assert_says(&place.gizer(&["status", "--max-lag", "1s"]).await, 2, &["--check"]);
     assert_says(&place.gizer(&["status", "--check", "--max-lag", "soon"]).await, 2, &["90s, 15m, 6h or 2d"]);
 }
