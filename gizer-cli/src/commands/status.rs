@@ -157,12 +157,16 @@ fn positions(positions: &Positions) -> String {
     shards.join(", ")
 }
 
+/// The version of the object's shape, which `docs/status.md` promises.
+const SHAPE: u32 = 1;
+
 fn as_json(status: &Status, source: &Source, warnings: Option<&[String]>) -> Value {
     let silent = match source {
         Source::Silent(failure) => Some(failure.json()),
         Source::NotAsked | Source::Told(_) => None,
     };
     let mut object = json!({
+        "version": SHAPE,
         "collections": status.collections.iter().map(collection_json).collect::<Vec<Value>>(),
         "stream": {
             "position": positions_json(&status.stream), "applied": status.applied, "updated_at": status.updated_at,
