@@ -3,6 +3,7 @@
 mod config;
 mod etlstatus;
 mod load;
+mod metrics;
 mod schema;
 mod shell;
 mod verify;
@@ -15,9 +16,11 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMat
 pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
 pub use etlstatus::{EtlOutcome, EtlstatusAction};
 pub use load::{LoadArgs, VerifyLoad};
+pub use metrics::MetricsArgs;
 pub use shell::{CompletionsArgs, ManArgs};
 pub use verify::VerifyArgs;
 
+use crate::config::file::LogFormat;
 use crate::config::{
     CACHE_SECTION_VARIABLE, ClassicSections, Effective, POSTGRES_SECTION_VARIABLE, SETTINGS, Setting, unknown_variables,
 };
@@ -121,6 +124,20 @@ pub enum Action {
     Completions(CompletionsArgs),
     /// Print the manual page, or write those of all commands.
     Man(ManArgs),
+}
+
+impl Action {
+    /// The name of a command that moves or compares data, each run of which monitors learn of.
+    pub fn is_run(&self) -> Option<&'static str> {
+        match self {
+            Action::Load(_) => Some("load"),
+            Action::Extract(_) => Some("extract"),
+            Action::Copy(_) => Some("copy"),
+            Action::Sync(_) => Some("sync"),
+            Action::Verify(_) => Some("verify"),
+            _ => None,
+        }
+    }
 }
 
 /// What to do with schemas.
@@ -352,6 +369,10 @@ pub struct SyncArgs {
     /// Where rows differ after they were written, show the first values of documents and tables in the message (exit code 4).
     #[arg(long)]
     pub show_values: bool,
+
+    /// Where to serve metrics.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 /// Arguments of `status`.
@@ -402,7 +423,7 @@ impl Cli {
         let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for (name, near) in unknown_variables(variables) {
             let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            report::note(format!("gizer: warning: the environment variable {name} is no setting of gizer{near}"));
+            report::warning(format!("the environment variable {name} is no setting of gizer{near}"));
         }
         let flags = |setting: &Setting| {
             let values = matches.get_many::<String>(&setting.flag());
@@ -426,6 +447,12 @@ impl Cli {
         let effective = Effective::read(Some(file), &self.sections(), |_| Vec::new(), only_sections)?;
         note_ignored(&effective);
         Ok(effective)
+    }
+
+    /// The form of the log as command line and environment have it, before the configuration is read.
+    pub fn log_format(&self, matches: &ArgMatches) -> LogFormat {
+        let given = matches.get_one::<String>("log-format").cloned().or_else(|| variable("GIZER_LOG_FORMAT"));
+        given.and_then(|format| format.parse().ok()).unwrap_or_default()
     }
 
     fn sections(&self) -> ClassicSections {

@@ -18,24 +18,25 @@ pub mod config;
 pub mod exit;
 mod follow;
 pub mod interrupt;
+mod log;
+pub mod metrics;
 pub mod pipeline;
 pub mod progress;
 pub mod report;
 pub mod schema_files;
-
-use std::io::IsTerminal;
 
 use args::{Action, Cli, ConfigAction, EtlstatusAction, SchemaAction};
 use clap::ArgMatches;
 use commands::Context;
 use exit::{ExitCode, Failure};
 use interrupt::Signals;
-use tracing_subscriber::EnvFilter;
+use metrics::{Metrics, Run};
 
 /// Reads the command line, does what it says, and gives the exit code.
 pub fn run() -> ExitCode {
     let (cli, matches) = Cli::read();
-    start_log(cli.verbose);
+    log::set_format(cli.log_format(&matches));
+    log::start(cli.verbose);
     match execute(&cli, &matches) {
         Ok(code) => code,
         Err(failure) => {
@@ -55,14 +56,18 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         _ => {}
     }
     let effective = cli.configuration(matches)?;
+    log::set_format(effective.config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
     let outcome = runtime.block_on(async {
-        let context = Context { config: effective.config.clone(), format: cli.format, signals: Signals::listen()? };
-        match &cli.command {
+        let config = effective.config.clone();
+        let metrics = Metrics::new(&config);
+        let context = Context { config, format: cli.format, signals: Signals::listen()?, metrics };
+        let run = cli.command.is_run().map(|command| Run::begin(&context.metrics, command));
+        let outcome = match &cli.command {
             Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
             Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),
             Action::Schema(SchemaAction::Tables(args)) => commands::edit::tables(&context, args),
@@ -86,23 +91,13 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Action::Config(_) => Ok(commands::config_show::show(&effective, cli.format)),
             Action::Completions(args) => commands::shell::completions(args),
             Action::Man(args) => commands::shell::man(args),
+        };
+        if let Some(run) = run {
+            run.end(&outcome).await;
         }
+        outcome
     });
     // What an interruption has left half-way must not hold up the end of the process.
     runtime.shutdown_background();
     outcome
-}
-
-/// Warnings by default; `-v` for gizer's own doings, `-vv` for details; `RUST_LOG` has the last word.
-fn start_log(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "gizer=info,gizer_cli=info,gizer_oplog=info,gizer_pg=info,warn",
-        _ => "gizer=debug,gizer_cli=debug,gizer_oplog=debug,gizer_pg=debug,info",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // A second start, as in tests, keeps the first.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }

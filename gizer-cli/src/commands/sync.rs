@@ -10,7 +10,7 @@ use gizer_pg::{PgError, Session};
 use super::run_row::TIDYING_LIMIT;
 use super::sync_report::SyncReport;
 use super::{Context, load};
-use crate::args::{LoadArgs, SyncArgs};
+use crate::args::{LoadArgs, MetricsArgs, SyncArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::follow::{self, Follow, Paused, Purpose, Start, Until};
 use crate::report;
@@ -26,6 +26,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`Failure`] if nothing can be followed at all. What goes wrong later is printed with what was done before.
 pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure> {
+    let _published = match args.follow {
+        true => Some(context.metrics.publish(args.metrics.address(&context.config)).await?),
+        false => None,
+    };
     let mut report = SyncReport::default();
     let mut pause = FIRST_PAUSE;
     let failure = loop {
@@ -43,7 +47,7 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
                 if report.batches() > applied {
                     pause = FIRST_PAUSE;
                 }
-                report::note(format!("gizer: {failure}; trying again in {:.1} s", pause.as_secs_f64()));
+                report::warning(format!("{failure}; trying again in {:.1} s", pause.as_secs_f64()));
                 let wait = async {
                     tokio::time::sleep(pause).await;
                     Ok(())
@@ -69,7 +73,8 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
 /// # Errors
 /// [`Failure`].
 pub(super) async fn once(context: &Context) -> Result<(), Failure> {
-    let (args, mut report) = (SyncArgs { follow: false, show_values: false }, SyncReport::default());
+    let (args, mut report) =
+        (SyncArgs { follow: false, show_values: false, metrics: MetricsArgs::default() }, SyncReport::default());
     loop {
         match pass(context, &args, &mut report).await? {
             Paused::Done => return Ok(()),
@@ -113,6 +118,9 @@ async fn set_up(context: &Context) -> Result<Setting, Failure> {
     let followed = session.end(outcome).await?;
     if followed.is_empty() {
         return Err(nothing_to_follow(&session).await?);
+    }
+    if let Some(verified) = state::read_status(&session, 0).await?.and_then(|status| status.verified_up_to) {
+        context.metrics.verified_up_to(&verified);
     }
     let newest = latest_time(&oplogs).await?;
     Ok(Setting { session, cluster, oplogs, fence, followed, newest })
@@ -158,14 +166,26 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
             return Err(failure);
         }
     };
+    let metrics = &context.metrics;
+    metrics.follows(followed.iter().map(|followed| followed.collection.as_str()));
+    metrics.stands_at(&from, ahead);
     let mut settings = follow::settings(&context.config);
     settings.checks.show_values = args.show_values;
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
     let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });
-    let mut follow = Follow::new(servers, settings, (source, look_up), purpose, members, start);
+    let mut follow = Follow::new(servers, settings, (source, look_up), purpose, members, start).told_to(metrics);
     let until = if args.follow { Until::Stopped } else { Until::Time(newest) };
-    let outcome = follow.run(until, || context.signals.came().is_some()).await;
+    let outcome = tokio::select! {
+        biased;
+        outcome = follow.run(until, || context.signals.came().is_some()) => outcome,
+        never = metrics.watch(&oplogs) => match never {},
+    };
+    match outcome {
+        // What a round leaves behind is told until the next one.
+        Ok(_) if !args.follow => metrics.look(&oplogs, true).await,
+        _ => metrics.look_away(&oplogs),
+    }
     report.add(&follow);
     let (records, queries) = (follow.progress().changes.total(), follow.progress().statements);
     if let Purpose::Stream { run, .. } = follow.into_purpose() {

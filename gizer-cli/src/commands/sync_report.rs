@@ -84,10 +84,7 @@ impl SyncReport {
             }
         }
         if let Some(failure) = failure {
-            report::note(format!("gizer: {failure}"));
-            if let Some(remedy) = &failure.remedy {
-                report::note(format!("  help: {remedy}"));
-            }
+            report::problem(None, failure);
         }
     }
 
