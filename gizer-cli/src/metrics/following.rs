@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Standing {
     position: Option<ClusterTime>,
-    newest: Option<u32>,
-    oldest: Option<u32>,
+    pub(super) newest: Option<u32>,
+    pub(super) oldest: Option<u32>,
 }
 
 /// What was applied to the tables of one collection.
@@ -126,7 +126,7 @@ impl Metrics {
     }
 
     /// Takes in what has changed of a shard, and says what follows from it.
-    fn restate(&self, shard: &str, change: impl FnOnce(&mut Standing)) {
+    pub(super) fn restate(&self, shard: &str, change: impl FnOnce(&mut Standing)) {
         let Some(inner) = self.0.as_deref() else { return };
         let mut shards = inner.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = shards.entry(shard.to_owned()).or_default();
