@@ -128,7 +128,7 @@ pub enum Action {
 
 impl Action {
     /// The name of a command that moves or compares data, each run of which monitors learn of.
-    pub fn is_run(&self) -> Option<&'static str> {
+    pub fn run_name(&self) -> Option<&'static str> {
         match self {
             Action::Load(_) => Some("load"),
             Action::Extract(_) => Some("extract"),

@@ -66,7 +66,10 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         let config = effective.config.clone();
         let metrics = Metrics::new(&config);
         let context = Context { config, format: cli.format, signals: Signals::listen()?, metrics };
-        let run = cli.command.is_run().map(|command| Run::begin(&context.metrics, command));
+        let run = match cli.command.run_name() {
+            Some(command) => Some(Run::begin(&context.metrics, command).await),
+            None => None,
+        };
         let outcome = match &cli.command {
             Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
             Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),

@@ -27,9 +27,17 @@ pub(crate) const NOTE_TARGET: &str = "gizer::note";
 
 static JSON: AtomicBool = AtomicBool::new(false);
 
+/// Whether a person reads standard error, and has not asked for more.
+static PERSON: AtomicBool = AtomicBool::new(false);
+
 /// Whether what is said on standard error is JSON.
 pub(crate) fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
+}
+
+/// Whether a run needs no line of its own: a person at a terminal has just read its summary.
+pub(crate) fn summary_is_enough() -> bool {
+    PERSON.load(Ordering::Relaxed) && !is_json()
 }
 
 /// From now on the log has this form.
@@ -39,6 +47,8 @@ pub(crate) fn set_format(format: LogFormat) {
 
 /// Starts the log. `-v` tells gizer's own doings, `-vv` details; `RUST_LOG` has the last word.
 pub(crate) fn start(verbose: u8) {
+    let person = verbose == 0 && std::io::stderr().is_terminal() && std::env::var_os("RUST_LOG").is_none();
+    PERSON.store(person, Ordering::Relaxed);
     // A second start, as in tests, keeps the first.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter(verbose))
@@ -55,8 +65,6 @@ fn wants_colours() -> bool {
 
 fn filter(verbose: u8) -> EnvFilter {
     let default = match verbose {
-        // A person at a terminal has just read the summary that the run's line repeats.
-        0 if std::io::stderr().is_terminal() && !is_json() => format!("warn,{BATCH_TARGET}=info"),
         0 => format!("warn,{BATCH_TARGET}=info,{RUN_TARGET}=info"),
         1 => "gizer=info,gizer_cli=info,gizer_oplog=info,gizer_pg=info,warn".to_owned(),
         _ => "gizer=debug,gizer_cli=debug,gizer_oplog=debug,gizer_pg=debug,info".to_owned(),

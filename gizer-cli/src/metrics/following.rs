@@ -145,7 +145,7 @@ impl Metrics {
 
     /// Looks at the ends of the oplogs now and then, for as long as it is polled.
     pub(crate) async fn watch(&self, oplogs: &[Oplog]) -> Infallible {
-        if self.0.is_none() {
+        if !self.are_read() {
             return std::future::pending().await;
         }
         let mut ticks = tokio::time::interval(NEWEST_EVERY);
@@ -159,7 +159,7 @@ impl Metrics {
 
     /// Looks at the newest entries of the oplogs, and at the oldest if that is wanted. What a shard does not tell is not known.
     pub(crate) async fn look(&self, oplogs: &[Oplog], oldest: bool) {
-        if self.0.is_none() {
+        if !self.are_read() {
             return;
         }
         for oplog in oplogs {

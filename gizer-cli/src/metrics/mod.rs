@@ -3,13 +3,13 @@
 //! ```text
 //!   follow ─┐                      ┌─▶ serve:    GET /metrics, while following (--metrics, [metrics] listen)
 //!   load   ─┼─▶ Metrics (Registry) ┤
-//!   verify ─┘    [`catalog`]       └─▶ textfile: at the end of each run, each 15 s while following ([metrics] textfile)
+//!   verify ─┘    [`catalog`]       └─▶ textfile: when a run begins and ends, each 15 s while following ([metrics] textfile)
 //! ```
 //!
 //! - **Truth.** A metric that is not known is absent, not 0: there is no lag before both the position and the newest entry of the
 //!   oplog are known, and none any more when MongoDB has not told the newest entry. Counters count what is committed.
 //! - **Cost.** Following tells its counts once a batch. What needs a question to MongoDB is asked on a clock of its own
-//!   ([`Metrics::watch`]): the newest entry each 5 s, the oldest each 15 s. A scrape copies the numbers, and its text goes to the
+//!   (`Metrics::watch`): the newest entry each 5 s, the oldest each 15 s. A scrape copies the numbers, and its text goes to the
 //!   client without any lock.
 //! - **The textfile** is one file for all runs of one configuration. Counters add up from run to run and over runs beside each other;
 //!   what was told of the last `verify` stays when `load` writes ([`catalog::Lasting`]). It is replaced by a rename, under a lock
@@ -62,6 +62,8 @@ struct Inner {
     textfile: Option<Textfile>,
     /// Whether what the textfile says of lag and headroom is void.
     lost: AtomicBool,
+    /// Whether they are served.
+    served: AtomicBool,
 }
 
 impl Metrics {
@@ -71,7 +73,8 @@ impl Metrics {
         registry.set(&catalog::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         registry.set(&catalog::PROCESS_STARTED, &[], now());
         let textfile = config.metrics_textfile.clone().map(Textfile::new);
-        Metrics(Some(Arc::new(Inner { registry, standing: Mutex::default(), textfile, lost: AtomicBool::new(false) })))
+        let (standing, lost, served) = Default::default();
+        Metrics(Some(Arc::new(Inner { registry, standing, textfile, lost, served })))
     }
 
     /// Metrics that nobody reads: nothing is counted.
@@ -116,6 +119,9 @@ impl Metrics {
         if let Some(address) = address {
             let server = Server::open(address).await?;
             report::note(format!("metrics are served at http://{}/metrics", server.address()));
+            if let Some(inner) = self.0.as_deref() {
+                inner.served.store(true, Ordering::Relaxed);
+            }
             tasks.push(tokio::spawn(server.run(self.clone())));
         }
         if self.textfile().is_some() {
@@ -129,6 +135,11 @@ impl Metrics {
             }));
         }
         Ok(Published { tasks })
+    }
+
+    /// Whether anybody reads them, so that questions to MongoDB are worth asking.
+    fn are_read(&self) -> bool {
+        self.0.as_deref().is_some_and(|inner| inner.textfile.is_some() || inner.served.load(Ordering::Relaxed))
     }
 
     fn textfile(&self) -> Option<&Textfile> {

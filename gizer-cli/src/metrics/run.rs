@@ -7,6 +7,7 @@ use super::catalog::{
 };
 use super::{Metrics, now};
 use crate::exit::{ExitCode, Failure};
+use crate::log;
 
 /// The target of the one line that the log has of each run.
 pub(crate) const RUN_TARGET: &str = "gizer::run";
@@ -20,11 +21,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// A run of this command begins.
-    pub(crate) fn begin(metrics: &Metrics, command: &'static str) -> Run {
+    /// A run of this command begins: that is in the textfile also of one that does not live to see its end.
+    pub(crate) async fn begin(metrics: &Metrics, command: &'static str) -> Run {
         if let Some(registry) = metrics.registry() {
             registry.set(&RUN_STARTED, &[command], now());
         }
+        metrics.write_textfile().await;
         Run { metrics: metrics.clone(), command, began: Instant::now() }
     }
 
@@ -41,14 +43,22 @@ impl Run {
         }
         // A run that was to follow and could not does not know how far the tables are behind, whatever the one before has told. One
         // that another run keeps from it leaves that to the other.
-        if self.command == "sync" && exit != ExitCode::Done && exit != ExitCode::Locked {
+        if self.follows() && exit != ExitCode::Done && exit != ExitCode::Locked {
             self.metrics.lose_track();
         }
         self.metrics.write_textfile().await;
         self.tell(exit);
     }
 
+    /// Whether the command is one that applies changes.
+    fn follows(&self) -> bool {
+        matches!(self.command, "sync" | "run")
+    }
+
     fn tell(&self, exit: ExitCode) {
+        if log::summary_is_enough() {
+            return;
+        }
         let Some(inner) = self.metrics.0.as_deref() else { return };
         let sum = |of| inner.registry.sum(of);
         let rows = |operation: &str| inner.registry.sum_where(&ROWS, |labels| labels[1] == operation);

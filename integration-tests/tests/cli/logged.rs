@@ -5,6 +5,7 @@ use integration_tests::rig::{Finished, Version};
 use serde_json::Value;
 
 use super::place::{Place, numbered};
+use super::shell::at_terminal;
 
 /// In fields, and in values that do not fit.
 const TEXT: &str = "xylograph";
@@ -51,6 +52,21 @@ async fn each_run_and_each_batch_has_one_line() {
     assert!(words.iter().all(|word| lines[1].contains(word)), "{lines:?}");
     let shown = place.gizer(&["status"]).await.expect_code(0);
     assert_eq!(shown.stderr, "", "it is no run");
+}
+
+/// Who has read the summary needs no line that says it again, unless asked for.
+#[tokio::test]
+async fn a_person_at_a_terminal_is_told_once() {
+    // The rig refuses a program that is older than its source.
+    let place = Place::shared(Version::V6_0).await;
+    let piped = place.gizer(&["load"]).await.expect_code(2);
+    assert!(piped.stderr.contains("run ended"), "{}", piped.stderr);
+    let cases = [("sync", false), ("sync -v", true), ("sync --log-format json", true)];
+    for (args, told) in cases {
+        let said = at_terminal(args, &[]);
+        assert!(said.contains("is not set"), "{args}: {said}");
+        assert_eq!(said.contains("run ended"), told, "{args}: {said}");
+    }
 }
 
 #[tokio::test]

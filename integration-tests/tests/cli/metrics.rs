@@ -254,6 +254,7 @@ async fn following_is_told_while_it_goes_on() {
     assert_eq!(ended.stderr.matches("batch committed").count() as f64, batches, "{}", ended.stderr);
     assert_eq!(ended.stderr.matches("run ended").count(), 1, "{}", ended.stderr);
     let last = textfile(&path);
+    assert_eq!(changes(&last), [3.0, 1.0, 2.0, 1.0, 0.0], "each was added once");
     assert_eq!(last["gizer_last_run_exit_code{command=\"sync\"}"], 143.0);
     assert_eq!(single(&last, "gizer_lag_seconds"), None, "nobody looks any more");
     assert!(single(&last, "gizer_position_timestamp_seconds").is_some(), "the tables stand where they stood");

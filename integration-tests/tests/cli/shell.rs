@@ -28,7 +28,10 @@ async fn shells_complete_commands_and_settings() {
             "{script}\nCOMP_WORDS=({line})\nCOMP_CWORD={}\n_gizer gizer \"${{COMP_WORDS[COMP_CWORD]}}\" \"\"\necho \"${{COMPREPLY[@]}}\"",
             words.len() - 1
         );
-        let output = Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
+        // As an argument it would be longer than the system allows.
+        let file = gizer.folder().join("ask.sh");
+        std::fs::write(&file, ask).unwrap();
+        let output = Command::new("bash").arg("--norc").arg(&file).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert_eq!(words("gizer etl"), "etlstatus");
@@ -80,7 +83,7 @@ fn program() -> PathBuf {
 }
 
 /// What a run writes to a terminal. `script` makes one.
-fn at_terminal(args: &str, environment: &[(&str, &str)]) -> String {
+pub(super) fn at_terminal(args: &str, environment: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let args: Vec<String> = args.split(' ').map(|arg| format!("'{arg}'")).collect();
     let command = format!("{} {}", program().display(), args.join(" "));
