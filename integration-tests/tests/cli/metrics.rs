@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bson::{Document, doc};
-use integration_tests::rig::{RunningGizer, Signal, Version, wait_for, wait_until};
+use integration_tests::rig::{Mongod, RunningGizer, Signal, Version, shared_postgres, wait_for, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -116,7 +116,11 @@ fn the_parser_is_strict() {
 
 /// A place with a loaded collection.
 async fn loaded() -> Place {
-    let place = Place::shared(Version::V6_0).await;
+    loaded_on(Place::shared(Version::V6_0).await).await
+}
+
+/// As [`loaded`], for a place that is there.
+async fn loaded_on(place: Place) -> Place {
     place.insert("posts", numbered(DOCUMENTS)).await;
     place.gizer(&["schema", "infer"]).await.expect_code(0);
     place.gizer(&["load"]).await.expect_code(0);
@@ -258,6 +262,51 @@ async fn following_is_told_while_it_goes_on() {
     assert_eq!(last["gizer_last_run_exit_code{command=\"sync\"}"], 143.0);
     assert_eq!(single(&last, "gizer_lag_seconds"), None, "nobody looks any more");
     assert!(single(&last, "gizer_position_timestamp_seconds").is_some(), "the tables stand where they stood");
+}
+
+#[tokio::test]
+async fn what_mongodb_does_not_tell_is_not_known() {
+    let mongod = Mongod::start(Version::V5_0).await.unwrap();
+    let place = loaded_on(Place::on(&mongod, shared_postgres().await.unwrap()).await).await;
+    let (running, address) = follow(&place).await;
+    let asked = ["gizer_lag_seconds", "gizer_oplog_headroom_seconds"];
+    let known = |series: &Series| asked.map(|name| single(series, name).is_some());
+    let before = scraped("both ends of the oplog", address, |series| known(series) == [true; 2]).await;
+    mongod.kill().unwrap();
+    let gone = scraped("the ends not to be known", address, |series| known(series) == [false; 2]).await;
+    let position = |series: &Series| single(series, "gizer_position_timestamp_seconds");
+    assert!(position(&gone) >= position(&before) && position(&gone).is_some(), "{gone:#?}");
+    mongod.restart().await.unwrap();
+    place.insert("posts", [doc! {"_id": 1000, "text": "after it"}]).await;
+    let back =
+        scraped("both ends again", address, |series| known(series) == [true; 2] && changes(series)[0] == 1.0).await;
+    assert!(position(&back) >= position(&gone), "{back:#?}");
+    running.signal(Signal::Terminate).unwrap();
+    running.wait().await.unwrap().expect_code(143);
+}
+
+#[tokio::test]
+async fn reloads_rejects_and_catching_up_are_counted() {
+    let place = loaded().await;
+    let (running, address) = follow(&place).await;
+    place.insert("posts", [doc! {"_id": "no number", "text": "rejected"}]).await;
+    let of_posts = |name: &str| format!("{name}{{collection=\"posts\"}}");
+    let rejected = of_posts("gizer_rejected_documents_total");
+    scraped("the rejected document", address, |series| series.get(&rejected) == Some(&1.0)).await;
+    place.insert("other", numbered(DOCUMENTS + 7)).await;
+    let out = doc! {"aggregate": "other", "pipeline": [{"$out": "posts"}], "cursor": {}};
+    place.mongo.run_command(out).await.unwrap();
+    let reloads = "gizer_reloads_total{reason=\"another collection was renamed to its name\"}";
+    let reloaded = scraped("the reload", address, |series| {
+        series.get(reloads) == Some(&1.0) && series.contains_key(&of_posts("gizer_documents_loaded_total"))
+    });
+    let reloaded = reloaded.await;
+    assert_eq!(reloaded[&of_posts("gizer_documents_loaded_total")], f64::from(DOCUMENTS + 7));
+    assert_eq!(rows(&reloaded, "copy"), f64::from((DOCUMENTS + 7) * 3));
+    let exact = |series: &Series| single(series, "gizer_catching_up") == Some(0.0);
+    scraped("the tables to be exact", address, exact).await;
+    running.signal(Signal::Terminate).unwrap();
+    running.wait().await.unwrap().expect_code(143);
 }
 
 #[tokio::test]
