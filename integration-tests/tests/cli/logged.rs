@@ -97,6 +97,10 @@ async fn the_log_is_json_on_request() {
     let failed = objects(&place.gizer(&["status", "--postgres-uri", "postgresql://u:hunter2@127.0.0.1:1/x"]).await);
     assert!(failed.iter().any(|object| object["level"] == "ERROR") && !format!("{failed:?}").contains("hunter2"));
 
+    let warned = place.gizer.spawn_with(["status"], &[("GIZER_POSTGRES_SHEMA", "x")]).unwrap().wait().await.unwrap();
+    let warned = objects(&warned.expect_code(0));
+    assert!(warned.iter().any(|object| object["level"] == "WARN" && object["message"].to_string().contains("SHEMA")));
+
     let text = place.gizer(&["load", "nothing", "--log-format", "text"]).await.expect_code(2);
     assert!(text.stderr.contains("\n  help: "), "the command line is over the file: {}", text.stderr);
     let wrong = place.gizer(&["load", "--log-format", "xml"]).await.expect_code(2);
@@ -130,6 +134,7 @@ async fn what_documents_hold_is_never_logged() {
     place.mongo.collection::<Document>("posts").update_many(doc! {}, doc! {"$unset": {TEXT: ""}}).await.unwrap();
     says_nothing(&place, &["load"], 1).await;
     let loaded = says_nothing(&place, &["load", "--max-rejects", "1"], 0).await;
+    objects(&loaded);
     assert!(loaded.stderr.contains("wrong value (STRING) for posts.n(INT)"), "{}", loaded.stderr);
 
     let posts = place.mongo.collection::<Document>("posts");
@@ -147,6 +152,7 @@ async fn what_documents_hold_is_never_logged() {
     let differ = format!("UPDATE posts SET text = 'other {TEXT}' WHERE id = '{ID}'");
     place.postgres.batch_execute(&differ).await.unwrap();
     let found = says_nothing(&place, &["verify"], 4).await;
+    objects(&found);
     assert!(!found.stdout.contains(TEXT), "values are shown to who asks for them: {}", found.stdout);
     let shown = place.gizer(&["verify", "--show-values", "--restart"]).await.expect_code(4);
     assert!(shown.stdout.contains(TEXT), "{}", shown.stdout);

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::place::{Place, assert_says, numbered};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Documents that are there before anything is followed.
 const DOCUMENTS: i32 = 20;
