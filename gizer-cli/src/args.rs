@@ -20,12 +20,11 @@ pub use metrics::MetricsArgs;
 pub use shell::{CompletionsArgs, ManArgs};
 pub use verify::VerifyArgs;
 
-use crate::config::file::LogFormat;
 use crate::config::{
     CACHE_SECTION_VARIABLE, ClassicSections, Effective, POSTGRES_SECTION_VARIABLE, SETTINGS, Setting, unknown_variables,
 };
 use crate::exit::Failure;
-use crate::report;
+use crate::{log, report};
 
 use schema::JSON_SCHEMA_HELP;
 pub use schema::{DiagramArgs, DiagramForm, DiffArgs};
@@ -124,20 +123,6 @@ pub enum Action {
     Completions(CompletionsArgs),
     /// Print the manual page, or write those of all commands.
     Man(ManArgs),
-}
-
-impl Action {
-    /// The name of a command that moves or compares data, each run of which monitors learn of.
-    pub fn run_name(&self) -> Option<&'static str> {
-        match self {
-            Action::Load(_) => Some("load"),
-            Action::Extract(_) => Some("extract"),
-            Action::Copy(_) => Some("copy"),
-            Action::Sync(_) => Some("sync"),
-            Action::Verify(_) => Some("verify"),
-            _ => None,
-        }
-    }
 }
 
 /// What to do with schemas.
@@ -420,16 +405,20 @@ impl Cli {
     /// # Errors
     /// As [`Effective::read`].
     pub fn configuration(&self, matches: &ArgMatches) -> Result<Effective, Failure> {
+        let flags = |setting: &Setting| {
+            let values = matches.get_many::<String>(&setting.flag());
+            values.map(|values| values.cloned().collect()).unwrap_or_default()
+        };
+        let effective = Effective::read(self.config.as_deref(), &self.sections(), flags, variable);
+        if let Ok(effective) = &effective {
+            log::set_format(effective.config.log_format);
+        }
         let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for (name, near) in unknown_variables(variables) {
             let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
             report::warning(format!("the environment variable {name} is no setting of gizer{near}"));
         }
-        let flags = |setting: &Setting| {
-            let values = matches.get_many::<String>(&setting.flag());
-            values.map(|values| values.cloned().collect()).unwrap_or_default()
-        };
-        let effective = Effective::read(self.config.as_deref(), &self.sections(), flags, variable)?;
+        let effective = effective?;
         // Scripts ask for one value after the other.
         if !matches!(self.command, Action::Config(ConfigAction::Get(_))) {
             note_ignored(&effective);
@@ -447,12 +436,6 @@ impl Cli {
         let effective = Effective::read(Some(file), &self.sections(), |_| Vec::new(), only_sections)?;
         note_ignored(&effective);
         Ok(effective)
-    }
-
-    /// The form of the log as command line and environment have it, before the configuration is read.
-    pub fn log_format(&self, matches: &ArgMatches) -> LogFormat {
-        let given = matches.get_one::<String>("log-format").cloned().or_else(|| variable("GIZER_LOG_FORMAT"));
-        given.and_then(|format| format.parse().ok()).unwrap_or_default()
     }
 
     fn sections(&self) -> ClassicSections {

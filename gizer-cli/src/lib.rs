@@ -35,7 +35,7 @@ use metrics::{Metrics, Run};
 /// Reads the command line, does what it says, and gives the exit code.
 pub fn run() -> ExitCode {
     let (cli, matches) = Cli::read();
-    log::set_format(cli.log_format(&matches));
+    log::set_format(log::early_format(&matches));
     log::start(cli.verbose);
     match execute(&cli, &matches) {
         Ok(code) => code,
@@ -56,7 +56,6 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         _ => {}
     }
     let effective = cli.configuration(matches)?;
-    log::set_format(effective.config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

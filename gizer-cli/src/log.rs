@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::ArgMatches;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
@@ -43,6 +44,13 @@ pub(crate) fn summary_is_enough() -> bool {
 /// From now on the log has this form.
 pub(crate) fn set_format(format: LogFormat) {
     JSON.store(format == LogFormat::Json, Ordering::Relaxed);
+}
+
+/// The form of the log as command line and environment have it, before the configuration is read.
+pub(crate) fn early_format(matches: &ArgMatches) -> LogFormat {
+    let given = matches.get_one::<String>("log-format").cloned();
+    let given = given.or_else(|| std::env::var("GIZER_LOG_FORMAT").ok());
+    given.and_then(|format| format.parse().ok()).unwrap_or_default()
 }
 
 /// Starts the log. `-v` tells gizer's own doings, `-vv` details; `RUST_LOG` has the last word.

@@ -119,7 +119,9 @@ async fn set_up(context: &Context) -> Result<Setting, Failure> {
     if followed.is_empty() {
         return Err(nothing_to_follow(&session).await?);
     }
-    if let Some(verified) = state::read_status(&session, 0).await?.and_then(|status| status.verified_up_to) {
+    if context.metrics.are_read()
+        && let Some(verified) = state::read_status(&session, 0).await?.and_then(|status| status.verified_up_to)
+    {
         context.metrics.verified_up_to(&verified);
     }
     let newest = latest_time(&oplogs).await?;
@@ -168,7 +170,8 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
     };
     let metrics = &context.metrics;
     metrics.follows(followed.iter().map(|followed| followed.collection.as_str()));
-    metrics.stands_at(&from, ahead);
+    let from_time = from.values().map(|position| position.time).min();
+    metrics.stands_at(&from, Some(joining || ahead > from_time));
     let mut settings = follow::settings(&context.config);
     settings.checks.show_values = args.show_values;
     let look_up = cluster.look_up(&oplogs);

@@ -24,22 +24,22 @@ impl Writer<'_> {
         for ((_, reason), count) in &open.repaired {
             *repaired.entry(reason).or_default() += count;
         }
-        self.log(open, &applied, repaired.values().sum(), took);
+        self.log(open, &applied, repaired.values().sum(), took, exact);
         let applied = applied.iter().map(|(member, applied)| (self.tables[*member].name.as_str(), *applied)).collect();
         self.metrics.committed(&Committed { applied, repaired: repaired.into_iter().collect(), took });
-        self.metrics.stands_at(&self.mark.positions, self.ahead);
-        self.tell_verified(&self.mark, exact);
+        self.tell_standing(&self.mark, exact);
     }
 
-    /// Tells up to where the tables are known to be equal, if they were found so.
-    pub(super) fn tell_verified(&self, mark: &Mark, exact: bool) {
+    /// Tells where the tables stand by what was committed, and whether they are known to be equal there.
+    pub(super) fn tell_standing(&self, mark: &Mark, exact: bool) {
+        self.metrics.stands_at(&mark.positions, Some(!exact));
         if exact && self.settings.checks.read_back == ReadBack::All {
             self.metrics.verified_up_to(&mark.positions);
         }
     }
 
     /// One line. How far the tables are behind is told by this machine's clock.
-    fn log(&self, open: &Open, applied: &BTreeMap<usize, Applied>, repaired: u64, took: Duration) {
+    fn log(&self, open: &Open, applied: &BTreeMap<usize, Applied>, repaired: u64, took: Duration, exact: bool) {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let documents = open.done.documents;
         if let Purpose::Load { .. } = self.purpose {
@@ -66,7 +66,7 @@ impl Writer<'_> {
             ms,
             lag_seconds = now.as_secs().saturating_sub(u64::from(self.mark.time.seconds)),
             position = crate::metrics::positions_text(&self.mark.positions),
-            exact = self.ahead.is_none(),
+            exact,
             "batch committed",
         );
     }

@@ -341,9 +341,10 @@ impl<'f> Writer<'f> {
             self.batch = Open::default();
             self.session.end(Ok(())).await?;
             self.committed = Instant::now();
-            self.tell_verified(&mark, exact);
+            self.tell_standing(&mark, exact);
+        } else {
+            self.metrics.stands_at(&mark.positions, ahead.map(|_| true));
         }
-        self.metrics.stands_at(&mark.positions, ahead);
         (self.mark, self.ahead) = (mark, ahead);
         Ok(())
     }

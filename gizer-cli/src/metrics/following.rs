@@ -99,10 +99,13 @@ impl Metrics {
         registry.add(&BATCHES, &[], 0);
     }
 
-    /// The tables stand here now; they are equal to no single moment if documents were read up to a later time.
-    pub(crate) fn stands_at(&self, positions: &Positions, ahead: Option<ClusterTime>) {
+    /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
+    /// said.
+    pub(crate) fn stands_at(&self, positions: &Positions, catching_up: Option<bool>) {
         let Some(registry) = self.registry() else { return };
-        registry.set(&CATCHING_UP, &[], f64::from(u8::from(ahead.is_some())));
+        if let Some(catching_up) = catching_up {
+            registry.set(&CATCHING_UP, &[], f64::from(u8::from(catching_up)));
+        }
         for (shard, position) in positions {
             self.restate(shard, |standing| standing.position = Some(position.time));
         }

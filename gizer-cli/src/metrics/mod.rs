@@ -138,7 +138,7 @@ impl Metrics {
     }
 
     /// Whether anybody reads them, so that questions to MongoDB are worth asking.
-    fn are_read(&self) -> bool {
+    pub(crate) fn are_read(&self) -> bool {
         self.0.as_deref().is_some_and(|inner| inner.textfile.is_some() || inner.served.load(Ordering::Relaxed))
     }
 

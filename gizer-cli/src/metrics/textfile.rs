@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,7 +59,13 @@ impl Textfile {
         // The collector reads what ends in .prom.
         aside.push(".new");
         let aside = folder.join(aside);
-        fs::write(&aside, merged(&before, now, &memory.added, lost).text())?;
+        // One that died may have left it. Nothing that somebody has put there instead is written to.
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let text = merged(&before, now, &memory.added, lost).text();
+        File::options().write(true).create_new(true).open(&aside)?.write_all(text.as_bytes())?;
         fs::rename(&aside, &self.path)?;
         memory.added = now.families.iter().filter(|family| adds_up(family.of)).flat_map(|f| f.series.clone()).collect();
         memory.told = None;
