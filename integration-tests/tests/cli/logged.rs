@@ -110,8 +110,12 @@ async fn the_log_is_json_on_request() {
 /// A run at each verbosity, and as JSON, says nothing of what documents hold; gives the last.
 async fn says_nothing(place: &Place, args: &[&str], code: i32) -> Finished {
     let mut last = None;
-    for how in [&[][..], &["-v"], &["-vv"], &["-vv", "--log-format", "json"]] {
-        let finished = place.gizer(&[args, how].concat()).await.expect_code(code);
+    let all = ("RUST_LOG", "trace");
+    for (how, env) in
+        [(&[][..], &[][..]), (&["-v"], &[]), (&["-vv"], &[]), (&[], &[all]), (&["-vv", "--log-format", "json"], &[])]
+    {
+        let finished =
+            place.gizer.spawn_with([args, how].concat(), env).unwrap().wait().await.unwrap().expect_code(code);
         let said = finished.stderr.to_lowercase();
         for secret in [TEXT, ID] {
             assert!(!said.contains(secret), "{secret} is told by gizer {args:?} {how:?}:\n{}", finished.stderr);
