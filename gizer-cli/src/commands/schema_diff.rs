@@ -88,7 +88,7 @@ pub async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure
 
 /// Whether whoever reads standard output sees colours.
 fn colours_are_seen() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 async fn live(context: &Context, collections: &[String]) -> Result<Vec<Compared>, Failure> {

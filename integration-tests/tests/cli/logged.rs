@@ -163,3 +163,18 @@ async fn what_documents_hold_is_never_logged() {
     let repaired = place.gizer(&["verify", "--repair", "-vv"]).await.expect_code(0).stderr;
     assert!(!repaired.contains(TEXT) && !repaired.contains(ID), "{repaired}");
 }
+
+/// As everywhere: an empty `NO_COLOR` says nothing (no-color.org).
+#[tokio::test]
+async fn colours_of_a_comparison_are_for_terminals() {
+    let place = Place::shared(Version::V6_0).await;
+    place.schema_file("one.json", r#"{"_id": "INT", "n": "INT"}"#);
+    place.schema_file("other.json", r#"{"_id": "INT", "n": "STRING"}"#);
+    let path = |name: &str| place.gizer.folder().join("schemas").join(name).display().to_string();
+    let (one, other) = (path("one.json"), path("other.json"));
+    let args = format!("schema diff {one} {other}");
+    let coloured = |said: String| said.contains('\u{1b}');
+    assert!(coloured(at_terminal(&args, &[])) && coloured(at_terminal(&args, &[("NO_COLOR", "")])));
+    assert!(!coloured(at_terminal(&args, &[("NO_COLOR", "1")])));
+    assert!(!coloured(place.gizer(&["schema", "diff", &one, &other]).await.expect_code(1).stdout));
+}
