@@ -4,6 +4,7 @@ mod config;
 mod etlstatus;
 mod exit_codes;
 mod load;
+mod metrics;
 mod run;
 mod schema;
 mod shell;
@@ -18,6 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMat
 pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
 pub use etlstatus::{EtlOutcome, EtlstatusAction};
 pub use load::{LoadArgs, VerifyLoad};
+pub use metrics::MetricsArgs;
 pub use run::{PlanArgs, RunArgs};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use status::StatusArgs;
@@ -27,7 +29,7 @@ use crate::config::{
     CACHE_SECTION_VARIABLE, ClassicSections, Effective, POSTGRES_SECTION_VARIABLE, SETTINGS, Setting, unknown_variables,
 };
 use crate::exit::Failure;
-use crate::report;
+use crate::{log, report};
 
 use schema::JSON_SCHEMA_HELP;
 pub use schema::{DiagramArgs, DiagramForm, DiffArgs};
@@ -369,6 +371,10 @@ pub struct SyncArgs {
     /// Where rows differ after they were written, show the first values of documents and tables in the message (exit code 4).
     #[arg(long)]
     pub show_values: bool,
+
+    /// Where to serve metrics.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 impl Cli {
@@ -404,16 +410,20 @@ impl Cli {
     /// # Errors
     /// As [`Effective::read`].
     pub fn configuration(&self, matches: &ArgMatches) -> Result<Effective, Failure> {
-        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        for (name, near) in unknown_variables(variables) {
-            let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            report::note(format!("gizer: warning: the environment variable {name} is no setting of gizer{near}"));
-        }
         let flags = |setting: &Setting| {
             let values = matches.get_many::<String>(&setting.flag());
             values.map(|values| values.cloned().collect()).unwrap_or_default()
         };
-        let effective = Effective::read(self.config.as_deref(), &self.sections(), flags, variable)?;
+        let effective = Effective::read(self.config.as_deref(), &self.sections(), flags, variable);
+        if let Ok(effective) = &effective {
+            log::set_format(effective.config.log_format);
+        }
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        for (name, near) in unknown_variables(variables) {
+            let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            report::warning(format!("the environment variable {name} is no setting of gizer{near}"));
+        }
+        let effective = effective?;
         // Scripts ask for one value after the other.
         if !matches!(self.command, Action::Config(ConfigAction::Get(_))) {
             note_ignored(&effective);

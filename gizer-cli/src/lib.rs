@@ -19,6 +19,8 @@ mod due;
 pub mod exit;
 mod follow;
 pub mod interrupt;
+mod log;
+pub mod metrics;
 pub mod pipeline;
 pub mod progress;
 pub mod report;
@@ -29,12 +31,13 @@ use clap::ArgMatches;
 use commands::Context;
 use exit::{ExitCode, Failure};
 use interrupt::Signals;
-use tracing_subscriber::EnvFilter;
+use metrics::{Metrics, Run};
 
 /// Reads the command line, does what it says, and gives the exit code.
 pub fn run() -> ExitCode {
     let (cli, matches) = Cli::read();
-    start_log(cli.verbose);
+    log::set_format(log::early_format(&matches));
+    log::start(cli.verbose);
     match execute(&cli, &matches) {
         Ok(code) => code,
         Err(failure) => {
@@ -60,8 +63,14 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
     let outcome = runtime.block_on(async {
-        let context = Context { config: effective.config.clone(), format: cli.format, signals: Signals::listen()? };
-        match &cli.command {
+        let config = effective.config.clone();
+        let metrics = Metrics::new(&config);
+        let context = Context { config, format: cli.format, signals: Signals::listen()?, metrics };
+        let run = match cli.command.run_name() {
+            Some(command) => Some(Run::begin(&context.metrics, command).await),
+            None => None,
+        };
+        let outcome = match &cli.command {
             Action::Run(args) => commands::run::run(&context, args).await,
             Action::Plan(args) => commands::plan::run(&context, args).await,
             Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
@@ -87,23 +96,14 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Action::Config(_) => Ok(commands::config_show::show(&effective, cli.format)),
             Action::Completions(args) => commands::shell::completions(args),
             Action::Man(args) => commands::shell::man(args),
+        };
+        if let Some(run) = run {
+            run.end(&outcome).await;
         }
+        outcome
     });
-    // What an interruption has left half-way must not hold up the end of the process.
-    runtime.shutdown_background();
+    // What an interruption has left half-way must not hold up the end of the process; nor is it torn down before, since tasks of the
+    // driver that outlive others of it panic.
+    std::mem::forget(runtime);
     outcome
-}
-
-/// Warnings by default; `-v` for gizer's own doings, `-vv` for details; `RUST_LOG` has the last word.
-fn start_log(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "gizer=info,gizer_cli=info,gizer_oplog=info,gizer_pg=info,warn",
-        _ => "gizer=debug,gizer_cli=debug,gizer_oplog=debug,gizer_pg=debug,info",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = report::colours_are_seen(&std::io::stderr());
-    // A second start, as in tests, keeps the first.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }

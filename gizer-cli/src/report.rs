@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::Failure;
+use crate::log;
 
 /// Prints text to standard output as it is.
 pub fn text(text: &str) {
@@ -23,17 +24,40 @@ pub fn json(value: &Value) {
     text(&format!("{value:#}\n"));
 }
 
-/// Prints a line to standard error: what goes on, what was skipped, what to look at.
+/// Prints a line to standard error: what goes on, what was skipped, what to look at. Where the log is JSON, it is a line of that.
 pub fn note(line: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    match log::is_json() {
+        true => tracing::info!(target: log::NOTE_TARGET, "{line}"),
+        false => drop(writeln!(io::stderr().lock(), "{line}")),
+    }
+}
+
+/// As [`note`], for what is not as it should be.
+pub fn warning(line: impl Display) {
+    match log::is_json() {
+        true => tracing::warn!(target: log::NOTE_TARGET, "{line}"),
+        false => note(format!("gizer: warning: {line}")),
+    }
+}
+
+/// Says on standard error what has failed, of a collection if it is known which, and what can be done.
+pub fn problem(collection: Option<&str>, failure: &Failure) {
+    let Failure { exit, message, remedy, .. } = failure;
+    if log::is_json() {
+        let (exit_code, remedy) = (*exit as u8, remedy.as_deref());
+        tracing::error!(target: log::NOTE_TARGET, collection, exit_code, remedy, "{message}");
+        return;
+    }
+    let of = collection.map(|name| format!("{name}: ")).unwrap_or_default();
+    note(format!("gizer: {of}{message}"));
+    if let Some(remedy) = remedy {
+        note(format!("  help: {remedy}"));
+    }
 }
 
 /// Says why a command failed, and what can be done.
 pub fn failure(failure: &Failure, format: Format) {
-    note(format!("gizer: {}", failure.message));
-    if let Some(remedy) = &failure.remedy {
-        note(format!("  help: {remedy}"));
-    }
+    problem(None, failure);
     if format == Format::Json {
         json(&json!({"error": failure.json()}));
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::VerifyLoad;
+use super::{MetricsArgs, VerifyLoad};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -41,6 +41,10 @@ pub struct RunArgs {
     /// Where rows differ after they were written, show the first values of documents and tables in the message (exit code 4).
     #[arg(long)]
     pub show_values: bool,
+
+    /// Where to serve metrics.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 /// Arguments of `plan`.

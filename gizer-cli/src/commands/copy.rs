@@ -55,6 +55,7 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<ExitCode, Failure
     if !parts.is_empty() {
         copy_all(context, &folder, parts, &mut reports, &mut failures).await;
     }
+    super::load::count(context, &reports);
     print(context.format, &reports, &failures);
     Ok(failures.exit())
 }

@@ -78,12 +78,10 @@ impl Failures {
     /// Says each on standard error, with what can be done.
     pub fn print(&self) {
         for (name, failure) in &self.each {
-            report::note(format!("gizer: {name}: {failure}"));
-            help(failure);
+            report::problem(Some(name), failure);
         }
         if let Some(failure) = &self.end {
-            report::note(format!("gizer: {failure}"));
-            help(failure);
+            report::problem(None, failure);
         }
         if !self.each.is_empty() && !self.not_begun.is_empty() {
             report::note(format!("gizer: not begun: {}", self.not_begun.join(", ")));
@@ -108,12 +106,6 @@ impl Failures {
                 Failure { message, remedy: None, ..Failure::new(decisive.exit, "") }.json()
             }
         };
-    }
-}
-
-fn help(failure: &Failure) {
-    if let Some(remedy) = &failure.remedy {
-        report::note(format!("  help: {remedy}"));
     }
 }
 

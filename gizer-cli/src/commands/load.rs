@@ -57,7 +57,16 @@ pub(super) async fn perform(context: &Context, args: &LoadArgs) -> Result<(Vec<C
         Some(dump) => load_dump::load_all(context, args, dump, &wanted, &mut reports, &mut failures).await,
         None => load_all(context, args, &wanted, &mut reports, &mut failures).await,
     }
+    count(context, &reports);
     Ok((reports, failures))
+}
+
+/// Tells monitors of what was swapped in.
+pub(super) fn count(context: &Context, reports: &[CollectionReport]) {
+    for CollectionReport { name, ledger, tables, .. } in reports {
+        let rows = tables.iter().map(|(_, rows)| rows).sum();
+        context.metrics.loaded(name, ledger.loaded, ledger.rejected, rows);
+    }
 }
 
 async fn load_all(
@@ -266,8 +275,8 @@ impl Job<'_, '_> {
         let Some(capture) = self.capture else { return };
         match tokio::time::timeout(CAPTURE_LIMIT, capture.stop()).await {
             // The collections are loaded, or not: that must not wait for a spool.
-            Err(_) => report::note(format!(
-                "gizer: warning: the spool could not be written to its end within {} s; from where it ends on the oplog \
+            Err(_) => report::warning(format!(
+                "the spool could not be written to its end within {} s; from where it ends on the oplog \
                  itself is needed",
                 CAPTURE_LIMIT.as_secs()
             )),
@@ -276,7 +285,7 @@ impl Job<'_, '_> {
             }
             // It was told when it happened, and the loads were checked against it.
             Ok(Ok(report)) => tracing::warn!(reached = ?report.reached(), "the oplog was kept aside up to here only"),
-            Ok(Err(failure)) => report::note(format!("gizer: warning: {failure}")),
+            Ok(Err(failure)) => report::warning(failure),
         }
     }
 }

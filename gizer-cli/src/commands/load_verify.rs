@@ -90,8 +90,8 @@ impl Job<'_, '_> {
         }
         let open = again.lock().unwrap_or_else(PoisonError::into_inner).len();
         if open > 0 {
-            report::note(format!(
-                "gizer: warning: {}: {} so often that they were not compared before the swap; `gizer verify` compares them",
+            report::warning(format!(
+                "{}: {} so often that they were not compared before the swap; `gizer verify` compares them",
                 filled.name(),
                 report::counted(open as u64, "document has changed", "documents have changed")
             ));

@@ -52,6 +52,7 @@ use crate::args::Format;
 use crate::config::Config;
 use crate::exit::{ExitCode, Failure};
 use crate::interrupt::Signals;
+use crate::metrics::Metrics;
 use crate::schema_files::SchemaFiles;
 
 /// What every command works with.
@@ -63,6 +64,8 @@ pub struct Context {
     pub format: Format,
     /// What asks the command to stop.
     pub signals: Signals,
+    /// What monitors read.
+    pub metrics: Metrics,
 }
 
 impl Context {

@@ -30,7 +30,7 @@ impl Retry {
 
     /// Says why, and waits; `false` if somebody says stop meanwhile.
     pub(super) async fn wait(&mut self, context: &Context, failure: &Failure) -> bool {
-        report::note(format!("gizer: {failure}; trying again in {:.1} s", self.pause.as_secs_f64()));
+        report::warning(format!("{failure}; trying again in {:.1} s", self.pause.as_secs_f64()));
         let pause = self.pause;
         let wait = async {
             tokio::time::sleep(pause).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::retry::Retry;
 use super::sync_report::SyncReport;
 use super::{Context, Failures, infer, load, load_report, sync};
-use crate::args::{Format, InferArgs, LoadArgs, RunArgs, SyncArgs};
+use crate::args::{Format, InferArgs, LoadArgs, MetricsArgs, RunArgs, SyncArgs};
 use crate::due::{Due, Policy, Standing, Step};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
@@ -21,6 +21,10 @@ const LOADS_IN_A_ROW: u32 = 2;
 /// [`Failure`] if it cannot be told what is due. What becomes of single collections is printed; the exit code is that of the
 /// first failure.
 pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure> {
+    let _published = match args.follow {
+        true => Some(context.metrics.publish(args.metrics.address(&context.config)).await?),
+        false => None,
+    };
     let mut job = Job { context, args, done: Vec::new(), exit: ExitCode::Done };
     let mut retry = Retry::new();
     let outcome = loop {
@@ -48,7 +52,7 @@ pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure>
         Format::Text => Err(failure),
         // It is in the object.
         Format::Json => {
-            report::note(format!("gizer: {failure}"));
+            report::problem(None, &failure);
             Ok(failure.exit)
         }
     })
@@ -177,7 +181,8 @@ impl Job<'_> {
     }
 
     async fn follow(&self) -> (SyncReport, Option<Failure>) {
-        let args = SyncArgs { follow: self.args.follow, show_values: self.args.show_values };
+        let RunArgs { follow, show_values, .. } = *self.args;
+        let args = SyncArgs { follow, show_values, metrics: MetricsArgs::default() };
         sync::perform(self.context, &args).await
     }
 
@@ -186,7 +191,7 @@ impl Job<'_> {
             Format::Text => report.print(Format::Text, failure),
             Format::Json => {
                 if let Some(failure) = failure {
-                    report::note(format!("gizer: {failure}"));
+                    report::problem(None, failure);
                 }
             }
         }

@@ -11,7 +11,7 @@ use super::retry::Retry;
 use super::run_row::TIDYING_LIMIT;
 use super::sync_report::SyncReport;
 use super::{Context, load};
-use crate::args::{LoadArgs, SyncArgs};
+use crate::args::{LoadArgs, MetricsArgs, SyncArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::follow::{self, Follow, Paused, Purpose, Start, Until};
 use crate::report;
@@ -21,6 +21,10 @@ use crate::report;
 /// # Errors
 /// [`Failure`] if nothing can be followed at all. What goes wrong later is printed with what was done before.
 pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure> {
+    let _published = match args.follow {
+        true => Some(context.metrics.publish(args.metrics.address(&context.config)).await?),
+        false => None,
+    };
     let (report, failure) = perform(context, args).await;
     report.print(context.format, failure.as_ref());
     Ok(match failure {
@@ -64,7 +68,8 @@ pub(super) async fn perform(context: &Context, args: &SyncArgs) -> (SyncReport, 
 /// # Errors
 /// [`Failure`].
 pub(super) async fn once(context: &Context) -> Result<(), Failure> {
-    let (args, mut report) = (SyncArgs { follow: false, show_values: false }, SyncReport::default());
+    let (args, mut report) =
+        (SyncArgs { follow: false, show_values: false, metrics: MetricsArgs::default() }, SyncReport::default());
     loop {
         match pass(context, &args, &mut report).await? {
             Paused::Done => return Ok(()),
@@ -106,6 +111,11 @@ async fn set_up(context: &Context) -> Result<Setting, Failure> {
     let followed = state::read_followed(&session).await?;
     if followed.is_empty() {
         return Err(nothing_to_follow(&session).await?);
+    }
+    if context.metrics.are_read()
+        && let Some(verified) = state::read_status(&session, 0).await?.and_then(|status| status.verified_up_to)
+    {
+        context.metrics.verified_up_to(&verified);
     }
     let newest = latest_time(&oplogs).await?;
     Ok(Setting { session, cluster, oplogs, fence, followed, newest })
@@ -151,14 +161,27 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
             return Err(failure);
         }
     };
+    let metrics = &context.metrics;
+    metrics.follows(followed.iter().map(|followed| followed.collection.as_str()));
+    let from_time = from.values().map(|position| position.time).min();
+    metrics.stands_at(&from, Some(joining || ahead > from_time));
     let mut settings = follow::settings(&context.config);
     settings.checks.show_values = args.show_values;
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
     let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });
-    let mut follow = Follow::new(servers, settings, (source, look_up), purpose, members, start);
+    let mut follow = Follow::new(servers, settings, (source, look_up), purpose, members, start).told_to(metrics);
     let until = if args.follow { Until::Stopped } else { Until::Time(newest) };
-    let outcome = follow.run(until, || context.signals.came().is_some()).await;
+    let outcome = tokio::select! {
+        biased;
+        outcome = follow.run(until, || context.signals.came().is_some()) => outcome,
+        never = metrics.watch(&oplogs) => match never {},
+    };
+    match outcome {
+        // What a round leaves behind is told until the next one.
+        Ok(_) if !args.follow => metrics.look(&oplogs, true).await,
+        _ => metrics.look_away(&oplogs),
+    }
     report.add(&follow);
     let (records, queries) = (follow.progress().changes.total(), follow.progress().statements);
     if let Purpose::Stream { run, .. } = follow.into_purpose() {

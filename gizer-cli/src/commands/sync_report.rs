@@ -84,10 +84,7 @@ impl SyncReport {
             }
         }
         if let Some(failure) = failure {
-            report::note(format!("gizer: {failure}"));
-            if let Some(remedy) = &failure.remedy {
-                report::note(format!("  help: {remedy}"));
-            }
+            report::problem(None, failure);
         }
     }
 
@@ -124,6 +121,8 @@ impl SyncReport {
         let positions: Vec<String> =
             self.positions.iter().map(|(shard, position)| format!("{shard} {}", position.time)).collect();
         match self.ahead {
+            // It has not come so far as to know.
+            _ if positions.is_empty() => "nothing was followed".to_owned(),
             None => format!("equal to MongoDB at {}", positions.join(", ")),
             Some(ahead) => format!("catching up at {}, exact from {ahead} on", positions.join(", ")),
         }

@@ -39,7 +39,10 @@ pub async fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, Failu
     let (mut verified, mut failures) = (Vec::new(), Failures::default());
     for name in &verifying.names {
         match context.signals.unless_interrupted(verifying.collection(name)).await {
-            Ok(report) => verified.push(report),
+            Ok(report) => {
+                context.metrics.verified(name, report.left.as_ref().unwrap_or(&report.found).differing());
+                verified.push(report);
+            }
             Err(failure) => {
                 let ends_run = failure.ends_run;
                 failures.add(name.clone(), failure);

@@ -1,5 +1,6 @@
 //! `gizer.toml` as it is written.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct File {
     pub run: Run,
     pub load: Load,
     pub verify: Verify,
+    pub metrics: Metrics,
+    pub log: Log,
     pub oplog: Vec<Oplog>,
 }
 
@@ -85,6 +88,23 @@ pub struct Load {
 pub struct Verify {
     pub mode: Option<VerifyMode>,
     pub max_repairs: Option<Count>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Metrics {
+    pub listen: Option<Address>,
+    pub textfile: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Log {
+    pub format: Option<LogFormat>,
 }
 
 /// `[[oplog]]`: one per shard.
@@ -176,6 +196,59 @@ impl FromStr for VerifyMode {
 }
 
 impl TryFrom<String> for VerifyMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            other => Err(format!("expected text or json, got {}", shown(other))),
+        }
+    }
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// An address to listen at: `127.0.0.1:9290`, `[::1]:9290`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Address(pub SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected an IP address and a port such as 127.0.0.1:9290, got {}", shown(text));
+        text.trim().parse().map(Address).map_err(|_| expected())
+    }
+}
+
+impl TryFrom<String> for Address {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {

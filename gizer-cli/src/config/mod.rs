@@ -15,6 +15,7 @@ mod redact;
 mod settings;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub use classic::{ClassicSections, Ini};
 pub use convert::converted;
 pub use effective::Effective;
 pub use environment::{nearest_of, unknown_variables};
-use file::{File, InferPolicy, VerifyMode};
+use file::{File, InferPolicy, LogFormat, VerifyMode};
 pub use origin::{Origin, Origins};
 pub use redact::without_password;
 pub use settings::{SETTINGS, Setting};
@@ -76,6 +77,12 @@ pub struct Config {
     pub verify_mode: VerifyMode,
     /// A collection of which more documents than this have to be repaired in one run of following is loaded anew.
     pub max_repairs: u64,
+    /// Where metrics are served while following.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The file into which each run writes metrics.
+    pub metrics_textfile: Option<PathBuf>,
+    /// The form of the log.
+    pub log_format: LogFormat,
 }
 
 /// Bytes under way, unless set: enough for two replies of 16 MiB in every stage.
@@ -125,6 +132,9 @@ impl Config {
             cache_uri: file.cache.map(|cache| cache.uri),
             verify_mode: file.verify.mode.unwrap_or_default(),
             max_repairs: file.verify.max_repairs.map_or(DEFAULT_MAX_REPAIRS, |count| count.0),
+            metrics_listen: file.metrics.listen.map(|address| address.0),
+            metrics_textfile: file.metrics.textfile.map(|path| folder.join(path)),
+            log_format: file.log.format.unwrap_or_default(),
         }
     }
 

@@ -216,6 +216,39 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "metrics",
+        key: "listen",
+        value: "ADDR",
+        help: "Address at which metrics are served for Prometheus while following, such as 127.0.0.1:9290",
+        list: false,
+        set: |file, values| {
+            file.metrics.listen = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "metrics",
+        key: "textfile",
+        value: "FILE",
+        help: "File into which each run writes metrics for the node exporter, relative to the config file",
+        list: false,
+        set: |file, values| {
+            file.metrics.textfile = Some(text(values)?.into());
+            Ok(())
+        },
+    },
+    Setting {
+        section: "log",
+        key: "format",
+        value: "FORMAT",
+        help: "Form of the log on standard error: text or json, one object a line [default: text]",
+        list: false,
+        set: |file, values| {
+            file.log.format = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
         section: "oplog",
         key: "uri",
         value: "NAME=URI",

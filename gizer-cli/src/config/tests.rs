@@ -34,6 +34,11 @@ spool_limit = "64MiB"
 [verify]
 mode = "sample"
 max_repairs = 7
+[metrics]
+listen = "127.0.0.1:9290"
+textfile = "gizer.prom"
+[log]
+format = "json"
 [[oplog]]
 name = "shard1"
 uri = "mongodb://s1"
@@ -52,6 +57,10 @@ fn every_name_of_the_file_is_read() {
     assert!(config.spool_dir.ends_with("aside") && config.spool_dir.is_absolute());
     assert_eq!((config.spool_limit, config.cache_uri.as_deref()), (64 << 20, Some("postgresql://c")));
     assert_eq!((config.verify_mode, config.max_repairs), (VerifyMode::Sample, 7));
+    assert_eq!(config.metrics_listen, Some("127.0.0.1:9290".parse().unwrap()));
+    let textfile = config.metrics_textfile.unwrap();
+    assert!(textfile.ends_with("gizer.prom") && textfile.is_absolute());
+    assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.oplogs, [("shard1".to_owned(), "mongodb://s1".to_owned())]);
 }
 
@@ -76,6 +85,7 @@ fn defaults_are_those_of_the_help() {
     assert!(config.spool_dir.ends_with("spool"));
     assert_eq!((config.spool_limit, config.cache_uri), (1 << 30, None));
     assert_eq!((config.verify_mode, config.max_repairs), (VerifyMode::All, 1_000));
+    assert_eq!((config.metrics_listen, config.metrics_textfile, config.log_format), (None, None, LogFormat::Text));
     let config = read("", &[], &[]).unwrap();
     let error = config.postgres().unwrap_err();
     assert_eq!(error.to_string(), "postgres.uri is not set");

@@ -1,6 +1,6 @@
 //! The values of settings as they are written.
 
-use super::file::{InferPolicy, VerifyMode};
+use super::file::{InferPolicy, LogFormat, VerifyMode};
 use super::{Config, Setting};
 
 /// The value of a setting that is in force, as it could be given on the command line: none if it is not set, several if it is a
@@ -23,6 +23,9 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("load", "spool_limit") => vec![size(config.spool_limit)],
         ("verify", "mode") => vec![mode(config.verify_mode).to_owned()],
         ("verify", "max_repairs") => vec![config.max_repairs.to_string()],
+        ("metrics", "listen") => config.metrics_listen.iter().map(ToString::to_string).collect(),
+        ("metrics", "textfile") => config.metrics_textfile.iter().map(|path| path.display().to_string()).collect(),
+        ("log", "format") => vec![log_format(config.log_format).to_owned()],
         ("oplog", "uri") => config.oplogs.iter().map(|(name, uri)| format!("{name}={uri}")).collect(),
         _ => Vec::new(),
     }
@@ -41,6 +44,13 @@ fn mode(mode: VerifyMode) -> &'static str {
         VerifyMode::All => "all",
         VerifyMode::Sample => "sample",
         VerifyMode::Off => "off",
+    }
+}
+
+fn log_format(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
     }
 }
 
@@ -70,7 +80,9 @@ mod tests {
                 ("run", "memory") | ("load", "spool_limit") => vec!["1536MiB".to_owned()],
                 ("schemas", "infer") => vec!["missing".to_owned()],
                 ("verify", "mode") => vec!["sample".to_owned()],
-                (_, "dir" | "spool_dir") => vec!["/some/folder".to_owned()],
+                ("metrics", "listen") => vec!["127.0.0.1:9290".to_owned()],
+                ("log", "format") => vec!["json".to_owned()],
+                (_, "dir" | "spool_dir" | "textfile") => vec!["/some/folder".to_owned()],
                 ("mongo", "uri") => vec!["mongodb://h".to_owned(), "mongodb://i".to_owned()],
                 _ => vec!["7".to_owned()],
             };

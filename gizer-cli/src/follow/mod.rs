@@ -13,6 +13,7 @@ mod collect;
 mod commit;
 mod fail_point;
 mod member;
+mod monitors;
 mod open;
 mod read;
 mod repair;
@@ -39,6 +40,7 @@ pub(crate) use touched::ChangeCounts;
 pub(crate) use write::replaced;
 
 use crate::exit::Failure;
+use crate::metrics::Metrics;
 use read::Reader;
 use touched::Mark;
 use write::Writer;
@@ -145,6 +147,13 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
             reader: Reader::new(oplogs, settings, source, look_up, followed, mark.clone(), start.ahead),
             writer: Writer::new(session, settings, purpose, tables, mark, start.ahead),
         }
+    }
+
+    /// Tells these metrics what is done.
+    pub(crate) fn told_to(mut self, metrics: &Metrics) -> Self {
+        self.reader.metrics = metrics.clone();
+        self.writer.metrics = metrics.clone();
+        self
     }
 
     /// Follows, once. When it ends, what was committed is exact or said not to be; what was read beyond that is forgotten.

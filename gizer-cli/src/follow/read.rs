@@ -16,6 +16,7 @@ use super::repair::{Asking, Repairs, Unwanted};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, Until};
 use crate::exit::Failure;
+use crate::metrics::{Metrics, UnderWay};
 
 /// What the reader gives the writer.
 pub(super) enum Delivery {
@@ -44,6 +45,8 @@ pub(super) struct Documents {
     pub(super) repairs: Vec<RepairKey>,
     /// Whether that is all that was found under those.
     pub(super) all: bool,
+    /// That they are under way.
+    pub(super) under_way: UnderWay,
 }
 
 /// The end of a batch.
@@ -99,6 +102,7 @@ pub(super) struct Reader<'f, S, L> {
     pub(super) pending: Option<ChangeEvent>,
     /// What it has asked the writer for.
     pub(super) asking: Asking,
+    pub(super) metrics: Metrics,
 }
 
 impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
@@ -114,7 +118,8 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         let passed_over = followed.iter().enumerate();
         let unexplained = passed_over.filter_map(|(at, followed)| Some((at, followed.passed_over?))).collect();
         let (members, pending, asking) = (Members::new(followed), None, Asking::default());
-        Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending, asking }
+        let metrics = Metrics::off();
+        Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending, asking, metrics }
     }
 
     /// Delivers batches until it has come far enough, somebody says stop, or the writer has ended.
@@ -224,7 +229,8 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             let wanted: Vec<_> = ids.map(|id| (WantedId { id, first: None, last: None }, Scope::All)).collect();
             // A collection that does not exist at the mark has no documents, and cannot be looked at.
             if wanted.is_empty() || self.members.all[member].watched.uuids.is_empty() {
-                let all = Documents { member, found: Vec::new(), ids: Vec::new(), repairs: repairs.clone(), all: true };
+                let (found, ids, repairs, under_way) = (Vec::new(), Vec::new(), repairs.clone(), UnderWay::default());
+                let all = Documents { member, found, ids, repairs, all: true, under_way };
                 deliver.send(Delivery::Documents(all)).await.map_err(|_| Ended::Unwanted)?;
                 continue;
             }
@@ -266,12 +272,13 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             }
             if bytes >= self.settings.part_bytes {
                 let (found, ids) = (std::mem::take(&mut found), std::mem::take(&mut ids));
-                let part = Documents { member, found, ids, repairs: std::mem::take(&mut repairs), all: false };
+                let (repairs, under_way) = (std::mem::take(&mut repairs), self.metrics.under_way(bytes));
+                let part = Documents { member, found, ids, repairs, all: false, under_way };
                 deliver.send(Delivery::Documents(part)).await.map_err(|_| Ended::Unwanted)?;
                 bytes = 0;
             }
         }
-        let last = Documents { member, found, ids, repairs, all: true };
+        let last = Documents { member, found, ids, repairs, all: true, under_way: self.metrics.under_way(bytes) };
         deliver.send(Delivery::Documents(last)).await.map_err(|_| Ended::Unwanted)?;
         if matches!(plan.at, ReadAt::NotBefore(_)) {
             plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));

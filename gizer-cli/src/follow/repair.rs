@@ -204,6 +204,7 @@ impl Writer<'_> {
     /// Says what is loaded anew for having been repaired too often, once it is committed.
     pub(super) fn tell_of(&mut self, given_up: Vec<GivenUp>) {
         for GivenUp { collection, repairs } in given_up {
+            self.metrics.reload_due(TOO_MANY);
             let (repairs, most) = (thousands(repairs), thousands(self.settings.max_repairs));
             let event = format!(
                 "{collection}: {repairs} documents to repair in one run, with at most {most} allowed ([verify] max_repairs); \

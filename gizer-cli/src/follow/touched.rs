@@ -38,6 +38,19 @@ impl ChangeCounts {
         self.inserts + self.replacements + self.updates + self.deletes + self.migrations
     }
 
+    /// Counts a change of a document.
+    fn count(&mut self, change: &Change) {
+        let count = match &change.kind {
+            _ if change.from_migrate => &mut self.migrations,
+            ChangeKind::Insert { .. } => &mut self.inserts,
+            ChangeKind::Replace { .. } => &mut self.replacements,
+            ChangeKind::Update { .. } => &mut self.updates,
+            ChangeKind::Delete { .. } => &mut self.deletes,
+            _ => return,
+        };
+        *count += 1;
+    }
+
     pub(super) fn add(&mut self, other: &ChangeCounts) {
         self.inserts += other.inserts;
         self.replacements += other.replacements;
@@ -61,7 +74,6 @@ pub(super) struct Mark {
 pub(super) struct Batch {
     /// By the number of the collection.
     pub(super) touched: BTreeMap<usize, Touched>,
-    pub(super) counts: ChangeCounts,
     /// What happened to followed collections as such. As a rule there is nothing else in the batch then.
     pub(super) effects: Vec<Effect>,
     /// What was taken off the queue of repairs. There is nothing else in the batch then.
@@ -80,7 +92,8 @@ impl Batch {
             return;
         }
         for (member, touched) in later.touched {
-            let ids = &mut self.touched.entry(member).or_default().ids;
+            let Touched { ids, counts } = self.touched.entry(member).or_default();
+            counts.add(&touched.counts);
             for (id, later) in touched.ids {
                 match ids.entry(id) {
                     Entry::Occupied(mut touch) => touch.get_mut().append(later),
@@ -88,11 +101,17 @@ impl Batch {
                 }
             }
         }
-        self.counts.add(&later.counts);
         self.effects.extend(later.effects);
         for (member, repairs) in later.repairs {
             self.repairs.entry(member).or_default().extend(repairs);
         }
+    }
+
+    /// How many changes there were, of all collections.
+    pub(super) fn counts(&self) -> ChangeCounts {
+        let mut counts = ChangeCounts::default();
+        self.touched.values().for_each(|touched| counts.add(&touched.counts));
+        counts
     }
 
     /// How many documents were touched.
@@ -102,15 +121,11 @@ impl Batch {
 
     /// A change of a document of a collection with this layout.
     pub(super) fn touch(&mut self, member: usize, layout: &Layout, change: &Change) -> Result<(), Failure> {
-        let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = &mut self.counts;
-        let (count, id) = match &change.kind {
-            ChangeKind::Insert { document } => (inserts, id_of(document)),
-            ChangeKind::Replace { document } => (replacements, id_of(document)),
-            ChangeKind::Update { key, .. } => (updates, Some(key.clone())),
-            ChangeKind::Delete { key } => (deletes, Some(key.clone())),
+        let id = match &change.kind {
+            ChangeKind::Insert { document } | ChangeKind::Replace { document } => id_of(document),
+            ChangeKind::Update { key, .. } | ChangeKind::Delete { key } => Some(key.clone()),
             _ => return Ok(()),
         };
-        *(if change.from_migrate { migrations } else { count }) += 1;
         let id = id.ok_or_else(|| {
             let message = format!("an oplog entry of {} at {} has no _id", change.namespace, change.position.time);
             Failure::failed(message)
@@ -119,7 +134,9 @@ impl Batch {
             ChangeKind::Update { edits, .. } if !change.from_migrate => Scope::of(layout, edits),
             _ => Scope::All,
         };
-        match self.touched.entry(member).or_default().ids.entry(id) {
+        let Touched { ids, counts } = self.touched.entry(member).or_default();
+        counts.count(change);
+        match ids.entry(id) {
             Entry::Occupied(mut touch) => touch.get_mut().add(change, &scope),
             Entry::Vacant(place) => place.insert(Touch::new(scope.clone())).add(change, &scope),
         }
@@ -141,6 +158,8 @@ pub(super) struct Effect {
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     ids: HashMap<Bytes, Touch>,
+    /// The changes that touched them.
+    pub(super) counts: ChangeCounts,
 }
 
 /// Who touched a document, and where that can have changed it.

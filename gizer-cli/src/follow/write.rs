@@ -22,6 +22,7 @@ use super::repair::{WRITTEN_TWICE, Waiting};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, Paused, Progress, Purpose};
 use crate::exit::{ExitCode, Failure};
+use crate::metrics::{Applied, Metrics};
 use crate::report::note;
 
 /// The writing half of following.
@@ -39,21 +40,24 @@ pub(super) struct Writer<'f> {
     pub(super) batch: Open,
     /// How many documents of each collection were repaired, by its number.
     pub(super) repaired: BTreeMap<usize, u64>,
+    pub(super) metrics: Metrics,
 }
 
 /// What has come so far of a batch that is not whole yet.
 #[derive(Default)]
 pub(super) struct Open {
-    /// Whether its transaction has begun.
-    begun: bool,
+    /// When its transaction has begun, if it has.
+    pub(super) begun: Option<Instant>,
     /// The latest documents wait, so that a batch of ordinary size has been read when its transaction begins.
     waiting: Option<Documents>,
     /// The ids that were asked for together, of which not all that was found has come.
     asked: Option<Asked>,
     /// What will have been done once it is committed.
-    done: Progress,
+    pub(super) done: Progress,
     /// How many documents were repaired, by the number of the collection and the reason.
     pub(super) repaired: BTreeMap<(usize, String), u64>,
+    /// What is applied, by the number of the collection.
+    pub(super) applied: BTreeMap<usize, Applied>,
 }
 
 /// Ids that were asked for together.
@@ -119,7 +123,21 @@ impl<'f> Writer<'f> {
     ) -> Writer<'f> {
         let (now, progress, batch, repaired) = (Instant::now(), Progress::default(), Open::default(), BTreeMap::new());
         let (committed, looked) = (now, now);
-        Writer { session, settings, purpose, tables, mark, ahead, committed, looked, progress, batch, repaired }
+        let metrics = Metrics::off();
+        Writer {
+            session,
+            settings,
+            purpose,
+            tables,
+            mark,
+            ahead,
+            committed,
+            looked,
+            progress,
+            batch,
+            repaired,
+            metrics,
+        }
     }
 
     /// Applies what is delivered, until there is no more or a reason to pause. What was not delivered whole is rolled back.
@@ -157,7 +175,7 @@ impl<'f> Writer<'f> {
                 },
                 Delivery::Mark(mark, ahead, must) => self.move_on(mark, ahead, must).await?,
             }
-            if !self.batch.begun && self.looked.elapsed() >= LOOK_EVERY {
+            if self.batch.begun.is_none() && self.looked.elapsed() >= LOOK_EVERY {
                 self.looked = Instant::now();
                 if self.purpose.has_changed(self.session, &self.tables).await? {
                     return Ok(Paused::Changed);
@@ -169,7 +187,8 @@ impl<'f> Writer<'f> {
 
     /// Begins the transaction of the batch, unless it has begun.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        if !std::mem::replace(&mut self.batch.begun, true) {
+        if self.batch.begun.is_none() {
+            self.batch.begun = Some(Instant::now());
             fail_point("sync.before_apply");
             self.session.begin().await?;
         }
@@ -177,7 +196,7 @@ impl<'f> Writer<'f> {
     }
 
     async fn roll_back(&mut self) {
-        if std::mem::take(&mut self.batch).begun {
+        if std::mem::take(&mut self.batch).begun.is_some() {
             self.session.roll_back().await;
         }
     }
@@ -195,7 +214,9 @@ impl<'f> Writer<'f> {
                 Ddl::Gone(_) => {
                     state::set_uuids(self.session, name, epoch, uuids).await?;
                     state::set_passed_over(self.session, name, epoch, None).await?;
-                    self.batch.done.rows.deleted += tables.store.empty().await?;
+                    let deleted = tables.store.empty().await?;
+                    self.batch.done.rows.deleted += deleted;
+                    self.batch.applied.entry(*member).or_default().rows.deleted += deleted;
                     state::forget_rejected(self.session, name).await?;
                     state::clear_repairs(self.session, name).await?;
                 }
@@ -208,7 +229,7 @@ impl<'f> Writer<'f> {
     /// Makes the rows of these documents, and of ids that belong to none, equal to what was found.
     async fn write(&mut self, documents: Documents) -> Result<(), Failure> {
         self.begin().await?;
-        let Documents { member, found: documents, ids, repairs, all } = documents;
+        let Documents { member, found: documents, ids, repairs, all, under_way: _under_way } = documents;
         self.take_off(member, &repairs).await?;
         let FollowedTables { name, layout, live_epoch, store, flattener, .. } = &mut self.tables[member];
         let asked = match self.batch.asked.take() {
@@ -253,19 +274,21 @@ impl<'f> Writer<'f> {
         }
         self.note_passed_over(&unexplained).await?;
         fail_point("sync.after_write");
-        let exact = self.write_down(&mark, ahead, batch.counts.total()).await?;
+        let counts = batch.counts();
+        let exact = self.write_down(&mark, ahead, counts.total()).await?;
         fail_point("sync.before_commit");
-        let Open { done, repaired, .. } = std::mem::take(&mut self.batch);
+        let open = std::mem::take(&mut self.batch);
         self.session.end(Ok(())).await?;
         fail_point("sync.after_commit");
         if !passed_over.is_empty() {
             fail_point("sync.after_passing_over");
         }
         (self.mark, self.ahead, self.committed) = (mark, ahead, Instant::now());
-        self.progress.add(&done);
-        self.add_repaired(repaired);
+        self.tell_monitors(&open, &batch, &passed_over, exact);
+        self.progress.add(&open.done);
+        self.add_repaired(open.repaired);
         let passed_over = passed_over.iter().filter_map(|member| batch.touched.get(member));
-        self.progress.changes.add(&batch.counts);
+        self.progress.changes.add(&counts);
         self.progress.changes.passed_over += passed_over.map(|touched| touched.len() as u64).sum::<u64>();
         self.progress.batches += 1;
         self.progress.catching_up += u64::from(!exact);
@@ -314,10 +337,13 @@ impl<'f> Writer<'f> {
         let ahead = ahead.filter(|ahead| *ahead > mark.time);
         if due && self.purpose.is_behind(&mark.positions, ahead, mark.time, &self.tables) {
             self.begin().await?;
-            self.write_down(&mark, ahead, 0).await?;
+            let exact = self.write_down(&mark, ahead, 0).await?;
             self.batch = Open::default();
             self.session.end(Ok(())).await?;
             self.committed = Instant::now();
+            self.tell_standing(&mark, exact);
+        } else {
+            self.metrics.stands_at(&mark.positions, ahead.map(|_| true));
         }
         (self.mark, self.ahead) = (mark, ahead);
         Ok(())
@@ -330,7 +356,10 @@ impl<'f> Writer<'f> {
             let event = match ddl {
                 Ddl::Created(_) => continue,
                 Ddl::Gone(_) => format!("{name}: dropped or renamed in MongoDB; its tables are empty now"),
-                Ddl::Reload(why) => format!("{name}: {why}; it is loaded anew"),
+                Ddl::Reload(why) => {
+                    self.metrics.reload_due(why);
+                    format!("{name}: {why}; it is loaded anew")
+                }
             };
             note(&event);
             self.progress.events.push(event);
@@ -345,8 +374,12 @@ impl<'f> Writer<'f> {
 
     /// Counts what was done, as long as its batch is not committed apart from the rest.
     fn count_rows(&mut self, member: usize, reconciled: Reconciled) {
-        let done = &mut self.batch.done;
+        let (done, applied) = (&mut self.batch.done, self.batch.applied.entry(member).or_default());
         let rows = reconciled.changes.sum();
+        applied.rows.deleted += rows.deleted;
+        applied.rows.updated += rows.updated;
+        applied.rows.inserted += rows.inserted;
+        applied.rejected += reconciled.rejected.len() as u64;
         done.documents += reconciled.documents;
         done.rows.deleted += rows.deleted;
         done.rows.updated += rows.updated;

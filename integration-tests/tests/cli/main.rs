@@ -16,6 +16,8 @@ mod extracting;
 mod failures;
 mod interruptions;
 mod loading;
+mod logged;
+mod metrics;
 mod partial;
 mod place;
 mod prefixed;

@@ -83,7 +83,7 @@ fn program() -> PathBuf {
 }
 
 /// What a run writes to a terminal. `script` makes one.
-fn at_terminal(args: &str, environment: &[(&str, &str)]) -> String {
+pub(super) fn at_terminal(args: &str, environment: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let args: Vec<String> = args.split(' ').map(|arg| format!("'{arg}'")).collect();
     let command = format!("{} {}", program().display(), args.join(" "));

@@ -1,0 +1,224 @@
+//! What following tells: batches, positions, and how far the oplogs reach.
+
+use std::convert::Infallible;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use gizer_flatten::change::{ClusterTime, Positions};
+use gizer_oplog::{MongoError, Oplog};
+use gizer_pg::rows::TableCounts;
+
+use super::Metrics;
+use super::catalog::{
+    BATCH_SECONDS, BATCHES, CATCHING_UP, CHANGES, HEADROOM, LAG, POSITION, REJECTED, RELOADS, REPAIRS, ROWS, UNDER_WAY,
+    VERIFIED,
+};
+use crate::follow::ChangeCounts;
+
+/// How often the newest entries are looked at.
+const NEWEST_EVERY: Duration = Duration::from_secs(5);
+
+/// The oldest entries are looked at each time that the newest have been looked at so often.
+const OLDEST_EVERY: u32 = 3;
+
+/// How long a shard may take to tell.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is known of one shard. Seconds since 1970.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Standing {
+    position: Option<ClusterTime>,
+    pub(super) newest: Option<u32>,
+    pub(super) oldest: Option<u32>,
+}
+
+/// What was applied to the tables of one collection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Applied {
+    pub(crate) changes: ChangeCounts,
+    pub(crate) rows: TableCounts,
+    pub(crate) rejected: u64,
+}
+
+/// A batch that is committed.
+#[derive(Debug)]
+pub(crate) struct Committed<'c> {
+    /// By collection.
+    pub(crate) applied: Vec<(&'c str, Applied)>,
+    /// Documents that were repaired, by reason.
+    pub(crate) repaired: Vec<(&'c str, u64)>,
+    /// From the beginning of the transaction to the commit.
+    pub(crate) took: Duration,
+}
+
+impl Metrics {
+    /// Counts a batch.
+    pub(crate) fn committed(&self, batch: &Committed<'_>) {
+        let Some(registry) = self.registry() else { return };
+        for (collection, Applied { changes, rows, rejected }) in &batch.applied {
+            let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = *changes;
+            let operations = [
+                ("insert", inserts),
+                ("replace", replacements),
+                ("update", updates),
+                ("delete", deletes),
+                ("migration", migrations),
+            ];
+            let changed = [("insert", rows.inserted), ("update", rows.updated), ("delete", rows.deleted)];
+            operations.iter().for_each(|(name, count)| registry.add(&CHANGES, &[collection, name], *count));
+            changed.iter().for_each(|(name, count)| registry.add(&ROWS, &[collection, name], *count));
+            registry.add(&REJECTED, &[collection], *rejected);
+        }
+        for (reason, count) in &batch.repaired {
+            registry.add(&REPAIRS, &[reason], *count);
+        }
+        registry.add(&BATCHES, &[], 1);
+        registry.observe(&BATCH_SECONDS, batch.took.as_secs_f64());
+    }
+
+    /// A collection has to be loaded anew.
+    pub(crate) fn reload_due(&self, reason: &str) {
+        if let Some(registry) = self.registry() {
+            registry.add(&RELOADS, &[reason], 1);
+        }
+    }
+
+    /// What has been applied so far of collections that are followed: counters exist from the beginning on, so that a first
+    /// change is an increase.
+    pub(crate) fn follows<'n>(&self, collections: impl IntoIterator<Item = &'n str>) {
+        let Some(registry) = self.registry() else { return };
+        for collection in collections {
+            for operation in ["insert", "replace", "update", "delete", "migration"] {
+                registry.add(&CHANGES, &[collection, operation], 0);
+            }
+            for operation in ["insert", "update", "delete"] {
+                registry.add(&ROWS, &[collection, operation], 0);
+            }
+            registry.add(&REJECTED, &[collection], 0);
+        }
+        registry.add(&BATCHES, &[], 0);
+    }
+
+    /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
+    /// said.
+    pub(crate) fn stands_at(&self, positions: &Positions, catching_up: Option<bool>) {
+        let Some(registry) = self.registry() else { return };
+        if let Some(catching_up) = catching_up {
+            registry.set(&CATCHING_UP, &[], f64::from(u8::from(catching_up)));
+        }
+        for (shard, position) in positions {
+            self.restate(shard, |standing| standing.position = Some(position.time));
+        }
+    }
+
+    /// Up to here the tables are known to be equal, with all that was written read back.
+    pub(crate) fn verified_up_to(&self, positions: &Positions) {
+        let Some(registry) = self.registry() else { return };
+        for (shard, position) in positions {
+            registry.set(&VERIFIED, &[shard], f64::from(position.time.seconds));
+        }
+    }
+
+    /// Where the tables stand, for the log; `None` if nothing is followed.
+    pub(super) fn position(&self) -> Option<String> {
+        let inner = self.0.as_deref()?;
+        let shards = inner.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<String> =
+            shards.iter().filter_map(|(shard, standing)| Some(format!("{shard} {}", standing.position?))).collect();
+        (!known.is_empty()).then(|| known.join(", "))
+    }
+
+    /// Takes in what has changed of a shard, and says what follows from it.
+    pub(super) fn restate(&self, shard: &str, change: impl FnOnce(&mut Standing)) {
+        let Some(inner) = self.0.as_deref() else { return };
+        let mut shards = inner.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = shards.entry(shard.to_owned()).or_default();
+        change(standing);
+        let Standing { position, newest, oldest } = *standing;
+        let position = position.map(|position| f64::from(position.seconds));
+        let lag = position.zip(newest).map(|(position, newest)| (f64::from(newest) - position).max(0.0));
+        let headroom = position.zip(oldest).map(|(position, oldest)| position - f64::from(oldest));
+        for (of, value) in [(&POSITION, position), (&LAG, lag), (&HEADROOM, headroom)] {
+            match value {
+                Some(value) => inner.registry.set(of, &[shard], value),
+                None => inner.registry.forget(of, &[shard]),
+            }
+        }
+    }
+
+    /// Looks at the ends of the oplogs now and then, for as long as it is polled.
+    pub(crate) async fn watch(&self, oplogs: &[Oplog]) -> Infallible {
+        if !self.are_read() {
+            return std::future::pending().await;
+        }
+        let mut ticks = tokio::time::interval(NEWEST_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for round in 0_u32.. {
+            ticks.tick().await;
+            self.look(oplogs, round.is_multiple_of(OLDEST_EVERY)).await;
+        }
+        std::future::pending().await
+    }
+
+    /// Looks at the newest entries of the oplogs, and at the oldest if that is wanted. What a shard does not tell is not known.
+    pub(crate) async fn look(&self, oplogs: &[Oplog], oldest: bool) {
+        if !self.are_read() {
+            return;
+        }
+        for oplog in oplogs {
+            let newest = seconds(oplog.newest()).await;
+            self.restate(oplog.name(), |standing| standing.newest = newest);
+            if oldest {
+                let oldest = seconds(oplog.oldest()).await;
+                self.restate(oplog.name(), |standing| standing.oldest = oldest);
+            }
+        }
+    }
+
+    /// Nobody looks at the oplogs any more: what they held is not known.
+    pub(crate) fn look_away(&self, oplogs: &[Oplog]) {
+        for oplog in oplogs {
+            self.restate(oplog.name(), |standing| (standing.newest, standing.oldest) = (None, None));
+        }
+    }
+
+    /// Documents of so many bytes are under way until what is given is dropped.
+    pub(crate) fn under_way(&self, bytes: usize) -> UnderWay {
+        if let Some(registry) = self.registry() {
+            registry.shift(&UNDER_WAY, bytes as f64);
+        }
+        UnderWay { metrics: self.clone(), bytes }
+    }
+}
+
+async fn seconds(position: impl Future<Output = Result<gizer_flatten::change::Position, MongoError>>) -> Option<u32> {
+    match tokio::time::timeout(PATIENCE, position).await {
+        Ok(Ok(position)) => Some(position.time.seconds),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the ends of the oplog are not known");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Positions, for the log: `rs0 Timestamp(1454960732, 1)`.
+pub(crate) fn positions_text(positions: &Positions) -> String {
+    let of = |(shard, position): (&String, &gizer_flatten::change::Position)| format!("{shard} {}", position.time);
+    positions.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
+/// Documents that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct UnderWay {
+    metrics: Metrics,
+    bytes: usize,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(registry) = self.metrics.registry() {
+            registry.shift(&UNDER_WAY, -(self.bytes as f64));
+        }
+    }
+}

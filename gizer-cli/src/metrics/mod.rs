@@ -1,0 +1,194 @@
+//! What monitors read: Prometheus' text, over HTTP while gizer follows, and in a file after each run.
+//!
+//! ```text
+//!   follow ─┐                      ┌─▶ serve:    GET /metrics, while following (--metrics, [metrics] listen)
+//!   load   ─┼─▶ Metrics (Registry) ┤
+//!   verify ─┘    [`catalog`]       └─▶ textfile: when a run begins and ends, each 15 s while following ([metrics] textfile)
+//! ```
+//!
+//! - **Truth.** A metric that is not known is absent, not 0: there is no lag before both the position and the newest entry of the
+//!   oplog are known, and none any more when MongoDB has not told the newest entry. Counters count what is committed.
+//! - **Cost.** Following tells its counts once a batch. What needs a question to MongoDB is asked on a clock of its own
+//!   (`Metrics::watch`): the newest entry each 5 s, the oldest each 15 s. A scrape copies the numbers, and its text goes to the
+//!   client without any lock.
+//! - **The textfile** is one file for all runs of one configuration. Counters add up from run to run and over runs beside each other;
+//!   what was told of the last `verify` stays when `load` writes ([`catalog::Lasting`]). It is replaced by a rename, under a lock
+//!   on its folder.
+//! - **The registry** is a page of our own: the official client writes OpenMetrics, of whose names (`# TYPE` without `_total`) the text
+//!   format, which the node exporter's textfiles have to be in, makes counters of no type.
+//!
+//! A command has the handle in its [`Context`](crate::commands::Context). One that stays on says
+//! `let _published = context.metrics.publish(address).await?;` before it begins.
+
+pub mod catalog;
+mod following;
+mod registry;
+mod run;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod textfile;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::report;
+use following::Standing;
+pub(crate) use following::{Applied, Committed, UnderWay, positions_text};
+use registry::Registry;
+pub(crate) use run::{RUN_TARGET, Run};
+use serve::Server;
+use textfile::Textfile;
+
+/// How often the textfile is written while gizer follows.
+const WRITE_EVERY: Duration = Duration::from_secs(15);
+
+/// A handle to all metrics of the process; clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    /// What is followed, by shard.
+    standing: Mutex<BTreeMap<String, Standing>>,
+    textfile: Option<Textfile>,
+    /// Whether what the textfile says of lag and headroom is void.
+    lost: AtomicBool,
+    /// Whether they are served.
+    served: AtomicBool,
+}
+
+impl Metrics {
+    /// Metrics that count, for a process with this configuration.
+    pub fn new(config: &Config) -> Metrics {
+        let registry = Registry::new();
+        registry.set(&catalog::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+        registry.set(&catalog::PROCESS_STARTED, &[], now());
+        let textfile = config.metrics_textfile.clone().map(Textfile::new);
+        let (standing, lost, served) = Default::default();
+        Metrics(Some(Arc::new(Inner { registry, standing, textfile, lost, served })))
+    }
+
+    /// Metrics that nobody reads: nothing is counted.
+    pub fn off() -> Metrics {
+        Metrics(None)
+    }
+
+    fn registry(&self) -> Option<&Registry> {
+        self.0.as_deref().map(|inner| &inner.registry)
+    }
+
+    /// All metrics as text, as they are now.
+    pub(crate) fn text(&self) -> String {
+        let Some(registry) = self.registry() else { return String::new() };
+        if let Some(bytes) = resident_memory() {
+            registry.set(&catalog::PROCESS_MEMORY, &[], bytes as f64);
+        }
+        registry.snapshot().text()
+    }
+
+    /// A collection was loaded, and its tables are swapped in.
+    pub(crate) fn loaded(&self, collection: &str, documents: u64, rejected: u64, rows: u64) {
+        let Some(registry) = self.registry() else { return };
+        registry.add(&catalog::LOADED, &[collection], documents);
+        registry.add(&catalog::REJECTED, &[collection], rejected);
+        registry.add(&catalog::ROWS, &[collection, "copy"], rows);
+    }
+
+    /// An audit of a collection has ended, with so many documents and keys that differ now.
+    pub(crate) fn verified(&self, collection: &str, differing: u64) {
+        let Some(registry) = self.registry() else { return };
+        registry.set(&catalog::DIFFERING, &[collection], differing as f64);
+        registry.set(&catalog::VERIFY_ENDED, &[collection], now());
+    }
+
+    /// Begins to publish, for as long as what is given lives: at this address, if there is one, and in the textfile, if one is set.
+    ///
+    /// # Errors
+    /// [`Failure`] with [`ExitCode::Usage`](crate::exit::ExitCode::Usage) if the address cannot be listened at.
+    pub async fn publish(&self, address: Option<SocketAddr>) -> Result<Published, Failure> {
+        let mut tasks = Vec::new();
+        if let Some(address) = address {
+            let server = Server::open(address).await?;
+            report::note(format!("metrics are served at http://{}/metrics", server.address()));
+            if let Some(inner) = self.0.as_deref() {
+                inner.served.store(true, Ordering::Relaxed);
+            }
+            tasks.push(tokio::spawn(server.run(self.clone())));
+        }
+        if self.textfile().is_some() {
+            let metrics = self.clone();
+            tasks.push(tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(WRITE_EVERY);
+                loop {
+                    ticks.tick().await;
+                    metrics.write_textfile().await;
+                }
+            }));
+        }
+        Ok(Published { tasks })
+    }
+
+    /// Whether anybody reads them, so that questions to MongoDB are worth asking.
+    pub(crate) fn are_read(&self) -> bool {
+        self.0.as_deref().is_some_and(|inner| inner.textfile.is_some() || inner.served.load(Ordering::Relaxed))
+    }
+
+    fn textfile(&self) -> Option<&Textfile> {
+        self.0.as_deref().and_then(|inner| inner.textfile.as_ref())
+    }
+
+    /// Lag and headroom, of which the textfile may tell from an earlier run, are not known any more.
+    fn lose_track(&self) {
+        if let Some(inner) = self.0.as_deref() {
+            inner.lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes the textfile, if one is set. What keeps it from being written is told, and changes nothing else.
+    pub(crate) async fn write_textfile(&self) {
+        let Some(inner) = self.0.clone().filter(|inner| inner.textfile.is_some()) else { return };
+        let write = move || {
+            let lost = inner.lost.load(Ordering::Relaxed);
+            inner.textfile.as_ref().map_or(Ok(()), |file| file.write(&inner.registry.snapshot(), lost))
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        if let (Ok(Err(error)), Some(file)) = (&written, self.textfile()) {
+            file.warn(error);
+        }
+    }
+}
+
+/// Metrics that are published until this is dropped.
+#[derive(Debug)]
+pub struct Published {
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Now, in seconds since 1970.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Milliseconds are enough, and have no long tail of digits.
+    since.as_millis() as f64 / 1e3
+}
+
+/// `VmRSS` of proc(5), in bytes; `None` where there is no such file.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
