@@ -109,7 +109,7 @@ fn ledger_line(each: &CollectionReport) -> String {
     let Ledger { read, loaded, rejected, filtered, .. } = &each.ledger;
     let filtered = if *filtered > 0 { format!(" + {} filtered", thousands(*filtered)) } else { String::new() };
     format!(
-        " {}: {} read = {} loaded + {} rejected{filtered}",
+        " {}: {} read = {} loaded + {} rejected{filtered}\n",
         each.name,
         thousands(*read),
         thousands(*loaded),

@@ -151,7 +151,9 @@ pub(crate) fn pages() -> Vec<Page> {
                 }
             } else if path.extension().is_some_and(|extension| extension == "md") {
                 let text = fs::read_to_string(&path).unwrap();
-                pages.push(Page::parse(path.strip_prefix(&root).unwrap(), text).unwrap_or_else(|wrong| panic!("{wrong}")));
+                pages.push(
+                    Page::parse(path.strip_prefix(&root).unwrap(), text).unwrap_or_else(|wrong| panic!("{wrong}")),
+                );
             }
         }
     }

@@ -53,7 +53,8 @@ fn end_of_document(command: &str) -> Option<String> {
 }
 
 /// Whether output is what a page shows of it: `…` stands for any text of a line, alone in a line for any lines. How wide blanks
-/// and rules are does not count, nor does at which time something was or how long it took.
+/// and rules are does not count, nor does at which time something was, how long it took, or how
+/// many a second that were.
 pub(crate) fn is_as_shown(shown: &[String], output: &str) -> bool {
     let output: Vec<String> = output.trim_end().lines().map(usual).collect();
     let shown: Vec<String> = shown.iter().map(|line| usual(line)).collect();
@@ -68,6 +69,8 @@ fn usual(line: &str) -> String {
         let is_duration = words.get(n + 1).is_some_and(|next| next.trim_end_matches([';', ',', ')']) == "s");
         let word = match *word {
             word if word.len() >= 3 && word.chars().all(|c| "─-+".contains(c)) => "───",
+            // 0.2 s   1,234: so many documents in a second.
+            word if n > 1 && words[n - 1] == "s" && word.chars().all(|c| c.is_ascii_digit() || c == ',') => "0",
             word if is_duration && word.chars().all(|c| c.is_ascii_digit() || c == '.') => "0.0",
             word if is_time(word) => "(time)",
             word => word,
@@ -142,7 +145,12 @@ fn output_is_compared_with_wildcards() {
         (&["a", "b"], "a\n", false),
         (&["x…x"], "x", false),
         (&["a   b", "─────"], "a b\n──────────\n", true),
-        (&["at Timestamp(1, 2), 0.1 s; 2026-01-01T00:00:00Z"], "at Timestamp(99, 3), 2.5 s; 2026-11-22T23:51:40Z", true),
+        (
+            &["at Timestamp(1, 2), 0.1 s; 2026-01-01T00:00:00Z"],
+            "at Timestamp(99, 3), 2.5 s; 2026-11-22T23:51:40Z",
+            true,
+        ),
+        (&["3 0.1 s 27"], "3 0.2 s 1,500", true),
         (&["1.5 m"], "1.6 m", false),
     ] {
         assert_eq!(is_as_shown(&shown(lines), output), expected, "{lines:?} {output:?}");

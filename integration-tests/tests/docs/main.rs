@@ -51,9 +51,9 @@ async fn what_the_book_shows_is_what_happens() {
     let pages = book::pages();
     let first = pages.iter().find(|page| page.path == Path::new(scene::FIRST_PAGE)).unwrap();
     let only = std::env::var("GIZER_RIG_PAGE").ok();
-    let chosen = pages.iter().filter(|page| {
-        !page.blocks.is_empty() && only.as_ref().is_none_or(|only| page.path == Path::new(only))
-    });
+    let chosen = pages
+        .iter()
+        .filter(|page| !page.blocks.is_empty() && only.as_ref().is_none_or(|only| page.path == Path::new(only)));
     let outcomes = stream::iter(chosen).map(|page| perform::page(page, first)).buffered(AT_ONCE);
     let outcomes: Vec<perform::Outcome> = outcomes.collect().await;
     let not_run: Vec<&String> = outcomes.iter().flat_map(|outcome| &outcome.not_run).collect();

@@ -37,7 +37,9 @@ pub(crate) async fn page(page: &Page, first: &Page) -> Outcome {
         if let Some(command) = pending {
             outcome.not_run.push(format!("{at}: until there is a command `gizer {command}`"));
             if command_line::has_command(command) {
-                outcome.faults.push(format!("{at}: there is a command `gizer {command}` now: take the mark `pending` off"));
+                outcome
+                    .faults
+                    .push(format!("{at}: there is a command `gizer {command}` now: take the mark `pending` off"));
             }
         }
         if let Err(fault) = perform(&scene, block, pending.is_none()).await {
@@ -77,7 +79,8 @@ async fn perform(scene: &Scene, block: &Block, known: bool) -> Result<(), String
 
 async fn commands(scene: &Scene, block: &Block, runs: bool, known: bool) -> Result<(), String> {
     let commands = console::commands(&block.text)?;
-    let exit: i32 = block.marks.get("exit").map_or(Ok(0), |code| code.parse()).map_err(|_| "exit: expected a number")?;
+    let exit: i32 =
+        block.marks.get("exit").map_or(Ok(0), |code| code.parse()).map_err(|_| "exit: expected a number")?;
     let stays_on = block.marks.contains_key("stays on");
     for (n, command) in commands.iter().enumerate() {
         if known {
@@ -101,7 +104,10 @@ async fn commands(scene: &Scene, block: &Block, runs: bool, known: bool) -> Resu
         }
         if !command.expected.is_empty() && !console::is_as_shown(&command.expected, &ended.output) {
             let shown = command.expected.join("\n");
-            return Err(format!("`{}` prints something else. The page:\n{shown}\nThe command:\n{}", command.text, ended.output));
+            return Err(format!(
+                "`{}` prints something else. The page:\n{shown}\nThe command:\n{}",
+                command.text, ended.output
+            ));
         }
     }
     Ok(())

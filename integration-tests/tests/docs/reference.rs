@@ -41,7 +41,11 @@ fn every_page_is_in_the_summary() {
     let unique: HashSet<&PathBuf> = listed.iter().collect();
     assert_eq!(listed.len(), unique.len(), "a page is listed twice: {listed:?}");
     for page in &pages {
-        assert!(page.path == Path::new("SUMMARY.md") || unique.contains(&page.path), "{} is not listed", page.path.display());
+        assert!(
+            page.path == Path::new("SUMMARY.md") || unique.contains(&page.path),
+            "{} is not listed",
+            page.path.display()
+        );
     }
 }
 
@@ -77,9 +81,13 @@ fn every_setting_is_explained() {
             assert!(page.text.contains(&name), "docs/configuration.md does not have {name}");
         }
         let default = setting.help.split_once("[default: ").map(|(_, rest)| rest.trim_end_matches(']'));
-        let row = page.text.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", setting.variable())));
+        let row =
+            page.text.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", setting.variable())));
         let row = row.unwrap_or_else(|| panic!("{} has no row of a table", setting.variable()));
-        assert!(default.is_none_or(|default| row.contains(&format!("`{default}`"))), "expected the default {default:?}: {row}");
+        assert!(
+            default.is_none_or(|default| row.contains(&format!("`{default}`"))),
+            "expected the default {default:?}: {row}"
+        );
     }
 }
 

@@ -79,9 +79,11 @@ impl Scene {
             Some("loaded") => &["gizer schema infer", "gizer load"],
             Some(other) => return Err(format!("expected the scene shop or loaded, got {other:?}")),
         };
-        let toml = first.blocks.iter().find(|block| block.language == "toml").ok_or("the first page has no gizer.toml")?;
+        let toml =
+            first.blocks.iter().find(|block| block.language == "toml").ok_or("the first page has no gizer.toml")?;
         std::fs::write(scene.folder().join("gizer.toml"), scene.on_servers(&toml.text)).unwrap();
-        let documents = first.blocks.iter().find(|block| block.language == "js").ok_or("the first page has no documents")?;
+        let documents =
+            first.blocks.iter().find(|block| block.language == "js").ok_or("the first page has no documents")?;
         scene.mongosh(&documents.text).await?;
         for command in commands {
             let ended = scene.bash(command).await?;
@@ -148,7 +150,8 @@ impl Scene {
     /// It did not end within the limit.
     pub(crate) async fn bash(&self, command: &str) -> Result<Ended, String> {
         let run = self.shell(&format!("exec 2>&1\n{}", self.on_servers(command))).output();
-        let output = tokio::time::timeout(LIMIT, run).await.map_err(|_| format!("`{command}` takes more than {LIMIT:?}"))?;
+        let output =
+            tokio::time::timeout(LIMIT, run).await.map_err(|_| format!("`{command}` takes more than {LIMIT:?}"))?;
         let output = output.map_err(|error| format!("cannot run bash: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         Ok(Ended { code: output.status.code(), output: self.as_on_the_page(&text) })

@@ -66,7 +66,8 @@ fn look_at(unit: &str) -> Result<(), String> {
 /// The first that cron, or gizer, would not take.
 pub(crate) fn crontab(text: &str, known: bool) -> Result<(), String> {
     for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-        let is_variable = line.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+        let is_variable =
+            line.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
         if is_variable {
             continue;
         }
@@ -93,7 +94,8 @@ pub(crate) fn crontab(text: &str, known: bool) -> Result<(), String> {
 
 #[test]
 fn what_cron_would_not_take_is_found() {
-    crontab("MAILTO=ops@example.com\n# a note\n*/5 * * * * cd /etc/gizer && /usr/local/bin/gizer sync\n", true).unwrap();
+    crontab("MAILTO=ops@example.com\n# a note\n*/5 * * * * cd /etc/gizer && /usr/local/bin/gizer sync\n", true)
+        .unwrap();
     for wrong in ["* * * * gizer sync", "* * * * * gizer snyc", "* * * * * date +%F", "* * * * *"] {
         assert!(crontab(wrong, true).is_err(), "{wrong}");
     }
