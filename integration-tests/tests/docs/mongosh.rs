@@ -64,6 +64,9 @@ fn operation(statement: &str, database: &Option<String>) -> Result<Option<Operat
     let (path, arguments) = call.split_once('(').ok_or_else(wrong)?;
     let arguments: Array = serde_json::from_str(&format!("[{}]", as_extended_json(arguments)))
         .map_err(|error| format!("{statement:?}: {error}"))?;
+    if let ("adminCommand", [Bson::Document(command)]) = (path, arguments.as_slice()) {
+        return Ok(Some(Operation { database: Some("admin".to_owned()), command: command.clone() }));
+    }
     let command = match path.rsplit_once('.') {
         None => of_database(path, &arguments),
         Some((collection, method)) => of_collection(collection, method, &arguments),
@@ -123,6 +126,7 @@ fn as_extended_json(text: &str) -> String {
             let wrapper = match word {
                 "ObjectId" => "$oid",
                 "ISODate" => "$date",
+                "Double" => "$numberDouble",
                 "NumberLong" | "Long" => "$numberLong",
                 "NumberDecimal" | "Decimal128" => "$numberDecimal",
                 "UUID" => "$uuid",

@@ -107,7 +107,8 @@ impl Scene {
         text.replace(POSTGRES, &self.postgres_uri)
             .replace(MONGO, &self.mongo_host)
             .replace("database = \"shop\"", &format!("database = \"{}\"", self.mongo_database))
-            .replace("dump/shop", &format!("dump/{}", self.mongo_database))
+            // A database beside the first, for what is moved.
+            .replace("warehouse_new", &format!("{}_new", self.postgres_database))
     }
 
     /// An INI file of a page: there, hosts, ports and names stand alone.
