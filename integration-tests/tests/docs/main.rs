@@ -25,7 +25,7 @@
 //! | `<!-- scene: loaded -->` | of the page: it begins with the documents of the first page, loaded |
 //!
 //! For who writes: `GIZER_RIG_PAGE=mapping.md` does one page, `GIZER_RIG_SHOW=1` with `--nocapture` shows what commands print.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it did not run")]
 
 mod book;
 mod command_line;
