@@ -20,7 +20,7 @@
 //! | `<!-- file: schemas/orders.json -->` | the block is this file from here on; a configuration without it is looked at, and not used |
 //! | `<!-- stays on: SIGTERM -->` | the last command is ended once its run is in the status table |
 //! | `<!-- as: json -->` | JSON, but no schema file |
-//! | `<!-- not run: why -->` | its command lines are read by gizer's parser only; counted and printed |
+//! | `<!-- not run: why -->` | of `console`: its command lines are read by gizer's parser only; of any other language, known or not: nothing is done. Counted and printed |
 //! | `<!-- pending: gizer run -->` | as `not run`, until there is such a command: then the mark is a fault |
 //! | `<!-- scene: loaded -->` | of the page: it begins with the documents of the first page, loaded |
 //!

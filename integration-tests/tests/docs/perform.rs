@@ -54,6 +54,9 @@ pub(crate) async fn page(page: &Page, first: &Page) -> Outcome {
 
 async fn perform(scene: &Scene, block: &Block, known: bool) -> Result<(), String> {
     let runs = block.not_run().is_none() && known;
+    if block.not_run().is_some() && block.language != "console" {
+        return Ok(());
+    }
     match block.language.as_str() {
         "console" => commands(scene, block, runs, known).await,
         "toml" => {
@@ -65,8 +68,8 @@ async fn perform(scene: &Scene, block: &Block, known: bool) -> Result<(), String
             accepted(scene, &format!("gizer --config {file} config show")).await
         }
         "json" => json(scene, block).await,
-        "sql" if runs => scene.sql(&block.text).await,
-        "js" if runs => scene.mongosh(&block.text).await,
+        "sql" => scene.sql(&block.text).await,
+        "js" => scene.mongosh(&block.text).await,
         "systemd" => {
             let name = block.marks.get("file").ok_or("expected `<!-- file: NAME.service -->` before a unit")?;
             units::keep(&scene.folder().join("units"), name, &block.text, scene.program(), known)
