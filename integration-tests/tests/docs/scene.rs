@@ -141,6 +141,7 @@ impl Scene {
             .replace(&self.postgres_uri, POSTGRES)
             .replace(&self.mongo_host, MONGO)
             .replace(&postgres_host, "localhost:5432")
+            .replace(&format!("://{POSTGRES_USER}:***@"), "://gizer:***@")
             .replace(&self.mongo_database, "shop")
             .replace(&self.postgres_database, "warehouse")
     }
