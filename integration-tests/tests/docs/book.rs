@@ -17,6 +17,8 @@ pub(crate) struct Page {
     pub(crate) anchors: Vec<String>,
     /// Where links and images lead, with their lines.
     pub(crate) links: Vec<(usize, String)>,
+    /// What stands between backticks in the text, with its lines.
+    pub(crate) code: Vec<(usize, String)>,
     /// The text of the page.
     pub(crate) text: String,
 }
@@ -46,6 +48,7 @@ impl Page {
             blocks: Vec::new(),
             anchors: Vec::new(),
             links: Vec::new(),
+            code: Vec::new(),
             text: String::new(),
         };
         let mut marks = BTreeMap::new();
@@ -67,7 +70,13 @@ impl Page {
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
                     page.links.push((line, dest_url.to_string()));
                 }
-                Event::Text(text) | Event::Code(text) => {
+                Event::Code(code) => {
+                    page.code.push((line, code.to_string()));
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&code);
+                    }
+                }
+                Event::Text(text) => {
                     if let Some(block) = &mut block {
                         block.text.push_str(&text);
                     } else if let Some(heading) = &mut heading {

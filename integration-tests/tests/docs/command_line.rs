@@ -1,5 +1,6 @@
 //! Command lines of gizer, wherever a page shows one: whether the program would take them.
 
+use clap::error::ErrorKind;
 use gizer_cli::args::Cli;
 
 /// Whether gizer takes all of its command lines in a line of shell; other programs' are passed over.
@@ -19,6 +20,20 @@ pub(crate) fn check(line: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether gizer has the commands and flags that a piece of text names. It may leave out what else belongs to them.
+///
+/// # Errors
+/// What gizer's own parser says.
+pub(crate) fn check_names(line: &str) -> Result<(), String> {
+    let wrong = |command: &Vec<String>| match Cli::command_line().try_get_matches_from(command) {
+        Err(wrong) if [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand].contains(&wrong.kind()) => {
+            Some(format!("`{}`: {wrong}", command.join(" ")))
+        }
+        _ => None,
+    };
+    simple_commands(line).iter().filter(|command| command[0] == "gizer").find_map(wrong).map_or(Ok(()), Err)
 }
 
 /// Whether gizer has this command.
@@ -86,4 +101,7 @@ fn what_gizer_does_not_know_is_found() {
     check("gizer verify --help").unwrap();
     assert!(check("true | gizer sync --fallow").unwrap_err().contains("--fallow"));
     assert!(check("gizer lod").is_err());
+    check_names("gizer schema merge").unwrap();
+    check_names("gizer load --verify").unwrap();
+    assert!(check_names("gizer schema mrege").is_err() && check_names("gizer load --verfy").is_err());
 }

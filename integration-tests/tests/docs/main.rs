@@ -12,7 +12,8 @@
 //! | `systemd`, `cron` | read by `systemd-analyze verify`; as cron would; the command lines in them by gizer |
 //! | `text`, `mermaid` | nothing |
 //!
-//! Any other language is a fault, so that nothing goes unchecked by accident. Comments before a block say more:
+//! Any other language is a fault, so that nothing goes unchecked by accident. What stands between backticks in the text and begins
+//! with `gizer` must name commands and flags that there are. Comments before a block say more:
 //!
 //! | comment | says |
 //! |---|---|

@@ -106,10 +106,40 @@ fn every_exit_code_has_an_answer() {
     }
 }
 
+/// Commands that pages speak of before they are there. A page that shows one in a block marks it as `pending`.
+const TO_COME: [&str; 3] = ["gizer run", "gizer plan", "gizer status --check"];
+
+/// Command lines in the text, too, must be ones that gizer takes; what has `…` in it only says how one begins.
+#[track_caller]
+fn check_inline(page: &Page, at: &str) {
+    for (line, code) in &page.code {
+        let to_come = TO_COME.iter().any(|command| code.starts_with(command));
+        if code.starts_with("gizer ") && !code.contains('…') && !to_come {
+            command_line::check_names(code).unwrap_or_else(|wrong| panic!("{at}:{line}: {wrong}"));
+        }
+    }
+}
+
+#[test]
+fn command_lines_within_the_text_are_taken() {
+    for page in book::pages() {
+        check_inline(&page, &page.path.to_string_lossy());
+    }
+}
+
+#[test]
+fn every_mechanism_says_what_was_weighed_against_it() {
+    for page in book::pages().iter().filter(|page| page.path.starts_with("architecture")) {
+        let is_there = page.text.contains("\n**Weighed against it**\n\n| | |\n|---|---|\n| ");
+        assert!(is_there, "docs/{} does not say what was weighed against it", page.path.display());
+    }
+}
+
 #[test]
 fn the_command_lines_of_the_readme_are_taken() {
     let readme = book::folder().with_file_name("README.md");
     let readme = Page::parse(Path::new("README.md"), std::fs::read_to_string(readme).unwrap()).unwrap();
+    check_inline(&readme, "README.md");
     let mut checked = 0;
     for block in readme.blocks.iter().filter(|block| block.language == "console") {
         for command in console::commands(&block.text).unwrap() {
