@@ -2,9 +2,12 @@
 
 mod config;
 mod etlstatus;
+mod exit_codes;
 mod load;
+mod run;
 mod schema;
 mod shell;
+mod status;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +18,9 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMat
 pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
 pub use etlstatus::{EtlOutcome, EtlstatusAction};
 pub use load::{LoadArgs, VerifyLoad};
+pub use run::{PlanArgs, RunArgs};
 pub use shell::{CompletionsArgs, ManArgs};
+pub use status::StatusArgs;
 pub use verify::VerifyArgs;
 
 use crate::config::{
@@ -35,13 +40,17 @@ Exit codes:
   3    a load is due: the oplog has rolled over, or has another history, or a schema file has changed
   4    rows differ from the documents: after they were written (nothing of that was committed), or as verify found them
   5    another run holds the lock
+  6    `status --check` warns
   130  interrupted (143: terminated)
-  6 (a warning) is kept for commands to come. `schema diff` has 0, 1 and 2 as diff does.
+  `schema diff` has 0, 1 and 2 as diff does.
   Where some collections were loaded and others not, the code is that of the first that was not.
 
 Every setting can stand in gizer.toml, in the environment and on the command line; the latter wins:
   [mongo] uri = \"…\"        GIZER_MONGO_URI=…        --mongo-uri …
 An INI file of the classic tool is read in the place of gizer.toml.";
+
+/// The heading of options that all commands have.
+const EVERYWHERE: &str = "Options of every command";
 
 /// Copies MongoDB collections into PostgreSQL as relational tables.
 ///
@@ -54,7 +63,7 @@ pub struct Cli {
     ///
     /// TOML, or an INI file of the classic tool. That is a file whose name ends in .ini, or one with a section misc, psql, psql-… or
     /// mongo-…, or with a key mongo-….
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = EVERYWHERE)]
     pub config: Option<PathBuf>,
 
     /// Section of a classic INI file by which tables are written [default: psql] [env: GIZER_PSQL_SECTION].
@@ -66,11 +75,11 @@ pub struct Cli {
     pub cache_section: Option<String>,
 
     /// For people or for machines: json gives one object on standard output.
-    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true, help_heading = EVERYWHERE)]
     pub format: Format,
 
     /// Say more on standard error; twice: still more.
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = EVERYWHERE)]
     pub verbose: u8,
 
     /// What to do.
@@ -96,6 +105,10 @@ pub enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Action {
+    /// Do whatever is due: make schema files, load, follow. For cron, or to stay on.
+    Run(RunArgs),
+    /// Say what `run` would do, why, and what it takes, without doing it.
+    Plan(PlanArgs),
     /// Find out what collections look like, and what tables follow from it.
     #[command(subcommand)]
     Schema(SchemaAction),
@@ -146,7 +159,7 @@ pub enum SchemaAction {
 }
 
 /// Arguments of `schema infer`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
   gizer schema infer                 every collection of the database that has no schema file yet
@@ -190,6 +203,10 @@ fn parse_filter(text: &str) -> Result<bson::Document, String> {
 
 /// Arguments of `schema tables`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gizer schema tables                  one a line, of every collection that has a schema file
+  gizer schema tables orders --delimiter ,")]
 pub struct TablesArgs {
     /// Collections [default: all that have a schema file].
     #[arg(value_name = "COLLECTION")]
@@ -354,18 +371,6 @@ pub struct SyncArgs {
     pub show_values: bool,
 }
 
-/// Arguments of `status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Collections [default: all].
-    #[arg(value_name = "COLLECTION")]
-    pub collections: Vec<String>,
-
-    /// How many of the last runs to show.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub runs: u32,
-}
-
 impl Cli {
     /// The whole command line, with a flag for each setting.
     pub fn command_line() -> Command {
@@ -380,7 +385,7 @@ impl Cli {
                 .action(action)
                 .global(true)
         });
-        Cli::command().args(flags)
+        exit_codes::told(Cli::command().args(flags))
     }
 
     /// Takes the process' arguments; prints help and errors of usage itself, and then ends the process.

@@ -27,7 +27,7 @@ pub enum ExitCode {
     Differs = 4,
     /// Another run holds the lock, or took over.
     Locked = 5,
-    /// `status --check` warns. Not used yet.
+    /// `status --check` warns.
     Warning = 6,
     /// Ended by SIGINT (Ctrl-C).
     Interrupted = 130,

@@ -15,6 +15,7 @@ mod audit;
 pub mod capture;
 pub mod commands;
 pub mod config;
+mod due;
 pub mod exit;
 mod follow;
 pub mod interrupt;
@@ -22,8 +23,6 @@ pub mod pipeline;
 pub mod progress;
 pub mod report;
 pub mod schema_files;
-
-use std::io::IsTerminal;
 
 use args::{Action, Cli, ConfigAction, EtlstatusAction, SchemaAction};
 use clap::ArgMatches;
@@ -63,6 +62,8 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let outcome = runtime.block_on(async {
         let context = Context { config: effective.config.clone(), format: cli.format, signals: Signals::listen()? };
         match &cli.command {
+            Action::Run(args) => commands::run::run(&context, args).await,
+            Action::Plan(args) => commands::plan::run(&context, args).await,
             Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
             Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),
             Action::Schema(SchemaAction::Tables(args)) => commands::edit::tables(&context, args),
@@ -101,7 +102,7 @@ fn start_log(verbose: u8) {
         _ => "gizer=debug,gizer_cli=debug,gizer_oplog=debug,gizer_pg=debug,info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = report::colours_are_seen(&std::io::stderr());
     // A second start, as in tests, keeps the first.
     let _ =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();

@@ -1,7 +1,8 @@
 //! What commands print: results on standard output, everything else on standard error.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::{Value, json};
@@ -39,6 +40,11 @@ pub fn failure(failure: &Failure, format: Format) {
 
 /// A line under the header, and nothing else that is not text.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// Whether whoever reads this stream sees colours, and wants them (no-color.org).
+pub fn colours_are_seen(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// A table for people; the columns named in `numbers` stand to the right.
 pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -78,9 +84,41 @@ pub fn bytes(number: u64) -> String {
     indicatif::BinaryBytes(number).to_string()
 }
 
+/// A time in its two largest units: `12 s`, `3 min 5 s`, `2 h`, `3 d 4 h`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs() + u64::from(time.subsec_millis() >= 500);
+    let units = [(365 * 86_400, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let Some(at) = units.iter().position(|(unit, _)| seconds >= *unit) else { return "0 s".to_owned() };
+    let (unit, name) = units[at];
+    let mut text = format!("{} {name}", seconds / unit);
+    if let Some((next, next_name)) = units.get(at + 1)
+        && seconds % unit >= *next
+    {
+        text.push_str(&format!(" {} {next_name}", seconds % unit / next));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        let cases = [
+            (0, "0 s"),
+            (499, "0 s"),
+            (500, "1 s"),
+            (61_000, "1 min 1 s"),
+            (3_600_000, "1 h"),
+            (3_659_000, "1 h"),
+            (90_000_000, "1 d 1 h"),
+            (315_360_000_000, "10 y"),
+        ];
+        for (millis, text) in cases {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
 
     #[test]
     fn thousands_stand_apart() {

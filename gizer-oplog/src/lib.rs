@@ -49,6 +49,7 @@ pub mod spool;
 mod tail;
 mod uri;
 mod version;
+mod window;
 
 pub use changes::{ChangeEvent, ChangeSource};
 pub use chunks::{Chunk, ChunkSource, ClusterChunks, Stretch};
@@ -68,3 +69,4 @@ pub use sources::{ReadAt, WatchedCollection};
 pub use tail::{OplogBatch, OplogTail, RawEntry, TailOptions};
 pub use uri::{Hosts, SecretUri};
 pub use version::{ReleaseLine, ServerVersion};
+pub use window::{LogFill, LogWindow};

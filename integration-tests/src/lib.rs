@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod compared;
 pub mod oracle;
+pub mod printed;
 pub mod random;
 pub mod rig;
 pub mod shop;

@@ -4,10 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+const SHOW_HELP: &str = "\
+Examples:
+  gizer config show                            gizer.toml, over it the environment
+  gizer --config old.ini config show           an INI file of the classic tool
+  gizer config show --load-workers 4           and over both the command line";
+
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
 pub enum ConfigAction {
     /// Print all settings that are in force, and where each came from; passwords are shown as ***.
+    #[command(after_help = SHOW_HELP)]
     Show,
     /// Print one value.
     Get(ConfigGetArgs),
@@ -23,8 +30,7 @@ Examples:
   gizer --config old.ini config get psql psql-host        as it stands in an INI file of the classic tool
   gizer config get postgres uri --show-secret             with the password
 
-A value with a password is printed only with --show-secret; without it the exit code is 2, and nothing is printed. Several values
-are printed one a line. Exit code 1: it is not set.")]
+A value with a password is printed only with --show-secret. Several values are printed one a line.")]
 pub struct ConfigGetArgs {
     /// The section, without brackets.
     #[arg(value_name = "SECTION")]

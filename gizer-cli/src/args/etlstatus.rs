@@ -21,19 +21,24 @@ pub enum EtlstatusAction {
 }
 
 const NEEDED_HELP: &str = "\
-Exit code 0: not needed; 1 is printed while a run is in progress, else 0. Exit code 1: needed, and nothing is printed. Also 1:
-PostgreSQL cannot be reached; --format json tells the two apart. 2: the configuration is wrong.
-
 A run of gizer is in progress as long as it lives. One that the classic tool or `etlstatus start` has begun counts as such for nine
-hours.";
+hours.
+
+Example:
+  gizer etlstatus needed && exit";
 
 const START_HELP: &str = "\
-`gizer load` and `sync` keep the status table themselves; this is for scripts that load in steps of their own:
+`gizer load` and `sync` keep the status table themselves; this is for scripts that load in steps of their own.
+
+Example:
   gizer etlstatus needed && exit
   gizer etlstatus start
   gizer extract --csv-path out && gizer copy --csv-path out && gizer etlstatus finish ok || gizer etlstatus finish error";
 
-const FINISH_HELP: &str = "Exit code 1: there is no open row, or PostgreSQL cannot be reached.";
+const FINISH_HELP: &str = "\
+Examples:
+  gizer etlstatus finish ok
+  gizer etlstatus finish error        from here on `gizer etlstatus needed` says that a load is needed";
 
 /// How a load that scripts do has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

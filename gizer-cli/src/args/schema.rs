@@ -25,8 +25,7 @@ Examples:
   gizer schema diff --live                                       of every collection that has a schema file
   gizer schema diff --live --format json                         for a script
 
-Exit code 0 if nothing differs, 1 if something does, 2 if that cannot be told: a file that is no schema, a server that cannot
-be reached. What inference has seen ($seen) is no difference.")]
+What inference has seen ($seen) is no difference.")]
 pub struct DiffArgs {
     /// The old and the new: two schema files, or two folders of them. With --live: collections [default: all that have a
     /// schema file].

@@ -15,8 +15,7 @@ Examples:
   gizer verify --sample 10000        a quick look at about so many documents of each
   gizer verify --format json         for a script: counts, and each difference by table, key, position and column
 
-Exit code 0 if all is equal (after --repair: is equal now), 4 if anything differs. An audit that was interrupted goes on where
-it ended.")]
+An audit that was interrupted goes on where it ended.")]
 pub struct VerifyArgs {
     /// Collections [default: all that are followed].
     #[arg(value_name = "COLLECTION")]

@@ -34,6 +34,16 @@ impl Failures {
         self.each.is_empty() && self.end.is_none()
     }
 
+    /// The collections that failed.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.each.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Why a collection failed.
+    pub fn of(&self, collection: &str) -> Option<&Failure> {
+        self.each.iter().find(|(name, _)| name == collection).map(|(_, failure)| failure)
+    }
+
     /// The first one.
     pub fn into_first(self) -> Option<Failure> {
         self.each.into_iter().map(|(_, failure)| failure).chain(self.end).next()

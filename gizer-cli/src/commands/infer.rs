@@ -25,6 +25,33 @@ use crate::schema_files::SchemaFiles;
 /// [`Failure`] if a collection that was named has a file already, or nothing can be read at all. What becomes of single
 /// collections is printed.
 pub async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failure> {
+    let inferred = perform(context, args).await?;
+    if context.format == Format::Json {
+        report::json(&inferred.json());
+    }
+    inferred.failures.print();
+    Ok(inferred.failures.exit())
+}
+
+/// What became of the collections.
+pub(super) struct Inferred {
+    reports: Vec<Value>,
+    skipped: Vec<(String, String)>,
+    pub(super) failures: Failures,
+}
+
+impl Inferred {
+    pub(super) fn json(&self) -> Value {
+        let skipped: Vec<Value> =
+            self.skipped.iter().map(|(name, reason)| json!({"name": name, "reason": reason})).collect();
+        let mut object = json!({"collections": self.reports, "skipped": skipped});
+        self.failures.add_to(&mut object);
+        object
+    }
+}
+
+/// As [`run`], but for what machines are told and for the failures.
+pub(super) async fn perform(context: &Context, args: &InferArgs) -> Result<Inferred, Failure> {
     let files = context.schema_files()?;
     if !args.force {
         refuse_existing(&files, &args.collections)?;
@@ -235,19 +262,11 @@ impl Job<'_> {
         Ok((schema, findings))
     }
 
-    fn finish(mut self) -> ExitCode {
+    fn finish(mut self) -> Inferred {
         if self.refused > 0 && self.reports.is_empty() && self.files.collections().next().is_none() {
             self.failures.end_run(Some(Failure::usage("none of the collections can have a schema file")), None);
         }
-        if self.context.format == Format::Json {
-            let skipped: Vec<Value> =
-                self.skipped.iter().map(|(name, reason)| json!({"name": name, "reason": reason})).collect();
-            let mut object = json!({"collections": self.reports, "skipped": skipped});
-            self.failures.add_to(&mut object);
-            report::json(&object);
-        }
-        self.failures.print();
-        self.failures.exit()
+        Inferred { reports: self.reports, skipped: self.skipped, failures: self.failures }
     }
 }
 

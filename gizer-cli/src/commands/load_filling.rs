@@ -245,7 +245,11 @@ impl Filling<'_> {
     }
 
     /// Swaps these loads in, all or none. Those that are not are abandoned; `Err` says why.
-    pub(super) async fn swap(&self, filled: Vec<Filled<'_>>) -> Result<Vec<CollectionReport>, Failure> {
+    pub(super) async fn swap(&self, mut filled: Vec<Filled<'_>>) -> Result<Vec<CollectionReport>, Failure> {
+        for Filled { whole: Whole { report, started, .. }, .. } in &mut filled {
+            let whole = report.read_now == report.ledger.read;
+            report.ledger.millis = whole.then(|| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        }
         let swapped = self.context.signals.unless_interrupted(self.swap_or_wait(&filled)).await;
         match swapped {
             Ok(swapped) => {
@@ -360,5 +364,6 @@ pub(super) fn ledger(name: &str, layout: &Layout, tally: &Tally, written: &Writt
         filtered: 0,
         rows: layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied()).collect(),
         unfit: tally.mismatches(layout).into_iter().map(unfit).collect(),
+        millis: None,
     }
 }

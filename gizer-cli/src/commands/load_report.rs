@@ -45,13 +45,16 @@ pub(super) fn print(format: Format, reports: &[CollectionReport], failures: &Fai
             }
             reports.iter().flat_map(remarks).for_each(report::note);
         }
-        Format::Json => {
-            let mut object = json!({"collections": collections(reports)});
-            failures.add_to(&mut object);
-            report::json(&object);
-        }
+        Format::Json => report::json(&as_json(reports, failures)),
     }
     failures.print();
+}
+
+/// One object of all that became of them.
+pub(super) fn as_json(reports: &[CollectionReport], failures: &Failures) -> Value {
+    let mut object = json!({"collections": collections(reports)});
+    failures.add_to(&mut object);
+    object
 }
 
 fn collections(reports: &[CollectionReport]) -> Vec<Value> {

@@ -1,7 +1,6 @@
 //! `gizer schema diff`: two schema files, two folders of them, or schema files and the tables that are there.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::path::Path;
 
 use gizer_pg::ddl::layout_hash;
@@ -80,15 +79,10 @@ pub async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure
         _ => failure,
     })?;
     match context.format {
-        Format::Text => report::text(&as_text(&compared, args.live, colours_are_seen())),
+        Format::Text => report::text(&as_text(&compared, args.live, report::colours_are_seen(&std::io::stdout()))),
         Format::Json => report::json(&as_json(&compared)),
     }
     Ok(if compared.iter().any(Compared::differs) { ExitCode::Failed } else { ExitCode::Done })
-}
-
-/// Whether whoever reads standard output sees colours.
-fn colours_are_seen() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 async fn live(context: &Context, collections: &[String]) -> Result<Vec<Compared>, Failure> {

@@ -4,7 +4,8 @@ use gizer_flatten::change::Positions;
 use gizer_pg::state::{self, CollectionStatus, HistoryRow, RunRow, Status};
 use serde_json::{Value, json};
 
-use super::{Context, status_audits};
+use super::status_source::Source;
+use super::{Context, status_audits, status_check};
 use crate::args::{Format, StatusArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::report::{self, thousands};
@@ -16,21 +17,12 @@ use crate::report::{self, thousands};
 pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failure> {
     let read = async {
         let session = context.postgres().await?;
-        Ok(state::read_status(&session, args.runs).await?)
+        // The last run is looked at, even if it is not shown.
+        let status = state::read_status(&session, args.runs.max(1)).await?.unwrap_or_default();
+        let source = Source::ask(context, &status).await;
+        Ok((status, source))
     };
-    let status = context.signals.unless_interrupted(read).await?;
-    let mut status = status.unwrap_or(Status {
-        collections: Vec::new(),
-        runs: Vec::new(),
-        stream: Positions::new(),
-        applied: false,
-        exact_at: None,
-        ahead: None,
-        updated_at: None,
-        verified_up_to: None,
-        repairs: Vec::new(),
-        reloads: Vec::new(),
-    });
+    let (mut status, source) = context.signals.unless_interrupted(read).await?;
     if !args.collections.is_empty() {
         if let Some(name) =
             args.collections.iter().find(|name| !status.collections.iter().any(|c| c.collection == **name))
@@ -43,14 +35,20 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
             rows.retain(|row| args.collections.contains(&row.collection));
         }
     }
-    match context.format {
-        Format::Json => report::json(&as_json(&status)),
-        Format::Text => report::text(&as_text(&status)),
+    let warnings = args.check.then(|| status_check::warnings(&status, &source, args.into()));
+    status.runs.truncate(args.runs as usize);
+    match (context.format, &warnings) {
+        (Format::Json, _) => report::json(&as_json(&status, &source, warnings.as_deref())),
+        (Format::Text, None) => report::text(&as_text(&status, &source)),
+        (Format::Text, Some(warnings)) if warnings.is_empty() => report::text("ok\n"),
+        (Format::Text, Some(warnings)) => {
+            report::text(&warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>());
+        }
     }
-    Ok(ExitCode::Done)
+    Ok(if warnings.is_some_and(|warnings| !warnings.is_empty()) { ExitCode::Warning } else { ExitCode::Done })
 }
 
-fn as_text(status: &Status) -> String {
+fn as_text(status: &Status, source: &Source) -> String {
     if status.collections.is_empty() && status.runs.is_empty() {
         return "nothing has been loaded yet: run `gizer schema infer`, then `gizer load`\n".to_owned();
     }
@@ -65,6 +63,7 @@ fn as_text(status: &Status) -> String {
         if let Some(verified) = &status.verified_up_to {
             text.push_str(&format!("verified up to {}\n", positions(verified)));
         }
+        text.push_str(&source.text());
     }
     text.push_str(&status_audits::text(&status.collections));
     for (title, rows) in [("documents repaired", &status.repairs), ("collections loaded anew", &status.reloads)] {
@@ -157,8 +156,12 @@ fn positions(positions: &Positions) -> String {
     shards.join(", ")
 }
 
-fn as_json(status: &Status) -> Value {
-    json!({
+fn as_json(status: &Status, source: &Source, warnings: Option<&[String]>) -> Value {
+    let silent = match source {
+        Source::Silent(failure) => Some(failure.json()),
+        Source::NotAsked | Source::Told(_) => None,
+    };
+    let mut object = json!({
         "collections": status.collections.iter().map(collection_json).collect::<Vec<Value>>(),
         "stream": {
             "position": positions_json(&status.stream), "applied": status.applied, "updated_at": status.updated_at,
@@ -169,7 +172,12 @@ fn as_json(status: &Status) -> Value {
         "verified_up_to": status.verified_up_to.as_ref().map(positions_json),
         "repairs": status.repairs.iter().map(history_json).collect::<Vec<Value>>(),
         "reloads": status.reloads.iter().map(history_json).collect::<Vec<Value>>(),
-    })
+        "oplogs": source.json(), "oplogs_error": silent,
+    });
+    if let Some(warnings) = warnings {
+        object["warnings"] = warnings.into();
+    }
+    object
 }
 
 fn collection_json(each: &CollectionStatus) -> Value {
@@ -178,7 +186,7 @@ fn collection_json(each: &CollectionStatus) -> Value {
     let ledger = each.ledger.as_ref().map(|ledger| {
         json!({
             "read": ledger.read, "loaded": ledger.loaded, "rejected": ledger.rejected, "filtered": ledger.filtered,
-            "rows": ledger.rows, "unfit": ledger.unfit,
+            "rows": ledger.rows, "unfit": ledger.unfit, "seconds": ledger.millis.map(|millis| millis as f64 / 1e3),
         })
     });
     json!({

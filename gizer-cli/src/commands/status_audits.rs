@@ -4,7 +4,7 @@ use gizer_pg::state::{CollectionStatus, FinishedAudit};
 use serde_json::{Value, json};
 
 use crate::audit::Report;
-use crate::report::{self, thousands};
+use crate::report::{self, counted, thousands};
 
 /// A table of the last full audits, and a line for each that is under way or was interrupted; nothing if there are none.
 pub(super) fn text(collections: &[CollectionStatus]) -> String {
@@ -65,6 +65,17 @@ pub(super) fn unfinished_json(each: &CollectionStatus) -> Value {
     json!({
         "kind": audit.kind, "started_at": audit.started_at, "under_way": audit.under_way,
         "segments_done": audit.done, "segments": audit.segments,
+    })
+}
+
+/// What the last full audit has found, if it is of these tables and they were not made equal.
+pub(super) fn unequal(each: &CollectionStatus) -> Option<String> {
+    let audit = each.audits.last_full.as_ref().filter(|audit| is_of_these_tables(each, audit))?;
+    let found = found(audit);
+    let differing = found.differing().saturating_sub(found.repaired);
+    (differing > 0).then(|| {
+        let documents = counted(differing, "document differs", "documents differ");
+        format!("{documents}, as the last full audit found at {}; `gizer verify --repair` mends", audit.finished_at)
     })
 }
 

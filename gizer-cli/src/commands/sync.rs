@@ -7,6 +7,7 @@ use gizer_oplog::{Oplog, OplogChanges, latest_time};
 use gizer_pg::state::{self, Followed, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
 use gizer_pg::{PgError, Session};
 
+use super::retry::Retry;
 use super::run_row::TIDYING_LIMIT;
 use super::sync_report::SyncReport;
 use super::{Context, load};
@@ -15,19 +16,23 @@ use crate::exit::{ExitCode, Failure};
 use crate::follow::{self, Follow, Paused, Purpose, Start, Until};
 use crate::report;
 
-/// The first pause after a failure that may pass, where gizer stays on; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
-/// The longest of these pauses.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// Follows until everything is applied, or until somebody says stop.
 ///
 /// # Errors
 /// [`Failure`] if nothing can be followed at all. What goes wrong later is printed with what was done before.
 pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure> {
+    let (report, failure) = perform(context, args).await;
+    report.print(context.format, failure.as_ref());
+    Ok(match failure {
+        Some(failure) => failure.exit,
+        None => context.signals.came().unwrap_or(ExitCode::Done),
+    })
+}
+
+/// As [`run`], without a word about how it ended.
+pub(super) async fn perform(context: &Context, args: &SyncArgs) -> (SyncReport, Option<Failure>) {
     let mut report = SyncReport::default();
-    let mut pause = FIRST_PAUSE;
+    let mut retry = Retry::new();
     let failure = loop {
         let applied = report.batches();
         match pass(context, args, &mut report).await {
@@ -41,27 +46,17 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
             },
             Err(failure) if args.follow && failure.passes && context.signals.came().is_none() => {
                 if report.batches() > applied {
-                    pause = FIRST_PAUSE;
+                    retry.reset();
                 }
-                report::note(format!("gizer: {failure}; trying again in {:.1} s", pause.as_secs_f64()));
-                let wait = async {
-                    tokio::time::sleep(pause).await;
-                    Ok(())
-                };
-                if context.signals.unless_interrupted(wait).await.is_err() {
+                if !retry.wait(context, &failure).await {
                     break None;
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Err(failure) => break Some(failure),
         }
     };
     let failure = failure.or(report.failed_reload.take());
-    report.print(context.format, failure.as_ref());
-    Ok(match failure {
-        Some(failure) => failure.exit,
-        None => context.signals.came().unwrap_or(ExitCode::Done),
-    })
+    (report, failure)
 }
 
 /// One round of following, without a word about it.

@@ -72,7 +72,7 @@ impl SyncReport {
             Format::Text => {
                 report::text(&self.line());
                 for (warning, count) in &self.unfit {
-                    report::note(format!("{warning}: {} times", thousands(*count)));
+                    report::note(format!("{warning}: {}", counted(*count, "time", "times")));
                 }
             }
             Format::Json => {
@@ -103,16 +103,15 @@ impl SyncReport {
             repaired => format!(", {} repaired", counted(*repaired, "document", "documents")),
         };
         format!(
-            "{} ({} inserts, {} replacements, {} updates, {} deletes) of {} applied in {}: {} rows added, {} changed, \
-             {} deleted{rejected}{repaired}; {:.1} s; {}\n",
+            "{} ({}, {}, {}, {}) of {} applied in {}: {} added, {} changed, {} deleted{rejected}{repaired}; {:.1} s; {}\n",
             counted(changes.total(), "change", "changes"),
-            thousands(*inserts),
-            thousands(*replacements),
-            thousands(*updates),
-            thousands(*deletes),
+            counted(*inserts, "insert", "inserts"),
+            counted(*replacements, "replacement", "replacements"),
+            counted(*updates, "update", "updates"),
+            counted(*deletes, "delete", "deletes"),
             counted(*documents, "document", "documents"),
             counted(*batches, "batch", "batches"),
-            thousands(rows.inserted),
+            counted(rows.inserted, "row", "rows"),
             thousands(rows.updated),
             thousands(rows.deleted),
             self.started.elapsed().as_secs_f64(),
@@ -130,7 +129,7 @@ impl SyncReport {
         }
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let Progress { changes, documents, rows, batches, catching_up, rejected, repaired, statements, events, .. } =
             &self.done;
         let ChangeCounts { inserts, replacements, updates, deletes, migrations, passed_over } = changes;

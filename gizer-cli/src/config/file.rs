@@ -55,6 +55,7 @@ pub struct Cache {
 #[allow(missing_docs)]
 pub struct Schemas {
     pub dir: Option<PathBuf>,
+    pub infer: Option<InferPolicy>,
 }
 
 /// `[run]`
@@ -111,6 +112,40 @@ impl OneOrMore {
             OneOrMore::One(one) => vec![one],
             OneOrMore::More(more) => more,
         }
+    }
+}
+
+/// For which collections `gizer run` may make schema files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum InferPolicy {
+    /// For all, as long as none has one.
+    #[default]
+    NoneYet,
+    /// For every one that has none.
+    Missing,
+    /// For none.
+    Never,
+}
+
+impl FromStr for InferPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none-yet" => Ok(InferPolicy::NoneYet),
+            "missing" => Ok(InferPolicy::Missing),
+            "never" => Ok(InferPolicy::Never),
+            other => Err(format!("expected none-yet, missing or never, got {}", shown(other))),
+        }
+    }
+}
+
+impl TryFrom<String> for InferPolicy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

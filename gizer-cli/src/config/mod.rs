@@ -26,7 +26,7 @@ pub use classic::{ClassicSections, Ini};
 pub use convert::converted;
 pub use effective::Effective;
 pub use environment::{nearest_of, unknown_variables};
-use file::{File, VerifyMode};
+use file::{File, InferPolicy, VerifyMode};
 pub use origin::{Origin, Origins};
 pub use redact::without_password;
 pub use settings::{SETTINGS, Setting};
@@ -56,6 +56,8 @@ pub struct Config {
     pub oplogs: Vec<(String, String)>,
     /// Where the schema files are.
     pub schemas_dir: PathBuf,
+    /// For which collections `gizer run` makes schema files.
+    pub infer: InferPolicy,
     /// Bytes that may be under way between the stages.
     pub memory: usize,
     /// Threads that flatten, and connections that write, during a load.
@@ -113,6 +115,7 @@ impl Config {
             postgres_schema: file.postgres.schema.unwrap_or_else(|| "public".to_owned()),
             oplogs: file.oplog.into_iter().map(|oplog| (oplog.name, oplog.uri)).collect(),
             schemas_dir: folder.join(file.schemas.dir.unwrap_or_else(|| PathBuf::from("schemas"))),
+            infer: file.schemas.infer.unwrap_or_default(),
             memory: file.run.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
             load_workers: file.load.workers.map_or(2, usize::from),
             key_workers: file.load.key_workers.map_or(0, u32::from),

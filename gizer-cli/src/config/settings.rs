@@ -115,6 +115,17 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "schemas",
+        key: "infer",
+        value: "WHEN",
+        help: "For which collections run makes schema files: none-yet (for all while none has one), missing or never [default: none-yet]",
+        list: false,
+        set: |file, values| {
+            file.schemas.infer = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
         section: "run",
         key: "memory",
         value: "SIZE",

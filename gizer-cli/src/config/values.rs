@@ -1,6 +1,6 @@
 //! The values of settings as they are written.
 
-use super::file::VerifyMode;
+use super::file::{InferPolicy, VerifyMode};
 use super::{Config, Setting};
 
 /// The value of a setting that is in force, as it could be given on the command line: none if it is not set, several if it is a
@@ -14,6 +14,7 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("postgres", "schema") => vec![config.postgres_schema.clone()],
         ("cache", "uri") => one(&config.cache_uri),
         ("schemas", "dir") => vec![config.schemas_dir.display().to_string()],
+        ("schemas", "infer") => vec![infer(config.infer).to_owned()],
         ("run", "memory") => vec![size(config.memory as u64)],
         ("load", "workers") => vec![config.load_workers.to_string()],
         ("load", "key_workers") => vec![config.key_workers.to_string()],
@@ -24,6 +25,14 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("verify", "max_repairs") => vec![config.max_repairs.to_string()],
         ("oplog", "uri") => config.oplogs.iter().map(|(name, uri)| format!("{name}={uri}")).collect(),
         _ => Vec::new(),
+    }
+}
+
+fn infer(policy: InferPolicy) -> &'static str {
+    match policy {
+        InferPolicy::NoneYet => "none-yet",
+        InferPolicy::Missing => "missing",
+        InferPolicy::Never => "never",
     }
 }
 
@@ -59,6 +68,7 @@ mod tests {
             let given = match (setting.section, setting.key) {
                 ("oplog", "uri") => vec!["a=mongodb://h".to_owned(), "b=mongodb://i".to_owned()],
                 ("run", "memory") | ("load", "spool_limit") => vec!["1536MiB".to_owned()],
+                ("schemas", "infer") => vec!["missing".to_owned()],
                 ("verify", "mode") => vec!["sample".to_owned()],
                 (_, "dir" | "spool_dir") => vec!["/some/folder".to_owned()],
                 ("mongo", "uri") => vec!["mongodb://h".to_owned(), "mongodb://i".to_owned()],

@@ -64,6 +64,8 @@ pub struct Ledger {
     pub rows: BTreeMap<String, u64>,
     /// Values that did not fit, by what reports call them: `wrong value (STRING) for posts.n(INT)`.
     pub unfit: BTreeMap<String, u64>,
+    /// Milliseconds that it took, until before the swap; `None` if it took up the load of an earlier run.
+    pub millis: Option<u64>,
 }
 
 impl Ledger {
@@ -71,7 +73,7 @@ impl Ledger {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "read": self.read, "loaded": self.loaded, "rejected": self.rejected, "filtered": self.filtered,
-            "rows": self.rows, "unfit": self.unfit,
+            "rows": self.rows, "unfit": self.unfit, "millis": self.millis,
         })
     }
 
@@ -89,6 +91,7 @@ impl Ledger {
             filtered: number("filtered"),
             rows: numbers("rows"),
             unfit: numbers("unfit"),
+            millis: value.get("millis").and_then(Value::as_u64),
         }
     }
 }
@@ -397,7 +400,7 @@ mod tests {
     fn a_ledger_reads_back() {
         let rows = BTreeMap::from([("posts".to_owned(), 3), ("post_comments".to_owned(), 0)]);
         let unfit = BTreeMap::from([("wrong value (STRING) for posts.n(INT)".to_owned(), 1)]);
-        let ledger = Ledger { read: 5, loaded: 3, rejected: 1, filtered: 1, rows, unfit };
+        let ledger = Ledger { read: 5, loaded: 3, rejected: 1, filtered: 1, rows, unfit, millis: Some(12) };
         assert_eq!(Ledger::from_json(&ledger.to_json()), ledger);
         assert_eq!(Ledger::from_json(&Value::Null), Ledger::default());
     }

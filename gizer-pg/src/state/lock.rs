@@ -46,6 +46,11 @@ impl AdvisoryKey {
         AdvisoryKey::new(schema, "spool", &name, format!("keeping aside the oplog of {shard} in schema {schema}"))
     }
 
+    /// Doing whatever is due in a schema.
+    pub(crate) fn due(schema: &str) -> AdvisoryKey {
+        AdvisoryKey::new(schema, "due", "", format!("doing what is due in schema {schema}"))
+    }
+
     /// Following changes into a schema.
     pub(crate) fn stream(schema: &str) -> AdvisoryKey {
         AdvisoryKey::new(schema, "stream", "", format!("following changes into schema {schema}"))

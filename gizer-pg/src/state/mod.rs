@@ -20,6 +20,7 @@
 mod audit;
 mod classic;
 mod collection;
+mod due;
 mod followed;
 mod history;
 pub(crate) mod lock;
@@ -43,6 +44,7 @@ pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, loaded_as,
     name_of_another, release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
+pub use due::hold_due;
 pub use followed::{Followed, followed, mark_load_due, set_passed_over, set_uuids};
 pub use history::{HistoryEvent, HistoryRow, count_event};
 pub use moment::{Moment, is_followed_now, moment};
@@ -57,5 +59,5 @@ pub use run::{PATIENCE, Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
 pub use stream::{Checkpoint, StreamFence, checkpoint, take_fence};
-pub(crate) use tables::is_own_name;
 pub use tables::prepare;
+pub(crate) use tables::{is_own_name, require_rights};

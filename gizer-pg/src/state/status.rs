@@ -15,7 +15,7 @@ use crate::connect::Session;
 use crate::error::PgError;
 
 /// Everything that gizer knows of a schema. Times are ISO 8601 in UTC.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
     /// By name.
     pub collections: Vec<CollectionStatus>,
@@ -70,6 +70,8 @@ pub struct CollectionStatus {
     pub rejected: u64,
     /// The load that the live tables are of, as far as that is known.
     pub live_epoch: Option<i64>,
+    /// What the layout's hash was when the live tables were loaded; see [`layout_hash`](crate::ddl::layout_hash).
+    pub layout_hash: Option<String>,
     /// What audits have found, and how far one under way has come.
     pub audits: Audits,
 }
@@ -159,7 +161,7 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
                 to_char(load_started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ledger::text, \
                 (SELECT count(*) FROM {rejects} r WHERE r.collection = c.collection AND c.live \
                      AND coalesce((to_jsonb(c) ->> 'live_epoch')::bigint, r.load_epoch) = r.load_epoch), \
-                (to_jsonb(c) ->> 'live_epoch')::bigint \
+                (to_jsonb(c) ->> 'live_epoch')::bigint, layout_hash \
          FROM {collections} c ORDER BY collection",
         rejects = session.relation(REJECTS)?,
         collections = session.relation(COLLECTIONS)?
@@ -199,6 +201,7 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
             ledger: ledger.as_ref().map(Ledger::from_json),
             rejected: u64::try_from(row.get::<_, i64>(11)).unwrap_or_default(),
             live_epoch: row.get(12),
+            layout_hash: row.get(13),
             audits: audits.remove(&collection).unwrap_or_default(),
             collection,
         });

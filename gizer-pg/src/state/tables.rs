@@ -343,6 +343,16 @@ fn add_columns(session: &Session, found: &Found, columns: &[usize]) -> Result<St
     Ok(format!("ALTER TABLE {} {}", session.relation(found.table.name)?, parts.join(", ")))
 }
 
+/// Whether [`prepare`] could do what is left to do, in the open transaction, which may be one that only reads.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub(crate) async fn require_rights(session: &Session) -> Result<(), PgError> {
+    let missing = missing(session).await?;
+    require_rights_to_make(session, &missing).await?;
+    if missing.is_empty() { require_rights_on_all(session, |table| table.rights).await } else { Ok(()) }
+}
+
 /// Whether this schema has been prepared, by this version or an older one, whose tables may lack columns, and which has not
 /// made all of them.
 ///

@@ -51,12 +51,12 @@ fn without_times(text: &str) -> String {
     out.lines().map(|line| seconds(line).trim_end().to_owned() + "\n").collect()
 }
 
-/// What it prints is what this file holds; with `GIZER_WRITE_OUTPUT=1` the file is made to hold it, to be looked at.
+/// What it prints is what this file holds; with `WRITE_OUTPUT=1` the file is made to hold it, to be looked at.
 #[track_caller]
 fn expect(finished: &Finished, name: &str) {
     let said = without_times(&finished.stdout);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/audit/output/{name}.txt"));
-    if std::env::var_os("GIZER_WRITE_OUTPUT").is_some() {
+    if std::env::var_os("WRITE_OUTPUT").is_some() {
         std::fs::write(&file, &said).unwrap();
     }
     let expected = std::fs::read_to_string(&file).unwrap();

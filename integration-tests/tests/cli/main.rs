@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod captured;
+mod checks;
 mod compared;
 mod configuring;
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "only what makes two documents the same is needed here")]
 mod documents;
+mod due;
 mod dumps;
 mod etlstatus;
 mod every_value;
@@ -17,6 +19,7 @@ mod loading;
 mod partial;
 mod place;
 mod prefixed;
+mod printed;
 mod rebuilt;
 mod rejects;
 mod resuming;

@@ -1,0 +1,274 @@
+//! `gizer plan`: what `gizer run` would do, and what it takes. Nothing is written.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gizer_oplog::{Cluster, Collection, CollectionSize, MongoError, Oplog, newest_positions};
+use gizer_pg::Session;
+use gizer_pg::readiness::{Readiness, readiness};
+use gizer_schema::Layout;
+
+use super::{Context, plan_report};
+use crate::args::{Format, PlanArgs};
+use crate::config::Config;
+use crate::due::{Due, Estimate, LogStanding, Policy, Standing, Step};
+use crate::exit::{ExitCode, Failure};
+use crate::report;
+
+/// What would be done.
+pub(super) struct Plan {
+    pub(super) due: Due,
+    pub(super) loads: Vec<PlannedLoad>,
+    pub(super) logs: BTreeMap<String, LogStanding>,
+    /// What `run` would fail at.
+    pub(super) hindrances: Vec<Remark>,
+    /// What it would suffer from.
+    pub(super) warnings: Vec<Remark>,
+}
+
+/// A load that would be done.
+pub(super) struct PlannedLoad {
+    pub(super) collection: String,
+    pub(super) why: String,
+    /// How large it is in MongoDB, if that is known.
+    pub(super) size: Option<CollectionSize>,
+    /// By name, with what happens to them; none before there is a schema file.
+    pub(super) tables: Vec<(String, TableChange)>,
+    /// `None` if it cannot be told.
+    pub(super) estimate: Option<Estimate>,
+}
+
+/// What happens to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TableChange {
+    Made,
+    Replaced,
+    Dropped,
+}
+
+/// Something an operator should know before.
+pub(super) struct Remark {
+    pub(super) what: String,
+    pub(super) remedy: Option<String>,
+}
+
+impl Remark {
+    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Remark {
+        Remark { what: what.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn of(failure: Failure) -> Remark {
+        Remark { what: failure.message, remedy: failure.remedy }
+    }
+}
+
+/// Looks and tells.
+///
+/// # Errors
+/// [`Failure`] if it cannot be told what is due.
+pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failure> {
+    let plan = context.signals.unless_interrupted(plan(context, args)).await?;
+    match context.format {
+        Format::Text => report::text(&plan_report::as_text(&plan)),
+        Format::Json => report::json(&plan_report::as_json(&plan)),
+    }
+    Ok(if plan.hindrances.is_empty() { ExitCode::Done } else { ExitCode::Failed })
+}
+
+async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
+    let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
+    let mut hindrances = Vec::new();
+    let oplogs = readable_oplogs(&cluster, &mut hindrances).await?;
+    let standing = Standing::look(context, &session, &cluster, &oplogs).await?;
+    let policy = Policy { infer: context.config.infer, load_only: args.load_only };
+    let due = Due::of(&standing.facts()?, policy);
+    for (name, step) in &due.0 {
+        if let Step::Refuse { why } = step {
+            hindrances.push(Remark { what: format!("{name}: {why}"), remedy: None });
+        }
+    }
+    let ready = ask(&session, &standing, &due).await?;
+    let mut loads = Vec::new();
+    for (name, step) in &due.0 {
+        let size = standing.source.get(name).and_then(Collection::size);
+        let (cause, layout) = match (step, standing.layout(name)) {
+            (Step::Load(cause), Some(layout)) => (cause, layout),
+            (Step::Infer, _) => {
+                let why = "it has no schema file".to_owned();
+                loads.push(PlannedLoad { collection: name.clone(), why, size, tables: Vec::new(), estimate: None });
+                continue;
+            }
+            _ => continue,
+        };
+        let estimate = estimate(&cluster, &standing, layout, &ready).await.unwrap_or_else(|failure| {
+            hindrances.push(Remark::of(Failure { message: format!("{name}: {failure}"), ..failure }));
+            None
+        });
+        let tables = table_changes(&standing, layout);
+        loads.push(PlannedLoad { collection: name.clone(), why: cause.to_string(), size, tables, estimate });
+    }
+    not_ready(&ready, &context.config, &mut hindrances);
+    let mut warnings = Vec::new();
+    settings_that_hurt(&ready, &loads, &mut warnings);
+    windows_that_are_short(&standing.logs, &loads, &context.config, &mut warnings);
+    rejects(&loads, &mut warnings);
+    Ok(Plan { due, loads, logs: standing.logs, hindrances, warnings })
+}
+
+/// The oplogs, if they can be read; otherwise none, and why.
+async fn readable_oplogs(cluster: &Cluster, hindrances: &mut Vec<Remark>) -> Result<Vec<Oplog>, Failure> {
+    let read = async {
+        let oplogs = cluster.oplogs().await?;
+        newest_positions(&oplogs).await?;
+        Ok(oplogs)
+    };
+    match read.await {
+        Ok(oplogs) => Ok(oplogs),
+        Err(
+            error @ (MongoError::NoRights { .. }
+            | MongoError::Standalone { .. }
+            | MongoError::RouterWithoutOplog { .. }),
+        ) => {
+            hindrances.push(Remark::of(error.into()));
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn ask(session: &Session, standing: &Standing, due: &Due) -> Result<Readiness, Failure> {
+    let known = due.loads().into_iter().filter_map(|name| standing.known(&name).cloned());
+    let tables: Vec<String> = known.flat_map(|known| known.tables.into_iter().map(|table| table.name)).collect();
+    Ok(readiness(session, &tables).await?)
+}
+
+async fn estimate(
+    cluster: &Cluster,
+    standing: &Standing,
+    layout: &Layout,
+    ready: &Readiness,
+) -> Result<Option<Estimate>, Failure> {
+    let Some(collection) = standing.source.get(&layout.collection) else { return Ok(None) };
+    let known = standing.known(&layout.collection).filter(|known| known.live);
+    let changes = table_changes(standing, layout);
+    // Tables that stay as they are tell what they take.
+    let same = known.is_some() && changes.iter().all(|(_, change)| *change == TableChange::Replaced);
+    let sizes: Option<u64> = layout.tables.iter().map(|table| ready.sizes.get(&table.name)).sum();
+    Estimate::of(cluster, collection, layout, known, sizes.filter(|_| same)).await
+}
+
+fn table_changes(standing: &Standing, layout: &Layout) -> Vec<(String, TableChange)> {
+    let known = standing.known(&layout.collection).filter(|known| known.live);
+    let live: Vec<&str> = known.iter().flat_map(|known| &known.tables).map(|table| table.name.as_str()).collect();
+    let change = |name: &str| if live.contains(&name) { TableChange::Replaced } else { TableChange::Made };
+    let of_layout = |name: &str| layout.tables.iter().any(|table| table.name == name);
+    let mut changes: Vec<_> = layout.tables.iter().map(|table| (table.name.clone(), change(&table.name))).collect();
+    let dropped = live.iter().filter(|name| !of_layout(name));
+    changes.extend(dropped.map(|name| ((*name).to_owned(), TableChange::Dropped)));
+    changes
+}
+
+/// What keeps gizer from writing.
+fn not_ready(ready: &Readiness, config: &Config, hindrances: &mut Vec<Remark>) {
+    for right in &ready.missing {
+        let grant = format!("run as the owner: {};", right.grant);
+        hindrances.push(Remark::new(format!("PostgreSQL: a right is missing for {}", right.what), grant));
+    }
+    if ready.standby {
+        let remedy = "name the primary in postgres.uri";
+        hindrances.push(Remark::new("PostgreSQL: this server is a standby, which cannot be written to", remedy));
+    }
+    // A session to steer, one for each worker, one for the spool in a second PostgreSQL, and one for the audit of a load.
+    let needed = i64::try_from(config.load_workers).unwrap_or(i64::MAX).saturating_add(3);
+    if ready.free_connections < needed {
+        let what = format!("PostgreSQL: {} connections are left, a load needs {needed}", ready.free_connections);
+        hindrances.push(Remark::new(what, "raise max_connections, or lower load.workers"));
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Settings of PostgreSQL that a load or following suffers from (PostgreSQL documentation, "Populating a Database").
+fn settings_that_hurt(ready: &Readiness, loads: &[PlannedLoad], warnings: &mut Vec<Remark>) {
+    let is = |name: &str, value: &str| ready.settings.get(name).is_some_and(|set| set == value);
+    let disk: u64 = loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.disk).sum();
+    // In MiB.
+    if let Some(most) = ready.number("max_wal_size").and_then(|most| u64::try_from(most).ok())
+        && disk > 4 * most * MIB
+    {
+        let what = format!(
+            "PostgreSQL: max_wal_size is {} for about {} to be written: checkpoints will follow close on each other",
+            report::bytes(most * MIB),
+            report::bytes(disk)
+        );
+        warnings.push(Remark::new(what, "raise max_wal_size for the time of the load, 4GB or more"));
+    }
+    // In pages of 8 KiB.
+    if let Some(buffers) = ready.number("shared_buffers").and_then(|pages| u64::try_from(pages).ok())
+        && buffers * 8192 < 128 * MIB
+    {
+        let what = format!("PostgreSQL: shared_buffers is only {}", report::bytes(buffers * 8192));
+        warnings.push(Remark::new(what, "raise it to a quarter of the server's memory"));
+    }
+    if is("autovacuum", "off") {
+        let what = "PostgreSQL: autovacuum is off: tables that are followed grow with every change";
+        warnings.push(Remark::new(what, "turn it on"));
+    }
+    if is("fsync", "off") {
+        let what = "PostgreSQL: fsync is off: a crash of the machine may spoil the tables and the position in them";
+        warnings.push(Remark::new(what, "turn it on, or run `gizer verify` after a crash"));
+    }
+}
+
+/// A night in which nobody looks.
+const SHORT_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+fn windows_that_are_short(
+    logs: &BTreeMap<String, LogStanding>,
+    loads: &[PlannedLoad],
+    config: &Config,
+    warnings: &mut Vec<Remark>,
+) {
+    let longest: Duration =
+        loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.time.1).sum();
+    for (shard, LogStanding { window, needed }) in logs {
+        let reach = window.headroom(needed.map_or(window.newest.time, |needed| needed.time));
+        if reach < SHORT_WINDOW {
+            let what = format!(
+                "MongoDB: what is written to {shard} now stays in its oplog for about {}: if gizer does not run for that long, \
+                 everything has to be loaded anew",
+                report::duration(reach)
+            );
+            warnings.push(Remark::new(what, "enlarge the oplog (replSetResizeOplog), 24 hours or more"));
+        }
+        let Some(fill) = window.fill else { continue };
+        let rate = fill.bytes as f64 / window.span().as_secs_f64().max(1.0);
+        let written = rate * longest.as_secs_f64();
+        if longest > window.headroom(window.newest.time) && written > config.spool_limit as f64 {
+            let what = format!(
+                "MongoDB: the loads may take up to {}, for longer than the oplog of {shard} reaches back; what comes \
+                 meanwhile, about {}, is more than may be kept aside",
+                report::duration(longest),
+                report::bytes(written as u64)
+            );
+            let remedy =
+                format!("raise load.spool_limit ({}), or enlarge the oplog", report::bytes(config.spool_limit));
+            warnings.push(Remark::new(what, remedy));
+        }
+    }
+}
+
+fn rejects(loads: &[PlannedLoad], warnings: &mut Vec<Remark>) {
+    for load in loads {
+        let rejected = load.estimate.as_ref().map_or(0, |estimate| estimate.rejected);
+        if rejected > 0 {
+            let what = format!(
+                "{}: {} of the sample would be rejected",
+                load.collection,
+                report::counted(rejected, "document", "documents")
+            );
+            let remedy = "mend the schema file (`gizer schema infer --force`), or allow some with --max-rejects";
+            warnings.push(Remark::new(what, remedy));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! How a plan is told.
+
+use serde_json::{Value, json};
+
+use super::plan::{Plan, PlannedLoad, Remark, TableChange};
+use crate::due::{Estimate, LogStanding, Step};
+use crate::report::{self, bytes, counted, duration, thousands};
+
+pub(super) fn as_text(plan: &Plan) -> String {
+    let mut text = steps(plan);
+    if !plan.loads.is_empty() {
+        text.push_str("\nloads\n");
+        text.push_str(&loads(&plan.loads));
+        text.push_str(&totals(&plan.loads));
+    }
+    if !plan.logs.is_empty() {
+        text.push_str("\noplogs\n");
+        text.push_str(&logs(plan));
+    }
+    for (title, remarks) in [("in the way", &plan.hindrances), ("to be considered", &plan.warnings)] {
+        if !remarks.is_empty() {
+            text.push_str(&format!("\n{title}\n"));
+            remarks.iter().for_each(|remark| text.push_str(&remark_text(remark)));
+        }
+    }
+    text
+}
+
+fn steps(plan: &Plan) -> String {
+    if plan.due.0.is_empty() {
+        return "there is nothing to be copied: no schema file, no collection\n".to_owned();
+    }
+    let row = |(name, step): &(String, Step)| {
+        let (what, why) = step_words(step);
+        vec![name.clone(), what.to_owned(), why]
+    };
+    let mut text = report::table(&["collection", "due", "why"], &[], plan.due.0.iter().map(row));
+    if plan.loads.is_empty() && plan.due.names(|step| *step == Step::Infer).is_empty() {
+        text.push_str(match plan.due.follows() {
+            true => "\nnothing is due but a round of sync\n",
+            false => "\nnothing is due\n",
+        });
+    }
+    text
+}
+
+fn step_words(step: &Step) -> (&'static str, String) {
+    match step {
+        Step::Infer => ("schema file, load", "it has no schema file".to_owned()),
+        Step::Load(cause) => ("load", cause.to_string()),
+        Step::Follow => ("sync", String::new()),
+        Step::Leave { why } => ("nothing", why.clone()),
+        Step::Refuse { why } => ("cannot be done", why.clone()),
+    }
+}
+
+fn loads(loads: &[PlannedLoad]) -> String {
+    let header = ["collection", "documents", "size", "table", "", "rows", "disk", "time"];
+    let mut rows = Vec::new();
+    for load in loads {
+        let mut first = vec![load.collection.clone()];
+        first.extend(match load.size {
+            Some(size) => [thousands(size.documents), bytes(size.bytes)],
+            None => ["unknown".to_owned(), String::new()],
+        });
+        let last = match &load.estimate {
+            Some(estimate) => [about(&thousands(estimate.rows)), about(&bytes(estimate.disk)), time(estimate)],
+            None => Default::default(),
+        };
+        if load.tables.is_empty() {
+            let unknown = ["as the schema file will say", "", "", "", ""].map(str::to_owned);
+            rows.push(first.iter().cloned().chain(unknown).collect());
+        }
+        for (i, (table, change)) in load.tables.iter().enumerate() {
+            let mut row = if i == 0 { first.clone() } else { vec![String::new(); 3] };
+            row.extend([table.clone(), change_word(*change).to_owned()]);
+            row.extend(if i == 0 { last.clone() } else { Default::default() });
+            rows.push(row);
+        }
+    }
+    report::table(&header, &["documents", "size", "rows", "disk"], rows)
+}
+
+fn about(text: &str) -> String {
+    format!("about {text}")
+}
+
+fn time(estimate: &Estimate) -> String {
+    match estimate.measured {
+        true => format!("{}, as last time", duration(estimate.time.0)),
+        false => format!("{} to {}, a guess", duration(estimate.time.0), duration(estimate.time.1)),
+    }
+}
+
+/// While tables are replaced, both are there.
+fn totals(loads: &[PlannedLoad]) -> String {
+    let sizes = || loads.iter().filter_map(|load| load.size);
+    let disk: u64 = loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.disk).sum();
+    let disk = if disk > 0 { format!("; about {} of disk", bytes(disk)) } else { String::new() };
+    let replaces = loads.iter().any(|load| load.tables.iter().any(|(_, change)| *change != TableChange::Made));
+    let beside = if replaces { ", beside the tables that are there, until they are swapped" } else { "" };
+    format!(
+        "{} of {} to be read{disk}{beside}\n",
+        counted(sizes().map(|size| size.documents).sum(), "document", "documents"),
+        bytes(sizes().map(|size| size.bytes).sum()),
+    )
+}
+
+fn change_word(change: TableChange) -> &'static str {
+    match change {
+        TableChange::Made => "made",
+        TableChange::Replaced => "replaced",
+        TableChange::Dropped => "dropped",
+    }
+}
+
+fn logs(plan: &Plan) -> String {
+    let row = |(shard, LogStanding { window, needed }): (&String, &LogStanding)| {
+        let standing = needed.map(|at| (duration(window.behind(at.time)), duration(window.headroom(at.time))));
+        let (behind, left) = standing.unwrap_or_default();
+        vec![shard.clone(), duration(window.span()), behind, left]
+    };
+    report::table(
+        &["shard", "reaches back", "the tables lie behind", "until a load is due"],
+        &[],
+        plan.logs.iter().map(row),
+    )
+}
+
+fn remark_text(remark: &Remark) -> String {
+    let remedy = remark.remedy.as_ref().map(|remedy| format!("\n    help: {remedy}")).unwrap_or_default();
+    format!("  {}{remedy}\n", remark.what)
+}
+
+pub(super) fn as_json(plan: &Plan) -> Value {
+    let step = |(name, step): &(String, Step)| {
+        let word = match step {
+            Step::Infer => "infer",
+            Step::Load(_) => "load",
+            Step::Follow => "sync",
+            Step::Leave { .. } => "none",
+            Step::Refuse { .. } => "impossible",
+        };
+        let (_, why) = step_words(step);
+        json!({"collection": name, "due": word, "why": (!why.is_empty()).then_some(why)})
+    };
+    let remark = |remark: &Remark| json!({"message": remark.what, "remedy": remark.remedy});
+    json!({
+        "steps": plan.due.0.iter().map(step).collect::<Vec<Value>>(),
+        "loads": plan.loads.iter().map(load_json).collect::<Vec<Value>>(),
+        "oplogs": plan.logs.iter().map(|(shard, log)| log_json(shard, log)).collect::<Vec<Value>>(),
+        "in_the_way": plan.hindrances.iter().map(remark).collect::<Vec<Value>>(),
+        "warnings": plan.warnings.iter().map(remark).collect::<Vec<Value>>(),
+    })
+}
+
+fn load_json(load: &PlannedLoad) -> Value {
+    let table = |(name, change): &(String, TableChange)| json!({"name": name, "change": change_word(*change)});
+    let estimate = load.estimate.as_ref().map(|estimate| {
+        json!({
+            "rows": estimate.rows, "disk_bytes": estimate.disk, "seconds_least": estimate.time.0.as_secs_f64(),
+            "seconds_most": estimate.time.1.as_secs_f64(), "as_last_time": estimate.measured,
+            "rejected_in_sample": estimate.rejected,
+        })
+    });
+    let tables: Vec<Value> = load.tables.iter().map(table).collect();
+    json!({
+        "collection": load.collection, "why": load.why, "documents": load.size.map(|size| size.documents),
+        "bytes": load.size.map(|size| size.bytes), "tables": tables, "estimate": estimate,
+    })
+}
+
+fn log_json(shard: &str, LogStanding { window, needed }: &LogStanding) -> Value {
+    json!({
+        "shard": shard, "seconds": window.span().as_secs(),
+        "lag_seconds": needed.map(|at| window.behind(at.time).as_secs()),
+        "headroom_seconds": needed.map(|at| window.headroom(at.time).as_secs()),
+    })
+}

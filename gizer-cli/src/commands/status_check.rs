@@ -1,0 +1,158 @@
+//! What of a status an operator should look at.
+
+use std::time::Duration;
+
+use gizer_pg::state::{CollectionState, CollectionStatus, RunRow, Status};
+
+use super::status_audits;
+use super::status_source::{ShardStanding, Source};
+use crate::args::StatusArgs;
+use crate::report::{counted, duration, thousands};
+
+/// The limits beyond which there is a warning.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) lag: Duration,
+    pub(super) headroom: Duration,
+    pub(super) rejected: u64,
+    pub(super) unverified: Option<Duration>,
+}
+
+impl From<&StatusArgs> for Limits {
+    fn from(args: &StatusArgs) -> Limits {
+        Limits {
+            lag: args.max_lag,
+            headroom: args.min_headroom,
+            rejected: args.max_rejected,
+            unverified: args.max_unverified,
+        }
+    }
+}
+
+/// A line for each warning; the gravest first.
+pub(super) fn warnings(status: &Status, source: &Source, limits: Limits) -> Vec<String> {
+    if status.collections.is_empty() {
+        return vec!["nothing has been loaded yet".to_owned()];
+    }
+    let mut all: Vec<String> = status.collections.iter().filter_map(load_due).collect();
+    match source {
+        Source::NotAsked => {}
+        Source::Silent(failure) => all.push(format!("lag and headroom are not known: {failure}")),
+        Source::Told(shards) => {
+            for (shard, standing) in shards {
+                all.extend(of_shard(shard, standing, limits));
+            }
+        }
+    }
+    all.extend(status.runs.first().and_then(failed));
+    for each in &status.collections {
+        if each.rejected > limits.rejected {
+            let documents = counted(each.rejected, "document is", "documents are");
+            all.push(format!("{}: {documents} rejected, the limit is {}", each.collection, thousands(limits.rejected)));
+        }
+        all.extend(status_audits::unequal(each).map(|found| format!("{}: {found}", each.collection)));
+    }
+    all
+}
+
+fn load_due(each: &CollectionStatus) -> Option<String> {
+    let reason = each.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    match each.state {
+        CollectionState::LoadDue => Some(format!("{}: a load is due{reason}", each.collection)),
+        CollectionState::Loading if !each.loading_now => {
+            Some(format!("{}: its first load has died; `gizer load` goes on", each.collection))
+        }
+        CollectionState::Loading | CollectionState::Following | CollectionState::Copy => None,
+    }
+}
+
+fn of_shard(shard: &str, standing: &ShardStanding, limits: Limits) -> Vec<String> {
+    let mut all = Vec::new();
+    match standing.headroom {
+        Some(Duration::ZERO) => {
+            all.push(format!("{shard}: its oplog no longer reaches back to the position: a load is due"));
+        }
+        Some(headroom) if headroom < limits.headroom => all.push(format!(
+            "{shard}: in {} the position is no longer in its oplog, the limit is {}",
+            duration(headroom),
+            duration(limits.headroom)
+        )),
+        _ => {}
+    }
+    match standing.lag {
+        None => all.push(format!("{shard}: is not followed yet")),
+        Some(lag) if lag > limits.lag => {
+            all.push(format!(
+                "{shard}: the tables lie {} behind, the limit is {}",
+                duration(lag),
+                duration(limits.lag)
+            ));
+        }
+        Some(_) => {}
+    }
+    if let Some(limit) = limits.unverified {
+        match standing.unverified {
+            None => all.push(format!("{shard}: nothing is verified")),
+            Some(time) if time > limit => {
+                all.push(format!(
+                    "{shard}: nothing is verified of the last {}, the limit is {}",
+                    duration(time),
+                    duration(limit)
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    all
+}
+
+fn failed(run: &RunRow) -> Option<String> {
+    run.ended.as_ref()?;
+    let what = run.comment.as_deref().unwrap_or("run");
+    match (&run.reason, run.error) {
+        (Some(reason), _) => Some(format!("the last run ({what}) failed: {reason}")),
+        (None, Some(true)) => Some(format!("the last run ({what}) failed: a load is due")),
+        (None, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        lag: Duration::from_secs(900),
+        headroom: Duration::from_secs(21_600),
+        rejected: 0,
+        unverified: Some(Duration::from_secs(3_600)),
+    };
+
+    fn shard(lag: u64, headroom: u64, unverified: Option<u64>) -> Vec<String> {
+        let standing = ShardStanding {
+            lag: Some(Duration::from_secs(lag)),
+            headroom: Some(Duration::from_secs(headroom)),
+            unverified: unverified.map(Duration::from_secs),
+            span: Duration::ZERO,
+        };
+        of_shard("rs0", &standing, LIMITS)
+    }
+
+    #[test]
+    fn a_shard_is_warned_of_beyond_the_limits_only() {
+        assert_eq!(shard(900, 21_600, Some(3_600)), [""; 0]);
+        let all = shard(901, 21_599, Some(3_601));
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert!(all[0].contains("in 5 h 59 min the position is no longer in its oplog"), "{all:?}");
+        assert!(all[1].contains("15 min 1 s behind, the limit is 15 min"), "{all:?}");
+        assert!(shard(0, 0, Some(0))[0].contains("a load is due"));
+        assert!(shard(0, 30_000, None)[0].contains("nothing is verified"));
+    }
+
+    #[test]
+    fn nothing_loaded_is_worth_a_warning() {
+        let told = Source::Told(BTreeMap::new());
+        assert_eq!(warnings(&Status::default(), &told, LIMITS), ["nothing has been loaded yet"]);
+    }
+}

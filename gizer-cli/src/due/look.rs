@@ -1,0 +1,147 @@
+//! How things stand, on both sides and in the schema files.
+
+use std::collections::BTreeMap;
+
+use gizer_flatten::change::Position;
+use gizer_oplog::{Cluster, Collection, LogWindow, MongoError, Oplog};
+use gizer_pg::ddl::layout_hash;
+use gizer_pg::state::{self, CollectionStatus, Followed, Status};
+use gizer_pg::{PgError, Session};
+use gizer_schema::{KeySource, Layout};
+
+use super::decide::{Facts, Known, Presence, SchemaFile};
+use crate::commands::{Context, Layouts};
+use crate::exit::Failure;
+
+/// How things stand.
+pub(crate) struct Standing {
+    /// What the schema files say.
+    pub(crate) layouts: Layouts,
+    /// What is in MongoDB, by name.
+    pub(crate) source: BTreeMap<String, Collection>,
+    /// What the state tables say; `None` before the first load.
+    pub(crate) status: Option<Status>,
+    /// The oplogs, by shard.
+    pub(crate) logs: BTreeMap<String, LogStanding>,
+    /// What is followed.
+    followed: Vec<Followed>,
+}
+
+/// How one oplog stands.
+#[derive(Debug)]
+pub(crate) struct LogStanding {
+    /// What it holds.
+    pub(crate) window: LogWindow,
+    /// The earliest position that anything needs; `None` if nothing is followed.
+    pub(crate) needed: Option<Position>,
+}
+
+impl Standing {
+    /// Looks, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Failure`] if one of the servers or the folder of schema files cannot be read.
+    pub(crate) async fn look(
+        context: &Context,
+        session: &Session,
+        cluster: &Cluster,
+        oplogs: &[Oplog],
+    ) -> Result<Standing, Failure> {
+        let layouts = match context.schema_files()?.collections().next() {
+            Some(_) => context.layouts(&[])?,
+            None => Layouts { usable: Vec::new(), failures: Default::default() },
+        };
+        let status = state::read_status(session, 0).await?;
+        let followed = match &status {
+            Some(_) => read_followed(session).await?,
+            None => Vec::new(),
+        };
+        let source = match cluster.collections().await {
+            Ok(collections) => collections,
+            // It was dropped: what is followed is emptied by that.
+            Err(MongoError::NoSuchDatabase { .. }) if !followed.is_empty() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let source = source.into_iter().map(|collection| (collection.name.clone(), collection)).collect();
+        let mut standing = Standing { layouts, source, status, logs: BTreeMap::new(), followed };
+        for oplog in oplogs {
+            let window = oplog.window().await?;
+            let needed = standing.positions_on(oplog.name()).min();
+            standing.logs.insert(oplog.name().to_owned(), LogStanding { window, needed });
+        }
+        Ok(standing)
+    }
+
+    /// Where the collections that are followed stand on a shard.
+    fn positions_on(&self, shard: &str) -> impl Iterator<Item = Position> {
+        self.followed.iter().filter_map(move |followed| self.position_of(followed, shard))
+    }
+
+    fn position_of(&self, followed: &Followed, shard: &str) -> Option<Position> {
+        let stream = self.status.as_ref().map(|status| &status.stream);
+        let positions = if followed.joined { stream? } else { &followed.applied_to };
+        positions.get(shard).copied()
+    }
+
+    /// What the state tables say of a collection.
+    pub(crate) fn known(&self, name: &str) -> Option<&CollectionStatus> {
+        self.status.as_ref()?.collections.iter().find(|known| known.collection == name)
+    }
+
+    /// The layout by which a collection would be loaded.
+    pub(crate) fn layout(&self, name: &str) -> Option<&Layout> {
+        self.layouts.usable.iter().find(|layout| layout.collection == name)
+    }
+
+    /// What matters of each collection that there is anywhere, by name.
+    ///
+    /// # Errors
+    /// [`Failure`] if a layout leads to tables that PostgreSQL cannot have.
+    pub(crate) fn facts(&self) -> Result<Vec<Facts>, Failure> {
+        let mut names: Vec<&str> = self.source.keys().map(String::as_str).collect();
+        names.extend(self.layouts.usable.iter().map(|layout| layout.collection.as_str()));
+        names.extend(self.layouts.failures.names());
+        let known = self.status.iter().flat_map(|status| &status.collections);
+        names.extend(known.map(|known| known.collection.as_str()));
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(|name| self.facts_of(name)).collect()
+    }
+
+    fn facts_of(&self, name: &str) -> Result<Facts, Failure> {
+        let schema = match (self.layout(name), self.layouts.failures.of(name)) {
+            (Some(layout), _) => SchemaFile::Usable {
+                hash: layout_hash(layout)?,
+                has_underscore_id: layout.key.source == KeySource::UnderscoreId,
+            },
+            (None, Some(failure)) => SchemaFile::Unusable { why: failure.to_string() },
+            (None, None) => SchemaFile::Missing,
+        };
+        let source = match self.source.get(name) {
+            None => Presence::Absent,
+            Some(collection) => collection.skip.map_or(Presence::There, Presence::Skipped),
+        };
+        let known = self.known(name).map(|known| Known {
+            state: known.state,
+            live: known.live,
+            reason: known.reason.clone(),
+            layout_hash: known.layout_hash.clone(),
+            load_began: known.load_started.is_some(),
+            loading_now: known.loading_now,
+        });
+        let followed = self.followed.iter().find(|followed| followed.collection == name);
+        let rolled_over = followed.and_then(|followed| {
+            let gone = |(shard, log): &(&String, &LogStanding)| {
+                self.position_of(followed, shard).is_some_and(|at| !log.window.holds(at))
+            };
+            self.logs.iter().find(gone).map(|(shard, _)| shard.clone())
+        });
+        Ok(Facts { name: name.to_owned(), schema, source, known, rolled_over })
+    }
+}
+
+async fn read_followed(session: &Session) -> Result<Vec<Followed>, PgError> {
+    session.begin_reading().await?;
+    let outcome = state::followed(session).await;
+    session.end(outcome).await
+}

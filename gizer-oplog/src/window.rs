@@ -1,0 +1,130 @@
+//! How far back an oplog reaches, and for how long a position will stay in it.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use futures::future::try_join;
+use gizer_flatten::change::{ClusterTime, Position};
+
+use crate::error::MongoError;
+use crate::position::Oplog;
+
+/// What an oplog holds.
+///
+/// It is a capped collection (MongoDB manual, "Replica Set Oplog"): once it has its size, its oldest entries go as new ones
+/// come. `storage.oplogMinRetentionHours` can keep them for longer, which is not counted here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogWindow {
+    /// The oldest entry.
+    pub oldest: Position,
+    /// The newest entry that a majority of the members has.
+    pub newest: Position,
+    /// How full it is; `None` if this user may not know.
+    pub fill: Option<LogFill>,
+}
+
+/// Bytes of an oplog, uncompressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogFill {
+    /// What it has now.
+    pub bytes: u64,
+    /// What it may have.
+    pub most: u64,
+}
+
+impl LogWindow {
+    /// Whether reading can go on from this position, as far as its age tells.
+    pub fn holds(&self, at: Position) -> bool {
+        self.oldest.time <= at.time
+    }
+
+    /// The time from its oldest to its newest entry.
+    pub fn span(&self) -> Duration {
+        between(self.oldest.time, self.newest.time)
+    }
+
+    /// How far this time lies behind the newest entry.
+    pub fn behind(&self, at: ClusterTime) -> Duration {
+        between(at, self.newest.time)
+    }
+
+    /// How long it takes until an entry of this time is gone, if as much is written as on average since the oldest entry; zero if
+    /// it is gone.
+    ///
+    /// In a full log the oldest entries go as fast as new ones come; one with room left keeps all until it is full.
+    pub fn headroom(&self, at: ClusterTime) -> Duration {
+        if at < self.oldest.time {
+            return Duration::ZERO;
+        }
+        between(self.oldest.time, at) + self.until_full()
+    }
+
+    fn until_full(&self) -> Duration {
+        let Some(LogFill { bytes, most }) = self.fill else { return Duration::ZERO };
+        let room = most.saturating_sub(bytes) as f64;
+        // An hour of no-ops alone writes some kilobytes: less than a byte a second is no rate to count on.
+        let rate = (bytes as f64 / self.span().as_secs_f64().max(1.0)).max(1.0);
+        Duration::from_secs_f64((room / rate).min(LONGEST.as_secs_f64()))
+    }
+}
+
+/// Longer than anybody looks ahead: ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+fn between(earlier: ClusterTime, later: ClusterTime) -> Duration {
+    Duration::from_secs(later.seconds.saturating_sub(earlier.seconds).into())
+}
+
+impl Oplog {
+    /// How far back it reaches, and how full it is.
+    ///
+    /// # Errors
+    /// As [`Oplog::newest`].
+    pub async fn window(&self) -> Result<LogWindow, MongoError> {
+        let (oldest, newest) = try_join(self.oldest(), self.newest()).await?;
+        Ok(LogWindow { oldest, newest, fill: self.fill().await })
+    }
+
+    /// The server's command `collStats`; nothing that goes wrong with it is worth failing for.
+    async fn fill(&self) -> Option<LogFill> {
+        let local = self.deployment().database("local");
+        let answer: Document = local.run_command(doc! { "collStats": "oplog.rs" }).await.ok()?;
+        let number = |name| match answer.get(name)? {
+            bson::Bson::Int32(n) => u64::try_from(*n).ok(),
+            bson::Bson::Int64(n) => u64::try_from(*n).ok(),
+            bson::Bson::Double(n) if *n >= 0.0 => Some(*n as u64),
+            _ => None,
+        };
+        Some(LogFill { bytes: number("size")?, most: number("maxSize").filter(|most| *most > 0)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u32) -> Position {
+        Position { time: ClusterTime { seconds, increment: 1 }, term: 1 }
+    }
+
+    #[test]
+    fn a_full_log_forgets_as_fast_as_it_grows() {
+        let window = LogWindow { oldest: at(1_000), newest: at(4_600), fill: Some(LogFill { bytes: 100, most: 100 }) };
+        assert_eq!((window.span().as_secs(), window.behind(at(4_000).time).as_secs()), (3_600, 600));
+        assert_eq!(window.headroom(at(4_000).time).as_secs(), 3_000);
+        assert_eq!(window.headroom(at(999).time), Duration::ZERO);
+        assert!(window.holds(at(1_000)) && !window.holds(at(999)));
+    }
+
+    #[test]
+    fn a_log_with_room_left_forgets_later() {
+        // 3,600 bytes in an hour; 7,200 more make two hours.
+        let fill = Some(LogFill { bytes: 3_600, most: 10_800 });
+        let window = LogWindow { oldest: at(1_000), newest: at(4_600), fill };
+        assert_eq!(window.headroom(at(1_000).time).as_secs(), 7_200);
+        let idle = LogWindow { oldest: at(1), newest: at(1), fill: Some(LogFill { bytes: 0, most: u64::MAX }) };
+        assert_eq!(idle.headroom(at(1).time), LONGEST);
+        let unknown = LogWindow { fill: None, ..window };
+        assert_eq!(unknown.headroom(at(1_600).time).as_secs(), 600);
+    }
+}

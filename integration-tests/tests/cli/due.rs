@@ -1,0 +1,247 @@
+//! `gizer run` and `gizer plan`: what is due, done or told.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use integration_tests::rig::{Mongod, Signal, Version, shared_postgres, unique_name, wait_until};
+use serde_json::{Value, json};
+
+use super::place::{Place, assert_says, numbered};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+async fn json_of(place: &Place, args: &[&str], code: i32) -> Value {
+    let args: Vec<&str> = args.iter().copied().chain(["--format", "json"]).collect();
+    let finished = place.gizer(&args).await.expect_code(code);
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+}
+
+/// What was done, by the names of the steps.
+async fn run(place: &Place, args: &[&str], code: i32) -> (Vec<String>, Value) {
+    let all: Vec<&str> = ["run"].iter().chain(args).copied().collect();
+    let object = json_of(place, &all, code).await;
+    assert_eq!(object["exit_code"], code);
+    let steps = object["steps"].as_array().unwrap();
+    let name = |step: &Value| step.as_object().unwrap().keys().next().unwrap().clone();
+    (steps.iter().map(name).collect(), object)
+}
+
+/// What a plan says is due, by collection.
+async fn plan(place: &Place, args: &[&str], code: i32) -> (Vec<(String, String)>, Value) {
+    let all: Vec<&str> = ["plan"].iter().chain(args).copied().collect();
+    let object = json_of(place, &all, code).await;
+    let text = |step: &Value, name: &str| step[name].as_str().unwrap().to_owned();
+    let steps = object["steps"].as_array().unwrap();
+    (steps.iter().map(|step| (text(step, "collection"), text(step, "due"))).collect(), object)
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(name, due)| ((*name).to_owned(), (*due).to_owned())).collect()
+}
+
+async fn count(place: &Place, table: &str) -> i64 {
+    place.number(&format!("SELECT count(*) FROM {table}")).await
+}
+
+#[tokio::test]
+async fn from_nothing_to_up_to_date_and_then_only_what_has_changed() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(50)).await;
+    place.insert("posts", numbered(5)).await;
+    assert_eq!(plan(&place, &[], 0).await.0, pairs(&[("orders", "infer"), ("posts", "infer")]));
+    let tables = "SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer%' OR relname = 'qmetlstatus'";
+    assert_eq!(place.number(tables).await, 0, "a plan has made a table");
+
+    assert_eq!(run(&place, &[], 0).await.0, ["infer", "load", "sync"]);
+    assert_eq!((count(&place, "orders").await, count(&place, "post_list").await), (50, 10));
+    assert_eq!(plan(&place, &[], 0).await.0, pairs(&[("orders", "sync"), ("posts", "sync")]));
+
+    place.insert("orders", [doc! { "_id": 1_000, "text": "new", "list": [] }]).await;
+    // One that came later has no schema file, and others have.
+    place.insert("drafts", numbered(3)).await;
+    let (steps, object) = run(&place, &[], 0).await;
+    assert_eq!(steps, ["sync"]);
+    assert_eq!(object["steps"][0]["sync"]["changes"]["inserts"], 1);
+    assert_eq!(count(&place, "orders").await, 51);
+    let (due, object) = plan(&place, &[], 0).await;
+    assert_eq!(due, pairs(&[("drafts", "none"), ("orders", "sync"), ("posts", "sync")]));
+    assert_eq!(object["steps"][0]["why"], "it has no schema file");
+    let (steps, _) = run(&place, &["--schemas-infer", "missing"], 0).await;
+    assert_eq!(steps, ["infer", "load", "sync"]);
+    assert_eq!(count(&place, "drafts").await, 3);
+}
+
+#[tokio::test]
+async fn nothing_is_inferred_where_that_is_not_allowed() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(5)).await;
+    assert!(run(&place, &["--schemas-infer", "never"], 0).await.0.is_empty());
+    assert!(!place.gizer.folder().join("schemas").exists());
+    let refused = place.gizer(&["run", "--schemas-infer", "sometimes"]).await;
+    assert_says(&refused, 2, &["expected none-yet, missing or never", "sometimes"]);
+}
+
+/// The schema file is another one; a position is in the oplog no more; one is of another history, which only reading it shows.
+#[tokio::test]
+async fn whatever_makes_a_load_due_is_mended_by_one() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(20)).await;
+    run(&place, &[], 0).await;
+
+    place.schema_file("orders.json", r#"{"_id": "INT", "text": "STRING"}"#);
+    let (due, object) = plan(&place, &[], 0).await;
+    assert_eq!(due, pairs(&[("orders", "load")]));
+    assert!(object["steps"][0]["why"].as_str().unwrap().contains("schema file"), "{object}");
+    let table = |name: &str, change: &str| json!({"name": name, "change": change});
+    assert_eq!(object["loads"][0]["tables"], json!([table("orders", "replaced"), table("order_list", "dropped")]));
+    let (steps, _) = run(&place, &[], 0).await;
+    assert_eq!(steps, ["load", "sync"]);
+    assert_eq!(place.number("SELECT count(*) FROM pg_class WHERE relname = 'order_list'").await, 0);
+
+    let moved = |time: &str| {
+        format!(
+            "UPDATE gizer_stream SET position = (SELECT jsonb_object_agg(key, value || '{time}') FROM jsonb_each(position))"
+        )
+    };
+    place.postgres.batch_execute(&moved(r#"{"seconds": 1000}"#)).await.unwrap();
+    let (due, object) = plan(&place, &[], 0).await;
+    assert_eq!(due, pairs(&[("orders", "load")]));
+    assert!(object["steps"][0]["why"].as_str().unwrap().contains("no longer reaches back"), "{object}");
+    let warned = json_of(&place, &["status", "--check"], 6).await;
+    assert!(warned["warnings"][0].as_str().unwrap().contains("a load is due"), "{warned}");
+    assert_eq!(run(&place, &[], 0).await.0, ["load", "sync"]);
+
+    place.postgres.batch_execute(&moved(r#"{"term": 77}"#)).await.unwrap();
+    assert_eq!(plan(&place, &[], 0).await.0, pairs(&[("orders", "sync")]));
+    place.insert("orders", [doc! { "_id": 1_000, "text": "new" }]).await;
+    assert_eq!(run(&place, &[], 0).await.0, ["sync", "load", "sync"]);
+    assert_eq!(count(&place, "orders").await, 21);
+    assert_eq!(run(&place, &[], 0).await.0, ["sync"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_does_not_keep_the_rest_from_it() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(5)).await;
+    run(&place, &[], 0).await;
+    place.schema_file("ghosts.json", r#"{"_id": "INT"}"#);
+    place.schema_file("broken.json", r#"{"text": "STRING"}"#);
+    place.insert("broken", numbered(1)).await;
+    place.insert("orders", [doc! { "_id": 1_000 }]).await;
+    let (due, object) = plan(&place, &[], 1).await;
+    assert_eq!(due, pairs(&[("broken", "impossible"), ("ghosts", "impossible"), ("orders", "sync")]));
+    assert!(object["in_the_way"][1]["message"].as_str().unwrap().contains("no such collection"), "{object}");
+    let (steps, _) = run(&place, &[], 2).await;
+    assert_eq!(steps, ["refused", "sync"]);
+    assert_eq!(count(&place, "orders").await, 6);
+}
+
+#[tokio::test]
+async fn a_daily_load_follows_nothing_and_leaves_copies_alone() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(5)).await;
+    place.insert("posts", numbered(5)).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    place.gizer(&["load", "posts", "--filter", r#"{"_id": {"$lt": 2}}"#]).await.expect_code(0);
+    for _ in 0..2 {
+        assert_eq!(plan(&place, &["--load-only"], 0).await.0, pairs(&[("orders", "load"), ("posts", "none")]));
+        assert_eq!(run(&place, &["--load-only"], 0).await.0, ["load"]);
+        assert_eq!((count(&place, "orders").await, count(&place, "posts").await), (5, 2));
+    }
+    assert_eq!(plan(&place, &[], 0).await.0, pairs(&[("orders", "sync"), ("posts", "none")]));
+}
+
+#[tokio::test]
+async fn it_stays_on_and_keeps_others_from_it() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(5)).await;
+    let following = place.gizer.spawn(["run", "--follow"]).unwrap();
+    let loaded = async || {
+        let there = place.number("SELECT count(*) FROM pg_class WHERE relname = 'orders'").await == 1;
+        there && count(&place, "orders").await == 5
+    };
+    wait_until("the load", LIMIT, async || loaded().await).await.unwrap();
+    assert_says(&place.gizer(&["run"]).await, 5, &["doing what is due", "locked by another run"]);
+    place.insert("orders", [doc! { "_id": 1_000 }]).await;
+    wait_until("the change", LIMIT, async || count(&place, "orders").await == 6).await.unwrap();
+    following.signal(Signal::Terminate).unwrap();
+    following.wait().await.unwrap().expect_code(143);
+    assert_eq!(run(&place, &[], 0).await.0, ["sync"]);
+}
+
+/// A server that is being restarted when a service starts is no reason for it to end.
+#[tokio::test]
+async fn where_it_stays_on_it_waits_for_servers_that_are_not_there_yet() {
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let place = Place::on(&mongod, shared_postgres().await.unwrap()).await;
+    place.insert("orders", numbered(5)).await;
+    mongod.kill().unwrap();
+    let following = place.gizer.spawn(["run", "--follow"]).unwrap();
+    following.wait_for_output("trying again in").await.unwrap();
+    mongod.restart().await.unwrap();
+    let there = async || {
+        place.number("SELECT count(*) FROM pg_class WHERE relname = 'orders'").await == 1
+            && count(&place, "orders").await == 5
+    };
+    wait_until("the load", LIMIT, there).await.unwrap();
+    following.signal(Signal::Interrupt).unwrap();
+    following.wait().await.unwrap().expect_code(130);
+}
+
+/// Rows and bytes within a factor of two of what it then is; the second estimate by how long the first load took.
+#[tokio::test]
+async fn a_plan_tells_about_what_a_load_takes() {
+    let place = Place::shared(Version::V6_0).await;
+    let order = |n: i32| -> Document {
+        let lines: Vec<Document> = (0..n % 7).map(|line| doc! { "sku": format!("sku-{line:08}"), "n": line }).collect();
+        doc! { "_id": n, "customer": format!("customer number {n}"), "paid": n % 3 == 0, "total": f64::from(n), "lines": lines }
+    };
+    place.insert("orders", (0..20_000).map(order)).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    let (_, object) = plan(&place, &[], 0).await;
+    let estimate = object["loads"][0]["estimate"].clone();
+    assert_eq!((&object["loads"][0]["documents"], &estimate["as_last_time"]), (&json!(20_000), &json!(false)));
+    run(&place, &[], 0).await;
+    let rows = count(&place, "orders").await + count(&place, "order_lines").await;
+    let bytes =
+        place.number("SELECT (pg_total_relation_size('orders') + pg_total_relation_size('order_lines'))::int8").await;
+    for (told, is) in [(&estimate["rows"], rows), (&estimate["disk_bytes"], bytes)] {
+        let factor = told.as_f64().unwrap() / is as f64;
+        assert!((0.5..2.0).contains(&factor), "{told} was told, and it is {is}");
+    }
+    let again = plan(&place, &["--load-only"], 0).await.1["loads"][0]["estimate"].clone();
+    assert_eq!(again["as_last_time"], true, "{again}");
+    assert_eq!(again["seconds_least"], again["seconds_most"]);
+    assert!(again["seconds_most"].as_f64().unwrap() > 0.0, "{again}");
+}
+
+/// A role that may only read is told which rights `run` needs, and leaves nothing behind.
+#[tokio::test]
+async fn reading_is_enough_for_a_plan() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(20)).await;
+    run(&place, &[], 0).await;
+    place.insert("posts", numbered(5)).await;
+    place.schema_file("posts.json", r#"{"_id": "INT", "text": "STRING"}"#);
+    place.schema_file("orders.json", r#"{"_id": "INT", "text": "STRING"}"#);
+    let role = unique_name("watcher");
+    let make = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'watching'; REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+         GRANT USAGE ON SCHEMA public TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+    );
+    place.postgres.batch_execute(&make).await.unwrap();
+    let (_, at) = place.postgres_uri.split_once('@').unwrap();
+    let uri = format!("postgresql://{role}:watching@{at}");
+    let before = place.rows("SELECT relname FROM pg_class ORDER BY oid").await;
+    let finished = place.gizer(&["plan", "--postgres-uri", &uri]).await;
+    let grant = format!(r#"GRANT USAGE, CREATE ON SCHEMA "public" TO "{role}""#);
+    let owner = format!(r#"ALTER TABLE "public"."orders" OWNER TO "{role}""#);
+    let finished = finished.expect_code(1);
+    for words in ["in the way", "posts", "never loaded", &grant, &owner] {
+        assert!(finished.stdout.contains(words), "{words} is not in:\n{}", finished.stdout);
+    }
+    assert_eq!(place.rows("SELECT relname FROM pg_class ORDER BY oid").await, before);
+    // It says what run would do to the tables, and run with that role does nothing.
+    assert_says(&place.gizer(&["run", "--postgres-uri", &uri]).await, 1, &["GRANT"]);
+    assert_eq!(place.rows("SELECT relname FROM pg_class ORDER BY oid").await, before);
+}
