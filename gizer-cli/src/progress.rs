@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
 use crate::report::{self, thousands};
@@ -121,7 +121,7 @@ impl Progress {
     /// Starts to show `counters` under `name`; what is `expected` is an estimate, if there is one. Needs a tokio runtime.
     pub fn start(name: &str, counters: Arc<Counters>, expected: Option<Expected>) -> Progress {
         if std::io::stderr().is_terminal() {
-            let bar = bar(name, expected);
+            let bar = bar(name, &counters, expected);
             let task = tokio::spawn(draw(bar.clone(), counters, expected));
             Progress { task, bar: Some(bar) }
         } else {
@@ -135,11 +135,9 @@ impl Progress {
     /// Starts to show that something goes on whose end is not known: `orders: keys and indexes`.
     pub fn of_step(name: &str, step: &'static str) -> Progress {
         if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner();
-            let style = ProgressStyle::with_template("{prefix:24!} {spinner} {msg}, {elapsed}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_prefix(name.to_owned());
+            let bar = unseen(None, "{prefix:24!} {spinner} {msg}, {elapsed}", name);
             bar.set_message(step);
+            bar.set_draw_target(ProgressDrawTarget::stderr());
             let task = tokio::spawn(spin(bar.clone()));
             Progress { task, bar: Some(bar) }
         } else {
@@ -175,19 +173,23 @@ impl Drop for Progress {
     }
 }
 
-fn bar(name: &str, expected: Option<Expected>) -> ProgressBar {
-    let (bar, template) = match expected {
-        Some(Expected::Documents(total)) => {
-            (ProgressBar::new(total), "{prefix:24!} {bar:24} {human_pos}/{human_len} {msg}, {eta} left")
-        }
-        Some(Expected::Bytes(total)) => {
-            (ProgressBar::new(total), "{prefix:24!} {bar:24} {binary_bytes}/{binary_total_bytes} {msg}, {eta} left")
-        }
-        None => (ProgressBar::new_spinner(), "{prefix:24!} {spinner} {human_pos} documents {msg}"),
-    };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style);
+/// A bar that is not drawn yet: each of its parts would be, as it is set.
+fn unseen(total: Option<u64>, template: &str, name: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(name.to_owned());
+    bar
+}
+
+fn bar(name: &str, counters: &Counters, expected: Option<Expected>) -> ProgressBar {
+    let template = match expected {
+        Some(Expected::Documents(_)) => "{prefix:24!} {bar:24} {human_pos}/{human_len} {msg}, {eta} left",
+        Some(Expected::Bytes(_)) => "{prefix:24!} {bar:24} {binary_bytes}/{binary_total_bytes} {msg}, {eta} left",
+        None => "{prefix:24!} {spinner} {human_pos} documents {msg}",
+    };
+    let bar = unseen(expected.map(Expected::total), template, name);
+    bar.set_message(rates(counters, Duration::ZERO));
+    bar.set_draw_target(ProgressDrawTarget::stderr());
     bar
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use gizer_flatten::change::ClusterTime;
 use serde_json::{Value, json};
 
 use crate::args::Format;
@@ -84,6 +85,13 @@ pub fn bytes(number: u64) -> String {
     indicatif::BinaryBytes(number).to_string()
 }
 
+/// When it was, by the clock of the server that wrote it: `2016-02-08T19:45:32Z`.
+pub fn utc(time: ClusterTime) -> String {
+    let millis = i64::from(time.seconds) * 1_000;
+    // All that a cluster time can be lies before the year 10000.
+    bson::DateTime::from_millis(millis).try_to_rfc3339_string().unwrap_or_else(|_| time.to_string())
+}
+
 /// A time in its two largest units: `12 s`, `3 min 5 s`, `2 h`, `3 d 4 h`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs() + u64::from(time.subsec_millis() >= 500);
@@ -118,6 +126,12 @@ mod tests {
         for (millis, text) in cases {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }
+    }
+
+    #[test]
+    fn cluster_times_are_times() {
+        assert_eq!(utc(ClusterTime { seconds: 1_454_960_732, increment: 7 }), "2016-02-08T19:45:32Z");
+        assert_eq!(utc(ClusterTime { seconds: u32::MAX, increment: 0 }), "2106-02-07T06:28:15Z");
     }
 
     #[test]

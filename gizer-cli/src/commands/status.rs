@@ -19,7 +19,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         let session = context.postgres().await?;
         // The last run is looked at, even if it is not shown.
         let status = state::read_status(&session, args.runs.max(1)).await?.unwrap_or_default();
-        let source = Source::ask(context, &status).await;
+        let source = Source::ask(context, &status, &state::read_followed(&session).await?).await;
         Ok((status, source))
     };
     let (mut status, source) = context.signals.unless_interrupted(read).await?;
@@ -150,11 +150,15 @@ fn runs(runs: &[RunRow]) -> String {
     report::table(&["started", "ended", "what", "records", "result"], &["records"], runs.iter().map(row))
 }
 
-/// `rs0 Timestamp(1454960732, 1)`, …
+/// `rs0 2016-02-08T19:45:32Z (Timestamp(1454960732, 1))`, …
 fn positions(positions: &Positions) -> String {
-    let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", at.time)).collect();
+    let shards: Vec<String> =
+        positions.iter().map(|(shard, at)| format!("{shard} {} ({})", report::utc(at.time), at.time)).collect();
     shards.join(", ")
 }
+
+/// The version of the object's shape, which `docs/status.md` promises.
+const SHAPE: u32 = 1;
 
 fn as_json(status: &Status, source: &Source, warnings: Option<&[String]>) -> Value {
     let silent = match source {
@@ -162,6 +166,7 @@ fn as_json(status: &Status, source: &Source, warnings: Option<&[String]>) -> Val
         Source::NotAsked | Source::Told(_) => None,
     };
     let mut object = json!({
+        "version": SHAPE,
         "collections": status.collections.iter().map(collection_json).collect::<Vec<Value>>(),
         "stream": {
             "position": positions_json(&status.stream), "applied": status.applied, "updated_at": status.updated_at,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gizer_oplog::{LogWindow, Oplog};
-use gizer_pg::state::Status;
+use gizer_pg::state::{Followed, Status};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -28,7 +28,7 @@ pub(super) enum Source {
 /// How the tables stand to one oplog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ShardStanding {
-    /// From the position to the newest entry; `None` of a shard without a position.
+    /// From the earliest position of what is followed to the newest entry; `None` of a shard without a position.
     pub(super) lag: Option<Duration>,
     /// Until the position is no longer in the log.
     pub(super) headroom: Option<Duration>,
@@ -40,15 +40,15 @@ pub(super) struct ShardStanding {
 
 impl Source {
     /// Asks every shard, if anything is followed.
-    pub(super) async fn ask(context: &Context, status: &Status) -> Source {
-        if status.stream.is_empty() || context.config.mongo_uris.is_empty() {
+    pub(super) async fn ask(context: &Context, status: &Status, followed: &[Followed]) -> Source {
+        if followed.is_empty() || context.config.mongo_uris.is_empty() {
             return Source::NotAsked;
         }
         let ask = async {
             let oplogs = context.mongo().await?.oplogs().await?;
             let mut shards = BTreeMap::new();
             for oplog in &oplogs {
-                shards.insert(oplog.name().to_owned(), standing(oplog, oplog.window().await?, status));
+                shards.insert(oplog.name().to_owned(), standing(oplog, oplog.window().await?, status, followed));
             }
             Ok::<_, Failure>(shards)
         };
@@ -92,8 +92,9 @@ impl Source {
     }
 }
 
-fn standing(oplog: &Oplog, window: LogWindow, status: &Status) -> ShardStanding {
-    let position = status.stream.get(oplog.name());
+fn standing(oplog: &Oplog, window: LogWindow, status: &Status, followed: &[Followed]) -> ShardStanding {
+    // What was loaded since the last sync stands elsewhere than the stream.
+    let position = followed.iter().filter_map(|each| each.position_on(&status.stream, oplog.name())).min();
     let verified = status.verified_up_to.as_ref().and_then(|verified| verified.get(oplog.name()));
     ShardStanding {
         lag: position.map(|at| window.behind(at.time)),

@@ -103,9 +103,7 @@ async fn set_up(context: &Context) -> Result<Setting, Failure> {
     let oplogs = cluster.oplogs().await?;
     state::prepare(&session).await?;
     let fence = take_fence(&session).await?;
-    session.begin_reading().await?;
-    let outcome = state::followed(&session).await;
-    let followed = session.end(outcome).await?;
+    let followed = state::read_followed(&session).await?;
     if followed.is_empty() {
         return Err(nothing_to_follow(&session).await?);
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use gizer_flatten::change::Position;
 use gizer_oplog::{Cluster, Collection, LogWindow, MongoError, Oplog};
+use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::state::{self, CollectionStatus, Followed, Status};
-use gizer_pg::{PgError, Session};
 use gizer_schema::{KeySource, Layout};
 
 use super::decide::{Facts, Known, Presence, SchemaFile};
@@ -52,10 +52,7 @@ impl Standing {
             None => Layouts { usable: Vec::new(), failures: Default::default() },
         };
         let status = state::read_status(session, 0).await?;
-        let followed = match &status {
-            Some(_) => read_followed(session).await?,
-            None => Vec::new(),
-        };
+        let followed = state::read_followed(session).await?;
         let source = match cluster.collections().await {
             Ok(collections) => collections,
             // It was dropped: what is followed is emptied by that.
@@ -78,9 +75,7 @@ impl Standing {
     }
 
     fn position_of(&self, followed: &Followed, shard: &str) -> Option<Position> {
-        let stream = self.status.as_ref().map(|status| &status.stream);
-        let positions = if followed.joined { stream? } else { &followed.applied_to };
-        positions.get(shard).copied()
+        followed.position_on(&self.status.as_ref()?.stream, shard)
     }
 
     /// What the state tables say of a collection.
@@ -138,10 +133,4 @@ impl Standing {
         });
         Ok(Facts { name: name.to_owned(), schema, source, known, rolled_over })
     }
-}
-
-async fn read_followed(session: &Session) -> Result<Vec<Followed>, PgError> {
-    session.begin_reading().await?;
-    let outcome = state::followed(session).await;
-    session.end(outcome).await
 }

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use gizer_flatten::change::{ClusterTime, Namespace, Positions};
+use gizer_flatten::change::{ClusterTime, Namespace, Position, Positions};
 use serde_json::Value;
 
 use super::collection::{uuid_text, uuids_to_json};
 use super::history::{HistoryEvent, count_event};
 use super::positions::{from_json, time_from_text};
-use super::tables::COLLECTIONS;
+use super::tables::{self, COLLECTIONS};
 use crate::connect::Session;
 use crate::error::PgError;
 
@@ -41,7 +41,28 @@ pub struct Followed {
     pub live_epoch: i64,
 }
 
-/// The collections that are followed, by name.
+impl Followed {
+    /// Where its tables stand on a shard, if the stream stands at `stream`; `None` of a shard that is new.
+    pub fn position_on(&self, stream: &Positions, shard: &str) -> Option<Position> {
+        if self.joined { stream } else { &self.applied_to }.get(shard).copied()
+    }
+}
+
+/// The collections that are followed, by name; none before the first load.
+///
+/// # Errors
+/// As [`followed`].
+pub async fn read_followed(session: &Session) -> Result<Vec<Followed>, PgError> {
+    session.begin_reading().await?;
+    let outcome = match tables::exist(session).await {
+        Ok(true) => followed(session).await,
+        Ok(false) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    session.end(outcome).await
+}
+
+/// The collections that are followed, by name, in the open transaction; the state tables must be there.
 ///
 /// # Errors
 /// [`PgError::UnreadableState`]; whatever the server says.

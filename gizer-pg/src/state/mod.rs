@@ -45,7 +45,7 @@ pub(crate) use collection::{
     name_of_another, release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
 pub use due::hold_due;
-pub use followed::{Followed, followed, mark_load_due, set_passed_over, set_uuids};
+pub use followed::{Followed, followed, mark_load_due, read_followed, set_passed_over, set_uuids};
 pub use history::{HistoryEvent, HistoryRow, count_event};
 pub use moment::{Moment, is_followed_now, moment};
 pub use positions::{ShardPositions, classic_ts};

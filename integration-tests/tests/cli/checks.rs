@@ -1,5 +1,7 @@
 //! `gizer status`: lag and headroom, and what `--check` warns of.
 
+use std::collections::BTreeSet;
+
 use bson::doc;
 use integration_tests::rig::{Gizer, Mongod, Version};
 use serde_json::{Value, json};
@@ -54,6 +56,13 @@ async fn lag_and_headroom_are_warned_of() {
         late.stdout.contains("warning: rs0: the tables lie ") && late.stdout.contains("the limit is 1 s"),
         "{late:?}"
     );
+    // A load stands where it was read, not where the stream was: no sync has to come first for that to be told.
+    let far_back = "UPDATE gizer_stream SET position = (SELECT jsonb_object_agg(key, value || '{\"seconds\": 1000}') \
+        FROM jsonb_each(position))";
+    place.postgres.batch_execute(far_back).await.unwrap();
+    assert!(place.gizer(CHECK).await.expect_code(6).stdout.contains("a load is due"));
+    place.gizer(&["load"]).await.expect_code(0);
+    place.gizer(CHECK).await.expect_code(0);
     assert_says(&place.gizer(&["status", "--max-lag", "1s"]).await, 2, &["--check"]);
     assert_says(&place.gizer(&["status", "--check", "--max-lag", "soon"]).await, 2, &["90s, 15m, 6h or 2d"]);
 }
@@ -113,4 +122,74 @@ async fn a_source_that_is_silent_is_told_and_warned_of() {
         Gizer::with_config(&format!("[postgres]\nuri = {:?}\nschema = \"public\"\n", place.postgres_uri)).unwrap();
     let status = postgres.run(["status"]).await.unwrap().expect_code(0);
     assert!(!status.stdout.contains("lag"), "{status:?}");
+}
+
+/// The paths of an object, with `[]` for the elements of lists and what names shards and the like left out. A null may
+/// stand for an object.
+fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    const NAMED: [(&str, &str); 6] = [
+        ("captured", "<shard>"),
+        ("exact_at", "<shard>"),
+        ("position", "<shard>"),
+        ("verified_up_to", "<shard>"),
+        ("rows", "<table>"),
+        ("unfit", "<warning>"),
+    ];
+    let last = path.rsplit('.').next().unwrap();
+    let named = NAMED.iter().find(|(of, _)| *of == last).map(|(_, name)| *name);
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            let name = named.unwrap_or(name);
+            let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            paths(value, &path, found);
+        }),
+        Value::Array(elements) => elements.iter().for_each(|element| paths(element, &format!("{path}[]"), found)),
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+/// The page and the program name the same paths: nothing is promised that does not come, nothing comes that is not told.
+#[tokio::test]
+async fn the_json_is_as_documented() {
+    let page = include_str!("../../../docs/status.md");
+    let documented: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
+        .filter(|path| !path.starts_with('-'))
+        .collect();
+    let mut found = BTreeSet::new();
+    let mut look = async |place: &Place, args: &[&str], code: i32| {
+        let args: Vec<&str> = ["status", "--format", "json"].iter().chain(args).copied().collect();
+        paths(&json_of(&place.gizer(&args).await.expect_code(code).stdout), "", &mut found);
+    };
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let place = Place::on(&mongod, integration_tests::rig::shared_postgres().await.unwrap()).await;
+    place.insert("orders", numbered(20)).await;
+    place.schema_file("orders.json", r#"{"_id": "INT", "text": "INT", "list": ["INT"]}"#);
+    place.gizer(&["run"]).await.expect_code(0);
+    place.postgres.batch_execute("UPDATE orders SET text = 7 WHERE id = 1").await.unwrap();
+    place.gizer(&["verify", "--repair"]).await.expect_code(0);
+    // What it takes to see all of it at once: an audit and a run that died, reloads, a document read ahead.
+    place
+        .postgres
+        .batch_execute(
+            "INSERT INTO gizer_history (collection, event, reason, count) VALUES ('orders', 'reload', 'for a test', 1); \
+             UPDATE gizer_collection SET reason = 'for a test'; UPDATE gizer_stream SET ahead = 'Timestamp(4000000000, 1)'; \
+             UPDATE qmetlstatus SET reason = 'for a test'; \
+             INSERT INTO gizer_audit SELECT (jsonb_populate_record(a, '{\"audit\": 1000, \"finished_at\": null}')).* \
+                 FROM gizer_audit a LIMIT 1; \
+             INSERT INTO gizer_audit_segment (collection, audit, segment, done, report) VALUES ('orders', 1000, 0, false, '{}')",
+        )
+        .await
+        .unwrap();
+    look(&place, &["--check"], 6).await;
+    drop(mongod);
+    look(&place, &[], 0).await;
+    // A null in the place of an object.
+    found.retain(|path| {
+        !documented.iter().any(|of| of.starts_with(&format!("{path}.")) || of.starts_with(&format!("{path}[]")))
+    });
+    assert_eq!(found, documented, "left: told, right: documented");
 }

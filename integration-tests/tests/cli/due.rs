@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use integration_tests::rig::{Mongod, Signal, Version, shared_postgres, unique_name, wait_until};
+use integration_tests::rig::{Gizer, Mongod, Signal, Version, shared_postgres, unique_name, wait_until};
 use serde_json::{Value, json};
 
 use super::place::{Place, assert_says, numbered};
@@ -186,6 +186,47 @@ async fn where_it_stays_on_it_waits_for_servers_that_are_not_there_yet() {
     wait_until("the load", LIMIT, there).await.unwrap();
     following.signal(Signal::Interrupt).unwrap();
     following.wait().await.unwrap().expect_code(130);
+}
+
+/// Two replica sets stand in for shards. One of them is idle, and only its no-ops say how late it is there.
+#[tokio::test]
+async fn shards_are_looked_at_one_by_one() {
+    let shard = async |name: &str| {
+        Mongod::builder(Version::V6_0)
+            .repl_set_name(name)
+            .set_parameter("periodicNoopIntervalSecs", "1")
+            .start()
+            .await
+            .unwrap()
+    };
+    let (a, b) = tokio::join!(shard("a"), shard("b"));
+    let postgres = shared_postgres().await.unwrap();
+    let database = postgres.create_database().await.unwrap();
+    let config = format!(
+        "[mongo]\nuri = {:?}\ndatabase = \"shop\"\n[postgres]\nuri = {:?}\n",
+        [a.uri(), b.uri()],
+        postgres.uri(&database)
+    );
+    let place = Place {
+        mongo: a.client().await.unwrap().database("shop"),
+        postgres: postgres.client(&database).await.unwrap(),
+        postgres_uri: postgres.uri(&database),
+        gizer: Gizer::with_config(&config).unwrap(),
+    };
+    place.insert("orders", numbered(5)).await;
+    let other = b.client().await.unwrap().database("shop").collection::<Document>("orders");
+    other.insert_many(numbered(9).skip(5)).await.unwrap();
+    assert_eq!(run(&place, &[], 0).await.0, ["infer", "load", "sync"]);
+    assert_eq!(count(&place, "orders").await, 9);
+    other.insert_one(doc! { "_id": 1_000 }).await.unwrap();
+    run(&place, &[], 0).await;
+    assert_eq!(count(&place, "orders").await, 10);
+    let status = json_of(&place, &["status", "--check", "--min-headroom", "0s"], 0).await;
+    let shards: Vec<&str> =
+        status["oplogs"].as_array().unwrap().iter().map(|shard| shard["shard"].as_str().unwrap()).collect();
+    assert_eq!(shards, ["a", "b"]);
+    let (due, object) = plan(&place, &[], 0).await;
+    assert_eq!((due, object["oplogs"].as_array().unwrap().len()), (pairs(&[("orders", "sync")]), 2));
 }
 
 /// Rows and bytes within a factor of two of what it then is; the second estimate by how long the first load took.

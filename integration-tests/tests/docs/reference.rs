@@ -1,14 +1,12 @@
 //! What the book must have: all pages, all settings, all exit codes, and no link that leads nowhere.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use gizer_cli::config::SETTINGS;
 use gizer_cli::exit::ExitCode;
-use serde_json::Value;
 
 use super::book::{self, Page};
-use super::scene::{FIRST_PAGE, Scene};
 use super::{command_line, console};
 
 fn page<'p>(pages: &'p [Page], path: &str) -> &'p Page {
@@ -150,47 +148,5 @@ fn the_command_lines_of_the_readme_are_taken() {
     for (line, link) in of_repository {
         let path = book::folder().with_file_name(link.split('#').next().unwrap_or_default());
         assert!(path.exists(), "README.md:{line}: {link}");
-    }
-}
-
-/// What stands under these names is by shard, table or path.
-const BY_NAME: [&str; 6] = ["position", "exact_at", "captured", "verified_up_to", "rows", "unfit"];
-
-fn keys(value: &Value, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                found.insert(name.clone());
-                match value {
-                    Value::Object(by_name) if BY_NAME.contains(&name.as_str()) => {
-                        by_name.values().for_each(|value| keys(value, found));
-                    }
-                    value => keys(value, found),
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-#[tokio::test]
-async fn every_key_of_the_status_is_explained() {
-    let pages = book::pages();
-    let page = page(&pages, "status.md");
-    let scene = Scene::of(page, self::page(&pages, FIRST_PAGE)).await.unwrap();
-    scene.sql("DELETE FROM orders").await.unwrap();
-    for command in ["gizer sync", "gizer verify --repair"] {
-        assert_eq!(scene.bash(command).await.unwrap().code, Some(0), "{command}");
-    }
-    let status = scene.bash("gizer status --check --format json --min-headroom 0s").await.unwrap();
-    let status: Value = serde_json::from_str(&status.output).unwrap();
-    assert_ne!(status["repairs"], Value::Array(Vec::new()), "there should be something of everything: {status}");
-    let mut found = BTreeSet::new();
-    keys(&status, &mut found);
-    let (_, explained) = page.text.split_once("## The JSON of gizer status").unwrap();
-    let rows: Vec<&str> = explained.lines().filter(|line| !line.starts_with(' ')).collect();
-    for key in found {
-        assert!(rows.iter().any(|row| row.contains(&format!("`{key}`"))), "docs/status.md does not explain {key}");
     }
 }
