@@ -34,7 +34,7 @@ pub(crate) struct Block {
 }
 
 /// What a comment before a block can say of it. Anything else that looks like it is a mistake.
-const MARKS: [&str; 6] = ["exit", "file", "not run", "pending", "stays on", "as"];
+const MARKS: [&str; 7] = ["exit", "file", "not run", "pending", "stays on", "as", "test"];
 
 impl Page {
     /// Reads a page.
@@ -107,6 +107,11 @@ impl Page {
 }
 
 impl Block {
+    /// Under which name another test takes the block and runs it.
+    pub(crate) fn other_test(&self) -> Option<&str> {
+        self.marks.get("test").map(String::as_str)
+    }
+
     /// Why the block is not run, if it says so.
     pub(crate) fn not_run(&self) -> Option<&str> {
         self.marks.get("not run").map(String::as_str)

@@ -21,9 +21,12 @@
 //! | `<!-- file: schemas/orders.json -->` | the block is this file from here on; a configuration without it is looked at, and not used |
 //! | `<!-- stays on: SIGTERM -->` | the last command is ended once its run is in the status table |
 //! | `<!-- as: json -->` | JSON, but no schema file |
+//! | `<!-- test: NAME -->` | another test takes the block by this name, and runs it |
 //! | `<!-- not run: why -->` | of `console`: its command lines are read by gizer's parser only; of any other language, known or not: nothing is done. Counted and printed |
 //! | `<!-- pending: gizer run -->` | as `not run`, until there is such a command: then the mark is a fault |
 //! | `<!-- scene: loaded -->` | of the page: it begins with the documents of the first page, loaded |
+//!
+//! Output is that of a terminal: lines of the log that are no warnings are left out of it.
 //!
 //! For who writes: `GIZER_RIG_PAGE=mapping.md` does one page, `GIZER_RIG_SHOW=1` with `--nocapture` shows what commands print.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it did not run")]

@@ -1,6 +1,7 @@
 //! Does what a page shows, block by block.
 
 use std::fs;
+use std::path::Path;
 
 use super::book::{Block, Page};
 use super::scene::Scene;
@@ -53,6 +54,12 @@ pub(crate) async fn page(page: &Page, first: &Page) -> Outcome {
 }
 
 async fn perform(scene: &Scene, block: &Block, known: bool) -> Result<(), String> {
+    if let Some(name) = block.other_test() {
+        return match is_named_by_a_test(name) {
+            true => Ok(()),
+            false => Err(format!("no file of integration-tests/tests speaks of {name:?}")),
+        };
+    }
     let runs = block.not_run().is_none() && known;
     if block.not_run().is_some() && block.language != "console" {
         return Ok(());
@@ -148,4 +155,32 @@ async fn accepted(scene: &Scene, command: &str) -> Result<(), String> {
         ended if ended.code == Some(0) => Ok(()),
         ended => Err(format!("`{command}` refuses it: {}", ended.output)),
     }
+}
+
+/// Whether a test beside these has the text `"name"` in it.
+fn is_named_by_a_test(name: &str) -> bool {
+    let (quoted, own) = (format!("{name:?}"), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/docs"));
+    let mut folders = vec![own.parent().unwrap().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path != own {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && fs::read_to_string(&path).unwrap().contains(&quoted)
+            {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[test]
+fn a_block_of_another_test_is_named_there() {
+    // What a shop of other tests is called, and what is nowhere but here.
+    assert!(is_named_by_a_test("orders"));
+    assert!(!is_named_by_a_test("a block that nobody runs"));
 }

@@ -135,7 +135,7 @@ impl Scene {
     fn as_on_the_page(&self, output: &str) -> String {
         let postgres_host = format!("127.0.0.1:{}", self.postgres_port);
         let without_password = self.postgres_uri.replace(&format!(":{POSTGRES_PASSWORD}@"), ":***@");
-        without_panics_of_the_driver(output)
+        without_log(&without_panics_of_the_driver(output))
             .replace(&format!("{}/", self.folder().display()), "")
             .replace(&without_password, POSTGRES)
             .replace(&self.postgres_uri, POSTGRES)
@@ -219,6 +219,16 @@ impl Scene {
     }
 }
 
+/// What a person at a terminal sees: there, a run's summary takes the place of what the log says of its doings.
+fn without_log(output: &str) -> String {
+    let is_log = |line: &&str| {
+        let mut words = line.split_whitespace();
+        let is_time = words.next().is_some_and(|word| word.ends_with('Z') && word.contains('T') && word.contains('.'));
+        is_time && words.next().is_some_and(|level| ["INFO", "DEBUG", "TRACE"].contains(&level))
+    };
+    output.split_inclusive('\n').filter(|line| !is_log(line)).collect()
+}
+
 /// Now and then a task of MongoDB's driver panics when the runtime ends under it, at the very end of a process (mongodb 3.9,
 /// `connection_requester.rs`). That is worth a word, and no page's fault.
 fn without_panics_of_the_driver(output: &str) -> String {
@@ -228,6 +238,16 @@ fn without_panics_of_the_driver(output: &str) -> String {
     println!("a task of the driver panicked at the end of a command:\n{}", lines[at..].join("\n"));
     let rest = lines[at..].iter().skip_while(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).skip(1);
     lines[..at].iter().chain(rest).fold(String::new(), |text, line| text + line + "\n")
+}
+
+#[test]
+fn doings_are_left_out_and_warnings_are_not() {
+    let doing = "2026-11-22T23:43:18.123456Z  INFO gizer::batch: batch committed inserts=3\n";
+    let warning = "2026-11-22T23:43:18.123456Z  WARN gizer: the row stays open\n";
+    assert_eq!(
+        without_log(&format!("a\n{doing}{warning}2026-11-22T23:43:18Z  x\n")),
+        format!("a\n{warning}2026-11-22T23:43:18Z  x\n")
+    );
 }
 
 #[test]
