@@ -45,7 +45,7 @@ use std::path::Path;
 use futures::stream::{self, StreamExt};
 
 /// The most blocks that may go without being run: each is a promise that nobody keeps.
-const MOST_NOT_RUN: usize = 20;
+const MOST_NOT_RUN: usize = 8;
 
 /// How many pages are done at once: commands wait for servers most of the time.
 const AT_ONCE: usize = 4;
