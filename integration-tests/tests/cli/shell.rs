@@ -28,7 +28,10 @@ async fn shells_complete_commands_and_settings() {
             "{script}\nCOMP_WORDS=({line})\nCOMP_CWORD={}\n_gizer gizer \"${{COMP_WORDS[COMP_CWORD]}}\" \"\"\necho \"${{COMPREPLY[@]}}\"",
             words.len() - 1
         );
-        let output = Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
+        // The script is longer than an argument may be.
+        let file = gizer.folder().join("ask.bash");
+        std::fs::write(&file, ask).unwrap();
+        let output = Command::new("bash").arg("--norc").arg(&file).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert_eq!(words("gizer etl"), "etlstatus");
