@@ -1,4 +1,4 @@
-//! Audits: tables beside the documents that they should hold. `docs/verify.md` says why what one finds is true.
+//! Audits: tables beside the documents that they should hold. `docs/architecture/audit.md` says why what one finds is true.
 //!
 //! ```text
 //!   plan: segments ──▶ Worker (several): chunk by chunk ──▶ Report

@@ -210,6 +210,7 @@ async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part:
         mismatches: Vec::new(),
         unknown: Vec::new(),
         unknown_beyond: 0,
+        dialect: part.layout.dialect,
         bytes: counters.bytes(),
         read_now: ledger.loaded,
         took: Duration::ZERO,

@@ -261,6 +261,7 @@ async fn extract_one(
         sizes: tables.iter().map(|table| table.bytes()).collect(),
         unknown: flow.tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
         unknown_beyond: flow.tally.unknown_beyond(),
+        dialect: layout.dialect,
         bytes: counters.bytes(),
         read_now: flow.read,
         took: started.elapsed(),

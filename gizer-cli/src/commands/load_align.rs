@@ -1,7 +1,7 @@
 //! What has changed while a collection was read is applied to its staging tables, before they are swapped in.
 //!
 //! The documents of a load are as of many times. From the capture's T0 on the oplog says which of them were touched
-//! since: they are read again, by the path that following takes. `docs/follow.md` says why the tables are exact then.
+//! since: they are read again, by the path that following takes. `docs/architecture/exactness.md` says why the tables are exact then.
 
 use gizer_flatten::Flattener;
 use gizer_flatten::change::Positions;

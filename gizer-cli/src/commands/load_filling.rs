@@ -347,6 +347,7 @@ impl CollectionReport {
             sizes: Vec::new(),
             unknown: tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
             unknown_beyond: tally.unknown_beyond(),
+            dialect: layout.dialect,
             bytes,
             read_now,
             took: Duration::ZERO,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use gizer_flatten::Mismatch;
 use gizer_pg::load::Written;
 use gizer_pg::state::Ledger;
+use gizer_schema::Dialect;
 use serde_json::{Value, json};
 
 use super::failures::Failures;
@@ -27,6 +28,8 @@ pub(super) struct CollectionReport {
     /// Fields that the schema does not have, with how often they came.
     pub(super) unknown: Vec<(String, u64)>,
     pub(super) unknown_beyond: u64,
+    /// What becomes of what has no column.
+    pub(super) dialect: Dialect,
     /// Bytes of BSON.
     pub(super) bytes: u64,
     /// Documents that this run has read: less than all if it took up the load of another.
@@ -112,7 +115,7 @@ fn ledger_line(each: &CollectionReport) -> String {
     let Ledger { read, loaded, rejected, filtered, .. } = &each.ledger;
     let filtered = if *filtered > 0 { format!(" + {} filtered", thousands(*filtered)) } else { String::new() };
     format!(
-        " {}: {} read = {} loaded + {} rejected{filtered}",
+        " {}: {} read = {} loaded + {} rejected{filtered}\n",
         each.name,
         thousands(*read),
         thousands(*loaded),
@@ -140,16 +143,19 @@ fn effort(bytes: u64, took: Duration, documents: u64) -> [String; 3] {
 
 /// What a person should look at, a line each.
 fn remarks(each: &CollectionReport) -> Vec<String> {
+    let times = |count: u64| report::counted(count, "time", "times");
+    let (kept, lost) = match each.dialect {
+        Dialect::Classic => ("", ", not loaded"),
+        Dialect::Gizer { .. } => (", kept in _extra", ", kept in _extra"),
+    };
     let mut mismatches: Vec<&Mismatch> = each.mismatches.iter().collect();
     mismatches.sort_by_key(|m| std::cmp::Reverse(m.count));
     let mismatches = mismatches.iter().map(|m| {
         // Which document it was is told where it is asked for: --format json has the first one's _id.
-        format!("{}: {} times", m.classic_warning(&each.name), thousands(m.count))
+        format!("{}: {}{kept}", m.classic_warning(&each.name), times(m.count))
     });
-    let unknown = each
-        .unknown
-        .iter()
-        .map(|(path, count)| format!("unknown field {}.{path}: {} times, not loaded", each.name, thousands(*count)));
+    let unknown =
+        each.unknown.iter().map(|(path, count)| format!("unknown field {}.{path}: {}{lost}", each.name, times(*count)));
     let mut lines: Vec<String> = mismatches.chain(unknown).collect();
     if lines.len() > MOST_LINES {
         let more = lines.len() - MOST_LINES;

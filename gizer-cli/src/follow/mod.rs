@@ -1,4 +1,4 @@
-//! Following the oplog: from a stream of changes to committed, compared rows. `docs/follow.md` says why it is exact.
+//! Following the oplog: from a stream of changes to committed, compared rows. `docs/architecture/exactness.md` says why it is exact.
 //!
 //! ```text
 //!   Reader:  ChangeSource ──▶ collect: Batch of touched ids, up to a watermark ──▶ LookUp

@@ -151,7 +151,7 @@ pub struct KeySettings {
 
 impl Default for KeySettings {
     fn default() -> Self {
-        // The connections work in parallel already; workers beside them cost a tenth more (docs/load.md).
+        // The connections work in parallel already; workers beside them cost a tenth more (docs/architecture/swap.md).
         KeySettings { maintenance_work_mem_mib: Some(256), parallel_workers: Some(0) }
     }
 }

@@ -72,6 +72,11 @@ impl Gizer {
         self
     }
 
+    /// The program itself, for tests that leave it to a shell to run it.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The folder of the config file, and the working directory of every run.
     pub fn folder(&self) -> &Path {
         self.guard.folder()

@@ -19,7 +19,7 @@ fn as_user<'s>(world: &World<'s>, mongod: &Mongod, user: &str) -> World<'s> {
     other
 }
 
-/// What docs/verify.md says: the state as `gizer` itself needs it, and the live tables for reading.
+/// What docs/verification.md says: the state as `gizer` itself needs it, and the live tables for reading.
 const STATE: &str = "GRANT SELECT, INSERT, UPDATE ON qmetlstatus, gizer_collection, gizer_stream, gizer_history TO $role; \
     GRANT SELECT, INSERT, UPDATE, DELETE ON gizer_reject, gizer_range, gizer_repair, gizer_audit, gizer_audit_segment TO $role";
 
