@@ -41,7 +41,7 @@ pub struct Followed {
     pub live_epoch: i64,
 }
 
-/// The collections that are followed, by name.
+/// The collections that are followed, in the order of the bytes of their names.
 ///
 /// # Errors
 /// [`PgError::UnreadableState`]; whatever the server says.
@@ -49,7 +49,7 @@ pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
     let sql = format!(
         "SELECT collection, namespace, coalesce(uuids, pg_catalog.jsonb_build_object('', collection_uuid))::text, tables, \
                 layout_hash, captured::text, read_until, joined, live_epoch, passed_over \
-         FROM {} WHERE state = 'following' AND live ORDER BY collection",
+         FROM {} WHERE state = 'following' AND live ORDER BY collection COLLATE \"C\"",
         session.relation(COLLECTIONS)?
     );
     let schema = session.schema();
