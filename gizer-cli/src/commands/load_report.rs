@@ -109,8 +109,8 @@ fn ledger_line(each: &CollectionReport) -> String {
     let Ledger { read, loaded, rejected, filtered, .. } = &each.ledger;
     let filtered = if *filtered > 0 { format!(" + {} filtered", thousands(*filtered)) } else { String::new() };
     format!(
-        " {}: {} read = {} loaded + {} rejected{filtered}",
-        each.name,
+        " {}: {} read = {} loaded + {} rejected{filtered}\n",
+        report::printable(&each.name),
         thousands(*read),
         thousands(*loaded),
         thousands(*rejected)

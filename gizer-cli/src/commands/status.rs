@@ -8,6 +8,7 @@ use super::{Context, status_audits};
 use crate::args::{Format, StatusArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::report::{self, thousands};
+use gizer_schema::names::shortened;
 
 /// Reads the state tables and prints what they say.
 ///
@@ -35,8 +36,8 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         if let Some(name) =
             args.collections.iter().find(|name| !status.collections.iter().any(|c| c.collection == **name))
         {
-            return Err(Failure::failed(format!("nothing is known of the collection {name}"))
-                .remedy(format!("run `gizer load {name}`")));
+            return Err(Failure::failed(format!("nothing is known of the collection {}", shortened(name)))
+                .remedy(format!("run `{}`", report::command("load", [shortened(name)], &[]))));
         }
         status.collections.retain(|collection| args.collections.contains(&collection.collection));
         for rows in [&mut status.repairs, &mut status.reloads] {
@@ -45,7 +46,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
     }
     match context.format {
         Format::Json => report::json(&as_json(&status)),
-        Format::Text => report::text(&as_text(&status)),
+        Format::Text => report::text(&report::lines(&as_text(&status))),
     }
     Ok(ExitCode::Done)
 }
