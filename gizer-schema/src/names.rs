@@ -57,14 +57,18 @@ pub fn hashed(name: &str, path: &str) -> String {
     format!("{}_{}", &name[..end], short_hash(path))
 }
 
-/// Most characters of a name that a message shows: MongoDB takes field names of megabytes.
+/// Most bytes of a name that a message shows whole: those of a collection in MongoDB, with its database. Names of fields may have
+/// megabytes.
+const MAX_WHOLE: usize = 255;
+
+/// Characters of longer ones.
 const MAX_SHOWN: usize = 100;
 
 /// A name as a message shows it: the beginning of a long one, with its length.
 pub fn shortened(name: &str) -> Cow<'_, str> {
     match name.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{}… ({} bytes)", &name[..end], name.len()).into(),
-        None => name.into(),
+        Some((end, _)) if name.len() > MAX_WHOLE => format!("{}… ({} bytes)", &name[..end], name.len()).into(),
+        _ => name.into(),
     }
 }
 
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn messages_show_the_beginning_of_long_names() {
         assert_eq!(shortened("größe"), "größe");
-        assert_eq!(shortened(&"é".repeat(100)), "é".repeat(100));
+        assert_eq!(shortened(&"é".repeat(127)), "é".repeat(127));
         assert_eq!(shortened(&"é".repeat(5_000)), format!("{}… (10000 bytes)", "é".repeat(100)));
     }
 
