@@ -1,6 +1,8 @@
 //! What is not safe about where passwords are kept.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use percent_encoding::percent_decode_str;
 
 use super::{Effective, Origin, SETTINGS, values, without_password};
 
@@ -32,9 +34,23 @@ impl Effective {
             let path = path.display();
             format!("{path} holds a password, and others may read or change it: run `chmod 600 {path}`")
         }));
+        let all = SETTINGS.iter().filter(|setting| setting.key == "uri");
+        let keys = all.flat_map(|setting| values(&self.config, setting)).filter_map(|uri| key_file(&uri));
+        warnings.extend(keys.filter(|path| others_may_read(path)).map(|path| {
+            let path = path.display();
+            format!("{path} holds a private key, and others may read or change it: run `chmod 600 {path}`")
+        }));
         warnings.dedup();
         warnings
     }
+}
+
+/// The file with the client's key that a URI of MongoDB names. That of PostgreSQL's is not used where others may read it.
+fn key_file(uri: &str) -> Option<PathBuf> {
+    let (_, options) = uri.rsplit_once('@').map_or(uri, |(_, rest)| rest).split_once('?')?;
+    let mut options = options.split('&').filter_map(|option| option.split_once('='));
+    let (_, path) = options.find(|(name, _)| name.eq_ignore_ascii_case("tlsCertificateKeyFile"))?;
+    percent_decode_str(path).decode_utf8().ok().map(|path| PathBuf::from(path.as_ref()))
 }
 
 /// Whether anybody but its owner may read or write a file, or its group where it belongs to root, as secrets that are
@@ -95,5 +111,9 @@ mod tests {
             "{seen:?}"
         );
         assert!(warnings("", Some("mongodb://u@h"), 0o644).is_empty());
+        let key = format!("mongodb://u@h/?tls=true&tlsCertificateKeyFile={}", password.display());
+        assert!(warnings("", Some(&key), 0o600).is_empty());
+        let open = warnings("", Some(&key), 0o644);
+        assert!(open.len() == 1 && open[0].contains("/password holds a private key"), "{open:?}");
     }
 }

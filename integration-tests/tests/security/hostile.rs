@@ -36,11 +36,11 @@ const PAYLOADS: [&str; 30] = [
     "\\.",
     "\\N",
     "E'\\''",
-    "'; DROP TABLE canary; --",
-    "\"; DROP TABLE canary; --",
-    "$$; DROP TABLE canary; SELECT $$",
-    "x'); DROP TABLE canary; --",
-    "\" text); DROP TABLE canary; CREATE TABLE x (\"y",
+    "'; DROP TABLE public.canary; --",
+    "\"; DROP TABLE public.canary; --",
+    "$$; DROP TABLE public.canary; SELECT $$",
+    "x'); DROP TABLE public.canary; --",
+    "\" text); DROP TABLE public.canary; CREATE TABLE x (\"y",
     "a\".\"b",
     "ünï\u{202e}\u{200d}🦀漢",
 ];
@@ -224,6 +224,7 @@ async fn names_and_values_never_become_sql() {
 
     // What was damaged is found, named, and repaired.
     let tables: Vec<(String, String)> = damaged_columns(&bed).await;
+    assert!(tables.len() > 30, "{tables:?}");
     for (table, column) in &tables {
         let sql = format!("UPDATE {table} SET {column} = 'damaged'");
         bed.postgres.batch_execute(&sql).await.unwrap();

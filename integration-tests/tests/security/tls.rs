@@ -224,6 +224,8 @@ async fn what_is_wrong_is_told(scene: &Scene) {
     let gizer = scene.gizer("config-scram", str::to_owned);
     fs::set_permissions(gizer.folder().join("gizer.pem"), fs::Permissions::from_mode(0o644)).unwrap();
     told(&gizer, &["status"], 2, &["that others may read", "chmod 600"]).await;
+    let warned = gizer.run(["schema", "infer", "--force"]).await.unwrap().expect_code(0).stderr;
+    assert!(warned.contains("gizer.pem holds a private key, and others may read or change it"), "{warned}");
     // Wrong passwords, over TLS.
     let gizer = scene.gizer("config-scram", str::to_owned);
     for (file, command) in [("mongo.password", &["schema", "infer"][..]), ("postgres.password", &["status"])] {
