@@ -182,6 +182,8 @@ async fn names_and_values_never_become_sql() {
         names.iter().map(String::as_str).chain(["values", "fields", "long"]).map(|name| (name, false)).collect();
 
     bed.run(&["schema", "infer"], 0).await;
+    text_files_stay_in_their_folder(&bed, names.len() + 3).await;
+    bed.judge_all(&all).await;
     bed.run(&["load"], 0).await;
     bed.judge_all(&all).await;
     the_printed_ddl_makes_the_same_tables(&bed).await;
@@ -256,6 +258,16 @@ async fn the_printed_ddl_makes_the_same_tables(bed: &Bed) {
                AND table_name NOT IN ('canary', 'qmetlstatus')";
     let columns = async |client: &Client| client.query_one(sql, &[&SCHEMA]).await.unwrap().get::<_, String>(0);
     assert_eq!(columns(&client).await, columns(&bed.postgres).await);
+}
+
+/// The classic way: every collection into text files, and those into tables.
+async fn text_files_stay_in_their_folder(bed: &Bed, collections: usize) {
+    bed.run(&["extract", "--csv-path", "csv/inside"], 0).await;
+    let folder = bed.gizer.folder();
+    let entries = |path: &str| std::fs::read_dir(folder.join(path)).unwrap().count();
+    assert_eq!(entries("csv"), 1, "nothing is beside the folder");
+    assert!(entries("csv/inside") >= collections, "{}", entries("csv/inside"));
+    bed.run(&["copy", "--csv-path", "csv/inside"], 0).await;
 }
 
 #[tokio::test]
