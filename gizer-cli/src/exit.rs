@@ -60,7 +60,7 @@ impl Failure {
     /// A failure with this exit code and message. Only an interruption ends the whole run, unless told.
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Failure {
         let ends_run = matches!(exit, ExitCode::Interrupted | ExitCode::Terminated);
-        Failure { exit, message: message.into(), remedy: None, ends_run, passes: false }
+        Failure { exit, message: within_limit(message.into()), remedy: None, ends_run, passes: false }
     }
 
     /// The command line, the configuration or a schema file is wrong.
@@ -76,7 +76,7 @@ impl Failure {
     /// Says what the operator can do.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
-        self.remedy = Some(remedy.into());
+        self.remedy = Some(within_limit(remedy.into()));
         self
     }
 
@@ -93,6 +93,21 @@ impl Failure {
     }
 }
 
+/// Most characters of a message: more than any that lists what it should, and less than what a hostile name can make of it.
+const LONGEST_MESSAGE: usize = 4_000;
+
+/// A message without its middle, if it is too long to be read.
+pub(crate) fn within_limit(message: String) -> String {
+    let count = message.chars().count();
+    if count <= LONGEST_MESSAGE {
+        return message;
+    }
+    let half = LONGEST_MESSAGE / 2;
+    let (begin, end): (String, String) =
+        (message.chars().take(half).collect(), message.chars().skip(count - half).collect());
+    format!("{begin} … ({} characters) … {end}", count - 2 * half)
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -100,3 +115,16 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_can_be_read() {
+        let failure = Failure::usage(format!("the field {} is unknown", "é".repeat(10_000)));
+        assert!(failure.message.chars().count() < LONGEST_MESSAGE + 40, "{}", failure.message.len());
+        assert!(failure.message.starts_with("the field é") && failure.message.ends_with(" is unknown"));
+        assert_eq!(Failure::usage("short").message, "short");
+    }
+}

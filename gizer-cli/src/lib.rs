@@ -57,6 +57,9 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         _ => {}
     }
     let effective = cli.configuration(matches)?;
+    for warning in effective.warnings() {
+        report::note(format!("gizer: warning: {warning}"));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

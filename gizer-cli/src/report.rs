@@ -28,7 +28,7 @@ pub fn json(value: &Value) {
 pub fn note(line: impl Display) {
     match log::is_json() {
         true => tracing::info!(target: log::NOTE_TARGET, "{line}"),
-        false => drop(writeln!(io::stderr().lock(), "{line}")),
+        false => drop(writeln!(io::stderr().lock(), "{}", lines(&line.to_string()))),
     }
 }
 
@@ -55,6 +55,46 @@ pub fn problem(collection: Option<&str>, failure: &Failure) {
     }
 }
 
+/// A name, or what holds one, on one line of a terminal: what is no visible character, or would turn the line round, is escaped.
+/// Names of collections and fields may hold anything, also what a terminal obeys.
+pub fn printable(name: &str) -> String {
+    escaped(name, |_| false)
+}
+
+/// The same for several lines.
+pub fn lines(text: &str) -> String {
+    escaped(text, |c| c == '\n')
+}
+
+fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if (c.is_control() || turns) && !stays(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// A command of gizer with names as a shell has to be given them, for messages: `gizer load orders`. Who copies it runs that, and
+/// nothing that the name of a collection says.
+pub fn command<N: AsRef<str>>(command: &str, names: impl IntoIterator<Item = N>, flags: &[&str]) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| shell_word(name.as_ref())).collect();
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let words = match names.iter().any(|name| name.starts_with('-')) {
+        true => [flags, vec!["--".to_owned()], names].concat(),
+        false => [names, flags].concat(),
+    };
+    format!("gizer {command} {}", words.join(" "))
+}
+
+fn shell_word(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-.:/@%+=,".contains(c);
+    if !name.is_empty() && name.chars().all(plain) {
+        return name.to_owned();
+    }
+    format!("'{}'", printable(name).replace('\'', "'\\''"))
+}
+
 /// Says why a command failed, and what can be done.
 pub fn failure(failure: &Failure, format: Format) {
     problem(None, failure);
@@ -76,7 +116,7 @@ pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = V
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header.iter().copied());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| printable(cell)));
     }
     for (column, name) in table.column_iter_mut().zip(header) {
         if numbers.contains(name) {
@@ -156,6 +196,22 @@ mod tests {
     fn cluster_times_are_times() {
         assert_eq!(utc(ClusterTime { seconds: 1_454_960_732, increment: 7 }), "2016-02-08T19:45:32Z");
         assert_eq!(utc(ClusterTime { seconds: u32::MAX, increment: 0 }), "2106-02-07T06:28:15Z");
+    }
+
+    #[test]
+    fn what_is_shown_to_be_run_runs_nothing_else() {
+        assert_eq!(command("load", ["orders", "we.b"], &[]), "gizer load orders we.b");
+        assert_eq!(command("load", ["a; rm -rf ~"], &[]), "gizer load 'a; rm -rf ~'");
+        assert_eq!(command("load", ["`id`", "it's", ""], &[]), r"gizer load '`id`' 'it'\''s' ''");
+        assert_eq!(command("verify", ["orders"], &["--repair"]), "gizer verify orders --repair");
+        assert_eq!(command("verify", ["--postgres-uri=x"], &["--repair"]), "gizer verify --repair -- --postgres-uri=x");
+    }
+
+    #[test]
+    fn terminals_are_told_nothing() {
+        assert_eq!(lines("a\nb\u{1b}[2J\r"), "a\nb\\u{1b}[2J\\r");
+        let table = table(&["name"], &[], [vec!["a\n\u{1b}b".to_owned()]]);
+        assert!(table.contains("a\\n\\u{1b}b"), "{table}");
     }
 
     #[test]

@@ -10,10 +10,12 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use gizer_schema::names::shortened;
 use gizer_schema::{Schema, file};
 use percent_encoding::{percent_decode, percent_encode_byte};
 
 use crate::exit::{ExitCode, Failure};
+use crate::report;
 
 /// The folder of schema files, as it was when it was opened.
 #[derive(Debug, Clone)]
@@ -21,7 +23,7 @@ pub struct SchemaFiles {
     folder: PathBuf,
     /// By collection; `.json` before `.js`, each in the order of their names.
     found: BTreeMap<String, Vec<PathBuf>>,
-    /// Files whose names are no text.
+    /// Files whose names can be those of no collection.
     nameless: Vec<PathBuf>,
 }
 
@@ -50,8 +52,9 @@ impl SchemaFiles {
             }
             let stem = path.file_stem().unwrap_or_default().as_bytes();
             match percent_decode(stem).decode_utf8() {
-                Ok(name) => self.found.entry(name.into_owned()).or_default().push(path),
-                Err(_) => self.nameless.push(path),
+                // No collection has a NUL in its name, and no server takes one.
+                Ok(name) if !name.contains('\0') => self.found.entry(name.into_owned()).or_default().push(path),
+                _ => self.nameless.push(path),
             }
         }
         self.nameless.sort_unstable();
@@ -76,7 +79,7 @@ impl SchemaFiles {
         self.found.keys().map(String::as_str)
     }
 
-    /// Schema files whose names are not UTF-8, so that no collection can be theirs.
+    /// Schema files whose names are not UTF-8, or hold a NUL, so that no collection can be theirs.
     pub fn nameless(&self) -> &[PathBuf] {
         &self.nameless
     }
@@ -98,8 +101,10 @@ impl SchemaFiles {
         let path = match self.found.get(collection).map_or(&[][..], Vec::as_slice) {
             [] => {
                 let path = self.path(collection);
-                return Err(Failure::usage(format!("{collection} has no schema file: expected {}", path.display()))
-                    .remedy(format!("run `gizer schema infer {collection}`")));
+                let (name, path) = (shortened(collection), path.display().to_string());
+                let message = format!("{name} has no schema file: expected {}", shortened(&path));
+                return Err(Failure::usage(message)
+                    .remedy(format!("run `{}`", report::command("schema infer", [shortened(collection)], &[]))));
             }
             [one, other, ..] if is_json(other) => {
                 let message = format!("both {} and {} are files of {collection}", one.display(), other.display());
@@ -145,8 +150,10 @@ fn is_json(path: &Path) -> bool {
 
 fn too_long(collection: &str, path: &Path) -> Failure {
     let bytes = path.file_name().unwrap_or_default().len();
-    let message =
-        format!("the schema file of {collection} would have a name of {bytes} bytes, more than files may have");
+    let message = format!(
+        "the schema file of {} would have a name of {bytes} bytes, more than files may have",
+        shortened(collection)
+    );
     Failure::usage(message).remedy("give the collection a shorter name, or leave it out")
 }
 
@@ -240,9 +247,11 @@ mod tests {
     #[test]
     fn a_name_that_is_no_text_is_kept_apart() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(OsStr::from_bytes(b"gr\xf6.json")), "{}").unwrap();
+        for name in [&b"gr\xf6.json"[..], b"a%00b.json"] {
+            std::fs::write(folder.path().join(OsStr::from_bytes(name)), "{}").unwrap();
+        }
         let files = SchemaFiles::open(folder.path()).unwrap();
-        assert_eq!((files.nameless().len(), names(&files).len()), (1, 0));
+        assert_eq!((files.nameless().len(), names(&files).len()), (2, 0));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::pairing::{self, Membership};
 use crate::position::Oplog;
 use crate::reachability::Reachability;
 use crate::settings::{OplogSettings, Settings};
+use crate::tls;
 use crate::uri::{Hosts, SecretUri};
 use crate::version::ServerVersion;
 
@@ -44,8 +45,7 @@ impl Cluster {
     /// Oplogs are not connected to before [`Cluster::oplogs`] is called.
     ///
     /// # Errors
-    /// Within 10 seconds: what [`Settings::check`] gives; [`MongoError::Unreachable`], [`MongoError::HostsNotFound`],
-    /// [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] and [`MongoError::NotInitiated`] of any server;
+    /// Within 10 seconds: what [`Settings::check`] gives; what [`Deployment::connect`] gives of any server;
     /// [`MongoError::RouterAmongShards`], [`MongoError::SameServer`] and [`MongoError::SameReplicaSet`] where documents would be read twice.
     pub async fn connect(settings: Settings) -> Result<Cluster, MongoError> {
         settings.check()?;
@@ -172,15 +172,14 @@ impl Deployment {
     /// Connects, and asks the server for its version and its topology.
     ///
     /// # Errors
-    /// Within 10 seconds: [`MongoError::MalformedUri`], [`MongoError::Unreachable`], [`MongoError::HostsNotFound`],
-    /// [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] or [`MongoError::NotInitiated`].
+    /// Within 10 seconds: [`MongoError::MalformedUri`], [`MongoError::UnusableTlsFile`], [`MongoError::Unreachable`],
+    /// [`MongoError::TlsRefused`], [`MongoError::HostsNotFound`], [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] or
+    /// [`MongoError::NotInitiated`].
     pub async fn connect(uri: &SecretUri) -> Result<Deployment, MongoError> {
         let heard = Reachability::default();
         match timeout(CONNECT_LIMIT, Deployment::open(uri, heard.clone())).await {
             Ok(connected) => connected,
-            Err(_) => {
-                Err(MongoError::Unreachable { hosts: uri.hosts().clone(), waited: CONNECT_LIMIT, seen: heard.seen() })
-            }
+            Err(_) => Err(heard.unreachable(uri.hosts().clone(), CONNECT_LIMIT)),
         }
     }
 
@@ -272,6 +271,7 @@ async fn client_options(uri: &SecretUri, heard: &Reachability) -> Result<ClientO
         }
         _ => uri.malformed(&error),
     })?;
+    tls::check_files(&options, uri.hosts())?;
     let at_most = |limit: Duration, set: Option<Duration>| Some(set.map_or(limit, |set| set.min(limit)));
     options.server_selection_timeout = at_most(SELECTION_LIMIT, options.server_selection_timeout);
     options.connect_timeout = at_most(SOCKET_LIMIT, options.connect_timeout);

@@ -22,9 +22,7 @@ impl Deployment {
             message,
         };
         match &*error.kind {
-            ErrorKind::ServerSelection { .. } => {
-                MongoError::Unreachable { hosts, waited: self.selection_limit, seen: self.heard.seen() }
-            }
+            ErrorKind::ServerSelection { .. } => self.heard.unreachable(hosts, self.selection_limit),
             ErrorKind::DnsResolve { message, .. } => MongoError::HostsNotFound { hosts, message: message.clone() },
             ErrorKind::Authentication { message, .. } => {
                 MongoError::AuthenticationRefused { hosts, message: shortened(message) }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gizer_flatten::change::{ClusterTime, Position};
+use gizer_schema::names::shortened;
 
 pub use self::class::ErrorClass;
 pub use self::malformed_reply::MalformedReply;
@@ -19,6 +20,7 @@ use self::wording::{did_you_mean, each, of_content, user};
 use crate::collections::SkipReason;
 use crate::decode::DecodeError;
 use crate::spool::SpoolError;
+use crate::tls::TlsFault;
 use crate::uri::Hosts;
 use crate::version::ServerVersion;
 
@@ -41,7 +43,7 @@ pub enum MongoError {
     NoUri,
 
     /// A name that no database can have (MongoDB manual, "Naming Restrictions").
-    #[error("expected the name of a database: 1 to 63 bytes without any of /\\. \"$*<>:|?, got {name:?}")]
+    #[error("expected the name of a database: 1 to 63 bytes without any of /\\. \"$*<>:|?, got {:?}", shortened(name))]
     MalformedDatabaseName {
         /// The name.
         name: String,
@@ -127,6 +129,30 @@ pub enum MongoError {
         seen: String,
     },
 
+    /// A file that the URI names for TLS cannot be used.
+    #[error("cannot connect to MongoDB at {hosts} with TLS: {option} {}: {problem}", path.display())]
+    UnusableTlsFile {
+        /// The hosts of the connection string.
+        hosts: Hosts,
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// Servers are there, and do not agree with gizer on TLS.
+    #[error("no TLS with MongoDB at {hosts}: {seen}")]
+    TlsRefused {
+        /// The hosts of the connection string.
+        hosts: Hosts,
+        /// What is wrong with one of them.
+        fault: TlsFault,
+        /// What was heard of each server.
+        seen: String,
+    },
+
     /// The name of a `mongodb+srv` URI does not lead to any hosts.
     #[error("could not look up the hosts of {hosts}: {message}")]
     HostsNotFound {
@@ -182,7 +208,8 @@ pub enum MongoError {
 
     /// There is no such collection.
     #[error(
-        "expected a collection {collection:?} in database {database:?} at {hosts}, found none{}",
+        "expected a collection {:?} in database {database:?} at {hosts}, found none{}",
+        shortened(collection),
         did_you_mean(near)
     )]
     NoSuchCollection {
@@ -405,7 +432,7 @@ pub enum MongoError {
     },
 
     /// A dump without the collection.
-    #[error("expected a collection {collection:?} in the dump {path}, found none{}", did_you_mean(near))]
+    #[error("expected a collection {:?} in the dump {path}, found none{}", shortened(collection), did_you_mean(near))]
     NotInDump {
         /// The dump's folder or file.
         path: String,

@@ -47,6 +47,7 @@ mod settings;
 mod sources;
 pub mod spool;
 mod tail;
+mod tls;
 mod uri;
 mod version;
 mod window;
@@ -67,6 +68,7 @@ pub use scan::{
 pub use settings::{OplogSettings, Settings};
 pub use sources::{ReadAt, WatchedCollection};
 pub use tail::{OplogBatch, OplogTail, RawEntry, TailOptions};
+pub use tls::TlsFault;
 pub use uri::{Hosts, SecretUri};
 pub use version::{ReleaseLine, ServerVersion};
 pub use window::{LogFill, LogWindow};

@@ -5,13 +5,18 @@
 //! `db1:27017: connection refused, db2:27017: a secondary`.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind::UnexpectedEof;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bson::Document;
 use mongodb::error::{Error, ErrorKind};
 use mongodb::event::EventHandler;
 use mongodb::event::sdam::SdamEvent;
 
+use crate::error::MongoError;
+use crate::tls::TlsFault;
+use crate::uri::Hosts;
 use crate::version::release_of_wire_version;
 
 /// The oldest wire version that the driver speaks: that of MongoDB 4.4.
@@ -28,7 +33,7 @@ pub(crate) struct Reachability {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum News {
-    Failed(String),
+    Failed { reason: String, tls: Option<TlsFault> },
     Answered { role: String, max_wire_version: i32 },
 }
 
@@ -38,7 +43,7 @@ impl Reachability {
         let heard = self.clone();
         EventHandler::callback(move |event| match event {
             SdamEvent::ServerHeartbeatFailed(failed) => {
-                heard.note(failed.server_address.to_string(), News::Failed(reason(&failed.failure)));
+                heard.note(failed.server_address.to_string(), News::failed(&failed.failure));
             }
             SdamEvent::ServerHeartbeatSucceeded(answered) => {
                 heard.note(answered.server_address.to_string(), News::answered(&answered.reply));
@@ -64,6 +69,22 @@ impl Reachability {
         })
     }
 
+    /// What keeps TLS from coming about with a server, if that is what is wrong with one.
+    fn tls_fault(&self) -> Option<TlsFault> {
+        self.servers().values().find_map(|news| match news {
+            News::Failed { tls, .. } => *tls,
+            News::Answered { .. } => None,
+        })
+    }
+
+    /// What to say of servers of which none was found usable in this time.
+    pub(crate) fn unreachable(&self, hosts: Hosts, waited: Duration) -> MongoError {
+        match self.tls_fault() {
+            Some(fault) => MongoError::TlsRefused { hosts, fault, seen: self.seen() },
+            None => MongoError::Unreachable { hosts, waited, seen: self.seen() },
+        }
+    }
+
     fn note(&self, host: String, news: News) {
         self.servers().insert(host, news);
     }
@@ -75,6 +96,23 @@ impl Reachability {
 }
 
 impl News {
+    /// The driver's reason for a failure, short.
+    fn failed(error: &Error) -> News {
+        if let Some((fault, reason)) = TlsFault::of(error) {
+            return News::Failed { reason, tls: Some(fault) };
+        }
+        let reason = match &*error.kind {
+            // The TLS library's own words for this.
+            ErrorKind::Io(io) if io.kind() == UnexpectedEof && io.to_string().contains("close_notify") => {
+                "it ended the TLS connection without a word, as servers do that want a client certificate and get none"
+                    .to_owned()
+            }
+            ErrorKind::Io(io) => io.to_string(),
+            other => other.to_string(),
+        };
+        News::Failed { reason, tls: None }
+    }
+
     /// The reply to `hello`.
     fn answered(hello: &Document) -> News {
         let is = |field| hello.get_bool(field).unwrap_or(false);
@@ -99,17 +137,9 @@ impl News {
 
     fn text(&self) -> &str {
         match self {
-            News::Failed(reason) => reason,
+            News::Failed { reason, .. } => reason,
             News::Answered { role, .. } => role,
         }
-    }
-}
-
-/// The driver's reason for a failure, short.
-fn reason(error: &Error) -> String {
-    match &*error.kind {
-        ErrorKind::Io(io) => io.to_string(),
-        other => other.to_string(),
     }
 }
 
@@ -122,11 +152,22 @@ mod tests {
     fn each_server_is_named_with_its_latest_news() {
         let heard = Reachability::default();
         assert_eq!(heard.seen(), "no answer");
-        heard.note("b:1".into(), News::Failed("connection refused".into()));
-        heard.note("a:1".into(), News::Failed("timed out".into()));
+        let failed = |reason: &str| News::Failed { reason: reason.into(), tls: None };
+        heard.note("b:1".into(), failed("connection refused"));
+        heard.note("a:1".into(), failed("timed out"));
         heard.note("a:1".into(), News::answered(&doc! { "setName": "rs0", "secondary": true, "maxWireVersion": 9 }));
         assert_eq!(heard.seen(), "a:1: a secondary of replica set rs0, b:1: connection refused");
-        assert_eq!(heard.too_old(), None);
+        assert_eq!((heard.too_old(), heard.tls_fault()), (None, None));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_told_from_a_server_that_is_not_there() {
+        let heard = Reachability::default();
+        let why = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+        heard.note("a:1".into(), News::failed(&Error::from(error)));
+        assert_eq!(heard.tls_fault(), Some(TlsFault::UnknownAuthority));
+        assert_eq!(heard.seen(), "a:1: invalid peer certificate: UnknownIssuer");
     }
 
     #[test]

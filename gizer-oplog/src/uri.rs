@@ -90,6 +90,12 @@ impl fmt::Display for Hosts {
 
 fn malformed(uri: &str, error: &mongodb::error::Error) -> MongoError {
     use mongodb::error::ErrorKind;
+    if option_is_set(uri, "tlscertificatekeyfilepassword") {
+        // The driver would name what it had to be built with.
+        let reason =
+            "tlsCertificateKeyFilePassword is not supported: expected a key file that is not encrypted".to_owned();
+        return MongoError::MalformedUri { reason };
+    }
     let message = match &*error.kind {
         ErrorKind::InvalidArgument { message, .. } | ErrorKind::InvalidTlsConfig { message, .. } => message.clone(),
         other => other.to_string(),
@@ -111,6 +117,12 @@ fn without_secrets(uri: &str, message: &str) -> String {
         reason.push_str(&piece[word.len()..]);
     }
     reason
+}
+
+/// Whether an option, in lower case, stands behind a connection string.
+fn option_is_set(uri: &str, name: &str) -> bool {
+    let options = uri.rsplit_once('?').map_or("", |(_, options)| options);
+    options.split('&').filter_map(|option| option.split_once('=')).any(|(option, _)| option.eq_ignore_ascii_case(name))
 }
 
 /// The words, in lower case, of all that may be secret in a connection string that need not be well-formed.
@@ -181,6 +193,7 @@ mod tests {
             ("mongodb://anna:hunter2@db/?ssl", "key=value"),
             ("mongodb://db/?authMechanism=PLAIN&authMechanismProperties=hunter2", "…"),
             ("mongodb://anna:hunter2@db/?directConnection=maybe", "directconnection"),
+            ("mongodb://db/?tls=true&tlsCertificateKeyFile=a&tlsCertificateKeyFilePassword=hunter2", "not encrypted"),
             ("", "scheme"),
         ] {
             let error = SecretUri::parse(uri).expect_err(uri);

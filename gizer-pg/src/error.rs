@@ -10,7 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gizer_schema::names::{MAX_IDENTIFIER_BYTES, shortened};
 use thiserror::Error;
+
+use crate::connect::TlsFault;
 
 /// Which server and database; prints as `host:port/database`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,20 +75,28 @@ pub enum PgError {
     #[error("unusable PostgreSQL uri: {reason}; expected postgresql://user:password@host:port/database")]
     BadUri { reason: String },
 
-    /// No connection came about: name not found, refused, timed out, TLS failed, still starting up.
+    /// A file that the URI names for TLS cannot be used: a certificate, an authority, a key.
+    #[error("cannot connect to PostgreSQL at {server} with TLS: {what}")]
+    UnusableTlsFile { server: Arc<Server>, what: String, remedy: String },
+
+    /// No connection came about: name not found, refused, timed out, still starting up.
     #[error("cannot reach PostgreSQL at {server}: {reason}")]
     Unreachable { server: Arc<Server>, reason: String },
 
+    /// The server is there, and the two do not agree on TLS as the URI asks for it.
+    #[error("no TLS with PostgreSQL at {server}: {reason}")]
+    TlsRefused { server: Arc<Server>, fault: TlsFault, reason: String },
+
     /// The server is there, but does not let the role in (SQLSTATE class 28, or no password to give).
     #[error("PostgreSQL at {server} refused to log in {}: {reason}", server.user)]
-    LoginRefused { server: Arc<Server>, reason: String },
+    LoginRefused { server: Arc<Server>, reason: String, sqlstate: Option<String> },
 
     /// SQLSTATE 3D000.
     #[error("database {} does not exist at {}", server.database, server.hosts)]
     NoDatabase { server: Arc<Server> },
 
     /// The schema that tables shall go into is not there.
-    #[error("schema {schema} does not exist in {server}")]
+    #[error("schema {} does not exist in {server}", shortened(schema))]
     NoSchema { server: Arc<Server>, schema: String },
 
     /// SQLSTATE 42501, or a check beforehand that came to the same.
@@ -188,7 +199,7 @@ pub enum PgError {
     UnreadableState { schema: String, table: &'static str, expected: &'static str, came: String },
 
     /// A name that is empty or holds a NUL.
-    #[error("{name:?} cannot be a name in PostgreSQL: expected some characters, and no NUL among them")]
+    #[error("{:?} cannot be a name in PostgreSQL: expected some characters, and no NUL among them", shortened(name))]
     UnusableName { name: String },
 
     /// Anything else that the server refused.
@@ -255,6 +266,7 @@ impl PgError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             PgError::BadUri { .. }
+            | PgError::UnusableTlsFile { .. }
             | PgError::NoSchema { .. }
             | PgError::NoDatabase { .. }
             | PgError::FolderInUse { .. }
@@ -273,7 +285,7 @@ impl PgError {
                 Some(&said.sqlstate)
             }
             PgError::NotCarriedOver { said, .. } => Some(&said.sqlstate),
-            PgError::ConnectionLost { sqlstate, .. } => sqlstate.as_deref(),
+            PgError::ConnectionLost { sqlstate, .. } | PgError::LoginRefused { sqlstate, .. } => sqlstate.as_deref(),
             PgError::NoDatabase { .. } => Some("3D000"),
             PgError::NoRights { .. } => Some("42501"),
             PgError::DuplicateKey { .. } => Some("23505"),
@@ -323,10 +335,13 @@ impl PgError {
             PgError::Unreachable { .. } => {
                 "check that the server runs, that host and port are right, and that no firewall is between".to_owned()
             }
-            PgError::LoginRefused { .. } => {
-                "check user and password in [postgres] uri, and the server's pg_hba.conf".to_owned()
-            }
+            PgError::UnusableTlsFile { remedy, .. } => remedy.clone(),
+            PgError::TlsRefused { fault, .. } => fault.remedy().to_owned(),
+            PgError::LoginRefused { sqlstate, .. } => login_remedy(sqlstate.as_deref()).to_owned(),
             PgError::NoDatabase { server } => format!("run: CREATE DATABASE {};", shown(&server.database)),
+            PgError::NoSchema { schema, .. } if schema.len() > MAX_IDENTIFIER_BYTES => {
+                format!("choose a name of up to {MAX_IDENTIFIER_BYTES} bytes: PostgreSQL cuts longer ones")
+            }
             PgError::NoSchema { schema, .. } => format!("run: CREATE SCHEMA {};", shown(schema)),
             PgError::NoRights { grant, .. } => format!("run as the owner: {grant};"),
             PgError::TooOld { .. } => "use a PostgreSQL of version 13 or later".to_owned(),
@@ -380,6 +395,24 @@ impl PgError {
 /// A name as one would type it into a statement; only for messages.
 fn shown(name: &str) -> String {
     crate::ident::quote_identifier(name).unwrap_or_else(|_| format!("{name:?}"))
+}
+
+/// The server's codes tell a wrong password from a client that `pg_hba.conf` does not let in at all.
+fn login_remedy(sqlstate: Option<&str>) -> &'static str {
+    match sqlstate {
+        Some("28000") => {
+            "look for the line of the server's pg_hba.conf that is for this user, database and host: it may ask for TLS \
+             (sslmode=verify-full in [postgres] uri), or for a client's certificate (sslcert and sslkey)"
+        }
+        Some(_) => {
+            "check user and password in [postgres] uri, password_file or GIZER_POSTGRES_PASSWORD, and the server's \
+             pg_hba.conf"
+        }
+        None => {
+            "give the password: in a file named by [postgres] password_file, in GIZER_POSTGRES_PASSWORD, or in \
+             [postgres] uri"
+        }
+    }
 }
 
 /// Remedies for codes that say what to do by themselves.

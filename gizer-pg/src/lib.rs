@@ -13,5 +13,5 @@ pub mod spool;
 mod sqlstate;
 pub mod state;
 
-pub use connect::{CancelHandle, Session, Target, connect};
+pub use connect::{CancelHandle, Session, Target, TlsFault, connect};
 pub use error::{ErrorKind, NameOwner, PgError, Said, Server};

@@ -3,6 +3,7 @@
 //! PostgreSQL takes identifiers of up to 63 bytes (`NAMEDATALEN` − 1; longer ones are cut in silence) and none that
 //! are empty. A name that is too long, empty, or taken gets a stable short hash of the path it stands for.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
@@ -54,6 +55,21 @@ pub fn hashed(name: &str, path: &str) -> String {
         end -= 1;
     }
     format!("{}_{}", &name[..end], short_hash(path))
+}
+
+/// Most bytes of a name that a message shows whole: those of a collection in MongoDB, with its database. Names of fields may have
+/// megabytes.
+const MAX_WHOLE: usize = 255;
+
+/// Characters of longer ones.
+const MAX_SHOWN: usize = 100;
+
+/// A name as a message shows it: the beginning of a long one, with its length.
+pub fn shortened(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) if name.len() > MAX_WHOLE => format!("{}… ({} bytes)", &name[..end], name.len()).into(),
+        _ => name.into(),
+    }
 }
 
 /// Names already given away, in one table or in one schema.
@@ -111,6 +127,13 @@ mod tests {
         assert_eq!(singular("Comments"), "comment");
         assert_eq!(singular("address"), "addres");
         assert_eq!(singular("fish"), "fish");
+    }
+
+    #[test]
+    fn messages_show_the_beginning_of_long_names() {
+        assert_eq!(shortened("größe"), "größe");
+        assert_eq!(shortened(&"é".repeat(127)), "é".repeat(127));
+        assert_eq!(shortened(&"é".repeat(5_000)), format!("{}… (10000 bytes)", "é".repeat(100)));
     }
 
     #[test]

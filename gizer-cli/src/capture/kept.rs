@@ -41,8 +41,8 @@ impl Kept {
         capture: watch::Receiver<State>,
     ) -> Result<Option<Kept>, Failure> {
         let shard = identity.shard.clone();
-        let place = match &config.cache_uri {
-            Some(uri) => in_postgres(uri, config, identity).await?,
+        let place = match config.cache()? {
+            Some(uri) => in_postgres(&uri, config, identity).await?,
             None => in_file(config, identity, from)?,
         };
         let kept = place.map(|place| Kept { shard, place, capture });

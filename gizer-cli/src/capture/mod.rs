@@ -225,7 +225,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whose the spool of a shard is.
 fn identity(config: &Config, shard: &str) -> Result<SpoolIdentity, Failure> {
-    let target = Target::parse(config.postgres()?, &config.postgres_schema)?;
+    let target = Target::parse(&config.postgres()?, &config.postgres_schema)?;
     Ok(SpoolIdentity {
         owner: format!("{} {}", target.server(), target.schema()),
         shard: shard.to_owned(),

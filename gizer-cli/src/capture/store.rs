@@ -20,10 +20,10 @@ pub(super) enum Store {
 impl Store {
     /// Opens what the configuration names, and keeps other runs from writing it.
     pub(super) async fn open(config: &Config, identity: SpoolIdentity) -> Result<Store, Failure> {
-        if let Some(uri) = &config.cache_uri {
+        if let Some(uri) = config.cache()? {
             let SpoolIdentity { owner, shard, database } = identity;
             let open = async {
-                let target = Target::parse(uri, &config.postgres_schema)?;
+                let target = Target::parse(&uri, &config.postgres_schema)?;
                 PgSpool::open(&target, &PgSpoolIdentity { owner, shard, database }, config.spool_limit).await
             };
             return open.await.map(|spool| Store::Postgres(Box::new(spool))).map_err(of_cache);

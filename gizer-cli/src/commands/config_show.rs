@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::args::{ConfigGetArgs, Format};
-use crate::config::{Effective, Origin, SETTINGS, Setting, nearest_of, values, without_password};
+use crate::config::{Effective, HIDDEN_PASSWORD, Origin, SETTINGS, Setting, nearest_of, values, without_password};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
@@ -11,12 +11,18 @@ use crate::report;
 pub fn show(effective: &Effective, format: Format) -> ExitCode {
     match format {
         Format::Text => {
-            let rows = SETTINGS.iter().map(|setting| {
-                let safe = safe_values(effective, setting);
-                let value = if safe.is_empty() { "not set".to_owned() } else { safe.join("\n") };
-                vec![format!("{}.{}", setting.section, setting.key), value, origin(effective, setting).to_string()]
+            let rows = SETTINGS.iter().flat_map(|setting| {
+                let mut safe = safe_values(effective, setting).into_iter();
+                let value = safe.next().unwrap_or_else(|| "not set".to_owned());
+                let name = format!("{}.{}", setting.section, setting.key);
+                let first = vec![name, value, origin(effective, setting).to_string()];
+                std::iter::once(first).chain(safe.map(|value| vec![String::new(), value, String::new()]))
             });
-            report::text(&report::table(&["setting", "value", "from"], &[], rows));
+            let passwords =
+                effective.config.passwords_of_environment().into_iter().map(|(section, variable)| {
+                    vec![format!("{section}.password"), HIDDEN_PASSWORD.to_owned(), variable]
+                });
+            report::text(&report::table(&["setting", "value", "from"], &[], rows.chain(passwords)));
         }
         Format::Json => {
             let setting = |setting: &Setting| {
@@ -26,7 +32,11 @@ pub fn show(effective: &Effective, format: Format) -> ExitCode {
                 json!({"section": setting.section, "key": setting.key, "value": value, "from": from})
             };
             let file = effective.path.as_ref().map(|path| path.display().to_string());
-            let settings: Vec<Value> = SETTINGS.iter().map(setting).collect();
+            let passwords = effective.config.passwords_of_environment().into_iter().map(|(section, variable)| {
+                let from = Origin::Variable(variable).json();
+                json!({"section": section, "key": "password", "value": HIDDEN_PASSWORD, "from": from})
+            });
+            let settings: Vec<Value> = SETTINGS.iter().map(setting).chain(passwords).collect();
             report::json(&json!({"file": file, "classic": effective.classic.is_some(), "settings": settings}));
         }
     }

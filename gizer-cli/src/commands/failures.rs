@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use gizer_schema::names::shortened;
 use serde_json::{Value, json};
 
 use crate::exit::{ExitCode, Failure};
@@ -67,6 +68,7 @@ impl Failures {
     pub fn in_a_line(&self) -> String {
         let mut line = String::new();
         for (name, failure) in &self.each {
+            let name = shortened(name);
             let _ = write!(line, "{}{name}: {failure}", if line.is_empty() { "" } else { "; " });
         }
         if let Some(end) = &self.end {
@@ -78,13 +80,14 @@ impl Failures {
     /// Says each on standard error, with what can be done.
     pub fn print(&self) {
         for (name, failure) in &self.each {
-            report::problem(Some(name), failure);
+            report::problem(Some(&shortened(name)), failure);
         }
         if let Some(failure) = &self.end {
             report::problem(None, failure);
         }
         if !self.each.is_empty() && !self.not_begun.is_empty() {
-            report::note(format!("gizer: not begun: {}", self.not_begun.join(", ")));
+            let names: Vec<_> = self.not_begun.iter().map(|name| shortened(name)).collect();
+            report::note(format!("gizer: not begun: {}", names.join(", ")));
         }
     }
 

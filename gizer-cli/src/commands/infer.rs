@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Dump, DumpFile, Portion, ScanOptions};
 use gizer_schema::infer::{Finding, Inference};
+use gizer_schema::names::shortened;
 use gizer_schema::{Dialect, Layout, LayoutError, Node, Schema, pin_names};
 use serde_json::{Value, json};
 
@@ -306,7 +307,8 @@ impl Names {
 
 fn tell(name: &str, inference: &Inference, path: &Path, findings: &[Finding]) {
     let documents = counted(inference.documents(), "document", "documents");
-    report::text(&format!("{name}: {documents} → {}\n", path.display()));
+    let (shown, path) = (report::printable(name), path.display().to_string());
+    report::text(&format!("{shown}: {documents} → {}\n", report::printable(&path)));
     if inference.documents() == 0 {
         report::note(format!("  {name} is empty: its _id is taken to be an ObjectId"));
     }
@@ -314,9 +316,9 @@ fn tell(name: &str, inference: &Inference, path: &Path, findings: &[Finding]) {
 }
 
 fn describe(collection: &str, finding: &Finding) -> String {
+    let name = shortened(&finding.path);
     if finding.names_beyond_limit > 0 {
-        let path =
-            if finding.path.is_empty() { collection.to_owned() } else { format!("{collection}.{}", finding.path) };
+        let path = if name.is_empty() { collection.to_owned() } else { format!("{collection}.{name}") };
         if finding.chosen == "JSON" {
             let names = counted(finding.names_beyond_limit, "field name", "different field names");
             return format!("{path}: {names}, so that it is kept as JSON");
@@ -329,7 +331,7 @@ fn describe(collection: &str, finding: &Finding) -> String {
         .iter()
         .map(|(kind, count)| format!("{} {}", report::thousands(*count), kind.report_name()))
         .collect();
-    format!("{collection}.{}: {} chosen, seen: {}", finding.path, finding.chosen, seen.join(", "))
+    format!("{collection}.{name}: {} chosen, seen: {}", finding.chosen, seen.join(", "))
 }
 
 fn finding_json(finding: &Finding) -> Value {

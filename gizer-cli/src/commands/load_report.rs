@@ -116,7 +116,7 @@ fn ledger_line(each: &CollectionReport) -> String {
     let filtered = if *filtered > 0 { format!(" + {} filtered", thousands(*filtered)) } else { String::new() };
     format!(
         " {}: {} read = {} loaded + {} rejected{filtered}\n",
-        each.name,
+        report::printable(&each.name),
         thousands(*read),
         thousands(*loaded),
         thousands(*rejected)

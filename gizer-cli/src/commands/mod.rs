@@ -49,8 +49,8 @@ use gizer_schema::{Layout, LayoutError};
 pub use failures::Failures;
 
 use crate::args::Format;
-use crate::config::Config;
-use crate::exit::{ExitCode, Failure};
+use crate::config::{Config, MongoUris};
+use crate::exit::{ExitCode, Failure, within_limit};
 use crate::interrupt::Signals;
 use crate::metrics::Metrics;
 use crate::schema_files::SchemaFiles;
@@ -82,11 +82,12 @@ impl Context {
     /// # Errors
     /// [`Failure`] if it is not configured or cannot be reached.
     pub async fn mongo(&self) -> Result<Cluster, Failure> {
-        let uris = self.config.mongo()?.iter().map(|uri| SecretUri::parse(uri)).collect::<Result<_, _>>()?;
+        let MongoUris { documents, oplogs } = self.config.mongo()?;
+        let uris = documents.iter().map(|uri| SecretUri::parse(uri)).collect::<Result<_, _>>()?;
         let oplog = |(name, uri): &(String, String)| {
             Ok::<_, MongoError>(OplogSettings { name: name.clone(), uri: SecretUri::parse(uri)? })
         };
-        let oplogs = self.config.oplogs.iter().map(oplog).collect::<Result<_, _>>()?;
+        let oplogs = oplogs.iter().map(oplog).collect::<Result<_, _>>()?;
         let settings = Settings { uris, database: self.config.database()?.to_owned(), oplogs };
         Ok(Cluster::connect(settings).await?)
     }
@@ -96,7 +97,7 @@ impl Context {
     /// # Errors
     /// [`Failure`] if it is not configured, or not a usable URI.
     pub fn target(&self) -> Result<Target, Failure> {
-        Ok(Target::parse(self.config.postgres()?, &self.config.postgres_schema)?)
+        Ok(Target::parse(&self.config.postgres()?, &self.config.postgres_schema)?)
     }
 
     /// Connects to PostgreSQL.
@@ -119,7 +120,8 @@ impl Context {
         if collections.is_empty() {
             names.extend(files.collections());
             for path in files.nameless() {
-                let message = "expected the name of a collection in UTF-8, percent-encoded where need be";
+                let message =
+                    "expected the name of a collection in UTF-8 and without a NUL, percent-encoded where need be";
                 failures.add(path.display().to_string(), Failure::usage(message).remedy("rename the file"));
             }
         }
@@ -241,7 +243,8 @@ impl From<MongoError> for Failure {
                 | MongoError::NoRights { .. }
         );
         let passes = error.is_transient();
-        Failure { exit, message: error.to_string(), remedy: error.remedy(), ends_run: !of_one_collection, passes }
+        let (message, remedy) = (within_limit(error.to_string()), error.remedy().map(within_limit));
+        Failure { exit, message, remedy, ends_run: !of_one_collection, passes }
     }
 }
 
@@ -282,6 +285,7 @@ impl From<PgError> for Failure {
             _ => remedy,
         });
         let passes = error.is_transient();
-        Failure { exit, message: error.to_string(), remedy, ends_run: !of_one_collection, passes }
+        let (message, remedy) = (within_limit(error.to_string()), remedy.map(within_limit));
+        Failure { exit, message, remedy, ends_run: !of_one_collection, passes }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::schema_diff::{Compared, Outcome, dialect};
 use super::schema_names::{padded, printable, width};
-use crate::report::counted;
+use crate::report::{self, counted};
 
 /// What a line tells of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -213,7 +213,7 @@ fn meaning(compared: &Compared, live: bool) -> String {
     }
     let load = if compared.load_due() {
         let ago = if live { "" } else { " where the old one is loaded" };
-        format!("a load is due{ago}: gizer load {}", printable(&compared.collection))
+        format!("a load is due{ago}: {}", report::command("load", [&compared.collection], &[]))
     } else if matches!(compared.outcome, Outcome::Removed(_)) {
         "gizer leaves its tables alone".to_owned()
     } else {

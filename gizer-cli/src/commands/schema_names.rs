@@ -2,15 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-/// A name on one line of a terminal: what is no visible character, or would turn the line round, is escaped.
-pub(super) fn printable(name: &str) -> String {
-    let mut shown = String::with_capacity(name.len());
-    for c in name.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
-}
+pub(super) use crate::report::printable;
 
 /// How many columns of a terminal it takes.
 pub(super) fn width(text: &str) -> usize {

@@ -9,6 +9,7 @@ use super::{Context, status_audits, status_check};
 use crate::args::{Format, StatusArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::report::{self, thousands};
+use gizer_schema::names::shortened;
 
 /// Reads the state tables and prints what they say.
 ///
@@ -27,8 +28,8 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         if let Some(name) =
             args.collections.iter().find(|name| !status.collections.iter().any(|c| c.collection == **name))
         {
-            return Err(Failure::failed(format!("nothing is known of the collection {name}"))
-                .remedy(format!("run `gizer load {name}`")));
+            return Err(Failure::failed(format!("nothing is known of the collection {}", shortened(name)))
+                .remedy(format!("run `{}`", report::command("load", [shortened(name)], &[]))));
         }
         status.collections.retain(|collection| args.collections.contains(&collection.collection));
         for rows in [&mut status.repairs, &mut status.reloads] {
@@ -39,10 +40,11 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
     status.runs.truncate(args.runs as usize);
     match (context.format, &warnings) {
         (Format::Json, _) => report::json(&as_json(&status, &source, warnings.as_deref())),
-        (Format::Text, None) => report::text(&as_text(&status, &source)),
+        (Format::Text, None) => report::text(&report::lines(&as_text(&status, &source))),
         (Format::Text, Some(warnings)) if warnings.is_empty() => report::text("ok\n"),
         (Format::Text, Some(warnings)) => {
-            report::text(&warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>());
+            let line = |warning: &String| format!("warning: {}\n", report::printable(warning));
+            report::text(&warnings.iter().map(line).collect::<String>());
         }
     }
     Ok(if warnings.is_some_and(|warnings| !warnings.is_empty()) { ExitCode::Warning } else { ExitCode::Done })

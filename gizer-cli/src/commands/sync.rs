@@ -90,7 +90,7 @@ async fn reload(context: &Context, collections: &[String], report: &mut SyncRepo
         return Ok(());
     }
     let message = format!("could not be loaded anew: {}", failures.in_a_line());
-    Err(Failure::new(failures.exit(), message).remedy(format!("`gizer load {}`", collections.join(" "))))
+    Err(Failure::new(failures.exit(), message).remedy(format!("`{}`", report::command("load", collections, &[]))))
 }
 
 /// Both servers, and what is followed.

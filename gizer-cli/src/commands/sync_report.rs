@@ -70,7 +70,7 @@ impl SyncReport {
     pub(super) fn print(&self, format: Format, failure: Option<&Failure>) {
         match format {
             Format::Text => {
-                report::text(&self.line());
+                report::text(&report::lines(&self.line()));
                 for (warning, count) in &self.unfit {
                     report::note(format!("{warning}: {}", counted(*count, "time", "times")));
                 }

@@ -8,6 +8,7 @@ use gizer_pg::ddl::layout_hash;
 use gizer_pg::state::{self, AuditSubject, CollectionState, Followed, RepairKey};
 use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
+use gizer_schema::names::shortened;
 
 use super::verify_report::{Verified, print};
 use super::{Context, Failures, sync};
@@ -326,7 +327,7 @@ fn is_another(name: &str) -> Failure {
 /// Why a collection is not audited.
 fn cannot_be_audited(name: &str, state: Option<(CollectionState, Option<String>)>) -> Failure {
     match state {
-        None => Failure::usage(format!("expected a collection that has been loaded, got {name:?}"))
+        None => Failure::usage(format!("expected a collection that has been loaded, got {:?}", shortened(name)))
             .remedy("`gizer status` shows those that have been"),
         Some((CollectionState::Copy, reason)) => {
             let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -336,9 +337,9 @@ fn cannot_be_audited(name: &str, state: Option<(CollectionState, Option<String>)
         Some((CollectionState::LoadDue, reason)) => {
             let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             Failure::new(ExitCode::LoadDue, format!("a load of {name} is due{why}"))
-                .remedy(format!("`gizer load {name}`"))
+                .remedy(format!("`{}`", report::command("load", [name], &[])))
         }
         Some(_) => Failure::new(ExitCode::LoadDue, format!("{name} has not been loaded yet"))
-            .remedy(format!("`gizer load {name}`")),
+            .remedy(format!("`{}`", report::command("load", [name], &[]))),
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn print(format: Format, verified: &[Verified], failures: &Failures, 
     } else if !verified.is_empty() {
         report::text(&summary(verified));
         for each in verified {
-            report::text(&details(each, args));
+            report::text(&report::lines(&details(each, args)));
         }
     }
     failures.print();
@@ -128,7 +128,7 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
     if let Some(proven) = &found.proven {
         let of = if each.extent == Extent::Full { "all" } else { "a sample" };
         let until = if proven.from == proven.until { String::new() } else { format!(" to {}", proven.until) };
-        line(format!("\n{}: {of} of it was compared, as of {}{until}", each.name, proven.from));
+        line(format!("\n{}: {of} of it was compared, as of {}{until}", report::printable(&each.name), proven.from));
     }
     if found.not_compared > 0 {
         line(format!(
@@ -161,7 +161,7 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
     }
     match &each.left {
         None if !found.is_equal() && !args.repair => {
-            line(format!("  `gizer verify {} --repair` makes them equal", each.name));
+            line(format!("  `{}` makes them equal", report::command("verify", [&each.name], &["--repair"])));
         }
         Some(left) if !left.is_equal() => {
             line("  after the repair these still differ, or differ again:".to_owned());

@@ -33,7 +33,7 @@ pub fn converted(effective: &Effective, folder: &Path) -> Result<String, Failure
             ("mongo", "database") => file.mongo.database.clone(),
             ("postgres", "uri") => file.postgres.uri.clone(),
             ("postgres", "schema") => file.postgres.schema.clone(),
-            ("cache", "uri") => file.cache.as_ref().map(|cache| cache.uri.clone()),
+            ("cache", "uri") => file.cache.as_ref().and_then(|cache| cache.uri.clone()),
             ("schemas", "dir") => folder_that_stays(file.schemas.dir.as_deref(), "schemas", path, folder)?,
             ("load", "spool_dir") => folder_that_stays(file.load.spool_dir.as_deref(), "spool", path, folder)?,
             _ => None,

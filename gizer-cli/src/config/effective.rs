@@ -66,8 +66,15 @@ impl Effective {
                 read.origins.set(&setting.flag(), Origin::Flag(flag));
             }
         }
+        if file.cache.as_ref().is_some_and(|cache| cache.uri.is_none()) {
+            return Err(
+                Failure::usage("[cache] has settings, and no uri").remedy("set cache.uri, or leave [cache] out")
+            );
+        }
         let folder = read.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        Ok(Effective { config: Config::from_file(file, folder), ..read })
+        let mut config = Config::from_file(file, folder);
+        config.take_passwords(environment, &read.origins);
+        Ok(Effective { config, ..read })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Environment variables that look like settings and are none.
 
-use super::SETTINGS;
+use super::{SETTINGS, password};
 
 /// What all variables of settings begin with.
 const PREFIX: &str = "GIZER_";
@@ -13,7 +13,8 @@ const OF_TESTS: &str = "GIZER_RIG_";
 /// They are worth a warning and not an error: some other program may use the same beginning.
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<(String, Option<String>)> {
     let choices = [super::POSTGRES_SECTION_VARIABLE, super::CACHE_SECTION_VARIABLE].map(str::to_owned);
-    let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).chain(choices).collect();
+    let passwords = password::SECTIONS.into_iter().map(password::variable);
+    let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).chain(choices).chain(passwords).collect();
     let mut unknown: Vec<(String, Option<String>)> = names
         .into_iter()
         .filter(|name| name.starts_with(PREFIX) && !name.starts_with(OF_TESTS) && !known.contains(name))
@@ -61,7 +62,15 @@ mod tests {
 
     #[test]
     fn variables_that_are_no_settings_are_named_with_the_near_one() {
-        let names = ["GIZER_POSTGRES_SHEMA", "GIZER_MONGO_URI", "GIZER_RIG_KEEP", "GIZER_HOME", "HOME", "GIZER_"];
+        let names = [
+            "GIZER_POSTGRES_SHEMA",
+            "GIZER_MONGO_URI",
+            "GIZER_RIG_KEEP",
+            "GIZER_CACHE_PASSWORD",
+            "GIZER_HOME",
+            "HOME",
+            "GIZER_",
+        ];
         let unknown = unknown_variables(names.map(str::to_owned));
         let near = |name: &str| Some(name.to_owned());
         assert_eq!(

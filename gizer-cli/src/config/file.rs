@@ -33,6 +33,7 @@ pub struct File {
 pub struct Mongo {
     pub uri: Option<OneOrMore>,
     pub database: Option<String>,
+    pub password_file: Option<PathBuf>,
 }
 
 /// `[postgres]`
@@ -42,14 +43,16 @@ pub struct Mongo {
 pub struct Postgres {
     pub uri: Option<String>,
     pub schema: Option<String>,
+    pub password_file: Option<PathBuf>,
 }
 
 /// `[cache]`: a second PostgreSQL connection.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct Cache {
-    pub uri: String,
+    pub uri: Option<String>,
+    pub password_file: Option<PathBuf>,
 }
 
 /// `[schemas]`

@@ -11,9 +11,11 @@ mod effective;
 mod environment;
 pub mod file;
 mod origin;
+mod password;
 mod redact;
 mod settings;
 mod values;
+mod warnings;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,8 @@ pub use effective::Effective;
 pub use environment::{nearest_of, unknown_variables};
 use file::{File, InferPolicy, LogFormat, VerifyMode};
 pub use origin::{Origin, Origins};
-pub use redact::without_password;
+pub use password::{Password, PasswordSource};
+pub use redact::{STARS as HIDDEN_PASSWORD, without_password};
 pub use settings::{SETTINGS, Setting};
 pub use values::values;
 
@@ -45,15 +48,20 @@ pub const CACHE_SECTION_VARIABLE: &str = "GIZER_CACHE_SECTION";
 /// The effective configuration, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where documents are read; one per shard where there is no router.
+    /// Where documents are read; one per shard where there is no router. Without passwords that stand elsewhere: see
+    /// [`Config::mongo`].
     pub mongo_uris: Vec<String>,
+    /// The password of `mongo_uris` and `oplogs`, where it is not in them.
+    pub mongo_password: PasswordSource,
     /// The database whose collections are copied.
     pub mongo_database: Option<String>,
-    /// Where tables are written.
+    /// Where tables are written; see [`Config::postgres`].
     pub postgres_uri: Option<String>,
+    /// The password of `postgres_uri`, where it is not in it.
+    pub postgres_password: PasswordSource,
     /// The PostgreSQL schema of the tables.
     pub postgres_schema: String,
-    /// Oplog sources by name; empty: each of `mongo_uris` is its own.
+    /// Oplog sources by name; empty: each of `mongo_uris` is its own. See [`Config::mongo`].
     pub oplogs: Vec<(String, String)>,
     /// Where the schema files are.
     pub schemas_dir: PathBuf,
@@ -71,8 +79,10 @@ pub struct Config {
     pub spool_dir: PathBuf,
     /// The most bytes that are kept aside of each shard's oplog.
     pub spool_limit: u64,
-    /// The second PostgreSQL, if there is one.
+    /// The second PostgreSQL, if there is one; see [`Config::cache`].
     pub cache_uri: Option<String>,
+    /// The password of `cache_uri`, where it is not in it.
+    pub cache_password: PasswordSource,
     /// What is to be read back and compared before each commit.
     pub verify_mode: VerifyMode,
     /// A collection of which more documents than this have to be repaired in one run of following is loaded anew.
@@ -115,7 +125,13 @@ impl Config {
     }
 
     fn from_file(file: File, folder: &Path) -> Config {
+        let in_file =
+            |path: Option<PathBuf>| path.map_or(PasswordSource::None, |path| PasswordSource::File(folder.join(path)));
+        let cache = file.cache.unwrap_or_default();
         Config {
+            mongo_password: in_file(file.mongo.password_file),
+            postgres_password: in_file(file.postgres.password_file),
+            cache_password: in_file(cache.password_file),
             mongo_uris: file.mongo.uri.map(file::OneOrMore::into_vec).unwrap_or_default(),
             mongo_database: file.mongo.database,
             postgres_uri: file.postgres.uri,
@@ -129,7 +145,7 @@ impl Config {
             swap_timeout: file.load.swap_timeout.map_or(DEFAULT_SWAP_TIMEOUT, Duration::from),
             spool_dir: folder.join(file.load.spool_dir.unwrap_or_else(|| PathBuf::from("spool"))),
             spool_limit: file.load.spool_limit.map_or(DEFAULT_SPOOL_LIMIT, |limit| limit.0),
-            cache_uri: file.cache.map(|cache| cache.uri),
+            cache_uri: cache.uri,
             verify_mode: file.verify.mode.unwrap_or_default(),
             max_repairs: file.verify.max_repairs.map_or(DEFAULT_MAX_REPAIRS, |count| count.0),
             metrics_listen: file.metrics.listen.map(|address| address.0),
@@ -157,20 +173,82 @@ impl Config {
         })
     }
 
-    /// Where documents are read.
+    /// Where documents and oplogs are read, with passwords.
     ///
     /// # Errors
-    /// [`Failure`] if it is not set.
-    pub fn mongo(&self) -> Result<&[String], Failure> {
-        if self.mongo_uris.is_empty() { Err(missing("mongo", "uri")) } else { Ok(&self.mongo_uris) }
+    /// [`Failure`] if no URI is set, or a password that is set elsewhere cannot be read or is wanted by none.
+    pub fn mongo(&self) -> Result<MongoUris, Failure> {
+        if self.mongo_uris.is_empty() {
+            return Err(missing("mongo", "uri"));
+        }
+        let mut uris = MongoUris { documents: self.mongo_uris.clone(), oplogs: self.oplogs.clone() };
+        let MongoUris { documents, oplogs } = &mut uris;
+        self.mongo_password.put_into("mongo", documents.iter_mut().chain(oplogs.iter_mut().map(|(_, uri)| uri)))?;
+        Ok(uris)
     }
 
-    /// Where tables are written.
+    /// Where tables are written, with the password.
     ///
     /// # Errors
-    /// [`Failure`] if it is not set.
-    pub fn postgres(&self) -> Result<&str, Failure> {
-        self.postgres_uri.as_deref().ok_or_else(|| missing("postgres", "uri"))
+    /// [`Failure`] if no URI is set, or a password that is set elsewhere cannot be read or is not wanted.
+    pub fn postgres(&self) -> Result<String, Failure> {
+        let mut uri = self.postgres_uri.clone().ok_or_else(|| missing("postgres", "uri"))?;
+        self.postgres_password.put_into("postgres", [&mut uri])?;
+        Ok(uri)
+    }
+
+    /// The second PostgreSQL with its password, if there is one.
+    ///
+    /// # Errors
+    /// [`Failure`] if a password that is set elsewhere cannot be read or is not wanted.
+    pub fn cache(&self) -> Result<Option<String>, Failure> {
+        let Some(mut uri) = self.cache_uri.clone() else { return Ok(None) };
+        self.cache_password.put_into("cache", [&mut uri])?;
+        Ok(Some(uri))
+    }
+
+    /// Where the password of each section is.
+    fn passwords(&self) -> [(&'static str, &PasswordSource); 3] {
+        let sources = [&self.mongo_password, &self.postgres_password, &self.cache_password];
+        std::array::from_fn(|at| (password::SECTIONS[at], sources[at]))
+    }
+
+    /// The sections whose password is in the environment, with the names of the variables.
+    pub fn passwords_of_environment(&self) -> Vec<(&'static str, String)> {
+        let all = self.passwords().into_iter();
+        let of_environment = all.filter(|(_, source)| matches!(source, PasswordSource::Variable(_)));
+        of_environment.map(|(section, _)| (section, password::variable(section))).collect()
+    }
+
+    /// The passwords of the environment, which are over files that the environment or a file names, and under those of flags.
+    fn take_passwords(&mut self, environment: impl Fn(&str) -> Option<String>, origins: &Origins) {
+        let sources = [&mut self.mongo_password, &mut self.postgres_password, &mut self.cache_password];
+        for (section, source) in password::SECTIONS.into_iter().zip(sources) {
+            let by_flag = matches!(origins.of(&format!("{section}-password-file")), Origin::Flag(_));
+            let set = environment(&password::variable(section)).filter(|text| !text.is_empty() && !by_flag);
+            if let Some(text) = set {
+                *source = PasswordSource::Variable(Password::new(text));
+            }
+        }
+    }
+}
+
+/// The section whose password the connection strings of a setting take.
+fn password_section(setting: &Setting) -> &'static str {
+    if setting.section == "oplog" { "mongo" } else { setting.section }
+}
+
+/// Connection strings of MongoDB. Their `Debug` form does not show them.
+pub struct MongoUris {
+    /// Where documents are read.
+    pub documents: Vec<String>,
+    /// Oplogs by name.
+    pub oplogs: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for MongoUris {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MongoUris").finish_non_exhaustive()
     }
 }
 

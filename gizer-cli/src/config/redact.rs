@@ -45,7 +45,7 @@ const SECRET_OPTIONS: [&str; 6] = [
 ];
 
 /// What stands in the place of a password.
-const STARS: &str = "***";
+pub const STARS: &str = "***";
 
 /// A connection string with `***` for whatever in it may be secret; other text as it is.
 pub fn without_password(uri: &str) -> String {

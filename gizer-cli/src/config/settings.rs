@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::file::{Cache, File, OneOrMore, Oplog};
+use super::file::{File, OneOrMore, Oplog};
 
 /// One setting: its name and how a value gets into the configuration.
 #[derive(Debug)]
@@ -71,6 +71,17 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "mongo",
+        key: "password_file",
+        value: "FILE",
+        help: "File with the password of the user in mongo.uri, if that has none, relative to the config file",
+        list: false,
+        set: |file, values| {
+            file.mongo.password_file = Some(text(values)?.into());
+            Ok(())
+        },
+    },
+    Setting {
         section: "postgres",
         key: "uri",
         value: "URI",
@@ -93,13 +104,35 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "postgres",
+        key: "password_file",
+        value: "FILE",
+        help: "File with the password of the user in postgres.uri, if that has none",
+        list: false,
+        set: |file, values| {
+            file.postgres.password_file = Some(text(values)?.into());
+            Ok(())
+        },
+    },
+    Setting {
         section: "cache",
         key: "uri",
         value: "URI",
         help: "Second PostgreSQL connection, where the oplog is kept aside during a load, instead of in a file",
         list: false,
         set: |file, values| {
-            file.cache = Some(Cache { uri: text(values)? });
+            file.cache.get_or_insert_default().uri = Some(text(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "cache",
+        key: "password_file",
+        value: "FILE",
+        help: "File with the password of the user in cache.uri, if that has none",
+        list: false,
+        set: |file, values| {
+            file.cache.get_or_insert_default().password_file = Some(text(values)?.into());
             Ok(())
         },
     },

@@ -47,7 +47,7 @@ uri = "mongodb://s1"
 #[test]
 fn every_name_of_the_file_is_read() {
     let config = read(FULL, &[], &[]).unwrap();
-    assert_eq!(config.mongo().unwrap(), ["mongodb://a", "mongodb://b"]);
+    assert_eq!(config.mongo().unwrap().documents, ["mongodb://a", "mongodb://b"]);
     assert_eq!(config.database().unwrap(), "shop");
     assert_eq!(config.postgres().unwrap(), "postgresql://user:secret@127.0.0.1:5432/app");
     assert_eq!(config.postgres_schema, "copy");
@@ -70,7 +70,7 @@ fn the_environment_is_over_the_file_and_the_command_line_over_both() {
     let config = read(FULL, &[("postgres-schema", "flag")], &environment).unwrap();
     assert_eq!(config.postgres_schema, "flag");
     assert_eq!(config.memory, 1 << 30);
-    assert_eq!(config.mongo().unwrap(), ["m1", "m2"]);
+    assert_eq!(config.mongo().unwrap().documents, ["m1", "m2"]);
     let config = read(FULL, &[("oplog-uri", "a=mongodb://x/?w=1"), ("oplog-uri", "b=mongodb://y")], &[]).unwrap();
     assert_eq!(config.oplogs[0], ("a".to_owned(), "mongodb://x/?w=1".to_owned()));
     assert_eq!(config.oplogs.len(), 2);
@@ -96,7 +96,7 @@ fn defaults_are_those_of_the_help() {
 fn what_is_wrong_is_named_with_its_place_and_without_secrets() {
     let cases: [(&str, &str); 6] = [
         ("[mongo]\nuri = 5\n", "line 2, column 7: expected a string or a list of strings"),
-        ("[mongo]\nurl = \"x\"\n", "line 2, column 1: unknown field `url`, expected `uri` or `database`"),
+        ("[mongo]\nurl = \"x\"\n", "line 2, column 1: unknown field `url`, expected one of `uri`, `database`"),
         ("[mogno]\n", "line 1, column 2: unknown field `mogno`"),
         ("[postgres]\nuri = \"postgresql://u:secret@h\n", "line 2, column"),
         ("[run]\nmemory = \"lots\"\n", "line 2, column 10: expected a size such as 256MiB, got \"lots\""),
@@ -176,4 +176,42 @@ fn a_database_in_the_path_of_the_uri_is_mentioned_and_not_taken() {
 fn a_file_that_was_named_must_be_there() {
     let error = Config::read(Some(Path::new("no/such.toml")), |_| Vec::new(), |_| None).unwrap_err();
     assert!(error.message.contains("cannot read the config file no/such.toml"), "{error}");
+}
+
+#[test]
+fn passwords_stand_in_files_and_the_environment_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gizer.toml");
+    let text = "[mongo]\nuri = [\"mongodb://u@h\", \"mongodb://u:own@i\"]\npassword_file = \"m\"\n\
+                [postgres]\nuri = \"postgresql://u@h/d\"\npassword_file = \"p\"\n\
+                [cache]\nuri = \"postgresql://c@h/d\"\n[[oplog]]\nname = \"s\"\nuri = \"mongodb://u@s\"\n";
+    for (name, content) in [("gizer.toml", text), ("m", "of-file\n"), ("p", "of-file\n"), ("other", "of-flag\n")] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let read = |flags: &[(&str, String)], environment: &[(&str, &str)]| {
+        Config::read(
+            Some(&path),
+            |setting| flags.iter().filter(|f| f.0 == setting.flag()).map(|f| f.1.clone()).collect(),
+            |variable| environment.iter().find(|v| v.0 == variable).map(|v| v.1.to_owned()),
+        )
+        .unwrap()
+    };
+    let config = read(&[], &[("GIZER_CACHE_PASSWORD", "of env"), ("GIZER_POSTGRES_PASSWORD", "of-env")]);
+    let uris = config.mongo().unwrap();
+    assert_eq!(uris.documents, ["mongodb://u:of%2Dfile@h", "mongodb://u:own@i"]);
+    assert_eq!(uris.oplogs, [("s".to_owned(), "mongodb://u:of%2Dfile@s".to_owned())]);
+    assert_eq!(config.postgres().unwrap(), "postgresql://u:of%2Denv@h/d", "the environment is over the file");
+    assert_eq!(config.cache().unwrap().unwrap(), "postgresql://c:of%20env@h/d");
+    assert!(!format!("{config:?} {uris:?}").contains("of-env"));
+
+    let flag = [("postgres-password-file", folder.path().join("other").display().to_string())];
+    let config = read(&flag, &[("GIZER_POSTGRES_PASSWORD", "of-env")]);
+    assert_eq!(config.postgres().unwrap(), "postgresql://u:of%2Dflag@h/d", "a flag is over the environment");
+
+    std::fs::write(&path, "[postgres]\nuri = \"postgresql://u:own@h/d\"\n").unwrap();
+    let error = read(&[], &[("GIZER_POSTGRES_PASSWORD", "of-env")]).postgres().unwrap_err();
+    assert!(error.message.contains("GIZER_POSTGRES_PASSWORD is set, and postgres.uri does not name"), "{error}");
+    std::fs::write(&path, "[cache]\npassword_file = \"x\"\n").unwrap();
+    let error = Config::read(Some(&path), |_| Vec::new(), |_| None).unwrap_err();
+    assert!(error.message.contains("[cache] has settings, and no uri"), "{error}");
 }

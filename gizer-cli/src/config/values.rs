@@ -1,13 +1,17 @@
 //! The values of settings as they are written.
 
 use super::file::{InferPolicy, LogFormat, VerifyMode};
-use super::{Config, Setting};
+use super::{Config, PasswordSource, Setting};
 
 /// The value of a setting that is in force, as it could be given on the command line: none if it is not set, several if it is a
 /// list. It may be secret.
 pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
     let one = |value: &Option<String>| value.iter().cloned().collect();
+    let file = |source: &PasswordSource| source.file().iter().map(|path| path.display().to_string()).collect();
     match (setting.section, setting.key) {
+        ("mongo", "password_file") => file(&config.mongo_password),
+        ("postgres", "password_file") => file(&config.postgres_password),
+        ("cache", "password_file") => file(&config.cache_password),
         ("mongo", "uri") => config.mongo_uris.clone(),
         ("mongo", "database") => one(&config.mongo_database),
         ("postgres", "uri") => one(&config.postgres_uri),
@@ -82,7 +86,7 @@ mod tests {
                 ("verify", "mode") => vec!["sample".to_owned()],
                 ("metrics", "listen") => vec!["127.0.0.1:9290".to_owned()],
                 ("log", "format") => vec!["json".to_owned()],
-                (_, "dir" | "spool_dir" | "textfile") => vec!["/some/folder".to_owned()],
+                (_, "dir" | "spool_dir" | "textfile" | "password_file") => vec!["/some/folder".to_owned()],
                 ("mongo", "uri") => vec!["mongodb://h".to_owned(), "mongodb://i".to_owned()],
                 _ => vec!["7".to_owned()],
             };

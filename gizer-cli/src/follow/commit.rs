@@ -109,12 +109,15 @@ impl Purpose<'_> {
     ) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
         let now = state::followed(session).await?;
-        let now = now.iter().map(|followed| (followed.collection.as_str(), followed.live_epoch));
+        let mut now: Vec<(&str, i64)> =
+            now.iter().map(|followed| (followed.collection.as_str(), followed.live_epoch)).collect();
         let mut then: Vec<(&str, i64)> =
             tables.iter().map(|tables| (tables.name.as_str(), tables.live_epoch)).collect();
         then.retain(|(name, _)| due.iter().all(|due| due != name));
+        // The server has an order of its own for names, by the collation of its database.
+        now.sort_unstable();
         then.sort_unstable();
-        Ok(!now.eq(then))
+        Ok(now != then)
     }
 }
 

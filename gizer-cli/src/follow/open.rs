@@ -18,6 +18,7 @@ use crate::commands::Context;
 use crate::config::Config;
 use crate::config::file::VerifyMode;
 use crate::exit::{ExitCode, Failure};
+use crate::report;
 
 /// The layouts of the collections that are followed, in their order.
 ///
@@ -40,7 +41,7 @@ pub(crate) fn layouts_of(context: &Context, followed: &[Followed]) -> Result<Vec
                  then nothing is applied, so that nothing is lost"
             );
             return Err(Failure::new(ExitCode::LoadDue, message)
-                .remedy(format!("`gizer load {name}`, or put the schema file back as it was")));
+                .remedy(format!("`{}`, or put the schema file back as it was", report::command("load", [name], &[]))));
         }
         all.push(layout.clone());
     }

@@ -18,6 +18,7 @@ impl MongoError {
     pub fn class(&self) -> ErrorClass {
         match self {
             MongoError::MalformedUri { .. }
+            | MongoError::UnusableTlsFile { .. }
             | MongoError::NoUri
             | MongoError::MalformedDatabaseName { .. }
             | MongoError::DuplicateOplogName { .. }

@@ -32,12 +32,17 @@ impl MongoError {
             MongoError::NotInitiated { .. } => "run rs.initiate() in the server's shell once".into(),
             MongoError::HostsNotFound { .. } => "check the name, or name host:port with mongodb:// instead".into(),
             MongoError::Unreachable { .. } => {
-                "check host, port, network, TLS settings and replicaSet; if the members' \
-                 own names cannot be resolved from here, add directConnection=true to the URI"
+                "check host, port, network and replicaSet, and whether the server wants TLS (tls=true in the URI) or a \
+                 client certificate (tlsCertificateKeyFile=/path/to/client.pem); if the members' own names cannot be resolved from here, add directConnection=true to the URI"
                     .into()
             }
-            MongoError::AuthenticationRefused { .. } => "check user and password, and authSource=<database of the \
-                 user>, often authSource=admin"
+            MongoError::UnusableTlsFile { option, .. } => {
+                format!("check {option} in the URI, and that gizer's user may read the file")
+            }
+            MongoError::TlsRefused { fault, .. } => fault.remedy().into(),
+            MongoError::AuthenticationRefused { .. } => "check user and password (in the URI, [mongo] password_file or \
+                 GIZER_MONGO_PASSWORD), and authSource=<database of the user>, often authSource=admin; with \
+                 authMechanism=MONGODB-X509 the user is the certificate's subject, in the database $external"
                 .into(),
             MongoError::NoRights { role, authenticated: true, .. } => format!("grant the user {role}"),
             MongoError::NoRights { role, .. } => {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 pub(crate) use session::Params;
 pub use session::{CancelHandle, Session};
 pub use target::Target;
-pub use tls::TlsMode;
+pub use tls::{ClientCertificate, TlsFault, TlsMode};
 
 use crate::error::PgError;
 use crate::sqlstate;
@@ -33,8 +33,9 @@ const OLDEST_VERSION: i32 = 13_00_00;
 /// The connection is driven by a task of the current tokio runtime, which ends with it.
 ///
 /// # Errors
-/// Within the time limit: [`PgError::Unreachable`], [`PgError::LoginRefused`], [`PgError::NoDatabase`],
-/// [`PgError::TooOld`], [`PgError::NoSchema`], [`PgError::NoRights`] (no USAGE on the schema).
+/// Within the time limit: [`PgError::UnusableTlsFile`], [`PgError::Unreachable`], [`PgError::TlsRefused`],
+/// [`PgError::LoginRefused`], [`PgError::NoDatabase`], [`PgError::TooOld`], [`PgError::NoSchema`], [`PgError::NoRights`] (no
+/// USAGE on the schema).
 pub async fn connect(target: &Target) -> Result<Session, PgError> {
     match timeout(target.time_limit(), connect_and_check(target)).await {
         Ok(outcome) => outcome,
@@ -92,6 +93,9 @@ fn connect_error(error: &tokio_postgres::Error, target: &Target) -> PgError {
     use std::error::Error as _;
 
     let server = Arc::clone(target.server());
+    if let Some((fault, reason)) = tls::tls_fault(error) {
+        return PgError::TlsRefused { server, fault, reason };
+    }
     let cause = error.source().map(ToString::to_string);
     let Some(db) = error.as_db_error() else {
         let reason = match &cause {
@@ -101,7 +105,7 @@ fn connect_error(error: &tokio_postgres::Error, target: &Target) -> PgError {
         // The library has no other mark for "the server wants a password": it is a matter of the configuration.
         let at_login = reason.starts_with("invalid configuration") || reason.starts_with("authentication error");
         return if at_login {
-            PgError::LoginRefused { server, reason: cause.unwrap_or(reason) }
+            PgError::LoginRefused { server, reason: cause.unwrap_or(reason), sqlstate: None }
         } else {
             PgError::Unreachable { server, reason }
         };
@@ -109,7 +113,7 @@ fn connect_error(error: &tokio_postgres::Error, target: &Target) -> PgError {
     let reason = db.message().to_owned();
     match db.code().code() {
         "3D000" => PgError::NoDatabase { server },
-        code if code.starts_with("28") => PgError::LoginRefused { server, reason },
+        code if code.starts_with("28") => PgError::LoginRefused { server, reason, sqlstate: Some(code.to_owned()) },
         "42501" => {
             let grant = format!("GRANT CONNECT ON DATABASE {} TO {}", server.database, server.user);
             PgError::NoRights { server, doing: "connecting".to_owned(), reason, grant }

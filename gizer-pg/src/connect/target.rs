@@ -8,7 +8,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 use super::CONNECT_TIMEOUT;
-use super::tls::TlsMode;
+use super::tls::{ClientCertificate, TlsMode, TlsOptions};
 use crate::error::{PgError, Server};
 use crate::ident::quote_identifier;
 
@@ -18,15 +18,16 @@ pub struct Target {
     config: Config,
     server: Arc<Server>,
     schema: String,
-    tls: TlsMode,
+    tls: TlsOptions,
     time_limit: Duration,
 }
 
 impl Target {
     /// Takes a connection URI apart (PostgreSQL documentation, "Connection URIs"), without connecting.
     ///
-    /// `sslmode` may be `disable`, `prefer` (the default), `require` or `verify-full`, the last one with
-    /// `sslrootcert` for a certificate authority that the system does not know. Without `connect_timeout` the limit is
+    /// `sslmode` may be `disable`, `prefer` (the default), `require`, `verify-ca` or `verify-full`, the last two with
+    /// `sslrootcert` for a certificate authority that the system does not know. `sslcert` and `sslkey` name the client's
+    /// certificate and key; these files are read when connecting. Without `connect_timeout` the limit is
     /// [`CONNECT_TIMEOUT`]; it covers everything up to a session that can be used, on all hosts together.
     ///
     /// # Errors
@@ -37,15 +38,15 @@ impl Target {
         if !["postgresql://", "postgres://"].iter().any(|scheme| uri.starts_with(scheme)) {
             return Err(bad("it does not begin with postgresql://"));
         }
-        let (uri, tls) = TlsMode::take_from(uri)?;
+        let (uri, tls) = TlsOptions::take_from(uri)?;
         let mut config: Config = uri.parse().map_err(|error| bad(&parse_error(&error)))?;
         if config.get_hosts().is_empty() {
             return Err(bad("it names no host"));
         }
-        config.ssl_mode(match tls {
+        config.ssl_mode(match tls.mode {
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
-            TlsMode::Require | TlsMode::VerifyFull { .. } => SslMode::Require,
+            TlsMode::Require | TlsMode::VerifyCa { .. } | TlsMode::VerifyFull { .. } => SslMode::Require,
         });
         if config.get_application_name().is_none() {
             config.application_name("gizer");
@@ -68,7 +69,12 @@ impl Target {
 
     /// How the connection is protected.
     pub fn tls(&self) -> &TlsMode {
-        &self.tls
+        &self.tls.mode
+    }
+
+    /// What shows the server who connects, beside a password or in its place.
+    pub fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.tls.client.as_ref()
     }
 
     /// How long connecting may take.
@@ -211,10 +217,33 @@ mod tests {
             mode("?sslrootcert=%2Fetc%2Fca.pem&sslmode=verify-full").unwrap(),
             TlsMode::VerifyFull { root_certificates: Some("/etc/ca.pem".into()) }
         );
-        for unsupported in ["verify-ca", "allow", "yes", ""] {
+        let ca = Some("/etc/ca.pem".into());
+        assert_eq!(
+            mode("?sslmode=verify-ca&sslrootcert=/etc/ca.pem").unwrap(),
+            TlsMode::VerifyCa { root_certificates: ca }
+        );
+        let of_system = mode("?sslmode=verify-full&sslrootcert=system").unwrap();
+        assert_eq!(of_system, TlsMode::VerifyFull { root_certificates: None });
+        assert!(mode("?sslrootcert=system").is_err(), "it asks for more than the default mode gives");
+        for unsupported in ["allow", "yes", ""] {
             let error = mode(&format!("?sslmode={unsupported}")).unwrap_err().to_string();
             assert!(error.contains("verify-full"), "{error}");
         }
         assert!(mode("?sslmode=require&sslrootcert=/etc/ca.pem").is_err(), "libpq would verify here: never do less");
+    }
+
+    #[test]
+    fn a_client_certificate_comes_with_its_key() {
+        let client = |query: &str| {
+            let target = Target::parse(&format!("postgresql://u@h/d?{query}"), "s")?;
+            Ok::<_, PgError>(target.client_certificate().map(|c| (c.certificate.clone(), c.key.clone())))
+        };
+        let both = client("sslmode=require&sslcert=/a%20b.pem&sslkey=/k.pem&application_name=x").unwrap();
+        assert_eq!(both, Some(("/a b.pem".into(), "/k.pem".into())));
+        assert_eq!(client("sslmode=require").unwrap(), None);
+        for half in ["sslcert=/a", "sslkey=/k", "sslcert=/a&sslkey=", "sslcert=/a&sslkey=/k&sslmode=disable"] {
+            let error = client(half).unwrap_err().to_string();
+            assert!(error.contains("ssl"), "{half}: {error}");
+        }
     }
 }

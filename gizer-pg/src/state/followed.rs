@@ -62,7 +62,7 @@ pub async fn read_followed(session: &Session) -> Result<Vec<Followed>, PgError> 
     session.end(outcome).await
 }
 
-/// The collections that are followed, by name, in the open transaction; the state tables must be there.
+/// The collections that are followed, in the order of the bytes of their names, in the open transaction; the state tables must be there.
 ///
 /// # Errors
 /// [`PgError::UnreadableState`]; whatever the server says.
@@ -70,7 +70,7 @@ pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
     let sql = format!(
         "SELECT collection, namespace, coalesce(uuids, pg_catalog.jsonb_build_object('', collection_uuid))::text, tables, \
                 layout_hash, captured::text, read_until, joined, live_epoch, passed_over \
-         FROM {} WHERE state = 'following' AND live ORDER BY collection",
+         FROM {} WHERE state = 'following' AND live ORDER BY collection COLLATE \"C\"",
         session.relation(COLLECTIONS)?
     );
     let schema = session.schema();

@@ -6,6 +6,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 
 use super::ParseError;
 use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::names::shortened;
 
 pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> {
     let mut reader = serde_json::Deserializer::from_str(text);
@@ -37,7 +38,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         let mut fields = Fields::new();
         while let Some(name) = map.next_key::<String>()? {
             if fields.contains_key(&name) {
-                return Err(de::Error::custom(format!("the field {name:?} stands twice in this object")));
+                return Err(de::Error::custom(format!("the field {:?} stands twice in this object", shortened(&name))));
             }
             let field = map.next_value_seed(FieldSeed)?;
             fields.insert(name, field);
@@ -71,7 +72,11 @@ impl<'de> Visitor<'de> for FieldVisitor {
             Some(scalar) => Err(E::custom(format!(
                 "the type {scalar} is not of the classic dialect: expected \"$gizer\": 1 at the top of the file"
             ))),
-            None => Err(E::custom(format!("unknown type {name:?}: expected one of {} (or LONG)", classic_names()))),
+            None => Err(E::custom(format!(
+                "unknown type {:?}: expected one of {} (or LONG)",
+                shortened(name),
+                classic_names()
+            ))),
         }
     }
 

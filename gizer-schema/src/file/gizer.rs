@@ -7,6 +7,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 
 use super::ParseError;
 use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::names::shortened;
 
 pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> {
     let mut reader = serde_json::Deserializer::from_str(text);
@@ -15,6 +16,7 @@ pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> 
     // A file that was copied for another collection, or whose collection is written with its database.
     let named = frame.collection.as_deref().unwrap_or(collection);
     if named != collection && named.split_once('.').map(|(_, rest)| rest) != Some(collection) {
+        let named = shortened(named);
         let problem = format!("this is the schema of {named:?}: expected that of {collection:?}");
         return Err(ParseError { line: 1, column: 1, problem });
     }
@@ -58,6 +60,7 @@ impl<'de> Visitor<'de> for FrameVisitor {
                     has_fields = true;
                 }
                 other => {
+                    let other = shortened(other);
                     let problem = format!("unknown key {other:?}: expected $gizer, collection, exact_types or fields");
                     return Err(de::Error::custom(problem));
                 }
@@ -122,7 +125,7 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
         if !key.starts_with('$') || key.starts_with("$$") {
             let name = key.strip_prefix('$').unwrap_or(&key).to_owned();
             if fields.contains_key(&name) {
-                return Err(de::Error::custom(format!("the field {name:?} stands twice in this object")));
+                return Err(de::Error::custom(format!("the field {:?} stands twice in this object", shortened(&name))));
             }
             let field = map.next_value_seed(FieldSeed { place: Place::Field })?;
             fields.insert(name, field);
@@ -135,6 +138,7 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
             "$name" => directives.name = Some(map.next_value()?),
             "$seen" => directives.seen = map.next_value()?,
             other => {
+                let other = shortened(other);
                 return Err(de::Error::custom(format!(
                     "unknown directive {other:?}: expected $as, $type, $items, $name or $seen (a field of that name is \
                      written ${other})"
@@ -220,7 +224,9 @@ fn node(fields: Fields, directives: Directives, place: Place) -> Result<Node, St
         (Some(policy @ ("json" | "ignore" | "columns")), ..) => {
             Err(format!("$as {policy}: expected neither $type nor $items beside it"))
         }
-        (Some(other), ..) => Err(format!("unknown policy {other:?}: expected columns, table, array, json or ignore")),
+        (Some(other), ..) => {
+            Err(format!("unknown policy {:?}: expected columns, table, array, json or ignore", shortened(other)))
+        }
         (None, ..) => Err("expected one of: fields, $type, $items".to_owned()),
     }
 }
@@ -228,6 +234,6 @@ fn node(fields: Fields, directives: Directives, place: Place) -> Result<Node, St
 fn scalar<E: de::Error>(name: &str) -> Result<ScalarType, E> {
     ScalarType::from_name(name).ok_or_else(|| {
         let known: Vec<&str> = ScalarType::ALL.iter().map(|t| t.name()).collect();
-        E::custom(format!("unknown type {name:?}: expected one of {} (or LONG)", known.join(", ")))
+        E::custom(format!("unknown type {:?}: expected one of {} (or LONG)", shortened(name), known.join(", ")))
     })
 }

@@ -54,6 +54,16 @@ pub struct ParseError {
     pub problem: String,
 }
 
+/// What is wrong with a file, in at most 600 characters: its beginning says what came, its end what was expected.
+fn without_middle(problem: &str) -> String {
+    let characters: Vec<char> = problem.chars().collect();
+    if characters.len() <= 600 {
+        return problem.to_owned();
+    }
+    let (beginning, end) = (&characters[..150], &characters[characters.len() - 400..]);
+    beginning.iter().chain(&[' ', '…', ' ']).chain(end).collect()
+}
+
 /// Reads a schema file of either dialect; an object with `$gizer` in it is of gizer's.
 ///
 /// # Errors
@@ -80,7 +90,9 @@ impl From<serde_json::Error> for ParseError {
         let full = error.to_string();
         // serde_json appends the place to its message; it is given in fields of its own here.
         let suffix = format!(" at line {} column {}", error.line(), error.column());
-        let problem = full.strip_suffix(&suffix).unwrap_or(&full).to_owned();
+        let problem = full.strip_suffix(&suffix).unwrap_or(&full);
+        // The reader quotes texts that stand where something else was expected, whatever their length.
+        let problem = without_middle(problem);
         ParseError { line: error.line(), column: error.column(), problem }
     }
 }

@@ -11,7 +11,7 @@ mod prefix;
 use thiserror::Error;
 
 use crate::model::{Dialect, ScalarType, Schema};
-use crate::names::MAX_IDENTIFIER_BYTES;
+use crate::names::{MAX_IDENTIFIER_BYTES, shortened};
 
 /// Index of a table in [`Layout::tables`]; 0 is the root table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -333,7 +333,11 @@ pub enum LayoutError {
         positions: usize,
     },
     /// A name that the schema file chose cannot be had.
-    #[error("{collection}: the name {name:?} of {path} is taken, longer than 63 bytes, or empty")]
+    #[error(
+        "{collection}: the name {:?} of {} is taken, longer than 63 bytes, empty, or holds a NUL",
+        shortened(name),
+        shortened(path)
+    )]
     NameTaken {
         /// The collection.
         collection: String,
@@ -343,7 +347,7 @@ pub enum LayoutError {
         path: String,
     },
     /// The type is only for `_id`.
-    #[error("{collection}.{path} is KEY in the schema: only _id can be")]
+    #[error("{collection}.{} is KEY in the schema: only _id can be", shortened(path))]
     MisplacedKey {
         /// The collection.
         collection: String,
@@ -360,14 +364,18 @@ pub enum LayoutError {
     },
     /// A prefix that is empty, so that the tables would be those of the collection itself, or holds a NUL.
     #[error(
-        "the prefix {prefix:?} cannot stand before names of tables: expected some characters, and no NUL among them"
+        "the prefix {:?} cannot stand before names of tables: expected some characters, and no NUL among them",
+        shortened(prefix)
     )]
     UnusablePrefix {
         /// The prefix.
         prefix: String,
     },
     /// PostgreSQL would cut the name, and two names might become one.
-    #[error("with its prefix the table {table} has a name of {bytes} bytes: expected at most {MAX_IDENTIFIER_BYTES}")]
+    #[error(
+        "with its prefix the table {} has a name of {bytes} bytes: expected at most {MAX_IDENTIFIER_BYTES}",
+        shortened(table)
+    )]
     PrefixTooLong {
         /// The table's name with the prefix.
         table: String,

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -48,6 +49,9 @@ impl Gizer {
         let guard = Arc::new(Guard::new(Signal::Kill)?);
         let path = guard.folder().join("gizer.toml");
         fs::write(&path, config).map_err(Error::io("write gizer's config file"))?;
+        // It holds passwords: gizer warns of one that others may read.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .map_err(Error::io("protect gizer's config file"))?;
         Ok(Self {
             program,
             config: path,

@@ -32,7 +32,7 @@ mod wait;
 pub use error::Error;
 pub use gizer::{Finished, Gizer, RunningGizer};
 pub use install::Version;
-pub use mongod::{Mongod, MongodBuilder};
+pub use mongod::{Mongod, MongodBuilder, MongodTls};
 pub use postgres::{POSTGRES_PASSWORD, POSTGRES_USER, Postgres, PostgresBuilder};
 pub use process::Signal;
 pub use replica_set::ReplicaSet;

@@ -29,6 +29,26 @@ pub struct MongodBuilder {
     cache_gb: f64,
     args: Vec<String>,
     user: Option<(String, String)>,
+    tls: Option<MongodTls>,
+}
+
+/// PEM files of a server that speaks nothing but TLS.
+#[derive(Debug, Clone)]
+pub struct MongodTls {
+    /// The authority that has signed the other two.
+    pub authority: PathBuf,
+    /// The server's certificate, for 127.0.0.1, and its key.
+    pub server: PathBuf,
+    /// A client's certificate and key, for the rig's own clients: the server takes none without.
+    pub client: PathBuf,
+}
+
+impl MongodTls {
+    /// What the rig's own connection strings end with.
+    fn options(&self) -> String {
+        let (authority, client) = (self.authority.display(), self.client.display());
+        format!("&tls=true&tlsCAFile={authority}&tlsCertificateKeyFile={client}")
+    }
 }
 
 impl MongodBuilder {
@@ -73,6 +93,12 @@ impl MongodBuilder {
         self
     }
 
+    /// TLS, and client certificates, or no connection. [`Mongod::uri`] carries what it takes.
+    pub fn require_tls(mut self, tls: MongodTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Starts the server. A replica set of one is initiated, and the server its primary, when this returns.
     ///
     /// # Errors
@@ -108,7 +134,9 @@ impl MongodBuilder {
         let program = self.program(&install, port, guard.folder())?;
         let server = Server::new(format!("mongod {}", self.version), port, program, READY, guard);
         server.start().await?;
-        Ok(Mongod { server, version: self.version, user: self.user.clone(), replica: self.repl_set_name.is_some() })
+        let tls = self.tls.as_ref().map(MongodTls::options).unwrap_or_default();
+        let (version, user, replica) = (self.version, self.user.clone(), self.repl_set_name.is_some());
+        Ok(Mongod { server, version, user, replica, tls })
     }
 
     fn program(&self, install: &MongodInstall, port: u16, folder: &Path) -> Result<Program, Error> {
@@ -129,6 +157,10 @@ impl MongodBuilder {
                 program = program.arg("--keyFile").arg(key_file(folder)?);
             }
         }
+        if let Some(MongodTls { authority, server, .. }) = &self.tls {
+            program = program.args(["--tlsMode", "requireTLS", "--tlsCAFile"]).arg(authority);
+            program = program.arg("--tlsCertificateKeyFile").arg(server);
+        }
         Ok(program.args(&self.args))
     }
 }
@@ -148,6 +180,8 @@ pub struct Mongod {
     version: Version,
     user: Option<(String, String)>,
     replica: bool,
+    /// What connection strings need for TLS.
+    tls: String,
 }
 
 impl Mongod {
@@ -160,6 +194,7 @@ impl Mongod {
             cache_gb: 0.25,
             args: Vec::new(),
             user: None,
+            tls: None,
         }
     }
 
@@ -207,11 +242,12 @@ impl Mongod {
 
     /// A connection string for this very server, as a user of database `admin`.
     pub fn uri_as(&self, user: &str, password: &str) -> String {
-        format!("mongodb://{}@{}/?directConnection=true&authSource=admin", credentials(user, password), self.host())
+        let (credentials, host, tls) = (credentials(user, password), self.host(), &self.tls);
+        format!("mongodb://{credentials}@{host}/?directConnection=true&authSource=admin{tls}")
     }
 
     fn uri_without_user(&self) -> String {
-        format!("mongodb://{}/?directConnection=true", self.host())
+        format!("mongodb://{}/?directConnection=true{}", self.host(), self.tls)
     }
 
     /// A client connected to this very server. It belongs to the calling runtime.

@@ -22,16 +22,15 @@ async fn shells_complete_commands_and_settings() {
         }
     }
     let script = gizer.run(["completions", "bash"]).await.unwrap().stdout;
+    // It is longer than one argument may be.
+    std::fs::write(gizer.folder().join("completions.bash"), script).unwrap();
     let words = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let ask = format!(
-            "{script}\nCOMP_WORDS=({line})\nCOMP_CWORD={}\n_gizer gizer \"${{COMP_WORDS[COMP_CWORD]}}\" \"\"\necho \"${{COMPREPLY[@]}}\"",
+            ". ./completions.bash\nCOMP_WORDS=({line})\nCOMP_CWORD={}\n_gizer gizer \"${{COMP_WORDS[COMP_CWORD]}}\" \"\"\necho \"${{COMPREPLY[@]}}\"",
             words.len() - 1
         );
-        // The script is longer than an argument may be.
-        let file = gizer.folder().join("ask.bash");
-        std::fs::write(&file, ask).unwrap();
-        let output = Command::new("bash").arg("--norc").arg(&file).output().unwrap();
+        let output = Command::new("bash").args(["--norc", "-c", &ask]).current_dir(gizer.folder()).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert_eq!(words("gizer etl"), "etlstatus");

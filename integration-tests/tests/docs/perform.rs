@@ -1,6 +1,7 @@
 //! Does what a page shows, block by block.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::book::{Block, Page};
@@ -145,10 +146,12 @@ async fn json(scene: &Scene, block: &Block) -> Result<(), String> {
     accepted(scene, &format!("gizer --schemas-dir {folder} schema ddl {collection}")).await
 }
 
-fn write(scene: &Scene, file: &str, text: &str) {
+pub(crate) fn write(scene: &Scene, file: &str, text: &str) {
     let path = scene.folder().join(file);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
+    fs::write(&path, text).unwrap();
+    // Configurations hold passwords: gizer warns of those that others may read.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 async fn accepted(scene: &Scene, command: &str) -> Result<(), String> {

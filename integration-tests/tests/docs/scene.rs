@@ -84,7 +84,7 @@ impl Scene {
         };
         let toml =
             first.blocks.iter().find(|block| block.language == "toml").ok_or("the first page has no gizer.toml")?;
-        std::fs::write(scene.folder().join("gizer.toml"), scene.on_servers(&toml.text)).unwrap();
+        super::perform::write(&scene, "gizer.toml", &scene.on_servers(&toml.text));
         let documents =
             first.blocks.iter().find(|block| block.language == "js").ok_or("the first page has no documents")?;
         scene.mongosh(&documents.text).await?;
@@ -149,6 +149,10 @@ impl Scene {
             .replace(&format!("://{POSTGRES_USER}:***@"), "://gizer:***@")
             .replace(&self.mongo_database, "shop")
             .replace(&self.postgres_database, "warehouse")
+            // The pages' URIs have no password; those of the private servers in their place do.
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with("gizer: warning: whoever lists processes sees the password"))
+            .collect()
     }
 
     /// Runs a command in a shell of its own.
@@ -156,7 +160,7 @@ impl Scene {
     /// # Errors
     /// It did not end within the limit.
     pub(crate) async fn bash(&self, command: &str) -> Result<Ended, String> {
-        let run = self.shell(&format!("exec 2>&1\n{}", self.on_servers(command))).output();
+        let run = self.shell(&format!("umask 077; exec 2>&1\n{}", self.on_servers(command))).output();
         let output =
             tokio::time::timeout(LIMIT, run).await.map_err(|_| format!("`{command}` takes more than {LIMIT:?}"))?;
         let output = output.map_err(|error| format!("cannot run bash: {error}"))?;
@@ -169,7 +173,7 @@ impl Scene {
     /// # Errors
     /// It did not begin, or did not end.
     pub(crate) async fn bash_until_it_follows(&self, command: &str) -> Result<Ended, String> {
-        let script = format!("exec 2>&1\nexec {}", self.on_servers(command));
+        let script = format!("umask 077; exec 2>&1\nexec {}", self.on_servers(command));
         let mut child = self.shell(&script).spawn().map_err(|error| format!("cannot run bash: {error}"))?;
         let open = "SELECT 1 FROM qmetlstatus WHERE time_end IS NULL";
         let began = wait_until(command, LIMIT, async || {

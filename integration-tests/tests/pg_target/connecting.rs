@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gizer_pg::{ErrorKind, PgError, Target, connect};
+use gizer_pg::{ErrorKind, PgError, Target, TlsFault, connect};
 use integration_tests::rig::{POSTGRES_PASSWORD, POSTGRES_USER, Postgres, shared_postgres, unique_name, wait_until};
 use tokio::net::TcpListener;
 
@@ -216,13 +216,18 @@ async fn tls_is_as_strict_as_asked_for() {
     assert!(connect_with(&format!("sslmode=verify-full&sslrootcert={}", file("ca.pem"))).await.unwrap());
     // A certificate that the authority has not signed, and a host that the certificate is not for.
     let error = connect_with(&format!("sslmode=verify-full&sslrootcert={}", file("other.pem"))).await.unwrap_err();
-    assert!(matches!(&error, PgError::Unreachable { .. }), "{error:?}");
+    assert!(matches!(&error, PgError::TlsRefused { fault: TlsFault::UnknownAuthority, .. }), "{error:?}");
     let elsewhere = server.uri("postgres").replace("127.0.0.1", "localhost");
     let uri = format!("{elsewhere}?sslmode=verify-full&sslrootcert={}", file("ca.pem"));
     let error = refused(&uri, "public").await;
-    assert!(matches!(&error, PgError::Unreachable { .. }), "{error:?}");
+    assert!(matches!(&error, PgError::TlsRefused { fault: TlsFault::OtherHost, .. }), "{error:?}");
+    let target = Target::parse(&uri.replace("verify-full", "verify-ca"), "public").unwrap();
+    connect(&target).await.expect("verify-ca takes any host");
+    let error = connect_with(&format!("sslmode=verify-ca&sslrootcert={}", file("other.pem"))).await.unwrap_err();
+    assert!(matches!(&error, PgError::TlsRefused { fault: TlsFault::UnknownAuthority, .. }), "{error:?}");
 
     let without_tls = shared_postgres().await.unwrap();
     let error = refused(&format!("{}?sslmode=require", without_tls.uri("postgres")), "public").await;
-    assert!(error.to_string().contains("TLS"), "{error}");
+    assert!(matches!(&error, PgError::TlsRefused { fault: TlsFault::NotOffered, .. }), "{error:?}");
+    assert!(error.to_string().contains("TLS") && !error.is_transient(), "{error}");
 }

@@ -1,7 +1,7 @@
 //! What a round makes of what it cannot apply, or not yet.
 
 use bson::{Document, Timestamp, doc};
-use integration_tests::rig::{Mongod, Signal, Version, shared_postgres, wait_until};
+use integration_tests::rig::{Mongod, Signal, Version, shared_mongod, shared_postgres, wait_until};
 use mongodb::ClientSession;
 use serde_json::{Value, json};
 
@@ -190,4 +190,26 @@ async fn a_round_that_loads_a_collection_anew_gives_one_report() {
     let events = report["events"].to_string();
     assert!(events.contains("posts: loaded anew, 1 document"), "{report}");
     judge_by_oracle(&world, "posts").await.unwrap();
+}
+
+/// A database in a natural language has capitals among small letters: what is followed must be the same in either order.
+#[tokio::test]
+async fn collections_may_sort_otherwise_in_the_database_than_by_bytes() {
+    let mongod = shared_mongod(Version::V6_0).await.unwrap();
+    let world = World::new([mongod], shared_postgres().await.unwrap()).await;
+    let sorted =
+        "SELECT string_agg(name, ' ' ORDER BY name) AS names FROM (VALUES ('Orders'), ('address')) AS n (name)";
+    assert_eq!(world.rows(sorted).await, [json!({ "names": "address Orders" })], "the rig's collation");
+    for collection in ["Orders", "address"] {
+        world.schema_file(collection, r#"{"_id": "INT", "title": "STRING", "tags": ["STRING"]}"#);
+        world.mongo().collection(collection).insert_many(posts()).await.unwrap();
+    }
+    world.run(&["load"]).await.expect_code(0);
+    for collection in ["Orders", "address"] {
+        insert(&world, collection, 10..13).await;
+    }
+    world.sync().await;
+    for collection in ["Orders", "address"] {
+        judge_by_oracle(&world, collection).await.unwrap();
+    }
 }

@@ -191,7 +191,7 @@ impl Reader<'_> {
 
     fn cache(&mut self, name: &str) -> Result<(), String> {
         let Some(uri) = self.postgres_uri(name)? else { return Ok(()) };
-        self.file.cache = Some(Cache { uri });
+        self.file.cache = Some(Cache { uri: Some(uri), password_file: None });
         let origin = self.origin_of_uri(name);
         self.origins.set("cache-uri", origin);
         Ok(())
