@@ -11,6 +11,7 @@ const MASKS: &[(&str, &str)] = &[
     (r"\b[\d,]+(\.\d+)? (docs|documents|rows)/s", "SPEED"),
     (r"\b[\d,.]+ (B|[KMG]iB)(/s)?\b", "SIZE"),
     (r"\b\d+(\.\d+)? (s|min|h|d|y)( \d+ (s|min|h|d))?\b", "SPAN"),
+    (r"\b(ms|lag_seconds)=\d+", "$1=N"),
     (r"127\.0\.0\.1:\d+", "HOST"),
     (r"/[^\s:'\x22]*/(gizer\.toml|schemas|spool|out)\b", "FOLDER/$1"),
     (r"\b(shop|gizer)_\d+_\d+\b", "$1_N"),
