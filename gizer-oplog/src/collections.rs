@@ -97,12 +97,18 @@ impl Cluster {
     /// [`MongoError::NoSuchDatabase`] if there is nothing in it; [`MongoError::NoRights`] if the user may not list it;
     /// all that can happen to a connection.
     pub async fn collections(&self) -> Result<Vec<Collection>, MongoError> {
-        let mut collections = self.catalog(doc! {}).await?;
-        if collections.is_empty() {
-            return Err(self.no_such_database().await);
-        }
+        let mut collections = self.listed().await?;
         self.measure(&mut collections).await?;
         Ok(collections)
+    }
+
+    /// As [`Cluster::collections`], without their sizes: one question for all of them.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::collections`].
+    pub async fn listed(&self) -> Result<Vec<Collection>, MongoError> {
+        let collections = self.catalog(doc! {}).await?;
+        if collections.is_empty() { Err(self.no_such_database().await) } else { Ok(collections) }
     }
 
     /// One collection, with its size if it may be known; it may be one that is to be skipped.

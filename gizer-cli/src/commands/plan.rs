@@ -11,7 +11,7 @@ use gizer_schema::Layout;
 use super::{Context, plan_report};
 use crate::args::{Format, PlanArgs};
 use crate::config::Config;
-use crate::due::{Due, Estimate, LogStanding, Policy, Standing, Step};
+use crate::due::{Due, Estimate, LogStanding, Policy, Sizes, Standing, Step};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
@@ -79,7 +79,7 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
     let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
     let mut hindrances = Vec::new();
     let oplogs = readable_oplogs(&cluster, &mut hindrances).await?;
-    let standing = Standing::look(context, &session, &cluster, &oplogs).await?;
+    let standing = Standing::look(context, &session, &cluster, &oplogs, Sizes::Wanted).await?;
     let policy = Policy { infer: context.config.infer, load_only: args.load_only };
     let due = Due::of(&standing.facts()?, policy);
     for (name, step) in &due.0 {

@@ -8,7 +8,7 @@ use super::retry::Retry;
 use super::sync_report::SyncReport;
 use super::{Context, Failures, infer, load, load_report, sync};
 use crate::args::{Format, InferArgs, LoadArgs, MetricsArgs, RunArgs, SyncArgs};
-use crate::due::{Due, Policy, Standing, Step};
+use crate::due::{Due, Policy, Sizes, Standing, Step};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
@@ -121,7 +121,7 @@ impl Job<'_> {
         let policy = Policy { infer: self.context.config.infer, load_only: self.args.load_only };
         let look = async {
             let oplogs = if self.args.load_only { Vec::new() } else { cluster.oplogs().await? };
-            let standing = Standing::look(self.context, session, cluster, &oplogs).await?;
+            let standing = Standing::look(self.context, session, cluster, &oplogs, Sizes::NotWanted).await?;
             Ok(Due::of(&standing.facts()?, policy))
         };
         self.context.signals.unless_interrupted(look).await

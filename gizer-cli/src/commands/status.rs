@@ -68,6 +68,7 @@ fn as_text(status: &Status, source: &Source) -> String {
         text.push_str(&source.text());
     }
     text.push_str(&status_audits::text(&status.collections));
+    text.push_str(&unfit(&status.collections));
     for (title, rows) in [("documents repaired", &status.repairs), ("collections loaded anew", &status.reloads)] {
         if !rows.is_empty() {
             text.push_str(&format!("\n{title}\n{}", history(rows)));
@@ -117,6 +118,30 @@ fn collections(collections: &[CollectionStatus]) -> String {
         }
     }
     report::table(&header, &numbers, rows)
+}
+
+/// Lines of values that did not fit that a person is shown.
+const MOST_UNFIT: usize = 10;
+
+/// What did not fit into its column when it was loaded; nothing if all did.
+fn unfit(collections: &[CollectionStatus]) -> String {
+    let of = |each: &CollectionStatus| -> Vec<(String, u64)> {
+        each.ledger.iter().flat_map(|ledger| ledger.unfit.clone()).collect()
+    };
+    let mut all: Vec<(String, u64)> = collections.iter().flat_map(of).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let more = match all.len().saturating_sub(MOST_UNFIT) {
+        0 => String::new(),
+        more => format!(" … and {}; --format json has all\n", report::counted(more as u64, "more", "more")),
+    };
+    let rows = all.into_iter().take(MOST_UNFIT).map(|(what, count)| vec![what, thousands(count)]);
+    format!(
+        "\nvalues that did not fit, at the last load\n{}{more}",
+        report::table(&["what", "times"], &["times"], rows)
+    )
 }
 
 fn state_text(collection: &CollectionStatus) -> String {

@@ -36,8 +36,15 @@ pub(crate) struct LogStanding {
     pub(crate) needed: Option<Position>,
 }
 
+/// Whether it matters how large collections are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    Wanted,
+    NotWanted,
+}
+
 impl Standing {
-    /// Looks, and changes nothing.
+    /// Looks, and changes nothing. How large collections are is asked, one by one, only where it is wanted.
     ///
     /// # Errors
     /// [`Failure`] if one of the servers or the folder of schema files cannot be read.
@@ -46,6 +53,7 @@ impl Standing {
         session: &Session,
         cluster: &Cluster,
         oplogs: &[Oplog],
+        sizes: Sizes,
     ) -> Result<Standing, Failure> {
         let layouts = match context.schema_files()?.collections().next() {
             Some(_) => context.layouts(&[])?,
@@ -53,7 +61,11 @@ impl Standing {
         };
         let status = state::read_status(session, 0).await?;
         let followed = state::read_followed(session).await?;
-        let source = match cluster.collections().await {
+        let source = match sizes {
+            Sizes::Wanted => cluster.collections().await,
+            Sizes::NotWanted => cluster.listed().await,
+        };
+        let source = match source {
             Ok(collections) => collections,
             // It was dropped: what is followed is emptied by that.
             Err(MongoError::NoSuchDatabase { .. }) if !followed.is_empty() => Vec::new(),

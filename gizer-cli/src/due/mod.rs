@@ -15,4 +15,4 @@ mod look;
 
 pub(crate) use decide::{Due, Policy, Step};
 pub(crate) use estimate::Estimate;
-pub(crate) use look::{LogStanding, Standing};
+pub(crate) use look::{LogStanding, Sizes, Standing};

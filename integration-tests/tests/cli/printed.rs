@@ -63,10 +63,18 @@ async fn a_first_day() {
     )
     .await;
     place.insert("orders", [doc! { "_id": 99, "total": "much", "lines": "none" }]).await;
+    place.insert("posts", [doc! { "_id": 98, "title": 7 }]).await;
     session(
         &place,
         "next_day",
-        &["run", "status --check --min-headroom 0s", "schema diff --live", "schema diff posts --live"],
+        &[
+            "run",
+            "status --check --min-headroom 0s",
+            "schema diff --live",
+            "schema diff posts --live",
+            "load posts",
+            "status posts --runs 1",
+        ],
     )
     .await;
 }

@@ -188,7 +188,7 @@ async fn less_is_not_enough_in_mongodb(scene: &Scene, gizer: &Gizer, create: &Do
             privileges[at].get_array("actions").unwrap().iter().map(move |action| (at, action.as_str().unwrap()))
         })
         .collect();
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 6);
     for (without, action) in all {
         let mut changed: Vec<Document> = privileges.iter().map(|each| (*each).clone()).collect();
         let actions = changed[without].get_array_mut("actions").unwrap();
