@@ -10,6 +10,7 @@
 //! | `gizer_audit` | audit of a collection | what was found, and when |
 //! | `gizer_audit_segment` | segment of an audit under way | an audit that died goes on |
 //! | `gizer_repair` | document that differs | whoever follows makes its rows equal |
+//! | `gizer_expected` | collection that should be copied | what is missing is never forgotten |
 //! | `gizer_history` | collection, event and reason | how often rows were repaired and collections loaded anew |
 //!
 //! Rows and state are always written in one transaction. Two kinds of guard keep runs apart: advisory locks are for
@@ -21,6 +22,7 @@ mod audit;
 mod classic;
 mod collection;
 mod due;
+mod expected;
 mod followed;
 mod history;
 pub(crate) mod lock;
@@ -45,6 +47,9 @@ pub(crate) use collection::{
     name_of_another, release_load, remember_tables, resume_load, tables_as_left, tables_of,
 };
 pub use due::hold_due;
+pub use expected::{
+    Expected, Obstacle, ObstacleKind, clear_obstacle, expect, expected, no_longer_expect, read_expected, set_obstacle,
+};
 pub use followed::{Followed, followed, mark_load_due, read_followed, set_passed_over, set_uuids};
 pub use history::{HistoryEvent, HistoryRow, count_event};
 pub use moment::{Moment, is_followed_now, moment};

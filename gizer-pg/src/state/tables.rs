@@ -39,10 +39,11 @@ pub(super) const RANGES: &str = "gizer_range";
 pub(super) const REPAIRS: &str = "gizer_repair";
 pub(super) const HISTORY: &str = "gizer_history";
 
+pub(super) const EXPECTED: &str = "gizer_expected";
 pub(super) const AUDITS: &str = "gizer_audit";
 pub(super) const AUDIT_SEGMENTS: &str = "gizer_audit_segment";
 
-const TABLES: [StateTable; 9] = [
+const TABLES: [StateTable; 10] = [
     StateTable {
         name: RUNS,
         // The first nine are the classic tool's, in its order; monitors read them.
@@ -180,6 +181,22 @@ const TABLES: [StateTable; 9] = [
         constraint: Some("PRIMARY KEY (collection, event, reason)"),
         comment: "gizer state: how often documents were repaired and collections loaded anew, and why",
         rights: KEEPING,
+        optional: true,
+    },
+    StateTable {
+        name: EXPECTED,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("obstacle", "TEXT CHECK (obstacle IN ('waiting', 'failing', 'refused', 'paused'))"),
+            ("reason", "TEXT"),
+            ("remedy", "TEXT"),
+            ("since", "TIMESTAMPTZ"),
+            ("attempts", "INT NOT NULL DEFAULT 0"),
+            ("next_try", "TIMESTAMPTZ"),
+        ],
+        constraint: Some("PRIMARY KEY (collection)"),
+        comment: "gizer state: the collections that should be copied, and what keeps any of them from it",
+        rights: REPLACING,
         optional: true,
     },
     StateTable {

@@ -1,0 +1,1 @@
+//! What is expected to be copied is known, and told until it is there.

@@ -1,0 +1,1 @@
+//! The trouble of one document, table or collection is its own.

@@ -1,0 +1,1 @@
+//! The memory budget holds, whatever the documents are.

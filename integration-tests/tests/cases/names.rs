@@ -1,0 +1,1 @@
+//! Collections and ids of every kind get tables that fit.

@@ -1,0 +1,1 @@
+//! Values, names and options of odd kinds.

@@ -1,0 +1,1 @@
+//! Every wait has an end, and a word about what is waited for.

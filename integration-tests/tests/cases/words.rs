@@ -1,0 +1,1 @@
+//! What is said was checked.
