@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use integration_tests::rig::{
-    Error as RigError, Mongod, POSTGRES_PASSWORD, Postgres, ReplicaSet, Signal, Version, shared_mongod,
-    shared_postgres, unique_name, wait_for, wait_until,
+    Error as RigError, Mongod, POSTGRES_PASSWORD, Postgres, Proxy, ProxyMode, ReplicaSet, Signal, Version,
+    shared_mongod, shared_postgres, unique_name, wait_for, wait_until,
 };
 use mongodb::Client;
 use mongodb::options::ReadConcern;
@@ -370,6 +370,76 @@ async fn own_shared_servers() -> Outcome {
     let line = serde_json::json!({ "mongod_pid": mongod.pid(), "postgres_pid": postgres.pid() });
     std::io::Write::write_all(&mut std::io::stdout(), format!("\n{line}\n").as_bytes())?;
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
+}
+
+// --- A bad network --------------------------------------------------------------------------------
+
+/// Through a proxy, a client of the shared PostgreSQL.
+async fn through(proxy: &Proxy) -> Result<tokio_postgres::Client, Box<dyn Error>> {
+    let uri = proxy.uri(&shared_postgres().await?.uri("postgres"));
+    let (client, connection) = tokio_postgres::connect(&uri, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Whether there is an answer soon; an error if the connection is gone.
+async fn answers(client: &tokio_postgres::Client) -> Result<bool, tokio_postgres::Error> {
+    match tokio::time::timeout(Duration::from_millis(300), client.query_one("SELECT 1", &[])).await {
+        Ok(answer) => answer.map(|_| true),
+        Err(_) => Ok(false),
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_forwards_delays_holds_and_cuts() -> Outcome {
+    let proxy = Proxy::start(shared_postgres().await?.port())?;
+    let client = through(&proxy).await?;
+    assert!(answers(&client).await? && proxy.passed() > 100 && proxy.accepted() == 1);
+
+    // Both ways are delayed.
+    proxy.set(ProxyMode::Delay(Duration::from_millis(50)));
+    let asked = Instant::now();
+    client.query_one("SELECT 1", &[]).await?;
+    assert!(asked.elapsed() >= Duration::from_millis(100));
+
+    // What was held comes once it may.
+    for mode in [ProxyMode::Stall, ProxyMode::StallAfter(10)] {
+        proxy.set(mode);
+        let before = proxy.passed();
+        assert!(!answers(&client).await? && proxy.passed() - before <= 10);
+        proxy.set(ProxyMode::Forward);
+        assert!(wait_for("an answer", LIMIT, async || answers(&client).await.ok().filter(|&yes| yes)).await?);
+    }
+
+    // One connection is held, another is not.
+    proxy.set(ProxyMode::StallWhere(b"victim".to_vec()));
+    let other = through(&proxy).await?;
+    let victim = client.query_one("SELECT 'victim'", &[]);
+    assert!(tokio::time::timeout(Duration::from_millis(300), victim).await.is_err());
+    assert!(!answers(&client).await? && answers(&other).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_cuts_at_a_byte_and_refuses() -> Outcome {
+    let proxy = Proxy::start(shared_postgres().await?.port())?;
+    let client = through(&proxy).await?;
+    let before = proxy.passed();
+    proxy.set(ProxyMode::CutAfter(7));
+    assert!(answers(&client).await.is_err() && client.is_closed());
+    assert_eq!(proxy.passed() - before, 7);
+
+    // It cuts once, or whenever it is told.
+    let client = through(&proxy).await?;
+    assert!(answers(&client).await?);
+    proxy.cut();
+    assert!(answers(&client).await.is_err());
+
+    proxy.set(ProxyMode::Refuse);
+    assert!(through(&proxy).await.is_err());
+    proxy.set(ProxyMode::Forward);
+    assert!(answers(&through(&proxy).await?).await?);
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! | a MongoDB or PostgreSQL server that many tests share | [`shared_mongod`], [`shared_postgres`], with [`unique_name`] |
 //! | a server of one's own, to kill, restart or set up in a special way | [`Mongod::builder`], [`Postgres::builder`] |
 //! | several members, to see a fail-over | [`ReplicaSet::start`] |
+//! | a bad network before a server | [`Proxy`] |
 //! | the `gizer` program | [`Gizer`] |
 //! | a condition that comes true a little later | [`wait_until`], [`wait_for`] |
 //!
@@ -24,6 +25,7 @@ mod mongod;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod replica_set;
 mod server;
 mod shared;
@@ -35,6 +37,7 @@ pub use install::Version;
 pub use mongod::{Mongod, MongodBuilder, MongodTls};
 pub use postgres::{POSTGRES_PASSWORD, POSTGRES_USER, Postgres, PostgresBuilder};
 pub use process::Signal;
+pub use proxy::{Proxy, ProxyMode};
 pub use replica_set::ReplicaSet;
 pub use shared::{shared_mongod, shared_postgres, unique_name};
 pub use wait::{wait_for, wait_until};
