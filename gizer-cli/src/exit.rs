@@ -80,6 +80,12 @@ impl Failure {
         self
     }
 
+    /// The message with its remedy, where there is room for one line only.
+    pub fn in_a_line(&self) -> String {
+        let remedy = self.remedy.as_ref().map(|remedy| format!(" ({remedy})"));
+        format!("{}{}", self.message, remedy.unwrap_or_default())
+    }
+
     /// For machines: what `error` is in the object of a command that fails.
     pub fn json(&self) -> Value {
         json!({"message": self.message, "remedy": self.remedy, "exit_code": self.exit as u8})

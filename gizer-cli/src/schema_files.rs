@@ -2,7 +2,8 @@
 //!
 //! `/`, `.`, `%` and control characters in a collection's name are percent-encoded in the names of files that gizer
 //! writes. It reads all that decode to the collection's name, so also those of the classic tool, which encodes nothing;
-//! the classic `.js` files are read where there is no `.json`.
+//! the classic `.js` files are read where there is no `.json`. A name too long for a file ends in `~` and its hash; whose the
+//! file is, the file itself says.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,8 +11,8 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use gizer_schema::names::shortened;
-use gizer_schema::{Schema, file};
+use gizer_schema::names::{short_hash, shortened};
+use gizer_schema::{Dialect, Schema, file};
 use percent_encoding::{percent_decode, percent_encode_byte};
 
 use crate::exit::{ExitCode, Failure};
@@ -48,6 +49,10 @@ impl SchemaFiles {
             let path = entry?.path();
             let is_schema = matches!(path.extension().and_then(OsStr::to_str), Some("json" | "js"));
             if !is_schema || !path.is_file() {
+                continue;
+            }
+            if let Some(name) = named_inside(&path) {
+                self.found.entry(name).or_default().push(path);
                 continue;
             }
             let stem = path.file_stem().unwrap_or_default().as_bytes();
@@ -124,6 +129,10 @@ impl SchemaFiles {
     /// its name is too long for a file.
     pub fn write(&self, schema: &Schema) -> Result<PathBuf, Failure> {
         let path = self.path(&schema.collection);
+        // A classic file does not say whose it is.
+        if schema.dialect == Dialect::Classic && path.file_name().is_some_and(|name| is_cut(name.as_bytes())) {
+            return Err(too_long(&schema.collection));
+        }
         let failed = |error: &Error| {
             let message = format!("cannot write {}: {error}", path.display());
             Failure::new(ExitCode::Failed, message).ending_the_run()
@@ -135,7 +144,7 @@ impl SchemaFiles {
         if let Err(error) = written.and_then(|()| std::fs::rename(&unfinished, &path)) {
             let _ = std::fs::remove_file(&unfinished);
             return Err(if error.kind() == ErrorKind::InvalidFilename {
-                too_long(&schema.collection, &path)
+                too_long(&schema.collection)
             } else {
                 failed(&error)
             });
@@ -148,18 +157,45 @@ fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json")
 }
 
-fn too_long(collection: &str, path: &Path) -> Failure {
-    let bytes = path.file_name().unwrap_or_default().len();
-    let message = format!(
-        "the schema file of {} would have a name of {bytes} bytes, more than files may have",
-        shortened(collection)
-    );
-    Failure::usage(message).remedy("give the collection a shorter name, or leave it out")
+fn too_long(collection: &str) -> Failure {
+    let message = format!("the name of {} is too long for a schema file", shortened(collection));
+    Failure::usage(message).remedy("infer its schema without --classic: such a file holds the collection's whole name")
+}
+
+/// Longest name of a file, in bytes, on the file systems of Linux, macOS and Windows.
+const MAX_FILE_NAME_BYTES: usize = 255;
+
+const EXTENSION: &str = ".json";
+
+/// Stands before the hash that ends a name which was cut.
+const CUT_MARK: char = '~';
+
+const HASH_DIGITS: usize = 8;
+
+/// Whether a file's name may be that of a collection whose own name was too long. Only what the file holds is proof.
+fn is_cut(file_name: &[u8]) -> bool {
+    let Some(stem) = file_name.strip_suffix(EXTENSION.as_bytes()) else { return false };
+    let Some(mark) = stem.len().checked_sub(HASH_DIGITS + 1) else { return false };
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    file_name.len() > MAX_FILE_NAME_BYTES - 12 && stem[mark] == CUT_MARK as u8 && stem[mark + 1..].iter().all(is_digit)
+}
+
+/// The collection that a file with a cut name says it is of.
+fn named_inside(path: &Path) -> Option<String> {
+    let name = path.file_name()?;
+    if !is_cut(name.as_bytes()) {
+        return None;
+    }
+    let text = std::fs::read_to_string(path).ok()?;
+    let schema: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let collection = schema.get("collection")?.as_str()?;
+    (*name == *file_name(collection)).then(|| collection.to_owned())
 }
 
 /// The name of a collection's file: nothing in it is a folder, an extension, or cannot be typed.
 fn file_name(collection: &str) -> String {
-    let mut name = String::with_capacity(collection.len() + ".json".len());
+    let mut name = String::with_capacity(collection.len() + EXTENSION.len());
+    let mut cut = 0;
     for c in collection.chars() {
         if matches!(c, '/' | '.' | '%') || c.is_control() {
             let mut buffer = [0; 4];
@@ -167,8 +203,16 @@ fn file_name(collection: &str) -> String {
         } else {
             name.push(c);
         }
+        if name.len() + 1 + HASH_DIGITS + EXTENSION.len() <= MAX_FILE_NAME_BYTES {
+            cut = name.len();
+        }
     }
-    name + ".json"
+    if name.len() + EXTENSION.len() > MAX_FILE_NAME_BYTES {
+        name.truncate(cut);
+        name.push(CUT_MARK);
+        name.push_str(&short_hash(collection));
+    }
+    name + EXTENSION
 }
 
 #[cfg(test)]
@@ -234,14 +278,38 @@ mod tests {
     }
 
     #[test]
-    fn a_name_too_long_for_a_file_is_that_collections_failure() {
+    fn names_too_long_for_a_file_are_cut_and_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let files = SchemaFiles::open(folder.path()).unwrap();
-        assert!(files.write(&schema(&"x".repeat(250))).is_ok());
-        let error = files.write(&schema(&"x".repeat(251))).unwrap_err();
+        let short = files.write(&schema(&"x".repeat(250))).unwrap();
+        assert!(short.ends_with("x".repeat(250) + ".json"), "names that fit stay as they are");
+        let mut long = [
+            "a.".repeat(90) + "z",
+            "b/".repeat(80),
+            "x".repeat(251),
+            "ü".repeat(127),
+            "\u{1}".repeat(235),
+            // What looks cut is taken at its word where it does not say otherwise.
+            "y".repeat(240) + "~12345678",
+        ];
+        for name in &long {
+            let schema = file::parse(name, r#"{"$gizer": 1, "fields": {"_id": "INT"}}"#).unwrap();
+            let path = files.write(&schema).unwrap();
+            let bytes = path.file_name().unwrap().len();
+            assert!((243..=255).contains(&bytes), "{name}: {bytes}");
+        }
+        long.sort_unstable();
+        let found = SchemaFiles::open(folder.path()).unwrap();
+        assert_eq!(names(&found).len(), long.len() + 1, "{:?}", names(&found));
+        for name in &long {
+            assert_eq!(found.read(name).unwrap().collection, *name);
+            assert_eq!(found.path(name), files.path(name));
+        }
+        // A classic file does not say whose it is.
+        let error = files.write(&schema(&"w".repeat(251))).unwrap_err();
         assert_eq!((error.exit, error.ends_run), (ExitCode::Usage, false));
-        assert!(error.message.contains("256 bytes") && error.remedy.is_some(), "{error}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something unfinished is left");
+        assert!(error.message.contains("too long") && error.remedy.is_some(), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), long.len() + 1, "something unfinished is left");
     }
 
     #[test]

@@ -58,6 +58,10 @@ fn frame() -> Json {
                 "description": "Name of the collection, with its database in front or without.",
                 "type": "string",
             },
+            "$name": {
+                "description": "The name of the collection's own table. Without: that of the collection.",
+                "type": "string",
+            },
             "exact_types": {
                 "description": "Whether a number that is stored in a column of another numeric type keeps its own type in _extra. \
                                 Without: no.",

@@ -32,4 +32,4 @@ pub use layout::{
     PathInfo, Plan, TIMESTAMP_MILLIS, Table, TableId,
 };
 pub use model::{Dialect, Field, Fields, Node, ScalarType, Schema};
-pub use pin::pin_names;
+pub use pin::{pin_names, rename_taken_tables};

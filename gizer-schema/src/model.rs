@@ -188,6 +188,8 @@ pub struct Schema {
     pub collection: String,
     /// How it is written.
     pub dialect: Dialect,
+    /// A chosen name of the root table. Without one it is the collection's own.
+    pub table: Option<String>,
     /// The fields of its documents.
     pub fields: Fields,
 }

@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 
-use crate::layout::{ColumnSource, Layout, LayoutError};
+use crate::layout::{ColumnSource, Layout, LayoutError, TableId};
 use crate::model::{Field, Fields, Node, Schema};
-use crate::names::short_hash;
+use crate::names::{hashed, short_hash};
 
-/// What a name is of: a path's table or its column.
+/// What a name is of: a path's table or its column. The root table has the empty path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Named {
     Table(Vec<String>),
@@ -33,16 +33,59 @@ pub fn pin_names(schema: &mut Schema, previous: Option<&Layout>) -> Result<(), L
             _ => {}
         }
     }
-    pin_fields(&mut schema.fields, &mut Vec::new(), &pinned);
+    pin(schema, &pinned);
     Layout::new(schema).map(drop)
+}
+
+/// Most names that are tried for one table.
+const MAX_TRIES: usize = 100;
+
+/// Gives each table that is taken another name, hashed from its collection and path, and writes it into `schema`.
+///
+/// `is_taken` says so of a table, whose name may be another collection's.
+///
+/// # Errors
+/// [`LayoutError`] if no tables follow from the schema, before or after; [`LayoutError::NameTaken`] if every name is taken.
+pub fn rename_taken_tables(
+    schema: &mut Schema,
+    is_taken: impl Fn(&Layout, TableId) -> bool,
+) -> Result<(), LayoutError> {
+    let first = Layout::new(schema)?;
+    let mut layout = first.clone();
+    for tries in 0..MAX_TRIES {
+        let mut pinned = HashMap::new();
+        for id in (0..layout.tables.len()).map(TableId) {
+            if is_taken(&layout, id) {
+                let path = table_path(&layout, id);
+                let salted = format!("{}\0{}{}", schema.collection, path.join("\0"), "\0".repeat(tries));
+                pinned.insert(Named::Table(path), hashed(&first.table(id).name.replace('\0', ""), &salted));
+            }
+        }
+        if pinned.is_empty() {
+            return Ok(());
+        }
+        pin(schema, &pinned);
+        layout = Layout::new(schema)?;
+    }
+    let (collection, name) = (schema.collection.clone(), layout.tables[0].name.clone());
+    Err(LayoutError::NameTaken { collection, name, path: "its tables".to_owned() })
+}
+
+fn pin(schema: &mut Schema, pinned: &HashMap<Named, String>) {
+    if let Some(name) = pinned.get(&Named::Table(Vec::new())) {
+        schema.table = Some(name.clone());
+    }
+    pin_fields(&mut schema.fields, &mut Vec::new(), pinned);
+}
+
+fn table_path(layout: &Layout, id: TableId) -> Vec<String> {
+    layout.table(id).path.map(|path| layout.path(path).fields.clone()).unwrap_or_default()
 }
 
 fn names_of(layout: &Layout) -> HashMap<Named, String> {
     let mut names = HashMap::new();
-    for table in &layout.tables {
-        if let Some(path) = table.path {
-            names.insert(Named::Table(layout.path(path).fields.clone()), table.name.clone());
-        }
+    for (id, table) in layout.tables.iter().enumerate() {
+        names.insert(Named::Table(table_path(layout, TableId(id))), table.name.clone());
         for column in &table.columns {
             if let ColumnSource::Field(path) = column.source {
                 names.insert(Named::Column(layout.path(path).fields.clone()), column.name.clone());
@@ -135,5 +178,27 @@ mod tests {
         let mut hashed = schema(r#"{"_id": "INT", "a": {"b": "INT"}, "a_b": "INT"}"#);
         pin_names(&mut hashed, None).unwrap();
         assert!(hashed.fields["a_b"].name.as_deref().unwrap().starts_with("a_b_"));
+    }
+
+    #[test]
+    fn a_taken_table_gets_a_stable_name_that_stays() {
+        let fields = r#"{"_id": "INT", "l": [{"m": ["INT"]}]}"#;
+        let is_taken = |layout: &Layout, id| ["posts", "post_l"].contains(&layout.table(id).name.as_str());
+        let mut renamed = schema(fields);
+        rename_taken_tables(&mut renamed, is_taken).unwrap();
+        let names: Vec<String> = Layout::new(&renamed).unwrap().tables.into_iter().map(|table| table.name).collect();
+        assert_eq!(names, ["posts_607eb88b", "post_l_e2600f34", "post_l_m"]);
+        assert_eq!(file::parse("posts", &file::write(&renamed)).unwrap(), renamed);
+        // Nobody else has the names any more.
+        let mut later = schema(r#"{"_id": "INT", "a": "INT", "l": [{"m": ["INT"]}]}"#);
+        pin_names(&mut later, Some(&Layout::new(&renamed).unwrap())).unwrap();
+        assert_eq!((&later.table, &later.fields["l"]), (&renamed.table, &renamed.fields["l"]));
+        // A name that is taken as well is salted.
+        let first = |layout: &Layout, id| is_taken(layout, id) || layout.table(id).name == names[1];
+        let mut salted = schema(fields);
+        rename_taken_tables(&mut salted, first).unwrap();
+        let name = salted.fields["l"].name.clone().unwrap();
+        assert!(name.starts_with("post_l_") && name != names[1], "{name}");
+        rename_taken_tables(&mut salted, |_, _| true).unwrap_err();
     }
 }

@@ -50,6 +50,7 @@ fn no_document_has_the_last_word() {
     assert_eq!(schema_of(&documents)["a"], "DOUBLE");
     let documents = [doc! {"_id": 1, "a": 1i64}, doc! {"_id": 2, "a": 1}];
     assert_eq!(schema_of(&documents)["a"], "BIGINT");
+    assert_eq!(schema_of(&documents)["_id"], "BIGINT", "ids count up");
 }
 
 #[test]
@@ -216,10 +217,10 @@ fn numbers_widen_as_far_as_they_must() {
 fn the_key_is_of_its_own_type_or_tagged() {
     let oid: Bson = bson::oid::ObjectId::from_bytes([1; 12]).into();
     let cases: Vec<(Vec<Bson>, &str)> = vec![
-        (vec![], "OBJECTID"),
+        (vec![], "KEY"),
         (vec![oid.clone()], "OBJECTID"),
         (vec!["x".into()], "STRING"),
-        (vec![1i32.into()], "INT"),
+        (vec![1i32.into()], "BIGINT"),
         (vec![1i32.into(), 2i64.into()], "BIGINT"),
         (vec![1.5.into()], "DOUBLE"),
         (vec![true.into()], "BOOLEAN"),

@@ -1,13 +1,13 @@
 //! `gizer schema infer`: reads documents and writes schema files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Dump, DumpFile, Portion, ScanOptions};
 use gizer_schema::infer::{Finding, Inference};
 use gizer_schema::names::shortened;
-use gizer_schema::{Dialect, Layout, LayoutError, Node, Schema, pin_names};
+use gizer_schema::{Dialect, Layout, LayoutError, Schema, TableId, pin_names, rename_taken_tables};
 use serde_json::{Value, json};
 
 use super::load_dump::refuse_with_dump;
@@ -26,7 +26,11 @@ use crate::schema_files::SchemaFiles;
 /// [`Failure`] if a collection that was named has a file already, or nothing can be read at all. What becomes of single
 /// collections is printed.
 pub async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failure> {
-    let inferred = perform(context, args).await?;
+    let mut inferred = perform(context, args).await?;
+    match args.collections.is_empty() {
+        true => inferred.note_empty(),
+        false => inferred.fail_empty(),
+    }
     if context.format == Format::Json {
         report::json(&inferred.json());
     }
@@ -34,14 +38,33 @@ pub async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failur
     Ok(inferred.failures.exit())
 }
 
+const NOTHING_SEEN: &str = "no document was seen: there is nothing to infer from";
+
 /// What became of the collections.
 pub(super) struct Inferred {
     reports: Vec<Value>,
     skipped: Vec<(String, String)>,
+    /// Collections in which no document was seen: they have no schema file yet.
+    pub(super) empty: Vec<String>,
     pub(super) failures: Failures,
 }
 
 impl Inferred {
+    /// Says which collections are empty.
+    pub(super) fn note_empty(&self) {
+        for name in &self.empty {
+            report::note(format!("skipped {name}: {NOTHING_SEEN}"));
+        }
+    }
+
+    /// Makes failures of the empty collections, where somebody has named them.
+    fn fail_empty(&mut self) {
+        for name in &self.empty {
+            let remedy = "infer it when it has documents, or write its schema file by hand";
+            self.failures.add(name, Failure::failed(NOTHING_SEEN).remedy(remedy));
+        }
+    }
+
     pub(super) fn json(&self) -> Value {
         let skipped: Vec<Value> =
             self.skipped.iter().map(|(name, reason)| json!({"name": name, "reason": reason})).collect();
@@ -64,6 +87,7 @@ pub(super) async fn perform(context: &Context, args: &InferArgs) -> Result<Infer
         files: &files,
         reports: Vec::new(),
         skipped: Vec::new(),
+        empty: Vec::new(),
         failures: Failures::default(),
         refused: 0,
     };
@@ -90,6 +114,7 @@ struct Job<'j> {
     names: Names,
     reports: Vec<Value>,
     skipped: Vec<(String, String)>,
+    empty: Vec<String>,
     failures: Failures,
     /// How many of the skipped were looked at and cannot have a schema file.
     refused: usize,
@@ -101,7 +126,12 @@ impl Job<'_> {
             return self.infer_dump(path).await;
         }
         let cluster = self.context.mongo().await?;
-        for collection in self.choose(&cluster).await? {
+        let chosen = self.choose(&cluster).await?;
+        if !chosen.is_empty() {
+            let listed = cluster.listed().await?.into_iter().filter(|collection| collection.skip.is_none());
+            self.names.collections.extend(listed.map(|collection| collection.name));
+        }
+        for collection in chosen {
             match self.infer_one(&cluster, &collection).await {
                 Ok(()) => {}
                 Err(failure) if failure.ends_run => return Err(failure),
@@ -122,6 +152,7 @@ impl Job<'_> {
             refuse_with_dump(option, given)?;
         }
         let dump = Dump::open(path)?;
+        self.names.collections.extend(dump.files().iter().map(|file| file.collection.clone()));
         for file in self.choose_of_dump(&dump) {
             let scan = file.scan(pipeline::batch_bytes(self.context.config.memory));
             match self.infer_from(&file.collection, scan, file.bytes.map(Expected::Bytes)).await {
@@ -197,8 +228,7 @@ impl Job<'_> {
             return self.failures.add(name, failure);
         }
         self.refused += 1;
-        let remedy = failure.remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default();
-        self.skip(name, failure.message + &remedy);
+        self.skip(name, failure.in_a_line());
     }
 
     async fn infer_one(&mut self, cluster: &Cluster, collection: &Collection) -> Result<(), Failure> {
@@ -231,6 +261,11 @@ impl Job<'_> {
     }
 
     fn write(&mut self, name: &str, inference: &Inference) -> Result<(), Failure> {
+        if inference.documents() == 0 {
+            self.skipped.push((name.to_owned(), NOTHING_SEEN.to_owned()));
+            self.empty.push(name.to_owned());
+            return Ok(());
+        }
         let (schema, findings) = self.schema(name, inference).map_err(|error| unusable_schema(&error))?;
         let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
         self.names.check(&layout)?;
@@ -248,18 +283,15 @@ impl Job<'_> {
 
     fn schema(&self, name: &str, inference: &Inference) -> Result<(Schema, Vec<Finding>), LayoutError> {
         if self.args.classic {
-            let (mut schema, findings) = inference.classic_schema(name);
-            if inference.documents() == 0 {
-                // Nothing was seen, but every document has an `_id`, and most often it is the one that drivers make.
-                schema.fields.insert("_id".to_owned(), Node::object_id_pair().into());
-            }
-            return Ok((schema, findings));
+            return Ok(inference.classic_schema(name));
         }
         let (mut schema, findings) = inference.schema(name);
         // What is written over keeps its names: a later field never renames an old column.
         let previous = self.files.existing(name).and_then(|_| self.files.read(name).ok());
         let previous = previous.and_then(|schema| Layout::new(&schema).ok());
-        pin_names(&mut schema, previous.as_ref().filter(|previous| previous.dialect != Dialect::Classic))?;
+        let previous = previous.as_ref().filter(|previous| previous.dialect != Dialect::Classic);
+        pin_names(&mut schema, previous)?;
+        rename_taken_tables(&mut schema, |layout, id| self.names.are_taken(layout, id, previous))?;
         Ok((schema, findings))
     }
 
@@ -267,17 +299,23 @@ impl Job<'_> {
         if self.refused > 0 && self.reports.is_empty() && self.files.collections().next().is_none() {
             self.failures.end_run(Some(Failure::usage("none of the collections can have a schema file")), None);
         }
-        Inferred { reports: self.reports, skipped: self.skipped, failures: self.failures }
+        Inferred { reports: self.reports, skipped: self.skipped, empty: self.empty, failures: self.failures }
     }
 }
 
-/// The tables and keys that each collection's schema file leads to.
-struct Names(BTreeMap<String, Vec<String>>);
+/// The names that are no more to be had.
+#[derive(Default)]
+struct Names {
+    /// The tables and keys that each collection's schema file leads to.
+    relations: BTreeMap<String, Vec<String>>,
+    /// Collections in MongoDB, whose root tables are to have their names.
+    collections: BTreeSet<String>,
+}
 
 impl Names {
     /// Of the files that are there. One that is unusable is `load`'s to tell, and takes no name.
     fn of(files: &SchemaFiles) -> Names {
-        let mut names = Names(BTreeMap::new());
+        let mut names = Names::default();
         for collection in files.collections() {
             if let Some(layout) = files.read(collection).ok().and_then(|schema| Layout::new(&schema).ok()) {
                 names.add(&layout);
@@ -287,7 +325,18 @@ impl Names {
     }
 
     fn add(&mut self, layout: &Layout) {
-        self.0.insert(layout.collection.clone(), relation_names(layout));
+        self.relations.insert(layout.collection.clone(), relation_names(layout));
+    }
+
+    /// Whether another collection has the name of this table or of its key. A child table gives way to a collection that may
+    /// come to be copied later, unless it had the name before.
+    fn are_taken(&self, layout: &Layout, id: TableId, previous: Option<&Layout>) -> bool {
+        let name = &layout.table(id).name;
+        let key = gizer_pg::ddl::key_names(layout).swap_remove(id.0);
+        let others = self.relations.iter().filter(|(other, _)| **other != layout.collection);
+        let had_before = previous.is_some_and(|previous| previous.tables.iter().any(|table| table.name == *name));
+        let is_collection = id != TableId(0) && !had_before && self.collections.contains(name);
+        is_collection || others.flat_map(|(_, names)| names).any(|taken| taken == name || *taken == key)
     }
 
     /// Whether PostgreSQL can have such tables, and no other collection needs one of their names.
@@ -296,7 +345,7 @@ impl Names {
             return Err(Failure::usage(error.to_string()));
         }
         let own = relation_names(layout);
-        for (other, names) in self.0.iter().filter(|(other, _)| **other != layout.collection) {
+        for (other, names) in self.relations.iter().filter(|(other, _)| **other != layout.collection) {
             if let Some(name) = own.iter().find(|name| names.contains(name)) {
                 return Err(wanted_twice(&[other, &layout.collection], layout, name));
             }
@@ -309,9 +358,6 @@ fn tell(name: &str, inference: &Inference, path: &Path, findings: &[Finding]) {
     let documents = counted(inference.documents(), "document", "documents");
     let (shown, path) = (report::printable(name), path.display().to_string());
     report::text(&format!("{shown}: {documents} → {}\n", report::printable(&path)));
-    if inference.documents() == 0 {
-        report::note(format!("  {name} is empty: its _id is taken to be an ObjectId"));
-    }
     findings.iter().for_each(|finding| report::note(format!("  {}", describe(name, finding))));
 }
 

@@ -44,7 +44,8 @@ use std::collections::HashMap;
 
 use gizer_oplog::{Cluster, ErrorClass, MongoError, OplogSettings, SecretUri, Settings};
 use gizer_pg::{ErrorKind, PgError, Session, Target};
-use gizer_schema::{Layout, LayoutError};
+use gizer_schema::names::shortened;
+use gizer_schema::{Dialect, Layout, LayoutError};
 
 pub use failures::Failures;
 
@@ -218,8 +219,18 @@ fn relation_names(layout: &Layout) -> Vec<String> {
 fn wanted_twice(collections: &[&str], layout: &Layout, name: &str) -> Failure {
     let what = if layout.tables.iter().any(|table| table.name == name) { "table" } else { "key" };
     let collections = collections.join(" and ");
-    Failure::usage(format!("the collections {collections} both want the {what} {name}"))
-        .remedy("load one of them into another [postgres] schema")
+    let keys = gizer_pg::ddl::key_names(layout);
+    let table = layout.tables.iter().zip(&keys).find(|(table, key)| table.name == name || *key == name);
+    let path = table.and_then(|(table, _)| table.path).map(|path| layout.path(path).dotted());
+    let remedy = match (layout.dialect, path) {
+        (Dialect::Classic, _) => "load one of them into another [postgres] schema".to_owned(),
+        (_, None) => "choose another name for one of them: \"$name\" next to \"fields\" in its schema file".to_owned(),
+        (_, Some(path)) => {
+            let path = shortened(&path);
+            format!("choose another name in the schema file: {path}: {{\"$name\": \"…\", \"$items\": …}}")
+        }
+    };
+    Failure::usage(format!("the collections {collections} both want the {what} {name}")).remedy(remedy)
 }
 
 impl From<MongoError> for Failure {

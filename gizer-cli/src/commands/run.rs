@@ -130,6 +130,7 @@ impl Job<'_> {
     async fn infer(&mut self, collections: Vec<String>) -> Result<(), Failure> {
         let args = InferArgs { collections, ..InferArgs::default() };
         let inferred = infer::perform(self.context, &args).await?;
+        inferred.note_empty();
         inferred.failures.print();
         self.done.push(json!({"infer": inferred.json()}));
         self.note_exit(inferred.failures.exit());

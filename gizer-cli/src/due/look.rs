@@ -121,7 +121,7 @@ impl Standing {
                 hash: layout_hash(layout)?,
                 has_underscore_id: layout.key.source == KeySource::UnderscoreId,
             },
-            (None, Some(failure)) => SchemaFile::Unusable { why: failure.to_string() },
+            (None, Some(failure)) => SchemaFile::Unusable { why: failure.in_a_line() },
             (None, None) => SchemaFile::Missing,
         };
         let source = match self.source.get(name) {

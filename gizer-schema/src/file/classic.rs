@@ -12,7 +12,7 @@ pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> 
     let mut reader = serde_json::Deserializer::from_str(text);
     let fields = TopLevel.deserialize(&mut reader)?;
     reader.end()?;
-    Ok(Schema { collection: collection.to_owned(), dialect: Dialect::Classic, fields })
+    Ok(Schema { collection: collection.to_owned(), dialect: Dialect::Classic, table: None, fields })
 }
 
 struct TopLevel;

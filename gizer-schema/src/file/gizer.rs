@@ -21,12 +21,13 @@ pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> 
         return Err(ParseError { line: 1, column: 1, problem });
     }
     let dialect = Dialect::Gizer { exact_types: frame.exact_types };
-    Ok(Schema { collection: collection.to_owned(), dialect, fields: frame.fields })
+    Ok(Schema { collection: collection.to_owned(), dialect, table: frame.table, fields: frame.fields })
 }
 
 #[derive(Default)]
 struct Frame {
     collection: Option<String>,
+    table: Option<String>,
     exact_types: bool,
     fields: Fields,
 }
@@ -53,6 +54,7 @@ impl<'de> Visitor<'de> for FrameVisitor {
                     }
                 },
                 "collection" => frame.collection = Some(map.next_value()?),
+                "$name" => frame.table = Some(map.next_value()?),
                 "exact_types" => frame.exact_types = map.next_value()?,
                 "fields" if has_fields => return Err(de::Error::custom("\"fields\" stands twice")),
                 "fields" => {
@@ -61,7 +63,8 @@ impl<'de> Visitor<'de> for FrameVisitor {
                 }
                 other => {
                     let other = shortened(other);
-                    let problem = format!("unknown key {other:?}: expected $gizer, collection, exact_types or fields");
+                    let problem =
+                        format!("unknown key {other:?}: expected $gizer, collection, $name, exact_types or fields");
                     return Err(de::Error::custom(problem));
                 }
             }

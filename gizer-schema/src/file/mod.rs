@@ -31,7 +31,8 @@
 //! | `$seen` | what inference saw, by type; for people |
 //!
 //! A field whose own name begins with `$` is written with one `$` more. Beside `"$gizer": 1` may stand
-//! `"exact_types": true`: numbers that are stored as another numeric type keep their own in `_extra`.
+//! `"exact_types": true`: numbers that are stored as another numeric type keep their own in `_extra`; and `"$name"`: the
+//! name of the root table.
 
 mod classic;
 mod gizer;

@@ -16,6 +16,9 @@ pub(super) fn classic(schema: &Schema) -> String {
 pub(super) fn gizer(schema: &Schema) -> String {
     let mut out = String::from("{\n  \"$gizer\": 1,\n");
     out.push_str(&format!("  \"collection\": {},\n", quoted(&schema.collection)));
+    if let Some(table) = &schema.table {
+        out.push_str(&format!("  \"$name\": {},\n", quoted(table)));
+    }
     if schema.dialect == (Dialect::Gizer { exact_types: true }) {
         out.push_str("  \"exact_types\": true,\n");
     }

@@ -22,8 +22,8 @@
 //! `INT` < `DOUBLE` < `DECIMAL`; an int64 that a double holds exactly does not widen `DOUBLE`.
 //!
 //! `_id` in gizer's dialect: one type and nothing awkward (text with NUL, more than 1,000 bytes, a date that
-//! `timestamptz` does not hold): that type, where `INT` and `BIGINT` count as one; everything else, `decimal128`
-//! included: `KEY`.
+//! `timestamptz` does not hold): that type; everything else, `decimal128` included, and where no document was seen: `KEY`.
+//! In both dialects an integer `_id` is `BIGINT`: ids count up, and one that no longer fits is a rejected document.
 //!
 //! An array inside of 31 others is `JSON` in gizer's dialect, because a key has no room for its position.
 //!
@@ -97,7 +97,10 @@ pub(super) fn schema(inference: &Inference, collection: &str, rules: Rules) -> (
     let mut walk = Resolve { rules, arrays: 0, path: Vec::new(), findings: Vec::new() };
     let mut fields = walk.fields(&inference.root);
     let dialect = match rules {
-        Rules::Classic => Dialect::Classic,
+        Rules::Classic => {
+            widen_id(&mut fields);
+            Dialect::Classic
+        }
         Rules::Gizer => {
             fields.insert("_id".to_owned(), key(inference).into());
             fit_columns(&mut fields);
@@ -106,22 +109,29 @@ pub(super) fn schema(inference: &Inference, collection: &str, rules: Rules) -> (
     };
     // Fields are walked in the order in which they were first seen, which must not show.
     walk.findings.sort_by(|a, b| a.path.cmp(&b.path));
-    (Schema { collection: collection.to_owned(), dialect, fields }, walk.findings)
+    (Schema { collection: collection.to_owned(), dialect, table: None, fields }, walk.findings)
+}
+
+fn widen_id(fields: &mut Fields) {
+    if let Some(id) = fields.get_mut("_id")
+        && id.node == Node::Scalar(ScalarType::Int)
+    {
+        id.node = Node::Scalar(ScalarType::BigInt);
+    }
 }
 
 /// The type of `_id` in gizer's dialect.
 fn key(inference: &Inference) -> ScalarType {
     let seen = inference.root.names.names().position(|name| name == b"_id").map(|at| &inference.root.values[at]);
-    let Some(seen) = seen else { return ScalarType::ObjectId };
+    let Some(seen) = seen else { return ScalarType::Key };
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| seen.count(*kind) > 0).collect();
     if inference.awkward_ids > 0 {
         return ScalarType::Key;
     }
     match kinds.as_slice() {
-        [] | [Kind::ObjectId] => ScalarType::ObjectId,
+        [Kind::ObjectId] => ScalarType::ObjectId,
         [Kind::String] => ScalarType::String,
-        [Kind::Int32] => ScalarType::Int,
-        [Kind::Int64] | [Kind::Int32, Kind::Int64] => ScalarType::BigInt,
+        [Kind::Int32] | [Kind::Int64] | [Kind::Int32, Kind::Int64] => ScalarType::BigInt,
         [Kind::Double] => ScalarType::Double,
         [Kind::DateTime] => ScalarType::Timestamp,
         [Kind::Boolean] => ScalarType::Boolean,

@@ -22,7 +22,7 @@ pub(super) fn layout(schema: &Schema) -> Result<Layout, LayoutError> {
         table_names: Taken::default(),
         paths: Vec::new(),
     };
-    let root_name = build.table_names.take(&schema.collection, &schema.collection);
+    let root_name = build.root_name(schema.table.as_deref())?;
     build.tables.push(DraftTable::new(root_name, None, None));
     build.reserve_table_names(&schema.fields, &mut Vec::new())?;
     let mut trail = Trail::default();
@@ -178,6 +178,16 @@ struct Build<'s> {
 }
 
 impl<'s> Build<'s> {
+    fn root_name(&mut self, chosen: Option<&str>) -> Result<String, LayoutError> {
+        let wanted = chosen.unwrap_or(self.collection);
+        let name = self.table_names.take(wanted, self.collection);
+        if chosen.is_some_and(|chosen| chosen != name) {
+            let (collection, path) = (self.collection.to_owned(), "its root table".to_owned());
+            return Err(LayoutError::NameTaken { collection, name: wanted.to_owned(), path });
+        }
+        Ok(name)
+    }
+
     /// Gives away the names of tables that the schema file chose, before any that the mapping wants.
     fn reserve_table_names(&mut self, fields: &'s Fields, path: &mut Vec<&'s str>) -> Result<(), LayoutError> {
         for (name, field) in fields {

@@ -16,7 +16,7 @@ pub(crate) fn schema() -> impl Strategy<Value = Schema> {
 
 fn with_id(dialect: Dialect, mut fields: Fields) -> Schema {
     fields.insert("_id".to_owned(), ScalarType::Int.into());
-    Schema { collection: "posts".to_owned(), dialect, fields }
+    Schema { collection: "posts".to_owned(), dialect, table: None, fields }
 }
 
 fn fields(field: BoxedStrategy<Field>) -> impl Strategy<Value = Fields> {

@@ -5,6 +5,9 @@ mod expected;
 mod isolation;
 mod memory;
 mod names;
+#[path = "../cli/place.rs"]
+#[allow(dead_code, reason = "not every part needs all of it")]
+mod place;
 mod values;
 mod waits;
 mod words;

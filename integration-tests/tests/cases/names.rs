@@ -1,1 +1,145 @@
-//! Collections and ids of every kind get tables that fit.
+//! Names that collide or do not fit, ids that outgrow their type, and collections of which nothing is known yet.
+
+use bson::{Document, doc};
+use integration_tests::rig::Version;
+use serde_json::{Value, json};
+
+use crate::place::{Place, assert_says};
+
+async fn json_of(place: &Place, args: &[&str], code: i32) -> Value {
+    let args: Vec<&str> = args.iter().copied().chain(["--format", "json"]).collect();
+    let finished = place.gizer(&args).await.expect_code(code);
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+}
+
+/// A schema file, as it was written.
+fn schema_of(place: &Place, file: &str) -> Value {
+    let path = place.gizer.folder().join("schemas").join(file);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn schema_files(place: &Place) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(place.gizer.folder().join("schemas")) else { return Vec::new() };
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn o5_integer_ids_are_bigint() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", (1..=3).map(|id| doc! {"_id": id, "items": [id]})).await;
+    place.gizer(&["run"]).await.expect_code(0);
+    let wide = (1_i64 << 31) + 5;
+    place.insert("orders", [doc! {"_id": wide, "items": [1, 2]}]).await;
+    place.gizer(&["run"]).await.expect_code(0);
+    assert_eq!(place.number("SELECT max(id) FROM orders").await, wide);
+    assert_eq!(place.number(&format!("SELECT count(*) FROM order_items WHERE orders_id = {wide}")).await, 2);
+    assert_eq!(place.number("SELECT count(*) FROM gizer_reject").await, 0);
+    place.gizer(&["verify"]).await.expect_code(0);
+    place.gizer(&["schema", "infer", "orders", "--force", "--classic"]).await.expect_code(0);
+    assert_eq!(schema_of(&place, "orders.json")["_id"], "BIGINT");
+}
+
+#[tokio::test]
+async fn o4_nothing_is_inferred_from_nothing() {
+    let place = Place::shared(Version::V6_0).await;
+    place.mongo.create_collection("empty").await.unwrap();
+    let named = place.gizer(&["schema", "infer", "empty"]).await;
+    assert_says(&named, 1, &["empty: no document was seen", "when it has documents"]);
+    assert_says(&place.gizer(&["schema", "infer", "empty", "--classic"]).await, 1, &["no document was seen"]);
+    let all = json_of(&place, &["schema", "infer"], 0).await;
+    assert_eq!(all["skipped"][0]["name"], "empty", "{all}");
+    assert_eq!(schema_files(&place), Vec::<String>::new());
+
+    place.insert("full", [doc! {"_id": 1}]).await;
+    place.gizer(&["schema", "infer"]).await.expect_code(0);
+    assert_eq!(schema_files(&place), ["full.json"]);
+    let ids = (0..50).map(|id| doc! {"_id": id, "name": format!("number {id}"), "tags": [id]});
+    place.insert("empty", ids).await;
+    place.gizer(&["run", "--schemas-infer", "missing"]).await.expect_code(0);
+    assert_eq!(schema_of(&place, "empty.json")["fields"]["_id"], "BIGINT");
+    assert_eq!(place.number("SELECT count(*) FROM \"empty\"").await, 50);
+    assert_eq!(place.number("SELECT count(*) FROM gizer_reject").await, 0);
+}
+
+async fn table_names(place: &Place) -> Vec<String> {
+    let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' \
+               AND relname LIKE 'order%' ORDER BY 1";
+    place.postgres.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// The one that is inferred later yields, whichever that is, and what has a name keeps it.
+#[tokio::test]
+async fn o2_a_name_that_is_taken_is_replaced_by_a_stable_one() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("order", [doc! {"_id": 1, "items": [1, 2]}]).await;
+    place.insert("orders", [doc! {"_id": 2, "items": [{"x": 1}], "gifts": [1]}]).await;
+    let run = json_of(&place, &["run"], 0).await;
+    let renamed = schema_of(&place, "orders.json")["fields"]["items"]["$name"].as_str().unwrap().to_owned();
+    assert!(renamed.starts_with("order_items_"), "{run}");
+    assert_eq!(table_names(&place).await, ["order", "order_gifts", "order_items", &renamed, "orders"]);
+    assert_eq!(place.number(&format!("SELECT count(*) FROM {renamed} WHERE orders_id = 2 AND x = 1")).await, 1);
+    place.gizer(&["run"]).await.expect_code(0);
+    place.gizer(&["verify"]).await.expect_code(0);
+
+    // Once given, names stay: where all is inferred again, and a collection comes that is called like a table.
+    place.insert("order_gifts", [doc! {"_id": 3}]).await;
+    place.insert("order_lines", [doc! {"_id": 4}]).await;
+    place.insert("orders", [doc! {"_id": 5, "lines": [1]}]).await;
+    place.gizer(&["schema", "infer", "--force"]).await.expect_code(0);
+    assert_eq!(schema_of(&place, "orders.json")["fields"]["items"]["$name"], renamed.as_str());
+    assert_eq!(schema_of(&place, "orders.json")["fields"]["gifts"], json!(["INT"]));
+    let lines = schema_of(&place, "orders.json")["fields"]["lines"]["$name"].as_str().unwrap().to_owned();
+    let gifts = schema_of(&place, "order_gifts.json")["$name"].as_str().unwrap().to_owned();
+    assert!(lines.starts_with("order_lines_") && gifts.starts_with("order_gifts_"), "{lines} {gifts}");
+    place.gizer(&["run"]).await.expect_code(0);
+    let expected = ["order", "order_gifts", &gifts, "order_items", &renamed, "order_lines", &lines, "orders"];
+    assert_eq!(table_names(&place).await, expected);
+    place.gizer(&["verify"]).await.expect_code(0);
+}
+
+/// People's own schema files that want one table are refused by name, with what helps; the others are copied.
+#[tokio::test]
+async fn o2_files_by_people_that_collide_are_told_each_time() {
+    let place = Place::shared(Version::V6_0).await;
+    for collection in ["order", "orders", "posts"] {
+        place.insert(collection, [doc! {"_id": 1, "items": [1]}]).await;
+        let text = r#"{"$gizer": 1, "fields": {"_id": "INT", "items": ["INT"]}}"#;
+        place.schema_file(&format!("{collection}.json"), text);
+    }
+    for _ in 0..2 {
+        let run = place.gizer(&["run"]).await;
+        assert_says(&run, 2, &["order and orders both want the table order_items", "items: {\"$name\": "]);
+        assert_eq!(place.number("SELECT count(*) FROM post_items").await, 1);
+    }
+    let text = r#"{"$gizer": 1, "fields": {"_id": "INT", "items": {"$name": "orders_items", "$items": "INT"}}}"#;
+    place.schema_file("orders.json", text);
+    place.gizer(&["run"]).await.expect_code(0);
+    assert_eq!(table_names(&place).await, ["order", "order_items", "orders", "orders_items"]);
+}
+
+#[tokio::test]
+async fn o3_long_names_have_files_that_fit() {
+    let place = Place::shared(Version::V6_0).await;
+    let long = ["a.".repeat(90) + "z", "b/".repeat(80), "ü".repeat(110)];
+    place.insert("orders", [doc! {"_id": 1}]).await;
+    for name in &long {
+        place.insert(name, [doc! {"_id": 1, "items": [1, 2]}]).await;
+    }
+    place.gizer(&["run"]).await.expect_code(0);
+    for name in &long {
+        place.mongo.collection::<Document>(name).insert_one(doc! {"_id": 2, "items": [3]}).await.unwrap();
+    }
+    let run = json_of(&place, &["run"], 0).await;
+    assert_eq!(run["steps"][0]["sync"]["changes"]["inserts"], 3, "{run}");
+    place.gizer(&["verify"]).await.expect_code(0);
+    let status = json_of(&place, &["status"], 0).await;
+    let names: Vec<&str> =
+        status["collections"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
+    for name in &long {
+        assert!(names.contains(&name.as_str()), "{status}");
+    }
+    assert_eq!(schema_files(&place).len(), 4);
+    place.gizer(&["extract", "--csv-path", "files"]).await.expect_code(0);
+}
