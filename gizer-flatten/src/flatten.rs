@@ -127,6 +127,7 @@ impl Flattener {
             rows: std::mem::take(&mut self.rows).into_iter().zip(&self.tables).map(start_row).collect(),
             extras: vec![Gathered::default(); self.tables.len()],
             walked: self.walked,
+            whole: self.walked,
             key: Cell::Null,
             sink,
         };
@@ -144,8 +145,8 @@ impl Flattener {
         self.rows = run.rows.into_iter().map(recycle).collect();
         // Names that are data must not gather: they go into the tally, which has a limit.
         for node in &mut self.program.nodes {
-            for (path, count) in node.drain_unknown() {
-                self.tally.add_unknown(path, count);
+            for (path, kind, times) in node.drain_unknown() {
+                self.tally.add_unknown(path, kind, times);
             }
         }
     }
@@ -203,6 +204,8 @@ struct Run<'f, 'b, S> {
     /// What goes into `_extra` of that row.
     extras: Vec<Gathered<'b>>,
     walked: u64,
+    /// Number of the whole document under way.
+    whole: u64,
     key: Cell<'b>,
     sink: &'f mut S,
 }
@@ -219,6 +222,7 @@ enum Origin {
 impl<'b, S: RowSink> Run<'_, 'b, S> {
     fn whole(&mut self, document: RawDoc<'b>) -> Result<(), RejectReason> {
         self.counts.begin_document();
+        self.whole = self.walked + 1;
         self.key = self.key_shape.key_of(document)?;
         self.sink.begin_document();
         self.begin_row(0);
@@ -259,7 +263,7 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         let mut keep_whole = false;
         for element in document.elements() {
             let element = element?;
-            match self.program.nodes[node].find(&mut walk, element.name, number) {
+            match self.program.nodes[node].find(&mut walk, &element, number, self.whole) {
                 Found::Known(field) => {
                     let Field { path, action } = self.program.nodes[node].fields[field];
                     self.place(table, action, path, Origin::Field { node, field }, &element)?;

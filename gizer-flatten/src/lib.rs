@@ -47,5 +47,5 @@ pub use list::RawList;
 pub use rebuild::{RebuildError, StoredCell, StoredRow, rebuild, rebuild_id};
 pub use row::{Cell, Row, RowSink};
 pub use scope::{Scope, TableSet};
-pub use tally::{Mismatch, Tally, Unfit};
+pub use tally::{Mismatch, Tally, Unfit, UnknownField};
 pub use text::Text;

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use gizer_schema::field_index::{FieldIndex, Walk};
+use gizer_schema::raw::{Element, Kind};
 use gizer_schema::{ColumnId, ColumnType, DocumentPlan, Layout, PathId, Plan, ScalarType};
 
 use crate::extra::push_escaped;
+use crate::tally::Times;
 
 /// Index of a node: one document of the plan.
 pub(crate) type NodeId = usize;
@@ -58,31 +60,67 @@ pub(crate) struct Node {
     pub(crate) pointers: Vec<String>,
     /// Dotted path of the document, with a dot at its end unless empty.
     prefix: String,
-    /// How often unknown names came, and the last document in which they did.
-    unknown: HashMap<Box<[u8]>, (u64, u64)>,
+    /// The names that came and are not known.
+    unknown: HashMap<Box<[u8]>, UnknownName>,
+}
+
+/// A name that the schema does not have.
+#[derive(Debug, Clone, Default)]
+struct UnknownName {
+    /// The last document, nested or not, in which it came.
+    last_in: u64,
+    /// The types of its values, as a rule one.
+    kinds: Vec<UnknownKind>,
+}
+
+/// Values of one type under a name that is not known.
+#[derive(Debug, Clone)]
+struct UnknownKind {
+    kind: Kind,
+    times: Times,
+    /// The last document of the collection that had one.
+    last_of: u64,
+}
+
+impl UnknownName {
+    fn count(&mut self, kind: Kind, whole: u64) {
+        match self.kinds.iter_mut().find(|known| known.kind == kind) {
+            Some(known) => {
+                known.times.count += 1;
+                known.times.documents += u64::from(std::mem::replace(&mut known.last_of, whole) != whole);
+            }
+            None => self.kinds.push(UnknownKind { kind, times: Times::ONCE, last_of: whole }),
+        }
+    }
 }
 
 impl Node {
-    /// Where this name leads in the document with this number; counts names that are not known.
-    pub(crate) fn find(&mut self, walk: &mut Walk, name: &[u8], document: u64) -> Found {
-        if let Some(found) = self.names.find(walk, name) {
+    /// Where a field leads in the document with this number, of the whole document with that number; counts names that are
+    /// not known.
+    pub(crate) fn find(&mut self, walk: &mut Walk, field: &Element<'_>, document: u64, whole: u64) -> Found {
+        if let Some(found) = self.names.find(walk, field.name) {
             let again = std::mem::replace(&mut self.last_in[found], document) == document;
             return if again { Found::Again(Some(self.fields[found].path)) } else { Found::Known(found) };
         }
-        if let Some((count, last_in)) = self.unknown.get_mut(name) {
-            *count += 1;
-            let again = std::mem::replace(last_in, document) == document;
+        if let Some(unknown) = self.unknown.get_mut(field.name) {
+            unknown.count(field.kind, whole);
+            let again = std::mem::replace(&mut unknown.last_in, document) == document;
             return if again { Found::Again(None) } else { Found::Unknown };
         }
-        self.unknown.insert(name.into(), (1, document));
+        let mut unknown = UnknownName { last_in: document, ..UnknownName::default() };
+        unknown.count(field.kind, whole);
+        self.unknown.insert(field.name.into(), unknown);
         Found::Unknown
     }
 
     /// Takes out the counts of unknown names, with their whole paths.
-    pub(crate) fn drain_unknown(&mut self) -> impl Iterator<Item = (String, u64)> {
+    pub(crate) fn drain_unknown(&mut self) -> impl Iterator<Item = (String, Kind, Times)> {
         let prefix = &self.prefix;
-        let whole = move |name: &[u8]| format!("{prefix}{}", String::from_utf8_lossy(name));
-        self.unknown.drain().map(move |(name, (count, _))| (whole(&name), count))
+        let of = move |name: &[u8], unknown: UnknownName| {
+            let path = format!("{prefix}{}", String::from_utf8_lossy(name));
+            unknown.kinds.into_iter().map(move |of| (path.clone(), of.kind, of.times))
+        };
+        self.unknown.drain().flat_map(move |(name, unknown)| of(&name, unknown))
     }
 }
 

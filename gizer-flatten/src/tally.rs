@@ -64,8 +64,23 @@ pub struct Mismatch {
     pub actual: Unfit,
     /// How often.
     pub count: u64,
+    /// In how many documents.
+    pub documents: u64,
     /// `_id` of one document with it, as Extended JSON.
     pub example: String,
+}
+
+/// Values of one type in a field that the schema does not have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnknownField {
+    /// Field names from the root, joined by dots.
+    pub path: String,
+    /// What came.
+    pub kind: Kind,
+    /// How often.
+    pub count: u64,
+    /// In how many documents.
+    pub documents: u64,
 }
 
 impl Mismatch {
@@ -78,6 +93,25 @@ impl Mismatch {
 /// Distinct unknown fields that are counted one by one; data used as field names must not fill memory.
 const MAX_UNKNOWN: usize = 10_000;
 
+/// How often something came, and in how many documents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) count: u64,
+    pub(crate) documents: u64,
+}
+
+/// What came of one field, by type, in the order of the types: as a rule one.
+type Kinds = Vec<(Kind, Times)>;
+
+impl Times {
+    pub(crate) const ONCE: Times = Times { count: 1, documents: 1 };
+
+    fn add(&mut self, other: Times) {
+        self.count += other.count;
+        self.documents += other.documents;
+    }
+}
+
 /// Counts of one pass over documents. Tallies of parts add up to the tally of the whole, in any order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -87,8 +121,8 @@ pub struct Tally {
     pub loaded: u64,
     /// Documents that gave no rows, with a reason each.
     pub rejected: u64,
-    mismatches: BTreeMap<(PathId, Unfit), (u64, String)>,
-    unknown: HashMap<String, u64>,
+    mismatches: BTreeMap<(PathId, Unfit), (Times, String)>,
+    unknown: HashMap<String, Kinds>,
     unknown_beyond: u64,
 }
 
@@ -98,44 +132,54 @@ impl Tally {
         self.read += other.read;
         self.loaded += other.loaded;
         self.rejected += other.rejected;
-        for (key, (count, example)) in other.mismatches {
-            self.add_mismatch(key.0, key.1, count, example);
+        for (key, (times, example)) in other.mismatches {
+            self.add_mismatch(key.0, key.1, times, example);
         }
-        for (path, count) in other.unknown {
-            self.add_unknown(path, count);
+        for (path, kinds) in other.unknown {
+            for (kind, times) in kinds {
+                self.add_unknown(path.clone(), kind, times);
+            }
         }
         self.unknown_beyond += other.unknown_beyond;
     }
 
-    pub(crate) fn add_mismatch(&mut self, path: PathId, unfit: Unfit, count: u64, example: String) {
-        let entry = self.mismatches.entry((path, unfit)).or_insert_with(|| (0, example.clone()));
-        entry.0 += count;
+    pub(crate) fn add_mismatch(&mut self, path: PathId, unfit: Unfit, times: Times, example: String) {
+        let entry = self.mismatches.entry((path, unfit)).or_insert_with(|| (Times::default(), example.clone()));
+        entry.0.add(times);
         // The smallest example, so that the order of the parts does not show.
         if example < entry.1 {
             entry.1 = example;
         }
     }
 
-    pub(crate) fn add_unknown(&mut self, path: String, count: u64) {
+    pub(crate) fn add_unknown(&mut self, path: String, kind: Kind, times: Times) {
         if let Some(known) = self.unknown.get_mut(&path) {
-            *known += count;
+            match known.binary_search_by_key(&kind, |(kind, _)| *kind) {
+                Ok(at) => known[at].1.add(times),
+                Err(at) => known.insert(at, (kind, times)),
+            }
         } else if self.unknown.len() < MAX_UNKNOWN {
-            self.unknown.insert(path, count);
+            self.unknown.insert(path, vec![(kind, times)]);
         } else {
-            self.unknown_beyond += count;
+            self.unknown_beyond += times.count;
         }
     }
 
     /// All counts in a form that can be kept beside the rows that they belong to. It refers to paths by their place in the
     /// layout, so it is of use only with the same layout and the same version of gizer.
     pub fn to_json(&self) -> Value {
-        let mismatch = |(&(path, unfit), (count, example)): (&(PathId, Unfit), &(u64, String))| {
-            json!([path.0, unfit.index(), count, example])
+        let mismatch = |(&(path, unfit), (times, example)): (&(PathId, Unfit), &(Times, String))| {
+            json!([path.0, unfit.index(), times.count, times.documents, example])
         };
+        let kinds = |kinds: &Kinds| -> Vec<Value> {
+            kinds.iter().map(|(kind, times)| json!([kind.index(), times.count, times.documents])).collect()
+        };
+        let unknown: serde_json::Map<String, Value> =
+            self.unknown.iter().map(|(path, of)| (path.clone(), kinds(of).into())).collect();
         json!({
             "read": self.read, "loaded": self.loaded, "rejected": self.rejected,
             "mismatches": self.mismatches.iter().map(mismatch).collect::<Vec<Value>>(),
-            "unknown": self.unknown, "unknown_beyond": self.unknown_beyond,
+            "unknown": unknown, "unknown_beyond": self.unknown_beyond,
         })
     }
 
@@ -150,24 +194,31 @@ impl Tally {
             ..Tally::default()
         };
         for mismatch in value.get("mismatches")?.as_array()? {
-            let [path, unfit, count, example] = mismatch.as_array()?.as_slice() else { return None };
+            let [path, unfit, count, documents, example] = mismatch.as_array()?.as_slice() else { return None };
             let path = usize::try_from(path.as_u64()?).ok().filter(|path| *path < layout.paths.len())?;
             let unfit = Unfit::from_index(usize::try_from(unfit.as_u64()?).ok()?)?;
-            tally.add_mismatch(PathId(path), unfit, count.as_u64()?, example.as_str()?.to_owned());
+            let times = Times { count: count.as_u64()?, documents: documents.as_u64()? };
+            tally.add_mismatch(PathId(path), unfit, times, example.as_str()?.to_owned());
         }
-        for (path, count) in value.get("unknown")?.as_object()? {
-            tally.add_unknown(path.clone(), count.as_u64()?);
+        for (path, kinds) in value.get("unknown")?.as_object()? {
+            for kind in kinds.as_array()? {
+                let [kind, count, documents] = kind.as_array()?.as_slice() else { return None };
+                let kind = *Kind::ALL.get(usize::try_from(kind.as_u64()?).ok()?)?;
+                let times = Times { count: count.as_u64()?, documents: documents.as_u64()? };
+                tally.add_unknown(path.clone(), kind, times);
+            }
         }
         Some(tally)
     }
 
     /// Values that did not fit, by path and reason.
     pub fn mismatches(&self, layout: &Layout) -> Vec<Mismatch> {
-        let mismatch = |(&(path, actual), (count, example)): (&(PathId, Unfit), &(u64, String))| Mismatch {
+        let mismatch = |(&(path, actual), (times, example)): (&(PathId, Unfit), &(Times, String))| Mismatch {
             path: layout.path(path).dotted(),
             expected: layout.path(path).expected,
             actual,
-            count: *count,
+            count: times.count,
+            documents: times.documents,
             example: example.clone(),
         };
         self.mismatches.iter().map(mismatch).collect()
@@ -175,9 +226,29 @@ impl Tally {
 
     /// Fields that the schema does not have, by path, with how often they came; largest counts first.
     pub fn unknown_fields(&self) -> Vec<(&str, u64)> {
-        let mut fields: Vec<(&str, u64)> = self.unknown.iter().map(|(path, count)| (path.as_str(), *count)).collect();
+        let count = |kinds: &Kinds| kinds.iter().map(|(_, times)| times.count).sum();
+        let mut fields: Vec<(&str, u64)> = self.unknown.iter().map(|(path, of)| (path.as_str(), count(of))).collect();
         fields.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         fields
+    }
+
+    /// The same by path and type, in this order.
+    pub fn unknown_by_kind(&self) -> Vec<UnknownField> {
+        let field = |path: &String, kind: Kind, times: Times| UnknownField {
+            path: path.clone(),
+            kind,
+            count: times.count,
+            documents: times.documents,
+        };
+        let all = self.unknown.iter().flat_map(|(path, kinds)| kinds.iter().map(move |of| (path, of)));
+        let mut fields: Vec<UnknownField> = all.map(|(path, (kind, times))| field(path, *kind, *times)).collect();
+        fields.sort_unstable();
+        fields
+    }
+
+    /// Whether everything had its place.
+    pub fn all_fits(&self) -> bool {
+        self.mismatches.is_empty() && self.unknown.is_empty() && self.unknown_beyond == 0
     }
 
     /// Occurrences of unknown fields beyond the first 10,000 distinct ones.
@@ -190,7 +261,8 @@ impl Tally {
 #[derive(Debug, Clone)]
 pub(crate) struct MismatchCounts {
     counts: Vec<[u64; Unfit::COUNT]>,
-    examples: BTreeMap<(PathId, Unfit), String>,
+    /// The first document with each, and how many have it.
+    examples: BTreeMap<(PathId, Unfit), (String, u64)>,
     /// Counted since the document began; a rejected document takes its counts back.
     journal: Vec<(PathId, Unfit)>,
 }
@@ -214,21 +286,20 @@ impl MismatchCounts {
 
     /// The document's rows stand: its mismatches count. `id` is asked only for what has no example yet.
     pub(crate) fn commit_document(&mut self, id: impl Fn() -> String) {
-        for &(path, unfit) in &self.journal {
-            let count = &mut self.counts[path.0][unfit.index()];
-            if *count == 0 {
-                self.examples.insert((path, unfit), id());
-            }
-            *count += 1;
+        self.journal.sort_unstable();
+        for same in self.journal.chunk_by(|a, b| a == b) {
+            let (path, unfit) = same[0];
+            self.counts[path.0][unfit.index()] += same.len() as u64;
+            self.examples.entry((path, unfit)).or_insert_with(|| (id(), 0)).1 += 1;
         }
     }
 
     /// Moves the counts into a tally and starts again at zero.
     pub(crate) fn drain_into(&mut self, tally: &mut Tally) {
         let examples = std::mem::take(&mut self.examples);
-        for ((path, unfit), example) in examples {
+        for ((path, unfit), (example, documents)) in examples {
             let count = std::mem::take(&mut self.counts[path.0][unfit.index()]);
-            tally.add_mismatch(path, unfit, count, example);
+            tally.add_mismatch(path, unfit, Times { count, documents }, example);
         }
     }
 }
@@ -253,15 +324,17 @@ mod tests {
     fn a_tally_reads_back() {
         let layout = Layout::new(&gizer_schema::file::parse("t", r#"{"_id": "INT", "a": "INT"}"#).unwrap()).unwrap();
         let mut tally = Tally { read: 9, loaded: 7, rejected: 2, unknown_beyond: 3, ..Tally::default() };
-        tally.add_mismatch(PathId(1), Unfit::Kind(Kind::MinKey), 4, "{\"$oid\": \"\u{0}\"}".to_owned());
-        tally.add_unknown("b.c\u{0}".to_owned(), 5);
+        let times = |count| Times { count, documents: count - 1 };
+        tally.add_mismatch(PathId(1), Unfit::Kind(Kind::MinKey), times(4), "{\"$oid\": \"\u{0}\"}".to_owned());
+        tally.add_unknown("b.c\u{0}".to_owned(), Kind::MaxKey, times(5));
+        tally.add_unknown("b.c\u{0}".to_owned(), Kind::Double, times(2));
         let text = tally.to_json().to_string();
         assert!(!text.contains('\0'), "PostgreSQL's text holds no NUL");
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(Tally::from_json(&value, &layout), Some(tally));
         assert_eq!(Tally::from_json(&json!({"read": 1}), &layout), None);
         let other = json!({"read": 1, "loaded": 1, "rejected": 0, "unknown_beyond": 0, "unknown": {},
-            "mismatches": [[99, 0, 1, "1"]]});
+            "mismatches": [[99, 0, 1, 1, "1"]]});
         assert_eq!(Tally::from_json(&other, &layout), None, "a path that the layout does not have");
     }
 
@@ -269,8 +342,8 @@ mod tests {
     fn parts_add_up_in_any_order() {
         let part = |read, example: &str| {
             let mut tally = Tally { read, ..Tally::default() };
-            tally.add_mismatch(PathId(1), Unfit::TextWithNul, read, example.to_owned());
-            tally.add_unknown("x".to_owned(), read);
+            tally.add_mismatch(PathId(1), Unfit::TextWithNul, Times { count: read, documents: 1 }, example.to_owned());
+            tally.add_unknown("x".to_owned(), Kind::Int32, Times { count: read, documents: 1 });
             tally
         };
         let mut forward = part(1, "b");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bson::{Bson, Document, doc};
 use gizer_flatten::{Cell, Flattener, Rejection, Row, RowSink, Tally};
-use gizer_schema::raw::RawDoc;
+use gizer_schema::raw::{Kind, RawDoc};
 use gizer_schema::{Layout, file};
 use proptest::prelude::*;
 
@@ -190,6 +190,27 @@ fn unknown_fields_are_counted_by_path() {
     let documents = [doc! {"_id": 1, "x": 1, "a": {"y": 1}}, doc! {"_id": 2, "x": 1, "l": [{"z": 1}, {"z": 2}]}];
     let (_, _, _, tally) = flatten(r#"{"_id": "INT", "a": {"b": "INT"}, "l": [{"q": "INT"}]}"#, &documents);
     assert_eq!(tally.unknown_fields(), [("l.z", 2), ("x", 2), ("a.y", 1)]);
+}
+
+#[test]
+fn unknown_and_unfit_values_are_counted_by_type_and_document() {
+    let documents = [
+        doc! {"_id": 1, "x": 1, "l": [{"z": 1}, {"z": "b"}, {"z": 2}], "n": ["a", "b", 1_i64]},
+        doc! {"_id": 2, "x": {"y": 1}, "l": [{"z": 3}], "n": ["c"]},
+    ];
+    let (layout, _, _, tally) = flatten(r#"{"_id": "INT", "l": [{"q": "INT"}], "n": ["INT"]}"#, &documents);
+    let unknown = tally.unknown_by_kind();
+    let unknown: Vec<_> = unknown.iter().map(|u| (u.path.as_str(), u.kind, u.count, u.documents)).collect();
+    let expected = [
+        ("l.z", Kind::String, 1, 1),
+        ("l.z", Kind::Int32, 3, 2),
+        ("x", Kind::Document, 1, 1),
+        ("x", Kind::Int32, 1, 1),
+    ];
+    assert_eq!(unknown, expected);
+    let unfit: Vec<_> = tally.mismatches(&layout).into_iter().map(|m| (m.path, m.count, m.documents)).collect();
+    assert_eq!(unfit, [("n".to_owned(), 3, 2)]);
+    assert!(!tally.all_fits());
 }
 
 #[test]

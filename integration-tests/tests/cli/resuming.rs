@@ -219,7 +219,7 @@ async fn memory_is_bounded_where_much_is_written_down_of_a_load() {
         FROM (SELECT * FROM gizer_range WHERE kind = 'range' LIMIT 1) AS r, generate_series(1, 200) AS i, \
              (SELECT json_build_object('read', 0, 'loaded', 0, 'rejected', 0, 'unknown_beyond', 0, \
                                        'mismatches', json_build_array(), 'unknown', \
-                                       json_object_agg(repeat('name ', 10) || n, 1))::text AS tally \
+                                       json_object_agg(repeat('name ', 10) || n, '[[1, 1, 1]]'::json))::text AS tally \
               FROM generate_series(1, 10000) AS n) AS names";
     place.postgres.batch_execute(ranges).await.unwrap();
     let peak = loaded_with_peak(&place, &SMALL).await;
