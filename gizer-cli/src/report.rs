@@ -5,12 +5,16 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use gizer_flatten::change::ClusterTime;
+use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::Failure;
 use crate::log;
+
+mod unfit;
+
+pub(crate) use unfit::{UnfitReport, of_mismatch, of_unknown, unfit_line};
 
 /// Prints text to standard output as it is.
 pub fn text(text: &str) {
@@ -154,6 +158,20 @@ pub fn utc(time: ClusterTime) -> String {
     let millis = i64::from(time.seconds) * 1_000;
     // All that a cluster time can be lies before the year 10000.
     bson::DateTime::from_millis(millis).try_to_rfc3339_string().unwrap_or_else(|_| time.to_string())
+}
+
+/// Where the shards are: `rs0 2016-02-08T19:45:32Z`, …
+pub fn positions(positions: &Positions) -> String {
+    let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", utc(at.time))).collect();
+    shards.join(", ")
+}
+
+/// A stretch of time: `2016-02-08T19:45:32Z`, or with its end, if that is another second.
+pub fn stretch(from: ClusterTime, until: ClusterTime) -> String {
+    match (utc(from), utc(until)) {
+        (from, until) if from == until => from,
+        (from, until) => format!("{from} to {until}"),
+    }
 }
 
 /// A time in its two largest units: `12 s`, `3 min 5 s`, `2 h`, `3 d 4 h`.

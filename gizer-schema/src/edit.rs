@@ -102,8 +102,22 @@ pub struct WrongValue {
 
 impl WrongValue {
     /// Reads a line such as `'wrong value (STRING) for quotes.customer.title(TINYINT)': 59`, quoted or not, with a count
-    /// behind it or not. `None` for a line that says something else.
+    /// behind it or not; or `quotes.customer.title: 59 values are STRING, expected TINYINT; …`. `None` for a line that says
+    /// something else.
     pub fn parse(line: &str) -> Option<WrongValue> {
+        WrongValue::parse_classic(line).or_else(|| WrongValue::parse_own(line))
+    }
+
+    fn parse_own(line: &str) -> Option<WrongValue> {
+        let (before, expected) = line.rsplit_once(", expected ")?;
+        let expected = expected.split(';').next()?.trim();
+        let (before, actual) = before.rsplit_once(" value is ").or_else(|| before.rsplit_once(" values are "))?;
+        let (path, count) = before.rsplit_once(": ")?;
+        let count = count.replace(',', "").parse().ok()?;
+        Some(WrongValue { path: path.to_owned(), actual: actual.to_owned(), expected: expected.to_owned(), count })
+    }
+
+    fn parse_classic(line: &str) -> Option<WrongValue> {
         let (_, rest) = line.split_once("wrong value (")?;
         let (actual, rest) = rest.split_once(") for ")?;
         // A name may hold brackets; what was expected is the last that stands in some.
@@ -266,6 +280,7 @@ mod tests {
             "wrong value (STRING) for quotes.customer.title(TINYINT): 59",
             "\"wrong value (STRING) for quotes.customer.title(TINYINT)\": 59,",
             "wrong value (STRING) for quotes.customer.title(TINYINT): 59 times, first in _id 5",
+            "quotes.customer.title: 59 values are STRING, expected TINYINT; kept in _extra",
         ] {
             let (actual, path, expected_type, count) = line(text).expect(text);
             assert_eq!((actual, path, expected_type), expected, "{text}");

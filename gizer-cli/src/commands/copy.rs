@@ -20,7 +20,7 @@ use crate::args::CopyArgs;
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline;
 use crate::progress::{Counters, Expected, Progress};
-use crate::report;
+use crate::report::{self, UnfitReport};
 
 /// Why what the classic tool has written cannot be followed.
 const UNPROVEN: &str = "it was copied from files of which nothing says that they are whole, nor from when they are";
@@ -207,10 +207,7 @@ async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part:
         name: part.name.clone(),
         tables: part.layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied()).collect(),
         sizes: load.table_sizes().await?,
-        mismatches: Vec::new(),
-        unknown: Vec::new(),
-        unknown_beyond: 0,
-        dialect: part.layout.dialect,
+        unfit: UnfitReport::new(&part.layout),
         bytes: counters.bytes(),
         read_now: ledger.loaded,
         took: Duration::ZERO,

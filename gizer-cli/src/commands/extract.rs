@@ -21,7 +21,7 @@ use crate::args::ExtractArgs;
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline::{self, RejectLimit};
 use crate::progress::{Counters, Expected, Progress};
-use crate::report;
+use crate::report::{self, UnfitReport};
 
 /// Extracts the collections. The first failure ends it: an extract is whole, or marked as incomplete.
 ///
@@ -255,13 +255,10 @@ async fn extract_one(
     }
     let report = CollectionReport {
         name: part.name.clone(),
-        mismatches: flow.tally.mismatches(layout),
+        unfit: UnfitReport::of(&flow.tally, layout),
         ledger: ledger.clone(),
         tables: tables.iter().map(|table| (table.name.clone(), table.rows())).collect(),
         sizes: tables.iter().map(|table| table.bytes()).collect(),
-        unknown: flow.tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
-        unknown_beyond: flow.tally.unknown_beyond(),
-        dialect: layout.dialect,
         bytes: counters.bytes(),
         read_now: flow.read,
         took: started.elapsed(),

@@ -17,7 +17,7 @@ use super::{Context, Failures, prefixed};
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline::{self, Flow, RejectLimit};
 use crate::progress::{Counters, Done, Expected, Progress};
-use crate::report;
+use crate::report::{self, UnfitReport};
 
 /// When somebody is told that a swap waits.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -341,13 +341,10 @@ impl CollectionReport {
         let tables = layout.tables.iter().map(|table| table.name.clone());
         CollectionReport {
             name: name.to_owned(),
-            mismatches: tally.mismatches(layout),
+            unfit: UnfitReport::of(&tally, layout),
             ledger: ledger(name, layout, &tally, &written),
             tables: tables.zip(written.rows.iter().copied()).collect(),
             sizes: Vec::new(),
-            unknown: tally.unknown_fields().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
-            unknown_beyond: tally.unknown_beyond(),
-            dialect: layout.dialect,
             bytes,
             read_now,
             took: Duration::ZERO,

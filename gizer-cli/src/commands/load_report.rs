@@ -2,18 +2,13 @@
 
 use std::time::Duration;
 
-use gizer_flatten::Mismatch;
 use gizer_pg::load::Written;
 use gizer_pg::state::Ledger;
-use gizer_schema::Dialect;
 use serde_json::{Value, json};
 
 use super::failures::Failures;
 use crate::args::Format;
-use crate::report::{self, thousands};
-
-/// Lines of mismatches and unknown fields that a person is shown of one collection.
-const MOST_LINES: usize = 10;
+use crate::report::{self, UnfitReport, thousands};
 
 /// What became of one collection.
 #[derive(Debug)]
@@ -24,12 +19,8 @@ pub(super) struct CollectionReport {
     pub(super) tables: Vec<(String, u64)>,
     /// Bytes that each of them takes, with keys and indexes, or as text files.
     pub(super) sizes: Vec<u64>,
-    pub(super) mismatches: Vec<Mismatch>,
-    /// Fields that the schema does not have, with how often they came.
-    pub(super) unknown: Vec<(String, u64)>,
-    pub(super) unknown_beyond: u64,
-    /// What becomes of what has no column.
-    pub(super) dialect: Dialect,
+    /// What the schema has no place for.
+    pub(super) unfit: UnfitReport,
     /// Bytes of BSON.
     pub(super) bytes: u64,
     /// Documents that this run has read: less than all if it took up the load of another.
@@ -46,7 +37,7 @@ pub(super) fn print(format: Format, reports: &[CollectionReport], failures: &Fai
                 report::text(&summary(reports));
                 reports.iter().map(ledger_line).for_each(|line| report::text(&line));
             }
-            reports.iter().flat_map(remarks).for_each(report::note);
+            reports.iter().flat_map(|each| each.unfit.lines(&each.name)).for_each(report::note);
         }
         Format::Json => report::json(&as_json(reports, failures)),
     }
@@ -67,24 +58,16 @@ fn collections(reports: &[CollectionReport]) -> Vec<Value> {
 fn collection(report: &CollectionReport) -> Value {
     let table = |((name, rows), bytes): (&(String, u64), &u64)| json!({"name": name, "rows": rows, "bytes": bytes});
     let tables: Vec<Value> = report.tables.iter().zip(&report.sizes).map(table).collect();
-    let mismatch = |m: &Mismatch| {
-        json!({
-            "path": m.path, "expected": m.expected, "actual": m.actual.report_name(), "count": m.count,
-            "example_id": m.example,
-        })
-    };
-    let unknown = report.unknown.iter().map(|(path, count)| json!({"path": path, "count": count}));
-    json!({
+    let mut object = json!({
         "name": report.name,
         "read": report.ledger.read, "loaded": report.ledger.loaded,
         "rejected": report.ledger.rejected, "filtered": report.ledger.filtered,
         "tables": tables,
-        "mismatches": report.mismatches.iter().map(mismatch).collect::<Vec<Value>>(),
-        "unknown_fields": unknown.collect::<Vec<Value>>(),
-        "unknown_fields_beyond": report.unknown_beyond,
         "bytes": report.bytes,
         "seconds": report.took.as_secs_f64(),
-    })
+    });
+    report.unfit.add_to(&mut object);
+    object
 }
 
 fn summary(reports: &[CollectionReport]) -> String {
@@ -139,28 +122,4 @@ fn effort(bytes: u64, took: Duration, documents: u64) -> [String; 3] {
     let seconds = took.as_secs_f64();
     let rate = (documents as f64 / seconds.max(0.001)) as u64;
     [report::bytes(bytes), format!("{seconds:.1} s"), thousands(rate)]
-}
-
-/// What a person should look at, a line each.
-fn remarks(each: &CollectionReport) -> Vec<String> {
-    let times = |count: u64| report::counted(count, "time", "times");
-    let (kept, lost) = match each.dialect {
-        Dialect::Classic => ("", ", not loaded"),
-        Dialect::Gizer { .. } => (", kept in _extra", ", kept in _extra"),
-    };
-    let mut mismatches: Vec<&Mismatch> = each.mismatches.iter().collect();
-    mismatches.sort_by_key(|m| std::cmp::Reverse(m.count));
-    let mismatches = mismatches.iter().map(|m| {
-        // Which document it was is told where it is asked for: --format json has the first one's _id.
-        format!("{}: {}{kept}", m.classic_warning(&each.name), times(m.count))
-    });
-    let unknown =
-        each.unknown.iter().map(|(path, count)| format!("unknown field {}.{path}: {}{lost}", each.name, times(*count)));
-    let mut lines: Vec<String> = mismatches.chain(unknown).collect();
-    if lines.len() > MOST_LINES {
-        let more = lines.len() - MOST_LINES;
-        lines.truncate(MOST_LINES);
-        lines.push(format!("… and {more} more such lines about {}; --format json lists all", each.name));
-    }
-    lines
 }

@@ -35,6 +35,7 @@ pub mod status;
 mod status_audits;
 mod status_check;
 mod status_source;
+mod status_unfit;
 pub mod sync;
 mod sync_report;
 pub mod verify;

@@ -8,6 +8,7 @@ use gizer_pg::Session;
 use gizer_pg::readiness::{Readiness, readiness};
 use gizer_schema::Layout;
 
+use super::status_unfit::Misplaced;
 use super::{Context, plan_report};
 use crate::args::{Format, PlanArgs};
 use crate::config::Config;
@@ -112,6 +113,10 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
     settings_that_hurt(&ready, &loads, &mut warnings);
     windows_that_are_short(&standing.logs, &loads, &context.config, &mut warnings);
     rejects(&loads, &mut warnings);
+    for (collection, what) in Misplaced::read(&session).await?.in_lines() {
+        let help = format!("add them to its schema file, then `{}`", report::command("load", [&collection], &[]));
+        warnings.push(Remark::new(format!("{collection}: {what}"), help));
+    }
     Ok(Plan { due, loads, logs: standing.logs, hindrances, warnings })
 }
 

@@ -5,6 +5,7 @@ use gizer_pg::state::{self, CollectionStatus, HistoryRow, RunRow, Status};
 use serde_json::{Value, json};
 
 use super::status_source::Source;
+use super::status_unfit::Misplaced;
 use super::{Context, status_audits, status_check};
 use crate::args::{Format, StatusArgs};
 use crate::exit::{ExitCode, Failure};
@@ -21,9 +22,9 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         // The last run is looked at, even if it is not shown.
         let status = state::read_status(&session, args.runs.max(1)).await?.unwrap_or_default();
         let source = Source::ask(context, &status, &state::read_followed(&session).await?).await;
-        Ok((status, source))
+        Ok((status, source, Misplaced::read(&session).await?))
     };
-    let (mut status, source) = context.signals.unless_interrupted(read).await?;
+    let (mut status, source, mut misplaced) = context.signals.unless_interrupted(read).await?;
     if !args.collections.is_empty() {
         if let Some(name) =
             args.collections.iter().find(|name| !status.collections.iter().any(|c| c.collection == **name))
@@ -32,6 +33,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
                 .remedy(format!("run `{}`", report::command("load", [shortened(name)], &[]))));
         }
         status.collections.retain(|collection| args.collections.contains(&collection.collection));
+        misplaced.retain(&args.collections);
         for rows in [&mut status.repairs, &mut status.reloads] {
             rows.retain(|row| args.collections.contains(&row.collection));
         }
@@ -39,8 +41,8 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
     let warnings = args.check.then(|| status_check::warnings(&status, &source, args.into()));
     status.runs.truncate(args.runs as usize);
     match (context.format, &warnings) {
-        (Format::Json, _) => report::json(&as_json(&status, &source, warnings.as_deref())),
-        (Format::Text, None) => report::text(&report::lines(&as_text(&status, &source))),
+        (Format::Json, _) => report::json(&as_json(&status, &source, &misplaced, warnings.as_deref())),
+        (Format::Text, None) => report::text(&report::lines(&as_text(&status, &source, &misplaced))),
         (Format::Text, Some(warnings)) if warnings.is_empty() => report::text("ok\n"),
         (Format::Text, Some(warnings)) => {
             let line = |warning: &String| format!("warning: {}\n", report::printable(warning));
@@ -50,7 +52,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
     Ok(if warnings.is_some_and(|warnings| !warnings.is_empty()) { ExitCode::Warning } else { ExitCode::Done })
 }
 
-fn as_text(status: &Status, source: &Source) -> String {
+fn as_text(status: &Status, source: &Source, misplaced: &Misplaced) -> String {
     if status.collections.is_empty() && status.runs.is_empty() {
         return "nothing has been loaded yet: run `gizer schema infer`, then `gizer load`\n".to_owned();
     }
@@ -63,12 +65,14 @@ fn as_text(status: &Status, source: &Source) -> String {
     if !status.stream.is_empty() {
         text.push_str(&format!("\n{}\n", standing(status)));
         if let Some(verified) = &status.verified_up_to {
-            text.push_str(&format!("verified up to {}\n", positions(verified)));
+            text.push_str(&format!("verified up to {}\n", report::positions(verified)));
         }
         text.push_str(&source.text());
     }
     text.push_str(&status_audits::text(&status.collections));
+    text.push_str(&misplaced.rejects_text());
     text.push_str(&unfit(&status.collections));
+    text.push_str(&misplaced.unfit_text());
     for (title, rows) in [("documents repaired", &status.repairs), ("collections loaded anew", &status.reloads)] {
         if !rows.is_empty() {
             text.push_str(&format!("\n{title}\n{}", history(rows)));
@@ -83,17 +87,18 @@ fn as_text(status: &Status, source: &Source) -> String {
 
 /// How the tables of all that is followed stand to MongoDB.
 fn standing(status: &Status) -> String {
-    let at = positions(&status.stream);
-    let when = status.updated_at.as_ref().map(|when| format!(", as of {when}")).unwrap_or_default();
+    let at = report::positions(&status.stream);
+    let when = status.updated_at.as_ref().map(|when| format!(" (recorded {when})")).unwrap_or_default();
     match (status.applied, status.ahead) {
         (false, _) => format!("changes are to be followed from {at}"),
-        (true, None) => format!("equal to MongoDB at {at}{when}"),
+        (true, None) => format!("up to date as of {at}{when}"),
         (true, Some(ahead)) => {
             let exact = match &status.exact_at {
-                Some(exact_at) => format!("; last equal at {}", positions(exact_at)),
+                Some(exact_at) => format!("; last exact at {}", report::positions(exact_at)),
                 None => String::new(),
             };
-            format!("catching up: changes are applied up to {at}{when}, and equal to MongoDB from {ahead} on{exact}")
+            let ahead = report::utc(ahead);
+            format!("catching up: changes are applied up to {at}{when}, exact from {ahead} on{exact}")
         }
     }
 }
@@ -177,24 +182,17 @@ fn runs(runs: &[RunRow]) -> String {
     report::table(&["started", "ended", "what", "records", "result"], &["records"], runs.iter().map(row))
 }
 
-/// `rs0 2016-02-08T19:45:32Z (Timestamp(1454960732, 1))`, …
-fn positions(positions: &Positions) -> String {
-    let shards: Vec<String> =
-        positions.iter().map(|(shard, at)| format!("{shard} {} ({})", report::utc(at.time), at.time)).collect();
-    shards.join(", ")
-}
-
 /// The version of the object's shape, which `docs/status.md` promises.
 const SHAPE: u32 = 1;
 
-fn as_json(status: &Status, source: &Source, warnings: Option<&[String]>) -> Value {
+fn as_json(status: &Status, source: &Source, misplaced: &Misplaced, warnings: Option<&[String]>) -> Value {
     let silent = match source {
         Source::Silent(failure) => Some(failure.json()),
         Source::NotAsked | Source::Told(_) => None,
     };
     let mut object = json!({
         "version": SHAPE,
-        "collections": status.collections.iter().map(collection_json).collect::<Vec<Value>>(),
+        "collections": status.collections.iter().map(|each| collection_json(each, misplaced)).collect::<Vec<Value>>(),
         "stream": {
             "position": positions_json(&status.stream), "applied": status.applied, "updated_at": status.updated_at,
             "exact_at": status.exact_at.as_ref().map(positions_json),
@@ -212,7 +210,7 @@ fn as_json(status: &Status, source: &Source, warnings: Option<&[String]>) -> Val
     object
 }
 
-fn collection_json(each: &CollectionStatus) -> Value {
+fn collection_json(each: &CollectionStatus, misplaced: &Misplaced) -> Value {
     let tables: Vec<Value> =
         each.tables.iter().map(|table| json!({"name": table.name, "rows_estimate": table.estimate})).collect();
     let ledger = each.ledger.as_ref().map(|ledger| {
@@ -226,6 +224,7 @@ fn collection_json(each: &CollectionStatus) -> Value {
         "loading_now": each.loading_now, "reason": each.reason, "tables": tables, "rejected": each.rejected,
         "loaded_at": each.loaded_at, "captured": each.captured.as_ref().map(positions_json),
         "exact_at": each.exact_at.as_ref().map(positions_json), "ledger": ledger,
+        "reject_reasons": misplaced.rejects_json(&each.collection), "unfit": misplaced.unfit_json(&each.collection),
         "last_full_audit": status_audits::last_full_json(each), "unfinished_audit": status_audits::unfinished_json(each),
     })
 }

@@ -42,8 +42,7 @@ fn row(each: &CollectionStatus) -> Option<Vec<String>> {
     row.extend(counts.map(thousands));
     row.push(match &found.proven {
         None => String::new(),
-        Some(proven) if proven.from == proven.until => proven.from.to_string(),
-        Some(proven) => format!("{} to {}", proven.from, proven.until),
+        Some(proven) => report::stretch(proven.from, proven.until),
     });
     Some(row)
 }

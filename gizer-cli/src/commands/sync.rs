@@ -167,6 +167,7 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
     metrics.stands_at(&from, Some(joining || ahead > from_time));
     let mut settings = follow::settings(&context.config);
     settings.checks.show_values = args.show_values;
+    settings.logs_unfit = args.follow;
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
     let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });
@@ -196,7 +197,7 @@ async fn add_new_shards(oplogs: &[Oplog], from: &mut Positions) -> Result<(), Fa
     for oplog in oplogs.iter().filter(|oplog| !from.is_empty() && !from.contains_key(oplog.name())).collect::<Vec<_>>()
     {
         let oldest = oplog.oldest().await?;
-        report::note(format!("{}: a new shard, followed from {} on", oplog.name(), oldest.time));
+        report::note(format!("{}: a new shard, followed from {} on", oplog.name(), report::utc(oldest.time)));
         from.insert(oplog.name().to_owned(), oldest);
     }
     Ok(())

@@ -1,16 +1,15 @@
 //! What `gizer sync` reports: one line, or JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use gizer_flatten::Tally;
 use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::Failure;
-use crate::follow::{ChangeCounts, Follow, Progress};
-use crate::report::{self, counted, thousands};
+use crate::follow::{ChangeCounts, Follow, Progress, Rejects};
+use crate::report::{self, UnfitReport, counted, thousands};
 
 /// What was done in all, over everything that made following begin anew.
 #[derive(Debug)]
@@ -21,8 +20,10 @@ pub(super) struct SyncReport {
     ahead: Option<ClusterTime>,
     /// A collection that was replaced, and could not be loaded anew, while the others are followed on.
     pub(super) failed_reload: Option<Failure>,
-    /// Values that did not fit, a line each, as a load tells them.
-    unfit: BTreeMap<String, u64>,
+    /// Whether all that was written was read back and compared.
+    reads_all_back: bool,
+    /// What the schemas have no place for, by collection.
+    unfit: BTreeMap<String, UnfitReport>,
 }
 
 impl Default for SyncReport {
@@ -33,6 +34,7 @@ impl Default for SyncReport {
             positions: Positions::new(),
             ahead: None,
             failed_reload: None,
+            reads_all_back: false,
             unfit: BTreeMap::new(),
         }
     }
@@ -60,9 +62,12 @@ impl SyncReport {
         self.done.add(follow.progress());
         self.positions.clone_from(follow.positions());
         self.ahead = follow.ahead();
+        self.reads_all_back = follow.reads_all_back();
         for (name, tally, layout) in follow.tallies() {
-            for mismatch in Tally::mismatches(tally, layout) {
-                *self.unfit.entry(mismatch.classic_warning(name)).or_default() += mismatch.count;
+            let unfit = UnfitReport::of(tally, layout);
+            match self.unfit.get_mut(name) {
+                Some(known) => known.add(unfit),
+                None => drop(self.unfit.insert(name.to_owned(), unfit)),
             }
         }
     }
@@ -70,10 +75,8 @@ impl SyncReport {
     pub(super) fn print(&self, format: Format, failure: Option<&Failure>) {
         match format {
             Format::Text => {
-                report::text(&report::lines(&self.line()));
-                for (warning, count) in &self.unfit {
-                    report::note(format!("{warning}: {}", counted(*count, "time", "times")));
-                }
+                report::text(&report::lines(&self.line(failure.is_some())));
+                self.remarks().for_each(report::note);
             }
             Format::Json => {
                 let mut object = self.json();
@@ -88,43 +91,82 @@ impl SyncReport {
         }
     }
 
-    fn line(&self) -> String {
-        let Progress { changes, documents, rows, batches, rejected, repaired, .. } = &self.done;
-        let ChangeCounts { inserts, replacements, updates, deletes, .. } = changes;
-        let rejected = match rejected {
-            0 => String::new(),
-            rejected => format!(", {} rejected", counted(*rejected, "document", "documents")),
-        };
-        let repaired = match repaired {
-            0 => String::new(),
-            repaired => format!(", {} repaired", counted(*repaired, "document", "documents")),
-        };
-        format!(
-            "{} ({}, {}, {}, {}) of {} applied in {}: {} added, {} changed, {} deleted{rejected}{repaired}; {:.1} s; {}\n",
-            counted(changes.total(), "change", "changes"),
-            counted(*inserts, "insert", "inserts"),
-            counted(*replacements, "replacement", "replacements"),
-            counted(*updates, "update", "updates"),
-            counted(*deletes, "delete", "deletes"),
-            counted(*documents, "document", "documents"),
-            counted(*batches, "batch", "batches"),
-            counted(rows.inserted, "row", "rows"),
-            thousands(rows.updated),
-            thousands(rows.deleted),
-            self.started.elapsed().as_secs_f64(),
-            self.standing(),
-        )
+    /// What a person should look at: documents without rows, and values without a place.
+    fn remarks(&self) -> impl Iterator<Item = String> {
+        let rejects = self.done.rejects.iter().flat_map(|(collection, rejects)| {
+            rejects.iter().map(move |(reason, count)| {
+                let documents = counted(count.documents, "document", "documents");
+                format!("{collection}: {documents} rejected: {reason}")
+            })
+        });
+        rejects.chain(self.unfit.iter().flat_map(|(collection, unfit)| unfit.lines(collection)))
     }
 
-    /// Where the tables stand.
-    fn standing(&self) -> String {
-        let positions: Vec<String> =
-            self.positions.iter().map(|(shard, position)| format!("{shard} {}", position.time)).collect();
+    /// The same for machines, an object for each collection that there is something to say of.
+    fn collections(&self) -> Vec<Value> {
+        let names: BTreeSet<&String> = self.done.rejects.keys().chain(self.unfit.keys()).collect();
+        let object = |name: &String| {
+            let rejects = self.done.rejects.get(name).into_iter().flat_map(Rejects::iter);
+            let rejects = rejects.map(
+                |(reason, count)| json!({"reason": reason, "documents": count.documents, "example_id": count.example}),
+            );
+            let mut object = json!({
+                "name": name, "rejects": rejects.collect::<Vec<Value>>(),
+                "mismatches": [], "unknown_fields": [], "unknown_fields_beyond": 0,
+            });
+            if let Some(unfit) = self.unfit.get(name) {
+                unfit.add_to(&mut object);
+            }
+            object
+        };
+        names.into_iter().map(object).collect()
+    }
+
+    /// Values that did not fit as the classic tool words them.
+    fn wrong_values(&self) -> BTreeMap<String, u64> {
+        let of = |(name, unfit): (&String, &UnfitReport)| -> Vec<(String, u64)> {
+            unfit.mismatches().iter().map(|mismatch| (mismatch.classic_warning(name), mismatch.count)).collect()
+        };
+        self.unfit.iter().flat_map(of).collect()
+    }
+
+    /// What was done, if anything was, and where the tables stand.
+    fn line(&self, failed: bool) -> String {
+        let Progress { changes, documents, rows, batches, rejected, repaired, .. } = &self.done;
+        let mut parts = Vec::new();
+        if *batches > 0 {
+            let [done, batches] = [applied(changes, *documents), counted(*batches, "batch", "batches")];
+            let done = if changes.total() > 0 { format!("{done} applied in {batches}") } else { batches };
+            let added = counted(rows.inserted, "row", "rows");
+            let mut part = format!(
+                "{done}: {added} added, {} changed, {} deleted",
+                thousands(rows.updated),
+                thousands(rows.deleted)
+            );
+            for (count, what) in [(rejected, "rejected"), (repaired, "repaired")] {
+                if *count > 0 {
+                    part.push_str(&format!(", {} {what}", counted(*count, "document", "documents")));
+                }
+            }
+            parts.push(part);
+            if self.reads_all_back && *documents > 0 {
+                parts.push(format!("{} compared", counted(*documents, "document", "documents")));
+            }
+            parts.push(format!("{:.1} s", self.started.elapsed().as_secs_f64()));
+        }
+        parts.push(self.standing(failed));
+        parts.join("; ") + "\n"
+    }
+
+    /// Where the tables stand. What nobody has compared is not called equal.
+    fn standing(&self, failed: bool) -> String {
+        let at = report::positions(&self.positions);
         match self.ahead {
             // It has not come so far as to know.
-            _ if positions.is_empty() => "nothing was followed".to_owned(),
-            None => format!("equal to MongoDB at {}", positions.join(", ")),
-            Some(ahead) => format!("catching up at {}, exact from {ahead} on", positions.join(", ")),
+            _ if self.positions.is_empty() => "nothing was followed".to_owned(),
+            None if failed => format!("applied up to {at}"),
+            None => format!("up to date as of {at}"),
+            Some(ahead) => format!("catching up: applied up to {at}, exact from {} on", report::utc(ahead)),
         }
     }
 
@@ -144,10 +186,26 @@ impl SyncReport {
             "rows": { "inserted": rows.inserted, "updated": rows.updated, "deleted": rows.deleted },
             "batches": batches, "catching_up": catching_up, "rejected": rejected, "repaired": repaired,
             "statements": statements,
-            "events": events, "wrong_values": self.unfit,
+            "events": events, "wrong_values": self.wrong_values(), "collections": self.collections(),
             "positions": positions, "exact": self.ahead.is_none(),
             "ahead": self.ahead.map(|ahead| ahead.to_string()),
             "seconds": self.started.elapsed().as_secs_f64(),
         })
     }
+}
+
+/// `3 changes (1 insert, 2 updates) of 3 documents`.
+fn applied(changes: &ChangeCounts, documents: u64) -> String {
+    let ChangeCounts { inserts, replacements, updates, deletes, .. } = *changes;
+    let kinds = [
+        (inserts, "insert", "inserts"),
+        (replacements, "replacement", "replacements"),
+        (updates, "update", "updates"),
+        (deletes, "delete", "deletes"),
+    ];
+    let kinds: Vec<String> =
+        kinds.into_iter().filter(|kind| kind.0 > 0).map(|(count, one, many)| counted(count, one, many)).collect();
+    let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+    let documents = counted(documents, "document", "documents");
+    format!("{}{kinds} of {documents}", counted(changes.total(), "change", "changes"))
 }

@@ -36,6 +36,18 @@ impl Verified {
         }
     }
 
+    /// The same for a person, who takes *equal* for all there is.
+    fn outcome_text(&self) -> String {
+        let outcome = self.outcome();
+        let found = self.left.as_ref().unwrap_or(&self.found);
+        match () {
+            () if outcome == "differs" => outcome.to_owned(),
+            () if found.not_compared > 0 => format!("{outcome}, as far as compared"),
+            () if found.rejected > 0 => format!("{outcome}, but for those rejected"),
+            () => outcome.to_owned(),
+        }
+    }
+
     fn json(&self) -> Value {
         let mut value = serde_json::to_value(&self.found).unwrap_or_default();
         value["collection"] = json!(self.name);
@@ -111,7 +123,7 @@ fn summary(verified: &[Verified]) -> String {
         let counts = [documents, rows, equal, different, only_in_mongodb, only_in_postgresql, rejected, not_compared];
         row.extend(counts.map(|count| thousands(*count)));
         row.push(format!("{:.1} s", each.took.as_secs_f64()));
-        row.push(each.outcome().to_owned());
+        row.push(each.outcome_text());
         row
     };
     report::table(&header, numbers, verified.iter().map(row))
@@ -126,9 +138,9 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
         text.push('\n');
     };
     if let Some(proven) = &found.proven {
-        let of = if each.extent == Extent::Full { "all" } else { "a sample" };
-        let until = if proven.from == proven.until { String::new() } else { format!(" to {}", proven.until) };
-        line(format!("\n{}: {of} of it was compared, as of {}{until}", report::printable(&each.name), proven.from));
+        let what = if each.extent == Extent::Full { "all documents" } else { "a sample of the documents" };
+        let when = report::stretch(proven.from, proven.until);
+        line(format!("\n{}: {what} compared, as of {when}", report::printable(&each.name)));
     }
     if found.not_compared > 0 {
         line(format!(

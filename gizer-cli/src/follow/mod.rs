@@ -18,6 +18,7 @@ mod open;
 mod read;
 mod repair;
 mod touched;
+mod unfit;
 mod write;
 
 use std::collections::BTreeMap;
@@ -30,13 +31,14 @@ use gizer_oplog::{ChangeSource, LookUp, Oplog};
 use gizer_pg::Session;
 use gizer_pg::rows::TableCounts;
 use gizer_schema::Layout;
-use gizer_verify::Checks;
+use gizer_verify::{Checks, ReadBack};
 use tokio::sync::mpsc;
 
 pub(crate) use commit::Purpose;
 pub(crate) use member::{FollowedCollection, FollowedTables, Member};
 pub(crate) use open::{earliest, interest, layouts_of, members_of, read_ahead, settings, source_options};
 pub(crate) use touched::ChangeCounts;
+pub(crate) use unfit::Rejects;
 pub(crate) use write::replaced;
 
 use crate::exit::Failure;
@@ -88,6 +90,8 @@ pub(crate) struct Progress {
     pub(crate) events: Vec<String>,
     /// Values that did not fit, by collection.
     pub(crate) tallies: BTreeMap<String, Tally>,
+    /// Documents that were rejected, by collection.
+    pub(crate) rejects: BTreeMap<String, Rejects>,
 }
 
 /// Settings of following.
@@ -101,6 +105,8 @@ pub(crate) struct FollowSettings {
     pub(crate) checks: Checks,
     /// A collection of which more documents than this have to be repaired is loaded anew.
     pub(crate) max_repairs: u64,
+    /// Whether the log names what the schema has no place for, because nobody reports it soon.
+    pub(crate) logs_unfit: bool,
 }
 
 /// How long a batch waits for more once everything there is has been given.
@@ -197,6 +203,11 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
         self.writer.progress.tallies.iter().filter_map(move |(name, tally)| Some((name.as_str(), tally, of(name)?)))
     }
 
+    /// Whether all that is written is read back and compared.
+    pub(crate) fn reads_all_back(&self) -> bool {
+        self.writer.settings.checks.read_back == ReadBack::All
+    }
+
     /// Where the tables stand.
     pub(crate) fn positions(&self) -> &Positions {
         &self.writer.mark.positions
@@ -219,6 +230,9 @@ impl Progress {
         self.events.extend(other.events.iter().cloned());
         for (name, tally) in &other.tallies {
             self.tallies.entry(name.clone()).or_default().add(tally.clone());
+        }
+        for (name, rejects) in &other.rejects {
+            self.rejects.entry(name.clone()).or_default().add(rejects);
         }
     }
 }

@@ -59,6 +59,8 @@ impl Writer<'_> {
             deletes,
             repaired,
             rejected = open.done.rejected,
+            unknown = applied.values().map(|applied| applied.unknown).sum::<u64>(),
+            unfit = applied.values().map(|applied| applied.unfit).sum::<u64>(),
             documents,
             rows_inserted = rows.inserted,
             rows_updated = rows.updated,

@@ -139,5 +139,6 @@ pub(crate) fn settings(config: &Config) -> FollowSettings {
             VerifyMode::Off => ReadBack::Off,
         }),
         max_repairs: config.max_repairs,
+        logs_unfit: false,
     }
 }

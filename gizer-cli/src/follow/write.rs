@@ -8,7 +8,7 @@ use gizer_flatten::change::ClusterTime;
 use gizer_flatten::{DocumentBatch, Flattener, Scope, id_text};
 use gizer_pg::Session;
 use gizer_pg::rows::Keys;
-use gizer_pg::state::{self, RepairKey};
+use gizer_pg::state::{self, RepairKey, UnfitCount};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::{ReadBack, Reconciled, VerifyError, reconcile};
@@ -58,6 +58,8 @@ pub(super) struct Open {
     pub(super) repaired: BTreeMap<(usize, String), u64>,
     /// What is applied, by the number of the collection.
     pub(super) applied: BTreeMap<usize, Applied>,
+    /// What came for the first time of that the schema has no place for, with the number of the collection.
+    pub(super) new_unfit: Vec<(usize, UnfitCount)>,
 }
 
 /// Ids that were asked for together.
@@ -219,6 +221,7 @@ impl<'f> Writer<'f> {
                     self.batch.applied.entry(*member).or_default().rows.deleted += deleted;
                     state::forget_rejected(self.session, name).await?;
                     state::clear_repairs(self.session, name).await?;
+                    state::clear_unfit(self.session, name).await?;
                 }
                 Ddl::Reload(why) => state::mark_load_due(self.session, name, epoch, why).await?,
             }
@@ -273,6 +276,7 @@ impl<'f> Writer<'f> {
             return Ok(Some(Paused::Changed));
         }
         self.note_passed_over(&unexplained).await?;
+        self.keep_unfit().await?;
         fail_point("sync.after_write");
         let counts = batch.counts();
         let exact = self.write_down(&mark, ahead, counts.total()).await?;
@@ -285,6 +289,7 @@ impl<'f> Writer<'f> {
         }
         (self.mark, self.ahead, self.committed) = (mark, ahead, Instant::now());
         self.tell_monitors(&open, &batch, &passed_over, exact);
+        self.log_unfit(&open.new_unfit);
         self.progress.add(&open.done);
         self.add_repaired(open.repaired);
         let passed_over = passed_over.iter().filter_map(|member| batch.touched.get(member));
@@ -385,7 +390,7 @@ impl<'f> Writer<'f> {
         done.rows.updated += rows.updated;
         done.rows.inserted += rows.inserted;
         done.rejected += reconciled.rejected.len() as u64;
-        done.tallies.entry(self.tables[member].name.clone()).or_default().add(reconciled.tally);
+        self.count_unfit(member, &reconciled.rejected, reconciled.tally);
     }
 }
 

@@ -77,6 +77,18 @@ pub const REJECTED: Definition = counter(
     &["collection"],
     "Documents kept aside in gizer_reject because no rows can be made of them.",
 );
+/// Unknown fields.
+pub const UNKNOWN: Definition = counter(
+    "gizer_unknown_values_total",
+    &["collection"],
+    "Values of committed changes in fields that the schema does not have, each counted as often as its document was written.",
+);
+/// Values that do not fit.
+pub const UNFIT: Definition = counter(
+    "gizer_unfit_values_total",
+    &["collection"],
+    "Values of committed changes of another type than the schema has, each counted as often as its document was written.",
+);
 /// Batches.
 pub const BATCHES: Definition =
     counter("gizer_batches_committed_total", &[], "Transactions that applied a batch of changes or repairs.");
@@ -196,6 +208,8 @@ pub const ALL: &[&Definition] = &[
     &LOADED,
     &ROWS,
     &REJECTED,
+    &UNKNOWN,
+    &UNFIT,
     &BATCHES,
     &BATCH_SECONDS,
     &REPAIRS,

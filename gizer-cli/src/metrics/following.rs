@@ -11,7 +11,7 @@ use gizer_pg::rows::TableCounts;
 use super::Metrics;
 use super::catalog::{
     BATCH_SECONDS, BATCHES, CATCHING_UP, CHANGES, HEADROOM, LAG, POSITION, REJECTED, RELOADS, REPAIRS, ROWS, UNDER_WAY,
-    VERIFIED,
+    UNFIT, UNKNOWN, VERIFIED,
 };
 use crate::follow::ChangeCounts;
 
@@ -38,6 +38,10 @@ pub(crate) struct Applied {
     pub(crate) changes: ChangeCounts,
     pub(crate) rows: TableCounts,
     pub(crate) rejected: u64,
+    /// Values in fields that the schema does not have.
+    pub(crate) unknown: u64,
+    /// Values that the schema has a field for, and do not fit.
+    pub(crate) unfit: u64,
 }
 
 /// A batch that is committed.
@@ -55,7 +59,7 @@ impl Metrics {
     /// Counts a batch.
     pub(crate) fn committed(&self, batch: &Committed<'_>) {
         let Some(registry) = self.registry() else { return };
-        for (collection, Applied { changes, rows, rejected }) in &batch.applied {
+        for (collection, Applied { changes, rows, rejected, unknown, unfit }) in &batch.applied {
             let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = *changes;
             let operations = [
                 ("insert", inserts),
@@ -68,6 +72,8 @@ impl Metrics {
             operations.iter().for_each(|(name, count)| registry.add(&CHANGES, &[collection, name], *count));
             changed.iter().for_each(|(name, count)| registry.add(&ROWS, &[collection, name], *count));
             registry.add(&REJECTED, &[collection], *rejected);
+            registry.add(&UNKNOWN, &[collection], *unknown);
+            registry.add(&UNFIT, &[collection], *unfit);
         }
         for (reason, count) in &batch.repaired {
             registry.add(&REPAIRS, &[reason], *count);
@@ -94,7 +100,9 @@ impl Metrics {
             for operation in ["insert", "update", "delete"] {
                 registry.add(&ROWS, &[collection, operation], 0);
             }
-            registry.add(&REJECTED, &[collection], 0);
+            for counter in [&REJECTED, &UNKNOWN, &UNFIT] {
+                registry.add(counter, &[collection], 0);
+            }
         }
         registry.add(&BATCHES, &[], 0);
     }

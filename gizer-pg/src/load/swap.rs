@@ -207,6 +207,7 @@ async fn attempt(
         let fence = part.part.load.fence();
         state::finish_load(session, fence.load_epoch, &part.loaded()).await?;
         state::clear_rejects(session, &fence.collection, fence.load_epoch).await?;
+        state::clear_unfit(session, &fence.collection).await?;
         state::clear_ranges(session, &fence.collection).await?;
     }
     state::settle_position(session).await?;

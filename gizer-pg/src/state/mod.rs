@@ -11,6 +11,7 @@
 //! | `gizer_audit_segment` | segment of an audit under way | an audit that died goes on |
 //! | `gizer_repair` | document that differs | whoever follows makes its rows equal |
 //! | `gizer_expected` | collection that should be copied | what is missing is never forgotten |
+//! | `gizer_unfit` | collection, path and type | what came since its load that its schema has no place for |
 //! | `gizer_history` | collection, event and reason | how often rows were repaired and collections loaded anew |
 //!
 //! Rows and state are always written in one transaction. Two kinds of guard keep runs apart: advisory locks are for
@@ -35,6 +36,7 @@ mod run;
 mod status;
 mod stream;
 mod tables;
+mod unfit;
 
 pub use audit::{
     AuditId, AuditSegment, AuditSubject, Audits, FinishedAudit, UnfinishedAudit, begin_audit, finish_audit, hold_audit,
@@ -57,8 +59,8 @@ pub use positions::{ShardPositions, classic_ts};
 pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
 pub use range::{Resumed, UnfinishedLoad, needed_from};
+pub use reject::{RejectReasons, forget_rejected, keep_rejected, read_reject_reasons, rejected_among};
 pub(crate) use reject::{clear_rejects, write_rejects};
-pub use reject::{forget_rejected, keep_rejected, rejected_among};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
 pub use run::{PATIENCE, Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
@@ -66,3 +68,4 @@ pub(crate) use stream::settle_position;
 pub use stream::{Checkpoint, StreamFence, checkpoint, take_fence};
 pub use tables::prepare;
 pub(crate) use tables::{is_own_name, require_rights};
+pub use unfit::{MAX_UNFIT_PATHS, UnfitCount, UnfitRow, clear_unfit, count_unfit, read_unfit};

@@ -1,8 +1,8 @@
 //! Rejected documents, kept aside.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use super::tables::{COLLECTIONS, REJECTS};
+use super::tables::{self, COLLECTIONS, REJECTS};
 use crate::connect::Session;
 use crate::copy::Reject;
 use crate::error::PgError;
@@ -74,6 +74,46 @@ pub async fn rejected_among(
     let rows = session.query(doing, &sql, &[&collection, &epoch, &kept]).await?;
     let found: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
     Ok(ids.iter().zip(&kept).filter(|(_, kept)| found.contains(*kept)).map(|(id, _)| id.clone()).collect())
+}
+
+/// Why documents of a collection are kept aside, and how many for each reason; the most frequent first.
+pub type RejectReasons = Vec<(String, u64)>;
+
+/// Reasons of one collection that are read at most.
+const MAX_REASONS: i64 = 100;
+
+/// Why documents are missing in the live tables, by collection. Nothing where this role may not read it.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn read_reject_reasons(session: &Session) -> Result<BTreeMap<String, RejectReasons>, PgError> {
+    session.begin_reading().await?;
+    let outcome = match tables::may_read(session, REJECTS).await {
+        Ok(true) => reject_reasons(session).await,
+        Ok(false) => Ok(BTreeMap::new()),
+        Err(error) => Err(error),
+    };
+    session.end(outcome).await
+}
+
+async fn reject_reasons(session: &Session) -> Result<BTreeMap<String, RejectReasons>, PgError> {
+    // As the status counts them. Tables of an older version may have no column live_epoch.
+    let sql = format!(
+        "SELECT collection, reason, count FROM ( \
+             SELECT r.collection, coalesce(r.reason, '') AS reason, pg_catalog.count(*), \
+                    pg_catalog.row_number() OVER (PARTITION BY r.collection ORDER BY pg_catalog.count(*) DESC) AS number \
+             FROM {rejects} r JOIN {collections} c ON c.collection = r.collection AND c.live \
+                 AND coalesce((pg_catalog.to_jsonb(c) ->> 'live_epoch')::pg_catalog.int8, r.load_epoch) = r.load_epoch \
+             GROUP BY 1, 2) AS reasons WHERE number <= $1 ORDER BY collection, count DESC, reason",
+        rejects = session.relation(REJECTS)?,
+        collections = session.relation(COLLECTIONS)?
+    );
+    let mut all: BTreeMap<String, RejectReasons> = BTreeMap::new();
+    for row in session.query("reading why documents were rejected", &sql, &[&MAX_REASONS]).await? {
+        let count = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
+        all.entry(row.get(0)).or_default().push((row.get(1), count));
+    }
+    Ok(all)
 }
 
 /// Removes all that was kept aside of a collection, in the open transaction: it is gone.

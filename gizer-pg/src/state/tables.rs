@@ -39,11 +39,12 @@ pub(super) const RANGES: &str = "gizer_range";
 pub(super) const REPAIRS: &str = "gizer_repair";
 pub(super) const HISTORY: &str = "gizer_history";
 
+pub(super) const UNFIT: &str = "gizer_unfit";
 pub(super) const EXPECTED: &str = "gizer_expected";
 pub(super) const AUDITS: &str = "gizer_audit";
 pub(super) const AUDIT_SEGMENTS: &str = "gizer_audit_segment";
 
-const TABLES: [StateTable; 10] = [
+const TABLES: [StateTable; 11] = [
     StateTable {
         name: RUNS,
         // The first nine are the classic tool's, in its order; monitors read them.
@@ -196,6 +197,25 @@ const TABLES: [StateTable; 10] = [
         ],
         constraint: Some("PRIMARY KEY (collection)"),
         comment: "gizer state: the collections that should be copied, and what keeps any of them from it",
+        rights: REPLACING,
+        optional: true,
+    },
+    StateTable {
+        name: UNFIT,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            // Both are empty for all that has no row of its own.
+            ("path", "TEXT NOT NULL"),
+            ("came", "TEXT NOT NULL"),
+            // NULL if the schema does not have the field.
+            ("expected", "TEXT"),
+            ("count", "BIGINT NOT NULL DEFAULT 0"),
+            ("documents", "BIGINT NOT NULL DEFAULT 0"),
+            ("first_at", "TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now()"),
+            ("last_at", "TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now()"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, path, came)"),
+        comment: "gizer state: values that came since a collection was loaded and that its schema has no place for",
         rights: REPLACING,
         optional: true,
     },

@@ -1,1 +1,4 @@
 //! What is said was checked.
+
+mod sayings;
+mod unknown;

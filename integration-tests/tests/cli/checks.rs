@@ -178,6 +178,7 @@ async fn the_json_is_as_documented() {
             "INSERT INTO gizer_history (collection, event, reason, count) VALUES ('orders', 'reload', 'for a test', 1); \
              UPDATE gizer_collection SET reason = 'for a test'; UPDATE gizer_stream SET ahead = 'Timestamp(4000000000, 1)'; \
              UPDATE qmetlstatus SET reason = 'for a test'; \
+             INSERT INTO gizer_reject SELECT collection, '1', 'for a test', '', live_epoch FROM gizer_collection LIMIT 1; \
              INSERT INTO gizer_audit SELECT (jsonb_populate_record(a, '{\"audit\": 1000, \"finished_at\": null}')).* \
                  FROM gizer_audit a LIMIT 1; \
              INSERT INTO gizer_audit_segment (collection, audit, segment, done, report) VALUES ('orders', 1000, 0, false, '{}')",

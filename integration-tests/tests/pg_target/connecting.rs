@@ -103,11 +103,13 @@ async fn who_only_reads_the_state_is_told_what_reading_takes() {
         "gizer_audit",
         "gizer_audit_segment",
         "gizer_collection",
+        "gizer_expected",
         "gizer_history",
         "gizer_range",
         "gizer_reject",
         "gizer_repair",
         "gizer_stream",
+        "gizer_unfit",
         "qmetlstatus",
     ];
     let tables = tables.map(|table| format!(r#""public"."{table}""#)).join(", ");

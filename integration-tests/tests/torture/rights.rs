@@ -58,7 +58,7 @@ async fn reading_two_databases_and_owning_the_tables_is_enough() {
         world.sync().await;
         judge(&world).await.unwrap();
         let status = world.run(&["status"]).await.expect_code(0);
-        assert!(status.stdout.contains("equal to MongoDB at rs0"), "{}", status.stdout);
+        assert!(status.stdout.contains("up to date as of rs0"), "{}", status.stdout);
         let owner = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = 'postgres'";
         assert_eq!(world.client().await.query_one(owner, &[]).await.unwrap().get::<_, i64>(0), 0);
     }

@@ -148,7 +148,7 @@ async fn status(world: &World<'_>) -> (String, Value) {
     (text, serde_json::from_str::<Value>(&json).unwrap()["stream"].clone())
 }
 
-/// `gizer status` says whether the tables are equal to MongoDB, and if not from when on.
+/// `gizer status` says whether the tables are exact, and if not from when on.
 #[tokio::test]
 async fn status_says_when_it_is_catching_up() {
     let mongod = forgetful(Version::V6_0).await;
@@ -157,7 +157,7 @@ async fn status_says_when_it_is_catching_up() {
     update(&world, 1, "exact").await;
     assert_eq!(reported(&world).await["exact"], json!(true));
     let (text, stream) = status(&world).await;
-    assert!(text.contains("equal to MongoDB at rs0 20") && !text.contains("catching up"), "{text}");
+    assert!(text.contains("up to date as of rs0 20") && !text.contains("catching up"), "{text}");
     assert_eq!((&stream["applied"], &stream["ahead"]), (&json!(true), &Value::Null), "{stream}");
     assert_eq!(stream["exact_at"], stream["position"], "{stream}");
     let exact_at = stream["exact_at"].clone();
@@ -173,7 +173,9 @@ async fn status_says_when_it_is_catching_up() {
     let (text, stream) = status(&world).await;
     let ahead = stream["ahead"].as_str().unwrap_or_else(|| panic!("{stream}"));
     assert!(text.contains("catching up: changes are applied up to rs0 20"), "{text}");
-    assert!(text.contains(&format!("equal to MongoDB from {ahead} on; last equal at rs0")), "{text}");
+    let seconds = ahead.trim_start_matches("Timestamp(").split(',').next().unwrap();
+    let ahead = bson::DateTime::from_millis(1_000 * seconds.parse::<i64>().unwrap()).try_to_rfc3339_string().unwrap();
+    assert!(text.contains(&format!("exact from {ahead} on; last exact at rs0")), "{text}");
     assert_eq!(stream["exact_at"], exact_at, "{stream}");
     assert_ne!(stream["position"], exact_at, "{stream}");
     // What was touched before the drop cannot be read any more. It is left as it is, and not taken for deleted.
@@ -183,6 +185,6 @@ async fn status_says_when_it_is_catching_up() {
     assert_eq!(reported(&world).await["exact"], json!(true));
     judge(&world).await.unwrap();
     let (text, stream) = status(&world).await;
-    assert!(text.contains("equal to MongoDB at rs0 20") && !text.contains("catching up"), "{text}");
+    assert!(text.contains("up to date as of rs0 20") && !text.contains("catching up"), "{text}");
     assert_eq!((&stream["ahead"], &stream["exact_at"]), (&Value::Null, &stream["position"]), "{stream}");
 }
