@@ -33,8 +33,9 @@ pub async fn difference(client: &Client, one: &str, other: &str) -> Result<Optio
              WHERE attrelid = format('%I.%I', $1::text, $2::text)::regclass AND attnum > 0 AND NOT attisdropped";
         let columns: String = client.query_one(columns, &[&one, &table]).await?.get(0);
         for (left, right) in [(one, other), (other, one)] {
+            let quoted = table.replace('"', "\"\"");
             let sql = format!(
-                "SELECT {columns} FROM {left}.\"{table}\" EXCEPT ALL SELECT {columns} FROM {right}.\"{table}\""
+                "SELECT {columns} FROM {left}.\"{quoted}\" EXCEPT ALL SELECT {columns} FROM {right}.\"{quoted}\""
             );
             let more = client.query(&format!("SELECT to_jsonb(q)::text FROM ({sql}) q"), &[]).await?;
             if let Some(row) = more.first() {

@@ -3,6 +3,7 @@
 use std::ops::AddAssign;
 
 use bson::{Bson, Document, doc};
+use mongodb::error::TRANSIENT_TRANSACTION_ERROR;
 use mongodb::{ClientSession, Database};
 
 /// What is sent to MongoDB.
@@ -74,11 +75,12 @@ async fn transaction(
     Ok(outcome)
 }
 
-/// How many writes of a command were refused. `findAndModify` says so by an error, other commands in their reply.
+/// How many writes of a command were refused. `findAndModify` says so by an error, other commands in their reply. A transaction
+/// may be refused whole, where collections have just changed.
 fn answer(reply: mongodb::error::Result<Document>) -> Result<u64, mongodb::error::Error> {
     match reply {
         Ok(reply) => Ok(reply.get_array("writeErrors").map_or(0, |errors| errors.len() as u64)),
-        Err(error) if refusal(&error) => Ok(1),
+        Err(error) if refusal(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR) => Ok(1),
         Err(error) => Err(error),
     }
 }

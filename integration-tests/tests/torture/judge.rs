@@ -28,6 +28,21 @@ pub(crate) async fn judge_traffic(world: &World<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Every row of a collection of the classic dialect, if these are all of its documents that can be copied.
+pub(crate) async fn judge_traffic_but(
+    world: &World<'_>,
+    collection: &str,
+    documents: Vec<Document>,
+) -> Result<(), String> {
+    let oracle = Oracle::new(collection, &world.schema_text(collection), "public").unwrap();
+    let mut client = world.client().await;
+    let report = oracle.compare(stream::iter(documents.into_iter().map(Ok)), &mut client).await.unwrap();
+    match report.is_equal() && report.rejected == 0 {
+        true => Ok(()),
+        false => Err(format!("{collection} differs by the oracle: {report}")),
+    }
+}
+
 /// Every row of a collection of the classic dialect.
 pub(crate) async fn judge_by_oracle(world: &World<'_>, collection: &str) -> Result<(), String> {
     let rejected = judge_with_rejects(world, collection).await?;
@@ -46,6 +61,16 @@ pub(crate) async fn judge_with_rejects(world: &World<'_>, collection: &str) -> R
 
 /// Every document of a collection of gizer's dialect.
 pub(crate) async fn judge_rebuilt(world: &World<'_>, collection: &str) -> Result<(), String> {
+    let documents = world.documents(collection).await;
+    judge_rebuilt_but(world, collection, documents).await
+}
+
+/// The same, if these are all of its documents that can be copied.
+pub(crate) async fn judge_rebuilt_but(
+    world: &World<'_>,
+    collection: &str,
+    documents: Vec<Document>,
+) -> Result<(), String> {
     let schema = file::parse(collection, &world.schema_text(collection)).unwrap();
     let layout = Layout::new(&schema).unwrap();
     let rows = stored_rows(&world.client().await, "public", &layout).await.unwrap();
@@ -54,7 +79,7 @@ pub(crate) async fn judge_rebuilt(world: &World<'_>, collection: &str) -> Result
         let bytes = rebuild(&layout, &rows).map_err(|error| format!("{collection} {key}: {error}: {rows:#?}"))?;
         stored.insert(key, Document::from_reader(bytes.as_slice()).unwrap());
     }
-    for document in world.documents(collection).await {
+    for document in documents {
         let id = &document["_id"];
         let key = stored.iter().find(|(_, other)| same(id, &other["_id"], false)).map(|(key, _)| key.clone());
         let Some(other) = key.and_then(|key| stored.remove(&key)) else {

@@ -13,6 +13,7 @@ mod fail_points;
 mod judge;
 mod loaded;
 mod loads;
+mod machine;
 mod repairs;
 mod rights;
 mod rounds;

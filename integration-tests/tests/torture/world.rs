@@ -42,6 +42,15 @@ pub(crate) struct World<'s> {
 
 impl<'s> World<'s> {
     pub(crate) async fn new(shards: impl IntoIterator<Item = &'s Mongod>, postgres: &'s Postgres) -> World<'s> {
+        Self::reached_by(shards, postgres, |uri| uri).await
+    }
+
+    /// The same, with gizer's connection strings changed: it may reach the servers through proxies.
+    pub(crate) async fn reached_by(
+        shards: impl IntoIterator<Item = &'s Mongod>,
+        postgres: &'s Postgres,
+        change: impl Fn(String) -> String,
+    ) -> World<'s> {
         let shards: Vec<&Mongod> = shards.into_iter().collect();
         let target = postgres.create_database().await.unwrap();
         let name = unique_name("torture");
@@ -51,10 +60,10 @@ impl<'s> World<'s> {
             let options = DatabaseOptions::builder().write_concern(WriteConcern::majority()).build();
             databases.push(shard.client().await.unwrap().database_with_options(&name, options));
         }
-        let uris: Vec<String> = shards.iter().map(|shard| shard.uri()).collect();
+        let uris: Vec<String> = shards.iter().map(|shard| change(shard.uri())).collect();
         let config = format!(
             "[mongo]\nuri = {uris:?}\ndatabase = {name:?}\n\n[postgres]\nuri = {:?}\nschema = \"public\"\n",
-            postgres.uri(&target)
+            change(postgres.uri(&target))
         );
         let gizer = Gizer::with_config(&config).unwrap();
         World { shards, postgres, databases, target, gizer }
@@ -77,6 +86,12 @@ impl<'s> World<'s> {
 
     /// The collections of the traffic with the documents that they begin with, on each shard, loaded.
     pub(crate) async fn begin(&self, traffic: &[Traffic]) {
+        self.fill(traffic).await;
+        self.run(&["load"]).await.expect_code(0);
+    }
+
+    /// The same, not loaded.
+    pub(crate) async fn fill(&self, traffic: &[Traffic]) {
         for collection in COLLECTIONS {
             self.schema_file(collection.name, &collection.schema_file());
             for (database, traffic) in self.databases.iter().zip(traffic) {
@@ -84,7 +99,6 @@ impl<'s> World<'s> {
                 database.collection(collection.name).insert_many(documents).await.unwrap();
             }
         }
-        self.run(&["load"]).await.expect_code(0);
     }
 
     pub(crate) async fn run(&self, args: &[&str]) -> Finished {

@@ -1,0 +1,270 @@
+//! Doing what a plan says, and judging what comes of it.
+
+use std::time::{Duration, Instant};
+
+use bson::{Document, doc};
+use integration_tests::rig::{Finished, Mongod, Postgres, RunningGizer, Signal};
+use integration_tests::traffic::{Outcome, Traffic};
+use tokio::task::JoinHandle;
+
+use super::faults::Network;
+use super::figures::Figures;
+use super::judged::{Rejects, collections, difference};
+use super::plan::{Activity, Event, Plan, Round, Wanderer};
+use super::{leftovers, words};
+use crate::judge::judge_against_fresh_load;
+use crate::world::{LIMIT, Reached, World};
+
+/// The number of the signal: POSIX.
+const SIGTERM: i32 = 15;
+
+/// How long gizer may take to come to rest once nothing breaks any more.
+const REST_LIMIT: Duration = Duration::from_secs(60);
+
+/// A plan in progress.
+pub(super) struct Run<'w, 's> {
+    pub(super) world: &'w World<'s>,
+    pub(super) network: &'w Network,
+    pub(super) plan: &'w Plan,
+    /// The activity of the round, while it runs.
+    pub(super) gizer: Option<RunningGizer>,
+    /// What ends by itself: locks, troubles of the network.
+    pub(super) passing: Vec<JoinHandle<()>>,
+    /// Whether anything has gone wrong in this round.
+    pub(super) disturbed: bool,
+    pub(super) outcome: Outcome,
+    /// What the last run said.
+    said: String,
+    reached: Reached,
+    figures: Figures,
+}
+
+/// Does all of it on these servers. What is found is a panic, after which a server may be down.
+pub(crate) async fn perform(shards: &[Mongod], postgres: &Postgres, plan: &Plan) -> Figures {
+    let shards = &shards[..plan.shards];
+    let network = Network::before(shards, postgres);
+    let world = World::reached_by(shards, postgres, |uri| network.through(uri)).await;
+    begin(&world, plan).await;
+    let mut run = Run {
+        world: &world,
+        network: &network,
+        plan,
+        gizer: None,
+        passing: Vec::new(),
+        disturbed: false,
+        outcome: Outcome::default(),
+        said: String::new(),
+        reached: world.reached().await,
+        figures: Figures { seeds: 1, ..Figures::default() },
+    };
+    for round in plan.rounds.iter().filter(|round| !round.events.is_empty()) {
+        run.round(round).await;
+    }
+    let rejects = Rejects::read(&world).await;
+    let mut all_there = true;
+    for collection in collections(plan) {
+        all_there &= !world.documents(collection).await.is_empty();
+    }
+    // What is not in the source any more cannot be loaded.
+    if rejects.is_empty() && all_there {
+        judge_against_fresh_load(&world).await.unwrap();
+    }
+    run.figures
+}
+
+/// The collections with the documents that they begin with, loaded.
+async fn begin(world: &World<'_>, plan: &Plan) {
+    let count = plan.shards as u64;
+    let traffic: Vec<Traffic> = (0..count).map(|shard| Traffic::of_shard(plan.seed, shard, count)).collect();
+    world.fill(&traffic).await;
+    for shape in &plan.shapes {
+        for (shard, database) in (0..).zip(&world.databases) {
+            let documents = shape.documents(plan.seed, shard, count);
+            database.collection(&shape.name).insert_many(documents).await.unwrap();
+        }
+        match shape.inferred {
+            true => drop(world.run(&["schema", "infer", &shape.name]).await.expect_code(0)),
+            false => world.schema_file(&shape.name, &shape.schema_file()),
+        }
+    }
+    world.run(&["load"]).await.expect_code(0);
+}
+
+impl Run<'_, '_> {
+    async fn round(&mut self, round: &Round) {
+        println!("  {:?}", round.activity);
+        let began = Instant::now();
+        let faults = round.events.iter().filter(|(_, event)| matches!(event, Event::Fault(_))).count();
+        self.disturbed = faults > 0 || round.fail_point.is_some();
+        self.outcome = Outcome::default();
+        let (before, during) = round.events.split_at(round.before);
+        for (_, event) in before {
+            self.happen(event, round).await;
+        }
+        self.spawn(round, round.fail_point);
+        for (_, event) in during {
+            self.happen(event, round).await;
+        }
+        self.calm(round).await;
+        self.rest(round).await;
+        self.judge(round).await;
+        self.expect_no_step_back().await;
+        let commands = self.outcome.commands;
+        self.figures.rounds += 1;
+        self.figures.operations += commands;
+        self.figures.faults += faults as u64;
+        self.figures.meetings += commands * faults as u64;
+        println!("    {:?}, {faults} faults, {:.1} s", self.outcome, began.elapsed().as_secs_f64());
+    }
+
+    async fn happen(&mut self, event: &Event, round: &Round) {
+        match event {
+            Event::Write(shard, step) => {
+                let written = step.run(&self.world.databases[*shard]).await;
+                self.outcome += written.unwrap_or_else(|error| panic!("{error}: {step:?}"));
+            }
+            Event::Wander(wanderer) => self.wander(*wanderer).await,
+            Event::Fault(fault) => {
+                println!("    {fault:?}");
+                self.fault(fault, round).await;
+            }
+        }
+    }
+
+    /// A document leaves one shard for the other, as far as it is on one. For a moment it is on both, or on none.
+    async fn wander(&mut self, wanderer: Wanderer) {
+        let id = format!("wanderer '{}'", wanderer.number);
+        let count = wanderer.count;
+        self.outcome.commands += 2;
+        let things = |at: usize| self.world.databases[at].collection::<Document>("things");
+        for (from, to) in [(0, 1), (1, 0)] {
+            if let Some(mut document) = things(from).find_one(doc! { "_id": &id }).await.unwrap() {
+                document.insert("count", count);
+                if wanderer.insert_first {
+                    things(to).insert_one(document).await.unwrap();
+                    things(from).delete_one(doc! { "_id": &id }).await.unwrap();
+                } else {
+                    things(from).delete_one(doc! { "_id": &id }).await.unwrap();
+                    things(to).insert_one(document).await.unwrap();
+                }
+                return;
+            }
+        }
+        let new = doc! { "_id": &id, "count": count, "tags": ["a", "b"], "items": [{ "parts": [{ "marks": [1] }] }] };
+        things(count as usize % 2).insert_one(new).await.unwrap();
+    }
+
+    /// Starts the activity of the round, unless it runs.
+    pub(super) fn spawn(&mut self, round: &Round, fail_point: Option<&str>) {
+        let args: Vec<&str> = match &round.activity {
+            Activity::Sync => vec!["sync"],
+            Activity::Run => vec!["run"],
+            Activity::Follow => vec!["sync", "--follow"],
+            Activity::RunOn => vec!["run", "--follow"],
+            Activity::Load(collection) => vec!["load", collection],
+            Activity::Repair => vec!["verify", "--repair"],
+        };
+        let env: Vec<(&str, &str)> = fail_point.map(|point| ("GIZER_FAIL_POINT", point)).into_iter().collect();
+        self.figures.runs += 1;
+        self.gizer = Some(self.world.gizer.spawn_with(args, &env).unwrap());
+    }
+
+    /// Ends what breaks things, and then the activity of the round, in good order.
+    async fn calm(&mut self, round: &Round) {
+        self.network.calm();
+        for passing in self.passing.drain(..) {
+            passing.await.unwrap();
+        }
+        self.network.calm();
+        let Some(gizer) = self.gizer.take() else { return };
+        let follows = matches!(round.activity, Activity::Follow | Activity::RunOn);
+        if follows {
+            gizer.signal(Signal::Terminate).unwrap();
+        }
+        let ended = gizer.wait().await.unwrap();
+        let died = round.fail_point.is_some() && ended.signal().is_some();
+        let terminated = follows && (ended.code() == Some(143) || ended.signal() == Some(SIGTERM));
+        if !died && !terminated {
+            self.expect_fair(&ended);
+        }
+    }
+
+    /// A run that was ended by the signal that it was sent, or had ended before.
+    pub(super) fn expect_ended(&self, ended: &Finished, signal: i32) {
+        let by_signal = ended.signal().is_some() || ended.code() == Some(128 + signal);
+        if !by_signal {
+            self.expect_fair(ended);
+        }
+    }
+
+    /// Whether a run may have ended so: in good order, or because something went wrong that it names.
+    fn expect_fair(&self, ended: &Finished) {
+        let code = ended.code();
+        let fair = code == Some(0) || is_gone(ended) || (self.disturbed && matches!(code, Some(1 | 5)));
+        assert!(fair, "gizer ended with {}\n--- stdout\n{}\n--- stderr\n{}", ended.status, ended.stdout, ended.stderr);
+        let silent = code != Some(0) && ended.stderr.trim().is_empty();
+        assert!(!silent, "gizer ended with {} and said nothing", ended.status);
+    }
+
+    /// Nothing breaks any more: gizer has to come to its end, a few failures later at most.
+    async fn rest(&mut self, round: &Round) {
+        let mut commands: Vec<Vec<&str>> = vec![vec![round.settle]];
+        if let Activity::Load(collection) = &round.activity
+            && !self.world.documents(collection).await.is_empty()
+        {
+            // What a dead load has left is taken up, or away, by the next one.
+            commands.insert(0, vec!["load", collection]);
+        }
+        let began = Instant::now();
+        for command in commands {
+            loop {
+                self.figures.runs += 1;
+                let ended = self.world.run(&command).await;
+                self.said = format!("{}{}", ended.stdout, ended.stderr);
+                self.expect_fair(&ended);
+                if ended.code() == Some(0) || is_gone(&ended) {
+                    break;
+                }
+                assert!(began.elapsed() < REST_LIMIT, "gizer does not come to rest: {ended:?}");
+                println!("    {command:?} once more: {}", ended.stderr.lines().last().unwrap_or_default());
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+
+    async fn judge(&mut self, round: &Round) {
+        let rejects = Rejects::read(self.world).await;
+        if let Err(difference) = difference(self.world, self.plan, &rejects).await {
+            panic!("after {} ended with 0: {difference}\n--- it said\n{}", round.settle, self.said);
+        }
+        leftovers::expect_none(self.world).await;
+        words::expect_true(self.world, self.plan, &rejects).await;
+        self.figures.runs += 2;
+        if round.audited {
+            words::expect_audit_to_agree(self.world).await;
+            self.figures.runs += 1;
+        }
+    }
+
+    async fn expect_no_step_back(&mut self) {
+        let now = self.world.reached().await;
+        for (shard, before) in &self.reached {
+            let after = now.get(shard).unwrap_or_else(|| panic!("the position of {shard} is gone: {now:?}"));
+            assert!(after >= before, "the position of {shard} went back from {before:?} to {after:?}");
+        }
+        self.reached = now;
+    }
+
+    /// Waits until PostgreSQL answers those who do not go through the proxy.
+    pub(super) async fn wait_for_postgres(&self) {
+        let world = self.world;
+        let answers = async || world.postgres.client(&world.target).await.is_ok();
+        integration_tests::rig::wait_until("PostgreSQL to answer", LIMIT, answers).await.unwrap();
+    }
+}
+
+/// A load of what the source has not got any more; and a run that refuses to follow it, which is what O10 is about.
+fn is_gone(ended: &Finished) -> bool {
+    let says = |text: &str| ended.stderr.contains(text);
+    ended.code() == Some(2) && (says("found none") || says("there is no such collection in MongoDB"))
+}

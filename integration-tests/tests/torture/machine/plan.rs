@@ -1,0 +1,237 @@
+//! What happens to a seed's collections, drawn before anything of it is done.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use bson::Document;
+use integration_tests::traffic::{Shape, Step};
+
+/// Everything that happens, in its order.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// One replica set or two.
+    pub(crate) shards: usize,
+    /// The collections of the seed's own making, next to those of the traffic.
+    pub(crate) shapes: Vec<Shape>,
+    pub(crate) rounds: Vec<Round>,
+}
+
+/// What gizer does in a round, and what happens meanwhile.
+#[derive(Debug, Clone)]
+pub(crate) struct Round {
+    pub(crate) activity: Activity,
+    /// The fail point at which gizer dies by itself, if it comes by.
+    pub(crate) fail_point: Option<&'static str>,
+    /// How many of the events come before gizer is started.
+    pub(crate) before: usize,
+    /// By their number in the whole plan.
+    pub(crate) events: Vec<(usize, Event)>,
+    /// The command that brings everything to rest.
+    pub(crate) settle: &'static str,
+    /// Whether an audit follows.
+    pub(crate) audited: bool,
+}
+
+/// What gizer is told to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// `sync`, once.
+    Sync,
+    /// `run`, once.
+    Run,
+    /// `sync --follow`.
+    Follow,
+    /// `run --follow`.
+    RunOn,
+    /// `load` of one collection, which is there already.
+    Load(String),
+    /// `verify --repair`.
+    Repair,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// A write to a shard.
+    Write(usize, Step),
+    /// A document leaves one shard for the other.
+    Wander(Wanderer),
+    /// Something goes wrong.
+    Fault(Fault),
+}
+
+/// A document that changes its shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanderer {
+    pub(crate) number: u64,
+    pub(crate) count: i32,
+    /// Whether it is on both shards for a moment, or on none.
+    pub(crate) insert_first: bool,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// `kill -9` of gizer, after so long; it is started again.
+    KillGizer(Duration),
+    /// SIGTERM to gizer, after so long; it is started again.
+    TerminateGizer(Duration),
+    /// A replica set of one.
+    Mongod(usize, ServerFault),
+    /// The target's server.
+    Postgres(ServerFault),
+    /// A proxy.
+    Network(Side, Trouble),
+    /// The source changes its collections, on all shards.
+    Ddl(Ddl),
+    /// Somebody changes the tables.
+    Target(TargetChange),
+    /// Somebody holds a lock on a collection's root table for so long.
+    Hold(String, LockMode, Duration),
+    /// Somebody ends gizer's sessions, or cancels their statements.
+    Backend(BackendFault),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerFault {
+    Restarted,
+    Killed,
+    /// Of a mongod alone.
+    SteppedDown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Mongo(usize),
+    Postgres,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Each piece is late, for the rest of the round.
+    Delay(Duration),
+    /// Connections are reset.
+    Cut,
+    /// Connections are reset after so many bytes.
+    CutAfter(u64),
+    /// Nothing passes for so long.
+    Stall(Duration),
+    /// Nothing passes for so long, after so many bytes.
+    StallAfter(u64, Duration),
+    /// No connection comes about for so long.
+    Refuse(Duration),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ddl {
+    Drop(String),
+    DropDatabase,
+    /// The collection gets another name, or its own name back.
+    Rename(String),
+    /// `$out` of a part of the collection into itself.
+    Out(String),
+    /// A collection that nobody knows.
+    Create,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TargetChange {
+    /// An index of the user's.
+    Index,
+    /// A CHECK that all values satisfy.
+    Check,
+    /// A trigger that writes into a table of the user's.
+    Trigger,
+    /// A CHECK that refuses some documents.
+    Refusing,
+    /// A column that some documents leave out must not be NULL.
+    NotNull,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockMode {
+    /// ACCESS EXCLUSIVE on the table.
+    Exclusive,
+    /// All rows `FOR UPDATE`.
+    Rows,
+    /// ACCESS SHARE, as a long report has it.
+    Reading,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BackendFault {
+    Terminated,
+    Canceled,
+}
+
+impl Plan {
+    /// The numbers of all events.
+    pub(crate) fn numbers(&self) -> BTreeSet<usize> {
+        self.rounds.iter().flat_map(|round| &round.events).map(|(number, _)| *number).collect()
+    }
+
+    /// The same with these events alone.
+    pub(crate) fn with(&self, kept: &BTreeSet<usize>) -> Self {
+        let mut plan = self.clone();
+        for round in &mut plan.rounds {
+            let before = round.events.iter().take(round.before).filter(|(number, _)| kept.contains(number)).count();
+            round.before = before;
+            round.events.retain(|(number, _)| kept.contains(number));
+        }
+        plan
+    }
+
+    pub(crate) fn faults(&self) -> usize {
+        let events = self.rounds.iter().flat_map(|round| &round.events);
+        events.filter(|(_, event)| matches!(event, Event::Fault(_))).count()
+    }
+}
+
+impl Event {
+    /// Enough of it for a person.
+    fn shown(&self) -> String {
+        const LONGEST: usize = 400;
+        let text = match self {
+            Self::Write(shard, Step::Command(command)) => format!("shard {shard}: {}", command),
+            Self::Write(shard, Step::Transaction { commands, commit }) => {
+                let commands: Vec<String> = commands.iter().map(Document::to_string).collect();
+                format!("shard {shard}: transaction, commit: {commit}, of {}", commands.join(", "))
+            }
+            Self::Wander(_) | Self::Fault(_) => format!("{self:?}"),
+        };
+        text.chars().take(LONGEST).collect()
+    }
+}
+
+/// As a person wants to see what is left of it.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, round) in self.rounds.iter().enumerate() {
+            let fail_point = round.fail_point.map(|point| format!(", dies at {point}")).unwrap_or_default();
+            writeln!(f, "round {}: {:?}{fail_point}, settled by {}", number + 1, round.activity, round.settle)?;
+            for (at, (number, event)) in round.events.iter().enumerate() {
+                let when = if at < round.before { "before" } else { "during" };
+                writeln!(f, "  {number:4} {when}: {}", event.shown())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_left_out_by_number() {
+        let plan = Plan::draw(3, true);
+        let numbers = plan.numbers();
+        let first = plan.rounds[0].events[0].0;
+        let without: BTreeSet<usize> = numbers.iter().copied().filter(|number| *number != first).collect();
+        let less = plan.with(&without);
+        assert_eq!(less.numbers(), without);
+        assert_eq!(less.rounds[0].before, plan.rounds[0].before.saturating_sub(1));
+    }
+}
