@@ -89,6 +89,15 @@ impl From<Malformed> for Unwritable {
     }
 }
 
+/// The old subtype of binary, whose bytes begin with a length of their own. Extended JSON leaves that out.
+pub(crate) const OLD_BINARY: u8 = 2;
+
+fn without_own_length(bytes: &[u8]) -> Result<&[u8], Unwritable> {
+    let (length, rest) = bytes.split_first_chunk().ok_or(Unwritable)?;
+    let is_right = usize::try_from(i32::from_le_bytes(*length)).is_ok_and(|length| length == rest.len());
+    if is_right { Ok(rest) } else { Err(Unwritable) }
+}
+
 fn write_element(element: &Element<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Unwritable> {
     match element.value()? {
         Value::Double(number) => wrapped(out, "$numberDouble", &double(number)),
@@ -96,6 +105,7 @@ fn write_element(element: &Element<'_>, out: &mut Vec<u8>, depth: usize) -> Resu
         Value::Document(document) => write_document(document, out, depth + 1)?,
         Value::Array(array) => write_array(array, out, depth + 1)?,
         Value::Binary { subtype, bytes } => {
+            let bytes = if subtype == OLD_BINARY { without_own_length(bytes)? } else { bytes };
             out.extend_from_slice(b"{\"$binary\":{\"base64\":\"");
             out.extend_from_slice(BASE64.encode(bytes).as_bytes());
             out.extend_from_slice(format!("\",\"subType\":\"{subtype:02x}\"}}}}").as_bytes());
@@ -244,6 +254,7 @@ mod tests {
             true.into(),
             bson::DateTime::from_millis(-5).into(),
             Bson::Binary(bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![0, 255] }),
+            Bson::Binary(bson::Binary { subtype: bson::spec::BinarySubtype::BinaryOld, bytes: vec![1, 2, 3] }),
             bson::oid::ObjectId::from_bytes([0xAB; 12]).into(),
             Bson::Undefined,
             Bson::MinKey,
@@ -277,6 +288,23 @@ mod tests {
             let bytes = BASE64.decode(json["$bson"].as_str().expect(&text)).unwrap();
             let back = bson::Document::from_reader(bytes.as_slice()).unwrap();
             assert_eq!(back.get(""), Some(&value));
+        }
+    }
+
+    #[test]
+    fn the_old_binary_is_written_without_its_own_length() {
+        let old = |bytes: &[u8]| {
+            let length = u8::try_from(bytes.len()).unwrap();
+            let document = [&[13 + length, 0, 0, 0, 5, b'o', 0, length, 0, 0, 0, 2][..], bytes, &[0]].concat();
+            let element = RawDoc::new(&document).unwrap().elements().next().unwrap().unwrap();
+            let mut out = Vec::new();
+            RawJson::new(element).write_to(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(old(b"\x03\0\0\0abc"), r#"{"$binary":{"base64":"YWJj","subType":"02"}}"#);
+        // A length that is not its own would be lost.
+        for odd in [&b"\x04\0\0\0abc"[..], b"\xff\xff\xff\xffabc", b"ab"] {
+            assert!(old(odd).starts_with("{\"$bson\":"), "{odd:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use gizer_schema::raw::Kind;
 use serde_json::{Map, Value as Json};
 
 use super::value::{Fields, Value, text_bytes};
+use crate::extjson::OLD_BINARY;
 
 /// A value kept as JSON, or as `{"$bson": …}`; `None` if it is neither.
 pub(super) fn value(json: &Json) -> Option<Value> {
@@ -55,7 +56,12 @@ fn wrapped(fields: &Map<String, Json>) -> Option<Value> {
         "$binary" => {
             let [base64, subtype] = both(inner.as_object()?, ["base64", "subType"])?;
             let subtype = u8::from_str_radix(subtype.as_str()?, 16).ok()?;
-            Value::binary(subtype, &BASE64.decode(base64.as_str()?).ok()?)?
+            let bytes = BASE64.decode(base64.as_str()?).ok()?;
+            if subtype == OLD_BINARY {
+                let length = i32::try_from(bytes.len()).ok()?.to_le_bytes();
+                return Value::binary(subtype, &[&length[..], &bytes].concat());
+            }
+            Value::binary(subtype, &bytes)?
         }
         "$regularExpression" => {
             let [pattern, options] = both(inner.as_object()?, ["pattern", "options"])?;

@@ -20,6 +20,8 @@ const DEPENDENTS: &str = "\
     FROM pg_depend d \
     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY ($1) AND d.deptype = 'n' \
       AND d.classid <> 'pg_rewrite'::regclass \
+      AND NOT EXISTS (SELECT FROM pg_attrdef def WHERE d.classid = 'pg_attrdef'::regclass AND def.oid = d.objid \
+                      AND def.adrelid = d.refobjid) \
       AND NOT EXISTS (SELECT FROM pg_constraint c WHERE d.classid = 'pg_constraint'::regclass AND c.oid = d.objid \
                       AND c.conrelid = d.refobjid AND c.contype <> 'f') \
     UNION \

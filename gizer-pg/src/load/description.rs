@@ -1,8 +1,8 @@
 //! What a live table looks like beside its rows: to notice what somebody has changed since gizer left it.
 //!
 //! Items that have their default value are left out, so that an item of a table that gizer has not described can be
-//! told to be somebody's. What can be carried over to the next table is not among them, with the exception of comments
-//! on columns: see [`additions`](super::additions).
+//! told to be somebody's. What can be carried over to the next table is not among them, with the exception of comments:
+//! see [`additions`](super::additions).
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,10 @@ use crate::connect::Session;
 use crate::error::PgError;
 use crate::state::Descriptions;
 
-const COLUMN: &str = "column ";
+pub(super) const COLUMN: &str = "column ";
 const COLUMN_COMMENT: &str = "comment on column ";
 const TABLE_COMMENT: &str = "its comment";
+const GENERATED: &str = " GENERATED AS ";
 
 /// Items of the tables `$2` in schema `$1`.
 const DESCRIBE: &str = "\
@@ -28,7 +29,8 @@ const DESCRIBE: &str = "\
         SELECT 'column ' || a.attname, concat(format_type(a.atttypid, a.atttypmod), \
                    CASE WHEN a.attnotnull THEN ' NOT NULL' END, \
                    CASE WHEN a.attcollation <> ty.typcollation THEN ' COLLATE ' || a.attcollation::regcollation END, \
-                   ' DEFAULT ' || pg_get_expr(def.adbin, def.adrelid), ' ' || nullif(a.attidentity::text, '')) \
+                   CASE a.attgenerated WHEN '' THEN ' DEFAULT ' ELSE ' GENERATED AS ' END || pg_get_expr(def.adbin, def.adrelid), \
+                   ' ' || nullif(a.attidentity::text, '')) \
         FROM pg_attribute a JOIN pg_type ty ON ty.oid = a.atttypid \
         LEFT JOIN pg_attrdef def ON def.adrelid = a.attrelid AND def.adnum = a.attnum \
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -72,34 +74,46 @@ pub(super) fn would_be_lost(table: &LiveTable, now: &Descriptions, left: &Descri
     let Some(items) = now.get(&table.name) else { return Vec::new() };
     let left = left.get(&table.name);
     let lost = |(item, value): (&String, &String)| {
-        if item.starts_with(COLUMN_COMMENT) {
+        if item.starts_with(COLUMN_COMMENT) || item == TABLE_COMMENT {
             return None;
         }
         match left {
             Some(left) => match (left.get(item), item.strip_prefix(COLUMN)) {
                 (Some(was), _) if was == value => None,
                 (Some(was), Some(column)) => Some(format!("column {column}, which is {value} and was {was}")),
+                (None, Some(column)) if value.contains(GENERATED) => Some(format!("generated column {column}")),
                 _ => Some(item.clone()),
             },
-            // Nothing is known of how it was left: by the classic tool without comments, by gizer with its own.
-            None if item == TABLE_COMMENT && table.origin == Origin::Classic => Some(item.clone()),
-            None if item == TABLE_COMMENT || item.starts_with(COLUMN) => None,
+            // Nothing is known of how it was left.
+            None if item.starts_with(COLUMN) => None,
             None => Some(item.clone()),
         }
     };
     items.iter().filter_map(lost).collect()
 }
 
-/// Comments that somebody has put on columns of a table in place of gizer's own, by column.
-pub(super) fn own_comments(table: &LiveTable, now: &Descriptions, left: &Descriptions) -> BTreeMap<String, String> {
-    let Some(items) = now.get(&table.name) else { return BTreeMap::new() };
+/// Comments that somebody has put on a table and its columns in place of gizer's own.
+#[derive(Debug, Default)]
+pub(super) struct OwnComments {
+    pub(super) table: Option<String>,
+    pub(super) columns: BTreeMap<String, String>,
+}
+
+pub(super) fn own_comments(table: &LiveTable, now: &Descriptions, left: &Descriptions) -> OwnComments {
+    let Some(items) = now.get(&table.name) else { return OwnComments::default() };
     let left = left.get(&table.name);
-    let comments = items.iter().filter_map(|(item, value)| Some((item, item.strip_prefix(COLUMN_COMMENT)?, value)));
-    comments
-        .filter(|(item, _, value)| match left {
-            Some(left) => left.get(*item) != Some(*value),
-            None => table.origin == Origin::Classic,
-        })
-        .map(|(_, column, comment)| (column.to_owned(), comment.clone()))
-        .collect()
+    // Of how it was left nothing may be known: by the classic tool without comments, by gizer with its own.
+    let is_own = |(item, value): &(&String, &String)| match left {
+        Some(left) => left.get(*item) != Some(*value),
+        None => table.origin == Origin::Classic,
+    };
+    let mut own = OwnComments::default();
+    for (item, comment) in items.iter().filter(is_own) {
+        if item == TABLE_COMMENT {
+            own.table = Some(comment.clone());
+        } else if let Some(column) = item.strip_prefix(COLUMN_COMMENT) {
+            own.columns.insert(column.to_owned(), comment.clone());
+        }
+    }
+    own
 }

@@ -1,10 +1,8 @@
 //! Comments and storage parameters that somebody has given live tables, carried over to those that replace them.
 
-use std::collections::BTreeMap;
-
 use gizer_schema::Layout;
 
-use super::description::{describe, own_comments};
+use super::description::{OwnComments, describe, own_comments};
 use super::survey::LiveTable;
 use crate::connect::Session;
 use crate::error::PgError;
@@ -15,8 +13,7 @@ use crate::state::{self, Descriptions};
 #[derive(Debug)]
 pub(super) struct Settings {
     table: String,
-    /// By column.
-    comments: BTreeMap<String, String>,
+    comments: OwnComments,
     /// As ALTER TABLE SET takes them.
     parameters: Option<String>,
 }
@@ -53,9 +50,12 @@ pub(super) async fn apply(session: &Session, layout: &Layout, all: &[Settings]) 
         if let Some(parameters) = &settings.parameters {
             statements.push(format!("ALTER TABLE {at} SET ({parameters})"));
         }
+        if let Some(comment) = &settings.comments.table {
+            statements.push(format!("COMMENT ON TABLE {at} IS {}", quote_literal(comment)?));
+        }
         // The comment on a column that is gone is gone with it.
         for column in &table.columns {
-            if let Some(comment) = settings.comments.get(&column.name) {
+            if let Some(comment) = settings.comments.columns.get(&column.name) {
                 let column = quote_identifier(&column.name)?;
                 statements.push(format!("COMMENT ON COLUMN {at}.{column} IS {}", quote_literal(comment)?));
             }

@@ -7,7 +7,7 @@ use gizer_schema::{ColumnType, Layout};
 
 use super::additions::{self, Addition};
 use super::dependents;
-use super::description::{describe, would_be_lost};
+use super::description::{COLUMN, describe, would_be_lost};
 use super::names::{refuse_names_of_gizer, refuse_taken_key_names};
 use super::views::{self, View};
 use crate::connect::Session;
@@ -85,9 +85,11 @@ pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgErro
 pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
     refuse_names_of_gizer(session, layout).await?;
     let earlier = state::tables_of(session, &layout.collection).await?;
+    let left = state::tables_as_left(session, &layout.collection).await?;
     let mut live = Vec::new();
     for found in relations(session, layout, &earlier).await? {
-        if let Some(table) = judge(session, layout, &earlier, &found).await? {
+        let ours = is_ours(session, layout, &found, &earlier, &left).await?;
+        if let Some(table) = judge(session, layout, &found, ours).await? {
             require_ownership(session, &found)?;
             live.push(table);
         }
@@ -96,7 +98,6 @@ pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) ->
     let views = views::hanging(session, &live).await?;
     dependents::refuse(session, layout, &live, &views).await?;
     let additions = additions::on_live(session, layout, &live).await?;
-    let left = state::tables_as_left(session, &layout.collection).await?;
     refuse_losses(session, layout, &live, &additions, &left).await?;
     Ok(Survey { live, views, additions, left })
 }
@@ -154,30 +155,41 @@ async fn relations(session: &Session, layout: &Layout, earlier: &[String]) -> Re
     Ok(rows.iter().map(read).collect())
 }
 
-/// Whether a relation is to be replaced, dropped, left alone (`None`), or in the way.
-async fn judge(
+/// Whether an earlier load of the collection has made a table: by its comment, or, where somebody has put another one in its
+/// place, by the state tables and the columns that it had.
+async fn is_ours(
     session: &Session,
     layout: &Layout,
-    earlier: &[String],
     found: &Relation,
-) -> Result<Option<LiveTable>, PgError> {
+    earlier: &[String],
+    left: &Descriptions,
+) -> Result<bool, PgError> {
+    if found.kind != "r" || is_marked(found.comment.as_deref()) {
+        return Ok(found.kind == "r" && is_marked_for(found.comment.as_deref(), &layout.collection));
+    }
+    let Some(left) = left.get(&found.name).filter(|_| earlier.contains(&found.name)) else { return Ok(false) };
+    let now: Vec<String> = columns(session, found.oid).await?.into_iter().map(|(name, _)| name).collect();
+    let mut columns = left.keys().filter_map(|item| item.strip_prefix(COLUMN)).filter(|name| *name != EXTRA);
+    Ok(columns.all(|name| now.iter().any(|column| column == name)))
+}
+
+/// Whether a relation is to be replaced, dropped, left alone (`None`), or in the way.
+async fn judge(session: &Session, layout: &Layout, found: &Relation, ours: bool) -> Result<Option<LiveTable>, PgError> {
     let in_the_way = |why: String| {
         Err(PgError::ForeignTable { schema: session.schema().to_owned(), table: found.name.clone(), why })
     };
     let table = layout.tables.iter().find(|table| table.name == found.name);
     let live =
         |origin| Ok(Some(LiveTable { name: found.name.clone(), origin, in_layout: table.is_some(), oid: found.oid }));
-    let marked = is_marked_for(found.comment.as_deref(), &layout.collection);
     let Some(table) = table else {
         // A table of the last load that the layout no longer has; whoever took its name since may keep it.
-        let ours = found.kind == "r" && marked && earlier.contains(&found.name);
         return if ours { live(Origin::Gizer) } else { Ok(None) };
     };
     if found.kind != "r" {
         let came = kind_name(&found.kind);
         return in_the_way(format!("expected a table of the collection {}, found {came}", layout.collection));
     }
-    if marked {
+    if ours {
         return live(Origin::Gizer);
     }
     if is_marked(found.comment.as_deref()) {

@@ -4,7 +4,7 @@ use bson::Bson;
 use serde_json::{Value, json};
 
 /// The value as canonical Extended JSON, with doubles as [`with_plain_doubles`] has them; `None` for text that `jsonb`
-/// does not take, and for binary data.
+/// does not take.
 pub(super) fn canonical(value: &Bson) -> Option<Value> {
     Some(match value {
         Bson::Null => Value::Null,
@@ -22,7 +22,6 @@ pub(super) fn canonical(value: &Bson) -> Option<Value> {
             };
             Value::Object(fields.iter().map(field).collect::<Option<_>>()?)
         }
-        Bson::Binary(_) => return None,
         // Of the other types, Extended JSON has but one form, and the driver knows it.
         other => serde_json::to_value(other).ok()?,
     })
@@ -51,15 +50,18 @@ fn double(number: f64) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use bson::{DateTime, doc};
+    use bson::spec::BinarySubtype;
+    use bson::{Binary, DateTime, doc};
 
     use super::*;
 
     #[test]
     fn canonical_form_keeps_types_and_compares_doubles_by_value() {
-        let value = doc! { "a": [1, 2i64, 0.5, "x", true, Bson::MinKey], "t": DateTime::from_millis(-5) };
+        let old = Binary { subtype: BinarySubtype::BinaryOld, bytes: b"abc".to_vec() };
+        let value = doc! { "a": [1, 2i64, 0.5, "x", true, Bson::MinKey], "b": old, "t": DateTime::from_millis(-5) };
         let stored = json!({
             "t": { "$date": { "$numberLong": "-5" } },
+            "b": { "$binary": { "base64": "YWJj", "subType": "02" } },
             "a": [
                 { "$numberInt": "1" }, { "$numberLong": "2" }, { "$numberDouble": "5E-1" }, "x", true, { "$minKey": 1 },
             ],

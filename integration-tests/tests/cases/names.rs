@@ -143,3 +143,56 @@ async fn o3_long_names_have_files_that_fit() {
     assert_eq!(schema_files(&place).len(), 4);
     place.gizer(&["extract", "--csv-path", "files"]).await.expect_code(0);
 }
+
+/// A comment in the place of gizer's is carried over by each load, whatever becomes of the schema file.
+#[tokio::test]
+async fn s7_comments_on_tables_are_carried_over() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", [doc! {"_id": 1, "items": [1], "gifts": [2]}]).await;
+    place.gizer(&["run"]).await.expect_code(0);
+    let comment = "COMMENT ON TABLE orders IS 'mine'; COMMENT ON TABLE order_items IS 'it''s gizer: mine'; \
+                   COMMENT ON TABLE order_gifts IS NULL; COMMENT ON COLUMN orders.id IS 'key'";
+    place.postgres.batch_execute(comment).await.unwrap();
+    let comments = async || {
+        let sql = "SELECT obj_description('orders'::regclass) AS o, obj_description('order_items'::regclass) AS i, \
+                          obj_description('order_gifts'::regclass) AS g, col_description('orders'::regclass, 1) AS k";
+        place.rows(sql).await.remove(0)
+    };
+    let expected = json!({"o": "mine", "i": "it's gizer: mine", "g": "gizer: orders.gifts[]", "k": "key"});
+    for _ in 0..2 {
+        place.gizer(&["load"]).await.expect_code(0);
+        assert_eq!(comments().await, expected);
+    }
+    place.insert("orders", [doc! {"_id": 2, "items": [1], "gifts": [2], "z": "new"}]).await;
+    place.gizer(&["schema", "infer", "orders", "--force"]).await.expect_code(0);
+    place.gizer(&["run"]).await.expect_code(0);
+    assert_eq!(comments().await, expected);
+    place.gizer(&["verify"]).await.expect_code(0);
+    // One that the schema no longer has goes, whatever its comment.
+    place.schema_file("orders.json", r#"{"$gizer": 1, "fields": {"_id": "BIGINT"}}"#);
+    place.gizer(&["run"]).await.expect_code(0);
+    assert_eq!(table_names(&place).await, ["orders"]);
+    // Another table under the name of one of ours is nobody's to replace.
+    let other = "DROP TABLE orders; CREATE TABLE orders (note TEXT); INSERT INTO orders VALUES ('kept')";
+    place.postgres.batch_execute(other).await.unwrap();
+    assert_says(&place.gizer(&["load"]).await, 1, &["gizer did not make it"]);
+    assert_eq!(place.number("SELECT count(*) FROM orders WHERE note = 'kept'").await, 1);
+}
+
+/// It is refused, because the new table would not have it; named once, as what it is.
+#[tokio::test]
+async fn s8_a_generated_column_is_named_once() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", [doc! {"_id": 1, "n": 4}]).await;
+    place.gizer(&["run"]).await.expect_code(0);
+    let column = "ALTER TABLE orders ADD twice BIGINT GENERATED ALWAYS AS (n * id) STORED";
+    place.postgres.batch_execute(column).await.unwrap();
+    let refused = place.gizer(&["load"]).await;
+    assert_says(&refused, 1, &["because of generated column twice\n", "drop or undo what is named"]);
+    assert_eq!(refused.stderr.matches("twice").count(), 1, "{}", refused.stderr);
+    assert!(!refused.stderr.contains("default value"), "{}", refused.stderr);
+    // Nor does it keep gizer from following.
+    place.insert("orders", [doc! {"_id": 2, "n": 5}]).await;
+    place.gizer(&["run"]).await.expect_code(0);
+    assert_eq!(place.number("SELECT twice FROM orders WHERE id = 2").await, 10);
+}

@@ -130,7 +130,7 @@ async fn comments_and_storage_parameters_stay() {
     scene
         .sql(
             "ALTER TABLE posts SET (fillfactor = 80, autovacuum_enabled = false, toast.autovacuum_enabled = false); \
-             COMMENT ON COLUMN posts.n IS 'it''s how many'; COMMENT ON COLUMN post_l.g IS NULL",
+             COMMENT ON TABLE posts IS 'mine'; COMMENT ON COLUMN posts.n IS 'it''s how many'; COMMENT ON COLUMN post_l.g IS NULL",
         )
         .await;
     let shape = "SELECT concat_ws(' ', c.reloptions::text, t.reloptions::text, \

@@ -157,7 +157,7 @@ async fn what_hangs_on_the_tables_is_named() {
         ("ALTER TABLE posts REPLICA IDENTITY FULL", "posts", "replica identity"),
         ("CLUSTER post_l USING post_l_pkey", "post_l", "CLUSTER mark on index post_l_pkey"),
         ("ALTER TABLE post_l SET UNLOGGED", "post_l", "that it is unlogged"),
-        ("COMMENT ON TABLE posts IS 'mine'", "posts", "its comment"),
+        ("ALTER TABLE posts ADD twice INTEGER GENERATED ALWAYS AS (n * 2) STORED", "posts", "generated column twice"),
         (
             "CREATE INDEX mine ON posts (n); UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass",
             "posts",
