@@ -189,8 +189,17 @@ impl Cluster {
 impl Deployment {
     /// The UUID that a collection's name stands for now; `None` if there is no such collection.
     pub(crate) async fn uuid_of(&self, database: &str, name: &str) -> Result<Option<[u8; 16]>, MongoError> {
+        Ok(self.look_at(database, name).await?.and_then(|(uuid, _)| uuid))
+    }
+
+    /// The same, and whether the collection is capped.
+    pub(crate) async fn look_at(
+        &self,
+        database: &str,
+        name: &str,
+    ) -> Result<Option<(Option<[u8; 16]>, bool)>, MongoError> {
         let found = self.list_collections(database, doc! { "name": name }).await?;
-        Ok(found.into_iter().next().and_then(|entry| entry.uuid))
+        Ok(found.into_iter().next().map(|entry| (entry.uuid, entry.capped)))
     }
 
     async fn list_collections(&self, database: &str, filter: Document) -> Result<Vec<CatalogEntry>, MongoError> {

@@ -113,6 +113,11 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
     settings_that_hurt(&ready, &loads, &mut warnings);
     windows_that_are_short(&standing.logs, &loads, &context.config, &mut warnings);
     rejects(&loads, &mut warnings);
+    for (name, _) in due.0.iter().filter(|(_, step)| *step == Step::Follow) {
+        if let Some(reason) = standing.known(name).and_then(|known| known.reason.as_ref()) {
+            warnings.push(Remark { what: format!("{name}: {reason}"), remedy: None });
+        }
+    }
     for (collection, what) in Misplaced::read(&session).await?.in_lines() {
         let help = format!("add them to its schema file, then `{}`", report::command("load", [&collection], &[]));
         warnings.push(Remark::new(format!("{collection}: {what}"), help));

@@ -171,7 +171,8 @@ async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Re
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
     let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });
-    let mut follow = Follow::new(servers, settings, (source, look_up), purpose, members, start).told_to(metrics);
+    let follow = Follow::new(servers, settings, (source, look_up), purpose, members, start);
+    let mut follow = follow.knowing(&followed).told_to(metrics);
     let until = if args.follow { Until::Stopped } else { Until::Time(newest) };
     let outcome = tokio::select! {
         biased;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::Failure;
-use crate::follow::{ChangeCounts, Follow, Progress, Rejects};
+use crate::follow::{ChangeCounts, DELETIONS_UNKNOWN, Follow, Progress, Rejects};
 use crate::report::{self, UnfitReport, counted, thousands};
 
 /// What was done in all, over everything that made following begin anew.
@@ -99,7 +99,8 @@ impl SyncReport {
                 format!("{collection}: {documents} rejected: {reason}")
             })
         });
-        rejects.chain(self.unfit.iter().flat_map(|(collection, unfit)| unfit.lines(collection)))
+        let gone = self.done.deletions_unknown.iter().map(|name| format!("{name}: {DELETIONS_UNKNOWN}"));
+        gone.chain(rejects).chain(self.unfit.iter().flat_map(|(collection, unfit)| unfit.lines(collection)))
     }
 
     /// The same for machines, an object for each collection that there is something to say of.
@@ -165,6 +166,9 @@ impl SyncReport {
             // It has not come so far as to know.
             _ if self.positions.is_empty() => "nothing was followed".to_owned(),
             None if failed => format!("applied up to {at}"),
+            None if !self.done.deletions_unknown.is_empty() => {
+                format!("up to date as of {at}, but for deletions that are not logged")
+            }
             None => format!("up to date as of {at}"),
             Some(ahead) => format!("catching up: applied up to {at}, exact from {} on", report::utc(ahead)),
         }
@@ -187,7 +191,8 @@ impl SyncReport {
             "batches": batches, "catching_up": catching_up, "rejected": rejected, "repaired": repaired,
             "statements": statements,
             "events": events, "wrong_values": self.wrong_values(), "collections": self.collections(),
-            "positions": positions, "exact": self.ahead.is_none(),
+            "positions": positions, "exact": self.ahead.is_none() && self.done.deletions_unknown.is_empty(),
+            "deletions_unknown": self.done.deletions_unknown,
             "ahead": self.ahead.map(|ahead| ahead.to_string()),
             "seconds": self.started.elapsed().as_secs_f64(),
         })

@@ -9,6 +9,7 @@
 //! While PostgreSQL takes one batch, the documents of the next are read. [`Follow`] is one way along the stream, for live tables
 //! ([`Purpose::Stream`]) and for the staging tables of a load that is being aligned ([`Purpose::Load`]).
 
+mod capped;
 mod collect;
 mod commit;
 mod fail_point;
@@ -21,7 +22,7 @@ mod touched;
 mod unfit;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -30,10 +31,12 @@ use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{ChangeSource, LookUp, Oplog};
 use gizer_pg::Session;
 use gizer_pg::rows::TableCounts;
+use gizer_pg::state::Followed;
 use gizer_schema::Layout;
 use gizer_verify::{Checks, ReadBack};
 use tokio::sync::mpsc;
 
+pub(crate) use capped::DELETIONS_UNKNOWN;
 pub(crate) use commit::Purpose;
 pub(crate) use member::{FollowedCollection, FollowedTables, Member};
 pub(crate) use open::{earliest, interest, layouts_of, members_of, read_ahead, settings, source_options};
@@ -92,6 +95,8 @@ pub(crate) struct Progress {
     pub(crate) tallies: BTreeMap<String, Tally>,
     /// Documents that were rejected, by collection.
     pub(crate) rejects: BTreeMap<String, Rejects>,
+    /// Collections of which the oplog does not tell what is gone, and nobody has looked.
+    pub(crate) deletions_unknown: BTreeSet<String>,
 }
 
 /// Settings of following.
@@ -159,6 +164,13 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     pub(crate) fn told_to(mut self, metrics: &Metrics) -> Self {
         self.reader.metrics = metrics.clone();
         self.writer.metrics = metrics.clone();
+        self
+    }
+
+    /// What was known before of collections of which the oplog does not tell what is gone.
+    pub(crate) fn knowing(mut self, followed: &[Followed]) -> Self {
+        let unknown = followed.iter().filter(|followed| followed.remark.as_deref() == Some(DELETIONS_UNKNOWN));
+        self.writer.progress.deletions_unknown = unknown.map(|followed| followed.collection.clone()).collect();
         self
     }
 
@@ -231,6 +243,8 @@ impl Progress {
         for (name, tally) in &other.tallies {
             self.tallies.entry(name.clone()).or_default().add(tally.clone());
         }
+        // The later one knows all.
+        self.deletions_unknown.clone_from(&other.deletions_unknown);
         for (name, rejects) in &other.rejects {
             self.rejects.entry(name.clone()).or_default().add(rejects);
         }

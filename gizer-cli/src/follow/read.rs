@@ -10,6 +10,7 @@ use gizer_pg::state::RepairKey;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
+use super::capped::StoredIds;
 use super::collect::Collected;
 use super::member::{Ddl, FollowedCollection, Members};
 use super::repair::{Asking, Repairs, Unwanted};
@@ -30,6 +31,8 @@ pub(super) enum Delivery {
     Whole(Box<Whole>),
     /// What is there to repair? What was delivered before has been committed when the answer comes.
     Repairs(oneshot::Sender<Repairs>),
+    /// Of which documents of this collection are there rows?
+    StoredIds(usize, oneshot::Sender<StoredIds>),
     /// Up to here nothing was touched. Whether it must be written down, or may wait.
     Mark(Mark, Option<ClusterTime>, bool),
 }
@@ -62,15 +65,15 @@ pub(super) struct Whole {
 }
 
 /// How the documents of a batch are read.
-struct Plan {
+pub(super) struct Plan {
     ahead: Option<ClusterTime>,
     at: ReadAt,
     /// Collections that are dropped or replaced further on: what was touched is passed over.
-    passed_over: BTreeSet<usize>,
+    pub(super) passed_over: BTreeSet<usize>,
 }
 
 /// Why reading a batch has ended early.
-enum Ended {
+pub(super) enum Ended {
     /// Another plan may help.
     Replan,
     /// The writer has ended: nobody wants it.
@@ -220,6 +223,9 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                 }
                 self.find(member, some, Vec::new(), plan, deliver).await?;
             }
+            if !plan.passed_over.contains(&member) && self.look_up.hides_deletions() {
+                self.find_gone(member, plan, deliver).await?;
+            }
         }
         for (&member, repairs) in &batch.repairs {
             if plan.passed_over.contains(&member) {
@@ -240,7 +246,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
     }
 
     /// Looks up and delivers the documents with these ids, and with them these repairs.
-    async fn find(
+    pub(super) async fn find(
         &mut self,
         member: usize,
         wanted: Vec<(WantedId, Scope)>,

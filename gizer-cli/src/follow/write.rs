@@ -58,6 +58,8 @@ pub(super) struct Open {
     pub(super) repaired: BTreeMap<(usize, String), u64>,
     /// What is applied, by the number of the collection.
     pub(super) applied: BTreeMap<usize, Applied>,
+    /// Capped collections of which the oplog does not tell what is gone, and whether nobody has looked.
+    pub(super) capped: BTreeMap<usize, bool>,
     /// What came for the first time of that the schema has no place for, with the number of the collection.
     pub(super) new_unfit: Vec<(usize, UnfitCount)>,
 }
@@ -175,6 +177,7 @@ impl<'f> Writer<'f> {
                     Waiting::Repairs(repairs) => drop(answer.send(repairs)),
                     Waiting::Pause(paused) => return Ok(paused),
                 },
+                Delivery::StoredIds(member, answer) => drop(answer.send(self.stored_ids(member).await?)),
                 Delivery::Mark(mark, ahead, must) => self.move_on(mark, ahead, must).await?,
             }
             if self.batch.begun.is_none() && self.looked.elapsed() >= LOOK_EVERY {
@@ -277,6 +280,7 @@ impl<'f> Writer<'f> {
         }
         self.note_passed_over(&unexplained).await?;
         self.keep_unfit().await?;
+        self.keep_capped().await?;
         fail_point("sync.after_write");
         let counts = batch.counts();
         let exact = self.write_down(&mark, ahead, counts.total()).await?;
@@ -292,6 +296,7 @@ impl<'f> Writer<'f> {
         self.log_unfit(&open.new_unfit);
         self.progress.add(&open.done);
         self.add_repaired(open.repaired);
+        self.add_capped(open.capped);
         let passed_over = passed_over.iter().filter_map(|member| batch.touched.get(member));
         self.progress.changes.add(&counts);
         self.progress.changes.passed_over += passed_over.map(|touched| touched.len() as u64).sum::<u64>();

@@ -69,6 +69,10 @@ pub trait LookUp: Send {
     /// See the contract of the trait.
     fn next(&mut self) -> impl Future<Output = Result<Option<DocumentBatch>, MongoError>> + Send;
 
+    /// Whether the oplog does not tell which documents of the collection that was last asked for are gone: it is capped, on a server
+    /// before 5.0.
+    fn hides_deletions(&self) -> bool;
+
     /// Once [`LookUp::next`] has given `None`: every document was read at this time or before it.
     fn read_until(&self) -> ClusterTime;
 }

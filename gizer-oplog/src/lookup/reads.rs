@@ -95,6 +95,10 @@ impl LookUp for ClusterLookUp {
         Ok(None)
     }
 
+    fn hides_deletions(&self) -> bool {
+        self.servers.hides_deletions
+    }
+
     fn read_until(&self) -> ClusterTime {
         self.read_until
     }

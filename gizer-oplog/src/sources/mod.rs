@@ -33,6 +33,9 @@ const NAMESPACE_NOT_FOUND: i32 = 26;
 /// From where on a command outside of a transaction may ask for a time (MongoDB manual, "Read Concern snapshot").
 const SNAPSHOT_READS: ReleaseLine = ReleaseLine(5, 0);
 
+/// From where on it is in the oplog that a capped collection loses documents (tried on 4.4.2, 5.0 and 6.0).
+const LOGGED_DELETIONS: ReleaseLine = ReleaseLine(5, 0);
+
 /// A collection as it is followed: by UUID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchedCollection {
@@ -90,6 +93,8 @@ fn shard_of<'o>(deployment: &Deployment, oplogs: &'o [Oplog]) -> Option<&'o str>
 /// All servers that documents are read from, in the order of the URIs.
 pub(crate) struct Servers {
     pub(crate) sources: Vec<Source>,
+    /// Whether the oplog does not tell what is gone of the collection that was last looked at.
+    pub(crate) hides_deletions: bool,
 }
 
 impl Servers {
@@ -98,7 +103,7 @@ impl Servers {
             let shard = shard_of(deployment, oplogs).map(Arc::from);
             Source { shard, deployment: deployment.clone(), transaction: None, limit: None }
         };
-        Servers { sources: cluster.deployments().iter().map(source).collect() }
+        Servers { sources: cluster.deployments().iter().map(source).collect(), hides_deletions: false }
     }
 
     /// Gives a read at a time up that takes longer, as if the time were out of reach.
@@ -115,7 +120,7 @@ impl Servers {
     pub(crate) async fn begin(&mut self, reading: Reading<'_>) -> Result<(), MongoError> {
         let collection = reading.collection;
         self.end_transactions().await;
-        self.check_uuids(collection).await?;
+        self.hides_deletions = self.check_uuids(collection).await?;
         if let ReadAt::Committed(_) = reading.at {
             // A read that names no time may be of what a majority had before.
             for source in &self.sources {
@@ -139,20 +144,24 @@ impl Servers {
                 until = until.max(source.deployment.latest_time().await?);
             }
         }
-        self.check_uuids(reading.collection).await?;
+        self.check_uuids(reading.collection).await.map(drop)?;
         Ok(until)
     }
 
-    async fn check_uuids(&self, collection: &WatchedCollection) -> Result<(), MongoError> {
+    /// Gives whether the oplog does not tell what is gone of it.
+    async fn check_uuids(&self, collection: &WatchedCollection) -> Result<bool, MongoError> {
+        let mut hides_deletions = false;
         for source in &self.sources {
             let WatchedCollection { namespace, .. } = collection;
-            let found = source.deployment.uuid_of(&namespace.database, &namespace.collection).await?;
+            let found = source.deployment.look_at(&namespace.database, &namespace.collection).await?;
+            let is_capped = found.is_some_and(|(_, is_capped)| is_capped);
+            hides_deletions |= is_capped && source.deployment.version().line() < LOGGED_DELETIONS;
             // A shard may have come to have the collection: its documents are in entries that are yet to be read.
-            if found != source.uuid_of(collection) {
+            if found.and_then(|(uuid, _)| uuid) != source.uuid_of(collection) {
                 return Err(source.changed(collection));
             }
         }
-        Ok(())
+        Ok(hides_deletions)
     }
 
     /// Ends the transactions that reads have begun, so that the servers need not keep their snapshots.

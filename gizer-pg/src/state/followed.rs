@@ -39,6 +39,8 @@ pub struct Followed {
     pub passed_over: Option<ClusterTime>,
     /// The load that its tables are of.
     pub live_epoch: i64,
+    /// What else is to be said of it; see [`set_remark`].
+    pub remark: Option<String>,
 }
 
 impl Followed {
@@ -69,7 +71,7 @@ pub async fn read_followed(session: &Session) -> Result<Vec<Followed>, PgError> 
 pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
     let sql = format!(
         "SELECT collection, namespace, coalesce(uuids, pg_catalog.jsonb_build_object('', collection_uuid))::text, tables, \
-                layout_hash, captured::text, read_until, joined, live_epoch, passed_over \
+                layout_hash, captured::text, read_until, joined, live_epoch, passed_over, reason \
          FROM {} WHERE state = 'following' AND live ORDER BY collection COLLATE \"C\"",
         session.relation(COLLECTIONS)?
     );
@@ -96,6 +98,7 @@ pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
             joined: row.get(7),
             live_epoch: row.get::<_, Option<_>>(8).unwrap_or_default(),
             passed_over: time_from_text(row.get(9), schema, COLLECTIONS)?,
+            remark: row.get(10),
         });
     }
     Ok(all)
@@ -157,6 +160,27 @@ pub async fn set_passed_over(
     let doing = format!("writing down what was passed over of {collection}");
     let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &until]).await?;
     if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+}
+
+/// Writes down, in the open transaction, a remark on a collection that is followed, or that it no longer holds. Where nothing changes
+/// nothing is written.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn set_remark(
+    session: &Session,
+    collection: &str,
+    live_epoch: i64,
+    remark: &str,
+    holds: bool,
+) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET reason = CASE WHEN $4 THEN $3 END WHERE collection = $1 AND live_epoch = $2 AND state = 'following' \
+         AND CASE WHEN $4 THEN reason IS DISTINCT FROM $3 ELSE reason = $3 END",
+        session.relation(COLLECTIONS)?
+    );
+    let doing = format!("writing down a remark on {collection}");
+    session.execute(doing, &sql, &[&collection, &live_epoch, &remark, &holds]).await.map(drop)
 }
 
 /// Only a load helps this collection any more, in the open transaction. It is counted in `gizer_history`.

@@ -52,7 +52,7 @@ pub use due::hold_due;
 pub use expected::{
     Expected, Obstacle, ObstacleKind, clear_obstacle, expect, expected, no_longer_expect, read_expected, set_obstacle,
 };
-pub use followed::{Followed, followed, mark_load_due, read_followed, set_passed_over, set_uuids};
+pub use followed::{Followed, followed, mark_load_due, read_followed, set_passed_over, set_remark, set_uuids};
 pub use history::{HistoryEvent, HistoryRow, count_event};
 pub use moment::{Moment, is_followed_now, moment};
 pub use positions::{ShardPositions, classic_ts};

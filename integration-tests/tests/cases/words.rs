@@ -1,4 +1,5 @@
 //! What is said was checked.
 
+mod capped;
 mod sayings;
 mod unknown;
