@@ -31,6 +31,7 @@ pub struct PostgresBuilder {
     password: String,
     settings: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
+    small_disk_mb: Option<u32>,
 }
 
 impl PostgresBuilder {
@@ -50,6 +51,14 @@ impl PostgresBuilder {
     /// A server setting, as in `postgresql.conf`.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// A file system of so many MiB that is there for this server alone, for a tablespace that can be full: see
+    /// [`Postgres::small_disk`]. It is in memory and goes with the process, so that such a server cannot be restarted. Needs
+    /// mount namespaces: of root, or of any user where the kernel lets users have namespaces.
+    pub fn small_disk_mb(mut self, size: u32) -> Self {
+        self.small_disk_mb = Some(size);
         self
     }
 
@@ -73,10 +82,15 @@ impl PostgresBuilder {
         // At SIGQUIT, postgres ends at once and takes its backends with it; killed, it would leave the busy ones behind.
         let guard = Arc::new(Guard::new(Signal::Quit)?);
         let data = self.init_cluster(&install, owner, &guard).await?;
-        let program = self.program(&install, owner, &data, port);
+        let mut program = self.program(&install, owner, &data, port);
+        let disk = self.small_disk_mb.map(|size| (size, guard.folder().join("disk")));
+        if let Some((size, disk)) = &disk {
+            fs::create_dir(disk).map_err(Error::io("create the folder of a small disk"))?;
+            program = owner.with_disk(&program, *size, disk);
+        }
         let server = Server::new(format!("PostgreSQL {}", install.major), port, program, READY, guard);
         server.start().await?;
-        Ok(Postgres { server, password: self.password.clone() })
+        Ok(Postgres { server, password: self.password.clone(), small_disk: disk.map(|(_, disk)| disk) })
     }
 
     async fn init_cluster(
@@ -154,12 +168,19 @@ impl PostgresBuilder {
 pub struct Postgres {
     server: Server,
     password: String,
+    small_disk: Option<PathBuf>,
 }
 
 impl Postgres {
     /// A builder for a server with settings that are quick rather than proof against power cuts.
     pub fn builder() -> PostgresBuilder {
-        PostgresBuilder { durable: false, password: POSTGRES_PASSWORD.into(), settings: Vec::new(), files: Vec::new() }
+        PostgresBuilder {
+            durable: false,
+            password: POSTGRES_PASSWORD.into(),
+            settings: Vec::new(),
+            files: Vec::new(),
+            small_disk_mb: None,
+        }
     }
 
     /// Starts a server with the default settings.
@@ -178,6 +199,11 @@ impl Postgres {
     /// The process id, or `None` after [`Postgres::kill`] and [`Postgres::stop`].
     pub fn pid(&self) -> Option<u32> {
         self.server.pid()
+    }
+
+    /// Where the server sees its [small disk](PostgresBuilder::small_disk_mb); nobody else does.
+    pub fn small_disk(&self) -> Option<&Path> {
+        self.small_disk.as_deref()
     }
 
     /// Where the log of the latest start is.
@@ -292,6 +318,22 @@ impl Owner {
             chown(path, Some(user), Some(group)).map_err(Error::io(doing()))?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io(doing()))
+    }
+
+    /// The program in a mount namespace of its own, in which this folder is a disk.
+    fn with_disk(self, program: &Program, size_mb: u32, disk: &Path) -> Program {
+        let unshare = Program::new("unshare").args(["--mount", "--propagation", "private"]);
+        let (unshare, whose) = match self {
+            Self::Ourselves => (unshare.args(["--user", "--map-current-user", "--keep-caps"]), String::new()),
+            Self::Other { user, group } => (unshare, format!(",uid={user},gid={group}")),
+        };
+        // Both become the next program instead of starting it, so the process id stays the same.
+        let mount = r#"mount -t tmpfs -o "$1" tmpfs "$0" && shift && exec "$@""#;
+        unshare
+            .args(["--", "sh", "-c", mount])
+            .arg(disk)
+            .arg(format!("size={size_mb}m,mode=700{whose}"))
+            .program(program)
     }
 
     fn run(self, program: &Path) -> Program {

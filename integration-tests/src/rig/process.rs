@@ -77,6 +77,14 @@ impl Program {
         self
     }
 
+    /// Another program with its arguments and variables, as arguments of this one.
+    pub(crate) fn program(mut self, other: &Program) -> Self {
+        self.args.push(other.path.clone().into());
+        self.args.extend(other.args.iter().cloned());
+        self.env.extend(other.env.iter().cloned());
+        self
+    }
+
     pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().into(), value.as_ref().into()));
         self

@@ -5,6 +5,7 @@
 
 mod classic_faults;
 mod ddl;
+mod disk_full;
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "only what makes two documents the same is needed here")]
 mod documents;
@@ -16,6 +17,7 @@ mod loads;
 mod machine;
 mod repairs;
 mod rights;
+mod rolled_back;
 mod rounds;
 mod scenario;
 mod seeds;

@@ -22,7 +22,7 @@ const SESSIONS: &str = "\
     WHERE l.locktype = 'advisory' AND d.datname = current_database()";
 
 /// Whether nothing is left over.
-pub(super) async fn expect_none(world: &World<'_>) {
+pub(crate) async fn expect_none(world: &World<'_>) {
     let mut sessions = Vec::new();
     let gone = wait_for("gizer's sessions to be gone", LIMIT, async || {
         sessions = world.rows(SESSIONS).await;
@@ -34,5 +34,5 @@ pub(super) async fn expect_none(world: &World<'_>) {
     let spool = world.gizer.folder().join("spool");
     let files: Vec<_> = std::fs::read_dir(spool).into_iter().flatten().flatten().map(|file| file.path()).collect();
     // The spool of the last load stays until the next one.
-    assert!(files.len() <= world.shards.len(), "left over on disk: {files:?}");
+    assert!(files.len() <= world.databases.len(), "left over on disk: {files:?}");
 }

@@ -25,6 +25,7 @@ mod target;
 mod words;
 
 pub(super) use figures::Figures;
+pub(super) use leftovers::expect_none as expect_nothing_left;
 pub(super) use perform::perform;
 pub(super) use plan::Plan;
 pub(super) use shrink::shrink;
