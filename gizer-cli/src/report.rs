@@ -25,7 +25,12 @@ pub fn text(text: &str) {
 
 /// Prints one JSON object to standard output.
 pub fn json(value: &Value) {
-    text(&format!("{value:#}\n"));
+    let mut shown = String::new();
+    // Such characters stand in texts only, and JSON itself leaves most of them as they are.
+    for c in format!("{value:#}").chars() {
+        if is_obeyed(c) && c != '\n' { shown.push_str(&format!("\\u{:04x}", u32::from(c))) } else { shown.push(c) }
+    }
+    text(&(shown + "\n"));
 }
 
 /// Prints a line to standard error: what goes on, what was skipped, what to look at. Where the log is JSON, it is a line of that.
@@ -70,11 +75,15 @@ pub fn lines(text: &str) -> String {
     escaped(text, |c| c == '\n')
 }
 
+/// Whether a terminal or a page would obey a character, and not show it: a control character, or one that turns the line round.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    gizer_pg::printable::is_obeyed(c)
+}
+
 fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if (c.is_control() || turns) && !stays(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if is_obeyed(c) && !stays(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
 }

@@ -180,6 +180,12 @@ fn is_cut(file_name: &[u8]) -> bool {
     file_name.len() > MAX_FILE_NAME_BYTES - 12 && stem[mark] == CUT_MARK as u8 && stem[mark + 1..].iter().all(is_digit)
 }
 
+/// The collection whose schema file this is, by its name or, where that was cut, by what it says.
+pub(crate) fn collection_of(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    named_inside(path).unwrap_or_else(|| percent_decode(stem.as_bytes()).decode_utf8_lossy().into_owned())
+}
+
 /// The collection that a file with a cut name says it is of.
 fn named_inside(path: &Path) -> Option<String> {
     let name = path.file_name()?;

@@ -18,6 +18,7 @@ use crate::reachability::Reachability;
 use crate::settings::{OplogSettings, Settings};
 use crate::tls;
 use crate::uri::{Hosts, SecretUri};
+use crate::user_name;
 use crate::version::ServerVersion;
 
 /// Within this time an operator learns that a server cannot be reached. It covers what the driver's own limits do
@@ -185,6 +186,8 @@ impl Deployment {
 
     async fn open(uri: &SecretUri, heard: Reachability) -> Result<Deployment, MongoError> {
         let options = client_options(uri, &heard).await?;
+        let mut heard = heard;
+        heard.note_read_preference(options.selection_criteria.as_ref());
         let mut deployment = Deployment {
             hosts: uri.hosts().clone(),
             heard,
@@ -272,6 +275,9 @@ async fn client_options(uri: &SecretUri, heard: &Reachability) -> Result<ClientO
         _ => uri.malformed(&error),
     })?;
     tls::check_files(&options, uri.hosts())?;
+    if let Some(credential) = &mut options.credential {
+        user_name::escape(credential)?;
+    }
     let at_most = |limit: Duration, set: Option<Duration>| Some(set.map_or(limit, |set| set.min(limit)));
     options.server_selection_timeout = at_most(SELECTION_LIMIT, options.server_selection_timeout);
     options.connect_timeout = at_most(SOCKET_LIMIT, options.connect_timeout);

@@ -15,7 +15,7 @@ use gizer_schema::names::shortened;
 pub use self::class::ErrorClass;
 pub use self::malformed_reply::MalformedReply;
 
-use self::wording::{did_you_mean, each, of_content, user};
+use self::wording::{asked_for, did_you_mean, each, of_content, user};
 
 use crate::collections::SkipReason;
 use crate::decode::DecodeError;
@@ -36,6 +36,8 @@ pub enum MongoError {
     MalformedUri {
         /// What is wrong with it, without any part that may be secret.
         reason: String,
+        /// Whether it is one of the options, and not user, password or host.
+        in_options: bool,
     },
 
     /// There is nothing to read from.
@@ -119,7 +121,7 @@ pub enum MongoError {
     },
 
     /// No server answered in time, or none that can be read from.
-    #[error("could not reach MongoDB at {hosts} within {waited:?}: {seen}")]
+    #[error("could not reach MongoDB at {hosts} within {waited:?}: {seen}{}", asked_for(read_preference.as_deref()))]
     Unreachable {
         /// The hosts of the connection string.
         hosts: Hosts,
@@ -127,6 +129,8 @@ pub enum MongoError {
         waited: Duration,
         /// What was heard of each server.
         seen: String,
+        /// The `readPreference` of the connection string, if it asks for others than the primary.
+        read_preference: Option<String>,
     },
 
     /// A file that the URI names for TLS cannot be used.

@@ -49,6 +49,8 @@ pub mod spool;
 mod tail;
 mod tls;
 mod uri;
+mod uri_options;
+mod user_name;
 mod version;
 mod window;
 

@@ -13,6 +13,7 @@ use bson::Document;
 use mongodb::error::{Error, ErrorKind};
 use mongodb::event::EventHandler;
 use mongodb::event::sdam::SdamEvent;
+use mongodb::options::{ReadPreference, SelectionCriteria};
 
 use crate::error::MongoError;
 use crate::tls::TlsFault;
@@ -28,6 +29,8 @@ const OLDEST_WIRE_VERSION: i32 = 9;
 /// another name than the set has for it, is what an operator has to know.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reachability {
+    /// What the connection string asks for in place of a primary.
+    read_preference: Option<&'static str>,
     servers: Arc<Mutex<BTreeMap<String, News>>>,
 }
 
@@ -38,6 +41,14 @@ enum News {
 }
 
 impl Reachability {
+    /// For a connection string that asks for certain members.
+    pub(crate) fn note_read_preference(&mut self, asked: Option<&SelectionCriteria>) {
+        // The others take the primary as well.
+        if let Some(SelectionCriteria::ReadPreference(ReadPreference::Secondary { .. })) = asked {
+            self.read_preference = Some("secondary");
+        }
+    }
+
     /// The handler through which the driver tells.
     pub(crate) fn handler(&self) -> EventHandler<SdamEvent> {
         let heard = self.clone();
@@ -81,7 +92,10 @@ impl Reachability {
     pub(crate) fn unreachable(&self, hosts: Hosts, waited: Duration) -> MongoError {
         match self.tls_fault() {
             Some(fault) => MongoError::TlsRefused { hosts, fault, seen: self.seen() },
-            None => MongoError::Unreachable { hosts, waited, seen: self.seen() },
+            None => {
+                let read_preference = self.read_preference.map(str::to_owned);
+                MongoError::Unreachable { hosts, waited, seen: self.seen(), read_preference }
+            }
         }
     }
 

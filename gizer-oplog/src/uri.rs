@@ -7,6 +7,7 @@ use std::str::FromStr;
 use mongodb::options::{ConnectionString, HostInfo};
 
 use crate::error::MongoError;
+use crate::uri_options::{are_at_fault, without_harmless};
 
 /// Options of a connection string whose values are secret, in lower case.
 const SECRET_OPTIONS: [&str; 3] = ["tlscertificatekeyfilepassword", "authmechanismproperties", "proxypassword"];
@@ -18,6 +19,7 @@ const SECRET_OPTIONS: [&str; 3] = ["tlscertificatekeyfilepassword", "authmechani
 pub struct SecretUri {
     text: String,
     hosts: Hosts,
+    ignored: Vec<String>,
 }
 
 impl SecretUri {
@@ -26,13 +28,14 @@ impl SecretUri {
     /// # Errors
     /// [`MongoError::MalformedUri`] if the driver would not take it.
     pub fn parse(text: &str) -> Result<SecretUri, MongoError> {
-        let parsed = ConnectionString::parse(text).map_err(|error| malformed(text, &error))?;
+        let (text, ignored) = without_harmless(text);
+        let parsed = ConnectionString::parse(&text).map_err(|error| malformed(&text, &error))?;
         let hosts = match &parsed.host_info {
             HostInfo::HostIdentifiers(addresses) => Hosts::new(addresses),
             HostInfo::DnsRecord(name) => Hosts::new([name]),
             _ => Hosts::new(["?"]),
         };
-        Ok(SecretUri { text: text.to_owned(), hosts })
+        Ok(SecretUri { text, hosts, ignored })
     }
 
     /// The hosts it names; for `mongodb+srv` the name under which they are looked up.
@@ -40,7 +43,12 @@ impl SecretUri {
         &self.hosts
     }
 
-    /// All of it, for the driver only.
+    /// Options that it names and gizer has no use for, as they are written there.
+    pub fn ignored_options(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// All of it but [ignored options](SecretUri::ignored_options), for the driver only.
     pub(crate) fn expose(&self) -> &str {
         &self.text
     }
@@ -94,13 +102,13 @@ fn malformed(uri: &str, error: &mongodb::error::Error) -> MongoError {
         // The driver would name what it had to be built with.
         let reason =
             "tlsCertificateKeyFilePassword is not supported: expected a key file that is not encrypted".to_owned();
-        return MongoError::MalformedUri { reason };
+        return MongoError::MalformedUri { reason, in_options: true };
     }
     let message = match &*error.kind {
         ErrorKind::InvalidArgument { message, .. } | ErrorKind::InvalidTlsConfig { message, .. } => message.clone(),
         other => other.to_string(),
     };
-    MongoError::MalformedUri { reason: without_secrets(uri, &message) }
+    MongoError::MalformedUri { reason: without_secrets(uri, &message), in_options: are_at_fault(uri) }
 }
 
 /// `message` without any word that occurs in a part of `uri` that may be secret.

@@ -21,6 +21,8 @@ pub struct LogWindow {
     pub newest: Position,
     /// How full it is; `None` if this user may not know.
     pub fill: Option<LogFill>,
+    /// Whether the oldest entry is the first that the replica set ever had.
+    pub is_from_start: bool,
 }
 
 /// Bytes of an oplog, uncompressed.
@@ -36,6 +38,13 @@ impl LogWindow {
     /// Whether reading can go on from this position, as far as its age tells.
     pub fn holds(&self, at: Position) -> bool {
         self.oldest.time <= at.time
+    }
+
+    /// Whether old entries may be going as new ones come: not of a log that has never been full. Of one whose size is not known, yes.
+    pub fn rolls_over(&self) -> bool {
+        // The server takes off old entries by a sixteenth of the log or so at a time.
+        let nearly_full = |LogFill { bytes, most }: LogFill| bytes >= most / 100 * 85;
+        !self.is_from_start && self.fill.is_none_or(nearly_full)
     }
 
     /// The time from its oldest to its newest entry.
@@ -82,7 +91,15 @@ impl Oplog {
     /// As [`Oplog::newest`].
     pub async fn window(&self) -> Result<LogWindow, MongoError> {
         let (oldest, newest) = try_join(self.oldest(), self.newest()).await?;
-        Ok(LogWindow { oldest, newest, fill: self.fill().await })
+        Ok(LogWindow { oldest, newest, fill: self.fill().await, is_from_start: self.is_from_start().await })
+    }
+
+    /// Whether the oldest entry is the one that `replSetInitiate` writes; nothing that goes wrong here is worth failing for.
+    async fn is_from_start(&self) -> bool {
+        let log = self.deployment().database("local").collection::<Document>("oplog.rs");
+        let oldest = log.find_one(doc! {}).sort(doc! { "$natural": 1 }).projection(doc! { "o.msg": 1 }).await;
+        let message = |entry: &Document| Some(entry.get_document("o").ok()?.get_str("msg").ok()? == "initiating set");
+        oldest.ok().flatten().as_ref().and_then(message).unwrap_or(false)
     }
 
     /// The server's command `collStats`; nothing that goes wrong with it is worth failing for.
@@ -109,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_full_log_forgets_as_fast_as_it_grows() {
-        let window = LogWindow { oldest: at(1_000), newest: at(4_600), fill: Some(LogFill { bytes: 100, most: 100 }) };
+        let fill = Some(LogFill { bytes: 100, most: 100 });
+        let window = LogWindow { oldest: at(1_000), newest: at(4_600), fill, is_from_start: false };
         assert_eq!((window.span().as_secs(), window.behind(at(4_000).time).as_secs()), (3_600, 600));
         assert_eq!(window.headroom(at(4_000).time).as_secs(), 3_000);
         assert_eq!(window.headroom(at(999).time), Duration::ZERO);
@@ -120,11 +138,16 @@ mod tests {
     fn a_log_with_room_left_forgets_later() {
         // 3,600 bytes in an hour; 7,200 more make two hours.
         let fill = Some(LogFill { bytes: 3_600, most: 10_800 });
-        let window = LogWindow { oldest: at(1_000), newest: at(4_600), fill };
+        let window = LogWindow { oldest: at(1_000), newest: at(4_600), fill, is_from_start: false };
         assert_eq!(window.headroom(at(1_000).time).as_secs(), 7_200);
-        let idle = LogWindow { oldest: at(1), newest: at(1), fill: Some(LogFill { bytes: 0, most: u64::MAX }) };
+        let fill = Some(LogFill { bytes: 0, most: u64::MAX });
+        let idle = LogWindow { oldest: at(1), newest: at(1), fill, is_from_start: true };
         assert_eq!(idle.headroom(at(1).time), LONGEST);
         let unknown = LogWindow { fill: None, ..window };
+        let nearly = LogWindow { fill: Some(LogFill { bytes: 95, most: 100 }), ..window };
+        let from_start = LogWindow { is_from_start: true, ..nearly };
+        let rolls_over = [window, idle, unknown, nearly, from_start].map(|window| window.rolls_over());
+        assert_eq!(rolls_over, [false, false, true, true, false]);
         assert_eq!(unknown.headroom(at(1_600).time).as_secs(), 600);
     }
 }

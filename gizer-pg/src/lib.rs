@@ -7,6 +7,7 @@ pub mod ddl;
 mod error;
 pub mod ident;
 pub mod load;
+pub mod printable;
 pub mod readiness;
 pub mod rows;
 pub mod spool;

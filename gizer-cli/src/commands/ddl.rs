@@ -1,5 +1,6 @@
 //! `gizer schema ddl`: the SQL of the tables that follow from schema files.
 
+use gizer_pg::printable;
 use serde_json::json;
 
 use super::Context;
@@ -20,7 +21,7 @@ pub fn run(context: &Context, args: &DdlArgs) -> Result<ExitCode, Failure> {
     let mut collections = Vec::new();
     let mut text = String::new();
     for layout in layouts.usable {
-        let sql = gizer_pg::ddl::render(&layout, &context.config.postgres_schema)?;
+        let sql = printable::sql(&gizer_pg::ddl::render(&layout, &context.config.postgres_schema)?);
         if context.format == Format::Text {
             text.push_str(&sql);
         }

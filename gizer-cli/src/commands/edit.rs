@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::args::{Format, MergeArgs, PatchArgs, TablesArgs};
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::{report, schema_files};
 
 /// Takes types over from one schema file into another.
 ///
@@ -59,7 +59,10 @@ pub fn tables(context: &Context, args: &TablesArgs) -> Result<ExitCode, Failure>
     let tables = layouts.usable.iter().flat_map(|layout| &layout.tables);
     let names: Vec<&str> = tables.map(|table| table.name.as_str()).collect();
     match context.format {
-        Format::Text => report::text(&(names.join(&unescaped(&args.delimiter)) + "\n")),
+        Format::Text => {
+            let shown: Vec<String> = names.iter().map(|name| report::printable(name)).collect();
+            report::text(&(shown.join(&unescaped(&args.delimiter)) + "\n"));
+        }
         Format::Json => report::json(&json!({"tables": names})),
     }
     Ok(ExitCode::Done)
@@ -73,8 +76,7 @@ fn unescaped(delimiter: &str) -> String {
 fn read(path: &Path) -> Result<Schema, Failure> {
     let failed = |problem: &dyn std::fmt::Display| Failure::usage(format!("{}: {problem}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let collection = percent_encoding::percent_decode_str(&stem).decode_utf8_lossy();
+    let collection = schema_files::collection_of(path);
     file::parse(&collection, &text).map_err(|error| failed(&error))
 }
 

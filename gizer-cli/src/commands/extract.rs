@@ -9,8 +9,8 @@ use std::time::Instant;
 use gizer_flatten::change::{Namespace, Positions};
 use gizer_oplog::{Cluster, Collection, Dump, RangeScan, RangeSource, ScanOptions, newest_positions, plan_segments};
 use gizer_pg::csv::{ExtractFolder, ExtractedCollection, FILE_BYTES, FileSink, Manifest};
-use gizer_pg::ddl;
 use gizer_pg::load::LoadSource;
+use gizer_pg::{ddl, printable};
 use gizer_schema::{KeySource, Layout};
 
 use super::load_begin::SEGMENTS_A_CURSOR;
@@ -72,7 +72,7 @@ impl Part {
     fn new(context: &Context, layout: &Layout, prefix: Option<&str>) -> Result<Part, Failure> {
         let name = layout.collection.clone();
         let layout = prefixed(layout, prefix)?;
-        let sql = ddl::render(&layout, &context.config.postgres_schema)?;
+        let sql = printable::sql(&ddl::render(&layout, &context.config.postgres_schema)?);
         Ok(Part { name, layout_hash: ddl::layout_hash(&layout)?, sql, layout })
     }
 }

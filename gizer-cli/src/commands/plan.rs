@@ -243,10 +243,11 @@ fn windows_that_are_short(
         loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.time.1).sum();
     for (shard, LogStanding { window, needed }) in logs {
         let reach = window.headroom(needed.map_or(window.newest.time, |needed| needed.time));
-        if reach < SHORT_WINDOW {
+        if window.rolls_over() && reach < SHORT_WINDOW {
             let what = format!(
-                "MongoDB: what is written to {shard} now stays in its oplog for about {}: if gizer does not run for that long, \
-                 everything has to be loaded anew",
+                "MongoDB: at the write rate of the last {} the oplog of {shard} keeps an entry for about {}: if gizer does not run \
+                 for that long, everything has to be reloaded",
+                report::duration(window.span()),
                 report::duration(reach)
             );
             warnings.push(Remark::new(what, "enlarge the oplog (replSetResizeOplog), 24 hours or more"));

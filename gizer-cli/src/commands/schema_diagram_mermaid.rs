@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use gizer_schema::{ColumnId, ColumnSource, TableId};
 
 use super::schema_diagram_tree::{Diagram, sql_type};
+use crate::report::is_obeyed;
 
 /// Draws all collections in one diagram.
 pub(super) fn draw(diagrams: &[Diagram<'_>]) -> String {
@@ -65,7 +66,7 @@ fn word(name: &str) -> String {
 /// Text between quotes: without what ends it, what Mermaid's grammar does not take there, what it takes for code of a
 /// character (`#…;`), and what a page that shows it might take for HTML.
 fn label(text: &str) -> String {
-    let taken = |c: char| !matches!(c, '"' | '%' | '\\' | '#' | ';' | '<' | '>' | '&' | '`') && !c.is_control();
+    let taken = |c: char| !matches!(c, '"' | '%' | '\\' | '#' | ';' | '<' | '>' | '&' | '`') && !is_obeyed(c);
     let label: String = text.chars().map(|c| if taken(c) { c } else { '_' }).collect();
     if label.is_empty() { "_".to_owned() } else { label }
 }

@@ -72,8 +72,10 @@ fn of_shard(shard: &str, standing: &ShardStanding, limits: Limits) -> Vec<String
         Some(Duration::ZERO) => {
             all.push(format!("{shard}: its oplog no longer reaches back to the position: a load is due"));
         }
-        Some(headroom) if headroom < limits.headroom => all.push(format!(
-            "{shard}: in {} the position is no longer in its oplog, the limit is {}",
+        Some(headroom) if standing.rolls_over && headroom < limits.headroom => all.push(format!(
+            "{shard}: at the write rate of the last {} the oplog will overwrite our position in about {} (warning threshold {}); \
+             keep gizer running or enlarge the oplog",
+            duration(standing.span),
             duration(headroom),
             duration(limits.headroom)
         )),
@@ -134,7 +136,8 @@ mod tests {
             lag: Some(Duration::from_secs(lag)),
             headroom: Some(Duration::from_secs(headroom)),
             unverified: unverified.map(Duration::from_secs),
-            span: Duration::ZERO,
+            span: Duration::from_secs(1_200),
+            rolls_over: true,
         };
         of_shard("rs0", &standing, LIMITS)
     }
@@ -144,7 +147,13 @@ mod tests {
         assert_eq!(shard(900, 21_600, Some(3_600)), [""; 0]);
         let all = shard(901, 21_599, Some(3_601));
         assert_eq!(all.len(), 3, "{all:?}");
-        assert!(all[0].contains("in 5 h 59 min the position is no longer in its oplog"), "{all:?}");
+        assert!(
+            all[0].contains(
+                "at the write rate of the last 20 min the oplog will overwrite our position in about 5 h 59 min"
+            ),
+            "{all:?}"
+        );
+        assert!(all[0].contains("(warning threshold 6 h)"), "{all:?}");
         assert!(all[1].contains("15 min 1 s behind, the limit is 15 min"), "{all:?}");
         assert!(shard(0, 0, Some(0))[0].contains("a load is due"));
         assert!(shard(0, 30_000, None)[0].contains("nothing is verified"));

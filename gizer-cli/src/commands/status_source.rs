@@ -36,6 +36,8 @@ pub(super) struct ShardStanding {
     pub(super) unverified: Option<Duration>,
     /// What the log holds.
     pub(super) span: Duration,
+    /// Whether it drops old entries by now: before, `headroom` is a guess from what may be a short time.
+    pub(super) rolls_over: bool,
 }
 
 impl Source {
@@ -86,6 +88,7 @@ impl Source {
             json!({
                 "shard": shard, "lag_seconds": seconds(standing.lag), "headroom_seconds": seconds(standing.headroom),
                 "unverified_seconds": seconds(standing.unverified), "oplog_seconds": standing.span.as_secs(),
+                "oplog_rolls_over": standing.rolls_over,
             })
         };
         shards.iter().map(shard).collect()
@@ -101,5 +104,6 @@ fn standing(oplog: &Oplog, window: LogWindow, status: &Status, followed: &[Follo
         headroom: position.map(|at| window.headroom(at.time)),
         unverified: verified.map(|at| window.behind(at.time)),
         span: window.span(),
+        rolls_over: window.rolls_over(),
     }
 }

@@ -1,13 +1,14 @@
-//! What is not safe about where passwords are kept.
+//! What is not safe about where passwords are kept, and what of a connection string is ignored.
 
 use std::path::{Path, PathBuf};
 
+use gizer_oplog::SecretUri;
 use percent_encoding::percent_decode_str;
 
 use super::{Effective, Origin, SETTINGS, values, without_password};
 
 impl Effective {
-    /// What others can see that they should not, a line each, without the names of users: for standard error.
+    /// What others can see that they should not, and options that are ignored, a line each, without the names of users: for standard error.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut in_file = false;
@@ -40,6 +41,14 @@ impl Effective {
             let path = path.display();
             format!("{path} holds a private key, and others may read or change it: run `chmod 600 {path}`")
         }));
+        let mongo =
+            SETTINGS.iter().filter(|setting| setting.key == "uri").flat_map(|setting| values(&self.config, setting));
+        for uri in mongo.filter(|uri| uri.starts_with("mongodb")).filter_map(|uri| SecretUri::parse(&uri).ok()) {
+            let unused = uri.ignored_options().iter();
+            warnings.extend(
+                unused.map(|name| format!("gizer has no use for the option {name} of the MongoDB URI: it is ignored")),
+            );
+        }
         warnings.dedup();
         warnings
     }

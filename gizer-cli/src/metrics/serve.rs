@@ -1,7 +1,7 @@
 //! `GET /metrics`, and nothing else.
 //!
 //! Each connection has one answer and is closed (RFC 9112, 9.6). Whoever is slow, or sends too much, loses the connection; whoever
-//! comes when there are many waits for one of them to end. None of them holds anything that following needs.
+//! comes when there are very many waits for one of them to end, 2 s at most where they say nothing. None of them holds anything that following needs.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,17 +16,20 @@ use tokio::time::{sleep, timeout};
 use super::Metrics;
 use crate::exit::Failure;
 
-/// How long a client may take, from the connection to the last byte of the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take to send its request. Prometheus sends it at once.
+const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// Connections at a time: a Prometheus or two, and somebody with a browser.
-const MOST_CONNECTIONS: usize = 16;
+/// How long it may take to take the answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Connections at a time: a Prometheus or two, somebody with a browser, and many that say nothing.
+const MAX_CONNECTIONS: usize = 256;
 
 /// The most bytes of a request. Prometheus sends some hundred.
-const MOST_BYTES: usize = 8 * 1024;
+const MAX_REQUEST_BYTES: usize = 8 * 1024;
 
 /// How long to wait where the system has no more connections to give.
-const PAUSE: Duration = Duration::from_millis(200);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The text format, as Prometheus asks for it.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -57,21 +60,21 @@ impl Server {
 
     /// Answers until it is dropped.
     pub(super) async fn run(self, metrics: Metrics) {
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::debug!(%error, "a connection for metrics was not taken");
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
             let metrics = metrics.clone();
             tokio::spawn(async move {
                 let _place = place;
-                if !matches!(timeout(PATIENCE, answer(stream, &metrics)).await, Ok(Ok(()))) {
+                if answer(stream, &metrics).await.is_err() {
                     tracing::debug!("a client that asked for metrics was too slow, or has gone");
                 }
             });
@@ -80,12 +83,16 @@ impl Server {
 }
 
 async fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
-    let answer = match head(&mut stream).await? {
+    let answer = match timeout(REQUEST_LIMIT, head(&mut stream)).await?? {
         Some(head) => respond(&head, || metrics.text()),
         None => Answer::new("431 Request Header Fields Too Large", "the request is too large\n"),
     };
-    stream.write_all(&answer.bytes()).await?;
-    stream.shutdown().await
+    let bytes = answer.bytes();
+    let sent = async {
+        stream.write_all(&bytes).await?;
+        stream.shutdown().await
+    };
+    timeout(ANSWER_LIMIT, sent).await?
 }
 
 /// The request up to the empty line; `None` if it is too large.
@@ -95,7 +102,7 @@ async fn head(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
         if head.windows(4).any(|window| window == b"\r\n\r\n") {
             return Ok(Some(head));
         }
-        if head.len() >= MOST_BYTES {
+        if head.len() >= MAX_REQUEST_BYTES {
             return Ok(None);
         }
         let mut buffer = [0; 1024];

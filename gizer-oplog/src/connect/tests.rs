@@ -202,7 +202,7 @@ async fn a_server_that_accepts_and_says_nothing_is_unreachable_in_time() {
 
 #[tokio::test]
 async fn an_option_that_the_driver_refuses_late_is_a_malformed_uri() {
-    let error = Cluster::connect(settings(&["mongodb://db/?socketTimeoutMS=5".into()])).await.unwrap_err();
+    let error = Cluster::connect(settings(&["mongodb://db/?heartbeatFrequencyMS=5".into()])).await.unwrap_err();
     assert!(matches!(error, MongoError::MalformedUri { .. }), "{error}");
 }
 

@@ -7,6 +7,9 @@ impl MongoError {
     /// What the operator can do, as a sentence; `None` where the message says it all.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
+            MongoError::MalformedUri { in_options: true, .. } => {
+                "correct the option behind the ? of the URI, or leave it out".into()
+            }
             MongoError::MalformedUri { .. } => {
                 "write mongodb://user:password@host:port/?option=value, and percent-encode : / ? # [ ] @ % in the \
                  user and the password"
@@ -31,6 +34,9 @@ impl MongoError {
                 .into(),
             MongoError::NotInitiated { .. } => "run rs.initiate() in the server's shell once".into(),
             MongoError::HostsNotFound { .. } => "check the name, or name host:port with mongodb:// instead".into(),
+            MongoError::Unreachable { read_preference: Some(preference), .. } => format!(
+                "leave readPreference={preference} out of the URI, or write {preference}Preferred, unless such a member should be there"
+            ),
             MongoError::Unreachable { .. } => {
                 "check host, port, network and replicaSet, and whether the server wants TLS (tls=true in the URI) or a \
                  client certificate (tlsCertificateKeyFile=/path/to/client.pem); if the members' own names cannot be resolved from here, add directConnection=true to the URI"

@@ -18,3 +18,8 @@ pub(super) fn did_you_mean(near: &[String]) -> String {
     let quoted: Vec<String> = near.iter().map(|name| format!("{name:?}")).collect();
     if quoted.is_empty() { String::new() } else { format!("; did you mean {}?", quoted.join(" or ")) }
 }
+
+/// What a connection string asks for, or nothing.
+pub(super) fn asked_for(read_preference: Option<&str>) -> String {
+    read_preference.map(|asked| format!("; readPreference={asked} in the URI wants another member")).unwrap_or_default()
+}

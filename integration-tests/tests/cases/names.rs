@@ -196,3 +196,39 @@ async fn s8_a_generated_column_is_named_once() {
     place.gizer(&["run"]).await.expect_code(0);
     assert_eq!(place.number("SELECT twice FROM orders WHERE id = 2").await, 10);
 }
+
+/// What a terminal would obey is escaped in all that prints names, and the printed SQL still makes the same tables.
+#[tokio::test]
+async fn m5_names_reach_no_terminal_raw() {
+    let place = Place::shared(Version::V6_0).await;
+    let name = "o\u{1b}[31m\u{202e}r\\d\"er";
+    let text =
+        json!({"$gizer": 1, "fields": {"_id": "INT", "a\u{9b}\u{2066}'b\\c": "INT", "l\u{1b}\u{202e}": ["STRING"]}});
+    place.schema_file("o%1B[31m\u{202e}r\\d\"er.json", &text.to_string());
+    let obeyed =
+        |c: &char| (c.is_control() && *c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let commands: [&[&str]; 6] = [
+        &["schema", "ddl"],
+        &["schema", "ddl", "--format", "json"],
+        &["schema", "tables"],
+        &["schema", "tables", "--format", "json"],
+        &["schema", "diagram", "--as", "mermaid"],
+        &["schema", "diagram", "--as", "text"],
+    ];
+    let mut printed = Vec::new();
+    for command in commands {
+        let shown = place.gizer(command).await.expect_code(0).stdout;
+        assert!(!shown.is_empty() && !shown.contains(|c| obeyed(&c)), "{command:?}: {shown:?}");
+        printed.push(shown);
+    }
+    let tables: Value = serde_json::from_str(&printed[3]).unwrap();
+    assert_eq!(tables["tables"][0], name, "machines get the name as it is");
+    place.postgres.batch_execute(&printed[0]).await.unwrap();
+    let made = "SELECT relname::text AS name, obj_description(oid) AS comment FROM pg_class \
+                WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1";
+    let made = place.rows(made).await;
+    assert_eq!(made.len(), 2, "{made:?}");
+    assert!(made.iter().any(|table| table["name"] == name && table["comment"] == format!("gizer: {name}")), "{made:?}");
+    let column = "SELECT count(*) FROM pg_attribute WHERE attname = E'a\\u009b\\u2066''b\\\\c'";
+    assert_eq!(place.number(column).await, 1);
+}

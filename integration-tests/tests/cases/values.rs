@@ -6,6 +6,9 @@ use integration_tests::rig::Version;
 
 use crate::place::{Place, assert_says};
 
+mod oplogs;
+mod uris;
+
 /// The old subtype of binary is kept as canonical Extended JSON; what earlier versions have kept is a difference, which a
 /// repair puts right.
 #[tokio::test]

@@ -46,8 +46,8 @@ async fn all_is_well_after_a_run() {
 #[tokio::test]
 async fn lag_and_headroom_are_warned_of() {
     let place = loaded().await;
-    let soon = place.gizer(&["status", "--check", "--min-headroom", "100000d"]).await.expect_code(6);
-    assert!(soon.stdout.contains("the position is no longer in its oplog"), "{soon:?}");
+    // The log has never been full: when it will be is a guess.
+    place.gizer(&["status", "--check", "--min-headroom", "100000d"]).await.expect_code(0);
     let back = "UPDATE gizer_stream SET position = (SELECT jsonb_object_agg(key, \
         jsonb_set(value, '{seconds}', to_jsonb((value ->> 'seconds')::int8 - 2))) FROM jsonb_each(position))";
     place.postgres.batch_execute(back).await.unwrap();

@@ -1,0 +1,78 @@
+//! Options of a connection string that other drivers know, and gizer has no use for.
+
+/// Options that change nothing about what is read, in lower case: compression, limits of single reads (which would cut off the
+/// tail of an oplog that is silent), how programs see UUIDs, and switches of older drivers.
+const HARMLESS: [&str; 9] = [
+    "compressors",
+    "zlibcompressionlevel",
+    "sockettimeoutms",
+    "uuidrepresentation",
+    "waitqueuemultiple",
+    "sockettimeout",
+    "usenewurlparser",
+    "useunifiedtopology",
+    "autoreconnect",
+];
+
+/// A connection string as the driver takes it, and the names of the options that were left out.
+pub(crate) fn without_harmless(uri: &str) -> (String, Vec<String>) {
+    let Some((place, options)) = uri.rsplit_once('?') else { return (uri.to_owned(), Vec::new()) };
+    let (mut kept, mut ignored) = (Vec::new(), Vec::new());
+    let is_direct = |option: &str| option.to_lowercase().starts_with("directconnection=");
+    for option in options.split('&') {
+        let Some((name, value)) = option.split_once('=') else {
+            kept.push(option);
+            continue;
+        };
+        match name.to_lowercase().as_str() {
+            // Its name until 4.4.
+            "connect" if value.eq_ignore_ascii_case("direct") => {
+                if !options.split('&').any(is_direct) {
+                    kept.push("directConnection=true");
+                }
+            }
+            "connect" if ["automatic", "replicaset"].contains(&value.to_lowercase().as_str()) => {
+                ignored.push(name.to_owned());
+            }
+            lower if HARMLESS.contains(&lower) => ignored.push(name.to_owned()),
+            _ => kept.push(option),
+        }
+    }
+    // Without one, the string stays as it was written.
+    let separator = if kept.is_empty() { "" } else { "?" };
+    (format!("{place}{separator}{}", kept.join("&")), ignored)
+}
+
+/// Whether everything before the options is well-formed, so that they are what is wrong.
+pub(crate) fn are_at_fault(uri: &str) -> bool {
+    let is_usable = |place: &str| mongodb::options::ConnectionString::parse(place).is_ok();
+    uri.rsplit_once('?').is_some_and(|(place, _)| is_usable(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gizer_has_no_use_for_is_left_out() {
+        let cases = [
+            ("mongodb://db", "mongodb://db", vec![]),
+            ("mongodb://db/?replicaSet=rs0", "mongodb://db/?replicaSet=rs0", vec![]),
+            ("mongodb://db/?compressors=zstd,zlib&w=1", "mongodb://db/?w=1", vec!["compressors"]),
+            ("mongodb://db/?socketTimeoutMS=5", "mongodb://db/", vec!["socketTimeoutMS"]),
+            (
+                "mongodb://db/?uuidRepresentation=standard&tls=true",
+                "mongodb://db/?tls=true",
+                vec!["uuidRepresentation"],
+            ),
+            ("mongodb://db/?connect=direct", "mongodb://db/?directConnection=true", vec![]),
+            ("mongodb://db/?connect=direct&directConnection=false", "mongodb://db/?directConnection=false", vec![]),
+            ("mongodb://db/?connect=replicaSet", "mongodb://db/", vec!["connect"]),
+            ("mongodb://db/?connect=odd", "mongodb://db/?connect=odd", vec![]),
+        ];
+        for (uri, kept, ignored) in cases {
+            let ignored = ignored.into_iter().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(without_harmless(uri), (kept.to_owned(), ignored), "{uri}");
+        }
+    }
+}
