@@ -42,7 +42,7 @@ impl From<ExitCode> for std::process::ExitCode {
 }
 
 /// Why a command did not do what was asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     /// How the process ends.
     pub exit: ExitCode,

@@ -1,13 +1,18 @@
 //! Signals that end a run.
 
+use std::thread;
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::exit::{ExitCode, Failure};
+use crate::report;
 
 /// Listens for SIGINT and SIGTERM for as long as the process lives, so that none is lost between two pieces of work.
 ///
-/// The first signal asks the command to stop and to leave everything in order; a second one ends the process at once.
+/// The first signal asks the command to stop and to leave everything in order, within [`TIDY_LIMIT`]; a second one ends the
+/// process at once. What is open in PostgreSQL then is rolled back by the server.
 #[derive(Debug, Clone)]
 pub struct Signals {
     came: watch::Receiver<Option<ExitCode>>,
@@ -32,6 +37,7 @@ impl Signals {
                 if sender.borrow().is_some() {
                     std::process::exit(i32::from(code as u8));
                 }
+                end_after_limit(code);
                 if sender.send(Some(code)).is_err() {
                     return;
                 }
@@ -57,6 +63,19 @@ impl Signals {
             outcome = work => outcome,
         }
     }
+}
+
+/// How long a command may take to leave everything in order. A supervisor that sends SIGTERM sends SIGKILL 10 s later.
+const TIDY_LIMIT: Duration = Duration::from_secs(8);
+
+/// Ends the process whatever it waits for: on a thread of its own, since the runtime's may be the ones that wait.
+fn end_after_limit(code: ExitCode) {
+    thread::spawn(move || {
+        thread::sleep(TIDY_LIMIT);
+        let limit = TIDY_LIMIT.as_secs();
+        report::warning(format!("not everything was in order {limit} s after the signal; the next run puts it right"));
+        std::process::exit(i32::from(code as u8));
+    });
 }
 
 async fn interruption(came: &mut watch::Receiver<Option<ExitCode>>) -> Failure {

@@ -11,6 +11,7 @@ use mongodb::options::ReadConcern;
 use crate::connect::{Cluster, Deployment};
 use crate::error::MongoError;
 use crate::near_names::near_names;
+use crate::waiting::ReplyLimit;
 
 /// How many collections are asked for their size at once. A database may have thousands.
 const SIZES_AT_ONCE: usize = 8;
@@ -203,16 +204,14 @@ impl Deployment {
     }
 
     async fn list_collections(&self, database: &str, filter: Document) -> Result<Vec<CatalogEntry>, MongoError> {
-        let explain = |error| self.explain(&error, "listCollections", database);
         let command = doc! { "listCollections": 1, "filter": filter };
-        let cursor = self.database(database).run_cursor_command(command).await.map_err(explain)?;
-        let entries: Vec<Document> = cursor.try_collect().await.map_err(explain)?;
+        let list = async { self.database(database).run_cursor_command(command).await?.try_collect().await };
+        let entries: Vec<Document> = self.answered("listCollections", database, ReplyLimit::Short, list).await?;
         Ok(entries.iter().filter_map(CatalogEntry::read).collect())
     }
 
     async fn list_databases(&self) -> Result<Vec<String>, MongoError> {
-        let names = self.client().list_database_names().await;
-        names.map_err(|error| self.explain(&error, "listDatabases", "admin"))
+        self.answered("listDatabases", "admin", ReplyLimit::Short, self.client().list_database_names()).await
     }
 
     /// The size by `$collStats`, which needs no more than the role `read`; behind a router it gives a document a shard.
@@ -224,12 +223,11 @@ impl Deployment {
             doc! { "$project": { "count": "$storageStats.count", "size": "$storageStats.size" } },
         ];
         // `$collStats` takes no other read concern, whatever the connection string says.
-        let cursor = collection.aggregate(stages).read_concern(ReadConcern::local()).await;
-        let answer = match cursor {
-            Ok(cursor) => cursor.try_collect::<Vec<Document>>().await,
-            Err(error) => Err(error),
+        let ask = async {
+            let cursor = collection.aggregate(stages).read_concern(ReadConcern::local()).await?;
+            cursor.try_collect::<Vec<Document>>().await
         };
-        match answer.map_err(|error| self.explain(&error, "$collStats", &namespace)) {
+        match self.answered("$collStats", &namespace, ReplyLimit::Short, ask).await {
             Ok(shards) => Ok(Some(sum(&shards))),
             // No right to know, or dropped in between: an estimate is not worth failing for.
             Err(MongoError::NoRights { .. } | MongoError::Server { .. }) => Ok(None),

@@ -20,6 +20,7 @@ use crate::tls;
 use crate::uri::{Hosts, SecretUri};
 use crate::user_name;
 use crate::version::ServerVersion;
+use crate::waiting::ReplyLimit;
 
 /// Within this time an operator learns that a server cannot be reached. It covers what the driver's own limits do
 /// not: looking up the hosts of `mongodb+srv`, and a server that accepts a connection and then says nothing.
@@ -251,8 +252,8 @@ impl Deployment {
 
     /// A command without arguments that is run on the database `admin`.
     pub(crate) async fn admin(&self, command: &'static str) -> Result<Document, MongoError> {
-        let answer = self.client.database("admin").run_command(doc! { command: 1 }).await;
-        answer.map_err(|error| self.explain(&error, command, "admin"))
+        let admin = self.client.database("admin");
+        self.answered(command, "admin", ReplyLimit::Short, admin.run_command(doc! { command: 1 })).await
     }
 }
 

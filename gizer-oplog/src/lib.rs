@@ -52,6 +52,7 @@ mod uri;
 mod uri_options;
 mod user_name;
 mod version;
+mod waiting;
 mod window;
 
 pub use changes::{ChangeEvent, ChangeSource};

@@ -13,6 +13,7 @@ use gizer_flatten::change::{ClusterTime, Namespace};
 
 use crate::connect::{Deployment, Topology};
 use crate::error::MongoError;
+use crate::waiting::ReplyLimit;
 
 /// How long a majority may take to get what one member has. Where it never does, as in a set of a primary, an arbiter and a
 /// dead secondary, an operator has to know.
@@ -45,8 +46,9 @@ impl Deployment {
             // The constant fits by far.
             "maxTimeMS": MAJORITY_LIMIT.as_millis() as i64,
         };
-        let answer = self.database(&namespace.database).run_command(read).await;
-        match answer.map_err(|error| self.explain(&error, "find", &namespace.to_string())) {
+        let database = self.database(&namespace.database);
+        let limit = ReplyLimit::Within(MAJORITY_LIMIT);
+        match self.answered("find", &namespace.to_string(), limit, database.run_command(read)).await {
             Ok(_) => Ok(()),
             Err(MongoError::Server { code: TIME_EXPIRED, .. }) => Err(MongoError::MajorityLags {
                 hosts: self.hosts().clone(),

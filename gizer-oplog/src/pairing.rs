@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use crate::connect::{Deployment, Topology};
 use crate::error::MongoError;
 use crate::position::Oplog;
+use crate::waiting::ReplyLimit;
 
 const SHARDS: &str = "config.shards";
 
@@ -145,7 +146,7 @@ async fn shards(router: &Deployment) -> Result<Option<Vec<Shard>>, MongoError> {
         let shards = router.database("config").collection::<Document>("shards").find(doc! {}).await?;
         shards.try_collect::<Vec<Document>>().await
     };
-    match read.await.map_err(|error| router.explain(&error, "find", SHARDS)) {
+    match router.answered("find", SHARDS, ReplyLimit::Short, read).await {
         Ok(shards) => Ok(Some(shards.iter().filter_map(Shard::read).collect())),
         Err(MongoError::NoRights { .. }) => {
             tracing::info!(router = %router.hosts, "the oplogs cannot be compared with {SHARDS}: the user may not read it");

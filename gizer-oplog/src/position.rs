@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use crate::connect::{Deployment, Topology};
 use crate::error::{MalformedReply, MongoError};
 use crate::tail::RawEntry;
+use crate::waiting::ReplyLimit;
 
 const NAMESPACE: &str = "local.oplog.rs";
 
@@ -87,7 +88,7 @@ impl Oplog {
         let log = self.deployment.database("local").collection::<RawDocumentBuf>("oplog.rs");
         // The server finds the place of a time by `$gte` without looking at what lies before it.
         let find = log.find_one(doc! { "ts": { "$gte": ts } }).read_concern(ReadConcern::majority());
-        let found = find.await.map_err(|error| self.deployment.explain(&error, "find", NAMESPACE))?;
+        let found = self.deployment.answered("find", NAMESPACE, ReplyLimit::Short, find).await?;
         let Some(found) = found else {
             let newest = self.newest().await?.time;
             return Err(MongoError::MemberLags { shard: self.name.clone(), saved: position, newest });
@@ -128,13 +129,12 @@ impl Oplog {
 
     async fn look_at_end(&self, direction: i32) -> Result<Position, MongoError> {
         let oplog = self.deployment.database("local").collection::<Document>("oplog.rs");
-        let entry = oplog
+        let find = oplog
             .find_one(doc! {})
             .sort(doc! { "$natural": direction })
             .projection(doc! { "_id": 0, "ts": 1, "t": 1 })
-            .read_concern(ReadConcern::majority())
-            .await
-            .map_err(|error| self.deployment.explain(&error, "find", NAMESPACE))?;
+            .read_concern(ReadConcern::majority());
+        let entry = self.deployment.answered("find", NAMESPACE, ReplyLimit::Short, find).await?;
         entry.as_ref().and_then(position).ok_or_else(|| MongoError::MalformedReply {
             hosts: self.deployment.hosts.clone(),
             command: "find",

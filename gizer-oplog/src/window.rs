@@ -8,6 +8,7 @@ use gizer_flatten::change::{ClusterTime, Position};
 
 use crate::error::MongoError;
 use crate::position::Oplog;
+use crate::waiting::ReplyLimit;
 
 /// What an oplog holds.
 ///
@@ -105,7 +106,9 @@ impl Oplog {
     /// The server's command `collStats`; nothing that goes wrong with it is worth failing for.
     async fn fill(&self) -> Option<LogFill> {
         let local = self.deployment().database("local");
-        let answer: Document = local.run_command(doc! { "collStats": "oplog.rs" }).await.ok()?;
+        let ask = local.run_command(doc! { "collStats": "oplog.rs" });
+        let answer: Document =
+            self.deployment().answered("collStats", "local.oplog.rs", ReplyLimit::Short, ask).await.ok()?;
         let number = |name| match answer.get(name)? {
             bson::Bson::Int32(n) => u64::try_from(*n).ok(),
             bson::Bson::Int64(n) => u64::try_from(*n).ok(),

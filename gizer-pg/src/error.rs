@@ -62,7 +62,7 @@ pub enum ErrorKind {
     Config,
     /// Another run holds the lock, or has taken over. Exit code 5.
     HeldByAnotherRun,
-    /// The statement was cancelled on request, as after Ctrl-C. Exit code 130.
+    /// The statement was cancelled by gizer itself, as after Ctrl-C. Exit code 130.
     Interrupted,
 }
 
@@ -150,7 +150,7 @@ pub enum PgError {
     #[error("lost the connection to PostgreSQL at {server} while {doing}: {reason}")]
     ConnectionLost { server: Arc<Server>, doing: String, reason: String, sqlstate: Option<String> },
 
-    /// SQLSTATE 57014.
+    /// SQLSTATE 57014 of a statement that gizer itself has cancelled.
     #[error("cancelled while {doing}")]
     Cancelled { doing: String, said: Box<Said> },
 
@@ -317,14 +317,15 @@ impl PgError {
         matches!(self.sqlstate(), Some("XX000"))
     }
 
-    /// Whether the same may succeed a little later: the server could not be reached, the connection was lost (class 08), it has no
-    /// room (53), was shut down or restarted (57P01 to 57P03), or chose this transaction to give way (40).
+    /// Whether the same may succeed a little later: the server could not be reached, the connection was lost (class 08),
+    /// it has no room (53), was shut down or restarted (57P01 to 57P03), chose this transaction to give way (40), somebody
+    /// has cancelled the statement or its time was over (57014), a lock was not to be had (55P03), or the server is
+    /// read-only for now, as after a fail-over (25006).
     pub fn is_transient(&self) -> bool {
         match self {
             PgError::Unreachable { .. } | PgError::ConnectionLost { .. } => true,
-            error => error.sqlstate().is_some_and(|code| {
-                ["08", "40", "53", "57P01", "57P02", "57P03"].iter().any(|class| code.starts_with(class))
-            }),
+            PgError::Cancelled { .. } => false,
+            error => error.sqlstate().is_some_and(|code| TRANSIENT.iter().any(|class| code.starts_with(class))),
         }
     }
 
@@ -391,6 +392,9 @@ impl PgError {
         })
     }
 }
+
+/// SQLSTATEs, and classes of them, that pass.
+const TRANSIENT: [&str; 9] = ["08", "25006", "40", "53", "55P03", "57014", "57P01", "57P02", "57P03"];
 
 /// A name as one would type it into a statement; only for messages.
 fn shown(name: &str) -> String {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::parse_filter;
 
 /// Arguments of `load`.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Clone)]
 #[command(after_help = "\
 Examples:
   gizer load                         every collection that has a schema file

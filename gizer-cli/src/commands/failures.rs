@@ -9,7 +9,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::report::{self, counted};
 
 /// Failures, each of one collection, and the one that ended the run, if one did.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Failures {
     each: Vec<(String, Failure)>,
     end: Option<Failure>,
@@ -28,6 +28,27 @@ impl Failures {
     pub fn end_run(&mut self, failure: Option<Failure>, not_begun: impl IntoIterator<Item = String>) {
         self.end = failure;
         self.not_begun.extend(not_begun);
+    }
+
+    /// Takes out what may succeed a little later: why, and for which collections, those among them whose turn never came.
+    pub(super) fn take_passing(&mut self) -> Option<(Failure, Vec<String>)> {
+        if self.iter().any(|failure| failure.ends_run && !failure.passes) {
+            return None;
+        }
+        let first = self.iter().find(|failure| failure.passes)?.clone();
+        let (passing, lasting) = std::mem::take(&mut self.each).into_iter().partition(|(_, failure)| failure.passes);
+        self.each = lasting;
+        let passing: Vec<(String, Failure)> = passing;
+        let names = passing.into_iter().map(|(name, _)| name).chain(self.not_begun.drain(..)).collect();
+        self.end = None;
+        Some((first, names))
+    }
+
+    /// Adds those of a later attempt.
+    pub(super) fn extend(&mut self, later: Failures) {
+        self.each.extend(later.each);
+        self.end = later.end.or(self.end.take());
+        self.not_begun.extend(later.not_begun);
     }
 
     /// Whether there is none.

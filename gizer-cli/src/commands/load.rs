@@ -15,6 +15,7 @@ use gizer_schema::{KeySource, Layout};
 use super::load_begin::{begin, identity, plan_anew};
 use super::load_filling::{Filled, Filling, Input, Wanted, names};
 use super::load_report::{CollectionReport, print};
+use super::retry::Retry;
 use super::run_row::RunRow;
 use super::{Context, Failures, Layouts, load_dump};
 use crate::args::LoadArgs;
@@ -69,6 +70,7 @@ pub(super) fn count(context: &Context, reports: &[CollectionReport]) {
     }
 }
 
+/// A load that lost a server goes on where it ended, if the server is back in time.
 async fn load_all(
     context: &Context,
     args: &LoadArgs,
@@ -76,10 +78,44 @@ async fn load_all(
     reports: &mut Vec<CollectionReport>,
     failures: &mut Failures,
 ) {
+    let (mut retry, mut args, mut begun) = (Retry::once(context), args.clone(), false);
+    let mut left = wanted.to_vec();
+    loop {
+        let (loaded, mut attempt) = (reports.len(), Failures::default());
+        attempt_all(context, &args, &left, &mut begun, reports, &mut attempt).await;
+        if reports.len() > loaded {
+            retry.reset();
+        }
+        let before = attempt.clone();
+        match attempt.take_passing() {
+            Some((failure, names)) if begun && retry.wait(context, &failure).await => {
+                // What cannot be loaded at all keeps the others of --together from being swapped in.
+                let again = |one: &Wanted| args.together || names.contains(&one.name);
+                left.retain(again);
+                args.restart = false;
+                if !args.together {
+                    failures.extend(attempt);
+                }
+            }
+            _ => return failures.extend(before),
+        }
+    }
+}
+
+/// `begun` says whether the servers were there.
+async fn attempt_all(
+    context: &Context,
+    args: &LoadArgs,
+    wanted: &[Wanted],
+    begun: &mut bool,
+    reports: &mut Vec<CollectionReport>,
+    failures: &mut Failures,
+) {
     let Servers { target, cluster, session, oplogs } = match connect(context, args, wanted).await {
         Ok(connected) => connected,
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
+    *begun = true;
     let capture = match start_capture(context, args, &session, &oplogs, wanted).await {
         Ok(capture) => capture,
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),

@@ -33,6 +33,7 @@ pub(super) struct Filling<'f> {
 }
 
 /// A collection that is to be loaded.
+#[derive(Clone)]
 pub(super) struct Wanted {
     /// Its name in MongoDB.
     pub(super) name: String,

@@ -1,6 +1,6 @@
-//! Trying again after a failure that may pass, where gizer stays on.
+//! Trying again after a failure that may pass.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Context;
 use crate::exit::Failure;
@@ -16,22 +16,42 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Retry {
     pause: Duration,
+    /// How long failures may last; `None`: for good.
+    limit: Option<Duration>,
+    since: Option<Instant>,
 }
 
 impl Retry {
-    pub(super) fn new() -> Retry {
-        Retry { pause: FIRST }
+    /// Of a command that stays on.
+    pub(super) fn for_good() -> Retry {
+        Retry { pause: FIRST, limit: None, since: None }
+    }
+
+    /// Of one that does not: it tries for as long as `[run] retry_for` says, once it has begun.
+    pub(super) fn once(context: &Context) -> Retry {
+        Retry { limit: Some(context.config.retry_for), ..Retry::for_good() }
     }
 
     /// Something was achieved in between.
     pub(super) fn reset(&mut self) {
-        self.pause = FIRST;
+        (self.pause, self.since) = (FIRST, None);
     }
 
-    /// Says why, and waits; `false` if somebody says stop meanwhile.
+    /// Whether to try again: if the failure passes, and there is time. Says why, and waits; `false`, too, if somebody says
+    /// stop meanwhile.
     pub(super) async fn wait(&mut self, context: &Context, failure: &Failure) -> bool {
-        report::warning(format!("{failure}; trying again in {:.1} s", self.pause.as_secs_f64()));
-        let pause = self.pause;
+        if !failure.passes || context.signals.came().is_some() {
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let pause = match self.limit {
+            None => self.pause,
+            Some(limit) => match limit.saturating_sub(since.elapsed()) {
+                Duration::ZERO => return false,
+                left => self.pause.min(left),
+            },
+        };
+        report::warning(format!("{failure}; trying again in {:.1} s", pause.as_secs_f64()));
         let wait = async {
             tokio::time::sleep(pause).await;
             Ok(())

@@ -25,13 +25,14 @@ pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure>
         true => Some(context.metrics.publish(args.metrics.address(&context.config)).await?),
         false => None,
     };
-    let mut job = Job { context, args, done: Vec::new(), exit: ExitCode::Done };
-    let mut retry = Retry::new();
+    let mut job = Job { context, args, done: Vec::new(), exit: ExitCode::Done, begun: args.follow };
+    let mut retry = if args.follow { Retry::for_good() } else { Retry::once(context) };
     let outcome = loop {
         match job.work().await {
-            Err(failure) if args.follow && failure.passes && context.signals.came().is_none() => {
+            Err(failure) if job.begun && failure.passes => {
                 if !retry.wait(context, &failure).await {
-                    break Ok(());
+                    let stopped = args.follow || context.signals.came().is_some();
+                    break if stopped { Ok(()) } else { Err(failure) };
                 }
             }
             outcome => break outcome,
@@ -64,6 +65,8 @@ struct Job<'j> {
     /// What was done, for machines.
     done: Vec<Value>,
     exit: ExitCode,
+    /// Whether the servers were there: what is lost from then on may come back.
+    begun: bool,
 }
 
 /// Both servers. The session holds the lock for as long as it lives.
@@ -86,6 +89,7 @@ impl Servers {
 impl Job<'_> {
     async fn work(&mut self) -> Result<(), Failure> {
         let servers = Servers::connect(self.context).await?;
+        self.begun = true;
         let mut in_a_row = 0;
         loop {
             let mut due = self.look(&servers).await?;
@@ -167,6 +171,12 @@ impl Job<'_> {
             Format::Json => failures.print(),
         }
         self.done.push(json!({"load": load_report::as_json(&reports, &failures)}));
+        if self.args.follow
+            && let Some(failure) = failures.iter().find(|failure| failure.ends_run && failure.passes)
+        {
+            // The load goes on where it ended once the server is back.
+            return Err(failure.clone());
+        }
         self.note_exit(failures.exit());
         // One that could not be loaded does not keep the others from being followed.
         Ok(!failures.iter().any(|failure| failure.ends_run))

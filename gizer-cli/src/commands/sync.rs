@@ -36,10 +36,11 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
 /// As [`run`], without a word about how it ended.
 pub(super) async fn perform(context: &Context, args: &SyncArgs) -> (SyncReport, Option<Failure>) {
     let mut report = SyncReport::default();
-    let mut retry = Retry::new();
+    let mut retry = if args.follow { Retry::for_good() } else { Retry::once(context) };
+    let mut begun = args.follow;
     let failure = loop {
         let applied = report.batches();
-        match pass(context, args, &mut report).await {
+        match pass(context, args, &mut report, &mut begun).await {
             Ok(Paused::Done) => break None,
             Ok(Paused::Changed) => {}
             Ok(Paused::Reload(collections)) => match reload(context, &collections, &mut report).await {
@@ -48,12 +49,13 @@ pub(super) async fn perform(context: &Context, args: &SyncArgs) -> (SyncReport, 
                 Err(failure) if args.follow && !failure.ends_run => report.failed_reload = Some(failure),
                 Err(failure) => break Some(failure),
             },
-            Err(failure) if args.follow && failure.passes && context.signals.came().is_none() => {
+            Err(failure) if begun && failure.passes => {
                 if report.batches() > applied {
                     retry.reset();
                 }
                 if !retry.wait(context, &failure).await {
-                    break None;
+                    let stopped = args.follow || context.signals.came().is_some();
+                    break (!stopped).then_some(failure);
                 }
             }
             Err(failure) => break Some(failure),
@@ -71,7 +73,7 @@ pub(super) async fn once(context: &Context) -> Result<(), Failure> {
     let (args, mut report) =
         (SyncArgs { follow: false, show_values: false, metrics: MetricsArgs::default() }, SyncReport::default());
     loop {
-        match pass(context, &args, &mut report).await? {
+        match pass(context, &args, &mut report, &mut false).await? {
             Paused::Done => return Ok(()),
             Paused::Changed => {}
             Paused::Reload(collections) => reload(context, &collections, &mut report).await?,
@@ -137,9 +139,16 @@ async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
     }
 }
 
-/// Follows until there is a reason to begin anew with what is followed, or to end.
-async fn pass(context: &Context, args: &SyncArgs, report: &mut SyncReport) -> Result<Paused, Failure> {
+/// Follows until there is a reason to begin anew with what is followed, or to end. `begun` says whether the servers were there
+/// and there was something to follow.
+async fn pass(
+    context: &Context,
+    args: &SyncArgs,
+    report: &mut SyncReport,
+    begun: &mut bool,
+) -> Result<Paused, Failure> {
     let setting = context.signals.unless_interrupted(set_up(context)).await?;
+    *begun = true;
     let Setting { session, cluster, oplogs, fence, followed, newest } = setting;
     let layouts = follow::layouts_of(context, &followed)?;
     let joining = followed.iter().any(|followed| !followed.joined);

@@ -10,6 +10,7 @@ use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 use gizer_schema::names::shortened;
 
+use super::retry::Retry;
 use super::verify_report::{Verified, print};
 use super::{Context, Failures, sync};
 use crate::args::VerifyArgs;
@@ -39,7 +40,15 @@ pub async fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, Failu
     let verifying = context.signals.unless_interrupted(Verifying::set_up(context, args)).await?;
     let (mut verified, mut failures) = (Vec::new(), Failures::default());
     for name in &verifying.names {
-        match context.signals.unless_interrupted(verifying.collection(name)).await {
+        let mut retry = Retry::once(context);
+        // An audit that was interrupted goes on where it was.
+        let outcome = loop {
+            match context.signals.unless_interrupted(verifying.collection(name)).await {
+                Err(failure) if retry.wait(context, &failure).await => {}
+                outcome => break outcome,
+            }
+        };
+        match outcome {
             Ok(report) => {
                 context.metrics.verified(name, report.left.as_ref().unwrap_or(&report.found).differing());
                 verified.push(report);

@@ -70,6 +70,7 @@ pub struct Schemas {
 #[allow(missing_docs)]
 pub struct Run {
     pub memory: Option<Memory>,
+    pub retry_for: Option<Seconds>,
 }
 
 /// `[load]`

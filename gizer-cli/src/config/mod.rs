@@ -69,6 +69,8 @@ pub struct Config {
     pub infer: InferPolicy,
     /// Bytes that may be under way between the stages.
     pub memory: usize,
+    /// How long a command that does not stay on tries again after a failure that passes, once it has begun.
+    pub retry_for: Duration,
     /// Threads that flatten, and connections that write, during a load.
     pub load_workers: usize,
     /// Parallel workers that PostgreSQL may take for each key, beside the connections that build keys.
@@ -99,6 +101,7 @@ pub struct Config {
 const DEFAULT_MEMORY: usize = 256 * 1024 * 1024;
 
 /// How long a swap waits, unless set: longer than most reports run.
+const DEFAULT_RETRY_FOR: Duration = Duration::from_secs(60);
 const DEFAULT_SWAP_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What is kept aside of each oplog, unless set: some hours of what a busy small shop writes.
@@ -140,6 +143,7 @@ impl Config {
             schemas_dir: folder.join(file.schemas.dir.unwrap_or_else(|| PathBuf::from("schemas"))),
             infer: file.schemas.infer.unwrap_or_default(),
             memory: file.run.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
+            retry_for: file.run.retry_for.map_or(DEFAULT_RETRY_FOR, Duration::from),
             load_workers: file.load.workers.map_or(2, usize::from),
             key_workers: file.load.key_workers.map_or(0, u32::from),
             swap_timeout: file.load.swap_timeout.map_or(DEFAULT_SWAP_TIMEOUT, Duration::from),

@@ -170,6 +170,17 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "run",
+        key: "retry_for",
+        value: "SECONDS",
+        help: "How long to try again where a server is lost half-way; with --follow there is no end [default: 60]",
+        list: false,
+        set: |file, values| {
+            file.run.retry_for = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
         section: "load",
         key: "workers",
         value: "N",

@@ -20,6 +20,7 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("schemas", "dir") => vec![config.schemas_dir.display().to_string()],
         ("schemas", "infer") => vec![infer(config.infer).to_owned()],
         ("run", "memory") => vec![size(config.memory as u64)],
+        ("run", "retry_for") => vec![config.retry_for.as_secs().to_string()],
         ("load", "workers") => vec![config.load_workers.to_string()],
         ("load", "key_workers") => vec![config.key_workers.to_string()],
         ("load", "swap_timeout") => vec![config.swap_timeout.as_secs().to_string()],

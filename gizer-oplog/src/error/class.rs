@@ -44,11 +44,11 @@ impl MongoError {
     /// Whether the same request may succeed a little later, as after an election or a restart.
     pub fn is_transient(&self) -> bool {
         // The codes are those of `error_codes.yml` in the server's sources: HostUnreachable, HostNotFound,
-        // NetworkTimeout, NotYetInitialized (a member that has just started), FailedToSatisfyReadPreference,
+        // MaxTimeMSExpired, NetworkTimeout, NotYetInitialized (a member that has just started), FailedToSatisfyReadPreference,
         // ReadConcernMajorityNotAvailableYet (after a start), ExceededTimeLimit, SocketException.
         matches!(
             self,
-            MongoError::Server { code: 6 | 7 | 89 | 94 | 133 | 134 | 262 | 9001, .. }
+            MongoError::Server { code: 6 | 7 | 50 | 89 | 94 | 133 | 134 | 262 | 9001, .. }
                 | MongoError::Unreachable { .. }
                 | MongoError::HostsNotFound { .. }
                 | MongoError::ConnectionLost { .. }

@@ -1,29 +1,30 @@
 //! A cursor over documents that tells its end from a lost one.
 
-use futures::StreamExt;
+use futures::TryStreamExt;
 use gizer_flatten::DocumentBatch;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
 use super::part::Part;
 use crate::error::{MalformedReply, MongoError};
 use crate::reply::Reply;
+use crate::waiting::ReplyLimit;
 
 pub(super) struct OpenCursor {
     replies: RawBatchCursor,
     /// Whether the latest reply has closed the cursor: there is nothing after it.
     closed: bool,
+    limit: ReplyLimit,
 }
 
 impl OpenCursor {
-    pub(super) fn new(replies: RawBatchCursor) -> OpenCursor {
-        OpenCursor { replies, closed: false }
+    pub(super) fn new(replies: RawBatchCursor, limit: ReplyLimit) -> OpenCursor {
+        OpenCursor { replies, closed: false, limit }
     }
 
     /// The documents of the next reply; `None` after the one that closed the cursor.
     pub(super) async fn next(&mut self, part: &Part) -> Result<Option<DocumentBatch>, MongoError> {
-        let reply = match self.replies.next().await {
-            Some(Ok(reply)) => reply,
-            Some(Err(error)) => return Err(part.explain(&error, "getMore")),
+        let reply = match part.answered("getMore", self.limit, self.replies.try_next()).await? {
+            Some(reply) => reply,
             None if self.closed => return Ok(None),
             None => return Err(part.malformed("a last batch, with cursor id 0,", MalformedReply::EndedBefore)),
         };

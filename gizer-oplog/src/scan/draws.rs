@@ -11,6 +11,7 @@ use super::segments::{DOCUMENTS_A_SAMPLE, SAMPLES};
 use crate::collections::Collection;
 use crate::connect::Cluster;
 use crate::error::MongoError;
+use crate::waiting::ReplyLimit;
 
 /// The most boundaries, and the most bytes of each: those that are drawn from several deployments go into one command, which may have
 /// 16 MiB (MongoDB manual, "MongoDB Limits and Thresholds").
@@ -111,10 +112,9 @@ impl Part {
     async fn ids(&self, stages: Vec<Document>) -> Result<Vec<IdBound>, MongoError> {
         let collection = self.deployment.database(&self.namespace.database);
         let collection = collection.collection::<Document>(&self.namespace.collection);
-        let explain = |error| self.explain(&error, "aggregate");
         let cursor = collection.aggregate(stages).read_concern(self.read_concern()).allow_disk_use(true);
-        let given: Vec<RawDocumentBuf> =
-            cursor.with_type::<RawDocumentBuf>().await.map_err(explain)?.try_collect().await.map_err(explain)?;
+        let read = async { cursor.with_type::<RawDocumentBuf>().await?.try_collect().await };
+        let given: Vec<RawDocumentBuf> = self.answered("aggregate", ReplyLimit::Long, read).await?;
         Ok(given.iter().filter_map(|given| IdBound::of(RawDoc::new(given.as_bytes()).ok()?).ok()?).collect())
     }
 }

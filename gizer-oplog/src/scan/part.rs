@@ -10,6 +10,7 @@ use super::{Portion, ScanOptions};
 use crate::collections::{Collection, CollectionSize};
 use crate::connect::{Cluster, Deployment, Topology};
 use crate::error::{MalformedReply, MongoError};
+use crate::waiting::ReplyLimit;
 
 /// Documents asked for at once where their size is not known.
 const BATCH_DOCUMENTS: u32 = 1_000;
@@ -54,8 +55,8 @@ impl Part {
         }
         let find_options = self.find_options(options, range)?;
         let find = collection.find(options.filter.clone().unwrap_or_default()).with_options(find_options);
-        let replies = find.batch().await.map_err(|error| self.explain(&error, "find"))?;
-        Ok(OpenCursor::new(replies))
+        let limit = limit(options);
+        Ok(OpenCursor::new(self.answered("find", limit, find.batch()).await?, limit))
     }
 
     async fn open_sample(
@@ -69,8 +70,8 @@ impl Part {
             [doc! { "$match": options.filter.clone().unwrap_or_default() }, doc! { "$sample": { "size": size } }];
         let sample = collection.aggregate(stages).batch_size(self.batch_documents(options.batch_bytes));
         let sample = sample.read_concern(self.read_concern());
-        let replies = sample.batch().await.map_err(|error| self.explain(&error, "aggregate"))?;
-        Ok(OpenCursor::new(replies))
+        let replies = self.answered("aggregate", ReplyLimit::Long, sample.batch()).await?;
+        Ok(OpenCursor::new(replies, ReplyLimit::Long))
     }
 
     /// What a majority has cannot be rolled back after it was copied. A standalone server has no majority.
@@ -116,8 +117,8 @@ impl Part {
             None => last,
         };
         let find = collection.find(filter).read_concern(self.read_concern());
-        let replies = find.batch().await.map_err(|error| self.explain(&error, "find"))?;
-        Ok(OpenCursor::new(replies))
+        let limit = limit(options);
+        Ok(OpenCursor::new(self.answered("find", limit, find.batch()).await?, limit))
     }
 
     fn boundary(&self, bound: &IdBound) -> Result<Document, MongoError> {
@@ -157,13 +158,23 @@ impl Part {
         }
     }
 
-    pub(super) fn explain(&self, error: &mongodb::error::Error, command: &'static str) -> MongoError {
-        self.deployment.explain(error, command, &self.namespace.to_string())
+    pub(super) async fn answered<T>(
+        &self,
+        command: &'static str,
+        limit: ReplyLimit,
+        work: impl IntoFuture<Output = Result<T, mongodb::error::Error>>,
+    ) -> Result<T, MongoError> {
+        self.deployment.answered(command, &self.namespace.to_string(), limit, work).await
     }
 
     pub(super) fn malformed(&self, expected: &'static str, found: MalformedReply) -> MongoError {
         MongoError::MalformedReply { hosts: self.deployment.hosts().clone(), command: "find", expected, found }
     }
+}
+
+/// A filter may leave nothing of many documents.
+fn limit(options: &ScanOptions) -> ReplyLimit {
+    if options.filter.is_some() { ReplyLimit::Long } else { ReplyLimit::Short }
 }
 
 /// A boundary as the driver takes it; `None` for text that is not UTF-8, which it has no form for.

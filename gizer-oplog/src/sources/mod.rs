@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bson::RawDocumentBuf;
 use bson::raw::cstr;
+use futures::TryStreamExt;
 use gizer_flatten::change::{ClusterTime, Namespace};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
@@ -22,6 +23,7 @@ use crate::error::{MalformedReply, MongoError};
 use crate::position::Oplog;
 use crate::reply::Reply;
 use crate::version::ReleaseLine;
+use crate::waiting::ReplyLimit;
 
 /// `SnapshotTooOld` and `SnapshotUnavailable` of the server's `error_codes.yml`; and `MaxTimeMSExpired`, where a read at a time has a
 /// limit.
@@ -224,15 +226,13 @@ impl Source {
         self.limit_time(&mut command, reading.at);
         command::read_as_of(&mut command, reading.at, None);
         let database = self.deployment.database(&reading.collection.namespace.database);
-        let cursor = database.run_raw_cursor_command(command).batch().await;
-        cursor.map_err(|error| self.explain(&error, "find", reading))
+        self.answered("find", reading, database.run_raw_cursor_command(command).batch()).await
     }
 
     /// The next reply to a cursor that has not been closed.
     pub(crate) async fn next(&self, reading: Reading<'_>, cursor: &mut RawBatchCursor) -> Result<Reply, MongoError> {
-        match futures::StreamExt::next(cursor).await {
-            Some(Ok(reply)) => self.understand(reply),
-            Some(Err(error)) => Err(self.explain(&error, "getMore", reading)),
+        match self.answered("getMore", reading, cursor.try_next()).await? {
+            Some(reply) => self.understand(reply),
             // The reply that closes a cursor is the last; what ends before it has been cut off.
             None => Err(self.malformed(MalformedReply::EndedBefore)),
         }
@@ -248,8 +248,7 @@ impl Source {
         let mut transaction = match self.transaction.take() {
             Some(transaction) => transaction,
             None => {
-                let begun = SnapshotTransaction::new(&self.deployment).await;
-                let mut new = begun.map_err(|error| self.explain(&error, "find", reading))?;
+                let mut new = self.answered("find", reading, SnapshotTransaction::new(&self.deployment)).await?;
                 new.renew();
                 new
             }
@@ -257,12 +256,12 @@ impl Source {
         self.limit_time(&mut command, reading.at);
         command::read_as_of(&mut command, reading.at, Some(&transaction.join()));
         let database = &reading.collection.namespace.database;
-        let reply = transaction.first_reply(&self.deployment, database, command).await;
+        let first = transaction.first_reply(&self.deployment, database, command);
+        let reply = self.answered("find", reading, first).await;
         self.transaction = Some(transaction);
-        match reply {
-            Ok(Some(reply)) => self.understand(reply),
-            Ok(None) => Err(self.malformed(MalformedReply::EndedBefore)),
-            Err(error) => Err(self.explain(&error, "find", reading)),
+        match reply? {
+            Some(reply) => self.understand(reply),
+            None => Err(self.malformed(MalformedReply::EndedBefore)),
         }
     }
 
@@ -296,14 +295,20 @@ impl Source {
         }
     }
 
-    fn explain(&self, error: &mongodb::error::Error, command: &'static str, reading: Reading<'_>) -> MongoError {
+    async fn answered<T>(
+        &self,
+        command: &'static str,
+        reading: Reading<'_>,
+        work: impl IntoFuture<Output = Result<T, mongodb::error::Error>>,
+    ) -> Result<T, MongoError> {
         let namespace = reading.collection.namespace.to_string();
-        match (self.deployment.explain(error, command, &namespace), reading.at) {
+        let answer = self.deployment.answered(command, &namespace, ReplyLimit::Short, work).await;
+        answer.map_err(|error| match (error, reading.at) {
             (MongoError::Server { code, message, .. }, ReadAt::Exactly(at)) if OUT_OF_REACH.contains(&code) => {
                 MongoError::TimeOutOfReach { namespace, at, message }
             }
             (MongoError::Server { code: NAMESPACE_NOT_FOUND, .. }, _) => self.changed(reading.collection),
             (error, _) => error,
-        }
+        })
     }
 }

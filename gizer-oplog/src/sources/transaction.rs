@@ -11,6 +11,7 @@ use futures::StreamExt;
 use mongodb::ClientSession;
 
 use crate::connect::Deployment;
+use crate::waiting::ReplyLimit;
 
 /// The part of a command that makes it one of a transaction.
 pub(super) struct InTransaction {
@@ -54,7 +55,9 @@ impl SnapshotTransaction {
             return;
         }
         let command = doc! { "abortTransaction": 1, "txnNumber": self.number, "autocommit": false };
-        if let Err(error) = deployment.database("admin").run_command(command).session(&mut self.session).await {
+        let admin = deployment.database("admin");
+        let end = admin.run_command(command).session(&mut self.session);
+        if let Err(error) = deployment.answered("abortTransaction", "admin", ReplyLimit::Short, end).await {
             tracing::debug!(hosts = %deployment.hosts(), %error, "a transaction that has only read was not ended");
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bson::{Document, Timestamp, doc};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::TryStreamExt;
 use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::{ClusterTime, Position};
 use gizer_schema::raw::Malformed;
@@ -22,6 +22,7 @@ pub(crate) use patience::Patience;
 use crate::error::{MalformedReply, MongoError};
 use crate::position::{CAPPED_POSITION_LOST, Oplog};
 use crate::reply::Reply;
+use crate::waiting::{ReplyLimit, ReplyWait};
 
 const NAMESPACE: &str = "local.oplog.rs";
 
@@ -145,6 +146,8 @@ pub struct OplogTail {
     cursor: Option<RawBatchCursor>,
     /// The `operationTime` of the latest reply of this cursor.
     majority: Option<ClusterTime>,
+    /// The reply that is waited for.
+    wait: Option<ReplyWait>,
     /// What came with the check of the position, and has not been asked for yet.
     first: Option<OplogBatch>,
     patience: Patience,
@@ -163,6 +166,7 @@ impl OplogTail {
             reached: saved.time,
             cursor: None,
             majority: None,
+            wait: None,
             first: None,
             patience: Patience::new(options.patience),
         };
@@ -218,8 +222,12 @@ impl OplogTail {
             (self.cursor, self.majority) = (Some(cursor), None);
             return self.take(reply, 1);
         };
-        let reply = match cursor.next().await {
-            Some(reply) => reply.map_err(|error| self.explain(&error, "getMore"))?,
+        let wait = self.wait.get_or_insert_with(|| ReplyWait::new(ReplyLimit::Within(self.options.wait)));
+        let deployment = self.oplog.deployment();
+        let reply = deployment.answered_in(wait, "getMore", NAMESPACE, cursor.try_next()).await;
+        self.wait = None;
+        let reply = match reply? {
+            Some(reply) => reply,
             None => return Err(self.lost("the server closed the cursor")),
         };
         let reply = self.understand(reply, "getMore")?;
@@ -234,9 +242,17 @@ impl OplogTail {
         let saved = Timestamp { time: seconds, increment };
         let oplog = self.oplog.deployment().database("local").collection::<Document>("oplog.rs");
         let find = oplog.find(doc! { "ts": { "$gte": saved } }).with_options(self.find_options());
-        let mut cursor = find.batch().await.map_err(|error| self.explain(&error, "find"))?;
-        let reply = match cursor.next().await {
-            Some(reply) => reply.map_err(|error| self.explain(&error, "find"))?,
+        let open = async {
+            let mut cursor = find.batch().await?;
+            let reply = cursor.try_next().await?;
+            Ok((cursor, reply))
+        };
+        let wait = self.wait.get_or_insert_with(|| ReplyWait::new(ReplyLimit::Short));
+        let opened = self.oplog.deployment().answered_in(wait, "find", NAMESPACE, open).await;
+        self.wait = None;
+        let (cursor, reply) = opened?;
+        let reply = match reply {
+            Some(reply) => reply,
             None => return Err(self.lost("the server gave no reply")),
         };
         let reply = self.understand(reply, "find")?;
@@ -297,10 +313,6 @@ impl OplogTail {
 
     fn understand(&self, reply: RawBatch, command: &'static str) -> Result<Reply, MongoError> {
         Reply::read(reply).map_err(|found| self.malformed(command, found))
-    }
-
-    fn explain(&self, error: &mongodb::error::Error, command: &'static str) -> MongoError {
-        self.oplog.deployment().explain(error, command, NAMESPACE)
     }
 
     fn malformed(&self, command: &'static str, found: MalformedReply) -> MongoError {

@@ -8,6 +8,7 @@ use mongodb::options::ReadConcern;
 use super::NAMESPACE;
 use crate::error::{MalformedReply, MongoError};
 use crate::position::{Oplog, position};
+use crate::waiting::ReplyLimit;
 
 /// Where a replica set keeps what it knows of transactions.
 const TRANSACTIONS: &str = "config.transactions";
@@ -57,13 +58,13 @@ impl Oplog {
     /// The time of the first entry of any transaction under way.
     async fn oldest_undecided(&self) -> Result<Option<ClusterTime>, MongoError> {
         let deployment = self.deployment();
-        let explain = |error| deployment.explain(&error, "find", TRANSACTIONS);
         let transactions = deployment.database("config").collection::<Document>("transactions");
         let undecided = transactions
             .find(doc! { "state": { "$in": ["prepared", "inProgress"] } })
             .projection(doc! { "_id": 0, "startOpTime": 1 })
             .read_concern(ReadConcern::majority());
-        let undecided: Vec<Document> = undecided.await.map_err(explain)?.try_collect().await.map_err(explain)?;
+        let read = async { undecided.await?.try_collect().await };
+        let undecided: Vec<Document> = deployment.answered("find", TRANSACTIONS, ReplyLimit::Short, read).await?;
         let starts = undecided.iter().map(|record| {
             let start = record.get_document("startOpTime").ok().and_then(position);
             start.map(|start| start.time).ok_or_else(|| MongoError::MalformedReply {

@@ -5,15 +5,18 @@
 //!                          └──▶ CancelHandle (Ctrl-C)
 //! ```
 
+mod process;
 mod session;
 mod target;
 mod tls;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
+pub(crate) use process::ProcessId;
 pub(crate) use session::Params;
 pub use session::{CancelHandle, Session};
 pub use target::Target;
@@ -50,30 +53,42 @@ async fn connect_and_check(target: &Target) -> Result<Session, PgError> {
     let tls = tls::connector(target)?;
     let (client, connection) =
         target.config().connect(tls.clone()).await.map_err(|error| connect_error(&error, target))?;
-    let session = Session::start(client, connection, target, tls);
-    check(&session, target).await?;
+    let mut session = Session::start(client, connection, target, tls);
+    session.run("beginning a session", &format!("{}; {DEFAULTS}", process::SEARCH_PATH)).await?;
+    check(&mut session, target).await?;
     stay(&session).await?;
     Ok(session)
 }
 
+/// What role and database may have set otherwise. Transactions of gizer set all they need for themselves; this is for what
+/// runs outside of one.
+const DEFAULTS: &str = "SET default_transaction_read_only TO off; SET statement_timeout TO 0; SET lock_timeout TO 0";
+
 /// A session that holds a lock while others load is idle for as long as that takes, which a server may be set to end
-/// (`idle_session_timeout`, PostgreSQL 14 and later). This is the one setting that outlives a transaction, so it is
-/// made only where it is needed.
+/// (`idle_session_timeout`). And a server finds out that nobody waits for a statement any more only when it ends, unless
+/// it is told to look (`client_connection_check_interval`). Both are settings of PostgreSQL 14 and later.
 async fn stay(session: &Session) -> Result<(), PgError> {
-    let sql = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
-               WHERE name = 'idle_session_timeout' AND setting <> '0'";
+    let sql = "SELECT pg_catalog.set_config(s.name, w.value, false) FROM pg_catalog.pg_settings s \
+               JOIN (VALUES ('idle_session_timeout', '0'), ('client_connection_check_interval', '2s')) AS w (name, value) \
+               ON s.name = w.name";
     session.query("setting idle_session_timeout", sql, &[]).await.map(drop)
 }
 
-async fn check(session: &Session, target: &Target) -> Result<(), PgError> {
+async fn check(session: &mut Session, target: &Target) -> Result<(), PgError> {
     let sql = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4, \
                       pg_catalog.current_setting('server_version'), n.oid IS NOT NULL, \
-                      coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false) \
+                      coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false), \
+                      pg_catalog.pg_backend_pid(), \
+                      (SELECT (pg_catalog.date_part('epoch', a.backend_start) * 1000000)::pg_catalog.int8 \
+                       FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()) \
                FROM (VALUES ($1::pg_catalog.text)) AS wanted (name) \
                LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.name";
     let doing = format!("looking for schema {}", target.schema());
     let row = session.query_one(&doing, sql, &[&target.schema()]).await?;
     let server = Arc::clone(target.server());
+    if let Some(started) = row.get::<_, Option<i64>>(5) {
+        session.is_of(ProcessId { server: Arc::clone(&server), pid: row.get(4), started });
+    }
     if row.get::<_, i32>(0) < OLDEST_VERSION {
         return Err(PgError::TooOld { server, version: row.get(1) });
     }

@@ -1,17 +1,23 @@
 //! A connection that knows its server and schema, so that every error can name them.
 
 use std::fmt::Display;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::{Stream, TryStreamExt};
+use std::time::Duration;
+
+use futures::{Stream, stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{CancelToken, Client, Connection, Row};
+use tokio_postgres::{CancelToken, Client, Connection, Row, RowStream, ToStatement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Target;
+use super::process::ProcessId;
 use crate::error::{PgError, Server};
 use crate::ident::Qualified;
 use crate::sqlstate;
@@ -42,12 +48,24 @@ pub(crate) type Params<'p> = &'p [&'p (dyn ToSql + Sync)];
 #[derive(Debug)]
 pub struct Session {
     client: Client,
-    server: Arc<Server>,
-    schema: String,
+    target: Box<Target>,
     tls: MakeTls,
     in_transaction: AtomicBool,
-    /// How the connection ended, from the task that drives it.
-    ended: watch::Receiver<Option<End>>,
+    /// How the connection ended, from the task that drives it or from whoever gave it up.
+    ended: Arc<watch::Sender<Option<End>>>,
+    driver: AbortHandle,
+    /// The server's process, once it is known.
+    process: Option<ProcessId>,
+    /// Whether a statement was cancelled from here.
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            process.abandon();
+        }
+    }
 }
 
 /// How a connection ended.
@@ -88,9 +106,9 @@ impl Session {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (report, ended) = watch::channel(None);
-        let server = Arc::clone(target.server());
-        tokio::spawn(async move {
+        let ended = Arc::new(watch::Sender::new(None));
+        let (server, report) = (Arc::clone(target.server()), Arc::clone(&ended));
+        let driver = tokio::spawn(async move {
             // It ends well only once the session has been dropped.
             let Err(error) = connection.await else { return };
             let end = End::of(&error);
@@ -99,22 +117,49 @@ impl Session {
         });
         Session {
             client,
-            server: Arc::clone(target.server()),
-            schema: target.schema().to_owned(),
+            target: Box::new(target.clone()),
             tls: MakeTls(tls),
             in_transaction: AtomicBool::new(false),
             ended,
+            driver: driver.abort_handle(),
+            process: None,
+            cancelled: Arc::default(),
         }
     }
 
     /// The server, for messages.
     pub fn server(&self) -> &Arc<Server> {
-        &self.server
+        self.target.server()
     }
 
     /// The schema that tables go into, unquoted.
     pub fn schema(&self) -> &str {
-        &self.schema
+        self.target.schema()
+    }
+
+    /// Where it is connected to.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The server's process.
+    pub(crate) fn process(&self) -> Option<&ProcessId> {
+        self.process.as_ref()
+    }
+
+    /// Which process of the server it is.
+    pub(super) fn is_of(&mut self, process: ProcessId) {
+        self.process = Some(process);
+    }
+
+    /// Ends the connection, for this reason.
+    pub(super) fn abort(&self, reason: String) {
+        self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            ended.get_or_insert(End { reason, sqlstate: None });
+            first
+        });
+        self.driver.abort();
     }
 
     /// A relation of the target schema.
@@ -122,7 +167,7 @@ impl Session {
     /// # Errors
     /// [`PgError::UnusableName`] if it cannot be a name.
     pub fn relation(&self, name: &str) -> Result<Qualified, PgError> {
-        Qualified::new(&self.schema, name)
+        Qualified::new(self.schema(), name)
     }
 
     /// The client underneath, for what this crate has no method for. Its errors become useful with
@@ -140,7 +185,7 @@ impl Session {
     /// when it is used again, unless somebody waits for this beside what it waits for. Never comes true of a session
     /// that is closed by being dropped.
     pub fn ended(&self) -> impl Future<Output = PgError> + Send + use<> {
-        let (mut ended, server) = (self.ended.clone(), Arc::clone(&self.server));
+        let (mut ended, server) = (self.ended.subscribe(), Arc::clone(self.server()));
         async move {
             let end = match ended.wait_for(Option::is_some).await {
                 Ok(end) => end.clone(),
@@ -153,14 +198,26 @@ impl Session {
 
     /// Cancels what runs on this session, from elsewhere.
     pub fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle { token: self.client.cancel_token(), tls: self.tls.clone(), server: Arc::clone(&self.server) }
+        CancelHandle {
+            token: self.client.cancel_token(),
+            tls: self.tls.clone(),
+            server: Arc::clone(self.server()),
+            asked: Arc::clone(&self.cancelled),
+        }
     }
 
     /// Gives an error of the client library its place and its kind; `doing` completes "while …".
     pub fn error(&self, doing: impl Display, error: &tokio_postgres::Error) -> PgError {
         let ended = self.ended.borrow();
         let ended = ended.as_ref().map(|end| end.reason.as_str());
-        sqlstate::classify(error, &self.server, &self.schema, doing.to_string(), ended)
+        let classified = sqlstate::classify(error, self.server(), self.schema(), doing.to_string(), ended);
+        match classified {
+            // Somebody else, or a statement_timeout: no reason to end.
+            PgError::Cancelled { doing, said } if !self.cancelled.load(Ordering::Relaxed) => {
+                PgError::Database { server: Arc::clone(self.server()), doing, said }
+            }
+            error => error,
+        }
     }
 
     /// Begins a READ COMMITTED transaction with the settings that all of gizer's statements rely on; first rolls
@@ -222,17 +279,25 @@ impl Session {
 
     /// Runs statements that give no rows and take no parameters.
     pub(crate) async fn run(&self, doing: impl Display, sql: &str) -> Result<(), PgError> {
-        self.client.batch_execute(sql).await.map_err(|error| self.error(doing, &error))
+        self.answered(doing, self.client.batch_execute(sql)).await
     }
 
     /// Runs one statement; gives the number of rows it changed.
-    pub(crate) async fn execute(&self, doing: impl Display, sql: &str, params: Params<'_>) -> Result<u64, PgError> {
-        self.client.execute(sql, params).await.map_err(|error| self.error(doing, &error))
+    pub(crate) async fn execute<S>(
+        &self,
+        doing: impl Display,
+        statement: &S,
+        params: Params<'_>,
+    ) -> Result<u64, PgError>
+    where
+        S: ?Sized + ToStatement,
+    {
+        self.answered(doing, self.client.execute(statement, params)).await
     }
 
     /// Runs one statement that gives rows.
     pub(crate) async fn query(&self, doing: impl Display, sql: &str, params: Params<'_>) -> Result<Vec<Row>, PgError> {
-        self.client.query(sql, params).await.map_err(|error| self.error(doing, &error))
+        self.answered(doing, self.client.query(sql, params)).await
     }
 
     /// Runs one statement that gives more rows than are to be in memory at once.
@@ -242,9 +307,12 @@ impl Session {
         sql: &str,
         params: Params<'_>,
     ) -> Result<impl Stream<Item = Result<Row, PgError>> + use<'s>, PgError> {
-        let rows = self.client.query_raw(sql, params.iter().copied()).await;
-        let rows = rows.map_err(|error| self.error(&doing, &error))?;
-        Ok(rows.map_err(move |error| self.error(&doing, &error)))
+        let rows = self.answered(&doing, self.client.query_raw(sql, params.iter().copied())).await?;
+        let next = async move |(doing, mut rows): (String, Pin<Box<RowStream>>)| {
+            let row = self.next(&doing, rows.as_mut()).await?;
+            Ok(row.map(|row| (row, (doing, rows))))
+        };
+        Ok(stream::try_unfold((doing, Box::pin(rows)), next))
     }
 
     /// Runs one statement that gives at most one row.
@@ -254,12 +322,12 @@ impl Session {
         sql: &str,
         params: Params<'_>,
     ) -> Result<Option<Row>, PgError> {
-        self.client.query_opt(sql, params).await.map_err(|error| self.error(doing, &error))
+        self.answered(doing, self.client.query_opt(sql, params)).await
     }
 
     /// Runs one statement that gives exactly one row.
     pub(crate) async fn query_one(&self, doing: impl Display, sql: &str, params: Params<'_>) -> Result<Row, PgError> {
-        self.client.query_one(sql, params).await.map_err(|error| self.error(doing, &error))
+        self.answered(doing, self.client.query_one(sql, params)).await
     }
 }
 
@@ -269,7 +337,11 @@ pub struct CancelHandle {
     token: CancelToken,
     tls: MakeTls,
     server: Arc<Server>,
+    asked: Arc<AtomicBool>,
 }
+
+/// How long a cancel request may take: it needs a connection of its own.
+const CANCEL_LIMIT: Duration = Duration::from_secs(3);
 
 impl std::fmt::Debug for CancelHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -284,14 +356,16 @@ impl CancelHandle {
     /// # Errors
     /// [`PgError::Unreachable`] if the request could not be sent.
     pub async fn cancel(&self) -> Result<(), PgError> {
-        self.token
-            .cancel_query(self.tls.0.clone())
-            .await
-            .map_err(|error| PgError::Unreachable { server: Arc::clone(&self.server), reason: cause_of(&error) })
+        self.asked.store(true, Ordering::Relaxed);
+        let unreachable = |reason| PgError::Unreachable { server: Arc::clone(&self.server), reason };
+        match timeout(CANCEL_LIMIT, self.token.cancel_query(self.tls.0.clone())).await {
+            Ok(outcome) => outcome.map_err(|error| unreachable(cause_of(&error))),
+            Err(_) => Err(unreachable(format!("no answer within {} s", CANCEL_LIMIT.as_secs()))),
+        }
     }
 }
 
-fn cause_of(error: &tokio_postgres::Error) -> String {
+pub(super) fn cause_of(error: &tokio_postgres::Error) -> String {
     use std::error::Error as _;
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }

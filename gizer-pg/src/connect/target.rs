@@ -104,11 +104,14 @@ impl fmt::Debug for Target {
 
 /// How long a connection may be silent before its other end is asked whether it lives. Firewalls forget connections that
 /// are silent for longer, often after 5 minutes, and the system's own limit is 2 hours.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 
-/// How long to wait for an answer before asking again, and how often to ask: a dead server is noticed after 2 minutes.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_RETRIES: u32 = 4;
+/// How long to wait for an answer before asking again, and how often to ask: a dead server is noticed after 30 s.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// How long what was sent may go without the other end's receipt. Without it the system tries for a quarter of an hour.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The client library's own default of `keepalives_idle`.
 const KEEPALIVE_UNSET: Duration = Duration::from_secs(2 * 60 * 60);
@@ -123,6 +126,9 @@ fn keep_alive(config: &mut Config) {
     }
     if config.get_keepalives_retries().is_none() {
         config.keepalives_retries(KEEPALIVE_RETRIES);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
     }
 }
 
@@ -178,12 +184,15 @@ mod tests {
         assert_eq!(target.tls(), &TlsMode::Require);
         assert_eq!(target.time_limit(), CONNECT_TIMEOUT);
         assert_eq!(target.config().get_keepalives_idle(), KEEPALIVE_IDLE);
+        assert_eq!(target.config().get_tcp_user_timeout(), Some(&TCP_USER_TIMEOUT));
         let target = Target::parse("postgres://u@a,b:7/x?connect_timeout=3", "s").unwrap();
         assert_eq!(target.server().to_string(), "a:5432,b:7/x");
         assert_eq!(target.time_limit(), Duration::from_secs(3));
         let target = Target::parse("postgres://u@a/x?keepalives_idle=9&keepalives_retries=2", "s").unwrap();
         assert_eq!(target.config().get_keepalives_idle(), Duration::from_secs(9));
         assert_eq!(target.config().get_keepalives_retries(), Some(2));
+        let target = Target::parse("postgres://u@a/x?tcp_user_timeout=7", "s").unwrap();
+        assert_eq!(target.config().get_tcp_user_timeout(), Some(&Duration::from_secs(7)));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! The sink of a load: one connection, COPY after COPY, one transaction a range.
 
-use std::pin::pin;
-
 use bytes::Bytes;
-use futures::SinkExt;
 use tokio_postgres::Statement;
 
 use super::{RangeDone, RangeSink, Written};
@@ -99,15 +96,14 @@ impl CopySink {
     async fn copy_table(&mut self, data: TableData) -> Result<Vec<u8>, PgError> {
         let statement = self.statement(data.table.0).await?;
         let table = &self.targets[data.table.0].table;
-        let fail = |error| self.session.error(format_args!("copying into {table}"), &error);
         let whole = Bytes::from(data.bytes);
-        let mut stream = pin!(self.session.client().copy_in::<_, Bytes>(&statement).await.map_err(fail)?);
+        let mut stream = self.session.copy_in(format!("copying into {table}"), &statement).await?;
         let mut rest = whole.clone();
         while !rest.is_empty() {
             let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
-            stream.feed(chunk).await.map_err(fail)?;
+            stream.feed(chunk).await?;
         }
-        let copied = stream.finish().await.map_err(fail)?;
+        let copied = stream.finish().await?;
         if copied != data.rows {
             return Err(PgError::RowsDiffer {
                 schema: table.schema().to_owned(),
@@ -126,8 +122,8 @@ impl CopySink {
             return Ok(statement.clone());
         }
         let target = &self.targets[table];
-        let fail = |error| self.session.error(format_args!("preparing to copy into {}", target.table), &error);
-        let statement = self.session.client().prepare(&target.statement).await.map_err(fail)?;
+        let doing = format!("preparing to copy into {}", target.table);
+        let statement = self.session.prepare(doing, &target.statement).await?;
         self.prepared[table] = Some(statement.clone());
         Ok(statement)
     }

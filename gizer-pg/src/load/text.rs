@@ -101,8 +101,9 @@ impl TextSink {
         let target = &self.targets[table.0];
         let fail = |error: tokio_postgres::Error| self.refused(target, file, &error);
         let mut input = File::open(&file.path).map_err(|error| PgError::file("read", &file.path, &error))?;
-        let client = self.session.client();
-        let mut stream = pin!(client.copy_in::<_, Bytes>(&target.statement).await.map_err(fail)?);
+        let (session, doing) = (&self.session, format!("copying {}", file.path.display()));
+        let begin = session.client().copy_in::<_, Bytes>(&target.statement);
+        let mut stream = pin!(session.within(&doing, begin).await?.map_err(fail)?);
         loop {
             let read = spawn_blocking(move || {
                 let mut chunk = Vec::with_capacity(CHUNK_BYTES);
@@ -117,9 +118,9 @@ impl TextSink {
             if chunk.is_empty() {
                 break;
             }
-            stream.feed(Bytes::from(chunk)).await.map_err(fail)?;
+            session.within(&doing, stream.feed(Bytes::from(chunk))).await?.map_err(fail)?;
         }
-        stream.finish().await.map_err(fail)
+        session.within(&doing, stream.as_mut().finish()).await?.map_err(fail)
     }
 
     /// What the server has against a file. Its message and its context quote values: neither is repeated.

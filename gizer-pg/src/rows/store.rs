@@ -3,8 +3,6 @@
 use std::error::Error;
 use std::pin::pin;
 
-use bytes::Bytes;
-use futures::{SinkExt, StreamExt};
 use gizer_schema::{Column, ColumnType, Layout, TableId};
 use tokio_postgres::types::{FromSql, Kind, ToSql, Type};
 use tokio_postgres::{Row, Statement};
@@ -171,13 +169,11 @@ impl<'s> RowStore<'s> {
             self.statements += 1;
             let key = self.layout.tables[at].key.0;
             let doing = format!("reading rows of {}", self.tables[at].table);
-            let fail = |error| self.session.error(&doing, &error);
-            let rows = self.session.client().query_raw(&statement, [&wanted]).await.map_err(fail)?;
-            let mut rows = pin!(rows);
+            let rows = self.session.client().query_raw(&statement, [&wanted]);
+            let mut rows = pin!(self.session.answered(&doing, rows).await?);
             // Rows of one key come one after the other, unless the tables were hashed.
             let mut last: Option<(Vec<u8>, u32)> = None;
-            while let Some(row) = rows.next().await {
-                let row = row.map_err(fail)?;
+            while let Some(row) = self.session.next(&doing, rows.as_mut()).await? {
                 let field = row.try_get::<_, Field<'_>>(key).map_or(None, |field| field.0).unwrap_or_default();
                 let number = match &last {
                     Some((same, number)) if same == field => *number,
@@ -216,9 +212,8 @@ impl<'s> RowStore<'s> {
             self.statements += 1;
             let parameters = table.deleted_parameters();
             let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|each| each as _).collect();
-            let deleted = self.session.client().execute(&statement, &parameters).await;
-            let fail = |error| self.session.error(format_args!("deleting rows of {}", self.tables[at].table), &error);
-            counts.tables[at].deleted = deleted.map_err(fail)?;
+            let doing = format!("deleting rows of {}", self.tables[at].table);
+            counts.tables[at].deleted = self.session.execute(doing, &statement, &parameters).await?;
         }
         for (at, table) in changes.tables.iter().enumerate() {
             if !table.updated.is_empty() {
@@ -246,9 +241,8 @@ impl<'s> RowStore<'s> {
         for at in (0..self.tables.len()).rev() {
             let statement = self.document_deleter(at).await?;
             self.statements += 1;
-            let deleted = self.session.client().execute(&statement, &[&gone]).await;
-            let fail = |error| self.session.error(format_args!("deleting rows of {}", self.tables[at].table), &error);
-            counts.tables[at].deleted = deleted.map_err(fail)?;
+            let doing = format!("deleting rows of {}", self.tables[at].table);
+            counts.tables[at].deleted = self.session.execute(doing, &statement, &[&gone]).await?;
         }
         Ok(counts)
     }
@@ -286,15 +280,13 @@ impl<'s> RowStore<'s> {
     async fn copy(&mut self, at: usize, doing: &str, statement: &str, rows: &Tuples) -> Result<u64, PgError> {
         self.statements += 1;
         let table = &self.tables[at].table;
-        let fail = |error| self.session.error(format_args!("{doing} {table}"), &error);
-        let stream = self.session.client().copy_in::<_, Bytes>(statement).await.map_err(fail)?;
-        let mut stream = pin!(stream);
+        let mut stream = self.session.copy_in(format!("{doing} {table}"), statement).await?;
         let mut rest = rows.copy_data();
         while !rest.is_empty() {
             let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
-            stream.feed(chunk).await.map_err(fail)?;
+            stream.feed(chunk).await?;
         }
-        stream.finish().await.map_err(fail)
+        stream.finish().await
     }
 
     pub(super) async fn run(&mut self, doing: impl std::fmt::Display, sql: &str) -> Result<(), PgError> {
@@ -341,8 +333,7 @@ impl<'s> RowStore<'s> {
     }
 
     pub(super) async fn prepare(&self, at: usize, sql: &str) -> Result<Statement, PgError> {
-        let fail = |error| self.session.error(format_args!("looking at {}", self.tables[at].table), &error);
-        self.session.client().prepare(sql).await.map_err(fail)
+        self.session.prepare(format!("looking at {}", self.tables[at].table), sql).await
     }
 }
 

@@ -3,7 +3,6 @@
 use std::pin::pin;
 
 use bytes::{Buf, Bytes, BytesMut};
-use futures::StreamExt;
 use gizer_schema::TableId;
 
 use super::keys::Keys;
@@ -75,12 +74,11 @@ impl RowStore<'_> {
             self.statements += 1;
             let key = self.layout.tables[at].key.0;
             let doing = format!("reading rows of {}", self.tables[at].table);
-            let rows = self.session.client().copy_out(&statement).await;
-            let mut rows = pin!(rows.map_err(|error| self.session.error(&doing, &error))?);
+            let mut rows = pin!(self.session.answered(&doing, self.session.client().copy_out(&statement)).await?);
             let mut tuples = CopiedTuples::default();
             let mut last: Option<(Vec<u8>, u32)> = None;
-            while let Some(message) = rows.next().await {
-                tuples.push(message.map_err(|error| self.session.error(&doing, &error))?);
+            while let Some(message) = self.session.next(&doing, rows.as_mut()).await? {
+                tuples.push(message);
                 while let Some(fields) = tuples.next().map_err(|reason| self.protocol(&doing, reason))? {
                     let field = field_at(&fields, key).ok_or_else(|| self.protocol(&doing, "a row without a key"))?;
                     let number = match &last {

@@ -94,6 +94,11 @@ impl Proxy {
         self.wire.cut();
     }
 
+    /// Resets the clients' sides of all connections that there are now. The server is told nothing: its sides stay open.
+    pub fn cut_clients(&self) {
+        self.wire.client_cuts.send_modify(|cuts| *cuts += 1);
+    }
+
     /// Bytes passed on so far, in both directions together.
     pub fn passed(&self) -> u64 {
         self.wire.passed.load(Ordering::Relaxed)
@@ -122,6 +127,7 @@ struct Wire {
     /// How many bytes a mode with a limit still passes on.
     left: Mutex<u64>,
     cuts: watch::Sender<u64>,
+    client_cuts: watch::Sender<u64>,
     passed: AtomicU64,
     accepted: AtomicU64,
 }
@@ -142,6 +148,7 @@ impl Wire {
             mode: watch::Sender::new(ProxyMode::Forward),
             left: Mutex::new(0),
             cuts: watch::Sender::new(0),
+            client_cuts: watch::Sender::new(0),
             passed: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
         }
@@ -285,7 +292,7 @@ async fn accept(listener: BlockingListener, server: u16, wire: Arc<Wire>, mut st
 }
 
 async fn serve(client: TcpStream, server: u16, wire: Arc<Wire>) {
-    let mut cuts = wire.cuts.subscribe();
+    let (mut cuts, mut client_cuts) = (wire.cuts.subscribe(), wire.client_cuts.subscribe());
     let server = match *wire.mode.borrow() {
         ProxyMode::Refuse => None,
         _ => Some(TcpStream::connect((Ipv4Addr::LOCALHOST, server))),
@@ -301,6 +308,7 @@ async fn serve(client: TcpStream, server: u16, wire: Arc<Wire>) {
     for stream in [&client, &server] {
         let _ = stream.set_nodelay(true);
     }
+    let mut only_client = false;
     {
         let held = AtomicBool::new(false);
         let (from_client, to_client) = client.split();
@@ -312,10 +320,16 @@ async fn serve(client: TcpStream, server: u16, wire: Arc<Wire>) {
             // First, so that nothing passes after a cut.
             biased;
             _ = cuts.changed() => {}
+            _ = client_cuts.changed() => only_client = true,
             _ = both => return,
         }
     }
     reset(&client);
+    if only_client {
+        drop(client);
+        // Until the proxy ends, and its runtime with all that is on it.
+        return std::future::pending().await;
+    }
     reset(&server);
 }
 

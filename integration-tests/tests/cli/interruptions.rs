@@ -120,7 +120,7 @@ async fn a_mongod_killed_in_a_load_is_an_error_and_not_the_end() {
     let mongod = Mongod::start(Version::V4_4).await.unwrap();
     let postgres = Postgres::start().await.unwrap();
     let place = loaded_once(&mongod, &postgres).await;
-    let (running, holder) = held_half_way(&place).await;
+    let (running, holder) = held_with(&place, &["--run-retry-for", "0"]).await;
     mongod.kill().unwrap();
     drop(holder);
     assert_says(&running.wait().await.unwrap(), 1, &["MongoDB"]);
@@ -134,7 +134,7 @@ async fn a_postgres_killed_in_a_load_leaves_the_live_tables() {
     let mongod = Mongod::start(Version::V6_0).await.unwrap();
     let postgres = Postgres::start().await.unwrap();
     let mut place = loaded_once(&mongod, &postgres).await;
-    let (running, holder) = held_half_way(&place).await;
+    let (running, holder) = held_with(&place, &["--run-retry-for", "0"]).await;
     postgres.kill().unwrap();
     drop(holder);
     assert_says(&running.wait().await.unwrap(), 1, &["PostgreSQL"]);
@@ -240,7 +240,7 @@ async fn a_lost_lock_ends_the_load_at_once() {
     let mongod = Mongod::start(Version::V6_0).await.unwrap();
     let postgres = Postgres::start().await.unwrap();
     let place = loaded_once(&mongod, &postgres).await;
-    let (running, holder) = held_half_way(&place).await;
+    let (running, holder) = held_with(&place, &["--run-retry-for", "0"]).await;
     let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                  WHERE datname = current_database() AND application_name = 'gizer' AND state = 'idle'";
     assert_eq!(place.number(ended).await, 1, "the sinks wait for a lock, one session is idle");

@@ -1,0 +1,110 @@
+//! Waiting for MongoDB: a word about what is waited for, and an end where no reply will come.
+//!
+//! The driver has no limit of its own for a reply. Its monitors have, but over connections of theirs: they do not notice
+//! a single connection that has gone silent. All that is asked of a server goes through here.
+
+use std::future::IntoFuture;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mongodb::error::Error;
+use tokio::time::{Instant, timeout};
+
+use crate::connect::Deployment;
+use crate::error::MongoError;
+
+/// After this time the first word about a wait, and how often from then on.
+const REPORT_AFTER: Duration = Duration::from_secs(20);
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+
+/// What limits are multiplied by. It doubles whenever one has passed, up to [`MAX_GRACE`], so that a server that is slow and
+/// not silent gets through in the end.
+static GRACE: AtomicU32 = AtomicU32::new(1);
+const MAX_GRACE: u32 = 8;
+
+/// How long a reply may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReplyLimit {
+    /// The server has little to do for it.
+    Short,
+    /// It may have to read a whole collection for it.
+    Long,
+    /// It was asked to answer within this time, whether it has anything or not.
+    Within(Duration),
+}
+
+impl ReplyLimit {
+    fn duration(self) -> Duration {
+        match self {
+            ReplyLimit::Short => Duration::from_secs(60) * GRACE.load(Ordering::Relaxed),
+            ReplyLimit::Long => Duration::from_secs(600) * GRACE.load(Ordering::Relaxed),
+            ReplyLimit::Within(wait) => wait + Duration::from_secs(30),
+        }
+    }
+}
+
+/// A wait for one reply. It outlives a future that is dropped and made again, as those of a tail are.
+#[derive(Debug)]
+pub(crate) struct ReplyWait {
+    began: Instant,
+    limit: ReplyLimit,
+    report_at: Duration,
+}
+
+impl ReplyWait {
+    /// Begins now.
+    pub(crate) fn new(limit: ReplyLimit) -> ReplyWait {
+        ReplyWait { began: Instant::now(), limit, report_at: REPORT_AFTER }
+    }
+}
+
+impl Deployment {
+    /// Waits for a reply to `command` on `namespace`.
+    ///
+    /// # Errors
+    /// As [`Deployment::explain`]; [`MongoError::ConnectionLost`] if none comes in time.
+    pub(crate) async fn answered<T>(
+        &self,
+        command: &'static str,
+        namespace: &str,
+        limit: ReplyLimit,
+        work: impl IntoFuture<Output = Result<T, Error>>,
+    ) -> Result<T, MongoError> {
+        self.answered_in(&mut ReplyWait::new(limit), command, namespace, work).await
+    }
+
+    /// As [`Deployment::answered`], in a wait that has begun.
+    pub(crate) async fn answered_in<T>(
+        &self,
+        wait: &mut ReplyWait,
+        command: &'static str,
+        namespace: &str,
+        work: impl IntoFuture<Output = Result<T, Error>>,
+    ) -> Result<T, MongoError> {
+        let most = wait.limit.duration();
+        let mut work = pin!(work.into_future());
+        loop {
+            let pause = wait.report_at.min(most).saturating_sub(wait.began.elapsed());
+            if let Ok(outcome) = timeout(pause, &mut work).await {
+                return outcome.map_err(|error| self.explain(&error, command, namespace));
+            }
+            let waited = wait.began.elapsed();
+            if waited >= most {
+                break;
+            }
+            wait.report_at = waited + REPORT_EVERY;
+            let (hosts, waited) = (self.hosts(), waited.as_secs());
+            tracing::warn!("waiting for MongoDB at {hosts}: {command} on {namespace}, {waited} s so far");
+        }
+        if !matches!(wait.limit, ReplyLimit::Within(_)) {
+            GRACE.store((GRACE.load(Ordering::Relaxed) * 2).min(MAX_GRACE), Ordering::Relaxed);
+        }
+        Err(MongoError::ConnectionLost {
+            hosts: self.hosts().clone(),
+            command,
+            namespace: namespace.to_owned(),
+            message: format!("no reply within {} s", most.as_secs()),
+        })
+    }
+}
