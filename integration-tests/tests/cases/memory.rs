@@ -1,1 +1,64 @@
 //! The memory budget holds, whatever the documents are.
+//!
+//! What is measured is `VmHWM` of proc(5), the most that the process ever had. The bounds are the budget, some 64 MiB of the
+//! program itself, its threads and connections, and for documents that are larger than the budget's share of one (BSON of
+//! 16 MiB at most) a few copies of the largest: its BSON, its row as text and as it was sent, and as it came back.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, doc};
+use integration_tests::rig::{RunningGizer, Version, wait_until};
+
+use crate::place::Place;
+
+/// The most memory that a run has had, in MiB.
+fn peak_memory(running: &RunningGizer) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024)
+}
+
+/// Runs a command to its good end; gives the most memory that it had, in MiB.
+async fn peak_of(place: &Place, args: &[&str]) -> u64 {
+    let mut running = place.gizer.spawn(args).unwrap();
+    let mut peak = 0;
+    wait_until("the command to end", Duration::from_secs(120), async || {
+        peak = peak.max(peak_memory(&running).unwrap_or_default());
+        !running.is_running().unwrap()
+    })
+    .await
+    .unwrap();
+    running.wait().await.unwrap().expect_code(0);
+    assert!(peak > 0, "nothing was measured");
+    peak
+}
+
+/// Runs sync and verify within a budget of 32 MiB, and checks what they take.
+async fn within(place: &Place, change: impl AsyncFn(), bound: u64) {
+    change().await;
+    for command in ["sync", "verify"] {
+        let peak = peak_of(place, &[command, "--run-memory", "32MiB"]).await;
+        assert!(peak < bound, "{command} took {peak} MiB, the bound is {bound}");
+    }
+}
+
+#[tokio::test]
+async fn m1_a_large_json_value_is_compared_without_building_it() {
+    let place = Place::shared(Version::V6_0).await;
+    place.schema_file(
+        "big.json",
+        r#"{"$gizer": 1, "collection": "big", "fields": {"_id": "INT", "a": {"$as": "json"}}}"#,
+    );
+    let array: Vec<i32> = (0..1_000_000).collect();
+    place.insert("big", [doc! {"_id": 1, "a": array}]).await;
+    let peak = peak_of(&place, &["load", "--run-memory", "32MiB"]).await;
+    assert!(peak < 256, "load took {peak} MiB");
+    let big = place.mongo.collection::<Document>("big");
+    within(&place, async || drop(big.update_one(doc! {"_id": 1}, doc! {"$set": {"a.5": "x"}}).await.unwrap()), 256)
+        .await;
+    assert_eq!(place.number("SELECT count(*) FROM big WHERE a ->> 5 = 'x'").await, 1);
+    // Fields that jsonb puts into another order, deep and many.
+    let fields: Vec<Bson> = (0..200_000).map(|n| Bson::Document(doc! {"later": n, "b": {"two": 1, "a": n}})).collect();
+    let replaced = doc! {"_id": 1, "a": fields};
+    within(&place, async || drop(big.replace_one(doc! {"_id": 1}, &replaced).await.unwrap()), 256).await;
+}
