@@ -7,7 +7,7 @@ use std::str::FromStr;
 use mongodb::options::{ConnectionString, HostInfo};
 
 use crate::error::MongoError;
-use crate::uri_options::{are_at_fault, without_harmless};
+use crate::uri_options::{are_at_fault, name_at_fault, without_harmless};
 
 /// Options of a connection string whose values are secret, in lower case.
 const SECRET_OPTIONS: [&str; 3] = ["tlscertificatekeyfilepassword", "authmechanismproperties", "proxypassword"];
@@ -108,7 +108,9 @@ fn malformed(uri: &str, error: &mongodb::error::Error) -> MongoError {
         ErrorKind::InvalidArgument { message, .. } | ErrorKind::InvalidTlsConfig { message, .. } => message.clone(),
         other => other.to_string(),
     };
-    MongoError::MalformedUri { reason: without_secrets(uri, &message), in_options: are_at_fault(uri) }
+    let option = name_at_fault(uri).map(|name| format!("option {name}: ")).unwrap_or_default();
+    let reason = without_secrets(uri, &format!("{option}{message}"));
+    MongoError::MalformedUri { reason, in_options: are_at_fault(uri) }
 }
 
 /// `message` without any word that occurs in a part of `uri` that may be secret.

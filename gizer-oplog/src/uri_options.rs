@@ -1,4 +1,6 @@
-//! Options of a connection string that other drivers know, and gizer has no use for.
+//! Options of a connection string that other drivers know, and gizer has no use for; and which one is wrong.
+
+use mongodb::options::ConnectionString;
 
 /// Options that change nothing about what is read, in lower case: compression, limits of single reads (which would cut off the
 /// tail of an oplog that is silent), how programs see UUIDs, and switches of older drivers.
@@ -45,13 +47,33 @@ pub(crate) fn without_harmless(uri: &str) -> (String, Vec<String>) {
 
 /// Whether everything before the options is well-formed, so that they are what is wrong.
 pub(crate) fn are_at_fault(uri: &str) -> bool {
-    let is_usable = |place: &str| mongodb::options::ConnectionString::parse(place).is_ok();
-    uri.rsplit_once('?').is_some_and(|(place, _)| is_usable(place))
+    uri.rsplit_once('?').is_some_and(|(place, _)| ConnectionString::parse(place).is_ok())
+}
+
+/// The name of the option that alone makes a connection string unusable, if one does.
+pub(crate) fn name_at_fault(uri: &str) -> Option<&str> {
+    let (place, options) = uri.rsplit_once('?').filter(|_| are_at_fault(uri))?;
+    let mut options = options.split('&');
+    let option = options.find(|option| ConnectionString::parse(format!("{place}?{option}")).is_err())?;
+    option.split('=').next()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_option_at_fault_is_named() {
+        let cases = [
+            ("mongodb://db/?w=1&readPreference=sometimes", Some("readPreference")),
+            ("mongodb://db/?w=1&ssl", Some("ssl")),
+            ("mongodb://db/?w=1", None),
+            ("mongodb://db:x/?readPreference=sometimes", None),
+        ];
+        for (uri, name) in cases {
+            assert_eq!(name_at_fault(uri), name, "{uri}");
+        }
+    }
 
     #[test]
     fn what_gizer_has_no_use_for_is_left_out() {

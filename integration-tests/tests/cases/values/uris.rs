@@ -45,7 +45,10 @@ async fn m6_options_of_other_drivers_are_ignored_with_a_warning() {
 #[tokio::test]
 async fn m6_a_message_about_an_option_names_it() {
     let mongod = shared_mongod(Version::V6_0).await.unwrap();
-    for (options, named) in [("readPreference=sometimes", "sometimes"), ("conectTimeoutMS=5", "conecttimeoutms")] {
+    for (options, named) in [
+        ("readPreference=sometimes", "option readPreference: "),
+        ("conectTimeoutMS=5", "option conectTimeoutMS: conecttimeoutms is an invalid option"),
+    ] {
         let gizer = gizer_by(mongod, |uri| with_options(uri, options)).await;
         let refused = gizer.run(["plan"]).await.unwrap();
         assert_says(&refused, 2, &[named, "correct the option behind the ? of the URI"]);
