@@ -29,6 +29,8 @@ pub enum ExitCode {
     Locked = 5,
     /// `status --check` warns.
     Warning = 6,
+    /// Done, but not all that is expected to be copied is: what is missing is named.
+    NotAll = 7,
     /// Ended by SIGINT (Ctrl-C).
     Interrupted = 130,
     /// Ended by SIGTERM.

@@ -11,6 +11,7 @@ const DONE: Code = (0, "done");
 const FAILED: Code = (1, "failed; the message says why, and what can be done");
 const USAGE: Code = (2, "wrong command line, configuration or schema file; no such database or collection");
 const LOAD_DUE: Code = (3, "a load is due: the oplog has rolled over or another history, or a schema file has changed");
+const NOT_ALL: Code = (7, "done, but not all that is expected is copied: what is missing is named, with the reason");
 const LOCKED: Code = (5, "another run holds the lock");
 const INTERRUPTED: Code = (130, "interrupted (143: terminated); everything is in order, and the next run goes on");
 
@@ -19,12 +20,13 @@ const CODES: &[(&str, &[Code])] = &[
     (
         "run",
         &[
-            (0, "nothing is due any more"),
+            (0, "nothing is due any more, and all that is expected is copied"),
             FAILED,
             USAGE,
             (3, "a load is due, and does not help or could not be done"),
             (4, "rows differ from the documents after they were written; nothing of that was committed"),
             (5, "another `gizer run` is at it, or another run holds the lock"),
+            NOT_ALL,
             INTERRUPTED,
         ],
     ),
@@ -63,12 +65,13 @@ const CODES: &[(&str, &[Code])] = &[
     (
         "sync",
         &[
-            (0, "everything up to the beginning of the round is applied"),
+            (0, "everything up to the beginning of the round is applied, and all that is expected is copied"),
             FAILED,
             USAGE,
             LOAD_DUE,
             (4, "rows differ from the documents after they were written; nothing of that was committed"),
             LOCKED,
+            NOT_ALL,
             INTERRUPTED,
         ],
     ),
@@ -81,6 +84,7 @@ const CODES: &[(&str, &[Code])] = &[
             LOAD_DUE,
             (4, "something differs"),
             LOCKED,
+            (7, "all that was compared is equal, but not all that is expected is copied: the rest is named"),
             INTERRUPTED,
         ],
     ),

@@ -8,7 +8,8 @@ use super::{MetricsArgs, VerifyLoad};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What is due, in this order:
-  schema files  of all collections, as long as none has one (schemas.infer: none-yet, missing, never)
+  schema files  of all collections that are expected and have none: of all of the database, unless
+                there were schema files before the first run (schemas.infer: none-yet, missing, never)
   loads         of what was never loaded, whose load has died, whose schema file has changed, whose
                 position is no longer in the oplog, or of which a load is due for another reason
   sync          of everything that is followed

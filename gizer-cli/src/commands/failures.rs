@@ -66,6 +66,16 @@ impl Failures {
         self.each.iter().find(|(name, _)| name == collection).map(|(_, failure)| failure)
     }
 
+    /// Each with its collection.
+    pub fn by_collection(&self) -> impl Iterator<Item = (&str, &Failure)> {
+        self.each.iter().map(|(name, failure)| (name.as_str(), failure))
+    }
+
+    /// The one that ended the run, if one did.
+    pub fn ending(&self) -> Option<&Failure> {
+        self.end.as_ref().or_else(|| self.iter().find(|failure| failure.ends_run))
+    }
+
     /// The first one.
     pub fn into_first(self) -> Option<Failure> {
         self.each.into_iter().map(|(_, failure)| failure).chain(self.end).next()

@@ -16,6 +16,7 @@ use super::load_begin::{begin, identity, plan_anew};
 use super::load_filling::{Filled, Filling, Input, Wanted, names};
 use super::load_report::{CollectionReport, print};
 use super::retry::Retry;
+use super::run_record::record_failures;
 use super::run_row::RunRow;
 use super::{Context, Failures, Layouts, load_dump};
 use crate::args::LoadArgs;
@@ -127,9 +128,30 @@ async fn attempt_all(
         (async |one| job.load(one).await, async |filled: &mut Filled<'_>| job.align_and_verify(filled).await);
     job.filling.load_all(wanted, args.together, load, align, reports, failures).await;
     job.end_capture().await;
+    record_outcome(context, args, &session, reports, failures).await;
     if let Err(failure) = run.close(reports, failures).await {
         failures.end_run(Some(failure), None);
     }
+}
+
+/// Writes down what keeps collections from being copied, and that nothing does any more. A copy under a prefix is apart from that.
+async fn record_outcome(
+    context: &Context,
+    args: &LoadArgs,
+    session: &Session,
+    reports: &[CollectionReport],
+    failures: &Failures,
+) {
+    if args.prefix.is_some() || context.signals.came().is_some() {
+        return;
+    }
+    for CollectionReport { name, .. } in reports {
+        if let Err(error) = state::clear_obstacle(session, name).await {
+            tracing::warn!(%error, "that {name} is loaded could not be recorded");
+            return;
+        }
+    }
+    record_failures(session, failures.by_collection()).await;
 }
 
 /// Bytes of a document, on average, from which on one cursor must do.
@@ -157,6 +179,10 @@ async fn connect(context: &Context, args: &LoadArgs, wanted: &[Wanted]) -> Resul
         let any = wanted.iter().any(|one| followable(args, &one.layout));
         let oplogs = if any { cluster.oplogs().await? } else { Vec::new() };
         state::prepare(&session).await?;
+        if args.prefix.is_none() {
+            let names: Vec<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
+            state::expect(&session, &names, None).await?;
+        }
         Ok((cluster, session, oplogs))
     };
     let (cluster, session, oplogs) = context.signals.unless_interrupted(connect).await?;

@@ -12,7 +12,7 @@ use super::status_unfit::Misplaced;
 use super::{Context, plan_report};
 use crate::args::{Format, PlanArgs};
 use crate::config::Config;
-use crate::due::{Due, Estimate, LogStanding, Policy, Sizes, Standing, Step};
+use crate::due::{Due, DueCollection, Estimate, LogStanding, Policy, Sizes, Standing, Step, Tries};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
@@ -81,16 +81,17 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
     let mut hindrances = Vec::new();
     let oplogs = readable_oplogs(&cluster, &mut hindrances).await?;
     let standing = Standing::look(context, &session, &cluster, &oplogs, Sizes::Wanted).await?;
-    let policy = Policy { infer: context.config.infer, load_only: args.load_only };
-    let due = Due::of(&standing.facts()?, policy);
-    for (name, step) in &due.0 {
-        if let Step::Refuse { why } = step {
-            hindrances.push(Remark { what: format!("{name}: {why}"), remedy: None });
+    let (infer, load_only) = (context.config.infer, args.load_only);
+    let policy = Policy { infer, load_only, choice: standing.choice(), tries: Tries::All };
+    let due = Due::of(&standing.facts(&context.config)?, policy);
+    for DueCollection { name, step, .. } in &due.all {
+        if let Step::Refuse { why, remedy } = step {
+            hindrances.push(Remark { what: format!("{name}: {why}"), remedy: remedy.clone() });
         }
     }
     let ready = ask(&session, &standing, &due).await?;
     let mut loads = Vec::new();
-    for (name, step) in &due.0 {
+    for DueCollection { name, step, .. } in &due.all {
         let size = standing.source.get(name).and_then(Collection::size);
         let (cause, layout) = match (step, standing.layout(name)) {
             (Step::Load(cause), Some(layout)) => (cause, layout),
@@ -113,7 +114,7 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
     settings_that_hurt(&ready, &loads, &mut warnings);
     windows_that_are_short(&standing.logs, &loads, &context.config, &mut warnings);
     rejects(&loads, &mut warnings);
-    for (name, _) in due.0.iter().filter(|(_, step)| *step == Step::Follow) {
+    for DueCollection { name, .. } in due.all.iter().filter(|each| each.step == Step::Follow) {
         if let Some(reason) = standing.known(name).and_then(|known| known.reason.as_ref()) {
             warnings.push(Remark { what: format!("{name}: {reason}"), remedy: None });
         }

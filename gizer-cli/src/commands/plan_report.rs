@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::plan::{Plan, PlannedLoad, Remark, TableChange};
-use crate::due::{Estimate, LogStanding, Step};
+use crate::due::{DueCollection, Estimate, LogStanding, Step};
 use crate::report::{self, bytes, counted, duration, thousands};
 
 pub(super) fn as_text(plan: &Plan) -> String {
@@ -27,14 +27,15 @@ pub(super) fn as_text(plan: &Plan) -> String {
 }
 
 fn steps(plan: &Plan) -> String {
-    if plan.due.0.is_empty() {
+    if plan.due.all.is_empty() {
         return "there is nothing to be copied: no schema file, no collection\n".to_owned();
     }
-    let row = |(name, step): &(String, Step)| {
+    let row = |DueCollection { name, step, standing }: &DueCollection| {
         let (what, why) = step_words(step);
-        vec![name.clone(), what.to_owned(), why]
+        let standing = standing.as_ref().map_or("", |standing| standing.kind.name());
+        vec![name.clone(), standing.to_owned(), what.to_owned(), why]
     };
-    let mut text = report::table(&["collection", "due", "why"], &[], plan.due.0.iter().map(row));
+    let mut text = report::table(&["collection", "standing", "due", "why"], &[], plan.due.all.iter().map(row));
     if plan.loads.is_empty() && plan.due.names(|step| *step == Step::Infer).is_empty() {
         text.push_str(match plan.due.follows() {
             true => "\nnothing is due but a round of sync\n",
@@ -50,7 +51,7 @@ fn step_words(step: &Step) -> (&'static str, String) {
         Step::Load(cause) => ("load", cause.to_string()),
         Step::Follow => ("sync", String::new()),
         Step::Leave { why } => ("nothing", why.clone()),
-        Step::Refuse { why } => ("cannot be done", why.clone()),
+        Step::Refuse { why, .. } => ("cannot be done", why.clone()),
     }
 }
 
@@ -133,7 +134,7 @@ fn remark_text(remark: &Remark) -> String {
 }
 
 pub(super) fn as_json(plan: &Plan) -> Value {
-    let step = |(name, step): &(String, Step)| {
+    let step = |DueCollection { name, step, standing }: &DueCollection| {
         let word = match step {
             Step::Infer => "infer",
             Step::Load(_) => "load",
@@ -142,11 +143,12 @@ pub(super) fn as_json(plan: &Plan) -> Value {
             Step::Refuse { .. } => "impossible",
         };
         let (_, why) = step_words(step);
-        json!({"collection": name, "due": word, "why": (!why.is_empty()).then_some(why)})
+        let standing = standing.as_ref().map(|standing| standing.kind.name());
+        json!({"collection": name, "standing": standing, "due": word, "why": (!why.is_empty()).then_some(why)})
     };
     let remark = |remark: &Remark| json!({"message": remark.what, "remedy": remark.remedy});
     json!({
-        "steps": plan.due.0.iter().map(step).collect::<Vec<Value>>(),
+        "steps": plan.due.all.iter().map(step).collect::<Vec<Value>>(),
         "loads": plan.loads.iter().map(load_json).collect::<Vec<Value>>(),
         "oplogs": plan.logs.iter().map(|(shard, log)| log_json(shard, log)).collect::<Vec<Value>>(),
         "in_the_way": plan.hindrances.iter().map(remark).collect::<Vec<Value>>(),

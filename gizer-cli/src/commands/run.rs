@@ -1,14 +1,22 @@
 //! `gizer run`: does what is due.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use gizer_oplog::Cluster;
-use gizer_pg::{Session, state};
+use gizer_pg::Session;
+use gizer_pg::state::{self, Choice};
 use serde_json::{Value, json};
 
 use super::retry::Retry;
+use super::run_record::{record, record_empty, record_failures};
+use super::run_watch::Watch;
 use super::sync_report::SyncReport;
 use super::{Context, Failures, infer, load, load_report, sync};
 use crate::args::{Format, InferArgs, LoadArgs, MetricsArgs, RunArgs, SyncArgs};
-use crate::due::{Due, Policy, Sizes, Standing, Step};
+use crate::due::{CopyStandings, Due, DueCollection, Facts, Policy, Sizes, Standing, StandingKind, Step, Tries};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
@@ -18,14 +26,15 @@ const LOADS_IN_A_ROW: u32 = 2;
 /// Looks, decides and does, until nothing is due any more; with `--follow` until somebody says stop.
 ///
 /// # Errors
-/// [`Failure`] if it cannot be told what is due. What becomes of single collections is printed; the exit code is that of the
-/// first failure.
+/// [`Failure`] if it cannot be told what is due. What becomes of single collections is printed; what of all that is expected is not
+/// there in the end, too.
 pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure> {
     let _published = match args.follow {
         true => Some(context.metrics.publish(args.metrics.address(&context.config)).await?),
         false => None,
     };
-    let mut job = Job { context, args, done: Vec::new(), exit: ExitCode::Done, begun: args.follow };
+    let (done, exit, tries, told, missing) = (Vec::new(), ExitCode::Done, Tries::All, BTreeSet::new(), json!([]));
+    let mut job = Job { context, args, done, exit, begun: args.follow, tries, told, missing };
     let mut retry = if args.follow { Retry::for_good() } else { Retry::once(context) };
     let outcome = loop {
         match job.work().await {
@@ -42,7 +51,7 @@ pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure>
         job.note_exit(signal);
     }
     if context.format == Format::Json {
-        let mut object = json!({"steps": job.done, "exit_code": job.exit as u8});
+        let mut object = json!({"steps": job.done, "missing": job.missing, "exit_code": job.exit as u8});
         if let Err(failure) = &outcome {
             object["error"] = failure.json();
             object["exit_code"] = json!(failure.exit as u8);
@@ -67,6 +76,12 @@ struct Job<'j> {
     exit: ExitCode,
     /// Whether the servers were there: what is lost from then on may come back.
     begun: bool,
+    /// What failed before and is tried again.
+    tries: Tries,
+    /// Refusals that were reported.
+    told: BTreeSet<String>,
+    /// What is not copied in the end, for machines.
+    missing: Value,
 }
 
 /// Both servers. The session holds the lock for as long as it lives.
@@ -80,9 +95,32 @@ impl Servers {
         let connect = async {
             let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
             state::hold_due(&session).await?;
+            state::prepare(&session).await?;
             Ok(Servers { cluster, session })
         };
         context.signals.unless_interrupted(connect).await
+    }
+}
+
+/// How things stand, and what is due.
+struct Look {
+    standing: Standing,
+    facts: Vec<Facts>,
+    due: Due,
+}
+
+impl Look {
+    /// Whether anything can come forward without a person, although nothing is followed.
+    fn may_come_forward(&self) -> bool {
+        let may = |kind| matches!(kind, StandingKind::Waiting | StandingKind::Failing);
+        let any = self.due.all.iter().filter_map(|each| each.standing.as_ref()).any(|standing| may(standing.kind));
+        any || self.due.choice == Choice::Database
+    }
+
+    fn watch(&self, context: &Context) -> Result<Watch, Failure> {
+        let source = self.standing.source.values();
+        let source = source.map(|collection| (collection.name.clone(), collection.skip.is_some())).collect();
+        Watch::new(context, &self.facts, source, &self.due)
     }
 }
 
@@ -90,75 +128,135 @@ impl Job<'_> {
     async fn work(&mut self) -> Result<(), Failure> {
         let servers = Servers::connect(self.context).await?;
         self.begun = true;
-        let mut in_a_row = 0;
-        loop {
-            let mut due = self.look(&servers).await?;
-            let inferred = due.names(|step| *step == Step::Infer);
-            if !inferred.is_empty() {
-                self.infer(inferred).await?;
-                due = self.look(&servers).await?;
-            }
-            self.tell(&due);
-            if !due.loads().is_empty() && !self.load(due.loads()).await? {
-                return Ok(());
-            }
-            // What was just loaded is followed, too.
-            if self.args.load_only || !(due.follows() || self.look(&servers).await?.follows()) {
-                return Ok(());
-            }
-            let (report, failure) = self.follow().await;
-            in_a_row = if self.args.follow && report.batches() > 0 { 1 } else { in_a_row + 1 };
-            let again = failure.as_ref().is_some_and(|failure| {
-                failure.exit == ExitCode::LoadDue && in_a_row < LOADS_IN_A_ROW && self.context.signals.came().is_none()
-            });
-            self.done_following(&report, failure.as_ref());
-            if !again {
-                return Ok(());
-            }
-            // Only reading the log has shown it: the state tables do not say so yet.
-            self.load_what_is_followed(&servers).await?;
+        self.bring_forward(&servers).await?;
+        if self.context.signals.came().is_some() {
+            return Ok(());
+        }
+        match self.conclude(&servers).await {
+            // Why the run has ended says more.
+            Err(_) if self.exit != ExitCode::Done => Ok(()),
+            outcome => outcome,
         }
     }
 
-    async fn look(&self, servers: &Servers) -> Result<Due, Failure> {
+    /// Infers, loads and follows what is due.
+    async fn bring_forward(&mut self, servers: &Servers) -> Result<(), Failure> {
+        let mut in_a_row = 0;
+        loop {
+            let mut look = self.look(servers).await?;
+            let inferred = look.due.names(|step| *step == Step::Infer);
+            if !inferred.is_empty() && self.infer(servers, &look, inferred).await? {
+                look = self.look(servers).await?;
+            }
+            self.tell(&look.due);
+            self.tries = Tries::Due;
+            let loads = look.due.loads();
+            if !loads.is_empty() {
+                if !self.load(loads).await? {
+                    return Ok(());
+                }
+                // What was just loaded is followed, too.
+                look = self.look(servers).await?;
+            }
+            if self.args.load_only {
+                return Ok(());
+            }
+            if !look.due.follows() {
+                if !self.args.follow || !look.may_come_forward() || !self.wait_for_work(servers, &look).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let (report, failure, has_paused) = self.follow(servers, &look).await?;
+            in_a_row = if self.args.follow && report.batches() > 0 { 1 } else { in_a_row + 1 };
+            self.done_following(&report, failure.as_ref());
+            if self.context.signals.came().is_some() {
+                return Ok(());
+            }
+            match failure {
+                None if has_paused => {}
+                None => return Ok(()),
+                Some(failure) if in_a_row >= LOADS_IN_A_ROW || failure.ends_run && failure.passes => return Ok(()),
+                // Only reading the log has shown it: the state tables do not say so yet.
+                Some(failure) if failure.exit == ExitCode::LoadDue => {
+                    self.load_what_is_followed(servers).await?;
+                }
+                Some(_) if !self.look(servers).await?.due.loads().is_empty() => self.exit = ExitCode::Done,
+                Some(_) => return Ok(()),
+            }
+        }
+    }
+
+    async fn look(&self, servers: &Servers) -> Result<Look, Failure> {
         let Servers { cluster, session } = servers;
-        let policy = Policy { infer: self.context.config.infer, load_only: self.args.load_only };
+        let (config, load_only) = (&self.context.config, self.args.load_only);
         let look = async {
-            let oplogs = if self.args.load_only { Vec::new() } else { cluster.oplogs().await? };
+            let oplogs = if load_only { Vec::new() } else { cluster.oplogs().await? };
             let standing = Standing::look(self.context, session, cluster, &oplogs, Sizes::NotWanted).await?;
-            Ok(Due::of(&standing.facts()?, policy))
+            let facts = standing.facts(config)?;
+            let policy = Policy { infer: config.infer, load_only, choice: standing.choice(), tries: self.tries };
+            let due = Due::of(&facts, policy);
+            record(session, &facts, &due).await?;
+            self.context.metrics.standings(&due.standings());
+            Ok(Look { standing, facts, due })
         };
         self.context.signals.unless_interrupted(look).await
     }
 
-    async fn infer(&mut self, collections: Vec<String>) -> Result<(), Failure> {
+    /// Gives whether there are schema files that were not there before. Nothing is inferred from nothing.
+    async fn infer(&mut self, servers: &Servers, look: &Look, collections: Vec<String>) -> Result<bool, Failure> {
         let args = InferArgs { collections, ..InferArgs::default() };
         let inferred = infer::perform(self.context, &args).await?;
-        inferred.note_empty();
         inferred.failures.print();
         self.done.push(json!({"infer": inferred.json()}));
-        self.note_exit(inferred.failures.exit());
-        Ok(())
+        record_failures(&servers.session, inferred.failures.by_collection()).await;
+        for name in &inferred.empty {
+            let facts = look.facts.iter().find(|facts| facts.name == *name);
+            record_empty(&servers.session, name, facts.and_then(|facts| facts.obstacle.as_ref())).await?;
+        }
+        self.may_go_on(&inferred.failures, true)?;
+        Ok(true)
+    }
+
+    /// Whether these failures leave anything to do; `Err` if what has ended it is tried again, where that is wanted.
+    fn may_go_on(&mut self, failures: &Failures, is_retried: bool) -> Result<bool, Failure> {
+        let Some(ending) = failures.ending() else {
+            // One that could not be done does not keep the others from it; what is missing is told in the end.
+            if failures.iter().any(|failure| failure.exit == ExitCode::Differs) {
+                self.note_exit(ExitCode::Differs);
+            }
+            return Ok(true);
+        };
+        if is_retried && ending.passes && self.context.signals.came().is_none() {
+            // It goes on where it ended once the server is back.
+            return Err(ending.clone());
+        }
+        self.note_exit(ending.exit);
+        Ok(false)
     }
 
     /// Says why something is loaded, and what is refused. What is left as it is, `plan` tells.
     fn tell(&mut self, due: &Due) {
         let mut refused = Failures::default();
-        for (name, step) in &due.0 {
+        for DueCollection { name, step, .. } in &due.all {
             match step {
                 Step::Load(cause) => report::note(format!("{name}: to be loaded: {cause}")),
-                Step::Refuse { why } => refused.add(name, Failure::usage(why)),
-                Step::Infer | Step::Follow | Step::Leave { .. } => {}
+                Step::Refuse { why, remedy } if self.told.insert(format!("{name}: {why}")) => {
+                    refused.add(name, Failure { remedy: remedy.clone(), ..Failure::usage(why) });
+                }
+                Step::Refuse { .. } | Step::Infer | Step::Follow | Step::Leave { .. } => {}
             }
         }
         if refused.is_empty() {
             return;
         }
-        refused.print();
+        // A run that ends tells it then.
+        if self.args.follow {
+            refused.print();
+        }
         let mut object = json!({});
         refused.add_to(&mut object);
         self.done.push(json!({"refused": object["failed"]}));
-        self.note_exit(refused.exit());
     }
 
     /// Whether to go on.
@@ -171,19 +269,12 @@ impl Job<'_> {
             Format::Json => failures.print(),
         }
         self.done.push(json!({"load": load_report::as_json(&reports, &failures)}));
-        if self.args.follow
-            && let Some(failure) = failures.iter().find(|failure| failure.ends_run && failure.passes)
-        {
-            // The load goes on where it ended once the server is back.
-            return Err(failure.clone());
-        }
-        self.note_exit(failures.exit());
-        // One that could not be loaded does not keep the others from being followed.
-        Ok(!failures.iter().any(|failure| failure.ends_run))
+        // Without --follow a load has tried again itself.
+        self.may_go_on(&failures, self.args.follow)
     }
 
     async fn load_what_is_followed(&mut self, servers: &Servers) -> Result<(), Failure> {
-        let due = self.look(servers).await?;
+        let due = self.look(servers).await?.due;
         let collections = due.names(|step| matches!(step, Step::Follow | Step::Load(_)));
         report::note(format!("to be loaded, because they cannot be followed any more: {}", collections.join(", ")));
         // Its failures are told; what it has loaded is followed.
@@ -191,10 +282,37 @@ impl Job<'_> {
         self.load(collections).await.map(drop)
     }
 
-    async fn follow(&self) -> (SyncReport, Option<Failure>) {
+    /// Follows, and gives whether it has paused because there is something else to do.
+    async fn follow(&self, servers: &Servers, look: &Look) -> Result<(SyncReport, Option<Failure>, bool), Failure> {
         let RunArgs { follow, show_values, .. } = *self.args;
         let args = SyncArgs { follow, show_values, metrics: MetricsArgs::default() };
-        sync::perform(self.context, &args).await
+        let pause = AtomicBool::new(false);
+        let sync = sync::perform(self.context, &args, &pause);
+        let (report, failure) = if follow {
+            let watch = look.watch(self.context)?;
+            let watching = async {
+                watch.run(self.context, &servers.cluster, &servers.session, &pause).await;
+                pending::<Infallible>().await
+            };
+            tokio::select! {
+                biased;
+                outcome = sync => outcome,
+                never = watching => match never {},
+            }
+        } else {
+            sync.await
+        };
+        Ok((report, failure, pause.load(Ordering::Relaxed)))
+    }
+
+    /// Nothing can be followed yet: waits for something to do. `false` if somebody says stop.
+    async fn wait_for_work(&self, servers: &Servers, look: &Look) -> Result<bool, Failure> {
+        let (watch, pause) = (look.watch(self.context)?, AtomicBool::new(false));
+        let wait = async {
+            watch.run(self.context, &servers.cluster, &servers.session, &pause).await;
+            Ok(())
+        };
+        Ok(self.context.signals.unless_interrupted(wait).await.is_ok())
     }
 
     fn done_following(&mut self, report: &SyncReport, failure: Option<&Failure>) {
@@ -213,6 +331,19 @@ impl Job<'_> {
         self.done.push(json!({"sync": object}));
         let exit = failure.map(|failure| failure.exit).or_else(|| self.context.signals.came());
         self.note_exit(exit.unwrap_or(ExitCode::Done));
+    }
+
+    /// Says what of all that is expected is not there.
+    async fn conclude(&mut self, servers: &Servers) -> Result<(), Failure> {
+        let status = state::read_status(&servers.session, 0).await?.unwrap_or_default();
+        let standings = CopyStandings::recorded(self.context, &status)?;
+        self.context.metrics.standings(&standings);
+        standings.print_missing();
+        if !standings.are_complete() && self.exit == ExitCode::Done {
+            self.exit = ExitCode::NotAll;
+        }
+        self.missing = standings.missing_json();
+        Ok(())
     }
 
     /// The first failure decides, unless the run was interrupted.

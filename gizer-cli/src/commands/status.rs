@@ -8,6 +8,7 @@ use super::status_source::Source;
 use super::status_unfit::Misplaced;
 use super::{Context, status_audits, status_check};
 use crate::args::{Format, StatusArgs};
+use crate::due::{CopyStanding, CopyStandings, StandingKind};
 use crate::exit::{ExitCode, Failure};
 use crate::report::{self, thousands};
 use gizer_schema::names::shortened;
@@ -25,24 +26,30 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         Ok((status, source, Misplaced::read(&session).await?))
     };
     let (mut status, source, mut misplaced) = context.signals.unless_interrupted(read).await?;
+    let mut standings = CopyStandings::recorded(context, &status)?;
     if !args.collections.is_empty() {
-        if let Some(name) =
-            args.collections.iter().find(|name| !status.collections.iter().any(|c| c.collection == **name))
-        {
+        let is_known = |name: &str| {
+            status.collections.iter().any(|known| known.collection == name)
+                || standings.0.iter().any(|(expected, _)| expected == name)
+        };
+        if let Some(name) = args.collections.iter().find(|name| !is_known(name)) {
             return Err(Failure::failed(format!("nothing is known of the collection {}", shortened(name)))
                 .remedy(format!("run `{}`", report::command("load", [shortened(name)], &[]))));
         }
         status.collections.retain(|collection| args.collections.contains(&collection.collection));
         misplaced.retain(&args.collections);
+        standings.0.retain(|(name, _)| args.collections.contains(name));
         for rows in [&mut status.repairs, &mut status.reloads] {
             rows.retain(|row| args.collections.contains(&row.collection));
         }
     }
-    let warnings = args.check.then(|| status_check::warnings(&status, &source, args.into()));
+    let warnings = args.check.then(|| status_check::warnings(&status, &source, &standings, args.into()));
     status.runs.truncate(args.runs as usize);
     match (context.format, &warnings) {
-        (Format::Json, _) => report::json(&as_json(&status, &source, &misplaced, warnings.as_deref())),
-        (Format::Text, None) => report::text(&report::lines(&as_text(&status, &source, &misplaced))),
+        (Format::Json, _) => {
+            report::json(&as_json(&status, &source, &standings, &misplaced, warnings.as_deref()));
+        }
+        (Format::Text, None) => report::text(&report::lines(&as_text(&status, &source, &standings, &misplaced))),
         (Format::Text, Some(warnings)) if warnings.is_empty() => report::text("ok\n"),
         (Format::Text, Some(warnings)) => {
             let line = |warning: &String| format!("warning: {}\n", report::printable(warning));
@@ -52,16 +59,21 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
     Ok(if warnings.is_some_and(|warnings| !warnings.is_empty()) { ExitCode::Warning } else { ExitCode::Done })
 }
 
-fn as_text(status: &Status, source: &Source, misplaced: &Misplaced) -> String {
-    if status.collections.is_empty() && status.runs.is_empty() {
+fn as_text(status: &Status, source: &Source, standings: &CopyStandings, misplaced: &Misplaced) -> String {
+    if status.collections.is_empty() && status.runs.is_empty() && standings.0.is_empty() {
         return "nothing has been loaded yet: run `gizer schema infer`, then `gizer load`\n".to_owned();
     }
-    let mut text = collections(&status.collections);
-    for each in &status.collections {
+    let mut text = match status.collections.is_empty() {
+        true => String::new(),
+        false => collections(&status.collections),
+    };
+    let is_shown = |name: &str| not_followed(standings).any(|(shown, _)| shown == name);
+    for each in status.collections.iter().filter(|each| !is_shown(&each.collection)) {
         if let Some(reason) = &each.reason {
             text.push_str(&format!("{}: {reason}\n", each.collection));
         }
     }
+    text.push_str(&not_copied(standings));
     if !status.stream.is_empty() {
         text.push_str(&format!("\n{}\n", standing(status)));
         if let Some(verified) = &status.verified_up_to {
@@ -83,6 +95,28 @@ fn as_text(status: &Status, source: &Source, misplaced: &Misplaced) -> String {
         text.push_str(&runs(&status.runs));
     }
     text
+}
+
+fn not_followed(standings: &CopyStandings) -> impl Iterator<Item = &(String, CopyStanding)> {
+    let is_as_wanted = |kind| matches!(kind, StandingKind::Followed | StandingKind::Copy);
+    standings.0.iter().filter(move |(_, standing)| !is_as_wanted(standing.kind))
+}
+
+/// What is expected and not followed, with what can be done; nothing if all is.
+fn not_copied(standings: &CopyStandings) -> String {
+    let row = |(name, standing): &(String, CopyStanding)| {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let why = match &standing.remedy {
+            Some(remedy) => format!("{} ({remedy})", text(&standing.reason)),
+            None => text(&standing.reason),
+        };
+        vec![name.clone(), standing.kind.to_string(), text(&standing.since), text(&standing.next_try), why]
+    };
+    let rows: Vec<Vec<String>> = not_followed(standings).map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("\nnot followed\n{}", report::table(&["collection", "standing", "since", "next try", "why"], &[], rows))
 }
 
 /// How the tables of all that is followed stand to MongoDB.
@@ -185,7 +219,13 @@ fn runs(runs: &[RunRow]) -> String {
 /// The version of the object's shape, which `docs/status.md` promises.
 const SHAPE: u32 = 1;
 
-fn as_json(status: &Status, source: &Source, misplaced: &Misplaced, warnings: Option<&[String]>) -> Value {
+fn as_json(
+    status: &Status,
+    source: &Source,
+    standings: &CopyStandings,
+    misplaced: &Misplaced,
+    warnings: Option<&[String]>,
+) -> Value {
     let silent = match source {
         Source::Silent(failure) => Some(failure.json()),
         Source::NotAsked | Source::Told(_) => None,
@@ -193,6 +233,7 @@ fn as_json(status: &Status, source: &Source, misplaced: &Misplaced, warnings: Op
     let mut object = json!({
         "version": SHAPE,
         "collections": status.collections.iter().map(|each| collection_json(each, misplaced)).collect::<Vec<Value>>(),
+        "expected": standings.json(),
         "stream": {
             "position": positions_json(&status.stream), "applied": status.applied, "updated_at": status.updated_at,
             "exact_at": status.exact_at.as_ref().map(positions_json),

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use gizer_pg::state::{CollectionState, CollectionStatus, RunRow, Status};
+use gizer_pg::state::{RunRow, Status};
 
 use super::status_audits;
 use super::status_source::{ShardStanding, Source};
 use crate::args::StatusArgs;
+use crate::due::{CopyStanding, CopyStandings, StandingKind};
 use crate::report::{counted, duration, thousands};
 
 /// The limits beyond which there is a warning.
@@ -30,11 +31,11 @@ impl From<&StatusArgs> for Limits {
 }
 
 /// A line for each warning; the gravest first.
-pub(super) fn warnings(status: &Status, source: &Source, limits: Limits) -> Vec<String> {
-    if status.collections.is_empty() {
+pub(super) fn warnings(status: &Status, source: &Source, standings: &CopyStandings, limits: Limits) -> Vec<String> {
+    if status.collections.is_empty() && standings.0.is_empty() {
         return vec!["nothing has been loaded yet".to_owned()];
     }
-    let mut all: Vec<String> = status.collections.iter().filter_map(load_due).collect();
+    let mut all: Vec<String> = standings.missing().map(|(name, standing)| missing(name, standing)).collect();
     match source {
         Source::NotAsked => {}
         Source::Silent(failure) => all.push(format!("lag and headroom are not known: {failure}")),
@@ -55,14 +56,10 @@ pub(super) fn warnings(status: &Status, source: &Source, limits: Limits) -> Vec<
     all
 }
 
-fn load_due(each: &CollectionStatus) -> Option<String> {
-    let reason = each.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    match each.state {
-        CollectionState::LoadDue => Some(format!("{}: a load is due{reason}", each.collection)),
-        CollectionState::Loading if !each.loading_now => {
-            Some(format!("{}: its first load has died; `gizer load` goes on", each.collection))
-        }
-        CollectionState::Loading | CollectionState::Following | CollectionState::Copy => None,
+fn missing(name: &str, standing: &CopyStanding) -> String {
+    match (standing.kind, &standing.reason) {
+        (StandingKind::LoadDue, Some(reason)) => format!("{name}: a load is due: {reason}"),
+        _ => format!("{name}: {}", standing.line()),
     }
 }
 
@@ -162,6 +159,7 @@ mod tests {
     #[test]
     fn nothing_loaded_is_worth_a_warning() {
         let told = Source::Told(BTreeMap::new());
-        assert_eq!(warnings(&Status::default(), &told, LIMITS), ["nothing has been loaded yet"]);
+        let none = CopyStandings::default();
+        assert_eq!(warnings(&Status::default(), &told, &none, LIMITS), ["nothing has been loaded yet"]);
     }
 }

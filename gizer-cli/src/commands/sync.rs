@@ -1,17 +1,21 @@
 //! `gizer sync`: the live tables are brought up to date with the oplog, once or for as long as it stays on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{Oplog, OplogChanges, latest_time};
+use gizer_pg::load::changed_tables;
 use gizer_pg::state::{self, Followed, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
 use gizer_pg::{PgError, Session};
+use gizer_schema::Layout;
 
 use super::retry::Retry;
 use super::run_row::TIDYING_LIMIT;
 use super::sync_report::SyncReport;
 use super::{Context, load};
 use crate::args::{LoadArgs, MetricsArgs, SyncArgs};
+use crate::due::CopyStandings;
 use crate::exit::{ExitCode, Failure};
 use crate::follow::{self, Follow, Paused, Purpose, Start, Until};
 use crate::report;
@@ -25,22 +29,42 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
         true => Some(context.metrics.publish(args.metrics.address(&context.config)).await?),
         false => None,
     };
-    let (report, failure) = perform(context, args).await;
+    let (mut report, failure) = perform(context, args, &AtomicBool::new(false)).await;
+    // What is missing is told, whatever has happened to the rest.
+    let standings = match context.signals.came() {
+        None => context.signals.unless_interrupted(recorded_standings(context)).await.ok(),
+        Some(_) => None,
+    };
+    report.missing = standings.as_ref().map(CopyStandings::missing_json);
     report.print(context.format, failure.as_ref());
+    standings.iter().for_each(CopyStandings::print_missing);
     Ok(match failure {
         Some(failure) => failure.exit,
+        None if standings.is_some_and(|standings| !standings.are_complete()) => ExitCode::NotAll,
         None => context.signals.came().unwrap_or(ExitCode::Done),
     })
 }
 
-/// As [`run`], without a word about how it ended.
-pub(super) async fn perform(context: &Context, args: &SyncArgs) -> (SyncReport, Option<Failure>) {
+/// How all that is expected stands, by the state tables.
+///
+/// # Errors
+/// [`Failure`] if they cannot be read.
+pub(super) async fn recorded_standings(context: &Context) -> Result<CopyStandings, Failure> {
+    let status = state::read_status(&context.postgres().await?, 0).await?.unwrap_or_default();
+    CopyStandings::recorded(context, &status)
+}
+
+/// As [`run`], without a word about how it ended; it pauses between batches when `pause` says so.
+pub(super) async fn perform(context: &Context, args: &SyncArgs, pause: &AtomicBool) -> (SyncReport, Option<Failure>) {
     let mut report = SyncReport::default();
     let mut retry = if args.follow { Retry::for_good() } else { Retry::once(context) };
     let mut begun = args.follow;
     let failure = loop {
         let applied = report.batches();
-        match pass(context, args, &mut report, &mut begun).await {
+        if pause.load(Ordering::Relaxed) {
+            break None;
+        }
+        match pass(context, args, &mut report, &mut begun, pause).await {
             Ok(Paused::Done) => break None,
             Ok(Paused::Changed) => {}
             Ok(Paused::Reload(collections)) => match reload(context, &collections, &mut report).await {
@@ -73,7 +97,7 @@ pub(super) async fn once(context: &Context) -> Result<(), Failure> {
     let (args, mut report) =
         (SyncArgs { follow: false, show_values: false, metrics: MetricsArgs::default() }, SyncReport::default());
     loop {
-        match pass(context, &args, &mut report, &mut false).await? {
+        match pass(context, &args, &mut report, &mut false, &AtomicBool::new(false)).await? {
             Paused::Done => return Ok(()),
             Paused::Changed => {}
             Paused::Reload(collections) => reload(context, &collections, &mut report).await?,
@@ -146,11 +170,15 @@ async fn pass(
     args: &SyncArgs,
     report: &mut SyncReport,
     begun: &mut bool,
+    pause: &AtomicBool,
 ) -> Result<Paused, Failure> {
     let setting = context.signals.unless_interrupted(set_up(context)).await?;
     *begun = true;
     let Setting { session, cluster, oplogs, fence, followed, newest } = setting;
     let layouts = follow::layouts_of(context, &followed)?;
+    if mark_changed_tables(&session, &followed, &layouts).await? {
+        return Ok(Paused::Changed);
+    }
     let joining = followed.iter().any(|followed| !followed.joined);
     let kind = if joining { RunKind::OplogSync } else { RunKind::OplogUse };
     let shown: ShardPositions = fence.position().iter().map(|(shard, at)| (shard.clone(), Some(*at))).collect();
@@ -185,7 +213,7 @@ async fn pass(
     let until = if args.follow { Until::Stopped } else { Until::Time(newest) };
     let outcome = tokio::select! {
         biased;
-        outcome = follow.run(until, || context.signals.came().is_some()) => outcome,
+        outcome = follow.run(until, || context.signals.came().is_some() || pause.load(Ordering::Relaxed)) => outcome,
         never = metrics.watch(&oplogs) => match never {},
     };
     match outcome {
@@ -199,6 +227,20 @@ async fn pass(
         close(run, outcome.as_ref().map(|_| (records, queries))).await;
     }
     outcome
+}
+
+/// Collections whose tables somebody has changed are due for a load, so that the others can be followed; gives whether any is.
+async fn mark_changed_tables(session: &Session, followed: &[Followed], layouts: &[Layout]) -> Result<bool, Failure> {
+    let changed = changed_tables(session, &layouts.iter().collect::<Vec<_>>()).await?;
+    for each in followed {
+        let Some(difference) = changed.get(&each.collection) else { continue };
+        let why = format!("its tables were changed: {difference}");
+        session.begin().await?;
+        let outcome = state::mark_load_due(session, &each.collection, each.live_epoch, &why).await;
+        session.end(outcome).await?;
+        report::note(format!("{}: a load is due: {why}", report::printable(&each.collection)));
+    }
+    Ok(!changed.is_empty())
 }
 
 /// A shard that was added since is read from its oldest entry on: whatever came to it came by entries of its own. Where the log

@@ -20,6 +20,8 @@ pub(super) struct SyncReport {
     ahead: Option<ClusterTime>,
     /// A collection that was replaced, and could not be loaded anew, while the others are followed on.
     pub(super) failed_reload: Option<Failure>,
+    /// What is expected and not copied, for machines; `None` if whoever asked tells it.
+    pub(super) missing: Option<Value>,
     /// Whether all that was written was read back and compared.
     reads_all_back: bool,
     /// What the schemas have no place for, by collection.
@@ -35,6 +37,7 @@ impl Default for SyncReport {
             ahead: None,
             failed_reload: None,
             reads_all_back: false,
+            missing: None,
             unfit: BTreeMap::new(),
         }
     }
@@ -80,6 +83,9 @@ impl SyncReport {
             }
             Format::Json => {
                 let mut object = self.json();
+                if let Some(missing) = &self.missing {
+                    object["missing"] = missing.clone();
+                }
                 if let Some(failure) = failure {
                     object["error"] = failure.json();
                 }

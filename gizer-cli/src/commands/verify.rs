@@ -11,6 +11,7 @@ use gizer_schema::Layout;
 use gizer_schema::names::shortened;
 
 use super::retry::Retry;
+use super::sync::recorded_standings;
 use super::verify_report::{Verified, print};
 use super::{Context, Failures, sync};
 use crate::args::VerifyArgs;
@@ -62,12 +63,12 @@ pub async fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, Failu
             }
         }
     }
-    print(context.format, &verified, &failures, args);
-    Ok(match failures.is_empty() {
-        true if verified.iter().all(Verified::is_equal) => ExitCode::Done,
-        true => ExitCode::Differs,
-        false => failures.exit(),
-    })
+    // Of what was asked for by name all was compared.
+    let standings = match args.collections.is_empty() && context.signals.came().is_none() {
+        true => context.signals.unless_interrupted(recorded_standings(context)).await.ok(),
+        false => None,
+    };
+    Ok(print(context.format, &verified, &failures, standings.as_ref(), args))
 }
 
 /// A collection as its tables are followed.
@@ -108,12 +109,6 @@ impl<'v> Verifying<'v> {
                 None => Err(None),
             }
         };
-        let due = collections
-            .iter()
-            .filter(|each| each.state == CollectionState::LoadDue && can_be(&each.collection).is_err());
-        for each in due.filter(|_| args.collections.is_empty()) {
-            report::note(format!("left out {}: a load of it is due", each.collection));
-        }
         let names = match args.collections.as_slice() {
             [] => {
                 let followed = collections.iter().map(|collection| collection.collection.clone());

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::Failures;
 use crate::args::{Format, VerifyArgs};
 use crate::audit::{Extent, Report};
+use crate::due::CopyStandings;
+use crate::exit::ExitCode;
 use crate::report::{self, thousands};
 
 /// A collection that was audited.
@@ -71,16 +73,27 @@ impl Verified {
 }
 
 /// Prints what was found: tables for people, or one object.
-pub(super) fn print(format: Format, verified: &[Verified], failures: &Failures, args: &VerifyArgs) {
-    let differs = verified.iter().any(|each| !each.is_equal());
-    let exit = match (failures.is_empty(), differs) {
-        (true, false) => crate::exit::ExitCode::Done,
-        (true, true) => crate::exit::ExitCode::Differs,
-        (false, _) => failures.exit(),
+///
+/// `standings` are those of all that is expected, if all of it was to be audited; gives how the process ends.
+pub(super) fn print(
+    format: Format,
+    verified: &[Verified],
+    failures: &Failures,
+    standings: Option<&CopyStandings>,
+    args: &VerifyArgs,
+) -> ExitCode {
+    let exit = match failures.is_empty() {
+        true if verified.iter().any(|each| !each.is_equal()) => ExitCode::Differs,
+        true if standings.is_some_and(|standings| !standings.are_complete()) => ExitCode::NotAll,
+        true => ExitCode::Done,
+        false => failures.exit(),
     };
     if format == Format::Json {
         let collections: Vec<Value> = verified.iter().map(Verified::json).collect();
         let mut value = json!({"collections": collections, "exit_code": exit as u8});
+        if let Some(standings) = standings {
+            value["missing"] = standings.missing_json();
+        }
         failures.add_to(&mut value);
         report::json(&value);
     } else if !verified.is_empty() {
@@ -90,6 +103,10 @@ pub(super) fn print(format: Format, verified: &[Verified], failures: &Failures, 
         }
     }
     failures.print();
+    if let Some(standings) = standings {
+        standings.print_missing();
+    }
+    exit
 }
 
 fn summary(verified: &[Verified]) -> String {

@@ -62,6 +62,8 @@ pub struct Cache {
 pub struct Schemas {
     pub dir: Option<PathBuf>,
     pub infer: Option<InferPolicy>,
+    pub include: Option<CollectionPatterns>,
+    pub exclude: Option<CollectionPatterns>,
 }
 
 /// `[run]`
@@ -136,6 +138,52 @@ impl OneOrMore {
             OneOrMore::One(one) => vec![one],
             OneOrMore::More(more) => more,
         }
+    }
+}
+
+/// A glob that names of collections match: `*` any characters, `?` one, `[a-z]` one of these, `[!a-z]` one of the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionPattern(glob::Pattern);
+
+impl CollectionPattern {
+    /// Whether a collection of this name is meant.
+    pub fn matches(&self, collection: &str) -> bool {
+        self.0.matches(collection)
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for CollectionPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match glob::Pattern::new(text) {
+            Ok(pattern) if !text.is_empty() => Ok(CollectionPattern(pattern)),
+            Ok(_) => Err("expected a pattern for names of collections such as tmp_*, got an empty text".to_owned()),
+            Err(error) => Err(format!(
+                "expected a pattern for names of collections such as tmp_*, got {}: {} at character {}",
+                shown(text),
+                error.msg,
+                error.pos + 1
+            )),
+        }
+    }
+}
+
+/// One pattern or several.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "OneOrMore")]
+pub struct CollectionPatterns(pub Vec<CollectionPattern>);
+
+impl TryFrom<OneOrMore> for CollectionPatterns {
+    type Error = String;
+
+    fn try_from(texts: OneOrMore) -> Result<Self, String> {
+        Ok(CollectionPatterns(texts.into_vec().iter().map(|text| text.parse()).collect::<Result<_, _>>()?))
     }
 }
 

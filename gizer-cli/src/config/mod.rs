@@ -29,7 +29,7 @@ pub use classic::{ClassicSections, Ini};
 pub use convert::converted;
 pub use effective::Effective;
 pub use environment::{nearest_of, unknown_variables};
-use file::{File, InferPolicy, LogFormat, VerifyMode};
+use file::{CollectionPattern, File, InferPolicy, LogFormat, VerifyMode};
 pub use origin::{Origin, Origins};
 pub use password::{Password, PasswordSource};
 pub use redact::{STARS as HIDDEN_PASSWORD, without_password};
@@ -67,6 +67,10 @@ pub struct Config {
     pub schemas_dir: PathBuf,
     /// For which collections `gizer run` makes schema files.
     pub infer: InferPolicy,
+    /// The collections that may be copied; none: all. See [`Config::excludes`].
+    pub include: Vec<CollectionPattern>,
+    /// The collections that are not, also of those that are included.
+    pub exclude: Vec<CollectionPattern>,
     /// Bytes that may be under way between the stages.
     pub memory: usize,
     /// How long a command that does not stay on tries again after a failure that passes, once it has begun.
@@ -142,6 +146,8 @@ impl Config {
             oplogs: file.oplog.into_iter().map(|oplog| (oplog.name, oplog.uri)).collect(),
             schemas_dir: folder.join(file.schemas.dir.unwrap_or_else(|| PathBuf::from("schemas"))),
             infer: file.schemas.infer.unwrap_or_default(),
+            include: file.schemas.include.unwrap_or_default().0,
+            exclude: file.schemas.exclude.unwrap_or_default().0,
             memory: file.run.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
             retry_for: file.run.retry_for.map_or(DEFAULT_RETRY_FOR, Duration::from),
             load_workers: file.load.workers.map_or(2, usize::from),
@@ -156,6 +162,12 @@ impl Config {
             metrics_textfile: file.metrics.textfile.map(|path| folder.join(path)),
             log_format: file.log.format.unwrap_or_default(),
         }
+    }
+
+    /// Whether a collection of this name is left alone.
+    pub fn excludes(&self, collection: &str) -> bool {
+        let any = |patterns: &[CollectionPattern]| patterns.iter().any(|pattern| pattern.matches(collection));
+        any(&self.exclude) || (!self.include.is_empty() && !any(&self.include))
     }
 
     /// The name of the MongoDB database.

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::file::{File, OneOrMore, Oplog};
+use super::file::{CollectionPatterns, File, OneOrMore, Oplog};
 
 /// One setting: its name and how a value gets into the configuration.
 #[derive(Debug)]
@@ -36,6 +36,10 @@ impl Setting {
 
 fn last<T: FromStr<Err = String>>(values: &[String]) -> Result<T, String> {
     text(values)?.parse()
+}
+
+fn patterns(values: &[String]) -> Result<Option<CollectionPatterns>, String> {
+    OneOrMore::More(values.to_vec()).try_into().map(Some)
 }
 
 fn text(values: &[String]) -> Result<String, String> {
@@ -155,6 +159,28 @@ pub const SETTINGS: &[Setting] = &[
         list: false,
         set: |file, values| {
             file.schemas.infer = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
+        section: "schemas",
+        key: "include",
+        value: "PATTERN",
+        help: "Collections to copy, by name with * ? [a-z]; several [default: all]",
+        list: true,
+        set: |file, values| {
+            file.schemas.include = patterns(values)?;
+            Ok(())
+        },
+    },
+    Setting {
+        section: "schemas",
+        key: "exclude",
+        value: "PATTERN",
+        help: "Collections not to copy, by name with * ? [a-z], also of those that are included; several",
+        list: true,
+        set: |file, values| {
+            file.schemas.exclude = patterns(values)?;
             Ok(())
         },
     },

@@ -1,6 +1,6 @@
 //! The values of settings as they are written.
 
-use super::file::{InferPolicy, LogFormat, VerifyMode};
+use super::file::{CollectionPattern, InferPolicy, LogFormat, VerifyMode};
 use super::{Config, PasswordSource, Setting};
 
 /// The value of a setting that is in force, as it could be given on the command line: none if it is not set, several if it is a
@@ -19,6 +19,8 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("cache", "uri") => one(&config.cache_uri),
         ("schemas", "dir") => vec![config.schemas_dir.display().to_string()],
         ("schemas", "infer") => vec![infer(config.infer).to_owned()],
+        ("schemas", "include") => patterns(&config.include),
+        ("schemas", "exclude") => patterns(&config.exclude),
         ("run", "memory") => vec![size(config.memory as u64)],
         ("run", "retry_for") => vec![config.retry_for.as_secs().to_string()],
         ("load", "workers") => vec![config.load_workers.to_string()],
@@ -34,6 +36,10 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("oplog", "uri") => config.oplogs.iter().map(|(name, uri)| format!("{name}={uri}")).collect(),
         _ => Vec::new(),
     }
+}
+
+fn patterns(patterns: &[CollectionPattern]) -> Vec<String> {
+    patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect()
 }
 
 fn infer(policy: InferPolicy) -> &'static str {
@@ -84,6 +90,7 @@ mod tests {
                 ("oplog", "uri") => vec!["a=mongodb://h".to_owned(), "b=mongodb://i".to_owned()],
                 ("run", "memory") | ("load", "spool_limit") => vec!["1536MiB".to_owned()],
                 ("schemas", "infer") => vec!["missing".to_owned()],
+                ("schemas", "include" | "exclude") => vec!["a*".to_owned(), "[!b]?".to_owned()],
                 ("verify", "mode") => vec!["sample".to_owned()],
                 ("metrics", "listen") => vec!["127.0.0.1:9290".to_owned()],
                 ("log", "format") => vec!["json".to_owned()],

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use gizer_oplog::SkipReason;
-use gizer_pg::state::CollectionState;
+use gizer_pg::state::{Choice, CollectionState, CollectionStatus, Obstacle, ObstacleKind, POSITION_LOST};
 
+use super::standing::{CopyStanding, CopyStandings};
 use crate::config::file::InferPolicy;
+use crate::report;
 
 /// What is due for one collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub(crate) enum Step {
     Refuse {
         /// Why.
         why: String,
+        /// What a person can do.
+        remedy: Option<String>,
     },
 }
 
@@ -41,6 +45,8 @@ pub(crate) enum Cause {
     SchemaChanged,
     /// The oplog of this shard no longer reaches back to where the tables stand.
     RolledOver(String),
+    /// The tables are not as gizer left them: how they differ.
+    TablesChanged(String),
     /// It was asked for.
     Asked,
 }
@@ -55,6 +61,7 @@ impl fmt::Display for Cause {
             Cause::RolledOver(shard) => {
                 write!(f, "the oplog of {shard} no longer reaches back to where its tables stand")
             }
+            Cause::TablesChanged(difference) => write!(f, "its tables were changed: {difference}"),
             Cause::Asked => f.write_str("--load-only"),
         }
     }
@@ -67,6 +74,31 @@ pub(crate) struct Policy {
     pub(crate) infer: InferPolicy,
     /// Everything is loaded, and nothing followed.
     pub(crate) load_only: bool,
+    /// What was decided about which collections are expected, if anything was.
+    pub(crate) choice: Option<Choice>,
+    /// What is tried again of what has failed.
+    pub(crate) tries: Tries,
+}
+
+impl Policy {
+    /// What decides which collections are expected.
+    fn choice(self, any_schema: bool) -> Choice {
+        match (self.infer, self.choice) {
+            (InferPolicy::Missing, _) => Choice::Database,
+            (_, Some(choice)) => choice,
+            (InferPolicy::NoneYet, None) if !any_schema => Choice::Database,
+            (InferPolicy::NoneYet | InferPolicy::Never, None) => Choice::Files,
+        }
+    }
+}
+
+/// What is tried again of what has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tries {
+    /// Everything: somebody has just called.
+    All,
+    /// What is due by its back-off.
+    Due,
 }
 
 /// How one collection stands, as far as it matters here.
@@ -75,16 +107,49 @@ pub(crate) struct Facts {
     pub(crate) name: String,
     pub(crate) schema: SchemaFile,
     pub(crate) source: Presence,
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<CollectionStatus>,
     /// A shard whose oplog no longer reaches back to where the tables stand.
     pub(crate) rolled_over: Option<String>,
+    /// Nobody knows where the tables stand.
+    pub(crate) position_lost: bool,
+    /// How the tables differ from those that gizer left, if they do.
+    pub(crate) tables_changed: Option<String>,
+    /// Whether there is a row in `gizer_expected`.
+    pub(crate) is_recorded: bool,
+    /// What keeps it from being copied.
+    pub(crate) obstacle: Option<Obstacle>,
+    /// Whether the configuration leaves it out.
+    pub(crate) is_excluded: bool,
+}
+
+impl Facts {
+    /// Whether its changes are applied.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.live && known.state == CollectionState::Following)
+    }
+
+    /// Why what has its name now is not copied.
+    pub(crate) fn not_copied(&self) -> Option<String> {
+        match self.source {
+            Presence::Skipped(reason) => {
+                Some(format!("it is {reason} now, which is not copied; its tables are emptied"))
+            }
+            Presence::There | Presence::Absent => None,
+        }
+    }
+
+    /// Whether it should be copied, unless it is excluded.
+    fn is_expected(&self, choice: Choice) -> bool {
+        let is_there = choice == Choice::Database && self.source == Presence::There;
+        is_there || self.schema != SchemaFile::Missing || self.known.as_ref().is_some_and(|known| known.live)
+    }
 }
 
 /// Its schema file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SchemaFile {
     Missing,
-    Unusable { why: String },
+    Unusable { why: String, remedy: Option<String> },
     Usable { hash: String, has_underscore_id: bool },
 }
 
@@ -96,36 +161,39 @@ pub(crate) enum Presence {
     Skipped(SkipReason),
 }
 
-/// What the state tables say.
+/// What is due for one collection, and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) state: CollectionState,
-    pub(crate) live: bool,
-    pub(crate) reason: Option<String>,
-    pub(crate) layout_hash: Option<String>,
-    pub(crate) load_began: bool,
-    pub(crate) loading_now: bool,
+pub(crate) struct DueCollection {
+    pub(crate) name: String,
+    pub(crate) step: Step,
+    /// `None` if nobody expects it to be copied.
+    pub(crate) standing: Option<CopyStanding>,
 }
 
 /// What is due for all of them, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Due(pub(crate) Vec<(String, Step)>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) all: Vec<DueCollection>,
+    /// What decides which are expected.
+    pub(crate) choice: Choice,
+}
 
 impl Due {
     /// Decides for each.
     pub(crate) fn of(facts: &[Facts], policy: Policy) -> Due {
         let any_schema = facts.iter().any(|facts| facts.schema != SchemaFile::Missing);
-        let may_infer = match policy.infer {
-            InferPolicy::NoneYet => !any_schema,
-            InferPolicy::Missing => true,
-            InferPolicy::Never => false,
+        let choice = policy.choice(any_schema);
+        let of_one = |facts: &Facts| {
+            let step = step(facts, policy, choice);
+            let standing = facts.is_expected(choice).then(|| CopyStanding::of(facts, &step));
+            DueCollection { name: facts.name.clone(), step, standing }
         };
-        Due(facts.iter().map(|facts| (facts.name.clone(), step(facts, policy, may_infer))).collect())
+        Due { all: facts.iter().map(of_one).collect(), choice }
     }
 
     /// The collections whose step is one of these.
     pub(crate) fn names(&self, is: impl Fn(&Step) -> bool) -> Vec<String> {
-        self.0.iter().filter(|(_, step)| is(step)).map(|(name, _)| name.clone()).collect()
+        self.all.iter().filter(|each| is(&each.step)).map(|each| each.name.clone()).collect()
     }
 
     /// The collections that are to be loaded.
@@ -133,22 +201,41 @@ impl Due {
         self.names(|step| matches!(step, Step::Load(_)))
     }
 
+    /// How those stand that are expected.
+    pub(crate) fn standings(&self) -> CopyStandings {
+        let standing = |each: &DueCollection| Some((each.name.clone(), each.standing.clone()?));
+        CopyStandings(self.all.iter().filter_map(standing).collect())
+    }
+
     /// Whether any collection has changes to be applied.
     pub(crate) fn follows(&self) -> bool {
-        self.0.iter().any(|(_, step)| *step == Step::Follow)
+        self.all.iter().any(|each| each.step == Step::Follow)
     }
 }
 
-fn step(facts: &Facts, policy: Policy, may_infer: bool) -> Step {
-    let leave = |why: &str| Step::Leave { why: why.to_owned() };
-    let refuse = |why: &str| Step::Refuse { why: why.to_owned() };
-    let followed = facts.known.as_ref().is_some_and(|known| known.live && known.state == CollectionState::Following);
+fn leave(why: &str) -> Step {
+    Step::Leave { why: why.to_owned() }
+}
+
+fn refuse(why: &str) -> Step {
+    Step::Refuse { why: why.to_owned(), remedy: None }
+}
+
+fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
+    let followed = facts.is_followed();
+    if facts.is_excluded {
+        return leave("excluded by [schemas] include or exclude");
+    }
+    if let Some(obstacle) = facts.obstacle.as_ref().filter(|obstacle| obstacle.kind == ObstacleKind::Paused) {
+        return leave(&format!("paused: {}", obstacle.reason));
+    }
     let (hash, has_underscore_id) = match (&facts.schema, facts.source) {
-        (SchemaFile::Unusable { why }, _) => return refuse(why),
+        (SchemaFile::Unusable { why, remedy }, _) => {
+            return Step::Refuse { why: why.clone(), remedy: remedy.clone() };
+        }
         (SchemaFile::Missing, _) if followed => return refuse("it is followed, and has no schema file"),
         (SchemaFile::Missing, Presence::Skipped(reason)) => return leave(&reason.to_string()),
-        (SchemaFile::Missing, Presence::There) if may_infer => return Step::Infer,
-        (SchemaFile::Missing, Presence::There) => return leave("it has no schema file"),
+        (SchemaFile::Missing, Presence::There) => return without_schema(facts, policy, choice),
         (SchemaFile::Missing, Presence::Absent) => {
             // Tables under a prefix are known by a name of their own.
             if let Some(known) = facts.known.as_ref().filter(|known| known.state == CollectionState::Copy) {
@@ -161,9 +248,10 @@ fn step(facts: &Facts, policy: Policy, may_infer: bool) -> Step {
     if facts.known.as_ref().is_some_and(|known| known.loading_now) {
         return leave("another run loads it");
     }
-    // One that was dropped is followed: its tables are emptied by that.
+    // One that was dropped is followed: its tables are emptied by that, also where a view has its name now.
     match facts.source {
         Presence::Absent if !followed => return refuse("there is no such collection in MongoDB"),
+        Presence::Skipped(_) if followed && !policy.load_only => return Step::Follow,
         Presence::Skipped(reason) => return refuse(&format!("it is {reason}, which cannot be copied")),
         Presence::Absent | Presence::There => {}
     }
@@ -176,18 +264,41 @@ fn step(facts: &Facts, policy: Policy, may_infer: bool) -> Step {
     }
     match (cause, &facts.known) {
         (Some(_), _) if facts.source == Presence::Absent => refuse("a load is due, and it is not in MongoDB any more"),
-        (Some(cause), _) => Step::Load(cause),
+        (Some(cause), _) => held_back(facts, policy).unwrap_or(Step::Load(cause)),
         (None, Some(known)) if known.state == CollectionState::Copy => leave(&copy(known)),
         (None, _) if policy.load_only => leave("it is not in MongoDB any more"),
         (None, _) => Step::Follow,
     }
 }
 
+/// What is due for a collection that has no schema file, and is there.
+fn without_schema(facts: &Facts, policy: Policy, choice: Choice) -> Step {
+    match (choice, policy.infer) {
+        (Choice::Files, _) => leave("it has no schema file"),
+        (Choice::Database, InferPolicy::Never) => Step::Refuse {
+            why: "it has no schema file, and schemas.infer is never".to_owned(),
+            remedy: Some(format!("`{}`", report::command("schema infer", [&facts.name], &[]))),
+        },
+        (Choice::Database, _) => held_back(facts, policy).unwrap_or(Step::Infer),
+    }
+}
+
+/// What has failed is left alone until it is due again.
+fn held_back(facts: &Facts, policy: Policy) -> Option<Step> {
+    let obstacle = facts.obstacle.as_ref().filter(|_| policy.tries == Tries::Due)?;
+    let waits = match obstacle.kind {
+        ObstacleKind::Failing => !obstacle.is_due,
+        ObstacleKind::Refused | ObstacleKind::Paused => true,
+        ObstacleKind::Waiting => false,
+    };
+    waits.then(|| leave(&obstacle.reason))
+}
+
 /// Why it has to be loaded; `None` if it need not be.
 fn cause(facts: &Facts, hash: &str) -> Option<Cause> {
     let Some(known) = &facts.known else { return Some(Cause::Never) };
     match known.state {
-        _ if !known.live && known.load_began => Some(Cause::Unfinished),
+        _ if !known.live && known.load_started.is_some() => Some(Cause::Unfinished),
         CollectionState::LoadDue => {
             Some(Cause::Due(known.reason.clone().unwrap_or_else(|| "a load is due".to_owned())))
         }
@@ -196,13 +307,15 @@ fn cause(facts: &Facts, hash: &str) -> Option<Cause> {
         CollectionState::Copy => None,
         CollectionState::Following | CollectionState::Loading => match &facts.rolled_over {
             _ if known.layout_hash.as_deref() != Some(hash) => Some(Cause::SchemaChanged),
+            _ if facts.position_lost => Some(Cause::Due(POSITION_LOST.to_owned())),
+            None if facts.tables_changed.is_some() => facts.tables_changed.clone().map(Cause::TablesChanged),
             Some(shard) => Some(Cause::RolledOver(shard.clone())),
             None => None,
         },
     }
 }
 
-fn copy(known: &Known) -> String {
+fn copy(known: &CollectionStatus) -> String {
     let reason = known.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
     format!("it is a copy, which nothing keeps up to date{reason}")
 }
@@ -211,33 +324,53 @@ fn copy(known: &Known) -> String {
 mod tests {
     use super::*;
 
-    const EVERY: Policy = Policy { infer: InferPolicy::NoneYet, load_only: false };
+    const EVERY: Policy = Policy { infer: InferPolicy::NoneYet, load_only: false, choice: None, tries: Tries::All };
+
+    fn known() -> CollectionStatus {
+        CollectionStatus {
+            collection: "orders".to_owned(),
+            namespace: None,
+            state: CollectionState::Following,
+            live: true,
+            reason: None,
+            tables: Vec::new(),
+            captured: None,
+            exact_at: None,
+            loaded_at: None,
+            load_started: None,
+            loading_now: false,
+            ledger: None,
+            rejected: 0,
+            live_epoch: None,
+            layout_hash: Some("h".to_owned()),
+            in_source: true,
+            audits: Default::default(),
+        }
+    }
 
     fn followed() -> Facts {
         Facts {
             name: "orders".to_owned(),
             schema: SchemaFile::Usable { hash: "h".to_owned(), has_underscore_id: true },
             source: Presence::There,
-            known: Some(Known {
-                state: CollectionState::Following,
-                live: true,
-                reason: None,
-                layout_hash: Some("h".to_owned()),
-                load_began: false,
-                loading_now: false,
-            }),
+            known: Some(known()),
             rolled_over: None,
+            position_lost: false,
+            tables_changed: None,
+            is_recorded: true,
+            obstacle: None,
+            is_excluded: false,
         }
     }
 
-    fn with(change: impl Fn(&mut Known)) -> Facts {
+    fn with(change: impl Fn(&mut CollectionStatus)) -> Facts {
         let mut facts = followed();
         change(facts.known.as_mut().unwrap());
         facts
     }
 
     fn decided(facts: Facts, policy: Policy) -> Step {
-        Due::of(&[facts], policy).0.remove(0).1
+        Due::of(&[facts], policy).all.remove(0).step
     }
 
     #[test]
@@ -261,13 +394,14 @@ mod tests {
             ),
             (
                 with(|known| {
-                    (known.state, known.live, known.load_began) = (CollectionState::Loading, false, true);
+                    (known.state, known.live) = (CollectionState::Loading, false);
+                    known.load_started = Some("then".to_owned());
                 }),
                 Cause::Unfinished,
             ),
             (
                 with(|known| {
-                    (known.state, known.live, known.load_began) = (CollectionState::LoadDue, false, false);
+                    (known.state, known.live) = (CollectionState::LoadDue, false);
                 }),
                 Cause::Due("a load is due".to_owned()),
             ),
@@ -280,11 +414,11 @@ mod tests {
     #[test]
     fn schema_files_are_made_as_far_as_that_is_allowed() {
         let new = Facts { schema: SchemaFile::Missing, known: None, ..followed() };
-        let policy = |infer| Policy { infer, load_only: false };
+        let policy = |infer| Policy { infer, ..EVERY };
         assert_eq!(decided(new.clone(), policy(InferPolicy::NoneYet)), Step::Infer);
         assert!(matches!(decided(new.clone(), policy(InferPolicy::Never)), Step::Leave { .. }));
         // Beside others that have one.
-        let both = |infer| Due::of(&[followed(), new.clone()], policy(infer)).0.remove(1).1;
+        let both = |infer| Due::of(&[followed(), new.clone()], policy(infer)).all.remove(1).step;
         assert!(matches!(both(InferPolicy::NoneYet), Step::Leave { .. }));
         assert_eq!(both(InferPolicy::Missing), Step::Infer);
         let view = Facts { source: Presence::Skipped(SkipReason::View), ..new };
@@ -294,7 +428,7 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused() {
         let refused = [
-            Facts { schema: SchemaFile::Unusable { why: "no key".to_owned() }, ..followed() },
+            Facts { schema: SchemaFile::Unusable { why: "no key".to_owned(), remedy: None }, ..followed() },
             Facts { schema: SchemaFile::Missing, ..followed() },
             Facts { source: Presence::Absent, known: None, ..followed() },
             Facts { source: Presence::Skipped(SkipReason::View), known: None, ..followed() },

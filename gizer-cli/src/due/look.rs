@@ -6,11 +6,13 @@ use gizer_flatten::change::Position;
 use gizer_oplog::{Cluster, Collection, LogWindow, MongoError, Oplog};
 use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
-use gizer_pg::state::{self, CollectionStatus, Followed, Status};
+use gizer_pg::load::changed_tables;
+use gizer_pg::state::{self, Choice, CollectionStatus, Expected, Followed, Status};
 use gizer_schema::{KeySource, Layout};
 
-use super::decide::{Facts, Known, Presence, SchemaFile};
+use super::decide::{Facts, Presence, SchemaFile};
 use crate::commands::{Context, Layouts};
+use crate::config::Config;
 use crate::exit::Failure;
 
 /// How things stand.
@@ -25,6 +27,8 @@ pub(crate) struct Standing {
     pub(crate) logs: BTreeMap<String, LogStanding>,
     /// What is followed.
     followed: Vec<Followed>,
+    /// Tables that are not as they were left, by collection.
+    changed: BTreeMap<String, String>,
 }
 
 /// How one oplog stands.
@@ -72,7 +76,10 @@ impl Standing {
             Err(error) => return Err(error.into()),
         };
         let source = source.into_iter().map(|collection| (collection.name.clone(), collection)).collect();
-        let mut standing = Standing { layouts, source, status, logs: BTreeMap::new(), followed };
+        let is_followed = |layout: &&Layout| followed.iter().any(|each| each.collection == layout.collection);
+        let of_followed: Vec<&Layout> = layouts.usable.iter().filter(is_followed).collect();
+        let changed = changed_tables(session, &of_followed).await?;
+        let mut standing = Standing { layouts, source, status, logs: BTreeMap::new(), followed, changed };
         for oplog in oplogs {
             let window = oplog.window().await?;
             let needed = standing.positions_on(oplog.name()).min();
@@ -90,6 +97,16 @@ impl Standing {
         followed.position_on(&self.status.as_ref()?.stream, shard)
     }
 
+    /// The collections that are expected, as far as that is written down.
+    fn expected(&self) -> &[Expected] {
+        self.status.as_ref().map_or(&[], |status| &status.expected)
+    }
+
+    /// What was decided about which collections are expected, if anything was.
+    pub(crate) fn choice(&self) -> Option<Choice> {
+        state::choice(self.expected())
+    }
+
     /// What the state tables say of a collection.
     pub(crate) fn known(&self, name: &str) -> Option<&CollectionStatus> {
         self.status.as_ref()?.collections.iter().find(|known| known.collection == name)
@@ -104,38 +121,31 @@ impl Standing {
     ///
     /// # Errors
     /// [`Failure`] if a layout leads to tables that PostgreSQL cannot have.
-    pub(crate) fn facts(&self) -> Result<Vec<Facts>, Failure> {
+    pub(crate) fn facts(&self, config: &Config) -> Result<Vec<Facts>, Failure> {
         let mut names: Vec<&str> = self.source.keys().map(String::as_str).collect();
         names.extend(self.layouts.usable.iter().map(|layout| layout.collection.as_str()));
         names.extend(self.layouts.failures.names());
         let known = self.status.iter().flat_map(|status| &status.collections);
         names.extend(known.map(|known| known.collection.as_str()));
+        names.extend(self.expected().iter().map(|expected| expected.collection.as_str()));
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(|name| self.facts_of(name)).collect()
+        names.into_iter().map(|name| self.facts_of(name, config)).collect()
     }
 
-    fn facts_of(&self, name: &str) -> Result<Facts, Failure> {
+    fn facts_of(&self, name: &str, config: &Config) -> Result<Facts, Failure> {
         let schema = match (self.layout(name), self.layouts.failures.of(name)) {
             (Some(layout), _) => SchemaFile::Usable {
                 hash: layout_hash(layout)?,
                 has_underscore_id: layout.key.source == KeySource::UnderscoreId,
             },
-            (None, Some(failure)) => SchemaFile::Unusable { why: failure.in_a_line() },
+            (None, Some(failure)) => SchemaFile::Unusable { why: failure.to_string(), remedy: failure.remedy.clone() },
             (None, None) => SchemaFile::Missing,
         };
         let source = match self.source.get(name) {
             None => Presence::Absent,
             Some(collection) => collection.skip.map_or(Presence::There, Presence::Skipped),
         };
-        let known = self.known(name).map(|known| Known {
-            state: known.state,
-            live: known.live,
-            reason: known.reason.clone(),
-            layout_hash: known.layout_hash.clone(),
-            load_began: known.load_started.is_some(),
-            loading_now: known.loading_now,
-        });
         let followed = self.followed.iter().find(|followed| followed.collection == name);
         let rolled_over = followed.and_then(|followed| {
             let gone = |(shard, log): &(&String, &LogStanding)| {
@@ -143,6 +153,19 @@ impl Standing {
             };
             self.logs.iter().find(gone).map(|(shard, _)| shard.clone())
         });
-        Ok(Facts { name: name.to_owned(), schema, source, known, rolled_over })
+        let expected = self.expected().iter().find(|expected| expected.collection == name);
+        let stream_is_empty = self.status.as_ref().is_none_or(|status| status.stream.is_empty());
+        Ok(Facts {
+            name: name.to_owned(),
+            schema,
+            source,
+            known: self.known(name).cloned(),
+            rolled_over,
+            position_lost: stream_is_empty && followed.is_some_and(|followed| followed.joined),
+            tables_changed: self.changed.get(name).cloned(),
+            is_recorded: expected.is_some(),
+            obstacle: expected.and_then(|expected| expected.obstacle.clone()),
+            is_excluded: config.excludes(name),
+        })
     }
 }

@@ -12,7 +12,9 @@
 mod decide;
 mod estimate;
 mod look;
+mod standing;
 
-pub(crate) use decide::{Due, Policy, Step};
+pub(crate) use decide::{Due, DueCollection, Facts, Policy, Step, Tries};
 pub(crate) use estimate::Estimate;
 pub(crate) use look::{LogStanding, Sizes, Standing};
+pub(crate) use standing::{CopyStanding, CopyStandings, StandingKind};

@@ -143,6 +143,13 @@ pub const CATCHING_UP: Definition = gauge(
     Lasting::UntilFollowed,
     "1 while some documents were read later than the position, so that the tables equal no single moment; else 0.",
 );
+/// How expected collections stand.
+pub const STANDING: Definition = gauge(
+    "gizer_collection_standing",
+    &["collection", "standing"],
+    Lasting::UntilFollowed,
+    "1 for how a collection stands that is expected to be copied: followed, loading, load due, waiting, failing, refused, paused, excluded, copy.",
+);
 /// Memory under way.
 pub const UNDER_WAY: Definition = gauge(
     "gizer_documents_under_way_bytes",
@@ -219,6 +226,7 @@ pub const ALL: &[&Definition] = &[
     &LAG,
     &HEADROOM,
     &CATCHING_UP,
+    &STANDING,
     &UNDER_WAY,
     &DIFFERING,
     &VERIFY_ENDED,

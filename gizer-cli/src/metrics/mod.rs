@@ -38,6 +38,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::due::{CopyStandings, StandingKind};
 use crate::exit::Failure;
 use crate::report;
 use following::Standing;
@@ -101,6 +102,20 @@ impl Metrics {
         registry.add(&catalog::LOADED, &[collection], documents);
         registry.add(&catalog::REJECTED, &[collection], rejected);
         registry.add(&catalog::ROWS, &[collection, "copy"], rows);
+    }
+
+    /// The expected collections stand like this now.
+    pub(crate) fn standings(&self, standings: &CopyStandings) {
+        let Some(registry) = self.registry() else { return };
+        for (collection, standing) in &standings.0 {
+            for kind in StandingKind::ALL {
+                let labels = [collection.as_str(), kind.name()];
+                match kind == standing.kind {
+                    true => registry.set(&catalog::STANDING, &labels, 1.0),
+                    false => registry.forget(&catalog::STANDING, &labels),
+                }
+            }
+        }
     }
 
     /// An audit of a collection has ended, with so many documents and keys that differ now.

@@ -80,6 +80,9 @@ pub(super) fn would_be_lost(table: &LiveTable, now: &Descriptions, left: &Descri
         match left {
             Some(left) => match (left.get(item), item.strip_prefix(COLUMN)) {
                 (Some(was), _) if was == value => None,
+                // A column of gizer's that somebody has given another type or name is what a load puts right.
+                (Some(was), Some(_)) if type_of(was) != type_of(value) => None,
+                (None, Some(_)) if is_renamed(value, items, left) => None,
                 (Some(was), Some(column)) => Some(format!("column {column}, which is {value} and was {was}")),
                 (None, Some(column)) if value.contains(GENERATED) => Some(format!("generated column {column}")),
                 _ => Some(item.clone()),
@@ -90,6 +93,17 @@ pub(super) fn would_be_lost(table: &LiveTable, now: &Descriptions, left: &Descri
         }
     };
     items.iter().filter_map(lost).collect()
+}
+
+/// The type in the description of a column.
+fn type_of(column: &str) -> &str {
+    let ends = [" NOT NULL", " COLLATE ", " DEFAULT ", GENERATED].into_iter().filter_map(|end| column.find(end));
+    &column[..ends.min().unwrap_or(column.len())]
+}
+
+/// Whether a column that was not there takes the place of one that is gone, as far as their descriptions say.
+fn is_renamed(column: &str, now: &BTreeMap<String, String>, left: &BTreeMap<String, String>) -> bool {
+    left.iter().any(|(item, was)| item.starts_with(COLUMN) && !now.contains_key(item) && was == column)
 }
 
 /// Comments that somebody has put on a table and its columns in place of gizer's own.

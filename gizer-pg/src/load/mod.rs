@@ -45,7 +45,7 @@ pub use lifecycle::{Earlier, Load, LoadRequest, LoadSource};
 pub(crate) use sink::amount;
 pub use sink::{CopySink, LoadFence};
 pub use staging::KeySettings;
-pub use standing::{Standing, standing};
+pub use standing::{Standing, changed_tables, standing};
 pub use survey::{LiveTable, Origin, Survey, survey};
 pub use swap::{SwapPart, SwapSettings, Swapped, swap_together};
 pub use text::TextSink;

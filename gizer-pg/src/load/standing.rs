@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gizer_schema::Layout;
 use gizer_schema::diff::{ColumnShape, TableShape, shapes};
 
+use super::survey::catalog_name;
 use crate::connect::Session;
 use crate::ddl::{is_marked_for, table_path_of};
 use crate::error::PgError;
@@ -37,6 +38,49 @@ pub async fn standing(session: &Session, layout: &Layout) -> Result<Standing, Pg
     session.begin_reading().await?;
     let outcome = read(session, layout).await;
     session.end(outcome).await
+}
+
+/// Which of these collections have tables that are not as their layouts need them, whoever has changed them, and how: a table is
+/// missing, or a column is, or has another type. What somebody has added is no difference.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn changed_tables(session: &Session, layouts: &[&Layout]) -> Result<BTreeMap<String, String>, PgError> {
+    let names: Vec<&str> = layouts.iter().flat_map(|layout| &layout.tables).map(|table| table.name.as_str()).collect();
+    let mut there: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for row in session.query("reading which tables are there", TYPES, &[&session.schema(), &names]).await? {
+        let columns = there.entry(row.get(0)).or_default();
+        if let Some(name) = row.get::<_, Option<String>>(1) {
+            columns.insert(name, row.get(2));
+        }
+    }
+    let changed = |layout: &&Layout| Some((layout.collection.clone(), difference(layout, &there)?));
+    Ok(layouts.iter().filter_map(changed).collect())
+}
+
+/// Columns of the tables `$2` in schema `$1` with their types.
+const TYPES: &str = "\
+    SELECT c.relname::pg_catalog.text, a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod) \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+    WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind IN ('r', 'p')";
+
+fn difference(layout: &Layout, there: &BTreeMap<String, BTreeMap<String, String>>) -> Option<String> {
+    for table in &layout.tables {
+        let Some(columns) = there.get(&table.name) else { return Some(format!("table {} is missing", table.name)) };
+        for column in &table.columns {
+            let expected = catalog_name(column.ty);
+            match columns.get(&column.name) {
+                None => return Some(format!("column {} of table {} is missing", column.name, table.name)),
+                Some(came) if came != expected => {
+                    let (table, column) = (&table.name, &column.name);
+                    return Some(format!("column {column} of table {table} is {came}, expected {expected}"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    None
 }
 
 async fn read(session: &Session, layout: &Layout) -> Result<Standing, PgError> {

@@ -16,6 +16,38 @@ pub struct Expected {
     pub collection: String,
     /// What keeps it from being copied or followed, if anything is known to.
     pub obstacle: Option<Obstacle>,
+    /// How it was chosen; `None` where nothing was decided yet.
+    pub chosen_by: Option<Choice>,
+}
+
+/// What decides which collections are expected. It is decided once, by the first `run`, and every row says it, so that it is
+/// lost only with all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// The database: every collection in it, those that appear later among them.
+    Database,
+    /// The schema files: every collection that has one.
+    Files,
+}
+
+impl Choice {
+    /// The text in the column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Choice::Database => "database",
+            Choice::Files => "files",
+        }
+    }
+
+    /// The inverse of [`name`](Choice::name).
+    pub fn from_name(name: &str) -> Option<Choice> {
+        [Choice::Database, Choice::Files].into_iter().find(|choice| choice.name() == name)
+    }
+}
+
+/// What was decided, if anything was.
+pub fn choice(expected: &[Expected]) -> Option<Choice> {
+    expected.iter().find_map(|each| each.chosen_by)
 }
 
 /// What keeps a collection from being copied or followed.
@@ -98,8 +130,8 @@ pub async fn expected(session: &Session) -> Result<Vec<Expected>, PgError> {
         "SELECT collection, obstacle, coalesce(reason, ''), remedy, \
                 pg_catalog.to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), attempts, \
                 pg_catalog.to_char(next_try AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-                coalesce(next_try <= pg_catalog.now(), false) \
-         FROM {} ORDER BY collection COLLATE \"C\"",
+                coalesce(next_try <= pg_catalog.now(), false), pg_catalog.to_jsonb(e) ->> 'chosen_by' \
+         FROM {} AS e ORDER BY collection COLLATE \"C\"",
         session.relation(EXPECTED)?
     );
     let mut all = Vec::new();
@@ -122,25 +154,30 @@ pub async fn expected(session: &Session) -> Result<Vec<Expected>, PgError> {
                 is_due: row.get(7),
             }),
         };
-        all.push(Expected { collection: row.get(0), obstacle });
+        let chosen_by = row.get::<_, Option<String>>(8).and_then(|name| Choice::from_name(&name));
+        all.push(Expected { collection: row.get(0), obstacle, chosen_by });
     }
     Ok(all)
 }
 
-/// From now on these collections are expected, in the open transaction. What is known of those that already are stays.
+/// From now on these collections are expected, in the open transaction, because of this choice if one was made. What is known of
+/// those that already are stays.
 ///
 /// # Errors
 /// Whatever the server says.
-pub async fn expect(session: &Session, collections: &[&str]) -> Result<(), PgError> {
+pub async fn expect(session: &Session, collections: &[&str], choice: Option<Choice>) -> Result<(), PgError> {
     if collections.is_empty() {
         return Ok(());
     }
     let sql = format!(
-        "INSERT INTO {} (collection) SELECT DISTINCT name FROM pg_catalog.unnest($1::pg_catalog.text[]) AS name \
-         ORDER BY name ON CONFLICT (collection) DO NOTHING",
+        "INSERT INTO {} AS e (collection, chosen_by) \
+         SELECT DISTINCT name, $2::pg_catalog.text FROM pg_catalog.unnest($1::pg_catalog.text[]) AS name ORDER BY name \
+         ON CONFLICT (collection) DO UPDATE SET chosen_by = excluded.chosen_by \
+             WHERE e.chosen_by IS NULL AND excluded.chosen_by IS NOT NULL",
         session.relation(EXPECTED)?
     );
-    session.execute("recording which collections are expected", &sql, &[&collections]).await.map(|_| ())
+    let choice = choice.map(Choice::name);
+    session.execute("recording which collections are expected", &sql, &[&collections, &choice]).await.map(|_| ())
 }
 
 /// These collections are no longer expected, in the open transaction.
@@ -211,5 +248,8 @@ mod tests {
             assert_eq!(ObstacleKind::from_name(kind).unwrap().to_string(), kind);
         }
         assert_eq!(ObstacleKind::from_name("gone"), None);
+        for choice in ["database", "files"] {
+            assert_eq!(Choice::from_name(choice).unwrap().name(), choice);
+        }
     }
 }

@@ -50,7 +50,8 @@ pub(crate) use collection::{
 };
 pub use due::hold_due;
 pub use expected::{
-    Expected, Obstacle, ObstacleKind, clear_obstacle, expect, expected, no_longer_expect, read_expected, set_obstacle,
+    Choice, Expected, Obstacle, ObstacleKind, choice, clear_obstacle, expect, expected, no_longer_expect,
+    read_expected, set_obstacle,
 };
 pub use followed::{Followed, followed, mark_load_due, read_followed, set_passed_over, set_remark, set_uuids};
 pub use history::{HistoryEvent, HistoryRow, count_event};
@@ -65,7 +66,7 @@ pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repair
 pub use run::{PATIENCE, Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
-pub use stream::{Checkpoint, StreamFence, checkpoint, take_fence};
+pub use stream::{Checkpoint, POSITION_LOST, StreamFence, checkpoint, take_fence};
 pub use tables::prepare;
 pub(crate) use tables::{is_own_name, require_rights};
 pub use unfit::{MAX_UNFIT_PATHS, UnfitCount, UnfitRow, clear_unfit, count_unfit, read_unfit};

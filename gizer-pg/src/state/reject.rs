@@ -88,11 +88,13 @@ const MAX_REASONS: i64 = 100;
 /// Whatever the server says.
 pub async fn read_reject_reasons(session: &Session) -> Result<BTreeMap<String, RejectReasons>, PgError> {
     session.begin_reading().await?;
-    let outcome = match tables::may_read(session, REJECTS).await {
-        Ok(true) => reject_reasons(session).await,
-        Ok(false) => Ok(BTreeMap::new()),
-        Err(error) => Err(error),
+    let read = async {
+        match tables::may_read(session, REJECTS).await? && tables::may_read(session, COLLECTIONS).await? {
+            true => reject_reasons(session).await,
+            false => Ok(BTreeMap::new()),
+        }
     };
+    let outcome = read.await;
     session.end(outcome).await
 }
 

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::audit::{Audits, audits};
 use super::collection::{CollectionState, Ledger};
+use super::expected::{Expected, expected};
 use super::history::{HistoryEvent, HistoryRow, history};
 use super::lock::{self, AdvisoryKey};
 use super::positions::{from_json, time_from_text};
-use super::tables::{self, COLLECTIONS, REJECTS, RUNS, STREAM};
+use super::tables::{self, COLLECTIONS, EXPECTED, REJECTS, RUNS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 
@@ -19,6 +20,8 @@ use crate::error::PgError;
 pub struct Status {
     /// By name.
     pub collections: Vec<CollectionStatus>,
+    /// The collections that should be copied, by the bytes of their names.
+    pub expected: Vec<Expected>,
     /// The last runs, newest first.
     pub runs: Vec<RunRow>,
     /// Where following goes on from.
@@ -72,6 +75,8 @@ pub struct CollectionStatus {
     pub live_epoch: Option<i64>,
     /// What the layout's hash was when the live tables were loaded; see [`layout_hash`](crate::ddl::layout_hash).
     pub layout_hash: Option<String>,
+    /// Whether it exists in MongoDB, as far as changes were applied.
+    pub in_source: bool,
     /// What audits have found, and how far one under way has come.
     pub audits: Audits,
 }
@@ -134,23 +139,33 @@ async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Stat
          FROM {} s WHERE singleton",
         session.relation(STREAM)?
     );
-    let stream = session.query_one("reading the stream's position", &sql, &[]).await?;
+    let expected = match tables::may_read(session, EXPECTED).await? {
+        true => expected(session).await?,
+        false => Vec::new(),
+    };
+    let mut status = Status {
+        collections: collections(session).await?,
+        expected,
+        runs: last_runs(session, runs).await?,
+        repairs: history(session, HistoryEvent::Repair).await?,
+        reloads: history(session, HistoryEvent::Reload).await?,
+        ..Status::default()
+    };
+    // Somebody may have deleted the row: then no position is known.
+    let Some(stream) = session.query_opt("reading the stream's position", &sql, &[]).await? else {
+        return Ok(Some(status));
+    };
     let positions = |column: usize| -> Result<Option<Positions>, PgError> {
         let text: Option<String> = stream.get(column);
         text.map(|text| from_json(&text, session.schema(), STREAM)).transpose()
     };
-    Ok(Some(Status {
-        collections: collections(session).await?,
-        runs: last_runs(session, runs).await?,
-        stream: from_json(stream.get(0), session.schema(), STREAM)?,
-        applied: stream.get(1),
-        exact_at: positions(2)?,
-        ahead: time_from_text(stream.get(3), session.schema(), STREAM)?,
-        updated_at: stream.get(4),
-        verified_up_to: positions(5)?,
-        repairs: history(session, HistoryEvent::Repair).await?,
-        reloads: history(session, HistoryEvent::Reload).await?,
-    }))
+    status.stream = from_json(stream.get(0), session.schema(), STREAM)?;
+    status.applied = stream.get(1);
+    status.exact_at = positions(2)?;
+    status.ahead = time_from_text(stream.get(3), session.schema(), STREAM)?;
+    status.updated_at = stream.get(4);
+    status.verified_up_to = positions(5)?;
+    Ok(Some(status))
 }
 
 async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError> {
@@ -161,7 +176,7 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
                 to_char(load_started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ledger::text, \
                 (SELECT count(*) FROM {rejects} r WHERE r.collection = c.collection AND c.live \
                      AND coalesce((to_jsonb(c) ->> 'live_epoch')::bigint, r.load_epoch) = r.load_epoch), \
-                (to_jsonb(c) ->> 'live_epoch')::bigint, layout_hash \
+                (to_jsonb(c) ->> 'live_epoch')::bigint, layout_hash, coalesce(to_jsonb(c) ->> 'uuids', '-') <> '{{}}' \
          FROM {collections} c ORDER BY collection",
         rejects = session.relation(REJECTS)?,
         collections = session.relation(COLLECTIONS)?
@@ -202,6 +217,7 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
             rejected: u64::try_from(row.get::<_, i64>(11)).unwrap_or_default(),
             live_epoch: row.get(12),
             layout_hash: row.get(13),
+            in_source: row.get(14),
             audits: audits.remove(&collection).unwrap_or_default(),
             collection,
         });

@@ -115,6 +115,28 @@ pub async fn checkpoint(
     Ok(())
 }
 
+/// Makes the row where it is missing, in the open transaction: at first, or because somebody has deleted it. The collections that
+/// stood where it said are due for a load then: nobody knows from where on their changes are missing.
+pub(super) async fn restore_row(session: &Session) -> Result<(), PgError> {
+    let (stream, collections) = (session.relation(STREAM)?, session.relation(COLLECTIONS)?);
+    let there = format!("SELECT FROM {stream} WHERE singleton");
+    let doing = "preparing the stream's position";
+    if session.query_opt(doing, &there, &[]).await?.is_some() {
+        return Ok(());
+    }
+    let row = format!("INSERT INTO {stream} (singleton) VALUES (true) ON CONFLICT DO NOTHING");
+    if session.execute(doing, &row, &[]).await? == 0 {
+        return Ok(());
+    }
+    let lost = format!(
+        "UPDATE {collections} SET state = 'load due', reason = $1 WHERE state = 'following' AND live AND joined"
+    );
+    session.execute(doing, &lost, &[&POSITION_LOST]).await.map(|_| ())
+}
+
+/// Why collections are due for a load whose position was that of a row that is gone.
+pub const POSITION_LOST: &str = "its position in the oplog was lost: gizer_stream had no row";
+
 /// At the end of a load, in the transaction that swaps its tables in: as long as no changes have been applied, the
 /// stream begins at the earliest position that any followed collection was captured at; from then on its position
 /// moves by [`checkpoint`] only. The row stays locked until the end of the transaction, so that two loads that end at

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::lock::{self, AdvisoryKey};
+use super::stream;
 use crate::connect::Session;
 use crate::error::PgError;
 use crate::ident::quote_identifier;
@@ -194,6 +195,7 @@ const TABLES: [StateTable; 11] = [
             ("since", "TIMESTAMPTZ"),
             ("attempts", "INT NOT NULL DEFAULT 0"),
             ("next_try", "TIMESTAMPTZ"),
+            ("chosen_by", "TEXT CHECK (chosen_by IN ('database', 'files'))"),
         ],
         constraint: Some("PRIMARY KEY (collection)"),
         comment: "gizer state: the collections that should be copied, and what keeps any of them from it",
@@ -278,7 +280,8 @@ pub async fn prepare(session: &Session) -> Result<(), PgError> {
 
 async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
     if missing(session).await?.is_empty() {
-        return require_rights_on_all(session, |table| table.rights).await;
+        require_rights_on_all(session, |table| table.rights).await?;
+        return stream::restore_row(session).await;
     }
     // Somebody else may be at it: whoever gets the lock second looks again.
     lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
@@ -288,9 +291,7 @@ async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
         let statement = if found.exists { add_columns(session, &found, &columns)? } else { create(session, &found)? };
         session.run(format!("preparing {}.{}", session.schema(), found.table.name), &statement).await?;
     }
-    let stream = session.relation(STREAM)?;
-    let first_row = format!("INSERT INTO {stream} (singleton) VALUES (true) ON CONFLICT DO NOTHING");
-    session.run("preparing the stream position", &first_row).await?;
+    stream::restore_row(session).await?;
     require_rights_on_all(session, |table| table.rights).await
 }
 

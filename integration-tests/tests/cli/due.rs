@@ -57,14 +57,29 @@ async fn from_nothing_to_up_to_date_and_then_only_what_has_changed() {
     assert_eq!(plan(&place, &[], 0).await.0, pairs(&[("orders", "sync"), ("posts", "sync")]));
 
     place.insert("orders", [doc! { "_id": 1_000, "text": "new", "list": [] }]).await;
-    // One that came later has no schema file, and others have.
-    place.insert("drafts", numbered(3)).await;
     let (steps, object) = run(&place, &[], 0).await;
     assert_eq!(steps, ["sync"]);
     assert_eq!(object["steps"][0]["sync"]["changes"]["inserts"], 1);
     assert_eq!(count(&place, "orders").await, 51);
+    // All of the database is expected: one that comes later is taken up.
+    place.insert("drafts", numbered(3)).await;
+    let (due, _) = plan(&place, &[], 0).await;
+    assert_eq!(due, pairs(&[("drafts", "infer"), ("orders", "sync"), ("posts", "sync")]));
+    let (steps, _) = run(&place, &[], 0).await;
+    assert_eq!(steps, ["infer", "load", "sync"]);
+    assert_eq!(count(&place, "drafts").await, 3);
+}
+
+/// Where schema files were there before, they are the choice.
+#[tokio::test]
+async fn what_has_no_schema_file_is_inferred_where_that_is_wanted() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(5)).await;
+    place.insert("drafts", numbered(3)).await;
+    place.gizer(&["schema", "infer", "orders"]).await.expect_code(0);
+    assert_eq!(run(&place, &[], 0).await.0, ["load", "sync"]);
     let (due, object) = plan(&place, &[], 0).await;
-    assert_eq!(due, pairs(&[("drafts", "none"), ("orders", "sync"), ("posts", "sync")]));
+    assert_eq!(due, pairs(&[("drafts", "none"), ("orders", "sync")]));
     assert_eq!(object["steps"][0]["why"], "it has no schema file");
     let (steps, _) = run(&place, &["--schemas-infer", "missing"], 0).await;
     assert_eq!(steps, ["infer", "load", "sync"]);
@@ -131,8 +146,11 @@ async fn what_cannot_be_done_does_not_keep_the_rest_from_it() {
     let (due, object) = plan(&place, &[], 1).await;
     assert_eq!(due, pairs(&[("broken", "impossible"), ("ghosts", "impossible"), ("orders", "sync")]));
     assert!(object["in_the_way"][1]["message"].as_str().unwrap().contains("no such collection"), "{object}");
-    let (steps, _) = run(&place, &[], 2).await;
+    let (steps, object) = run(&place, &[], 7).await;
     assert_eq!(steps, ["refused", "sync"]);
+    let missing = object["missing"].as_array().unwrap();
+    let missing: Vec<&Value> = missing.iter().map(|each| &each["collection"]).collect();
+    assert_eq!(missing, ["broken", "ghosts"]);
     assert_eq!(count(&place, "orders").await, 6);
 }
 

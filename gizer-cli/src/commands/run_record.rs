@@ -1,0 +1,137 @@
+//! What `gizer run` writes down of what it sees: which collections are expected, and what keeps any of them from being copied.
+
+use gizer_pg::state::{self, Choice, Obstacle, ObstacleKind};
+use gizer_pg::{PgError, Session};
+
+use crate::due::{Due, DueCollection, Facts, Step};
+use crate::exit::{ExitCode, Failure};
+use crate::report;
+
+/// What has to be written down that is not yet.
+#[derive(Debug, Default)]
+struct Record<'r> {
+    expect: Vec<&'r str>,
+    forget: Vec<&'r str>,
+    refuse: Vec<Refusal<'r>>,
+    clear: Vec<&'r str>,
+    /// Followed so far, and excluded from now on, with the epochs of their loads.
+    excluded: Vec<(&'r str, i64)>,
+}
+
+/// That only a person can help.
+#[derive(Debug)]
+struct Refusal<'r> {
+    collection: &'r str,
+    why: String,
+    remedy: Option<&'r str>,
+    /// Whether there is nothing to be copied any more, which is reported when it is first seen, and not as missing each time.
+    is_news: bool,
+}
+
+impl<'r> Record<'r> {
+    fn of(facts: &'r [Facts], due: &'r Due) -> Record<'r> {
+        let mut record = Record::default();
+        for (facts, due) in facts.iter().zip(&due.all) {
+            record.take(facts, due);
+        }
+        record
+    }
+
+    fn take(&mut self, facts: &'r Facts, due: &'r DueCollection) {
+        let name = facts.name.as_str();
+        match (&due.standing, facts.is_recorded) {
+            (Some(_), false) => self.expect.push(name),
+            (None, true) => return self.forget.push(name),
+            (None, false) => return,
+            (Some(_), true) => {}
+        }
+        let epoch = facts.known.as_ref().and_then(|known| known.live_epoch);
+        if let (true, true, Some(epoch)) = (facts.is_excluded, facts.is_followed(), epoch) {
+            self.excluded.push((name, epoch));
+        }
+        let obstacle = facts.obstacle.as_ref();
+        let refused = |why: &str| obstacle.is_some_and(|was| was.kind == ObstacleKind::Refused && was.reason == why);
+        match &due.step {
+            Step::Refuse { why, remedy } if !refused(why) => {
+                let (why, remedy) = (why.clone(), remedy.as_deref());
+                self.refuse.push(Refusal { collection: name, why, remedy, is_news: false });
+            }
+            Step::Follow => match facts.not_copied() {
+                Some(why) if !refused(&why) => {
+                    self.refuse.push(Refusal { collection: name, why, remedy: None, is_news: true });
+                }
+                None if obstacle.is_some_and(|was| was.kind == ObstacleKind::Refused) => self.clear.push(name),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let Record { expect, forget, refuse, clear, excluded } = self;
+        expect.is_empty() && forget.is_empty() && refuse.is_empty() && clear.is_empty() && excluded.is_empty()
+    }
+
+    async fn write(&self, session: &Session, choice: Choice) -> Result<(), PgError> {
+        state::expect(session, &self.expect, Some(choice)).await?;
+        state::no_longer_expect(session, &self.forget).await?;
+        for Refusal { collection, why, remedy, .. } in &self.refuse {
+            state::set_obstacle(session, collection, ObstacleKind::Refused, why, *remedy).await?;
+        }
+        for name in &self.clear {
+            state::clear_obstacle(session, name).await?;
+        }
+        for (name, epoch) in &self.excluded {
+            let why = "it was excluded, and its changes were not applied meanwhile";
+            state::mark_load_due(session, name, *epoch, why).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes down, in a transaction of its own, which collections are expected and which are refused.
+///
+/// # Errors
+/// Whatever the server says.
+pub(super) async fn record(session: &Session, facts: &[Facts], due: &Due) -> Result<(), Failure> {
+    let record = Record::of(facts, due);
+    if record.is_empty() {
+        return Ok(());
+    }
+    session.begin().await?;
+    let outcome = record.write(session, due.choice).await;
+    session.end(outcome).await?;
+    for Refusal { collection, why, .. } in record.refuse.iter().filter(|refusal| refusal.is_news) {
+        report::note(format!("{}: {why}", report::printable(collection)));
+    }
+    Ok(())
+}
+
+/// Writes down what has failed of single collections, as far as the server can be reached: it is told elsewhere, too.
+pub(super) async fn record_failures<'f>(session: &Session, failures: impl IntoIterator<Item = (&'f str, &'f Failure)>) {
+    for (name, failure) in failures {
+        let kind = match failure.exit {
+            ExitCode::Interrupted | ExitCode::Terminated | ExitCode::Locked => continue,
+            ExitCode::Usage if !failure.passes => ObstacleKind::Refused,
+            // What ends the run is about a server.
+            _ if failure.ends_run => continue,
+            _ => ObstacleKind::Failing,
+        };
+        let remedy = failure.remedy.as_deref();
+        if let Err(error) = state::set_obstacle(session, name, kind, &failure.message, remedy).await {
+            tracing::warn!(%error, "what failed could not be recorded");
+            return;
+        }
+    }
+}
+
+/// Writes down that there is nothing to infer a schema from, unless that is known.
+pub(super) async fn record_empty(session: &Session, name: &str, known: Option<&Obstacle>) -> Result<(), Failure> {
+    if known.is_some_and(|obstacle| obstacle.kind == ObstacleKind::Waiting) {
+        return Ok(());
+    }
+    let why = "it has no documents to infer a schema from";
+    state::set_obstacle(session, name, ObstacleKind::Waiting, why, None).await?;
+    report::note(format!("{}: waiting: {why}", report::printable(name)));
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! How each expected collection stands: one of nine ways, the same in `run`, `plan`, `status`, its checks and the metrics.
+
+use std::fmt;
+
+use gizer_pg::state::{CollectionState, CollectionStatus, Obstacle, ObstacleKind, Status};
+use serde_json::{Value, json};
+
+use super::decide::{Cause, Facts, Presence, SchemaFile, Step};
+use crate::commands::Context;
+use crate::exit::Failure;
+use crate::report;
+
+/// The ways in which an expected collection can stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum StandingKind {
+    /// Its changes are applied.
+    Followed,
+    /// Its first load is running.
+    Loading,
+    /// Only a load helps.
+    LoadDue,
+    /// It has no schema yet.
+    Waiting,
+    /// Something went wrong that is tried again by itself.
+    Failing,
+    /// Only a person can help.
+    Refused,
+    /// A person wants it left alone for a while.
+    Paused,
+    /// `[schemas] include` and `exclude` leave it out.
+    Excluded,
+    /// A person has loaded it as a copy, which nothing keeps up to date.
+    Copy,
+}
+
+impl StandingKind {
+    /// All of them.
+    pub(crate) const ALL: [StandingKind; 9] = [
+        StandingKind::Followed,
+        StandingKind::Loading,
+        StandingKind::LoadDue,
+        StandingKind::Waiting,
+        StandingKind::Failing,
+        StandingKind::Refused,
+        StandingKind::Paused,
+        StandingKind::Excluded,
+        StandingKind::Copy,
+    ];
+
+    /// In words, as people and machines read it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            StandingKind::Followed => "followed",
+            StandingKind::Loading => "loading",
+            StandingKind::LoadDue => "load due",
+            StandingKind::Waiting => "waiting",
+            StandingKind::Failing => "failing",
+            StandingKind::Refused => "refused",
+            StandingKind::Paused => "paused",
+            StandingKind::Excluded => "excluded",
+            StandingKind::Copy => "copy",
+        }
+    }
+}
+
+impl fmt::Display for StandingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How an expected collection stands, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CopyStanding {
+    pub(crate) kind: StandingKind,
+    pub(crate) reason: Option<String>,
+    /// What a person can do.
+    pub(crate) remedy: Option<String>,
+    /// Since when, ISO 8601 in UTC, where that is known.
+    pub(crate) since: Option<String>,
+    /// When it is tried again, ISO 8601 in UTC; `None` if nothing has to be tried, or only a person can help.
+    pub(crate) next_try: Option<String>,
+    /// Whether something is to be copied that is not.
+    pub(crate) is_missing: bool,
+}
+
+/// What is written down of a collection.
+pub(super) struct Recorded<'r> {
+    pub(super) known: Option<&'r CollectionStatus>,
+    pub(super) obstacle: Option<&'r Obstacle>,
+    pub(super) is_excluded: bool,
+    pub(super) has_schema: bool,
+}
+
+impl CopyStanding {
+    fn new(kind: StandingKind, reason: Option<String>) -> CopyStanding {
+        let is_missing = !matches!(kind, StandingKind::Followed | StandingKind::Copy | StandingKind::Excluded);
+        CopyStanding { kind, reason, remedy: None, since: None, next_try: None, is_missing }
+    }
+
+    fn of_obstacle(obstacle: &Obstacle, is_missing: bool) -> CopyStanding {
+        let kind = match obstacle.kind {
+            ObstacleKind::Waiting => StandingKind::Waiting,
+            ObstacleKind::Failing => StandingKind::Failing,
+            ObstacleKind::Refused => StandingKind::Refused,
+            ObstacleKind::Paused => StandingKind::Paused,
+        };
+        let Obstacle { reason, remedy, since, next_try, .. } = obstacle.clone();
+        let since = (!since.is_empty()).then_some(since);
+        let reason = (!reason.is_empty()).then_some(reason);
+        CopyStanding { kind, reason, remedy, since, next_try, is_missing }
+    }
+
+    /// From what is written down alone.
+    pub(super) fn recorded(recorded: &Recorded<'_>) -> CopyStanding {
+        let Recorded { known, obstacle, is_excluded, has_schema } = *recorded;
+        if is_excluded {
+            return CopyStanding::new(StandingKind::Excluded, Some("[schemas] include or exclude".to_owned()));
+        }
+        let is_followed = known.is_some_and(|known| known.live && known.state == CollectionState::Following);
+        if known.is_some_and(|known| known.loading_now) && !is_followed {
+            return CopyStanding::new(StandingKind::Loading, None);
+        }
+        if let Some(obstacle) = obstacle {
+            // Of nothing there is nothing to copy.
+            let is_empty =
+                obstacle.kind == ObstacleKind::Waiting || (is_followed && known.is_some_and(|k| !k.in_source));
+            return CopyStanding::of_obstacle(obstacle, !is_empty);
+        }
+        let load_due = |reason: &str| CopyStanding::new(StandingKind::LoadDue, Some(reason.to_owned()));
+        let Some(known) = known else {
+            return match has_schema {
+                true => load_due("never loaded"),
+                false => CopyStanding::new(StandingKind::Waiting, Some("it has no schema file yet".to_owned())),
+            };
+        };
+        match known.state {
+            CollectionState::Following if known.live => CopyStanding::new(StandingKind::Followed, None),
+            CollectionState::Copy => CopyStanding::new(StandingKind::Copy, known.reason.clone()),
+            CollectionState::LoadDue => load_due(known.reason.as_deref().unwrap_or("only a load helps")),
+            CollectionState::Loading => load_due("its first load was interrupted"),
+            CollectionState::Following => load_due("never loaded"),
+        }
+    }
+
+    /// With what is due for it.
+    pub(super) fn of(facts: &Facts, step: &Step) -> CopyStanding {
+        let recorded = CopyStanding::recorded(&Recorded {
+            known: facts.known.as_ref(),
+            obstacle: facts.obstacle.as_ref(),
+            is_excluded: facts.is_excluded,
+            has_schema: facts.schema != SchemaFile::Missing,
+        });
+        match (step, facts.source) {
+            (Step::Refuse { why, remedy }, _) => {
+                let since = recorded.since.filter(|_| recorded.kind == StandingKind::Refused);
+                let remedy = remedy.clone();
+                CopyStanding { remedy, since, ..CopyStanding::new(StandingKind::Refused, Some(why.clone())) }
+            }
+            (Step::Load(Cause::Asked), _) => recorded,
+            (Step::Load(cause), _) if facts.obstacle.is_none() && recorded.kind != StandingKind::Loading => {
+                CopyStanding::new(StandingKind::LoadDue, Some(cause.to_string()))
+            }
+            (Step::Follow, Presence::Skipped(_)) => {
+                let since = recorded.since;
+                let reason = facts.not_copied();
+                CopyStanding { since, is_missing: false, ..CopyStanding::new(StandingKind::Refused, reason) }
+            }
+            _ => recorded,
+        }
+    }
+
+    /// `failing since 2026-11-29T08:00:00Z: the reason; next try 2026-11-29T08:00:30Z`.
+    pub(crate) fn line(&self) -> String {
+        let since = self.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let next_try = self.next_try.as_ref().map(|at| format!("; next try {at}")).unwrap_or_default();
+        format!("{}{since}{reason}{next_try}", self.kind)
+    }
+
+    /// For machines.
+    pub(crate) fn json(&self, collection: &str) -> Value {
+        let CopyStanding { kind, reason, remedy, since, next_try, is_missing } = self;
+        json!({
+            "collection": collection, "standing": kind.name(), "missing": is_missing, "reason": reason,
+            "remedy": remedy, "since": since, "next_try": next_try,
+        })
+    }
+}
+
+/// How all expected collections stand, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct CopyStandings(pub(crate) Vec<(String, CopyStanding)>);
+
+impl CopyStandings {
+    /// By what is written down, without a question to MongoDB.
+    ///
+    /// # Errors
+    /// [`Failure`] if the folder of schema files cannot be read.
+    pub(crate) fn recorded(context: &Context, status: &Status) -> Result<CopyStandings, Failure> {
+        let files = context.schema_files()?;
+        let known = status.collections.iter().map(|known| known.collection.as_str());
+        let mut names: Vec<&str> = status.expected.iter().map(|each| each.collection.as_str()).chain(known).collect();
+        names.sort_unstable();
+        names.dedup();
+        let standing = |name: &str| {
+            let known = status.collections.iter().find(|known| known.collection == name);
+            let expected = status.expected.iter().find(|each| each.collection == name);
+            let has_schema = files.existing(name).is_some();
+            // A load that failed once, and whose schema file has gone since, is nobody's wish any more.
+            if expected.is_none() && !has_schema && !known.is_some_and(|known| known.live) {
+                return None;
+            }
+            let obstacle = expected.and_then(|expected| expected.obstacle.as_ref());
+            let is_excluded = context.config.excludes(name);
+            let recorded = Recorded { known, obstacle, is_excluded, has_schema };
+            Some((name.to_owned(), CopyStanding::recorded(&recorded)))
+        };
+        Ok(CopyStandings(names.into_iter().filter_map(standing).collect()))
+    }
+
+    /// Those that are not copied although they should be.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &(String, CopyStanding)> {
+        self.0.iter().filter(|(_, standing)| standing.is_missing)
+    }
+
+    /// Whether all that is expected is there.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.missing().next().is_none()
+    }
+
+    /// Says on standard error what is missing, each by name.
+    pub(crate) fn print_missing(&self) {
+        let count = self.missing().count() as u64;
+        if count == 0 {
+            return;
+        }
+        let expected = self.0.iter().filter(|(_, standing)| standing.kind != StandingKind::Excluded).count() as u64;
+        report::note(format!(
+            "gizer: {count} of {} not copied",
+            report::counted(expected, "collection is", "collections are")
+        ));
+        for (name, standing) in self.missing() {
+            report::note(format!("  {}: {}", report::printable(name), standing.line()));
+            if let Some(remedy) = &standing.remedy {
+                report::note(format!("    help: {remedy}"));
+            }
+        }
+    }
+
+    /// For machines: what is missing.
+    pub(crate) fn missing_json(&self) -> Value {
+        self.missing().map(|(name, standing)| standing.json(name)).collect()
+    }
+
+    /// For machines: all of them.
+    pub(crate) fn json(&self) -> Value {
+        self.0.iter().map(|(name, standing)| standing.json(name)).collect()
+    }
+}
