@@ -14,6 +14,7 @@ use gizer_schema::names::{MAX_IDENTIFIER_BYTES, shortened};
 use thiserror::Error;
 
 use crate::connect::TlsFault;
+use crate::sqlstate;
 
 /// Which server and database; prints as `host:port/database`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,17 @@ pub enum ErrorKind {
     HeldByAnotherRun,
     /// The statement was cancelled by gizer itself, as after Ctrl-C. Exit code 130.
     Interrupted,
+}
+
+/// Whose trouble an error of a statement on a collection's tables is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// That of the document whose rows were written: the same rows will be refused again, others will not.
+    Document,
+    /// That of the collection: its tables are not as they should be, or may not be used.
+    Collection,
+    /// That of the run: the connection, the server, or another run.
+    Run,
 }
 
 /// Whatever can go wrong between gizer and PostgreSQL.
@@ -300,8 +312,34 @@ impl PgError {
 
     /// Whether the data are at fault, so that the same data will be rejected again.
     pub fn is_data_rejected(&self) -> bool {
-        // Class 54: a row too large for a page, a value beyond what its type can hold.
-        matches!(self, PgError::DataRejected { .. }) || matches!(self.sqlstate(), Some(code) if code.starts_with("54"))
+        self.blame() == Blame::Document
+    }
+
+    /// Whose trouble it is, if it came of a statement on a collection's tables.
+    pub fn blame(&self) -> Blame {
+        match self {
+            PgError::ColumnDiffers { .. } => Blame::Collection,
+            PgError::DataRejected { .. } | PgError::Database { .. } | PgError::NoRights { .. } => {
+                self.sqlstate().map_or(Blame::Run, sqlstate::blame)
+            }
+            _ => Blame::Run,
+        }
+    }
+
+    /// Whether rows conflict with others, so that they may be taken once those have changed: SQLSTATE class 23 without what a row
+    /// violates by itself (23502, 23514), and what a trigger raises, which may have looked at others.
+    pub fn is_conflict(&self) -> bool {
+        self.sqlstate().is_some_and(|code| {
+            code.starts_with("P0")
+                || code.starts_with("45")
+                || code.starts_with("23") && !matches!(code, "23502" | "23514")
+        })
+    }
+
+    /// Whether a table or a column of a collection is missing or of another type: only a load makes it again.
+    pub fn is_of_other_tables(&self) -> bool {
+        matches!(self, PgError::ColumnDiffers { .. })
+            || matches!(self.sqlstate(), Some("42P01" | "42703" | "42804" | "42883"))
     }
 
     /// Whether a lock was not to be had in time: SQLSTATE 55P03 (`lock_timeout`) and 40P01 (deadlock). Such a

@@ -15,4 +15,4 @@ mod sqlstate;
 pub mod state;
 
 pub use connect::{CancelHandle, Session, Target, TlsFault, connect};
-pub use error::{ErrorKind, NameOwner, PgError, Said, Server};
+pub use error::{Blame, ErrorKind, NameOwner, PgError, Said, Server};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_postgres::error::DbError;
 
-use crate::error::{PgError, Said, Server};
+use crate::error::{Blame, PgError, Said, Server};
 use crate::ident::quote_identifier;
 
 /// Classifies an error that came while `doing`; `ended` is how the connection ended, if it has.
@@ -51,6 +51,23 @@ pub(crate) fn is_connection_end(sqlstate: &str) -> bool {
     sqlstate.starts_with("08") || matches!(sqlstate, "57P01" | "57P02" | "57P03" | "57P04" | "57P05")
 }
 
+/// Whose trouble a code is that came of a statement on a collection's tables.
+pub(crate) fn blame(sqlstate: &str) -> Blame {
+    match sqlstate.get(..2).unwrap_or_default() {
+        "0A" | "2B" | "3F" | "42" | "XX" => Blame::Collection,
+        "55" if sqlstate != "55P03" => Blame::Collection,
+        // Connection, transaction, resources, locks, the operator, the system.
+        "08" | "25" | "26" | "28" | "2D" | "34" | "3B" | "3D" | "40" | "53" | "55" | "57" | "58" | "F0" => Blame::Run,
+        // Data, constraints, limits, and whatever a trigger raises, which may be any code.
+        _ => Blame::Document,
+    }
+}
+
+/// Whether a message is what somebody's trigger says: it may say what it likes, for instance the row.
+fn is_raised(sqlstate: &str) -> bool {
+    sqlstate.starts_with("P0") || sqlstate.starts_with("45")
+}
+
 /// The statement that gives a role what gizer needs in a schema.
 pub(crate) fn grant_for(schema: &str, user: &str) -> String {
     let quoted = |name: &str| quote_identifier(name).unwrap_or_else(|_| format!("{name:?}"));
@@ -79,7 +96,20 @@ pub(crate) fn said(db: &DbError) -> Said {
         data if data.starts_with("22") || data.starts_with("23") => {
             db.message().split_once(": \"").map_or(db.message(), |(before, _)| before)
         }
+        raised if is_raised(raised) => "an exception was raised",
         _ => db.message(),
     };
-    Said { sqlstate: code.to_owned(), message: message.to_owned(), hint: db.hint().map(str::to_owned) }
+    let mut message = message.to_owned();
+    if let Some(function) = db.where_().filter(|_| is_raised(code)).and_then(function) {
+        message = format!("{message} by {function}");
+    }
+    let hint = db.hint().filter(|_| !is_raised(code)).map(str::to_owned);
+    Said { sqlstate: code.to_owned(), message, hint }
+}
+
+/// The function that a context begins with, which ends with the innermost statement: "PL/pgSQL function check_it() line 3 at RAISE".
+fn function(context: &str) -> Option<&str> {
+    let line = context.lines().next()?;
+    let end = line.find(')')? + 1;
+    line.get(..end).filter(|line| line.starts_with("PL/pgSQL function "))
 }

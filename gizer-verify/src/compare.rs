@@ -110,7 +110,12 @@ impl Pass {
 }
 
 fn reject(document: RawDoc<'_>, rejection: Rejection) -> Reject {
-    Reject { id: rejection.id, reason: rejection.reason.to_string(), document: document.as_bytes().to_vec() }
+    Reject {
+        id: rejection.id,
+        reason: rejection.reason.to_string(),
+        document: document.as_bytes().to_vec(),
+        retry: None,
+    }
 }
 
 /// Takes the rows of documents, and holds them against the stored ones.

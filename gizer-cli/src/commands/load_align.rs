@@ -89,6 +89,7 @@ impl Job<'_, '_> {
                 name: layout.collection.clone(),
                 layout,
                 joined: false,
+                apart: false,
                 live_epoch: load.fence().load_epoch,
                 store: RowStore::open(self.session, layout, WhichTables::Staging).await?,
                 flattener: Flattener::new(layout),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{Oplog, OplogChanges, latest_time};
 use gizer_pg::load::changed_tables;
-use gizer_pg::state::{self, Followed, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
+use gizer_pg::state::{self, Followed, ObstacleKind, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
 use gizer_pg::{PgError, Session};
 use gizer_schema::Layout;
 
@@ -59,20 +59,25 @@ pub(super) async fn perform(context: &Context, args: &SyncArgs, pause: &AtomicBo
     let mut report = SyncReport::default();
     let mut retry = if args.follow { Retry::for_good() } else { Retry::once(context) };
     let mut begun = args.follow;
+    // A run begins with all of them.
+    let mut with = Failing::All;
     let failure = loop {
         let applied = report.batches();
         if pause.load(Ordering::Relaxed) {
             break None;
         }
-        match pass(context, args, &mut report, &mut begun, pause).await {
+        match pass(context, args, with, &mut report, &mut begun, pause).await {
             Ok(Paused::Done) => break None,
-            Ok(Paused::Changed) => {}
-            Ok(Paused::Reload(collections)) => match reload(context, &collections, &mut report).await {
-                Ok(()) => {}
-                // The others are followed on; this one's state says that a load is due.
-                Err(failure) if args.follow && !failure.ends_run => report.failed_reload = Some(failure),
-                Err(failure) => break Some(failure),
-            },
+            Ok(Paused::Changed) => with = Failing::Due,
+            Ok(Paused::Reload(collections)) => {
+                with = Failing::Due;
+                match reload(context, &collections, &mut report).await {
+                    Ok(()) => {}
+                    // The others are followed on; this one's state says that a load is due.
+                    Err(failure) if !failure.ends_run => report.failed_reload = Some(failure),
+                    Err(failure) => break Some(failure),
+                }
+            }
             Err(failure) if begun && failure.passes => {
                 if report.batches() > applied {
                     retry.reset();
@@ -85,7 +90,10 @@ pub(super) async fn perform(context: &Context, args: &SyncArgs, pause: &AtomicBo
             Err(failure) => break Some(failure),
         }
     };
-    let failure = failure.or(report.failed_reload.take());
+    let failure = failure.or(report.failed_reload.take()).or_else(|| match context.signals.came() {
+        None => report.failing(),
+        Some(_) => None,
+    });
     (report, failure)
 }
 
@@ -96,12 +104,15 @@ pub(super) async fn perform(context: &Context, args: &SyncArgs, pause: &AtomicBo
 pub(super) async fn once(context: &Context) -> Result<(), Failure> {
     let (args, mut report) =
         (SyncArgs { follow: false, show_values: false, metrics: MetricsArgs::default() }, SyncReport::default());
+    let mut with = Failing::All;
     loop {
-        match pass(context, &args, &mut report, &mut false, &AtomicBool::new(false)).await? {
+        match pass(context, &args, with, &mut report, &mut false, &AtomicBool::new(false)).await? {
+            // What is failing is told by `sync`.
             Paused::Done => return Ok(()),
             Paused::Changed => {}
             Paused::Reload(collections) => reload(context, &collections, &mut report).await?,
         }
+        with = Failing::Due;
     }
 }
 
@@ -129,15 +140,28 @@ struct Setting {
     newest: ClusterTime,
 }
 
-async fn set_up(context: &Context) -> Result<Setting, Failure> {
+/// Which of the collections that are failing are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failing {
+    All,
+    /// Those whose next try has come.
+    Due,
+}
+
+async fn set_up(context: &Context, with: Failing) -> Result<Setting, Failure> {
     let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
     let oplogs = cluster.oplogs().await?;
     state::prepare(&session).await?;
     let fence = take_fence(&session).await?;
-    let followed = state::read_followed(&session).await?;
+    let mut followed = state::read_followed(&session).await?;
     if followed.is_empty() {
         return Err(nothing_to_follow(&session).await?);
     }
+    if with == Failing::All {
+        state::try_failing_now(&session).await?;
+    }
+    let now = state::read_followed_now(&session).await?;
+    followed.retain(|followed| now.contains(&(followed.collection.clone(), followed.live_epoch)));
     if context.metrics.are_read()
         && let Some(verified) = state::read_status(&session, 0).await?.and_then(|status| status.verified_up_to)
     {
@@ -146,6 +170,9 @@ async fn set_up(context: &Context) -> Result<Setting, Failure> {
     let newest = latest_time(&oplogs).await?;
     Ok(Setting { session, cluster, oplogs, fence, followed, newest })
 }
+
+/// How long to wait where all collections are failing, before looking whether one is to be tried again.
+const ALL_FAILING_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long to wait for the lock of a run that has just died: PostgreSQL learns of it when the statement ends that it was at.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -168,14 +195,27 @@ async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
 async fn pass(
     context: &Context,
     args: &SyncArgs,
+    with: Failing,
     report: &mut SyncReport,
     begun: &mut bool,
     pause: &AtomicBool,
 ) -> Result<Paused, Failure> {
-    let setting = context.signals.unless_interrupted(set_up(context)).await?;
+    let setting = context.signals.unless_interrupted(set_up(context, with)).await?;
     *begun = true;
     let Setting { session, cluster, oplogs, fence, followed, newest } = setting;
-    let layouts = follow::layouts_of(context, &followed)?;
+    if followed.is_empty() {
+        // All of them are failing.
+        if !args.follow || pause.load(Ordering::Relaxed) || context.signals.came().is_some() {
+            return Ok(Paused::Done);
+        }
+        drop(session);
+        let wait = async {
+            tokio::time::sleep(ALL_FAILING_PAUSE).await;
+            Ok::<(), Failure>(())
+        };
+        return Ok(context.signals.unless_interrupted(wait).await.map_or(Paused::Done, |()| Paused::Changed));
+    }
+    let (followed, layouts) = with_layouts(context, (&session, &fence, newest), followed, report).await?;
     if mark_changed_tables(&session, &followed, &layouts).await? {
         return Ok(Paused::Changed);
     }
@@ -195,7 +235,12 @@ async fn pass(
         Ok(source) => source,
         Err(failure) => {
             close(run, Err(&failure)).await;
-            return Err(failure);
+            let behind = match failure.exit {
+                ExitCode::LoadDue => behind_the_log(&session, &oplogs, &followed).await?,
+                _ => Vec::new(),
+            };
+            behind.iter().for_each(|(name, failure)| report.set_apart(name, failure));
+            return if behind.is_empty() { Err(failure) } else { Ok(Paused::Changed) };
         }
     };
     let metrics = &context.metrics;
@@ -241,6 +286,76 @@ async fn mark_changed_tables(session: &Session, followed: &[Followed], layouts: 
         report::note(format!("{}: a load is due: {why}", report::printable(&each.collection)));
     }
     Ok(!changed.is_empty())
+}
+
+/// The collections that can be followed by their schema files, with their layouts. The others stay where they stand, unless it is
+/// all of them.
+async fn with_layouts(
+    context: &Context,
+    (session, fence, newest): (&Session, &StreamFence, ClusterTime),
+    followed: Vec<Followed>,
+    report: &mut SyncReport,
+) -> Result<(Vec<Followed>, Vec<Layout>), Failure> {
+    let found = follow::layouts_or_failures(context, &followed)?;
+    let (mut with, mut layouts, mut without) = (Vec::new(), Vec::new(), Vec::new());
+    for (followed, found) in followed.into_iter().zip(found) {
+        match found {
+            Ok(layout) => {
+                with.push(followed);
+                layouts.push(layout);
+            }
+            Err(failure) => without.push((followed, failure)),
+        }
+    }
+    if with.is_empty() {
+        return Err(without
+            .into_iter()
+            .map(|(_, failure)| failure)
+            .next()
+            .unwrap_or_else(|| Failure::failed("nothing to follow")));
+    }
+    for (followed, failure) in without {
+        let name = &followed.collection;
+        let position = fence.position();
+        let loaded_until = followed.read_until.or((!followed.joined).then_some(newest));
+        let read_until = position.values().map(|at| at.time).max().max(fence.ahead()).max(loaded_until);
+        session.begin().await?;
+        let outcome = async {
+            state::leave_stream(session, name, followed.live_epoch, position, read_until.unwrap_or_default()).await?;
+            let (reason, remedy) = (&failure.message, failure.remedy.as_deref());
+            state::set_obstacle(session, name, ObstacleKind::Failing, reason, remedy).await
+        };
+        let outcome = outcome.await;
+        session.end(outcome).await?;
+        report.set_apart(name, &failure);
+    }
+    Ok((with, layouts))
+}
+
+/// Collections that stand at a position of their own to which the log no longer reaches back: a load of them is due, and the others
+/// are followed.
+async fn behind_the_log(
+    session: &Session,
+    oplogs: &[Oplog],
+    followed: &[Followed],
+) -> Result<Vec<(String, Failure)>, Failure> {
+    let mut behind = Vec::new();
+    for oplog in oplogs {
+        let oldest = oplog.oldest().await?.time;
+        for followed in followed.iter().filter(|followed| !followed.joined) {
+            let name = &followed.collection;
+            let is_behind = followed.applied_to.get(oplog.name()).is_some_and(|at| at.time < oldest);
+            if is_behind && behind.iter().all(|(other, _)| other != name) {
+                let reason = format!("the oplog of {} no longer reaches back to where its tables stand", oplog.name());
+                session.begin().await?;
+                let outcome = state::mark_load_due(session, name, followed.live_epoch, &reason).await;
+                session.end(outcome).await?;
+                let failure = Failure::new(ExitCode::LoadDue, format!("{name}: {reason}"));
+                behind.push((name.clone(), failure.remedy(format!("`{}`", report::command("load", [name], &[])))));
+            }
+        }
+    }
+    Ok(behind)
 }
 
 /// A shard that was added since is read from its oldest entry on: whatever came to it came by entries of its own. Where the log

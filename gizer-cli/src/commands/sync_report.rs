@@ -7,7 +7,7 @@ use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
 use crate::args::Format;
-use crate::exit::Failure;
+use crate::exit::{ExitCode, Failure};
 use crate::follow::{ChangeCounts, DELETIONS_UNKNOWN, Follow, Progress, Rejects};
 use crate::report::{self, UnfitReport, counted, thousands};
 
@@ -62,7 +62,8 @@ impl SyncReport {
         S: gizer_oplog::ChangeSource,
         L: gizer_oplog::LookUp,
     {
-        self.done.add(follow.progress());
+        let progress = follow.progress();
+        self.done.add(progress);
         self.positions.clone_from(follow.positions());
         self.ahead = follow.ahead();
         self.reads_all_back = follow.reads_all_back();
@@ -73,6 +74,26 @@ impl SyncReport {
                 None => drop(self.unfit.insert(name.to_owned(), unfit)),
             }
         }
+    }
+
+    /// A collection stays where it stands, or a load of it is due, while the others are followed.
+    pub(super) fn set_apart(&mut self, collection: &str, failure: &Failure) {
+        report::note(format!("{}; the others go on", failure.message));
+        self.done.events.push(failure.message.clone());
+        self.done.failing.insert(collection.to_owned(), failure.clone());
+    }
+
+    /// The collections that are failing, as the failure that they are together.
+    pub(super) fn failing(&self) -> Option<Failure> {
+        let failing = &self.done.failing;
+        let with = |exit: ExitCode| failing.values().find(move |failure| failure.exit == exit);
+        let first = with(ExitCode::Differs).or(with(ExitCode::LoadDue)).or(failing.values().next())?;
+        let messages: Vec<&str> = failing.values().map(|failure| failure.message.as_str()).collect();
+        let failure = Failure::new(first.exit, messages.join("; "));
+        Some(match &first.remedy {
+            Some(remedy) => failure.remedy(remedy.clone()),
+            None => failure,
+        })
     }
 
     pub(super) fn print(&self, format: Format, failure: Option<&Failure>) {
@@ -150,7 +171,8 @@ impl SyncReport {
                 thousands(rows.updated),
                 thousands(rows.deleted)
             );
-            for (count, what) in [(rejected, "rejected"), (repaired, "repaired")] {
+            let accepted = &self.done.accepted;
+            for (count, what) in [(rejected, "rejected"), (accepted, "no longer rejected"), (repaired, "repaired")] {
                 if *count > 0 {
                     part.push_str(&format!(", {} {what}", counted(*count, "document", "documents")));
                 }
@@ -186,6 +208,8 @@ impl SyncReport {
         let ChangeCounts { inserts, replacements, updates, deletes, migrations, passed_over } = changes;
         let positions: BTreeMap<&str, String> =
             self.positions.iter().map(|(shard, position)| (shard.as_str(), position.time.to_string())).collect();
+        let failing: BTreeMap<&str, Value> =
+            self.done.failing.iter().map(|(name, failure)| (name.as_str(), failure.json())).collect();
         json!({
             "changes": {
                 "inserts": inserts, "replacements": replacements, "updates": updates, "deletes": deletes,
@@ -195,6 +219,8 @@ impl SyncReport {
             "documents": documents,
             "rows": { "inserted": rows.inserted, "updated": rows.updated, "deleted": rows.deleted },
             "batches": batches, "catching_up": catching_up, "rejected": rejected, "repaired": repaired,
+            "no_longer_rejected": self.done.accepted,
+            "failing": failing,
             "statements": statements,
             "events": events, "wrong_values": self.wrong_values(), "collections": self.collections(),
             "positions": positions, "exact": self.ahead.is_none() && self.done.deletions_unknown.is_empty(),

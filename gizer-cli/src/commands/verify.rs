@@ -206,6 +206,9 @@ impl<'v> Verifying<'v> {
             identity: identity(layout, followed, &audit)?,
         };
         let (name, order) = (&layout.collection, audit.order);
+        if self.args.repair {
+            self.try_rejects(session, name).await?;
+        }
         let segments = async || match collection {
             Some(collection) => audit::plan(&self.cluster, collection, layout, order, extent).await,
             None => Ok(vec![audit::keys_of_tables()]),
@@ -267,6 +270,18 @@ impl<'v> Verifying<'v> {
         }
         let readers = || audit::readers(&self.cluster, &self.oplogs);
         audit::run(audit, sessions, segments, before, readers).await
+    }
+
+    /// Has documents that PostgreSQL has refused tried again by whoever follows, or else by a round of following.
+    async fn try_rejects(&self, session: &Session, name: &str) -> Result<(), Failure> {
+        if state::try_rejects_now(session, name).await? == 0 || state::is_followed_now(session).await? {
+            return Ok(());
+        }
+        match sync::once(self.context).await {
+            // Somebody else was faster.
+            Err(failure) if failure.exit == ExitCode::Locked => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Has what differs made equal by whoever follows, or else by a round of following; gives what differs then.

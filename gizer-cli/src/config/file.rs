@@ -20,6 +20,7 @@ pub struct File {
     pub schemas: Schemas,
     pub run: Run,
     pub load: Load,
+    pub follow: Follow,
     pub verify: Verify,
     pub metrics: Metrics,
     pub log: Log,
@@ -85,6 +86,14 @@ pub struct Load {
     pub swap_timeout: Option<Seconds>,
     pub spool_dir: Option<PathBuf>,
     pub spool_limit: Option<SpoolLimit>,
+}
+
+/// `[follow]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Follow {
+    pub max_rejects: Option<Count>,
 }
 
 /// `[verify]`

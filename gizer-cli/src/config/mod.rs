@@ -89,6 +89,8 @@ pub struct Config {
     pub cache_uri: Option<String>,
     /// The password of `cache_uri`, where it is not in it.
     pub cache_password: PasswordSource,
+    /// A collection of which PostgreSQL refuses more documents than this in one run of following is failing.
+    pub max_rejects: u64,
     /// What is to be read back and compared before each commit.
     pub verify_mode: VerifyMode,
     /// A collection of which more documents than this have to be repaired in one run of following is loaded anew.
@@ -113,6 +115,9 @@ const DEFAULT_SPOOL_LIMIT: u64 = 1 << 30;
 
 /// Repairs of a collection in one run, unless set: more than what a person with a client has changed by mistake.
 const DEFAULT_MAX_REPAIRS: u64 = 1_000;
+
+/// Refused documents of a collection in one run, unless set: more than a stray value or two, fewer than a constraint that fits nothing.
+const DEFAULT_MAX_REJECTS: u64 = 1_000;
 
 impl Config {
     /// Reads the configuration.
@@ -156,6 +161,7 @@ impl Config {
             spool_dir: folder.join(file.load.spool_dir.unwrap_or_else(|| PathBuf::from("spool"))),
             spool_limit: file.load.spool_limit.map_or(DEFAULT_SPOOL_LIMIT, |limit| limit.0),
             cache_uri: cache.uri,
+            max_rejects: file.follow.max_rejects.map_or(DEFAULT_MAX_REJECTS, |count| count.0),
             verify_mode: file.verify.mode.unwrap_or_default(),
             max_repairs: file.verify.max_repairs.map_or(DEFAULT_MAX_REPAIRS, |count| count.0),
             metrics_listen: file.metrics.listen.map(|address| address.0),

@@ -264,6 +264,17 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "follow",
+        key: "max_rejects",
+        value: "N",
+        help: "A collection of which PostgreSQL refuses more documents in one run of sync is failing, and tried again later [default: 1000]",
+        list: false,
+        set: |file, values| {
+            file.follow.max_rejects = Some(last(values)?);
+            Ok(())
+        },
+    },
+    Setting {
         section: "verify",
         key: "mode",
         value: "MODE",

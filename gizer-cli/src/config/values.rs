@@ -28,6 +28,7 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("load", "swap_timeout") => vec![config.swap_timeout.as_secs().to_string()],
         ("load", "spool_dir") => vec![config.spool_dir.display().to_string()],
         ("load", "spool_limit") => vec![size(config.spool_limit)],
+        ("follow", "max_rejects") => vec![config.max_rejects.to_string()],
         ("verify", "mode") => vec![mode(config.verify_mode).to_owned()],
         ("verify", "max_repairs") => vec![config.max_repairs.to_string()],
         ("metrics", "listen") => config.metrics_listen.iter().map(ToString::to_string).collect(),

@@ -33,18 +33,27 @@ pub(super) struct Commit<'c> {
     pub(super) verified: bool,
 }
 
+/// What has been written down.
+#[derive(Debug, Default)]
+pub(super) struct WrittenDown {
+    /// Whether the tables are exact where they stand.
+    pub(super) exact: bool,
+    /// Collections that were failing, and stand where the stream stands again.
+    pub(super) followed_again: Vec<String>,
+}
+
 impl Purpose<'_> {
-    /// Writes down in the open transaction where the tables stand with it; gives whether they are exact there.
+    /// Writes down in the open transaction where the tables stand with it.
     pub(super) async fn write_down(
         &mut self,
         session: &Session,
         tables: &mut [FollowedTables<'_>],
         commit: &Commit<'_>,
-    ) -> Result<bool, PgError> {
+    ) -> Result<WrittenDown, PgError> {
         match self {
             Purpose::Load { fence } => {
                 state::check_load(session, fence).await?;
-                Ok(commit.ahead.is_none())
+                Ok(WrittenDown { exact: commit.ahead.is_none(), followed_again: Vec::new() })
             }
             Purpose::Stream { fence, run } => {
                 let there = is_at(commit.positions, fence.position());
@@ -56,7 +65,7 @@ impl Purpose<'_> {
                 };
                 let joining: Vec<(&str, i64)> = tables
                     .iter()
-                    .filter(|tables| there && !tables.joined)
+                    .filter(|tables| there && !tables.joined && !tables.apart)
                     .map(|tables| (tables.name.as_str(), tables.live_epoch))
                     .collect();
                 let Commit { verified, .. } = *commit;
@@ -64,10 +73,16 @@ impl Purpose<'_> {
                 state::checkpoint(session, fence, &checkpoint).await?;
                 let shown: ShardPositions = position.into_iter().map(|(shard, at)| (shard, Some(at))).collect();
                 run.touch(&shown, commit.changes, commit.statements).await?;
-                if there {
-                    tables.iter_mut().for_each(|tables| tables.joined = true);
+                let mut followed_again = Vec::new();
+                for (name, _) in joining {
+                    if state::clear_obstacle(session, name).await? {
+                        followed_again.push(name.to_owned());
+                    }
                 }
-                Ok(ahead.is_none())
+                if there {
+                    tables.iter_mut().filter(|tables| !tables.apart).for_each(|tables| tables.joined = true);
+                }
+                Ok(WrittenDown { exact: ahead.is_none(), followed_again })
             }
         }
     }
@@ -100,7 +115,7 @@ impl Purpose<'_> {
 
     /// The same in the open transaction. Asked at its end, nothing changes any more: a load that is swapped in takes the
     /// place of tables that this transaction has locked, so that it comes before all that was written, or after the commit.
-    /// Collections that this transaction has itself marked as due for a load, by name, are left out.
+    /// Collections that this transaction has itself marked as due for a load, or as failing, by name, are left out.
     pub(super) async fn has_changed_now(
         &self,
         session: &Session,
@@ -108,9 +123,8 @@ impl Purpose<'_> {
         due: &[String],
     ) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
-        let now = state::followed(session).await?;
-        let mut now: Vec<(&str, i64)> =
-            now.iter().map(|followed| (followed.collection.as_str(), followed.live_epoch)).collect();
+        let now = state::followed_now(session).await?;
+        let mut now: Vec<(&str, i64)> = now.iter().map(|(name, epoch)| (name.as_str(), *epoch)).collect();
         let mut then: Vec<(&str, i64)> =
             tables.iter().map(|tables| (tables.name.as_str(), tables.live_epoch)).collect();
         then.retain(|(name, _)| due.iter().all(|due| due != name));

@@ -37,6 +37,8 @@ pub(crate) struct FollowedTables<'f> {
     pub(crate) layout: &'f Layout,
     /// Whether they stand where the stream stands.
     pub(crate) joined: bool,
+    /// Whether they are left where they stand, because of something that is wrong with them.
+    pub(crate) apart: bool,
     /// The load that they are of.
     pub(crate) live_epoch: i64,
     pub(crate) store: RowStore<'f>,
@@ -157,6 +159,12 @@ pub(super) enum Ddl {
     Gone([u8; 16]),
     /// Only a load helps; why.
     Reload(&'static str),
+}
+
+impl Ddl {
+    pub(super) fn is_gone(self) -> bool {
+        matches!(self, Ddl::Gone(_))
+    }
 }
 
 impl FollowedCollection<'_> {

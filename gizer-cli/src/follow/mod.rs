@@ -9,10 +9,13 @@
 //! While PostgreSQL takes one batch, the documents of the next are read. [`Follow`] is one way along the stream, for live tables
 //! ([`Purpose::Stream`]) and for the staging tables of a load that is being aligned ([`Purpose::Load`]).
 
+mod apart;
+mod asked;
 mod capped;
 mod collect;
 mod commit;
 mod fail_point;
+mod isolate;
 mod member;
 mod monitors;
 mod open;
@@ -39,7 +42,9 @@ use tokio::sync::mpsc;
 pub(crate) use capped::DELETIONS_UNKNOWN;
 pub(crate) use commit::Purpose;
 pub(crate) use member::{FollowedCollection, FollowedTables, Member};
-pub(crate) use open::{earliest, interest, layouts_of, members_of, read_ahead, settings, source_options};
+pub(crate) use open::{
+    earliest, interest, layouts_of, layouts_or_failures, members_of, read_ahead, settings, source_options,
+};
 pub(crate) use touched::ChangeCounts;
 pub(crate) use unfit::Rejects;
 pub(crate) use write::replaced;
@@ -85,8 +90,14 @@ pub(crate) struct Progress {
     pub(crate) catching_up: u64,
     /// Documents whose rows were made equal because somebody has found them different, or were written a second time.
     pub(crate) repaired: u64,
-    /// Documents without a usable key, kept aside.
+    /// Documents that were rejected: without a usable key, or refused by PostgreSQL.
     pub(crate) rejected: u64,
+    /// Documents that had been rejected, and are no longer: their rows are stored, or they are gone.
+    pub(crate) accepted: u64,
+    /// Collections that are failing, and why.
+    pub(crate) failing: BTreeMap<String, Failure>,
+    /// Collections that were failing, and are followed again.
+    pub(crate) followed_again: Vec<String>,
     /// Statements that it took.
     pub(crate) statements: u64,
     /// What happened to collections as such, a line each.
@@ -112,6 +123,8 @@ pub(crate) struct FollowSettings {
     pub(crate) max_repairs: u64,
     /// Whether the log names what the schema has no place for, because nobody reports it soon.
     pub(crate) logs_unfit: bool,
+    /// A collection of which PostgreSQL refuses more documents than this is failing.
+    pub(crate) max_rejects: u64,
 }
 
 /// How long a batch waits for more once everything there is has been given.
@@ -227,6 +240,20 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
 }
 
 impl Progress {
+    /// The numbers that writing to a collection changes.
+    fn counted(&self) -> Progress {
+        let Progress { documents, rows, rejected, accepted, .. } = *self;
+        Progress { documents, rows, rejected, accepted, ..Progress::default() }
+    }
+
+    /// What has been counted of a collection since then is taken back.
+    fn take_back(&mut self, before: &Progress, collection: &str) {
+        let Progress { documents, rows, rejected, accepted, .. } = *before;
+        (self.documents, self.rows, self.rejected, self.accepted) = (documents, rows, rejected, accepted);
+        self.tallies.remove(collection);
+        self.rejects.remove(collection);
+    }
+
     /// Adds what was done elsewhere.
     pub(crate) fn add(&mut self, other: &Progress) {
         self.changes.add(&other.changes);
@@ -238,6 +265,9 @@ impl Progress {
         self.catching_up += other.catching_up;
         self.repaired += other.repaired;
         self.rejected += other.rejected;
+        self.accepted += other.accepted;
+        other.followed_again.iter().for_each(|name| drop(self.failing.remove(name)));
+        self.failing.extend(other.failing.iter().map(|(name, failure)| (name.clone(), failure.clone())));
         self.statements += other.statements;
         self.events.extend(other.events.iter().cloned());
         for (name, tally) in &other.tallies {

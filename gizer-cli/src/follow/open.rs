@@ -14,38 +14,51 @@ use gizer_verify::{Checks, ReadBack};
 
 use super::FollowSettings;
 use super::member::{FollowedCollection, FollowedTables, Member};
-use crate::commands::Context;
+use crate::commands::{Context, Layouts};
 use crate::config::Config;
 use crate::config::file::VerifyMode;
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
+/// The layout of a collection that is followed, or why there is none: its schema file is missing, cannot be used, or is not the
+/// one that its tables were loaded by.
+pub(crate) type FollowedLayout = Result<Layout, Failure>;
+
 /// The layouts of the collections that are followed, in their order.
 ///
 /// # Errors
-/// [`Failure`] if a schema file is missing, cannot be used, or is not the one that its tables were loaded by.
+/// [`Failure`] if one of them has none.
 pub(crate) fn layouts_of(context: &Context, followed: &[Followed]) -> Result<Vec<Layout>, Failure> {
+    layouts_or_failures(context, followed)?.into_iter().collect()
+}
+
+/// The same, with what is wrong with each.
+///
+/// # Errors
+/// [`Failure`] if schema files cannot be read at all.
+pub(crate) fn layouts_or_failures(context: &Context, followed: &[Followed]) -> Result<Vec<FollowedLayout>, Failure> {
     let names: Vec<String> = followed.iter().map(|followed| followed.collection.clone()).collect();
     let layouts = context.layouts(&names)?;
-    if let Some(failure) = layouts.failures.into_first() {
-        return Err(failure);
+    followed.iter().map(|followed| layout_of(&layouts, followed)).collect()
+}
+
+fn layout_of(layouts: &Layouts, followed: &Followed) -> Result<FollowedLayout, Failure> {
+    let name = &followed.collection;
+    if let Some(failure) = layouts.failures.of(name) {
+        return Ok(Err(failure.clone()));
     }
-    let mut all = Vec::new();
-    for followed in followed {
-        let name = &followed.collection;
-        let layout = layouts.usable.iter().find(|layout| layout.collection == *name);
-        let layout = layout.ok_or_else(|| Failure::usage(format!("{name} is followed, and has no schema file")))?;
-        if layout_hash(layout)? != followed.layout_hash {
-            let message = format!(
-                "the schema file of {name} is not the one that its tables were loaded by: a load of {name} is due, and until \
-                 then nothing is applied, so that nothing is lost"
-            );
-            return Err(Failure::new(ExitCode::LoadDue, message)
-                .remedy(format!("`{}`, or put the schema file back as it was", report::command("load", [name], &[]))));
-        }
-        all.push(layout.clone());
+    let Some(layout) = layouts.usable.iter().find(|layout| layout.collection == *name) else {
+        return Ok(Err(Failure::usage(format!("{name} is followed, and has no schema file"))));
+    };
+    if layout_hash(layout)? == followed.layout_hash {
+        return Ok(Ok(layout.clone()));
     }
-    Ok(all)
+    let message = format!(
+        "the schema file of {name} is not the one that its tables were loaded by: a load of {name} is due, and until \
+         then nothing is applied, so that nothing is lost"
+    );
+    Ok(Err(Failure::new(ExitCode::LoadDue, message)
+        .remedy(format!("`{}`, or put the schema file back as it was", report::command("load", [name], &[])))))
 }
 
 /// The collections with their tables, on this session.
@@ -76,6 +89,7 @@ pub(crate) async fn members_of<'f>(
                 name: followed.collection.clone(),
                 layout,
                 joined: followed.joined,
+                apart: false,
                 live_epoch: followed.live_epoch,
                 store: RowStore::open(session, layout, WhichTables::Live).await?,
                 flattener: Flattener::new(layout),
@@ -140,5 +154,6 @@ pub(crate) fn settings(config: &Config) -> FollowSettings {
         }),
         max_repairs: config.max_repairs,
         logs_unfit: false,
+        max_rejects: config.max_rejects,
     }
 }

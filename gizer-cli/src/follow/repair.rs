@@ -1,4 +1,5 @@
-//! Repairs: documents whose rows somebody has found different are taken into batches as if they had been touched.
+//! Repairs: documents whose rows somebody has found different are taken into batches as if they had been touched; and so are
+//! documents that PostgreSQL has refused, when they are due to be tried again.
 //!
 //! The reader asks between two batches, and the writer, whose the session is, answers when all that was delivered before is
 //! committed. So what is given is not under way already, and nobody has to remember what is. The reader goes on while it waits
@@ -13,6 +14,7 @@ use gizer_pg::state::{self, HistoryEvent, RepairKey};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use super::commit::WrittenDown;
 use super::member::FollowedTables;
 use super::read::{Delivery, Reader};
 use super::touched::Batch;
@@ -115,6 +117,7 @@ impl Writer<'_> {
     pub(super) async fn waiting_repairs(&mut self) -> Result<Waiting, Failure> {
         let Purpose::Stream { .. } = self.purpose else { return Ok(Waiting::Repairs(Repairs::new())) };
         self.session.begin_reading().await?;
+        self.rejects.look(self.session).await?;
         let outcome = self.read_repairs().await;
         let (repairs, too_many) = self.session.end(outcome).await?;
         if too_many.is_empty() {
@@ -128,9 +131,10 @@ impl Writer<'_> {
         }
         // Whoever has been fenced off finds it out.
         let (mark, ahead) = (self.mark.clone(), self.ahead);
-        self.write_down(&mark, ahead, 0).await?;
+        let WrittenDown { followed_again, .. } = self.write_down(&mark, ahead, 0).await?;
         self.batch = Open::default();
         self.session.end(Ok(())).await?;
+        self.tell_troubles(BTreeMap::new(), BTreeMap::new(), followed_again);
         self.tell_of(given_up);
         Ok(Waiting::Pause(Paused::Reload(names)))
     }
@@ -138,16 +142,24 @@ impl Writer<'_> {
     /// What waits in the open transaction, and how many repairs there would be of collections of which there are too many.
     async fn read_repairs(&self) -> Result<(Repairs, BTreeMap<usize, u64>), PgError> {
         let (mut repairs, mut too_many) = (Repairs::new(), BTreeMap::new());
+        let limit = u32::try_from(self.settings.batch_documents).unwrap_or(u32::MAX);
         let waiting = state::repairs_waiting(self.session).await?;
         for (member, tables) in self.tables.iter().enumerate() {
+            if self.rejects.contains(&tables.name) {
+                let since = self.rejects.since();
+                let due = state::due_rejects(self.session, &tables.name, tables.live_epoch, since, limit).await?;
+                if !due.is_empty() {
+                    repairs.insert(member, due);
+                }
+            }
             let Some(count) = waiting.get(&tables.name) else { continue };
             let count = count + self.repaired.get(&member).copied().unwrap_or_default();
             if count > self.settings.max_repairs {
                 too_many.insert(member, count);
                 continue;
             }
-            let limit = u32::try_from(self.settings.batch_documents).unwrap_or(u32::MAX);
-            repairs.insert(member, state::take_repairs(self.session, &tables.name, limit).await?);
+            let queued = state::take_repairs(self.session, &tables.name, limit).await?;
+            repairs.entry(member).or_default().extend(queued);
         }
         Ok((repairs, too_many))
     }

@@ -36,9 +36,11 @@ pub(crate) struct RejectCount {
 
 impl Rejects {
     fn count(&mut self, rejects: &[Reject]) {
-        for reject in rejects {
-            self.place(&reject.reason, &reject.id).documents += 1;
-        }
+        rejects.iter().for_each(|reject| self.count_one(&reject.reason, &reject.id));
+    }
+
+    pub(super) fn count_one(&mut self, reason: &str, id: &str) {
+        self.place(reason, id).documents += 1;
     }
 
     pub(super) fn add(&mut self, other: &Rejects) {

@@ -3,25 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
-use gizer_flatten::{DocumentBatch, Flattener, Scope, id_text};
+use gizer_flatten::{DocumentBatch, Tally, id_text};
 use gizer_pg::Session;
 use gizer_pg::rows::Keys;
-use gizer_pg::state::{self, RepairKey, UnfitCount};
-use gizer_schema::Layout;
-use gizer_schema::raw::RawDoc;
-use gizer_verify::{ReadBack, Reconciled, VerifyError, reconcile};
+use gizer_pg::state::{self, UnfitCount};
+use gizer_verify::{ReadBack, Reconciled};
 use tokio::sync::mpsc::Receiver;
 
-use super::commit::Commit;
+use super::apart::{Apart, Entered, RefusedInBatch};
+use super::asked::{Asked, RejectedCollections};
+use super::commit::{Commit, WrittenDown};
 use super::fail_point::fail_point;
+use super::isolate::{Isolated, Isolation};
 use super::member::{Ddl, FollowedTables};
 use super::read::{Delivery, Documents, Whole};
 use super::repair::{WRITTEN_TWICE, Waiting};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, Paused, Progress, Purpose};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::Failure;
 use crate::metrics::{Applied, Metrics};
 use crate::report::note;
 
@@ -40,6 +40,10 @@ pub(super) struct Writer<'f> {
     pub(super) batch: Open,
     /// How many documents of each collection were repaired, by its number.
     pub(super) repaired: BTreeMap<usize, u64>,
+    /// How many documents of each collection were refused, by its number.
+    pub(super) refused: BTreeMap<usize, u64>,
+    /// The collections of which documents are rejected; not known before the first batch.
+    pub(super) rejects: RejectedCollections,
     pub(super) metrics: Metrics,
 }
 
@@ -62,57 +66,22 @@ pub(super) struct Open {
     pub(super) capped: BTreeMap<usize, bool>,
     /// What came for the first time of that the schema has no place for, with the number of the collection.
     pub(super) new_unfit: Vec<(usize, UnfitCount)>,
+    /// The collection that is written to.
+    pub(super) entered: Option<Entered>,
+    /// What was refused, and what is left as it was, by the number of the collection.
+    pub(super) refused: BTreeMap<usize, RefusedInBatch>,
+    pub(super) apart: BTreeMap<usize, Apart>,
+    /// Up to when documents were read, where that is known.
+    pub(super) ahead: Option<ClusterTime>,
 }
 
-/// Ids that were asked for together.
-struct Asked {
-    /// Their keys, each with the tables in which its rows can have changed.
-    keys: Keys,
-    /// Which of them a document was found for.
-    found: Vec<bool>,
-    /// Those that have neither a key nor a document: one may be kept aside.
-    gone: BTreeSet<String>,
-}
-
-impl Asked {
-    fn new(layout: &Layout, flattener: &Flattener, ids: &[(Bytes, Scope)], repairs: &[RepairKey]) -> Asked {
-        let (mut keys, mut gone) = (Keys::new(layout), BTreeSet::new());
-        // One that its `_id` does not give, or that has none, belongs to no document.
-        for repair in repairs {
-            keys.insert_stored(&repair.key);
-        }
-        for (id, scope) in ids {
-            let Ok(id) = RawDoc::new(id) else { continue };
-            match flattener.key_of(id) {
-                Ok(key) => drop(keys.insert_within(&key, scope)),
-                Err(_) => drop(gone.insert(id_text(id))),
-            }
-        }
-        Asked { found: vec![false; keys.len()], keys, gone }
-    }
-
-    /// The keys of these documents and, with the last of them, those that belong to none.
-    fn keys_of(
-        mut self,
-        layout: &Layout,
-        flattener: &Flattener,
-        documents: &[DocumentBatch],
-        all: bool,
-    ) -> (Keys, Asked) {
-        let mut keys = Keys::new(layout);
-        for document in documents.iter().flat_map(DocumentBatch::documents) {
-            let Ok(key) = flattener.key_of(document) else {
-                self.gone.remove(&id_text(document));
-                continue;
-            };
-            let number = self.keys.number_of(&key);
-            keys.insert_within(&key, number.map_or(&Scope::All, |number| self.keys.scope(number)));
-            number.into_iter().for_each(|number| self.found[number as usize] = true);
-        }
-        if all {
-            keys.add(&self.keys, (0..).zip(&self.found).filter(|(_, found)| !**found).map(|(number, _)| number));
-        }
-        (keys, self)
+impl Open {
+    /// Forgets what a collection has brought, but not what was counted in all.
+    pub(super) fn forget(&mut self, member: usize) {
+        self.asked = None;
+        self.repaired.retain(|(of, _), _| *of != member);
+        self.applied.remove(&member);
+        self.refused.remove(&member);
     }
 }
 
@@ -140,6 +109,8 @@ impl<'f> Writer<'f> {
             progress,
             batch,
             repaired,
+            refused: BTreeMap::new(),
+            rejects: RejectedCollections::default(),
             metrics,
         }
     }
@@ -196,6 +167,7 @@ impl<'f> Writer<'f> {
             self.batch.begun = Some(Instant::now());
             fail_point("sync.before_apply");
             self.session.begin().await?;
+            self.rejects.look(self.session).await?;
         }
         Ok(())
     }
@@ -208,74 +180,140 @@ impl<'f> Writer<'f> {
 
     /// Brings about what has happened to collections as such, in the open transaction.
     async fn take_effects(&mut self, effects: &[Effect]) -> Result<(), Failure> {
-        for Effect { member, ddl, uuids } in effects {
-            let tables = &mut self.tables[*member];
+        for effect in effects.iter().filter(|effect| effect.ddl.is_gone()) {
+            self.empty(effect).await?;
+        }
+        for Effect { member, ddl, uuids } in effects.iter().filter(|effect| !effect.ddl.is_gone()) {
+            let tables = &self.tables[*member];
             let (name, epoch) = (&tables.name, tables.live_epoch);
             if let Purpose::Load { .. } = self.purpose {
                 return Err(replaced(name));
             }
             match ddl {
                 Ddl::Created(_) => state::set_uuids(self.session, name, epoch, uuids).await?,
-                Ddl::Gone(_) => {
-                    state::set_uuids(self.session, name, epoch, uuids).await?;
-                    state::set_passed_over(self.session, name, epoch, None).await?;
-                    let deleted = tables.store.empty().await?;
-                    self.batch.done.rows.deleted += deleted;
-                    self.batch.applied.entry(*member).or_default().rows.deleted += deleted;
-                    state::forget_rejected(self.session, name).await?;
-                    state::clear_repairs(self.session, name).await?;
-                    state::clear_unfit(self.session, name).await?;
-                }
+                Ddl::Gone(_) => {}
                 Ddl::Reload(why) => state::mark_load_due(self.session, name, epoch, why).await?,
             }
         }
         Ok(())
     }
 
+    /// A collection is gone: its tables are emptied.
+    async fn empty(&mut self, Effect { member, uuids, .. }: &Effect) -> Result<(), Failure> {
+        let name = self.tables[*member].name.clone();
+        if let Purpose::Load { .. } = self.purpose {
+            return Err(replaced(&name));
+        }
+        self.enter(*member).await?;
+        let FollowedTables { live_epoch, store, .. } = &mut self.tables[*member];
+        state::set_uuids(self.session, &name, *live_epoch, uuids).await?;
+        state::set_passed_over(self.session, &name, *live_epoch, None).await?;
+        let deleted = match store.empty().await {
+            Ok(deleted) => deleted,
+            Err(error) => return self.set_apart(*member, error.into()).await,
+        };
+        self.batch.done.rows.deleted += deleted;
+        self.batch.applied.entry(*member).or_default().rows.deleted += deleted;
+        state::forget_rejected(self.session, &name).await?;
+        state::clear_repairs(self.session, &name).await?;
+        Ok(state::clear_unfit(self.session, &name).await?)
+    }
+
     /// Makes the rows of these documents, and of ids that belong to none, equal to what was found.
     async fn write(&mut self, documents: Documents) -> Result<(), Failure> {
+        if self.batch.apart.contains_key(&documents.member) {
+            return Ok(());
+        }
         self.begin().await?;
         let Documents { member, found: documents, ids, repairs, all, under_way: _under_way } = documents;
+        self.enter(member).await?;
         self.take_off(member, &repairs).await?;
-        let FollowedTables { name, layout, live_epoch, store, flattener, .. } = &mut self.tables[member];
+        let left = self.refusals_left(member);
+        let FollowedTables { layout, store, flattener, .. } = &mut self.tables[member];
         let asked = match self.batch.asked.take() {
             Some(asked) => asked,
             None => Asked::new(layout, flattener, &ids, &repairs),
         };
-        let (keys, asked) = asked.keys_of(layout, flattener, &documents, all);
-        let mut gone = Vec::new();
-        match all {
-            true => gone = asked.gone.into_iter().collect(),
-            false => self.batch.asked = Some(asked),
+        let (keys, mut asked) = asked.keys_of(layout, flattener, &documents, all);
+        let limit = left.saturating_add(asked.known.len() as u64);
+        let (gone, known): (Vec<String>, Vec<Vec<u8>>) = match all {
+            true => (std::mem::take(&mut asked.gone).into_iter().collect(), std::mem::take(&mut asked.known)),
+            false => (Vec::new(), Vec::new()),
+        };
+        if !all {
+            self.batch.asked = Some(asked);
         }
         if documents.is_empty() && keys.is_empty() && gone.is_empty() {
             return Ok(());
         }
-        let reconciled = reconcile(store, flattener, &documents, &keys, self.settings.checks).await;
-        let reconciled = reconciled.map_err(|error| not_equal(name, error))?;
-        state::keep_rejected(self.session, name, *live_epoch, &reconciled.rejected, &gone).await?;
-        if reconciled.repaired > 0 {
-            *self.batch.repaired.entry((member, WRITTEN_TWICE.to_owned())).or_default() += reconciled.repaired;
+        let (session, checks) = (self.session, self.settings.checks);
+        let mut isolation = Isolation { session, layout, store, flattener, checks, limit };
+        match isolation.write(&documents, &keys).await {
+            Ok(isolated) => self.note_rejects(member, &documents, (&keys, &known, &gone), isolated).await,
+            Err(trouble) => self.set_apart(member, trouble).await,
         }
-        self.count_rows(member, reconciled);
+    }
+
+    /// Notes which documents of a part are rejected, and which no longer are.
+    async fn note_rejects(
+        &mut self,
+        member: usize,
+        documents: &[DocumentBatch],
+        (keys, known, gone): (&Keys, &[Vec<u8>], &[String]),
+        mut isolated: Isolated,
+    ) -> Result<(), Failure> {
+        let FollowedTables { name, live_epoch, .. } = &self.tables[member];
+        let (name, live_epoch) = (name.clone(), *live_epoch);
+        let (mut ids, mut touched) = (Vec::new(), Vec::new());
+        if self.rejects.contains(&name) {
+            let unfit: BTreeSet<&str> = isolated.reconciled.rejected.iter().map(|reject| reject.id.as_str()).collect();
+            let all = documents.iter().flat_map(DocumentBatch::documents).map(id_text);
+            ids = all.filter(|id| !unfit.contains(id.as_str())).collect();
+            let refused = self.batch.refused.get(&member);
+            let is_refused = |key: &[u8]| refused.is_some_and(|refused| refused.has(key));
+            touched = (0..).take(keys.len()).map(|number| keys.field(number)).collect();
+            touched.extend(known.iter().map(Vec::as_slice).filter(|key| !is_refused(key)));
+        }
+        let rejected = std::mem::take(&mut isolated.reconciled.rejected);
+        if isolated.reconciled.repaired > 0 {
+            *self.batch.repaired.entry((member, WRITTEN_TWICE.to_owned())).or_default() += isolated.reconciled.repaired;
+        }
+        self.settle(member, (&ids, &touched), isolated).await?;
+        state::keep_rejected(self.session, &name, live_epoch, &rejected, gone).await?;
+        if !rejected.is_empty() {
+            let count = rejected.len() as u64;
+            self.rejects.insert(name);
+            self.batch.done.rejected += count;
+            self.batch.applied.entry(member).or_default().rejected += count;
+            self.count_unfit(member, &rejected, Tally::default());
+        }
         Ok(())
     }
 
     /// Writes what is left of a batch and commits it; gives why following has to pause, if it has to.
     async fn complete(&mut self, whole: Whole) -> Result<Option<Paused>, Failure> {
         let Whole { batch, mark, ahead, passed_over, unexplained } = whole;
+        self.batch.ahead = ahead.max(Some(mark.time));
         if let Some(documents) = self.batch.waiting.take() {
             self.write(documents).await?;
         }
         self.begin().await?;
+        self.try_once_more().await?;
+        self.count_refused();
+        let batch = self.without_apart(batch);
         self.count_repairs().await?;
         let given_up = self.give_up(&self.too_many()).await?;
         let mut reload = self.to_reload(&batch);
         reload.extend(given_up.iter().map(|given_up| given_up.collection.clone()));
+        let apart = self.batch.apart.iter();
+        let (due, failing): (Vec<_>, Vec<_>) = apart.partition(|(_, apart)| apart.reload);
+        let name = |(member, _): &(&usize, _)| self.tables[**member].name.clone();
+        reload.extend(due.iter().map(name));
         reload.sort_unstable();
         reload.dedup();
+        let left: Vec<String> = failing.iter().map(name).chain(reload.iter().cloned()).collect();
         // Tables of a later load hold later documents: none of these may take their place.
-        if self.purpose.has_changed_now(self.session, &self.tables, &reload).await? {
+        if self.purpose.has_changed_now(self.session, &self.tables, &left).await? {
             return Ok(Some(Paused::Changed));
         }
         self.note_passed_over(&unexplained).await?;
@@ -283,9 +321,9 @@ impl<'f> Writer<'f> {
         self.keep_capped().await?;
         fail_point("sync.after_write");
         let counts = batch.counts();
-        let exact = self.write_down(&mark, ahead, counts.total()).await?;
+        let WrittenDown { exact, followed_again } = self.write_down(&mark, ahead, counts.total()).await?;
         fail_point("sync.before_commit");
-        let open = std::mem::take(&mut self.batch);
+        let mut open = std::mem::take(&mut self.batch);
         self.session.end(Ok(())).await?;
         fail_point("sync.after_commit");
         if !passed_over.is_empty() {
@@ -304,8 +342,13 @@ impl<'f> Writer<'f> {
         self.progress.catching_up += u64::from(!exact);
         self.tell(&batch);
         self.tell_of(given_up);
+        let is_apart = !open.apart.is_empty();
+        self.tell_troubles(std::mem::take(&mut open.refused), std::mem::take(&mut open.apart), followed_again);
         fail_point("sync.between_batches");
-        Ok((!reload.is_empty()).then_some(Paused::Reload(reload)))
+        Ok(match reload.is_empty() {
+            false => Some(Paused::Reload(reload)),
+            true => is_apart.then_some(Paused::Changed),
+        })
     }
 
     /// What is passed over must be explained, also if this run does not live to see it.
@@ -320,13 +363,13 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Writes down in the open transaction where the tables stand; gives whether they are exact there.
+    /// Writes down in the open transaction where the tables stand.
     pub(super) async fn write_down(
         &mut self,
         mark: &Mark,
         ahead: Option<ClusterTime>,
         changes: u64,
-    ) -> Result<bool, Failure> {
+    ) -> Result<WrittenDown, Failure> {
         let statements = self.tables.iter().map(|tables| tables.store.statements()).sum();
         self.progress.statements = statements;
         let commit = Commit {
@@ -347,10 +390,11 @@ impl<'f> Writer<'f> {
         let ahead = ahead.filter(|ahead| *ahead > mark.time);
         if due && self.purpose.is_behind(&mark.positions, ahead, mark.time, &self.tables) {
             self.begin().await?;
-            let exact = self.write_down(&mark, ahead, 0).await?;
+            let WrittenDown { exact, followed_again } = self.write_down(&mark, ahead, 0).await?;
             self.batch = Open::default();
             self.session.end(Ok(())).await?;
             self.committed = Instant::now();
+            self.tell_troubles(BTreeMap::new(), BTreeMap::new(), followed_again);
             self.tell_standing(&mark, exact);
         } else {
             self.metrics.stands_at(&mark.positions, ahead.map(|_| true));
@@ -383,18 +427,16 @@ impl<'f> Writer<'f> {
     }
 
     /// Counts what was done, as long as its batch is not committed apart from the rest.
-    fn count_rows(&mut self, member: usize, reconciled: Reconciled) {
+    pub(super) fn count_rows(&mut self, member: usize, reconciled: Reconciled) {
         let (done, applied) = (&mut self.batch.done, self.batch.applied.entry(member).or_default());
         let rows = reconciled.changes.sum();
         applied.rows.deleted += rows.deleted;
         applied.rows.updated += rows.updated;
         applied.rows.inserted += rows.inserted;
-        applied.rejected += reconciled.rejected.len() as u64;
         done.documents += reconciled.documents;
         done.rows.deleted += rows.deleted;
         done.rows.updated += rows.updated;
         done.rows.inserted += rows.inserted;
-        done.rejected += reconciled.rejected.len() as u64;
         self.count_unfit(member, &reconciled.rejected, reconciled.tally);
     }
 }
@@ -403,16 +445,4 @@ impl<'f> Writer<'f> {
 pub(crate) fn replaced(collection: &str) -> Failure {
     let message = format!("{collection} was created, dropped, renamed or replaced while it was loaded");
     Failure::failed(message).remedy("load it again")
-}
-
-/// Rows that differ after they were written end the run with a code of their own.
-fn not_equal(collection: &str, error: VerifyError) -> Failure {
-    match error {
-        VerifyError::Tables(error) => error.into(),
-        error @ VerifyError::SameKey { .. } => Failure::failed(error.to_string()),
-        error => Failure::new(ExitCode::Differs, format!("{collection}: {error}")).remedy(format!(
-            "nothing of the batch was committed; look for triggers, rules and other writers of its tables, then `gizer load \
-             {collection}` makes them anew"
-        )),
-    }
 }

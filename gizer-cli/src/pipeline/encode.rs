@@ -74,7 +74,7 @@ pub(super) fn encode_range<E: UnitEncoder>(
         let reason = reason.to_string();
         rejects.note(&reason);
         rejected.set(rejected.get() + 1);
-        parts.borrow_mut().reject(Reject { id, reason, document: document.as_bytes().to_vec() });
+        parts.borrow_mut().reject(Reject { id, reason, document: document.as_bytes().to_vec(), retry: None });
     });
     let tally = flattener.take_tally();
     let flattened = usize::try_from(tally.read).unwrap_or(usize::MAX);

@@ -7,12 +7,15 @@ use std::cell::RefCell;
 use std::sync::{Arc, mpsc};
 
 use gizer_channel::{AsyncReceiver, Budget, to_tokio};
+use gizer_flatten::change::id_document;
 use gizer_flatten::range::DocumentRange;
-use gizer_flatten::{Flattener, RawJson, Tally};
+use gizer_flatten::{Flattener, Tally, id_text};
 use gizer_pg::PgError;
-use gizer_pg::copy::{Buffers, EncodedUnit, Reject};
+use gizer_pg::copy::{Buffers, EncodedUnit, Reject, RetryKey};
 use gizer_pg::load::{RangeDone, RangeSink, Written};
+use gizer_pg::rows::Keys;
 use gizer_schema::Layout;
+use gizer_schema::raw::RawDoc;
 
 use super::RejectLimit;
 use super::encode::{Part, PartBuilder, RangeEnd, encode_range};
@@ -143,14 +146,10 @@ impl<K: RangeSink> Writer<K> {
     /// Keeps the only document of a range aside, in a transaction of its own.
     async fn keep_aside(&mut self, range: DocumentRange, error: &PgError) -> Result<(), Failure> {
         let Some(document) = range.documents.documents().next() else { return Ok(()) };
-        let mut id = Vec::new();
-        if let Ok(Some(element)) = document.get(b"_id") {
-            RawJson::new(element).write_to(&mut id);
-        }
         let reason = format!("PostgreSQL refused it: {error}");
         self.shared.rejects.note(&reason);
-        let id = String::from_utf8_lossy(&id).into_owned();
-        let reject = Reject { id, reason, document: document.as_bytes().to_vec() };
+        let retry = retry_key(&self.shared.layout, document, error);
+        let reject = Reject { id: id_text(document), reason, document: document.as_bytes().to_vec(), retry };
         self.sink.copy(EncodedUnit { rejects: vec![reject], ..EncodedUnit::default() }).await?;
         let mut tally = Tally::default();
         (tally.read, tally.rejected) = (1, 1);
@@ -159,6 +158,15 @@ impl<K: RangeSink> Writer<K> {
             Outcome::Refused(refused) => Err(refused.error.into()),
         }
     }
+}
+
+/// How a document that was refused is found again; `None` if it has no key, so that following could not write it either.
+fn retry_key(layout: &Layout, document: RawDoc<'_>, error: &PgError) -> Option<RetryKey> {
+    let mut keys = Keys::new(layout);
+    keys.insert(&Flattener::new(layout).key_of(document).ok()?)?;
+    let lookup = id_document(document).ok().flatten()?.to_vec();
+    let sqlstate = error.sqlstate().unwrap_or_default().to_owned();
+    Some(RetryKey { key: keys.field(0).to_vec(), lookup, sqlstate })
 }
 
 /// A range, and why it is not written.

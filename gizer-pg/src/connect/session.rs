@@ -272,6 +272,32 @@ impl Session {
         self.in_transaction.store(false, Ordering::Relaxed);
     }
 
+    /// Sets a savepoint in the open transaction. Constraints that can be deferred are from here on.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn set_savepoint(&self, name: &str) -> Result<(), PgError> {
+        self.run("setting a savepoint", &format!("SAVEPOINT {name}; SET CONSTRAINTS ALL DEFERRED")).await
+    }
+
+    /// Releases a savepoint, after what was deferred has been checked: so nothing is left for the commit to refuse.
+    ///
+    /// # Errors
+    /// Whatever the server says; then there is the way back to the savepoint.
+    pub async fn release_savepoint(&self, name: &str) -> Result<(), PgError> {
+        let sql = format!("SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT {name}");
+        self.run("checking deferred constraints", &sql).await
+    }
+
+    /// Takes back all that was done since a savepoint, which is released.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn roll_back_to(&self, name: &str) -> Result<(), PgError> {
+        let sql = format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}");
+        self.run("rolling back to a savepoint", &sql).await
+    }
+
     /// Whether a transaction is open that was begun here.
     pub fn is_in_transaction(&self) -> bool {
         self.in_transaction.load(Ordering::Relaxed)

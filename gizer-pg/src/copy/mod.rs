@@ -24,5 +24,5 @@ mod decode;
 pub(crate) use array::element_oid;
 pub use encoder::{CopyEncoder, KEPT_BYTES};
 pub(crate) use timestamp::to_postgres_micros;
-pub use unit::{Buffers, EncodedUnit, Reject, TableData, UnitEncoder};
+pub use unit::{Buffers, EncodedUnit, Reject, RetryKey, TableData, UnitEncoder};
 pub(crate) use wire::{HEADER, TRAILER, field_count, write_cell, write_tuple};

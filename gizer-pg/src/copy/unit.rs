@@ -72,6 +72,19 @@ pub struct Reject {
     pub reason: String,
     /// The document as BSON.
     pub document: Vec<u8>,
+    /// How it is found again, if PostgreSQL has refused it, so that it is tried again; `None`: it can never be taken as it is.
+    pub retry: Option<RetryKey>,
+}
+
+/// How a document that PostgreSQL has refused is found again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryKey {
+    /// Its root key in the binary form of the column.
+    pub key: Vec<u8>,
+    /// A BSON document of the one field `_id`, under which it is looked up.
+    pub lookup: Vec<u8>,
+    /// The code of the error.
+    pub sqlstate: String,
 }
 
 impl Reject {

@@ -15,16 +15,19 @@
 //! | rows to change | `COPY` into a temporary table, then `UPDATE … FROM` it |
 //! | rows to add | `COPY` into the table itself |
 //!
-//! A row is changed and not replaced, so that columns that people have added to a table keep their values.
+//! A row is changed and not replaced, so that columns that people have added to a table keep their values. Where that meets a unique
+//! index of theirs half-way, rows are replaced, and those values carried over ([`Writing`]).
 
 mod changes;
 mod keys;
 mod parameter;
+mod replace;
 mod statements;
 mod store;
 mod stretch;
 
 pub use changes::{RowChanges, RowCounts, TableCounts};
 pub use keys::Keys;
+pub use replace::{References, Writing};
 pub use store::{RowStore, StoredTuple, WhichTables};
 pub use stretch::KeyStretch;

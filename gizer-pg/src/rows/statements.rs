@@ -3,6 +3,7 @@
 use gizer_schema::{Column, ColumnType, Layout, Table, TableId};
 use sha2::{Digest, Sha256};
 
+use super::replace::Replacing;
 use crate::ddl::column_definition;
 use crate::error::PgError;
 use crate::ident::{Qualified, quote_identifier};
@@ -28,6 +29,8 @@ pub(super) struct TableStatements {
     pub(super) analyze: String,
     pub(super) update: String,
     pub(super) copy: String,
+    /// For rows that are replaced.
+    pub(super) replacing: Replacing,
 }
 
 impl TableStatements {
@@ -51,6 +54,7 @@ impl TableStatements {
             analyze: format!("ANALYZE {staged} ({})", identity.join(", ")),
             update: update(table, &at, &staged, &names, &identity),
             copy: format!("COPY {at} ({}) FROM STDIN (FORMAT binary)", names.join(", ")),
+            replacing: Replacing::new(&at, &staged, names, identity)?,
             select,
             key,
             table: at,
@@ -71,6 +75,11 @@ impl TableStatements {
         let after = if has_after { end(">", AFTER) } else { "true".to_owned() };
         let upto = if has_upto { end("<=", UPTO) } else { "true".to_owned() };
         format!("{after} AND {upto}")
+    }
+
+    /// The type of the column of the root key.
+    pub(super) fn key_type(&self) -> &'static str {
+        self.key.1
     }
 
     /// Sets the ends of stretches: takes both keys.

@@ -7,9 +7,10 @@ use gizer_schema::{Column, ColumnType, Layout, TableId};
 use tokio_postgres::types::{FromSql, Kind, ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
-use super::changes::{RowChanges, RowCounts, TableCounts, Tuples};
+use super::changes::{RowChanges, RowCounts, TableChanges, TableCounts, Tuples};
 use super::keys::Keys;
 use super::parameter::ArrayParameter;
+use super::replace::Writing;
 use super::statements::TableStatements;
 use crate::connect::Session;
 use crate::copy::element_oid;
@@ -58,6 +59,8 @@ pub struct RowStore<'s> {
     deleters: Vec<Option<Statement>>,
     document_deleters: Vec<Option<Statement>>,
     pub(super) statements: u64,
+    /// How rows that change are written.
+    pub(super) writing: Writing,
 }
 
 /// A row as it is stored: its fields in the order of the layout's columns, `_extra` included.
@@ -131,7 +134,8 @@ impl<'s> RowStore<'s> {
         let none = vec![None; tables.len()];
         let (readers, deleters, document_deleters) = (none.clone(), none.clone(), none);
         let stretches = vec![[const { None }; 4]; tables.len()];
-        Ok(RowStore { session, layout, tables, readers, stretches, deleters, document_deleters, statements: 0 })
+        let (statements, writing) = (0, Writing::InPlace);
+        Ok(RowStore { session, layout, tables, readers, stretches, deleters, document_deleters, statements, writing })
     }
 
     /// The layout of the tables.
@@ -206,14 +210,12 @@ impl<'s> RowStore<'s> {
         if changes.is_empty() {
             return Ok(counts);
         }
+        if self.writing == Writing::Replacing {
+            return self.replace(changes).await;
+        }
         self.run("setting how to plan", PLANNING).await?;
-        for (at, table) in changes.tables.iter().enumerate().rev().filter(|(_, table)| !table.deleted.is_empty()) {
-            let statement = self.deleter(at).await?;
-            self.statements += 1;
-            let parameters = table.deleted_parameters();
-            let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|each| each as _).collect();
-            let doing = format!("deleting rows of {}", self.tables[at].table);
-            counts.tables[at].deleted = self.session.execute(doing, &statement, &parameters).await?;
+        for (at, table) in changes.tables.iter().enumerate().rev() {
+            counts.tables[at].deleted = self.delete_rows(at, table).await?;
         }
         for (at, table) in changes.tables.iter().enumerate() {
             if !table.updated.is_empty() {
@@ -225,6 +227,18 @@ impl<'s> RowStore<'s> {
             }
         }
         Ok(counts)
+    }
+
+    pub(super) async fn delete_rows(&mut self, at: usize, table: &TableChanges) -> Result<u64, PgError> {
+        if table.deleted.is_empty() {
+            return Ok(0);
+        }
+        let statement = self.deleter(at).await?;
+        self.statements += 1;
+        let parameters = table.deleted_parameters();
+        let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|each| each as _).collect();
+        let doing = format!("deleting rows of {}", self.tables[at].table);
+        self.session.execute(doing, &statement, &parameters).await
     }
 
     /// Deletes all rows that are stored under these keys, whatever their scope; gives how many there were.
@@ -262,22 +276,32 @@ impl<'s> RowStore<'s> {
         Ok(deleted)
     }
 
-    /// The temporary table may be gone: a transaction that made it and was rolled back has taken it along.
     async fn update(&mut self, at: usize, rows: &Tuples) -> Result<u64, PgError> {
-        let TableStatements { table, stage, copy_staged, analyze, update, .. } = &self.tables[at];
+        self.stage(at, rows).await?;
+        self.statements += 1;
+        let TableStatements { table, update, .. } = &self.tables[at];
+        self.session.execute(format!("changing rows of {table}"), update, &[]).await
+    }
+
+    /// Gathers rows in the temporary table, which may be gone: a transaction that made it and was rolled back has taken it along.
+    pub(super) async fn stage(&mut self, at: usize, rows: &Tuples) -> Result<(), PgError> {
+        let TableStatements { table, stage, copy_staged, analyze, .. } = &self.tables[at];
         let doing = format!("changing rows of {table}");
-        let (stage, copy_staged) = (stage.clone(), copy_staged.clone());
-        let (analyze, update) = (analyze.clone(), update.clone());
+        let (stage, copy_staged, analyze) = (stage.clone(), copy_staged.clone(), analyze.clone());
         self.statements += 1; // two in one message
         self.run(format!("making a temporary table for rows of {}", self.tables[at].table), &stage).await?;
         self.copy(at, "gathering changed rows of", &copy_staged, rows).await?;
-        self.run(&doing, &analyze).await?;
-        self.statements += 1;
-        self.session.execute(&doing, &update, &[]).await
+        self.run(&doing, &analyze).await
     }
 
     /// One COPY; gives the number of rows that it took.
-    async fn copy(&mut self, at: usize, doing: &str, statement: &str, rows: &Tuples) -> Result<u64, PgError> {
+    pub(super) async fn copy(
+        &mut self,
+        at: usize,
+        doing: &str,
+        statement: &str,
+        rows: &Tuples,
+    ) -> Result<u64, PgError> {
         self.statements += 1;
         let table = &self.tables[at].table;
         let mut stream = self.session.copy_in(format!("{doing} {table}"), statement).await?;
@@ -292,6 +316,18 @@ impl<'s> RowStore<'s> {
     pub(super) async fn run(&mut self, doing: impl std::fmt::Display, sql: &str) -> Result<(), PgError> {
         self.statements += 1;
         self.session.run(doing, sql).await
+    }
+
+    /// Whether the tables have the columns of the layout, of their types, as the catalog has them now.
+    ///
+    /// # Errors
+    /// [`PgError::ColumnDiffers`]; whatever the server says, for instance that a table or a column is not there.
+    pub async fn check_tables(&mut self) -> Result<(), PgError> {
+        for at in 0..self.tables.len() {
+            self.readers[at] = None;
+            self.reader(at).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn reader(&mut self, at: usize) -> Result<Statement, PgError> {

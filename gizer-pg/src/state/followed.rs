@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::collection::{uuid_text, uuids_to_json};
 use super::history::{HistoryEvent, count_event};
-use super::positions::{from_json, time_from_text};
-use super::tables::{self, COLLECTIONS};
+use super::positions::{from_json, time_from_text, to_json};
+use super::tables::{self, COLLECTIONS, EXPECTED};
 use crate::connect::Session;
 use crate::error::PgError;
 
@@ -181,6 +181,71 @@ pub async fn set_remark(
     );
     let doing = format!("writing down a remark on {collection}");
     session.execute(doing, &sql, &[&collection, &live_epoch, &remark, &holds]).await.map(drop)
+}
+
+/// The collections that are followed now, with the loads that their tables are of, in the open transaction: all but those that are
+/// *failing* and whose next try has not come.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgError> {
+    let sql = format!(
+        "SELECT c.collection, coalesce(c.live_epoch, 0) FROM {} AS c LEFT JOIN {} AS e USING (collection) \
+         WHERE c.state = 'following' AND c.live \
+             AND NOT coalesce(e.obstacle = 'failing' AND e.next_try > pg_catalog.now(), false)",
+        session.relation(COLLECTIONS)?,
+        session.relation(EXPECTED)?
+    );
+    let rows = session.query("asking what is followed", &sql, &[]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// As [`followed_now`], in a transaction of its own.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn read_followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgError> {
+    session.begin_reading().await?;
+    let outcome = followed_now(session).await;
+    session.end(outcome).await
+}
+
+/// From now on the collection stands for itself, in the open transaction: where the stream goes on its tables stay as they are, at
+/// its own position, until it joins the stream again. `position` is that of the stream: one that has not joined has its own.
+/// `read_until` is up to when its documents may have been read.
+///
+/// # Errors
+/// [`PgError::Fenced`] if another load has taken the place of the one with this epoch.
+pub async fn leave_stream(
+    session: &Session,
+    collection: &str,
+    live_epoch: i64,
+    position: &Positions,
+    read_until: ClusterTime,
+) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET captured = CASE WHEN joined THEN $3::text::jsonb ELSE captured END, joined = false, read_until = $4 \
+         WHERE collection = $1 AND live_epoch = $2",
+        session.relation(COLLECTIONS)?
+    );
+    let doing = format!("recording where {collection} stands");
+    let (position, until) = (to_json(position), read_until.to_string());
+    let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &position, &until]).await?;
+    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+}
+
+/// All collections that are followed and *failing* are to be tried again at once.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn try_failing_now(session: &Session) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} AS e SET next_try = pg_catalog.now() FROM {} AS c \
+         WHERE c.collection = e.collection AND c.state = 'following' AND c.live AND e.obstacle = 'failing'",
+        session.relation(EXPECTED)?,
+        session.relation(COLLECTIONS)?
+    );
+    session.execute("looking for collections to try again", &sql, &[]).await.map(|_| ())
 }
 
 /// Only a load helps this collection any more, in the open transaction. It is counted in `gizer_history`.

@@ -30,6 +30,7 @@ pub(crate) mod lock;
 mod moment;
 mod positions;
 mod range;
+mod refused;
 mod reject;
 mod repair;
 mod run;
@@ -53,13 +54,20 @@ pub use expected::{
     Choice, Expected, Obstacle, ObstacleKind, choice, clear_obstacle, expect, expected, no_longer_expect,
     read_expected, set_obstacle,
 };
-pub use followed::{Followed, followed, mark_load_due, read_followed, set_passed_over, set_remark, set_uuids};
+pub use followed::{
+    Followed, followed, followed_now, leave_stream, mark_load_due, read_followed, read_followed_now, set_passed_over,
+    set_remark, set_uuids, try_failing_now,
+};
 pub use history::{HistoryEvent, HistoryRow, count_event};
 pub use moment::{Moment, is_followed_now, moment};
 pub use positions::{ShardPositions, classic_ts};
 pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
 pub use range::{Resumed, UnfinishedLoad, needed_from};
+pub use refused::{
+    Refused, SettledRejects, collections_with_rejects, due_rejects, refused_documents, server_time, settle_rejects,
+    try_rejects_now,
+};
 pub use reject::{RejectReasons, forget_rejected, keep_rejected, read_reject_reasons, rejected_among};
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use tokio_postgres::types::ToSql;
+
 use super::tables::{self, COLLECTIONS, REJECTS};
 use crate::connect::Session;
 use crate::copy::Reject;
@@ -21,13 +23,20 @@ pub(crate) async fn write_rejects(
     let ids: Vec<String> = rejects.iter().map(|reject| reject.id.replace('\0', "\\u0000")).collect();
     let reasons: Vec<String> = rejects.iter().map(|reject| reject.reason.replace('\0', "\\u0000")).collect();
     let documents: Vec<&[u8]> = rejects.iter().map(|reject| reject.document.as_slice()).collect();
+    let retry = || rejects.iter().map(|reject| reject.retry.as_ref());
+    let keys: Vec<Option<&[u8]>> = retry().map(|retry| Some(retry?.key.as_slice())).collect();
+    let lookups: Vec<Option<&[u8]>> = retry().map(|retry| Some(retry?.lookup.as_slice())).collect();
+    let codes: Vec<Option<&str>> = retry().map(|retry| Some(retry?.sqlstate.as_str())).collect();
     let sql = format!(
-        "INSERT INTO {} (collection, load_epoch, id, reason, document) \
-         SELECT $1, $2, kept.* FROM unnest($3::text[], $4::text[], $5::bytea[]) AS kept",
+        "INSERT INTO {} (collection, load_epoch, id, reason, document, key, lookup, sqlstate) \
+         SELECT $1, $2, kept.* \
+         FROM unnest($3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::text[]) AS kept",
         session.relation(REJECTS)?
     );
     let doing = format!("keeping rejected documents of {collection} aside");
-    session.execute(doing, &sql, &[&collection, &load_epoch, &ids, &reasons, &documents]).await.map(|_| ())
+    let values: [&(dyn ToSql + Sync); 8] =
+        [&collection, &load_epoch, &ids, &reasons, &documents, &keys, &lookups, &codes];
+    session.execute(doing, &sql, &values).await.map(|_| ())
 }
 
 /// Keeps documents aside that following could not apply, in the open transaction: each once, as it was last. What was

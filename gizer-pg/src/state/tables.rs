@@ -126,6 +126,13 @@ const TABLES: [StateTable; 11] = [
             ("document", "BYTEA"),
             ("load_epoch", "BIGINT NOT NULL"),
             ("at", "TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now()"),
+            // Of those that have a key: PostgreSQL has refused their rows, and they are tried again.
+            ("key", "BYTEA"),
+            ("lookup", "BYTEA"),
+            ("sqlstate", "TEXT"),
+            ("attempts", "INT NOT NULL DEFAULT 0"),
+            ("tried_at", "TIMESTAMPTZ"),
+            ("next_try", "TIMESTAMPTZ"),
         ],
         constraint: None,
         comment: "gizer state: documents that could not be loaded",

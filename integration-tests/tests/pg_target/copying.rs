@@ -128,7 +128,12 @@ async fn a_unit_is_written_whole_or_not_at_all() {
     let layout = layout("posts", r#"{"_id": "INT", "l": ["INT"]}"#);
     let session = scene.session().await;
     let (load, mut sink) = begun(&scene, &session, &layout).await;
-    let reject = Reject { id: "{\"a\": \"\0\"}".to_owned(), reason: "why".to_owned(), document: vec![5, 0, 0, 0, 0] };
+    let reject = Reject {
+        id: "{\"a\": \"\0\"}".to_owned(),
+        reason: "why".to_owned(),
+        document: vec![5, 0, 0, 0, 0],
+        retry: None,
+    };
 
     let mut good = encode(&layout, &[doc! {"_id": 1, "l": [1, 2]}]);
     good.rejects.push(reject.clone());

@@ -16,7 +16,12 @@ async fn load(scene: &Scene, id: &str, swapped_in: bool) {
     let load = Load::begin(&session, request(&posts, followable(1))).await.unwrap();
     let mut sink = load.sink(scene.session().await).unwrap();
     let mut unit = encode(&posts, &[doc! {"_id": 1}]);
-    unit.rejects.push(Reject { id: id.to_owned(), reason: "why".to_owned(), document: vec![5, 0, 0, 0, 0] });
+    unit.rejects.push(Reject {
+        id: id.to_owned(),
+        reason: "why".to_owned(),
+        document: vec![5, 0, 0, 0, 0],
+        retry: None,
+    });
     sink.write(unit).await.unwrap();
     if swapped_in {
         load.build_keys(&[], KeySettings::default()).await.unwrap();

@@ -1,0 +1,97 @@
+//! What was asked for in a batch, and of which collections anything is rejected.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use gizer_flatten::{DocumentBatch, Flattener, Scope, id_text};
+use gizer_pg::rows::Keys;
+use gizer_pg::state::{self, RepairKey};
+use gizer_pg::{PgError, Session};
+use gizer_schema::Layout;
+use gizer_schema::raw::RawDoc;
+
+/// Ids that were asked for together.
+pub(super) struct Asked {
+    /// Their keys, each with the tables in which its rows can have changed.
+    pub(super) keys: Keys,
+    /// Which of them a document was found for.
+    pub(super) found: Vec<bool>,
+    /// Those that have neither a key nor a document: one may be kept aside.
+    pub(super) gone: BTreeSet<String>,
+    /// The keys of repairs and of rejected documents among them.
+    pub(super) known: Vec<Vec<u8>>,
+}
+
+impl Asked {
+    pub(super) fn new(layout: &Layout, flattener: &Flattener, ids: &[(Bytes, Scope)], repairs: &[RepairKey]) -> Asked {
+        let (mut keys, mut gone) = (Keys::new(layout), BTreeSet::new());
+        // One that its `_id` does not give, or that has none, belongs to no document.
+        for repair in repairs {
+            keys.insert_stored(&repair.key);
+        }
+        for (id, scope) in ids {
+            let Ok(id) = RawDoc::new(id) else { continue };
+            match flattener.key_of(id) {
+                Ok(key) => drop(keys.insert_within(&key, scope)),
+                Err(_) => drop(gone.insert(id_text(id))),
+            }
+        }
+        let known = repairs.iter().map(|repair| repair.key.clone()).collect();
+        Asked { found: vec![false; keys.len()], keys, gone, known }
+    }
+
+    /// The keys of these documents and, with the last of them, those that belong to none.
+    pub(super) fn keys_of(
+        mut self,
+        layout: &Layout,
+        flattener: &Flattener,
+        documents: &[DocumentBatch],
+        all: bool,
+    ) -> (Keys, Asked) {
+        let mut keys = Keys::new(layout);
+        for document in documents.iter().flat_map(DocumentBatch::documents) {
+            let Ok(key) = flattener.key_of(document) else {
+                self.gone.remove(&id_text(document));
+                continue;
+            };
+            let number = self.keys.number_of(&key);
+            keys.insert_within(&key, number.map_or(&Scope::All, |number| self.keys.scope(number)));
+            number.into_iter().for_each(|number| self.found[number as usize] = true);
+        }
+        if all {
+            keys.add(&self.keys, (0..).zip(&self.found).filter(|(_, found)| !**found).map(|(number, _)| number));
+        }
+        (keys, self)
+    }
+}
+
+/// The collections of which documents are rejected.
+#[derive(Debug, Default)]
+pub(super) struct RejectedCollections {
+    collections: BTreeSet<String>,
+    /// When it was looked, by the server's clock: whatever was not tried since then is.
+    since: Option<String>,
+}
+
+impl RejectedCollections {
+    /// Looks, once, in the open transaction.
+    pub(super) async fn look(&mut self, session: &Session) -> Result<(), PgError> {
+        if self.since.is_none() {
+            self.collections = state::collections_with_rejects(session).await?;
+            self.since = Some(state::server_time(session).await?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn since(&self) -> &str {
+        self.since.as_deref().unwrap_or("-infinity")
+    }
+
+    pub(super) fn contains(&self, collection: &str) -> bool {
+        self.collections.contains(collection)
+    }
+
+    pub(super) fn insert(&mut self, collection: String) {
+        self.collections.insert(collection);
+    }
+}
