@@ -202,3 +202,24 @@ async fn w1_a_server_that_is_gone_is_noticed_while_idle() {
     .unwrap();
     drop(session);
 }
+
+#[tokio::test]
+async fn w8_what_a_killed_reload_leaves_goes_with_the_next_run() {
+    let scene = Scene::new().await;
+    scene.insert("orders", 0..20_000).await;
+    scene.run(&["run"]).await.expect_code(0);
+    scene.to_postgres.set(ProxyMode::StallAfter(300_000));
+    let load = scene.gizer.spawn(["load"]).unwrap();
+    let staging = "SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_new%' AND relkind = 'r'";
+    wait_until("the load to be half-way", LOSS_LIMIT, async || scene.number(staging).await > 0).await.unwrap();
+    load.kill().await.unwrap();
+    scene.to_postgres.set(ProxyMode::Forward);
+    let ended =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'gizer'";
+    wait_until("the server to notice", LOSS_LIMIT, async || scene.number(ended).await == 0).await.unwrap();
+    assert!(scene.number(staging).await > 0, "there is something to be removed");
+    scene.run(&["run"]).await.expect_code(0);
+    assert_eq!(scene.number(staging).await, 0);
+    assert_eq!(scene.number("SELECT count(*) FROM orders").await, 20_000);
+    scene.run(&["verify"]).await.expect_code(0);
+}
