@@ -6,7 +6,8 @@
 //! | `GIZER_TORTURE_SECONDS=3600` | seeds until so much time is over, on each version, with faults that gizer cannot bear yet |
 //! | `GIZER_TORTURE_SEED=17` | one seed alone |
 //! | `GIZER_TORTURE_KEEP=1,4-9` | of that seed, these events alone |
-//! | `GIZER_TORTURE_ALL=1` | faults that gizer cannot bear yet, too |
+//! | `GIZER_TORTURE_FROM=1000` | the first seed is about this one, not 0 |
+//! | `GIZER_TORTURE_ALL=1` | faults that gizer cannot bear yet, too; with 0, not in long runs either |
 //! | `GIZER_TORTURE_SHRINK=60` | for how many seconds events are left out of a seed that fails |
 
 use std::collections::BTreeSet;
@@ -44,7 +45,8 @@ struct Wanted {
 impl Wanted {
     fn of(version: Version) -> Self {
         let seconds = number("GIZER_TORTURE_SECONDS").map(Duration::from_secs);
-        let nth = move |n: u64| 3 * n + version as u64;
+        let first = number("GIZER_TORTURE_FROM").unwrap_or(0);
+        let nth = move |n: u64| 3 * (first / 3 + n) + version as u64;
         let seeds: Box<dyn Iterator<Item = u64>> = match (number("GIZER_TORTURE_SEED"), seconds) {
             (Some(seed), _) => Box::new([seed].into_iter()),
             (None, Some(_)) => Box::new((0..).map(nth)),
@@ -53,7 +55,7 @@ impl Wanted {
         Self {
             seeds,
             until: seconds.map(|seconds| Instant::now() + seconds),
-            all: seconds.is_some() || env::var_os("GIZER_TORTURE_ALL").is_some(),
+            all: number("GIZER_TORTURE_ALL").map_or(seconds.is_some(), |all| all > 0),
             kept: env::var("GIZER_TORTURE_KEEP").ok().map(|text| numbers_of(&text)),
             shrinking: Duration::from_secs(number("GIZER_TORTURE_SHRINK").unwrap_or(SHRINK_SECONDS)),
         }

@@ -6,8 +6,8 @@ use integration_tests::random::Random;
 use integration_tests::traffic::{COLLECTIONS, Shape, Step, Traffic};
 
 use super::plan::{
-    Activity, BackendFault, Ddl, Event, Fault, LockMode, Plan, Round, ServerFault, Side, TargetChange, Trouble,
-    Wanderer,
+    Activity, BackendFault, Ddl, Event, Fault, LockMode, Plan, Round, SLOT_COUNT, ServerFault, Side, TargetChange,
+    Trouble, Wanderer,
 };
 use crate::fail_points::FAIL_POINTS;
 
@@ -31,6 +31,10 @@ const NOT_YET: &[NotYet] = &[
     (
         |fault, _| matches!(fault, Fault::Backend(BackendFault::Canceled)),
         "W7: a canceled statement ends gizer with 130",
+    ),
+    (
+        |fault, _| matches!(fault, Fault::Target(TargetChange::Unique)),
+        "S1: a unique index fails where two documents of a batch exchange their values",
     ),
     (
         |fault, shards| shards > 1 && matches!(fault, Fault::Ddl(_)),
@@ -133,6 +137,12 @@ impl Draw {
                 }));
                 continue;
             }
+            if self.random.percent(6) {
+                let one = self.random.below(SLOT_COUNT as u64) as i32;
+                let other = self.random.below(SLOT_COUNT as u64) as i32;
+                events.push(Event::Swap(one, other));
+                continue;
+            }
             let shard = only.unwrap_or_else(|| self.shard());
             let step = match self.random.percent(55) {
                 true => self.traffic[shard].next().expect("traffic does not end"),
@@ -211,8 +221,9 @@ impl Draw {
     }
 
     fn target_change(&mut self) -> TargetChange {
-        match self.random.below(10) {
+        match self.random.below(12) {
             0..4 => TargetChange::Index,
+            10.. => TargetChange::Unique,
             4..6 => TargetChange::Check,
             6..8 => TargetChange::Trigger,
             8 => TargetChange::Refusing,
@@ -258,6 +269,8 @@ mod tests {
             "Out(",
             "Create",
             "Index",
+            "Unique",
+            "Swap(",
             "Check",
             "Trigger",
             "Refusing",

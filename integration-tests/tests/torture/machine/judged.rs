@@ -3,7 +3,7 @@
 use bson::{Bson, Document};
 use integration_tests::traffic::{COLLECTIONS, Ids};
 
-use super::plan::Plan;
+use super::plan::{Plan, SLOTS};
 use crate::documents::same;
 use crate::judge::{judge_rebuilt_but, judge_traffic_but};
 use crate::world::World;
@@ -61,5 +61,6 @@ pub(super) async fn difference(world: &World<'_>, plan: &Plan, rejects: &Rejects
 
 /// The names of all that is copied.
 pub(super) fn collections(plan: &Plan) -> impl Iterator<Item = &str> {
-    COLLECTIONS.iter().map(|collection| collection.name).chain(plan.shapes.iter().map(|shape| shape.name.as_str()))
+    let traffic = COLLECTIONS.iter().map(|collection| collection.name);
+    traffic.chain([SLOTS]).chain(plan.shapes.iter().map(|shape| shape.name.as_str()))
 }

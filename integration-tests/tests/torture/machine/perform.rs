@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use integration_tests::rig::{Finished, Mongod, Postgres, RunningGizer, Signal};
-use integration_tests::traffic::{Outcome, Traffic};
+use integration_tests::traffic::{Outcome, Step, Traffic};
 use tokio::task::JoinHandle;
 
 use super::faults::Network;
 use super::figures::Figures;
 use super::judged::{Rejects, collections, difference};
-use super::plan::{Activity, Event, Plan, Round, Wanderer};
+use super::plan::{Activity, Event, Plan, Round, SLOT_COUNT, SLOTS, Wanderer};
 use super::{leftovers, words};
 use crate::judge::judge_against_fresh_load;
 use crate::world::{LIMIT, Reached, World};
@@ -77,6 +77,10 @@ async fn begin(world: &World<'_>, plan: &Plan) {
     let count = plan.shards as u64;
     let traffic: Vec<Traffic> = (0..count).map(|shard| Traffic::of_shard(plan.seed, shard, count)).collect();
     world.fill(&traffic).await;
+    let fields = r#"{"$gizer": 1, "collection": "slots", "fields": {"_id": "INT", "slot": "STRING"}}"#;
+    world.schema_file(SLOTS, fields);
+    let slots = (0..SLOT_COUNT).map(|n| doc! { "_id": n, "slot": format!("slot {n}") });
+    world.mongo().collection(SLOTS).insert_many(slots).await.unwrap();
     for shape in &plan.shapes {
         for (shard, database) in (0..).zip(&world.databases) {
             let documents = shape.documents(plan.seed, shard, count);
@@ -124,6 +128,7 @@ impl Run<'_, '_> {
                 self.outcome += written.unwrap_or_else(|error| panic!("{error}: {step:?}"));
             }
             Event::Wander(wanderer) => self.wander(*wanderer).await,
+            Event::Swap(one, other) => self.swap(*one, *other).await,
             Event::Fault(fault) => {
                 println!("    {fault:?}");
                 self.fault(fault, round).await;
@@ -152,6 +157,22 @@ impl Run<'_, '_> {
         }
         let new = doc! { "_id": &id, "count": count, "tags": ["a", "b"], "items": [{ "parts": [{ "marks": [1] }] }] };
         things(count as usize % 2).insert_one(new).await.unwrap();
+    }
+
+    /// Two documents exchange their slots, as far as they are there.
+    async fn swap(&mut self, one: i32, other: i32) {
+        let database = self.world.mongo();
+        let slots = database.collection::<Document>(SLOTS);
+        let mut found = Vec::new();
+        for id in [one, other] {
+            found.extend(slots.find_one(doc! { "_id": id }).await.unwrap());
+        }
+        let [first, second] = found.as_slice() else { return };
+        let set = |id: i32, slot: &Document| {
+            doc! { "update": SLOTS, "updates": [{ "q": { "_id": id }, "u": { "$set": { "slot": slot["slot"].clone() } } }] }
+        };
+        let commands = vec![set(one, second), set(other, first)];
+        self.outcome += Step::Transaction { commands, commit: true }.run(database).await.unwrap();
     }
 
     /// Starts the activity of the round, unless it runs.

@@ -7,6 +7,12 @@ use std::time::Duration;
 use bson::Document;
 use integration_tests::traffic::{Shape, Step};
 
+/// A collection in which no two documents have the same `slot`, at any time.
+pub(crate) const SLOTS: &str = "slots";
+
+/// The documents of [`SLOTS`], whose `_id`s begin at 0.
+pub(crate) const SLOT_COUNT: i32 = 8;
+
 /// Everything that happens, in its order.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -58,6 +64,8 @@ pub(crate) enum Event {
     Write(usize, Step),
     /// A document leaves one shard for the other.
     Wander(Wanderer),
+    /// Two documents of [`SLOTS`] exchange what is unique to each of them, in one transaction.
+    Swap(i32, i32),
     /// Something goes wrong.
     Fault(Fault),
 }
@@ -140,6 +148,8 @@ pub(crate) enum Ddl {
 pub(crate) enum TargetChange {
     /// An index of the user's.
     Index,
+    /// A unique index that what is in the source satisfies.
+    Unique,
     /// A CHECK that all values satisfy.
     Check,
     /// A trigger that writes into a table of the user's.
@@ -199,7 +209,7 @@ impl Event {
                 let commands: Vec<String> = commands.iter().map(Document::to_string).collect();
                 format!("shard {shard}: transaction, commit: {commit}, of {}", commands.join(", "))
             }
-            Self::Wander(_) | Self::Fault(_) => format!("{self:?}"),
+            Self::Wander(_) | Self::Swap(..) | Self::Fault(_) => format!("{self:?}"),
         };
         text.chars().take(LONGEST).collect()
     }

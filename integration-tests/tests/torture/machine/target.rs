@@ -12,6 +12,7 @@ const PATIENCE: &str = "SET lock_timeout = '3s'";
 pub(super) async fn change(world: &World<'_>, change: &TargetChange) {
     let sql = match change {
         TargetChange::Index => "CREATE INDEX people_state ON things (state)",
+        TargetChange::Unique => "CREATE UNIQUE INDEX people_slot ON slots (slot)",
         TargetChange::Check => {
             "ALTER TABLE things ADD CONSTRAINT people_any CHECK (count IS NULL OR count > -9999999999)"
         }
