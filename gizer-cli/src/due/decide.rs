@@ -311,7 +311,7 @@ fn cause(facts: &Facts, hash: &str) -> Option<Cause> {
             None if facts.tables_changed.is_some() => facts.tables_changed.clone().map(Cause::TablesChanged),
             Some(shard) => Some(Cause::RolledOver(shard.clone())),
             // It died next to tables that are followed: what it has left is not to stay for good.
-            None if known.load_began && !known.loading_now => Some(Cause::Unfinished),
+            None if known.load_started.is_some() && !known.loading_now => Some(Cause::Unfinished),
             None => None,
         },
     }
