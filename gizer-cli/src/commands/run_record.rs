@@ -107,9 +107,18 @@ pub(super) async fn record(session: &Session, facts: &[Facts], due: &Due) -> Res
     Ok(())
 }
 
-/// Writes down what has failed of single collections, as far as the server can be reached: it is told elsewhere, too.
+/// Writes down what has failed of single collections, as far as the server can be reached: it is told elsewhere, too. One that
+/// is followed goes on being followed, whatever a load of it met.
 pub(super) async fn record_failures<'f>(session: &Session, failures: impl IntoIterator<Item = (&'f str, &'f Failure)>) {
-    for (name, failure) in failures {
+    let mut failures = failures.into_iter().peekable();
+    if failures.peek().is_none() {
+        return;
+    }
+    let followed = match state::read_followed(session).await {
+        Ok(followed) => followed,
+        Err(error) => return tracing::warn!(%error, "what failed could not be recorded"),
+    };
+    for (name, failure) in failures.filter(|(name, _)| followed.iter().all(|followed| followed.collection != *name)) {
         let kind = match failure.exit {
             ExitCode::Interrupted | ExitCode::Terminated | ExitCode::Locked => continue,
             ExitCode::Usage if !failure.passes => ObstacleKind::Refused,
