@@ -8,6 +8,9 @@ use super::judge::judge_traffic;
 use super::machine::expect_nothing_left;
 use super::world::{SYNC, World};
 
+/// There is no more room a little later.
+const IMPATIENT: &[&str] = &["--run-retry-for", "1"];
+
 /// Room for the tables of the traffic a few times over.
 const DISK_MB: u32 = 24;
 
@@ -62,7 +65,7 @@ async fn a_full_disk_stops_a_load_and_a_round_and_leaves_nothing() {
     write_much(&world).await;
     fill(&world).await;
     let before = world.reached().await;
-    assert_full(&world.run(SYNC).await);
+    assert_full(&world.run(&[SYNC, IMPATIENT].concat()).await);
     assert_eq!(world.reached().await, before, "what does not fit is not passed over");
     make_room(&world).await;
     world.sync().await;
@@ -70,7 +73,7 @@ async fn a_full_disk_stops_a_load_and_a_round_and_leaves_nothing() {
     expect_nothing_left(&world).await;
 
     fill(&world).await;
-    assert_full(&world.run(&["load"]).await);
+    assert_full(&world.run(&[&["load"], IMPATIENT].concat()).await);
     judge_traffic(&world).await.unwrap();
     make_room(&world).await;
     world.run(&["load"]).await.expect_code(0);
