@@ -150,7 +150,6 @@ async fn what_hangs_on_the_tables_is_named() {
         ("CREATE RULE mine AS ON DELETE TO posts DO INSTEAD NOTHING", "posts", "rule mine"),
         ("CREATE PUBLICATION mine FOR TABLE posts", "posts", "in publication mine"),
         ("ALTER TABLE post_l ADD mine TEXT; COMMENT ON COLUMN post_l.mine IS 'a note'", "post_l", "column mine"),
-        ("ALTER TABLE posts ALTER n TYPE BIGINT", "posts", "column n, which is bigint and was integer"),
         ("ALTER TABLE posts ALTER n SET DEFAULT 7", "posts", "column n, which is integer DEFAULT 7"),
         ("ALTER TABLE posts ALTER n SET STATISTICS 500", "posts", "statistics target of column n"),
         ("CREATE STATISTICS mine ON n, d FROM posts", "posts", "extended statistics mine"),
