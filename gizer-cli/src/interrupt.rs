@@ -11,7 +11,7 @@ use crate::report;
 
 /// Listens for SIGINT and SIGTERM for as long as the process lives, so that none is lost between two pieces of work.
 ///
-/// The first signal asks the command to stop and to leave everything in order, within [`TIDY_LIMIT`]; a second one ends the
+/// The first signal asks the command to stop and to leave everything in order, within 8 s; a second one ends the
 /// process at once. What is open in PostgreSQL then is rolled back by the server.
 #[derive(Debug, Clone)]
 pub struct Signals {
