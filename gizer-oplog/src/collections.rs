@@ -126,6 +126,12 @@ impl Cluster {
         }
     }
 
+    /// A collection of this name that no deployment has: it has no documents, and no UUID.
+    pub fn absent_collection(&self, name: &str) -> Collection {
+        let sources = vec![None; self.deployments().len()];
+        Collection { name: name.to_owned(), skip: None, capped: false, collation: None, sources }
+    }
+
     /// What all deployments have, joined by name.
     async fn catalog(&self, filter: Document) -> Result<Vec<Collection>, MongoError> {
         let lists = self.deployments().iter().map(|each| each.list_collections(self.database(), filter.clone()));

@@ -55,6 +55,10 @@ pub struct LoadArgs {
     /// is loaded so is a copy: it cannot be followed.
     #[arg(long, value_name = "PATH")]
     pub dump: Option<PathBuf>,
+
+    /// Whether a collection that has tables and is gone from MongoDB is loaded as an empty one.
+    #[arg(skip)]
+    pub empties_gone: bool,
 }
 
 /// How much of a load is compared with the documents.
@@ -80,6 +84,12 @@ impl LoadArgs {
             together: false,
             prefix: None,
             dump: None,
+            empties_gone: false,
         }
+    }
+
+    /// A load that is due for these collections. One of them may have gone from MongoDB: its tables are emptied then, as by any drop.
+    pub fn due(collections: Vec<String>) -> LoadArgs {
+        LoadArgs { empties_gone: true, ..LoadArgs::of(collections) }
     }
 }

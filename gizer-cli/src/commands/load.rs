@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use gizer_flatten::change::Positions;
 use gizer_oplog::{
-    Cluster, Collection, Dump, KeptLog, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions,
+    Cluster, Collection, Dump, KeptLog, MongoError, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions,
 };
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
-use gizer_pg::state::{self, Resumed};
+use gizer_pg::state::{self, CollectionState, Resumed};
 use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
@@ -225,9 +225,9 @@ impl Job<'_, '_> {
     async fn load<'l>(&'l self, wanted: &'l Wanted) -> Result<Filled<'l>, Failure> {
         let signals = &self.context.signals;
         let look = async {
-            let collection = self.cluster.collection(&wanted.name).await?;
-            // Before the first document is read: whatever changes from here on is in the oplog after it.
-            Ok((collection, newest_positions(self.oplogs).await?))
+            // Before the collection is looked at: whatever changes from here on is in the oplog after it.
+            let captured = newest_positions(self.oplogs).await?;
+            Ok((self.collection(&wanted.name).await?, captured))
         };
         let (collection, captured) = signals.unless_interrupted(look).await?;
         let request = LoadRequest {
@@ -257,6 +257,26 @@ impl Job<'_, '_> {
                 Err(failure)
             }
         }
+    }
+
+    /// The collection as it is in MongoDB; an empty one if its tables are to be emptied because it is gone.
+    async fn collection(&self, name: &str) -> Result<Collection, Failure> {
+        match self.cluster.collection(name).await {
+            Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. })
+                if self.args.empties_gone && self.has_tables(name).await? =>
+            {
+                report::note(format!("{}: gone from MongoDB; its tables are emptied", report::printable(name)));
+                Ok(self.cluster.absent_collection(name))
+            }
+            found => Ok(found?),
+        }
+    }
+
+    /// Whether tables that were followed hold what the collection was.
+    async fn has_tables(&self, name: &str) -> Result<bool, Failure> {
+        let status = state::read_status(self.session, 0).await?.unwrap_or_default();
+        let followed = |state| matches!(state, CollectionState::Following | CollectionState::LoadDue);
+        Ok(status.collections.iter().any(|known| known.collection == name && known.live && followed(known.state)))
     }
 
     /// What can be done later with what is loaded.

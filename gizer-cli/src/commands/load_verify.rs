@@ -55,6 +55,12 @@ impl Job<'_, '_> {
     ) -> Result<Report, Failure> {
         let collection = match self.cluster.collection(filled.name()).await {
             Ok(collection) => collection,
+            // It was gone when the load began, and nothing was loaded.
+            Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. })
+                if watched.uuids.is_empty() && self.args.empties_gone =>
+            {
+                return Ok(Report::default());
+            }
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => {
                 return Err(follow::replaced(filled.name()));
             }

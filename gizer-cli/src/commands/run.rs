@@ -152,7 +152,7 @@ impl Job<'_> {
             self.tries = Tries::Due;
             let loads = look.due.loads();
             if !loads.is_empty() {
-                if !self.load(loads).await? {
+                if !self.load(LoadArgs::due(loads)).await? {
                     return Ok(());
                 }
                 // What was just loaded is followed, too.
@@ -260,9 +260,8 @@ impl Job<'_> {
     }
 
     /// Whether to go on.
-    async fn load(&mut self, collections: Vec<String>) -> Result<bool, Failure> {
-        let args =
-            LoadArgs { max_rejects: self.args.max_rejects, verify: self.args.verify, ..LoadArgs::of(collections) };
+    async fn load(&mut self, args: LoadArgs) -> Result<bool, Failure> {
+        let args = LoadArgs { max_rejects: self.args.max_rejects, verify: self.args.verify, ..args };
         let (reports, failures) = load::perform(self.context, &args).await?;
         match self.context.format {
             Format::Text => load_report::print(Format::Text, &reports, &failures),
@@ -279,7 +278,8 @@ impl Job<'_> {
         report::note(format!("to be loaded, because they cannot be followed any more: {}", collections.join(", ")));
         // Its failures are told; what it has loaded is followed.
         self.exit = ExitCode::Done;
-        self.load(collections).await.map(drop)
+        // Where the position is lost it may be another server: what is gone there is not emptied here.
+        self.load(LoadArgs::of(collections)).await.map(drop)
     }
 
     /// Follows, and gives whether it has paused because there is something else to do.

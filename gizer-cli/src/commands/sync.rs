@@ -118,7 +118,7 @@ pub(super) async fn once(context: &Context) -> Result<(), Failure> {
 
 /// Loads collections anew that were replaced in MongoDB.
 async fn reload(context: &Context, collections: &[String], report: &mut SyncReport) -> Result<(), Failure> {
-    let args = LoadArgs::of(collections.to_vec());
+    let args = LoadArgs::due(collections.to_vec());
     let (loaded, failures) = load::perform(context, &args).await?;
     for each in &loaded {
         report.reloaded(&each.name, each.ledger.loaded);

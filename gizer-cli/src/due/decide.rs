@@ -138,6 +138,15 @@ impl Facts {
         }
     }
 
+    /// Whether a load may take what is gone from MongoDB for empty: its tables were followed up to some place in the history of this
+    /// very server.
+    fn may_be_emptied(&self) -> bool {
+        let had_followed = |known: &CollectionStatus| {
+            known.live && matches!(known.state, CollectionState::Following | CollectionState::LoadDue)
+        };
+        self.known.as_ref().is_some_and(had_followed) && self.rolled_over.is_none() && !self.position_lost
+    }
+
     /// Whether it should be copied, unless it is excluded.
     fn is_expected(&self, choice: Choice) -> bool {
         let is_there = choice == Choice::Database && self.source == Presence::There;
@@ -250,7 +259,9 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
     }
     // One that was dropped is followed: its tables are emptied by that, also where a view has its name now.
     match facts.source {
-        Presence::Absent if !followed => return refuse("there is no such collection in MongoDB"),
+        Presence::Absent if !followed && !facts.may_be_emptied() => {
+            return refuse("there is no such collection in MongoDB");
+        }
         Presence::Skipped(_) if followed && !policy.load_only => return Step::Follow,
         Presence::Skipped(reason) => return refuse(&format!("it is {reason}, which cannot be copied")),
         Presence::Absent | Presence::There => {}
@@ -263,7 +274,9 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
         };
     }
     match (cause, &facts.known) {
-        (Some(_), _) if facts.source == Presence::Absent => refuse("a load is due, and it is not in MongoDB any more"),
+        (Some(_), _) if facts.source == Presence::Absent && !facts.may_be_emptied() => {
+            refuse("a load is due, and it is not in MongoDB any more")
+        }
         (Some(cause), _) => held_back(facts, policy).unwrap_or(Step::Load(cause)),
         (None, Some(known)) if known.state == CollectionState::Copy => leave(&copy(known)),
         (None, _) if policy.load_only => leave("it is not in MongoDB any more"),
@@ -380,6 +393,21 @@ mod tests {
         assert_eq!(decided(followed(), EVERY), Step::Follow);
         let dropped = Facts { source: Presence::Absent, ..followed() };
         assert_eq!(decided(dropped, EVERY), Step::Follow);
+    }
+
+    #[test]
+    fn what_is_gone_is_loaded_as_empty_only_within_the_history_that_was_followed() {
+        let due = with(|known| known.state = CollectionState::LoadDue);
+        let gone = Facts { source: Presence::Absent, ..due };
+        assert!(matches!(decided(gone.clone(), EVERY), Step::Load(Cause::Due(_))));
+        let another_history = [
+            Facts { rolled_over: Some("rs0".to_owned()), ..gone.clone() },
+            Facts { position_lost: true, ..gone.clone() },
+            Facts { known: gone.known.clone().map(|known| CollectionStatus { live: false, ..known }), ..gone },
+        ];
+        for facts in another_history {
+            assert!(matches!(decided(facts.clone(), EVERY), Step::Refuse { .. }), "{facts:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use gizer_oplog::{Cluster, Collection, LogWindow, MongoError, Oplog};
 use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::load::changed_tables;
-use gizer_pg::state::{self, Choice, CollectionStatus, Expected, Followed, Status};
+use gizer_pg::state::{self, Choice, CollectionState, CollectionStatus, Expected, Followed, Status};
 use gizer_schema::{KeySource, Layout};
 
 use super::decide::{Facts, Presence, SchemaFile};
@@ -47,6 +47,12 @@ pub(crate) enum Sizes {
     NotWanted,
 }
 
+/// Whether any collection was followed up to some place.
+fn has_tables(status: Option<&Status>) -> bool {
+    let has_tables = |known: &CollectionStatus| known.live && known.state != CollectionState::Copy;
+    status.is_some_and(|status| status.collections.iter().any(has_tables))
+}
+
 impl Standing {
     /// Looks, and changes nothing. How large collections are is asked, one by one, only where it is wanted.
     ///
@@ -71,8 +77,8 @@ impl Standing {
         };
         let source = match source {
             Ok(collections) => collections,
-            // It was dropped: what is followed is emptied by that.
-            Err(MongoError::NoSuchDatabase { .. }) if !followed.is_empty() => Vec::new(),
+            // It was dropped: what has tables is emptied by that.
+            Err(MongoError::NoSuchDatabase { .. }) if has_tables(status.as_ref()) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
         let source = source.into_iter().map(|collection| (collection.name.clone(), collection)).collect();

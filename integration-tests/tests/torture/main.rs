@@ -11,6 +11,7 @@ mod disk_full;
 mod documents;
 mod every_write;
 mod fail_points;
+mod gone;
 mod judge;
 mod loaded;
 mod loads;
