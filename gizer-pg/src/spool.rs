@@ -110,6 +110,31 @@ impl PgSpool {
         Ok(())
     }
 
+    /// Removes all that the spool holds: nobody needs it any more.
+    ///
+    /// # Errors
+    /// As [`PgSpool::begin`].
+    pub async fn remove(self) -> Result<(), PgError> {
+        self.session.begin().await?;
+        let outcome = async {
+            let sql = format!(
+                "UPDATE {} SET start = NULL, reached = NULL, bytes = 0 WHERE spool = $1 AND epoch = $2",
+                self.session.relation(SPANS)?
+            );
+            if self.session.execute("removing a spool", &sql, &[&self.number, &self.epoch]).await? == 0 {
+                return Err(self.fenced());
+            }
+            let sql = format!("DELETE FROM {} WHERE spool = $1", self.session.relation(ENTRIES)?);
+            self.session.execute("emptying a spool", &sql, &[&self.number]).await
+        };
+        let outcome = outcome.await;
+        self.session.end(outcome).await.map(drop)
+    }
+
+    fn fenced(&self) -> PgError {
+        PgError::Fenced { what: format!("keeping aside the oplog of {}", self.identity.shard) }
+    }
+
     /// Adds entries, in the log's order, in one transaction with the position that they lead to; afterwards the spool
     /// covers the log up to `reached`. Gives how many were added before the limit was reached: fewer than there are
     /// means that nothing will be from now on. Without entries nothing is written before [`sync`](PgSpool::sync).
@@ -202,7 +227,7 @@ impl PgSpool {
         let params: Params<'_> = &[&self.number, &self.epoch, &start, &reached, &bytes];
         match self.session.execute("moving a spool on", &sql, params).await? {
             1 => Ok(()),
-            _ => Err(PgError::Fenced { what: format!("keeping aside the oplog of {}", self.identity.shard) }),
+            _ => Err(self.fenced()),
         }
     }
 }

@@ -7,7 +7,7 @@
 //!        │
 //!   Capture::readers ── what was kept so far, and what is kept while that is read
 //!        │
-//!   Capture::stop ── how far each spool goes; from there on the log itself has the rest
+//!   Capture::stop ── how far each spool goes; from there on the log itself has the rest. finish, once every load is done, removes them
 //! ```
 //!
 //! A capture that breaks off (no room on the disk, a log that rolls over faster than it is read) does not end the load:
@@ -40,7 +40,7 @@ use store::Store;
 pub struct Capture {
     t0: Positions,
     shards: Vec<Watched>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<SpoolEnd>>,
     tasks: JoinSet<ShardCapture>,
 }
 
@@ -93,6 +93,15 @@ pub struct ShardCapture {
     pub end: CaptureEnd,
 }
 
+/// What becomes of the spools when a capture ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SpoolEnd {
+    /// A load that did not finish needs them to go on.
+    Kept,
+    /// Nobody needs them any more.
+    Removed,
+}
+
 /// Why the capture of a shard ended.
 #[derive(Debug)]
 pub enum CaptureEnd {
@@ -120,7 +129,7 @@ impl Capture {
         for oplog in oplogs {
             stores.push(Store::open(config, identity(config, oplog.name())?).await?);
         }
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
         let mut capture = Capture { t0: Positions::new(), shards: Vec::new(), stop, tasks: JoinSet::new() };
         for (oplog, mut store) in oplogs.iter().zip(stores) {
             let name = oplog.name().to_owned();
@@ -208,9 +217,20 @@ impl Capture {
     ///
     /// # Errors
     /// [`Failure`] only if a task has panicked; whatever else has gone wrong with a shard is in the report.
-    pub async fn stop(mut self) -> Result<CaptureReport, Failure> {
-        // Tasks that have ended already need not hear it.
-        let _ = self.stop.send(true);
+    pub async fn stop(self) -> Result<CaptureReport, Failure> {
+        self.end(SpoolEnd::Kept).await
+    }
+
+    /// Ends the capture, and removes what was kept: no load needs it any more.
+    ///
+    /// # Errors
+    /// As [`stop`](Capture::stop).
+    pub async fn finish(self) -> Result<CaptureReport, Failure> {
+        self.end(SpoolEnd::Removed).await
+    }
+
+    async fn end(mut self, spools: SpoolEnd) -> Result<CaptureReport, Failure> {
+        let _ = self.stop.send(Some(spools));
         let mut shards = Vec::new();
         while let Some(shard) = self.tasks.join_next().await {
             shards.push(shard.map_err(|_| Failure::failed("the task that keeps the oplog aside has panicked"))?);

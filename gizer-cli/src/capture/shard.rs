@@ -7,7 +7,7 @@ use gizer_oplog::{OplogBatch, OplogTail};
 use tokio::sync::watch;
 
 use super::store::Store;
-use super::{CaptureEnd, ShardCapture, State};
+use super::{CaptureEnd, ShardCapture, SpoolEnd, State};
 use crate::exit::Failure;
 
 /// How long what was written may wait to be made safe against a crash of the machine.
@@ -18,7 +18,7 @@ pub(super) struct Shard {
     tail: OplogTail,
     store: Store,
     database: String,
-    stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<Option<SpoolEnd>>,
     state: watch::Sender<State>,
     /// What the spool covered when it was last seen.
     span: Span,
@@ -32,7 +32,7 @@ impl Shard {
         store: Store,
         database: String,
         span: Span,
-        stopped: watch::Receiver<bool>,
+        stopped: watch::Receiver<Option<SpoolEnd>>,
     ) -> (Shard, watch::Receiver<State>) {
         let (state, seen) = watch::channel(State { reached: span.reached, ended: false });
         let (kept, synced) = (Appended::default(), Instant::now());
@@ -50,6 +50,13 @@ impl Shard {
         let shard = self.tail.shard().to_owned();
         self.tell(&shard, &end);
         self.state.send_modify(|state| state.ended = !matches!(end, CaptureEnd::Stopped));
+        // One that has ended early is still read.
+        let end_of_spool = self.stopped.wait_for(Option::is_some).await.ok().and_then(|stopped| *stopped);
+        if end_of_spool == Some(SpoolEnd::Removed)
+            && let Err(failure) = self.store.remove().await
+        {
+            tracing::warn!("the spool of {shard} could not be removed: {failure}");
+        }
         ShardCapture { shard, span: self.span, entries: self.kept.entries, bytes: self.kept.bytes, end }
     }
 
@@ -58,7 +65,7 @@ impl Shard {
             let batch = tokio::select! {
                 biased;
                 // An error means that whoever could stop it is gone.
-                _ = self.stopped.wait_for(|stopped| *stopped) => return Ok(CaptureEnd::Stopped),
+                _ = self.stopped.wait_for(Option::is_some) => return Ok(CaptureEnd::Stopped),
                 batch = self.tail.next_batch() => batch?,
             };
             if !batch.is_empty() && self.append(batch).await?.full {

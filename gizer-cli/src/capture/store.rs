@@ -76,6 +76,15 @@ impl Store {
         }
     }
 
+    /// Removes what was kept: nobody needs it any more.
+    pub(super) async fn remove(self) -> Result<(), Failure> {
+        match self {
+            Store::File(Some(spool)) => blocking(move || spool.remove()).await,
+            Store::File(None) => Ok(()),
+            Store::Postgres(spool) => spool.remove().await.map_err(of_cache),
+        }
+    }
+
     pub(super) async fn sync(&mut self) -> Result<(), Failure> {
         match self {
             Store::File(spool) => on_file(spool, Spool::sync).await,

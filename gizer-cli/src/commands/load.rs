@@ -355,7 +355,14 @@ impl Job<'_, '_> {
 
     async fn end_capture(self) {
         let Some(capture) = self.capture else { return };
-        match tokio::time::timeout(CAPTURE_LIMIT, capture.stop()).await {
+        let end = async {
+            // Where that cannot be asked, a load may need them.
+            match state::has_unfinished_loads(self.session).await {
+                Ok(false) => capture.finish().await,
+                Ok(true) | Err(_) => capture.stop().await,
+            }
+        };
+        match tokio::time::timeout(CAPTURE_LIMIT, end).await {
             // The collections are loaded, or not: that must not wait for a spool.
             Err(_) => report::warning(format!(
                 "the spool could not be written to its end within {} s; from where it ends on the oplog \

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Seek};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use gizer_flatten::change::Position;
@@ -229,6 +229,14 @@ impl Spool {
         Ok(())
     }
 
+    /// Removes the file: nobody needs what is in it any more.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`].
+    pub fn remove(self) -> Result<(), SpoolError> {
+        fs::remove_file(&self.path).map_err(|reason| self.failed("remove", reason))
+    }
+
     /// Whether [`Spool::sync`] has anything to do.
     pub fn is_dirty(&self) -> bool {
         self.begun.as_ref().is_some_and(|state| state.unsynced || state.reached > state.recorded)
@@ -310,12 +318,16 @@ fn open_and_lock(path: &Path) -> Result<File, SpoolError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(unusable)?;
     }
-    // It holds documents: they are nobody else's to read.
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = open.map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(reason)) => Err(unusable(reason)),
+    loop {
+        // It holds documents: they are nobody else's to read.
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = open.map_err(unusable)?;
+        match file.try_lock() {
+            // Whoever had it may have removed it just before.
+            Ok(()) if file.metadata().map_err(unusable)?.nlink() == 0 => {}
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(reason)) => return Err(unusable(reason)),
+        }
     }
 }

@@ -63,7 +63,7 @@ pub use moment::{Moment, is_followed_now, moment};
 pub use positions::{ShardPositions, classic_ts};
 pub(crate) use positions::{parse as positions_from_json, to_json as positions_to_json};
 pub(crate) use range::{RangeRow, clear_ranges, take_up, unfinished, write_range, write_segments};
-pub use range::{Resumed, UnfinishedLoad, needed_from};
+pub use range::{Resumed, UnfinishedLoad, has_unfinished_loads, needed_from};
 pub use refused::{
     Refused, SettledRejects, collections_with_rejects, due_rejects, refused_documents, server_time, settle_rejects,
     try_rejects_now,

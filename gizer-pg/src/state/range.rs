@@ -156,6 +156,20 @@ pub async fn needed_from(session: &Session, loading: &[String], restart: bool) -
     Ok((!needed.is_empty()).then(|| earliest(needed)))
 }
 
+/// Whether any load that did not finish can still go on.
+///
+/// # Errors
+/// [`PgError`] if the state tables cannot be read.
+pub async fn has_unfinished_loads(session: &Session) -> Result<bool, PgError> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {} c JOIN {} r ON r.collection = c.collection AND r.load_epoch = c.load_epoch \
+         WHERE c.load_captured IS NOT NULL)",
+        session.relation(COLLECTIONS)?,
+        session.relation(RANGES)?
+    );
+    Ok(session.query_one("looking for unfinished loads", &sql, &[]).await?.get(0))
+}
+
 /// Takes a load up again, in the open transaction: its ranges are summed up, and what they have left of their segments
 /// becomes the segments of the new epoch.
 ///

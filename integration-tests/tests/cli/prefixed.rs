@@ -63,7 +63,7 @@ async fn a_copy_beside_followed_tables_leaves_them_alone() {
     let expected = json!({"state": "copy", "live": true, "captured": null, "reason": reason, "tables": tables});
     assert_eq!(copy(&place, "new_$orders").await, expected);
     assert_eq!(of_the_followed(&place).await, before);
-    assert_eq!(spool(&place), spooled, "nobody needs the log of a copy, but the followed tables theirs");
+    assert_eq!(spool(&place), spooled, "nobody needs the log of a copy");
 
     let status = place.gizer(&["status"]).await.expect_code(0).stdout;
     let lines: Vec<Vec<&str>> = status.lines().map(|line| line.split_whitespace().collect()).collect();
