@@ -107,7 +107,13 @@ impl GuardedChild {
         let doing = || format!("start {}", program.path.display());
         // The child waits for a word before it becomes the program, and the guard knows of it by then. Were this process
         // killed in between, the child would read the end of the pipe and go.
-        let child = Command::new("sh")
+        let mut command = Command::new("sh");
+        // They are for the tests, and gizer would warn of settings that it does not know.
+        let of_tests = std::env::vars_os().map(|(name, _)| name);
+        for name in of_tests.filter(|name| name.to_string_lossy().starts_with("GIZER_TORTURE_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(["-c", r#"read -r word && [ "$word" = go ] && exec "$@" </dev/null"#, "gate"])
             .arg(&program.path)
             .args(&program.args)

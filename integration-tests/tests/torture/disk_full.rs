@@ -70,7 +70,7 @@ async fn a_full_disk_stops_a_load_and_a_round_and_leaves_nothing() {
     make_room(&world).await;
     world.sync().await;
     judge_traffic(&world).await.unwrap();
-    expect_nothing_left(&world).await;
+    expect_nothing_left(&world, false).await;
 
     fill(&world).await;
     assert_full(&world.run(&[&["load"], IMPATIENT].concat()).await);
@@ -79,5 +79,5 @@ async fn a_full_disk_stops_a_load_and_a_round_and_leaves_nothing() {
     world.run(&["load"]).await.expect_code(0);
     world.sync().await;
     judge_traffic(&world).await.unwrap();
-    expect_nothing_left(&world).await;
+    expect_nothing_left(&world, false).await;
 }

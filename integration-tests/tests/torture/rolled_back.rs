@@ -110,7 +110,7 @@ async fn roll_back(set: &ReplicaSet, seed: u64) {
     }
     world.sync().await;
     judge_traffic(&world).await.unwrap();
-    expect_nothing_left(&world).await;
+    expect_nothing_left(&world, false).await;
 }
 
 /// So many on one set, or as many as there is time for.

@@ -8,7 +8,7 @@ use integration_tests::rig::{Mongod, Postgres, Proxy, ProxyMode, Signal};
 use mongodb::Database;
 use mongodb::error::ErrorKind;
 
-use super::perform::Run;
+use super::perform::{Run, terminate};
 use super::plan::{Ddl, Fault, Round, ServerFault, Side, Trouble};
 use super::target;
 
@@ -86,9 +86,13 @@ impl Run<'_, '_> {
         // Any moment will do, also one after its end.
         tokio::time::sleep(after).await;
         if let Some(gizer) = self.gizer.take() {
-            gizer.signal(signal).unwrap();
-            let ended = gizer.wait().await.unwrap();
-            self.expect_ended(&ended, if signal == Signal::Kill { SIGKILL } else { SIGTERM });
+            match signal {
+                Signal::Terminate => self.expect_ended(&terminate(gizer).await, SIGTERM),
+                _ => {
+                    self.was_killed = true;
+                    self.expect_ended(&gizer.kill().await.unwrap(), SIGKILL);
+                }
+            }
         }
         self.spawn(round, None);
     }

@@ -1,8 +1,11 @@
 //! Whether the tables are what the documents say, those apart that are known to be rejected.
 
+use std::collections::BTreeSet;
+
 use bson::{Bson, Document};
 use integration_tests::traffic::{COLLECTIONS, Ids};
 
+use super::hindrances::Hindrances;
 use super::plan::{Plan, SLOTS};
 use crate::documents::same;
 use crate::judge::{judge_rebuilt_but, judge_traffic_but};
@@ -35,9 +38,15 @@ impl Rejects {
     }
 }
 
-/// The difference, if any. What is rejected must be there in the source, as it was rejected, and have no rows.
-pub(super) async fn difference(world: &World<'_>, plan: &Plan, rejects: &Rejects) -> Result<(), String> {
-    for collection in collections(plan) {
+/// The difference, if any. What is rejected must be there in the source, as it was rejected, refused by something that people have
+/// done, and have no rows.
+pub(super) async fn difference(
+    world: &World<'_>,
+    plan: &Plan,
+    (rejects, hindrances): (&Rejects, &Hindrances),
+    missing: &BTreeSet<String>,
+) -> Result<(), String> {
+    for collection in collections(plan).filter(|collection| !missing.contains(*collection)) {
         let documents = world.documents(collection).await;
         for rejected in rejects.of(collection) {
             let current = documents.iter().find(|document| same(&document["_id"], &rejected["_id"], false));
@@ -45,6 +54,9 @@ pub(super) async fn difference(world: &World<'_>, plan: &Plan, rejects: &Rejects
                 None => return Err(format!("{collection}: rejected, but not in the source: {}", rejected["_id"])),
                 Some(current) if !same(&current.clone().into(), &rejected.clone().into(), false) => {
                     return Err(format!("{collection}: another version of {} is rejected", rejected["_id"]));
+                }
+                Some(current) if !hindrances.refuse(collection, current) => {
+                    return Err(format!("{collection}: rejected, and nothing refuses it: {current}"));
                 }
                 Some(_) => {}
             }

@@ -9,13 +9,14 @@
 //! Everything is drawn before anything is done, so that a plan can be run again with some of its events left out. Only
 //! the moments at which things meet are left to chance. After each round gizer is brought to rest, and then:
 //!
-//! * the tables equal the documents, those in `gizer_reject` apart ([`judged`]);
+//! * the tables equal the documents, those apart that a constraint of the user's refuses ([`judged`]);
 //! * nothing is left over in PostgreSQL or on disk ([`leftovers`]);
-//! * no command has called anything ok that is not ([`words`]).
+//! * no command has called anything ok that is not, and what is missing has a reason that is not gizer's ([`words`], [`hindrances`]).
 
 mod draw;
 mod faults;
 mod figures;
+mod hindrances;
 mod judged;
 mod leftovers;
 mod perform;
