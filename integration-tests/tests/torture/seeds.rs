@@ -3,11 +3,11 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `GIZER_TORTURE_SEEDS=100` | so many seeds on each version |
-//! | `GIZER_TORTURE_SECONDS=3600` | seeds until so much time is over, on each version, with faults that gizer cannot bear yet |
+//! | `GIZER_TORTURE_SECONDS=3600` | long seeds until so much time is over, on each version |
 //! | `GIZER_TORTURE_SEED=17` | one seed alone |
 //! | `GIZER_TORTURE_KEEP=1,4-9` | of that seed, these events alone |
 //! | `GIZER_TORTURE_FROM=1000` | the first seed is about this one, not 0 |
-//! | `GIZER_TORTURE_ALL=1` | faults that gizer cannot bear yet, too; with 0, not in long runs either |
+//! | `GIZER_TORTURE_LONG=1` | long seeds, of many more writes, as with `GIZER_TORTURE_SECONDS`; with 0, short ones there, too |
 //! | `GIZER_TORTURE_SHRINK=60` | for how many seconds events are left out of a seed that fails |
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use integration_tests::rig::{Mongod, Postgres, Version, wait_until};
 
-use super::machine::{Figures, Plan, perform, shrink};
+use super::machine::{Figures, Length, Plan, perform, shrink};
 use super::world::{LIMIT, one_of_two};
 
 /// Seeds on each version, unless told.
@@ -37,7 +37,7 @@ fn number(name: &str) -> Option<u64> {
 struct Wanted {
     seeds: Box<dyn Iterator<Item = u64>>,
     until: Option<Instant>,
-    all: bool,
+    length: Length,
     kept: Option<BTreeSet<usize>>,
     shrinking: Duration,
 }
@@ -55,7 +55,10 @@ impl Wanted {
         Self {
             seeds,
             until: seconds.map(|seconds| Instant::now() + seconds),
-            all: number("GIZER_TORTURE_ALL").map_or(seconds.is_some(), |all| all > 0),
+            length: match number("GIZER_TORTURE_LONG").map_or(seconds.is_some(), |long| long > 0) {
+                true => Length::Long,
+                false => Length::Short,
+            },
             kept: env::var("GIZER_TORTURE_KEEP").ok().map(|text| numbers_of(&text)),
             shrinking: Duration::from_secs(number("GIZER_TORTURE_SHRINK").unwrap_or(SHRINK_SECONDS)),
         }
@@ -126,9 +129,9 @@ impl Servers {
     /// Prints how to see a failure again, and the least that shows it.
     async fn explain(&self, plan: &Plan, wanted: &Wanted) {
         let test = format!("seeds_on_{}", self.version.to_string().replace('.', "_"));
-        let all = if wanted.all { " GIZER_TORTURE_ALL=1" } else { "" };
+        let long = if wanted.length == Length::Long { " GIZER_TORTURE_LONG=1" } else { "" };
         let command = |kept: &str| {
-            let variables = format!("GIZER_TORTURE_SEED={}{all}{kept}", plan.seed);
+            let variables = format!("GIZER_TORTURE_SEED={}{long}{kept}", plan.seed);
             format!("{variables} cargo test -p integration-tests --test torture {test} -- --nocapture")
         };
         println!("seed {} failed; again by\n  {}", plan.seed, command(""));
@@ -151,9 +154,9 @@ async fn seeds_of(version: Version) {
         if wanted.until.is_some_and(|until| Instant::now() >= until) {
             break;
         }
-        let whole = Plan::draw(seed, wanted.all);
+        let whole = Plan::draw(seed, wanted.length);
         let plan = wanted.kept.as_ref().map_or(whole.clone(), |kept| whole.with(kept));
-        println!("seed {seed}: MongoDB {version} with {} shards, {} faults", plan.shards, plan.faults());
+        println!("seed {seed}: MongoDB {version} with {} shards, {} faults", plan.shards, plan.faults().count());
         match servers.attempt(&plan).await {
             Some(done) => figures += done,
             None => {

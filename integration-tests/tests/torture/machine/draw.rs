@@ -14,8 +14,25 @@ use crate::fail_points::FAIL_POINTS;
 /// Rounds of each seed.
 const ROUNDS: usize = 4;
 
-/// Writes in a round, at most.
-const WRITES: u64 = 45;
+/// How much a seed does. Faults are the same in number, so that each meets more writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    Short,
+    Long,
+}
+
+impl Length {
+    /// Writes in a round, at most.
+    fn writes(self) -> u64 {
+        match self {
+            Length::Short => 45,
+            Length::Long => 400,
+        }
+    }
+}
+
+/// Seconds by which gizer's clock is off after a step: about a minute, and more than any window or back-off.
+const CLOCK_STEPS: [i64; 5] = [-100_000, -70, 0, 70, 100_000];
 
 /// Documents that wander between two shards.
 const WANDERERS: u64 = 4;
@@ -23,34 +40,27 @@ const WANDERERS: u64 = 4;
 /// What the sequence of random numbers is for.
 const PLAN: u64 = 0x706c_616e;
 
-/// Which faults, and why not.
-type NotYet = (fn(&Fault, usize) -> bool, &'static str);
-
-/// Faults that gizer cannot bear yet, with what is missing. They are drawn in long runs only.
-const NOT_YET: &[NotYet] = &[];
-
 /// What is drawn from, and what has been decided so far.
 struct Draw {
     random: Random,
     shards: usize,
     traffic: Vec<Traffic>,
     shapes: Vec<Shape>,
-    /// With what gizer cannot bear yet.
-    all: bool,
+    length: Length,
     next: usize,
     /// Tables with a trigger cannot be swapped, and so not loaded.
     triggers: bool,
 }
 
 impl Plan {
-    /// The plan of a seed; with `all`, faults that gizer cannot bear yet are among its own.
-    pub(crate) fn draw(seed: u64, all: bool) -> Self {
+    /// The plan of a seed.
+    pub(crate) fn draw(seed: u64, length: Length) -> Self {
         let mut random = Random::of(seed, PLAN, 0);
         let shards = if random.percent(30) { 2 } else { 1 };
         let shapes: Vec<Shape> = (0..random.between(1, 3)).map(|number| Shape::of(seed, number)).collect();
         let of_shard = |shard| Traffic::of_shard(seed, shard, shards as u64);
         let traffic = (0..shards as u64).map(of_shard).collect();
-        let mut draw = Draw { random, shards, traffic, shapes: shapes.clone(), all, next: 0, triggers: false };
+        let mut draw = Draw { random, shards, traffic, shapes: shapes.clone(), length, next: 0, triggers: false };
         let rounds = (0..ROUNDS).map(|_| draw.round()).collect();
         Self { seed, shards, shapes, rounds }
     }
@@ -108,7 +118,7 @@ impl Draw {
     fn writes(&mut self) -> Vec<Event> {
         let only = self.random.percent(30).then(|| self.shard());
         let mut events = Vec::new();
-        for _ in 0..self.random.between(5, WRITES) {
+        for _ in 0..self.random.between(5, self.length.writes()) {
             if self.shards > 1 && self.random.percent(8) {
                 events.push(Event::Wander(Wanderer {
                     number: self.random.below(WANDERERS),
@@ -137,13 +147,9 @@ impl Draw {
     }
 
     fn fault(&mut self) -> Fault {
-        loop {
-            let fault = self.any_fault();
-            if self.all || !NOT_YET.iter().any(|(is, _)| is(&fault, self.shards)) {
-                self.triggers |= matches!(fault, Fault::Target(TargetChange::Trigger));
-                return fault;
-            }
-        }
+        let fault = self.any_fault();
+        self.triggers |= matches!(fault, Fault::Target(TargetChange::Trigger));
+        fault
     }
 
     fn any_fault(&mut self) -> Fault {
@@ -162,7 +168,8 @@ impl Draw {
                 let modes = [LockMode::Exclusive, LockMode::Rows, LockMode::Reading];
                 Fault::Hold(self.collection(), self.random.pick(&modes), self.millis(2_500))
             }
-            _ => Fault::Backend(self.random.pick(&[BackendFault::Terminated, BackendFault::Canceled])),
+            37..39 => Fault::Backend(self.random.pick(&[BackendFault::Terminated, BackendFault::Canceled])),
+            _ => Fault::Clock(self.random.pick(&CLOCK_STEPS)),
         }
     }
 
@@ -221,14 +228,14 @@ mod tests {
 
     #[test]
     fn a_seed_is_all_that_a_plan_depends_on() {
-        let plan = |seed| format!("{:?}", Plan::draw(seed, false));
+        let plan = |seed| format!("{:?}", Plan::draw(seed, Length::Short));
         assert_eq!(plan(3), plan(3));
         assert_ne!(plan(3), plan(4));
     }
 
     #[test]
     fn every_kind_of_fault_is_among_the_plans() {
-        let text: String = (0..150).map(|seed| Plan::draw(seed, true).to_string()).collect();
+        let text: String = (0..150).map(|seed| Plan::draw(seed, Length::Short).to_string()).collect();
         let kinds = [
             "KillGizer",
             "TerminateGizer",
@@ -259,6 +266,7 @@ mod tests {
             "Reading",
             "Terminated",
             "Canceled",
+            "Clock(-",
             "Wander(",
             "dies at",
             "Repair",

@@ -10,7 +10,7 @@ use mongodb::error::ErrorKind;
 
 use super::perform::{Run, terminate};
 use super::plan::{Ddl, Fault, Round, ServerFault, Side, Trouble};
-use super::target;
+use super::{clock, target};
 
 /// The numbers of the signals: POSIX.
 const SIGKILL: i32 = 9;
@@ -75,6 +75,7 @@ impl Run<'_, '_> {
                 self.passing.push(held);
             }
             Fault::Backend(fault) => target::end_sessions(self.world, *fault).await,
+            Fault::Clock(seconds) => clock::step(self.world, *seconds),
         }
     }
 

@@ -13,6 +13,7 @@
 //! * nothing is left over in PostgreSQL or on disk ([`leftovers`]);
 //! * no command has called anything ok that is not, and what is missing has a reason that is not gizer's ([`words`], [`hindrances`]).
 
+mod clock;
 mod draw;
 mod faults;
 mod figures;
@@ -25,6 +26,7 @@ mod shrink;
 mod target;
 mod words;
 
+pub(super) use draw::Length;
 pub(super) use figures::Figures;
 pub(super) use leftovers::expect_none as expect_nothing_left;
 pub(super) use perform::perform;

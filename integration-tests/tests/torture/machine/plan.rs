@@ -100,6 +100,8 @@ pub(crate) enum Fault {
     Hold(String, LockMode, Duration),
     /// Somebody ends gizer's sessions, or cancels their statements.
     Backend(BackendFault),
+    /// gizer's clock is so many seconds off from now on.
+    Clock(i64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,9 +195,12 @@ impl Plan {
         plan
     }
 
-    pub(crate) fn faults(&self) -> usize {
+    pub(crate) fn faults(&self) -> impl Iterator<Item = &Fault> {
         let events = self.rounds.iter().flat_map(|round| &round.events);
-        events.filter(|(_, event)| matches!(event, Event::Fault(_))).count()
+        events.filter_map(|(_, event)| match event {
+            Event::Fault(fault) => Some(fault),
+            _ => None,
+        })
     }
 }
 
@@ -232,11 +237,12 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::draw::Length;
     use super::*;
 
     #[test]
     fn events_are_left_out_by_number() {
-        let plan = Plan::draw(3, true);
+        let plan = Plan::draw(3, Length::Short);
         let numbers = plan.numbers();
         let first = plan.rounds[0].events[0].0;
         let without: BTreeSet<usize> = numbers.iter().copied().filter(|number| *number != first).collect();

@@ -44,12 +44,13 @@ fn as_set(numbers: &[usize]) -> BTreeSet<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::draw::Length;
     use super::*;
 
     /// Fails if two events meet, of which one is in the first round and one is a later round's.
     #[tokio::test]
     async fn what_does_not_matter_is_left_out() {
-        let plan = Plan::draw(2, false);
+        let plan = Plan::draw(2, Length::Short);
         let numbers: Vec<usize> = plan.numbers().into_iter().collect();
         let needed = [numbers[3], numbers[numbers.len() - 5]];
         let mut tries = 0;
@@ -63,7 +64,7 @@ mod tests {
 
     #[tokio::test]
     async fn shrinking_ends_in_time() {
-        let plan = Plan::draw(2, false);
+        let plan = Plan::draw(2, Length::Short);
         let shrunk = shrink(&plan, Duration::ZERO, async |_| true).await;
         assert_eq!(shrunk.numbers(), plan.numbers());
     }
