@@ -5,6 +5,7 @@ mod etlstatus;
 mod exit_codes;
 mod load;
 mod metrics;
+mod pause;
 mod run;
 mod schema;
 mod shell;
@@ -20,6 +21,7 @@ pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
 pub use etlstatus::{EtlOutcome, EtlstatusAction};
 pub use load::{LoadArgs, VerifyLoad};
 pub use metrics::MetricsArgs;
+pub use pause::{PauseArgs, ResumeArgs};
 pub use run::{PlanArgs, RunArgs};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use status::StatusArgs;
@@ -43,6 +45,7 @@ Exit codes:
   4    rows differ from the documents: after they were written (nothing of that was committed), or as verify found them
   5    another run holds the lock
   6    `status --check` warns
+  7    done, but not all that is expected is copied; the rest is named, with the reason
   130  interrupted (143: terminated)
   `schema diff` has 0, 1 and 2 as diff does.
   Where some collections were loaded and others not, the code is that of the first that was not.
@@ -126,6 +129,10 @@ pub enum Action {
     Verify(VerifyArgs),
     /// Show how things stand: collections, their tables, the last runs.
     Status(StatusArgs),
+    /// Leave collections alone for a while: their tables stay as they are.
+    Pause(PauseArgs),
+    /// Take up again what was paused, where it was left.
+    Resume(ResumeArgs),
     /// Answer the questions of scripts that were made for the classic tool.
     #[command(subcommand)]
     Etlstatus(EtlstatusAction),

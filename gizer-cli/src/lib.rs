@@ -90,6 +90,8 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Action::Sync(args) => commands::sync::run(&context, args).await,
             Action::Verify(args) => commands::verify::run(&context, args).await,
             Action::Status(args) => commands::status::run(&context, args).await,
+            Action::Pause(args) => commands::pause::pause(&context, args).await,
+            Action::Resume(args) => commands::pause::resume(&context, args).await,
             Action::Etlstatus(EtlstatusAction::Needed) => commands::etlstatus::needed(&context).await,
             Action::Etlstatus(EtlstatusAction::Start) => commands::etlstatus::start(&context).await,
             Action::Etlstatus(EtlstatusAction::Finish { outcome }) => {

@@ -43,6 +43,13 @@ pub enum RejectReason {
     Malformed(#[from] Malformed),
 }
 
+impl RejectReason {
+    /// Whether a key of type `KEY` would take the `_id`.
+    pub fn is_unfit_key(&self) -> bool {
+        matches!(self, RejectReason::KeyUnfit { .. } | RejectReason::KeyTooLong { .. })
+    }
+}
+
 /// A document that gave no rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {

@@ -115,6 +115,7 @@ fn reject(document: RawDoc<'_>, rejection: Rejection) -> Reject {
         reason: rejection.reason.to_string(),
         document: document.as_bytes().to_vec(),
         retry: None,
+        is_unfit_key: rejection.reason.is_unfit_key(),
     }
 }
 

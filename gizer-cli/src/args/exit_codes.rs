@@ -89,6 +89,8 @@ const CODES: &[(&str, &[Code])] = &[
         ],
     ),
     ("status", &[DONE, (1, "PostgreSQL cannot be asked, or a collection is not known"), USAGE, (6, "--check warns")]),
+    ("pause", &[DONE, FAILED, (2, "wrong command line or configuration; or no such collection is known")]),
+    ("resume", &[DONE, FAILED, (2, "wrong command line or configuration; or no such collection is known")]),
     (
         "etlstatus needed",
         &[

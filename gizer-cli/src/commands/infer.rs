@@ -46,6 +46,8 @@ pub(super) struct Inferred {
     skipped: Vec<(String, String)>,
     /// Collections in which no document was seen: they have no schema file yet.
     pub(super) empty: Vec<String>,
+    /// Collections whose schema files were written.
+    pub(super) written: Vec<String>,
     pub(super) failures: Failures,
 }
 
@@ -88,6 +90,7 @@ pub(super) async fn perform(context: &Context, args: &InferArgs) -> Result<Infer
         reports: Vec::new(),
         skipped: Vec::new(),
         empty: Vec::new(),
+        written: Vec::new(),
         failures: Failures::default(),
         refused: 0,
     };
@@ -115,6 +118,7 @@ struct Job<'j> {
     reports: Vec<Value>,
     skipped: Vec<(String, String)>,
     empty: Vec<String>,
+    written: Vec<String>,
     failures: Failures,
     /// How many of the skipped were looked at and cannot have a schema file.
     refused: usize,
@@ -271,6 +275,7 @@ impl Job<'_> {
         self.names.check(&layout)?;
         let path = self.files.write(&schema)?;
         self.names.add(&layout);
+        self.written.push(name.to_owned());
         if self.context.format == Format::Text {
             tell(name, inference, &path, &findings);
         }
@@ -299,7 +304,8 @@ impl Job<'_> {
         if self.refused > 0 && self.reports.is_empty() && self.files.collections().next().is_none() {
             self.failures.end_run(Some(Failure::usage("none of the collections can have a schema file")), None);
         }
-        Inferred { reports: self.reports, skipped: self.skipped, empty: self.empty, failures: self.failures }
+        let Job { reports, skipped, empty, written, failures, .. } = self;
+        Inferred { reports, skipped, empty, written, failures }
     }
 }
 

@@ -63,6 +63,9 @@ impl Remark {
     }
 }
 
+/// Why a key is widened.
+pub(super) const UNFIT_KEY: &str = "its _id has turned out to be of another type than in its schema file";
+
 /// Looks and tells.
 ///
 /// # Errors
@@ -95,8 +98,8 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
         let size = standing.source.get(name).and_then(Collection::size);
         let (cause, layout) = match (step, standing.layout(name)) {
             (Step::Load(cause), Some(layout)) => (cause, layout),
-            (Step::Infer, _) => {
-                let why = "it has no schema file".to_owned();
+            (Step::Infer | Step::WidenKey, _) => {
+                let why = if *step == Step::Infer { "it has no schema file" } else { UNFIT_KEY }.to_owned();
                 loads.push(PlannedLoad { collection: name.clone(), why, size, tables: Vec::new(), estimate: None });
                 continue;
             }
@@ -115,8 +118,14 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
     windows_that_are_short(&standing.logs, &loads, &context.config, &mut warnings);
     rejects(&loads, &mut warnings);
     for DueCollection { name, .. } in due.all.iter().filter(|each| each.step == Step::Follow) {
-        if let Some(reason) = standing.known(name).and_then(|known| known.reason.as_ref()) {
+        let Some(known) = standing.known(name) else { continue };
+        if let Some(reason) = &known.reason {
             warnings.push(Remark { what: format!("{name}: {reason}"), remedy: None });
+        }
+        if known.rejected > 0 {
+            let rejected = report::counted(known.rejected, "document is", "documents are");
+            let remedy = "`gizer status` counts them by reason; gizer_reject holds them";
+            warnings.push(Remark::new(format!("{name}: {rejected} rejected and not in the tables"), remedy));
         }
     }
     for (collection, what) in Misplaced::read(&session).await?.in_lines() {

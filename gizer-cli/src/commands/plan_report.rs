@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::plan::{Plan, PlannedLoad, Remark, TableChange};
+use super::plan::{Plan, PlannedLoad, Remark, TableChange, UNFIT_KEY};
 use crate::due::{DueCollection, Estimate, LogStanding, Step};
 use crate::report::{self, bytes, counted, duration, thousands};
 
@@ -36,7 +36,7 @@ fn steps(plan: &Plan) -> String {
         vec![name.clone(), standing.to_owned(), what.to_owned(), why]
     };
     let mut text = report::table(&["collection", "standing", "due", "why"], &[], plan.due.all.iter().map(row));
-    if plan.loads.is_empty() && plan.due.names(|step| *step == Step::Infer).is_empty() {
+    if plan.loads.is_empty() {
         text.push_str(match plan.due.follows() {
             true => "\nnothing is due but a round of sync\n",
             false => "\nnothing is due\n",
@@ -48,6 +48,7 @@ fn steps(plan: &Plan) -> String {
 fn step_words(step: &Step) -> (&'static str, String) {
     match step {
         Step::Infer => ("schema file, load", "it has no schema file".to_owned()),
+        Step::WidenKey => ("schema file, load", UNFIT_KEY.to_owned()),
         Step::Load(cause) => ("load", cause.to_string()),
         Step::Follow => ("sync", String::new()),
         Step::Leave { why } => ("nothing", why.clone()),
@@ -137,6 +138,7 @@ pub(super) fn as_json(plan: &Plan) -> Value {
     let step = |DueCollection { name, step, standing }: &DueCollection| {
         let word = match step {
             Step::Infer => "infer",
+            Step::WidenKey => "widen_key",
             Step::Load(_) => "load",
             Step::Follow => "sync",
             Step::Leave { .. } => "none",

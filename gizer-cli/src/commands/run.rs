@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::retry::Retry;
 use super::run_record::{record, record_empty, record_failures};
+use super::run_schemas::{record_inferred, widen_keys};
 use super::run_watch::Watch;
 use super::sync_report::SyncReport;
 use super::{Context, Failures, infer, load, load_report, sync};
@@ -66,6 +67,10 @@ pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure>
             Ok(failure.exit)
         }
     })
+}
+
+fn is_unfit(step: &Step) -> bool {
+    *step == Step::WidenKey
 }
 
 struct Job<'j> {
@@ -148,6 +153,11 @@ impl Job<'_> {
             if !inferred.is_empty() && self.infer(servers, &look, inferred).await? {
                 look = self.look(servers).await?;
             }
+            let unfit = look.due.names(is_unfit);
+            if !unfit.is_empty() {
+                self.widen_keys(servers, unfit).await?;
+                look = self.look(servers).await?;
+            }
             self.tell(&look.due);
             self.tries = Tries::Due;
             let loads = look.due.loads();
@@ -157,6 +167,9 @@ impl Job<'_> {
                 }
                 // What was just loaded is followed, too.
                 look = self.look(servers).await?;
+                if !look.due.names(is_unfit).is_empty() {
+                    continue;
+                }
             }
             if self.args.load_only {
                 return Ok(());
@@ -175,6 +188,7 @@ impl Job<'_> {
             }
             match failure {
                 None if has_paused => {}
+                None if report.has_rejected() && !self.look(servers).await?.due.names(is_unfit).is_empty() => {}
                 None => return Ok(()),
                 Some(failure) if in_a_row >= LOADS_IN_A_ROW || failure.ends_run && failure.passes => return Ok(()),
                 // Only reading the log has shown it: the state tables do not say so yet.
@@ -209,6 +223,7 @@ impl Job<'_> {
         let inferred = infer::perform(self.context, &args).await?;
         inferred.failures.print();
         self.done.push(json!({"infer": inferred.json()}));
+        record_inferred(&servers.session, self.context, &inferred.written).await?;
         record_failures(&servers.session, inferred.failures.by_collection()).await;
         for name in &inferred.empty {
             let facts = look.facts.iter().find(|facts| facts.name == *name);
@@ -216,6 +231,16 @@ impl Job<'_> {
         }
         self.may_go_on(&inferred.failures, true)?;
         Ok(true)
+    }
+
+    async fn widen_keys(&mut self, servers: &Servers, collections: Vec<String>) -> Result<(), Failure> {
+        let failures = widen_keys(&servers.session, self.context, &collections).await?;
+        failures.print();
+        let mut object = json!({"collections": collections});
+        failures.add_to(&mut object);
+        self.done.push(json!({"widen_key": object}));
+        record_failures(&servers.session, failures.by_collection()).await;
+        Ok(())
     }
 
     /// Whether these failures leave anything to do; `Err` if what has ended it is tried again, where that is wanted.
@@ -244,7 +269,7 @@ impl Job<'_> {
                 Step::Refuse { why, remedy } if self.told.insert(format!("{name}: {why}")) => {
                     refused.add(name, Failure { remedy: remedy.clone(), ..Failure::usage(why) });
                 }
-                Step::Refuse { .. } | Step::Infer | Step::Follow | Step::Leave { .. } => {}
+                Step::Refuse { .. } | Step::Infer | Step::WidenKey | Step::Follow | Step::Leave { .. } => {}
             }
         }
         if refused.is_empty() {

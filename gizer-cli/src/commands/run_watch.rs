@@ -10,7 +10,7 @@ use gizer_pg::Session;
 use gizer_pg::state::{self, Choice, ObstacleKind};
 
 use super::Context;
-use crate::due::{Due, Facts};
+use crate::due::{Due, Facts, KeyFit};
 use crate::exit::Failure;
 
 /// How often to look.
@@ -23,6 +23,8 @@ pub(super) struct Watch {
     source: BTreeSet<(String, bool)>,
     files: BTreeSet<String>,
     followed: BTreeSet<String>,
+    /// Those whose key can be widened.
+    narrow: BTreeSet<String>,
     choice: Choice,
 }
 
@@ -35,7 +37,8 @@ impl Watch {
         due: &Due,
     ) -> Result<Watch, Failure> {
         let followed = facts.iter().filter(|facts| facts.is_followed()).map(|facts| facts.name.clone()).collect();
-        Ok(Watch { source, files: files(context)?, followed, choice: due.choice })
+        let narrow = facts.iter().filter(|facts| facts.key == KeyFit::Open).map(|facts| facts.name.clone()).collect();
+        Ok(Watch { source, files: files(context)?, followed, narrow, choice: due.choice })
     }
 
     /// Looks every few seconds, and asks those who follow to pause once there is something to do, or a server does not answer:
@@ -65,6 +68,9 @@ impl Watch {
             is_chosen && collection.skip.is_none() && !self.source.contains(&(collection.name.clone(), false))
         };
         if listed.iter().any(is_new) {
+            return Ok(true);
+        }
+        if !self.narrow.is_disjoint(&state::collections_with_unfit_keys(session).await?) {
             return Ok(true);
         }
         for expected in state::read_expected(session).await? {

@@ -160,6 +160,8 @@ async fn set_up(context: &Context, with: Failing) -> Result<Setting, Failure> {
     if with == Failing::All {
         state::try_failing_now(&session).await?;
     }
+    let newest = latest_time(&oplogs).await?;
+    leave_paused(&session, &fence, &followed, newest).await?;
     let now = state::read_followed_now(&session).await?;
     followed.retain(|followed| now.contains(&(followed.collection.clone(), followed.live_epoch)));
     if context.metrics.are_read()
@@ -167,8 +169,46 @@ async fn set_up(context: &Context, with: Failing) -> Result<Setting, Failure> {
     {
         context.metrics.verified_up_to(&verified);
     }
-    let newest = latest_time(&oplogs).await?;
     Ok(Setting { session, cluster, oplogs, fence, followed, newest })
+}
+
+/// Collections that were paused while they were in the stream stay behind at its position.
+async fn leave_paused(
+    session: &Session,
+    fence: &StreamFence,
+    followed: &[Followed],
+    newest: ClusterTime,
+) -> Result<(), Failure> {
+    if followed.iter().all(|followed| !followed.joined) {
+        return Ok(());
+    }
+    let expected = state::read_expected(session).await?;
+    let is_paused = |followed: &&Followed| {
+        let expected = expected.iter().find(|expected| expected.collection == followed.collection);
+        let obstacle = expected.and_then(|expected| expected.obstacle.as_ref());
+        followed.joined && obstacle.is_some_and(|obstacle| obstacle.kind == ObstacleKind::Paused)
+    };
+    for followed in followed.iter().filter(is_paused) {
+        session.begin().await?;
+        let outcome = leave_stream(session, fence, followed, newest).await;
+        session.end(outcome).await?;
+        report::note(format!("{}: paused; its tables stay as they are", report::printable(&followed.collection)));
+    }
+    Ok(())
+}
+
+/// A collection stays behind where it stands, in the open transaction.
+async fn leave_stream(
+    session: &Session,
+    fence: &StreamFence,
+    followed: &Followed,
+    newest: ClusterTime,
+) -> Result<(), PgError> {
+    let position = fence.position();
+    let loaded_until = followed.read_until.or((!followed.joined).then_some(newest));
+    let read_until = position.values().map(|at| at.time).max().max(fence.ahead()).max(loaded_until);
+    let (name, epoch) = (&followed.collection, followed.live_epoch);
+    state::leave_stream(session, name, epoch, position, read_until.unwrap_or_default()).await
 }
 
 /// How long to wait where all collections are failing, before looking whether one is to be tried again.
@@ -316,12 +356,9 @@ async fn with_layouts(
     }
     for (followed, failure) in without {
         let name = &followed.collection;
-        let position = fence.position();
-        let loaded_until = followed.read_until.or((!followed.joined).then_some(newest));
-        let read_until = position.values().map(|at| at.time).max().max(fence.ahead()).max(loaded_until);
         session.begin().await?;
         let outcome = async {
-            state::leave_stream(session, name, followed.live_epoch, position, read_until.unwrap_or_default()).await?;
+            leave_stream(session, fence, &followed, newest).await?;
             let (reason, remedy) = (&failure.message, failure.remedy.as_deref());
             state::set_obstacle(session, name, ObstacleKind::Failing, reason, remedy).await
         };

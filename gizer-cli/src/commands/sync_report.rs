@@ -49,7 +49,12 @@ impl SyncReport {
         self.done.batches
     }
 
-    /// Adds a collection that was loaded anew.
+    /// Whether any document was rejected.
+    pub(super) fn has_rejected(&self) -> bool {
+        self.done.rejected > 0
+    }
+
+    /// Adds a collection that was reloaded.
     pub(super) fn reloaded(&mut self, collection: &str, documents: u64) {
         let event = format!("{collection}: loaded anew, {}", counted(documents, "document", "documents"));
         report::note(&event);

@@ -14,6 +14,8 @@ use crate::report;
 pub(crate) enum Step {
     /// A schema file is to be made, and then it is loaded.
     Infer,
+    /// The key in the schema file that `run` has made is to take any `_id`, and then it is loaded.
+    WidenKey,
     /// It is to be loaded.
     Load(Cause),
     /// Its changes are to be applied.
@@ -120,6 +122,8 @@ pub(crate) struct Facts {
     pub(crate) obstacle: Option<Obstacle>,
     /// Whether the configuration leaves it out.
     pub(crate) is_excluded: bool,
+    /// Whether the key in the schema file takes what comes.
+    pub(crate) key: KeyFit,
 }
 
 impl Facts {
@@ -160,6 +164,17 @@ pub(crate) enum SchemaFile {
     Missing,
     Unusable { why: String, remedy: Option<String> },
     Usable { hash: String, has_underscore_id: bool },
+}
+
+/// Whether the key in a schema file takes what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyFit {
+    /// It takes any `_id`, or a person has chosen it.
+    Settled,
+    /// `run` has chosen its type, and may choose another one.
+    Open,
+    /// So it is, and there are documents whose `_id` it does not take.
+    Unfit,
 }
 
 /// Whether it is in MongoDB.
@@ -256,6 +271,9 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
     };
     if facts.known.as_ref().is_some_and(|known| known.loading_now) {
         return leave("another run loads it");
+    }
+    if facts.key == KeyFit::Unfit && facts.source == Presence::There && policy.infer != InferPolicy::Never {
+        return Step::WidenKey;
     }
     // One that was dropped is followed: its tables are emptied by that, also where a view has its name now.
     match facts.source {
@@ -375,6 +393,7 @@ mod tests {
             is_recorded: true,
             obstacle: None,
             is_excluded: false,
+            key: KeyFit::Open,
         }
     }
 
@@ -453,6 +472,26 @@ mod tests {
         assert_eq!(both(InferPolicy::Missing), Step::Infer);
         let view = Facts { source: Presence::Skipped(SkipReason::View), ..new };
         assert_eq!(decided(view, policy(InferPolicy::Missing)), Step::Leave { why: "a view".to_owned() });
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_is_widened_before_anything_else() {
+        let unfit = Facts { key: KeyFit::Unfit, ..followed() };
+        assert_eq!(decided(unfit.clone(), EVERY), Step::WidenKey);
+        assert_eq!(decided(unfit.clone(), Policy { infer: InferPolicy::Never, ..EVERY }), Step::Follow);
+        assert_eq!(decided(Facts { source: Presence::Absent, ..unfit.clone() }, EVERY), Step::Follow);
+        // A load that has failed for it is not to be waited for.
+        let failing = Obstacle {
+            kind: ObstacleKind::Failing,
+            reason: "2 documents were rejected".to_owned(),
+            remedy: None,
+            since: String::new(),
+            attempts: 1,
+            next_try: Some("later".to_owned()),
+            is_due: false,
+        };
+        let failing = Facts { known: None, obstacle: Some(failing), ..unfit };
+        assert_eq!(decided(failing, Policy { tries: Tries::Due, ..EVERY }), Step::WidenKey);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How things stand, on both sides and in the schema files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gizer_flatten::change::Position;
 use gizer_oplog::{Cluster, Collection, LogWindow, MongoError, Oplog};
@@ -8,9 +8,9 @@ use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::load::changed_tables;
 use gizer_pg::state::{self, Choice, CollectionState, CollectionStatus, Expected, Followed, Status};
-use gizer_schema::{KeySource, Layout};
+use gizer_schema::{ColumnType, KeySource, Layout};
 
-use super::decide::{Facts, Presence, SchemaFile};
+use super::decide::{Facts, KeyFit, Presence, SchemaFile};
 use crate::commands::{Context, Layouts};
 use crate::config::Config;
 use crate::exit::Failure;
@@ -29,6 +29,8 @@ pub(crate) struct Standing {
     followed: Vec<Followed>,
     /// Tables that are not as they were left, by collection.
     changed: BTreeMap<String, String>,
+    /// Collections with documents whose `_id` does not fit the key's column.
+    unfit_keys: BTreeSet<String>,
 }
 
 /// How one oplog stands.
@@ -85,7 +87,8 @@ impl Standing {
         let is_followed = |layout: &&Layout| followed.iter().any(|each| each.collection == layout.collection);
         let of_followed: Vec<&Layout> = layouts.usable.iter().filter(is_followed).collect();
         let changed = changed_tables(session, &of_followed).await?;
-        let mut standing = Standing { layouts, source, status, logs: BTreeMap::new(), followed, changed };
+        let unfit_keys = state::collections_with_unfit_keys(session).await?;
+        let mut standing = Standing { layouts, source, status, logs: BTreeMap::new(), followed, changed, unfit_keys };
         for oplog in oplogs {
             let window = oplog.window().await?;
             let needed = standing.positions_on(oplog.name()).min();
@@ -172,6 +175,18 @@ impl Standing {
             is_recorded: expected.is_some(),
             obstacle: expected.and_then(|expected| expected.obstacle.clone()),
             is_excluded: config.excludes(name),
+            key: self.key_fit(name, expected)?,
+        })
+    }
+
+    fn key_fit(&self, name: &str, expected: Option<&Expected>) -> Result<KeyFit, Failure> {
+        let inferred = expected.and_then(|expected| expected.inferred_hash.as_ref());
+        let (Some(layout), Some(inferred)) = (self.layout(name), inferred) else { return Ok(KeyFit::Settled) };
+        Ok(match layout.key.ty {
+            ColumnType::Key => KeyFit::Settled,
+            _ if layout_hash(layout)? != *inferred => KeyFit::Settled,
+            _ if self.unfit_keys.contains(name) => KeyFit::Unfit,
+            _ => KeyFit::Open,
         })
     }
 }

@@ -14,7 +14,7 @@ mod estimate;
 mod look;
 mod standing;
 
-pub(crate) use decide::{Due, DueCollection, Facts, Policy, Step, Tries};
+pub(crate) use decide::{Due, DueCollection, Facts, KeyFit, Policy, Step, Tries};
 pub(crate) use estimate::Estimate;
 pub(crate) use look::{LogStanding, Sizes, Standing};
 pub(crate) use standing::{CopyStanding, CopyStandings, StandingKind};

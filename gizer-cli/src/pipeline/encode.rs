@@ -71,10 +71,11 @@ pub(super) fn encode_range<E: UnitEncoder>(
         parts.borrow_mut().divisible = large && document.check().is_ok();
     });
     flattener.flatten(documents, &mut Rows(parts), |document, Rejection { id, reason }| {
-        let reason = reason.to_string();
+        let (is_unfit_key, reason) = (reason.is_unfit_key(), reason.to_string());
         rejects.note(&reason);
         rejected.set(rejected.get() + 1);
-        parts.borrow_mut().reject(Reject { id, reason, document: document.as_bytes().to_vec(), retry: None });
+        let document = document.as_bytes().to_vec();
+        parts.borrow_mut().reject(Reject { id, reason, document, retry: None, is_unfit_key });
     });
     let tally = flattener.take_tally();
     let flattened = usize::try_from(tally.read).unwrap_or(usize::MAX);

@@ -149,7 +149,8 @@ impl<K: RangeSink> Writer<K> {
         let reason = format!("PostgreSQL refused it: {error}");
         self.shared.rejects.note(&reason);
         let retry = retry_key(&self.shared.layout, document, error);
-        let reject = Reject { id: id_text(document), reason, document: document.as_bytes().to_vec(), retry };
+        let (id, document) = (id_text(document), document.as_bytes().to_vec());
+        let reject = Reject { id, reason, document, retry, is_unfit_key: false };
         self.sink.copy(EncodedUnit { rejects: vec![reject], ..EncodedUnit::default() }).await?;
         let mut tally = Tally::default();
         (tally.read, tally.rejected) = (1, 1);

@@ -111,7 +111,8 @@ fn buffers_that_a_huge_document_has_blown_up_are_not_kept() {
 #[test]
 fn rejected_documents_go_with_the_unit_and_count_in_its_size() {
     let mut encoder = CopyEncoder::new(&layout());
-    encoder.reject(Reject { id: "1".to_owned(), reason: "r".to_owned(), document: vec![0; 500], retry: None });
+    let (id, reason, document) = ("1".to_owned(), "r".to_owned(), vec![0; 500]);
+    encoder.reject(Reject { id, reason, document, retry: None, is_unfit_key: false });
     assert_eq!(encoder.bytes(), 500);
     let unit = encoder.take();
     assert!(!unit.is_empty() && unit.memory_bytes() >= 500);

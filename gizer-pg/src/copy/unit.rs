@@ -74,6 +74,8 @@ pub struct Reject {
     pub document: Vec<u8>,
     /// How it is found again, if PostgreSQL has refused it, so that it is tried again; `None`: it can never be taken as it is.
     pub retry: Option<RetryKey>,
+    /// Whether it is its `_id` that the schema has no place for: a key of type `KEY` would take it.
+    pub is_unfit_key: bool,
 }
 
 /// How a document that PostgreSQL has refused is found again.

@@ -83,7 +83,7 @@ impl RejectReader {
             serde_json::from_str(&line).map_err(|_| broken(&self.files.reasons, "expected JSON in each line"))?;
         let text = |key| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let document = self.document().map_err(|error| PgError::file("read", &self.files.documents, &error))?;
-        Ok(Some(Reject { id: text("id"), reason: text("reason"), document, retry: None }))
+        Ok(Some(Reject { id: text("id"), reason: text("reason"), document, retry: None, is_unfit_key: false }))
     }
 
     fn document(&mut self) -> io::Result<Vec<u8>> {

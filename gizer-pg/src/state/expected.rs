@@ -18,6 +18,8 @@ pub struct Expected {
     pub obstacle: Option<Obstacle>,
     /// How it was chosen; `None` where nothing was decided yet.
     pub chosen_by: Option<Choice>,
+    /// The layout hash of the schema file that `run` has made for it, if it has. A file with another one is a person's.
+    pub inferred_hash: Option<String>,
 }
 
 /// What decides which collections are expected. It is decided once, by the first `run`, and every row says it, so that it is
@@ -130,7 +132,8 @@ pub async fn expected(session: &Session) -> Result<Vec<Expected>, PgError> {
         "SELECT collection, obstacle, coalesce(reason, ''), remedy, \
                 pg_catalog.to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), attempts, \
                 pg_catalog.to_char(next_try AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-                coalesce(next_try <= pg_catalog.now(), false), pg_catalog.to_jsonb(e) ->> 'chosen_by' \
+                coalesce(next_try <= pg_catalog.now(), false), pg_catalog.to_jsonb(e) ->> 'chosen_by', \
+                pg_catalog.to_jsonb(e) ->> 'inferred_hash' \
          FROM {} AS e ORDER BY collection COLLATE \"C\"",
         session.relation(EXPECTED)?
     );
@@ -155,7 +158,7 @@ pub async fn expected(session: &Session) -> Result<Vec<Expected>, PgError> {
             }),
         };
         let chosen_by = row.get::<_, Option<String>>(8).and_then(|name| Choice::from_name(&name));
-        all.push(Expected { collection: row.get(0), obstacle, chosen_by });
+        all.push(Expected { collection: row.get(0), obstacle, chosen_by, inferred_hash: row.get(9) });
     }
     Ok(all)
 }
@@ -178,6 +181,21 @@ pub async fn expect(session: &Session, collections: &[&str], choice: Option<Choi
     );
     let choice = choice.map(Choice::name);
     session.execute("recording which collections are expected", &sql, &[&collections, &choice]).await.map(|_| ())
+}
+
+/// `run` has made the schema file of this collection, which leads to the layout of this hash; in the open transaction or in one of
+/// its own.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn record_inferred(session: &Session, collection: &str, layout_hash: &str) -> Result<(), PgError> {
+    let sql = format!(
+        "INSERT INTO {} (collection, inferred_hash) VALUES ($1, $2) \
+         ON CONFLICT (collection) DO UPDATE SET inferred_hash = excluded.inferred_hash",
+        session.relation(EXPECTED)?
+    );
+    let doing = format!("recording the schema file of {collection}");
+    session.execute(doing, &sql, &[&collection, &layout_hash]).await.map(|_| ())
 }
 
 /// These collections are no longer expected, in the open transaction.

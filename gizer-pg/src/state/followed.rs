@@ -184,7 +184,7 @@ pub async fn set_remark(
 }
 
 /// The collections that are followed now, with the loads that their tables are of, in the open transaction: all but those that are
-/// *failing* and whose next try has not come.
+/// *paused*, and those that are *failing* and whose next try has not come.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -192,7 +192,8 @@ pub async fn followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgErr
     let sql = format!(
         "SELECT c.collection, coalesce(c.live_epoch, 0) FROM {} AS c LEFT JOIN {} AS e USING (collection) \
          WHERE c.state = 'following' AND c.live \
-             AND NOT coalesce(e.obstacle = 'failing' AND e.next_try > pg_catalog.now(), false)",
+             AND NOT coalesce(e.obstacle = 'paused' \
+                 OR e.obstacle = 'failing' AND e.next_try > pg_catalog.now(), false)",
         session.relation(COLLECTIONS)?,
         session.relation(EXPECTED)?
     );

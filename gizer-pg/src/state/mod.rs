@@ -52,7 +52,7 @@ pub(crate) use collection::{
 pub use due::hold_due;
 pub use expected::{
     Choice, Expected, Obstacle, ObstacleKind, choice, clear_obstacle, expect, expected, no_longer_expect,
-    read_expected, set_obstacle,
+    read_expected, record_inferred, set_obstacle,
 };
 pub use followed::{
     Followed, followed, followed_now, leave_stream, mark_load_due, read_followed, read_followed_now, set_passed_over,
@@ -68,7 +68,9 @@ pub use refused::{
     Refused, SettledRejects, collections_with_rejects, due_rejects, refused_documents, server_time, settle_rejects,
     try_rejects_now,
 };
-pub use reject::{RejectReasons, forget_rejected, keep_rejected, read_reject_reasons, rejected_among};
+pub use reject::{
+    RejectReasons, collections_with_unfit_keys, forget_rejected, keep_rejected, read_reject_reasons, rejected_among,
+};
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
 pub use run::{PATIENCE, Run, RunKind, RunOutcome};

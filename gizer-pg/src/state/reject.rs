@@ -1,6 +1,6 @@
 //! Rejected documents, kept aside.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tokio_postgres::types::ToSql;
 
@@ -27,15 +27,16 @@ pub(crate) async fn write_rejects(
     let keys: Vec<Option<&[u8]>> = retry().map(|retry| Some(retry?.key.as_slice())).collect();
     let lookups: Vec<Option<&[u8]>> = retry().map(|retry| Some(retry?.lookup.as_slice())).collect();
     let codes: Vec<Option<&str>> = retry().map(|retry| Some(retry?.sqlstate.as_str())).collect();
+    let unfit_keys: Vec<bool> = rejects.iter().map(|reject| reject.is_unfit_key).collect();
     let sql = format!(
-        "INSERT INTO {} (collection, load_epoch, id, reason, document, key, lookup, sqlstate) \
+        "INSERT INTO {} (collection, load_epoch, id, reason, document, key, lookup, sqlstate, unfit_key) \
          SELECT $1, $2, kept.* \
-         FROM unnest($3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::text[]) AS kept",
+         FROM unnest($3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::text[], $9::boolean[]) AS kept",
         session.relation(REJECTS)?
     );
     let doing = format!("keeping rejected documents of {collection} aside");
-    let values: [&(dyn ToSql + Sync); 8] =
-        [&collection, &load_epoch, &ids, &reasons, &documents, &keys, &lookups, &codes];
+    let values: [&(dyn ToSql + Sync); 9] =
+        [&collection, &load_epoch, &ids, &reasons, &documents, &keys, &lookups, &codes, &unfit_keys];
     session.execute(doing, &sql, &values).await.map(|_| ())
 }
 
@@ -83,6 +84,29 @@ pub async fn rejected_among(
     let rows = session.query(doing, &sql, &[&collection, &epoch, &kept]).await?;
     let found: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
     Ok(ids.iter().zip(&kept).filter(|(_, kept)| found.contains(*kept)).map(|(id, _)| id.clone()).collect())
+}
+
+/// The collections of which documents are rejected because their `_id` does not fit the key's column. Nothing where this role may
+/// not read it, or an older version has made the state tables.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn collections_with_unfit_keys(session: &Session) -> Result<BTreeSet<String>, PgError> {
+    session.begin_reading().await?;
+    let doing = "looking for documents whose _id does not fit";
+    let read = async {
+        let known = "SELECT coalesce(pg_catalog.has_column_privilege(c.oid, 'unfit_key', 'SELECT'), false) \
+                     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+                     WHERE c.oid = pg_catalog.to_regclass($1) AND a.attname = 'unfit_key' AND NOT a.attisdropped";
+        let rejects = session.relation(REJECTS)?.to_string();
+        if !session.query(doing, known, &[&rejects]).await?.iter().any(|row| row.get(0)) {
+            return Ok(BTreeSet::new());
+        }
+        let sql = format!("SELECT DISTINCT collection FROM {rejects} WHERE unfit_key");
+        Ok(session.query(doing, &sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    };
+    let outcome = read.await;
+    session.end(outcome).await
 }
 
 /// Why documents of a collection are kept aside, and how many for each reason; the most frequent first.

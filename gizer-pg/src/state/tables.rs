@@ -133,6 +133,8 @@ const TABLES: [StateTable; 11] = [
             ("attempts", "INT NOT NULL DEFAULT 0"),
             ("tried_at", "TIMESTAMPTZ"),
             ("next_try", "TIMESTAMPTZ"),
+            // Of those whose _id does not fit the key's column.
+            ("unfit_key", "BOOLEAN"),
         ],
         constraint: None,
         comment: "gizer state: documents that could not be loaded",
@@ -203,6 +205,8 @@ const TABLES: [StateTable; 11] = [
             ("attempts", "INT NOT NULL DEFAULT 0"),
             ("next_try", "TIMESTAMPTZ"),
             ("chosen_by", "TEXT CHECK (chosen_by IN ('database', 'files'))"),
+            // Of the schema file that `run` has made.
+            ("inferred_hash", "TEXT"),
         ],
         constraint: Some("PRIMARY KEY (collection)"),
         comment: "gizer state: the collections that should be copied, and what keeps any of them from it",

@@ -1,0 +1,78 @@
+//! The schema files that `gizer run` makes: which are its own, and a key that turns out to be too narrow.
+//!
+//! A file whose layout is still the one that `run` has made is its own. Where an `_id` comes that the key in such a file has no
+//! place for, the key becomes `KEY`, which takes any `_id`, and the collection is loaded. A file that a person has written or
+//! changed is left alone; there such documents are rejected, and counted.
+
+use gizer_pg::Session;
+use gizer_pg::ddl::layout_hash;
+use gizer_pg::state;
+use gizer_schema::{Layout, Node, ScalarType, Schema};
+
+use super::{Context, Failures, unusable_schema};
+use crate::exit::Failure;
+use crate::report;
+
+/// The field that is the key.
+const ID: &str = "_id";
+
+/// Writes down that these files are as `run` has made them.
+pub(super) async fn record_inferred(session: &Session, context: &Context, names: &[String]) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    for layout in context.layouts(names)?.usable {
+        state::record_inferred(session, &layout.collection, &layout_hash(&layout)?).await?;
+    }
+    Ok(())
+}
+
+/// Gives the keys of these collections, whose files are `run`'s own, the type that takes any `_id`. Gives what could not be done.
+pub(super) async fn widen_keys(session: &Session, context: &Context, names: &[String]) -> Result<Failures, Failure> {
+    let files = context.schema_files()?;
+    let mut failures = Failures::default();
+    for name in names {
+        let widened = files.read(name).and_then(|schema| {
+            let (schema, layout) = with_any_key(schema)?;
+            files.write(&schema)?;
+            Ok(layout)
+        });
+        match widened {
+            Ok(layout) => {
+                state::record_inferred(session, name, &layout_hash(&layout)?).await?;
+                // Whatever kept it from being loaded, it is another schema now.
+                state::clear_obstacle(session, name).await?;
+                let shown = report::printable(name);
+                report::note(format!("{shown}: its _id is of several types: it is KEY in the schema file from now on"));
+            }
+            Err(failure) if failure.ends_run => return Err(failure),
+            Err(failure) => failures.add(name, failure),
+        }
+    }
+    Ok(failures)
+}
+
+fn with_any_key(mut schema: Schema) -> Result<(Schema, Layout), Failure> {
+    if let Some(id) = schema.fields.get_mut(ID) {
+        id.node = Node::Scalar(ScalarType::Key);
+    }
+    let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
+    Ok((schema, layout))
+}
+
+#[cfg(test)]
+mod tests {
+    use gizer_schema::{ColumnType, file};
+
+    use super::*;
+
+    #[test]
+    fn all_but_the_key_stays() {
+        let text = |id: &str| {
+            format!(r#"{{"$gizer": 1, "collection": "a", "fields": {{"_id": {{"$as": "{id}", "$name": "key"}}, "n": "INT"}}}}"#)
+        };
+        let (schema, layout) = with_any_key(file::parse("a", &text("INT")).unwrap()).unwrap();
+        assert_eq!(layout.key.ty, ColumnType::Key);
+        assert_eq!(schema, file::parse("a", &text("KEY")).unwrap());
+    }
+}
