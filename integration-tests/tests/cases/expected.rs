@@ -4,3 +4,5 @@ mod appearing;
 mod changed;
 mod choosing;
 mod interrupted;
+mod keys;
+mod paused;
