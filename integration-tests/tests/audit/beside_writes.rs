@@ -18,7 +18,7 @@ use super::seeds::seeds;
 use super::world::{FOLLOW, LIMIT, World};
 
 /// Audits of each seed, before a fault is put in.
-const AUDITS: usize = 3;
+const AUDITS: usize = 2;
 
 /// Between two writes: steady, and not as much as the servers take.
 const PAUSE: Duration = Duration::from_millis(4);
@@ -158,15 +158,15 @@ async fn seeds_of(version: Version, count: u64) {
 
 #[tokio::test]
 async fn beside_writes_on_4_4() {
-    seeds_of(Version::V4_4, 7).await;
+    seeds_of(Version::V4_4, 2).await;
 }
 
 #[tokio::test]
 async fn beside_writes_on_5_0() {
-    seeds_of(Version::V5_0, 7).await;
+    seeds_of(Version::V5_0, 2).await;
 }
 
 #[tokio::test]
 async fn beside_writes_on_6_0() {
-    seeds_of(Version::V6_0, 6).await;
+    seeds_of(Version::V6_0, 2).await;
 }
