@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::guard::Guard;
 use super::process::{GuardedChild, Program};
-use super::{Error, Signal, wait_for, wait_until};
+use super::{Error, Island, Signal, wait_for, wait_until};
 
 /// The `gizer` program with a config file, in a temporary folder that is its working directory too.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Gizer {
     program: PathBuf,
     config: PathBuf,
     env: Vec<(OsString, OsString)>,
+    /// A process in whose network namespace it runs.
+    island: Option<u32>,
     limit: Duration,
     runs: AtomicU32,
     guard: Arc<Guard>,
@@ -56,6 +58,7 @@ impl Gizer {
             program,
             config: path,
             env: Vec::new(),
+            island: None,
             limit: Duration::from_secs(120),
             runs: AtomicU32::new(0),
             guard,
@@ -66,6 +69,13 @@ impl Gizer {
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().into(), value.as_ref().into()));
+        self
+    }
+
+    /// Runs in a network namespace, which must last as long.
+    #[must_use]
+    pub fn within(mut self, island: &Island) -> Self {
+        self.island = Some(island.holder());
         self
     }
 
@@ -131,6 +141,10 @@ impl Gizer {
         }
         for (name, value) in env {
             program = program.env(name, value);
+        }
+        if let Some(island) = self.island {
+            // It becomes the program instead of starting it, so the process id stays the same.
+            program = Program::new("nsenter").args(["--net", "--target", &island.to_string(), "--"]).program(&program);
         }
         let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
         Ok(RunningGizer {

@@ -6,6 +6,8 @@
 //! | a server of one's own, to kill, restart or set up in a special way | [`Mongod::builder`], [`Postgres::builder`] |
 //! | several members, to see a fail-over | [`ReplicaSet::start`] |
 //! | a bad network before a server | [`Proxy`] |
+//! | a network that loses packets | [`Island`] |
+//! | a connection pooler before PostgreSQL | [`PgBouncer`] |
 //! | the `gizer` program | [`Gizer`] |
 //! | a condition that comes true a little later | [`wait_until`], [`wait_for`] |
 //!
@@ -21,7 +23,9 @@ mod error;
 mod gizer;
 mod guard;
 mod install;
+mod island;
 mod mongod;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod process;
@@ -34,7 +38,9 @@ mod wait;
 pub use error::Error;
 pub use gizer::{Finished, Gizer, RunningGizer};
 pub use install::Version;
+pub use island::{Island, Strait};
 pub use mongod::{Mongod, MongodBuilder, MongodTls};
+pub use pgbouncer::PgBouncer;
 pub use postgres::{POSTGRES_PASSWORD, POSTGRES_USER, Postgres, PostgresBuilder};
 pub use process::Signal;
 pub use proxy::{Proxy, ProxyMode};

@@ -290,9 +290,9 @@ impl Postgres {
     }
 }
 
-/// Whose the server's files and process are: PostgreSQL refuses to run as root.
+/// Whose the server's files and process are: PostgreSQL and PgBouncer refuse to run as root.
 #[derive(Debug, Clone, Copy)]
-enum Owner {
+pub(super) enum Owner {
     /// We are not root, so it runs as we do.
     Ourselves,
     /// We are root, so it runs as somebody else.
@@ -300,7 +300,7 @@ enum Owner {
 }
 
 impl Owner {
-    fn choose() -> Self {
+    pub(super) fn choose() -> Self {
         let we_are_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         if !we_are_root {
             return Self::Ourselves;
@@ -312,7 +312,7 @@ impl Owner {
         Self::Other { user, group }
     }
 
-    fn give(self, path: &Path, mode: u32) -> Result<(), Error> {
+    pub(super) fn give(self, path: &Path, mode: u32) -> Result<(), Error> {
         let doing = || format!("give {} to the user who runs PostgreSQL", path.display());
         if let Self::Other { user, group } = self {
             chown(path, Some(user), Some(group)).map_err(Error::io(doing()))?;
@@ -336,7 +336,7 @@ impl Owner {
             .program(program)
     }
 
-    fn run(self, program: &Path) -> Program {
+    pub(super) fn run(self, program: &Path) -> Program {
         match self {
             Self::Ourselves => Program::new(program),
             // setpriv becomes the program instead of starting it, so the process id stays the same.

@@ -44,6 +44,7 @@ pub enum ProxyMode {
 /// A proxy before a server on the loopback interface. Dropping it ends it and its connections.
 #[derive(Debug)]
 pub struct Proxy {
+    address: Ipv4Addr,
     port: u16,
     server: u16,
     wire: Arc<Wire>,
@@ -58,8 +59,16 @@ impl Proxy {
     /// # Errors
     /// [`Error::Io`].
     pub fn start(server: u16) -> Result<Self, Error> {
+        Self::start_at(Ipv4Addr::LOCALHOST, server)
+    }
+
+    /// As [`Proxy::start`], with another address of this machine to listen at.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn start_at(address: Ipv4Addr, server: u16) -> Result<Self, Error> {
         let doing = || Error::io("start a proxy");
-        let listener = BlockingListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(doing())?;
+        let listener = BlockingListener::bind((address, 0)).map_err(doing())?;
         let port = listener.local_addr().map_err(doing())?.port();
         listener.set_nonblocking(true).map_err(doing())?;
         // A runtime of its own: the proxy goes on while the test's runtime is busy, and outlives it if it is shared.
@@ -71,17 +80,17 @@ impl Proxy {
             .name("proxy".into())
             .spawn(move || runtime.block_on(accept(listener, server, shared, stopped)))
             .map_err(doing())?;
-        Ok(Self { port, server, wire, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, port, server, wire, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The port on 127.0.0.1 that stands for the server's.
+    /// The port that stands for the server's.
     pub fn port(&self) -> u16 {
         self.port
     }
 
     /// A connection string of the server, changed so that it leads through here.
     pub fn uri(&self, server_uri: &str) -> String {
-        server_uri.replace(&format!("127.0.0.1:{}", self.server), &format!("127.0.0.1:{}", self.port))
+        server_uri.replace(&format!("127.0.0.1:{}", self.server), &format!("{}:{}", self.address, self.port))
     }
 
     /// From now on, for all connections. What was held is dealt with by the new mode.
@@ -102,6 +111,11 @@ impl Proxy {
     /// Bytes passed on so far, in both directions together.
     pub fn passed(&self) -> u64 {
         self.wire.passed.load(Ordering::Relaxed)
+    }
+
+    /// Connections that [`ProxyMode::StallWhere`] has held so far.
+    pub fn held(&self) -> u64 {
+        self.wire.held.load(Ordering::Relaxed)
     }
 
     /// Connections accepted so far.
@@ -130,6 +144,7 @@ struct Wire {
     client_cuts: watch::Sender<u64>,
     passed: AtomicU64,
     accepted: AtomicU64,
+    held: AtomicU64,
 }
 
 /// What may be done with a piece.
@@ -151,6 +166,7 @@ impl Wire {
             client_cuts: watch::Sender::new(0),
             passed: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
+            held: AtomicU64::new(0),
         }
     }
 
@@ -223,8 +239,8 @@ struct Connection<'c> {
 impl Connection<'_> {
     fn is_held_for(&self, bytes: &[u8], piece: &[u8]) -> bool {
         let found = self.from_client && !bytes.is_empty() && piece.windows(bytes.len()).any(|part| part == bytes);
-        if found {
-            self.held.store(true, Ordering::Relaxed);
+        if found && !self.held.swap(true, Ordering::Relaxed) {
+            self.wire.held.fetch_add(1, Ordering::Relaxed);
         }
         found || self.held.load(Ordering::Relaxed)
     }
