@@ -4,6 +4,8 @@
 //! the server said: its SQLSTATE, message and hint. The server's `DETAIL` and `CONTEXT` quote data ("Key (id)=(…)
 //! already exists"), so they are dropped: what documents hold reaches neither errors nor logs.
 
+mod remedies;
+
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use gizer_schema::names::{MAX_IDENTIFIER_BYTES, shortened};
 use thiserror::Error;
 
+use self::remedies::{login_remedy, remedy_for, shown};
 use crate::connect::TlsFault;
 use crate::sqlstate;
 
@@ -102,6 +105,17 @@ pub enum PgError {
     /// The server is there, but does not let the role in (SQLSTATE class 28, or no password to give).
     #[error("PostgreSQL at {server} refused to log in {}: {reason}", server.user)]
     LoginRefused { server: Arc<Server>, reason: String, sqlstate: Option<String> },
+
+    /// A pooler in front of the server does not pass on what the URI sets, as PgBouncer does with `options`.
+    #[error("the pooler at {server} does not take an option of [postgres] uri: {reason}")]
+    OptionRefused { server: Arc<Server>, reason: String },
+
+    /// A pooler in front of the server gives each transaction, or each statement, whatever process is free.
+    #[error(
+        "PostgreSQL at {server} is behind a pooler in transaction or statement mode: expected a process of the server for \
+             each connection, found one process shared by two, or a process that changes"
+    )]
+    PoolsTransactions { server: Arc<Server> },
 
     /// SQLSTATE 3D000.
     #[error("database {} does not exist at {}", server.database, server.hosts)]
@@ -279,6 +293,8 @@ impl PgError {
         match self {
             PgError::BadUri { .. }
             | PgError::UnusableTlsFile { .. }
+            | PgError::OptionRefused { .. }
+            | PgError::PoolsTransactions { .. }
             | PgError::NoSchema { .. }
             | PgError::NoDatabase { .. }
             | PgError::FolderInUse { .. }
@@ -377,6 +393,16 @@ impl PgError {
             PgError::UnusableTlsFile { remedy, .. } => remedy.clone(),
             PgError::TlsRefused { fault, .. } => fault.remedy().to_owned(),
             PgError::LoginRefused { sqlstate, .. } => login_remedy(sqlstate.as_deref()).to_owned(),
+            PgError::OptionRefused { .. } => {
+                "take the option out of [postgres] uri, name the server itself there, or have the pooler ignore the option \
+                 (PgBouncer: ignore_startup_parameters)"
+                    .to_owned()
+            }
+            PgError::PoolsTransactions { .. } => {
+                "name the server itself in [postgres] uri, or have the pooler give each connection a process \
+                 (PgBouncer: pool_mode=session for this database and user)"
+                    .to_owned()
+            }
             PgError::NoDatabase { server } => format!("run: CREATE DATABASE {};", shown(&server.database)),
             PgError::NoSchema { schema, .. } if schema.len() > MAX_IDENTIFIER_BYTES => {
                 format!("choose a name of up to {MAX_IDENTIFIER_BYTES} bytes: PostgreSQL cuts longer ones")
@@ -433,42 +459,3 @@ impl PgError {
 
 /// SQLSTATEs, and classes of them, that pass.
 const TRANSIENT: [&str; 9] = ["08", "25006", "40", "53", "55P03", "57014", "57P01", "57P02", "57P03"];
-
-/// A name as one would type it into a statement; only for messages.
-fn shown(name: &str) -> String {
-    crate::ident::quote_identifier(name).unwrap_or_else(|_| format!("{name:?}"))
-}
-
-/// The server's codes tell a wrong password from a client that `pg_hba.conf` does not let in at all.
-fn login_remedy(sqlstate: Option<&str>) -> &'static str {
-    match sqlstate {
-        Some("28000") => {
-            "look for the line of the server's pg_hba.conf that is for this user, database and host: it may ask for TLS \
-             (sslmode=verify-full in [postgres] uri), or for a client's certificate (sslcert and sslkey)"
-        }
-        Some(_) => {
-            "check user and password in [postgres] uri, password_file or GIZER_POSTGRES_PASSWORD, and the server's \
-             pg_hba.conf"
-        }
-        None => {
-            "give the password: in a file named by [postgres] password_file, in GIZER_POSTGRES_PASSWORD, or in \
-             [postgres] uri"
-        }
-    }
-}
-
-/// Remedies for codes that say what to do by themselves.
-fn remedy_for(sqlstate: &str) -> Option<&'static str> {
-    Some(match sqlstate {
-        "25006" => "connect to the primary: this server is read-only",
-        "53100" => "make room on the server's disk",
-        "53200" => "give the server more memory, or gizer less maintenance_work_mem",
-        "53300" => "raise the server's max_connections, or use fewer [load] workers",
-        // A row over 8 kB, a table of more than 1600 columns, a key of more than 32 or longer than an index entry.
-        "54000" | "54001" | "54011" => {
-            "take fields out of the schema file: this is more than PostgreSQL can hold in one row, table or key"
-        }
-        "55P03" => "end the statements that hold the lock, or try again",
-        _ => return None,
-    })
-}

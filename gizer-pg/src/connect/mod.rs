@@ -1,10 +1,11 @@
 //! Getting to a server: URI, TLS, time limit, and the checks that make later errors rare.
 //!
 //! ```text
-//!   Target ──connect──▶ Session ──▶ statements, COPY
-//!                          └──▶ CancelHandle (Ctrl-C)
+//!   Target ──connect──▶ pooling ──▶ Session ──▶ statements, COPY
+//!                                      └──▶ CancelHandle (Ctrl-C)
 //! ```
 
+mod pooling;
 mod process;
 mod session;
 mod target;
@@ -33,12 +34,14 @@ const OLDEST_VERSION: i32 = 13_00_00;
 
 /// Connects, and checks that the server is of version 13 or later and has the schema.
 ///
+/// The first time a program connects to a server, a second connection shows whether each has a process of its own.
+///
 /// The connection is driven by a task of the current tokio runtime, which ends with it.
 ///
 /// # Errors
 /// Within the time limit: [`PgError::UnusableTlsFile`], [`PgError::Unreachable`], [`PgError::TlsRefused`],
-/// [`PgError::LoginRefused`], [`PgError::NoDatabase`], [`PgError::TooOld`], [`PgError::NoSchema`], [`PgError::NoRights`] (no
-/// USAGE on the schema).
+/// [`PgError::LoginRefused`], [`PgError::OptionRefused`], [`PgError::NoDatabase`], [`PgError::PoolsTransactions`],
+/// [`PgError::TooOld`], [`PgError::NoSchema`], [`PgError::NoRights`] (no USAGE on the schema).
 pub async fn connect(target: &Target) -> Result<Session, PgError> {
     match timeout(target.time_limit(), connect_and_check(target)).await {
         Ok(outcome) => outcome,
@@ -50,18 +53,28 @@ pub async fn connect(target: &Target) -> Result<Session, PgError> {
 }
 
 async fn connect_and_check(target: &Target) -> Result<Session, PgError> {
-    let tls = tls::connector(target)?;
-    let (client, connection) =
-        target.config().connect(tls.clone()).await.map_err(|error| connect_error(&error, target))?;
-    let mut session = Session::start(client, connection, target, tls);
+    let mut session = open(target).await?;
+    if !pooling::has_passed(target) {
+        let second = open(target).await?;
+        pooling::check(target, session.client(), second.client()).await?;
+    }
     session.run("beginning a session", &format!("{}; {DEFAULTS}", process::SEARCH_PATH)).await?;
     check(&mut session, target).await?;
     stay(&session).await?;
     Ok(session)
 }
 
+/// A connection on which nothing has been said yet.
+async fn open(target: &Target) -> Result<Session, PgError> {
+    let tls = tls::connector(target)?;
+    let (client, connection) =
+        target.config().connect(tls.clone()).await.map_err(|error| connect_error(&error, target))?;
+    Ok(Session::start(client, connection, target, tls))
+}
+
 /// What role and database may have set otherwise. Transactions of gizer set all they need for themselves; this is for what
-/// runs outside of one.
+/// runs outside of one. They stay for as long as the session, which is gizer's alone: a pooler that would give its process to
+/// others, settings and all, has been refused before ([`pooling`]), and one that pools sessions resets it in between.
 const DEFAULTS: &str = "SET default_transaction_read_only TO off; SET statement_timeout TO 0; SET lock_timeout TO 0";
 
 /// A session that holds a lock while others load is idle for as long as that takes, which a server may be set to end
@@ -103,6 +116,9 @@ async fn check(session: &mut Session, target: &Target) -> Result<(), PgError> {
     Ok(())
 }
 
+/// How PgBouncer begins to say, in English always, that it does not take an option of the URI.
+const OPTION_REFUSED: &str = "unsupported startup parameter";
+
 /// What it means that no connection came about.
 fn connect_error(error: &tokio_postgres::Error, target: &Target) -> PgError {
     use std::error::Error as _;
@@ -127,6 +143,7 @@ fn connect_error(error: &tokio_postgres::Error, target: &Target) -> PgError {
     };
     let reason = db.message().to_owned();
     match db.code().code() {
+        "08P01" if reason.starts_with(OPTION_REFUSED) => PgError::OptionRefused { server, reason },
         "3D000" => PgError::NoDatabase { server },
         code if code.starts_with("28") => PgError::LoginRefused { server, reason, sqlstate: Some(code.to_owned()) },
         "42501" => {

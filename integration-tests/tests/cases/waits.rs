@@ -1,6 +1,7 @@
 //! Every wait has an end, and a word about what is waited for.
 
 mod mongo;
+mod pooled;
 mod postgres;
 
 use std::time::Duration;
