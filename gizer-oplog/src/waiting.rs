@@ -49,13 +49,27 @@ impl ReplyLimit {
 pub(crate) struct ReplyWait {
     began: Instant,
     limit: ReplyLimit,
+    /// For how long earlier waits for the same have been in vain.
+    silent: Duration,
     report_at: Duration,
 }
 
 impl ReplyWait {
     /// Begins now.
     pub(crate) fn new(limit: ReplyLimit) -> ReplyWait {
-        ReplyWait { began: Instant::now(), limit, report_at: REPORT_AFTER }
+        ReplyWait { began: Instant::now(), limit, silent: Duration::ZERO, report_at: REPORT_AFTER }
+    }
+
+    /// Begins now, where others for the same have failed since then: what is reported counts from there.
+    pub(crate) fn since(limit: ReplyLimit, silent_since: Option<Instant>) -> ReplyWait {
+        let silent = silent_since.map(|since| since.elapsed()).unwrap_or_default();
+        let report_at = REPORT_AFTER.saturating_sub(silent);
+        ReplyWait { silent, report_at, ..ReplyWait::new(limit) }
+    }
+
+    /// When it began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
     }
 }
 
@@ -94,7 +108,7 @@ impl Deployment {
                 break;
             }
             wait.report_at = waited + REPORT_EVERY;
-            let (hosts, waited) = (self.hosts(), waited.as_secs());
+            let (hosts, waited) = (self.hosts(), (wait.silent + waited).as_secs());
             tracing::warn!("waiting for MongoDB at {hosts}: {command} on {namespace}, {waited} s so far");
         }
         if !matches!(wait.limit, ReplyLimit::Within(_)) {

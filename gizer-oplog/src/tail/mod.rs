@@ -15,6 +15,7 @@ use gizer_flatten::change::{ClusterTime, Position};
 use gizer_schema::raw::Malformed;
 use mongodb::options::{CursorType, FindOptions, ReadConcern};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use tokio::time::Instant;
 
 pub use entry::RawEntry;
 pub(crate) use patience::Patience;
@@ -148,6 +149,8 @@ pub struct OplogTail {
     majority: Option<ClusterTime>,
     /// The reply that is waited for.
     wait: Option<ReplyWait>,
+    /// Since when no reply has come, if waits for one have failed.
+    silent_since: Option<Instant>,
     /// What came with the check of the position, and has not been asked for yet.
     first: Option<OplogBatch>,
     patience: Patience,
@@ -167,6 +170,7 @@ impl OplogTail {
             cursor: None,
             majority: None,
             wait: None,
+            silent_since: None,
             first: None,
             patience: Patience::new(options.patience),
         };
@@ -225,7 +229,7 @@ impl OplogTail {
         let wait = self.wait.get_or_insert_with(|| ReplyWait::new(ReplyLimit::Within(self.options.wait)));
         let deployment = self.oplog.deployment();
         let reply = deployment.answered_in(wait, "getMore", NAMESPACE, cursor.try_next()).await;
-        self.wait = None;
+        self.note_wait(reply.is_ok());
         let reply = match reply? {
             Some(reply) => reply,
             None => return Err(self.lost("the server closed the cursor")),
@@ -247,9 +251,10 @@ impl OplogTail {
             let reply = cursor.try_next().await?;
             Ok((cursor, reply))
         };
-        let wait = self.wait.get_or_insert_with(|| ReplyWait::new(ReplyLimit::Short));
+        let silent_since = self.silent_since;
+        let wait = self.wait.get_or_insert_with(|| ReplyWait::since(ReplyLimit::Short, silent_since));
         let opened = self.oplog.deployment().answered_in(wait, "find", NAMESPACE, open).await;
-        self.wait = None;
+        self.note_wait(opened.is_ok());
         let (cursor, reply) = opened?;
         let reply = match reply {
             Some(reply) => reply,
@@ -263,6 +268,12 @@ impl OplogTail {
             Some(_) => Err(self.why_absent().await?),
             None => Err(self.why_nothing().await?),
         }
+    }
+
+    /// A wait has ended, with a reply or without.
+    fn note_wait(&mut self, came: bool) {
+        let began = self.wait.take().map(|wait| wait.began());
+        self.silent_since = if came { None } else { self.silent_since.or(began) };
     }
 
     fn find_options(&self) -> FindOptions {

@@ -1,8 +1,10 @@
 //! Every wait has an end, and a word about what is waited for.
 
+mod dropped;
 mod mongo;
 mod pooled;
 mod postgres;
+mod signals;
 
 use std::time::Duration;
 
