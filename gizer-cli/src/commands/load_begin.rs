@@ -99,7 +99,7 @@ async fn resume<'l>(
         }
         Ok((load, _)) => {
             report::note(format!("{name}: a load that died cannot go on at an _id that is not UTF-8; starting over"));
-            load.abandon("it could not go on at an _id that is not UTF-8").await?;
+            load.abandon("it could not go on at an _id that is not UTF-8", false).await?;
             Ok(None)
         }
         Err(error @ PgError::UnreadableState { .. }) => {

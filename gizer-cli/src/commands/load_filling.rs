@@ -313,11 +313,13 @@ impl Filling<'_> {
 
     /// Writes down that the load failed; what cannot be written any more, the next load puts right.
     pub(super) async fn abandon(&self, load: Load<'_>, failure: &Failure) {
-        if matches!(failure.exit, ExitCode::Interrupted | ExitCode::Terminated) {
+        let interrupted = matches!(failure.exit, ExitCode::Interrupted | ExitCode::Terminated);
+        if interrupted {
             // Whatever the session was doing for the load is of no use any more.
             let _ = self.session.cancel_handle().cancel().await;
         }
-        let abandoned = tokio::time::timeout(TIDYING_LIMIT, load.abandon(&failure.message)).await;
+        let abandoned =
+            tokio::time::timeout(TIDYING_LIMIT, load.abandon(&failure.message, interrupted || failure.passes)).await;
         if matches!(abandoned, Ok(Ok(()))) {
             return;
         }

@@ -107,6 +107,19 @@ impl Servers {
     }
 }
 
+/// What a load that failed has left next to tables that are followed is of no use any more: no load is due, or it would have begun.
+async fn drop_leftovers(servers: &Servers) {
+    match gizer_pg::load::drop_leftovers(&servers.session).await {
+        Ok(dropped) => dropped.iter().for_each(|(name, tables)| {
+            let tables = report::counted(*tables as u64, "staging table", "staging tables");
+            report::note(format!("{}: dropped {tables} that a failed load left behind", report::printable(name)));
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "what a failed load left behind could not be dropped; the next run tries again");
+        }
+    }
+}
+
 /// How things stand, and what is due.
 struct Look {
     standing: Standing,
@@ -180,6 +193,7 @@ impl Job<'_> {
                 }
                 continue;
             }
+            drop_leftovers(servers).await;
             let (report, failure, has_paused) = self.follow(servers, &look).await?;
             in_a_row = if self.args.follow && report.batches() > 0 { 1 } else { in_a_row + 1 };
             self.done_following(&report, failure.as_ref());

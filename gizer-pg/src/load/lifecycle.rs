@@ -298,17 +298,18 @@ impl<'a> Load<'a> {
     }
 
     /// Writes down that the load failed and gives the lock back. The live tables and what is known of them stay as they
-    /// are; a collection that has none is due for a load. The staging tables stay until the next load.
+    /// are; a collection that has none is due for a load. The staging tables stay until the next load, or until
+    /// [`drop_leftovers`](super::drop_leftovers). Where it `goes_on`, a load stays due, as of one that died.
     ///
     /// # Errors
     /// Whatever the server says.
-    pub async fn abandon(self, reason: &str) -> Result<(), PgError> {
+    pub async fn abandon(self, reason: &str, goes_on: bool) -> Result<(), PgError> {
         let LoadFence { collection, load_epoch } = &self.fence;
         let cancelled = self.cancels.settle().await;
         let write_down = async || {
             // Whatever was interrupted may have left its transaction open: this one rolls it back first.
             self.session.begin().await?;
-            let outcome = state::fail_load(self.session, collection, *load_epoch, reason).await;
+            let outcome = state::fail_load(self.session, collection, *load_epoch, reason, goes_on).await;
             self.session.end(outcome).await
         };
         let outcome = match write_down().await {

@@ -16,7 +16,8 @@
 //! [`swap_together`] is the last step for several loads, in one transaction.
 //!
 //! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind, and
-//! beside them which ranges are in them; the next load of that collection goes on from there, or drops them first.
+//! beside them which ranges are in them; the next load of that collection goes on from there, or drops them first. Where none is
+//! due, [`drop_leftovers`] drops what a failed load has left.
 //!
 //! What people have made of the live tables is not lost in silence: indexes, constraints, rights, storage parameters and
 //! comments on columns are carried over, views are made again, and anything else is refused by name before the first row
@@ -28,6 +29,7 @@ mod dependents;
 mod description;
 mod grants;
 mod holders;
+mod leftovers;
 mod lifecycle;
 mod locks;
 mod names;
@@ -41,6 +43,7 @@ mod swap;
 mod text;
 mod views;
 
+pub use leftovers::drop_leftovers;
 pub use lifecycle::{Earlier, Load, LoadRequest, LoadSource};
 pub(crate) use sink::amount;
 pub use sink::{CopySink, LoadFence};

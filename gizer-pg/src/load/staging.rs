@@ -75,7 +75,7 @@ pub(super) async fn are_there(session: &Session, layout: &Layout, tables: &[Stag
 }
 
 /// How long to wait for what an interrupted load left running. Autovacuum lets go after the server's `deadlock_timeout`.
-const BUSY_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 /// What it means that [`recreate`] waited for a lock in vain. Outside of its transaction.
 pub(super) async fn busy(session: &Session, layout: &Layout) -> PgError {
@@ -97,6 +97,11 @@ pub(super) async fn busy(session: &Session, layout: &Layout) -> PgError {
 /// Staging tables of an earlier load of this collection. One whose table is no longer in the layout is found by its
 /// mark and its name.
 async fn stale(session: &Session, layout: &Layout) -> Result<Vec<Qualified>, PgError> {
+    staging_of(session, &layout.collection).await
+}
+
+/// The same, by the name of the collection.
+pub(super) async fn staging_of(session: &Session, collection: &str) -> Result<Vec<Qualified>, PgError> {
     let sql = "SELECT c.relname::text, obj_description(c.oid, 'pg_class') \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE n.nspname = $1 AND c.relkind = 'r' AND starts_with(c.relname, $2)";
@@ -104,7 +109,7 @@ async fn stale(session: &Session, layout: &Layout) -> Result<Vec<Qualified>, PgE
     let mut stale = Vec::new();
     for row in rows {
         let (name, comment): (String, Option<String>) = (row.get(0), row.get(1));
-        if is_marked_for(comment.as_deref(), &layout.collection) {
+        if is_marked_for(comment.as_deref(), collection) {
             stale.push(session.relation(&name)?);
         }
     }

@@ -369,14 +369,34 @@ pub(crate) async fn fail_load(
     collection: &str,
     load_epoch: i64,
     reason: &str,
+    goes_on: bool,
 ) -> Result<(), PgError> {
     let sql = format!(
-        "UPDATE {} SET state = CASE WHEN live THEN state ELSE 'load due' END, reason = $3, load_started = NULL \
+        "UPDATE {} SET state = CASE WHEN live THEN state ELSE 'load due' END, reason = $3, \
+                load_started = CASE WHEN live AND $4 THEN load_started END \
          WHERE collection = $1 AND load_epoch = $2",
         session.relation(COLLECTIONS)?
     );
     let doing = format!("writing down that the load of {collection} failed");
-    session.execute(doing, &sql, &[&collection, &load_epoch, &reason]).await.map(|_| ())
+    session.execute(doing, &sql, &[&collection, &load_epoch, &reason, &goes_on]).await.map(|_| ())
+}
+
+/// The collections that have live tables, and of which no load is due, running or interrupted. None before the first load.
+pub(crate) async fn without_load(session: &Session) -> Result<Vec<String>, PgError> {
+    let sql = format!(
+        "SELECT collection FROM {} WHERE live AND load_started IS NULL AND state <> 'load due' ORDER BY 1",
+        session.relation(COLLECTIONS)?
+    );
+    let rows = session.query("looking for collections that are not being loaded", &sql, &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Keeps everybody from loading a collection until the end of the transaction; `false` if somebody does, or it goes on.
+pub(crate) async fn keep_from_loading(session: &Session, collection: &str) -> Result<bool, PgError> {
+    if !lock::try_in_transaction(session, &AdvisoryKey::load(session.schema(), collection)).await? {
+        return Ok(false);
+    }
+    Ok(without_load(session).await?.iter().any(|other| other == collection))
 }
 
 /// Gives the lock of [`begin_load`] back.

@@ -118,7 +118,7 @@ async fn rejected_data_are_told_without_quoting_them() {
         });
         let error = sink.write(encoder.take()).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("22008"), "{millis}: {error:?}");
-        load.abandon("test").await.unwrap();
+        load.abandon("test", false).await.unwrap();
     }
 }
 

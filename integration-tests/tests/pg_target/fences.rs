@@ -24,7 +24,7 @@ async fn a_second_load_is_told_who_holds_the_lock() {
     // Another collection is another matter, and so is the same one once the lock is given back.
     let authors = layout("authors", POSTS);
     Load::begin(&two, request(&authors, followable(1))).await.unwrap();
-    load.abandon("for a test").await.unwrap();
+    load.abandon("for a test", false).await.unwrap();
     Load::begin(&two, request(&posts, followable(1))).await.unwrap();
 }
 

@@ -44,7 +44,7 @@ async fn an_interrupted_build_of_keys_is_cancelled_on_the_server() {
         let nothing = async || scene.text(WAITING).await == "0";
         wait_until("the builds to be cancelled", Duration::from_secs(10), nothing).await.unwrap();
         // The load can be given up on the session that was in the middle of it.
-        load.abandon("interrupted").await.unwrap();
+        load.abandon("interrupted", false).await.unwrap();
         let status = read_status(&session, 0).await.unwrap().unwrap();
         assert_eq!(status.collections[0].reason.as_deref(), Some("interrupted"));
         assert!(!status.collections[0].loading_now);
@@ -58,7 +58,7 @@ async fn a_load_is_told_who_holds_the_staging_tables_of_a_dead_one() {
     let scene = Scene::prepared().await;
     let posts = layout("posts", POSTS);
     let session = scene.session().await;
-    Load::begin(&session, request(&posts, followable(1))).await.unwrap().abandon("died").await.unwrap();
+    Load::begin(&session, request(&posts, followable(1))).await.unwrap().abandon("died", false).await.unwrap();
     let holder = scene.client().await;
     holder.batch_execute("BEGIN; SELECT FROM gizer_new_post_l").await.unwrap();
     let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);

@@ -28,7 +28,7 @@ async fn load(scene: &Scene, id: &str, swapped_in: bool) {
         let ledger = Ledger { read: 2, loaded: 1, rejected: 1, ..Ledger::default() };
         load.swap(&quick(), &ledger, None).await.unwrap();
     } else {
-        load.abandon("too many rejected").await.unwrap();
+        load.abandon("too many rejected", false).await.unwrap();
     }
 }
 

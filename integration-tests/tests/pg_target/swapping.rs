@@ -259,7 +259,7 @@ async fn the_state_says_what_was_loaded() {
     let during = read_status(&scene.session().await, 5).await.unwrap().unwrap();
     assert!(during.collections[0].loading_now && during.collections[0].load_started.is_some());
     assert_eq!(during.collections[0].state, CollectionState::Following);
-    load.abandon("the source went away").await.unwrap();
+    load.abandon("the source went away", false).await.unwrap();
     let after = read_status(&session, 5).await.unwrap().unwrap();
     assert_eq!(after.collections[0].state, CollectionState::Following);
     assert_eq!(after.collections[0].captured, posts_status.captured);
@@ -270,7 +270,7 @@ async fn the_state_says_what_was_loaded() {
     let load = Load::begin(&session, request(&authors, followable(9))).await.unwrap();
     let during = read_status(&scene.session().await, 5).await.unwrap().unwrap();
     assert_eq!(during.collections[0].state, CollectionState::Loading);
-    load.abandon("the source went away").await.unwrap();
+    load.abandon("the source went away", false).await.unwrap();
     let after = read_status(&session, 5).await.unwrap().unwrap();
     assert_eq!((after.collections[0].state, after.collections[0].live), (CollectionState::LoadDue, false));
 }

@@ -203,6 +203,53 @@ async fn w1_a_server_that_is_gone_is_noticed_while_idle() {
     drop(session);
 }
 
+/// The new tables are loaded, and a reader keeps them from taking the place of the old ones.
+#[tokio::test]
+async fn w8_what_a_failed_reload_leaves_goes_with_the_next_run() {
+    let scene = Scene::new().await;
+    scene.insert("orders", 0..2_000).await;
+    scene.run(&["run"]).await.expect_code(0);
+    let reader = shared_postgres().await.unwrap().client(&scene.database).await.unwrap();
+    reader.batch_execute("BEGIN; SELECT FROM orders").await.unwrap();
+    scene.run(&["load", "--load-swap-timeout", "1"]).await.expect_code(1);
+    let staging = "SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_new%' AND relkind = 'r'";
+    assert_eq!(scene.number(staging).await, 1, "there is something to be removed");
+    let other = scene.run(&["run"]).await.expect_code(0);
+    assert!(
+        other.stderr.contains("orders: dropped 1 staging table that a failed load left behind"),
+        "{}",
+        other.stderr
+    );
+    assert_eq!(scene.number(staging).await, 0);
+    assert_eq!(scene.number("SELECT count(*) FROM gizer_range").await, 0);
+    reader.batch_execute("COMMIT").await.unwrap();
+    let quiet = scene.run(&["run"]).await.expect_code(0);
+    assert!(!quiet.stderr.contains("left behind"), "{}", quiet.stderr);
+    scene.run(&["load"]).await.expect_code(0);
+    scene.run(&["verify"]).await.expect_code(0);
+}
+
+/// It was not a fault of what it loads: the next run goes on with it.
+#[tokio::test]
+async fn w8_a_reload_that_was_interrupted_goes_on_with_the_next_run() {
+    let scene = Scene::new().await;
+    scene.insert("orders", 0..20_000).await;
+    scene.run(&["run"]).await.expect_code(0);
+    scene.to_postgres.set(ProxyMode::StallAfter(300_000));
+    let load = scene.gizer.spawn(["load"]).unwrap();
+    let copies = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%'";
+    wait_until("the load to be half-way", LOSS_LIMIT, async || scene.number(copies).await > 0).await.unwrap();
+    load.signal(Signal::Terminate).unwrap();
+    scene.to_postgres.set(ProxyMode::Forward);
+    load.wait().await.unwrap().expect_code(143);
+    let staging = "SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_new%' AND relkind = 'r'";
+    assert_eq!(scene.number(staging).await, 1);
+    let run = scene.run(&["run"]).await.expect_code(0);
+    assert!(run.stderr.contains("orders: to be loaded: a load that did not come to its end goes on"), "{}", run.stderr);
+    assert_eq!(scene.number(staging).await, 0);
+    scene.run(&["verify"]).await.expect_code(0);
+}
+
 #[tokio::test]
 async fn w8_what_a_killed_reload_leaves_goes_with_the_next_run() {
     let scene = Scene::new().await;

@@ -1,0 +1,42 @@
+//! What failed loads have left next to tables that are in use.
+
+use super::staging::{BUSY_LIMIT, staging_of};
+use crate::connect::Session;
+use crate::error::PgError;
+use crate::state;
+
+/// Drops the staging tables of loads that have failed and that nothing is going to take up: their collections have live tables, and
+/// no load of them is due, running or interrupted. Gives the collections, each with the number of tables.
+///
+/// # Errors
+/// `lock_timeout` if statements of that load still run; whatever else the server says. Nothing is dropped of that collection then.
+pub async fn drop_leftovers(session: &Session) -> Result<Vec<(String, usize)>, PgError> {
+    let mut dropped = Vec::new();
+    for collection in state::without_load(session).await? {
+        session.begin().await?;
+        let outcome = drop_of(session, &collection).await;
+        match session.end(outcome).await? {
+            0 => {}
+            tables => dropped.push((collection, tables)),
+        }
+    }
+    Ok(dropped)
+}
+
+async fn drop_of(session: &Session, collection: &str) -> Result<usize, PgError> {
+    // Also that it has not begun since.
+    if !state::keep_from_loading(session, collection).await? {
+        return Ok(0);
+    }
+    let stale = staging_of(session, collection).await?;
+    let sql = format!("SET LOCAL lock_timeout TO '{}s'", BUSY_LIMIT.as_secs());
+    session.run("setting lock_timeout", &sql).await?;
+    for table in &stale {
+        let sql = format!("DROP TABLE {table}");
+        session.run(format!("dropping {table}, which a failed load left behind"), &sql).await?;
+    }
+    if !stale.is_empty() {
+        state::clear_ranges(session, collection).await?;
+    }
+    Ok(stale.len())
+}
