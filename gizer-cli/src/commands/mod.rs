@@ -245,22 +245,10 @@ impl From<MongoError> for Failure {
             ErrorClass::Failed => ExitCode::Failed,
             ErrorClass::LoadDue => ExitCode::LoadDue,
         };
-        // These are about one collection; whatever else goes wrong would go wrong for the next one too.
-        let of_one_collection = matches!(
-            error,
-            MongoError::NoSuchCollection { .. }
-                | MongoError::NotFollowable { .. }
-                | MongoError::NotInDump { .. }
-                | MongoError::DumpBroken { .. }
-                | MongoError::DumpUnreadable { .. }
-                | MongoError::CollectionChanged { .. }
-                | MongoError::CursorLost { .. }
-                | MongoError::MalformedReply { .. }
-                | MongoError::NoRights { .. }
-        );
+        let ends_run = !error.is_of_one_collection();
         let passes = error.is_transient();
         let (message, remedy) = (within_limit(error.to_string()), error.remedy().map(within_limit));
-        Failure { exit, message, remedy, ends_run: !of_one_collection, passes }
+        Failure { exit, message, remedy, ends_run, passes }
     }
 }
 

@@ -116,6 +116,15 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Leaves collections as they were whose documents could not be read.
+    pub(super) async fn set_unreadable_apart(&mut self, unreadable: BTreeMap<usize, Failure>) -> Result<(), Failure> {
+        for (member, failure) in unreadable {
+            self.enter(member).await?;
+            self.set_apart(member, Trouble::Unreadable(failure)).await?;
+        }
+        Ok(())
+    }
+
     /// Whether tables or columns are not those of the layout: an error may be of something else that a trigger needs.
     async fn has_other_tables(&mut self, member: usize) -> Result<bool, Failure> {
         self.session.set_savepoint(COLLECTION).await?;
@@ -375,6 +384,7 @@ pub(super) fn failure(collection: &str, trouble: Trouble) -> Failure {
         }
         Trouble::Rows(VerifyError::Tables(error)) => error.into(),
         Trouble::Rows(error @ VerifyError::SameKey { .. }) => Failure::new(ExitCode::NotAll, error.to_string()),
+        Trouble::Unreadable(failure) => Failure { exit: ExitCode::NotAll, ..failure },
         // Rows that differ after they were written have a code of their own.
         Trouble::Rows(error) => Failure::new(ExitCode::Differs, format!("{collection}: {error}")).remedy(format!(
             "nothing of the batch was committed for {collection}; look for triggers, rules and other writers of its tables, \

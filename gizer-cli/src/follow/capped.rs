@@ -15,6 +15,7 @@ use gizer_verify::{VerifyError, id_of_key, ids_in_rows};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
+use super::isolate::Trouble;
 use super::read::{Delivery, Ended, Plan, Reader};
 use super::write::Writer;
 use super::{FollowedTables, Purpose};
@@ -42,7 +43,7 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
         deliver.send(Delivery::StoredIds(member, answer)).await.map_err(|_| Ended::Unwanted)?;
         let Some(ids) = stored.await.map_err(|_| Ended::Unwanted)? else { return Ok(()) };
         for ids in ids.chunks(self.settings.batch_documents) {
-            if plan.passed_over.contains(&member) {
+            if plan.skips(member) {
                 return Ok(());
             }
             let wanted = ids.iter().map(|id| (WantedId { id: id.clone(), first: None, last: None }, Scope::All));
@@ -54,19 +55,35 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
 
 impl Writer<'_> {
     /// The `_id`s of the documents that have rows, as the open transaction sees them, or one of its own.
+    /// `None`, too, where they cannot be read: the collection has been set apart then.
     pub(super) async fn stored_ids(&mut self, member: usize) -> Result<StoredIds, Failure> {
-        let begins = self.batch.begun.is_none();
-        if begins {
-            self.session.begin_reading().await?;
+        if self.batch.apart.contains_key(&member) {
+            return Ok(None);
         }
-        let outcome = ids_of(&mut self.tables[member]).await;
-        let outcome = match begins {
-            true => self.session.end(outcome).await,
-            false => outcome,
+        let outcome = match self.batch.begun {
+            None => {
+                self.session.begin_reading().await?;
+                let outcome = ids_of(&mut self.tables[member]).await;
+                self.session.end(outcome).await
+            }
+            Some(_) => {
+                self.enter(member).await?;
+                ids_of(&mut self.tables[member]).await
+            }
         };
-        let ids = outcome?;
-        self.batch.capped.insert(member, ids.is_none());
-        Ok(ids)
+        match outcome.map_err(Trouble::from) {
+            Ok(ids) => {
+                self.batch.capped.insert(member, ids.is_none());
+                Ok(ids)
+            }
+            Err(Trouble::Run(error)) => Err(error.into()),
+            Err(trouble) => {
+                self.begin().await?;
+                self.enter(member).await?;
+                self.set_apart(member, trouble).await?;
+                Ok(None)
+            }
+        }
     }
 
     /// Writes down in the open transaction of which capped collections nobody knows what is gone.

@@ -19,6 +19,8 @@ use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::{Checks, Reconciled, VerifyError, reconcile};
 
+use crate::exit::Failure;
+
 /// The savepoint of an attempt.
 const ATTEMPT: &str = "gizer_attempt";
 
@@ -51,6 +53,8 @@ pub(super) enum Trouble {
     Tables(PgError),
     /// Rows are not as they were written, or two documents have one key.
     Rows(VerifyError),
+    /// MongoDB does not let its documents be read.
+    Unreadable(Failure),
     /// Too many documents are refused; how many may be.
     TooMany { limit: u64, last: String },
 }

@@ -62,6 +62,8 @@ pub(super) struct Whole {
     pub(super) passed_over: BTreeSet<usize>,
     /// Those of them of which no entry has told why yet, and up to when one must.
     pub(super) unexplained: BTreeMap<usize, ClusterTime>,
+    /// Collections that could not be read, and why.
+    pub(super) unreadable: BTreeMap<usize, Failure>,
 }
 
 /// How the documents of a batch are read.
@@ -70,6 +72,15 @@ pub(super) struct Plan {
     at: ReadAt,
     /// Collections that are dropped or replaced further on: what was touched is passed over.
     pub(super) passed_over: BTreeSet<usize>,
+    /// Collections that MongoDB does not let us read.
+    unreadable: BTreeMap<usize, Failure>,
+}
+
+impl Plan {
+    /// Whether nothing is read of a collection.
+    pub(super) fn skips(&self, member: usize) -> bool {
+        self.passed_over.contains(&member) || self.unreadable.contains_key(&member)
+    }
 }
 
 /// Why reading a batch has ended early.
@@ -188,15 +199,16 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         let ahead = self.ahead.filter(|ahead| *ahead > mark.time);
         let at = if ahead.is_some() { ReadAt::NotBefore(mark.time) } else { ReadAt::Exactly(mark.time) };
         let passed_over = batch.effects.iter().filter(|effect| matches!(effect.ddl, Ddl::Reload(_)));
-        let mut plan = Plan { ahead, at, passed_over: passed_over.map(|effect| effect.member).collect() };
+        let passed_over = passed_over.map(|effect| effect.member).collect();
+        let mut plan = Plan { ahead, at, passed_over, unreadable: BTreeMap::new() };
         loop {
             let delivery = match self.read(&batch, &mut plan, deliver).await {
                 Ok(()) => {
                     self.ahead = plan.ahead;
-                    let Plan { ahead, passed_over, .. } = plan;
+                    let Plan { ahead, passed_over, unreadable, .. } = plan;
                     let unexplained = self.unexplained.iter().filter(|(member, _)| passed_over.contains(member));
                     let unexplained = unexplained.map(|(member, until)| (*member, *until)).collect();
-                    let whole = Whole { batch, mark, ahead, passed_over, unexplained };
+                    let whole = Whole { batch, mark, ahead, passed_over, unexplained, unreadable };
                     return Ok(deliver.send(Delivery::Whole(Box::new(whole))).await.is_ok());
                 }
                 Err(Ended::Replan) => Delivery::Anew,
@@ -216,19 +228,19 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         for (&member, touched) in &batch.touched {
             // A batch that is one huge transaction is not held twice.
             let mut wanted = touched.wanted();
-            while !plan.passed_over.contains(&member) {
+            while !plan.skips(member) {
                 let some: Vec<(WantedId, Scope)> = wanted.by_ref().take(self.settings.batch_documents).collect();
                 if some.is_empty() {
                     break;
                 }
                 self.find(member, some, Vec::new(), plan, deliver).await?;
             }
-            if !plan.passed_over.contains(&member) && self.look_up.hides_deletions() {
+            if !plan.skips(member) && self.look_up.hides_deletions() {
                 self.find_gone(member, plan, deliver).await?;
             }
         }
         for (&member, repairs) in &batch.repairs {
-            if plan.passed_over.contains(&member) {
+            if plan.skips(member) {
                 continue;
             }
             let ids = repairs.iter().filter_map(|repair| repair.id.clone());
@@ -311,6 +323,12 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                 }
                 Err(error) => Ended::Failed(error.into()),
             },
+            // The others are read, and this one is failing.
+            (error, _) if error.is_of_one_collection() && !error.is_transient() => {
+                tracing::info!(collection = self.members.all[member].name, %error, "left out of the batch");
+                plan.unreadable.insert(member, error.into());
+                Ended::Replan
+            }
             (error, _) => Ended::Failed(error.into()),
         }
     }

@@ -292,12 +292,13 @@ impl<'f> Writer<'f> {
 
     /// Writes what is left of a batch and commits it; gives why following has to pause, if it has to.
     async fn complete(&mut self, whole: Whole) -> Result<Option<Paused>, Failure> {
-        let Whole { batch, mark, ahead, passed_over, unexplained } = whole;
+        let Whole { batch, mark, ahead, passed_over, unexplained, unreadable } = whole;
         self.batch.ahead = ahead.max(Some(mark.time));
         if let Some(documents) = self.batch.waiting.take() {
             self.write(documents).await?;
         }
         self.begin().await?;
+        self.set_unreadable_apart(unreadable).await?;
         self.try_once_more().await?;
         self.count_refused();
         let batch = self.without_apart(batch);

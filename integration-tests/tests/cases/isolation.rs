@@ -5,3 +5,4 @@ mod failing;
 mod loaded;
 mod place;
 mod refused;
+mod source;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::place::Place;
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 fn documents(ids: std::ops::RangeInclusive<i32>) -> Vec<Document> {
     ids.map(|id| doc! { "_id": id, "s": format!("s{id}"), "n": 5, "tags": ["x", "y"] }).collect()

@@ -3,7 +3,7 @@
 use bson::{Document, doc};
 use futures::{TryStreamExt, stream};
 use integration_tests::oracle::Oracle;
-use integration_tests::rig::{Finished, Gizer, Version, shared_mongod, shared_postgres, unique_name};
+use integration_tests::rig::{Finished, Gizer, Mongod, Version, shared_mongod, shared_postgres, unique_name};
 use mongodb::Database;
 use mongodb::options::{DatabaseOptions, WriteConcern};
 use serde_json::Value;
@@ -23,14 +23,28 @@ impl Place {
 
     pub(super) async fn with_config(documents: Vec<Document>, more: &str) -> Place {
         let mongod = shared_mongod(Version::V6_0).await.unwrap();
+        Place::on(mongod, &mongod.uri(), documents, more).await
+    }
+
+    /// On a server of one's own, which gizer reads by this URI.
+    pub(super) async fn on(mongod: &Mongod, uri: &str, documents: Vec<Document>, more: &str) -> Place {
+        Place::in_database(mongod, &unique_name("isolation"), uri, documents, more).await
+    }
+
+    pub(super) async fn in_database(
+        mongod: &Mongod,
+        name: &str,
+        uri: &str,
+        documents: Vec<Document>,
+        more: &str,
+    ) -> Place {
         let postgres = shared_postgres().await.unwrap();
         let target = postgres.create_database().await.unwrap();
-        let name = unique_name("isolation");
         let options = DatabaseOptions::builder().write_concern(WriteConcern::majority()).build();
-        let mongo = mongod.client().await.unwrap().database_with_options(&name, options);
+        let mongo = mongod.client().await.unwrap().database_with_options(name, options);
         let config = format!(
             "[mongo]\nuri = {:?}\ndatabase = {name:?}\n\n[postgres]\nuri = {:?}\nschema = \"public\"\n{more}",
-            mongod.uri(),
+            uri,
             postgres.uri(&target)
         );
         let place = Place { mongo, target, gizer: Gizer::with_config(&config).unwrap() };
