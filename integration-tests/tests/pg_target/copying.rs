@@ -133,6 +133,7 @@ async fn a_unit_is_written_whole_or_not_at_all() {
         reason: "why".to_owned(),
         document: vec![5, 0, 0, 0, 0],
         retry: None,
+        is_unfit_key: false,
     };
 
     let mut good = encode(&layout, &[doc! {"_id": 1, "l": [1, 2]}]);

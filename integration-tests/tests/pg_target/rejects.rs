@@ -21,6 +21,7 @@ async fn load(scene: &Scene, id: &str, swapped_in: bool) {
         reason: "why".to_owned(),
         document: vec![5, 0, 0, 0, 0],
         retry: None,
+        is_unfit_key: false,
     });
     sink.write(unit).await.unwrap();
     if swapped_in {
