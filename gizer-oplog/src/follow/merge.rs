@@ -72,8 +72,8 @@ impl<L: RawLog> Merged<L> {
         let mut shards: Vec<Shard<L>> = logs.into_iter().map(|(log, from)| Shard::new(log, from)).collect();
         shards.sort_by(|a, b| a.name.cmp(&b.name));
         // Before the latest of the positions there can be no watermark: that shard's changes up to there are not given.
-        let start = shards.iter().map(|shard| shard.position().time).max().unwrap_or_default();
-        let from: Positions = shards.iter().map(|shard| (shard.name.to_string(), shard.position())).collect();
+        let start = shards.iter().map(|shard| shard.from().time).max().unwrap_or_default();
+        let from: Positions = shards.iter().map(|shard| (shard.name.to_string(), shard.from())).collect();
         let earliest = from.values().map(|position| position.time).min().unwrap_or_default();
         Merged {
             shards,
@@ -169,7 +169,8 @@ impl<L: RawLog> Merged<L> {
         if self.held.caps() || !is_new {
             return None;
         }
-        let positions: Positions = self.shards.iter().map(|shard| (shard.name.to_string(), shard.position())).collect();
+        let position = |shard: &Shard<L>| (shard.name.to_string(), shard.position_at(time));
+        let positions: Positions = self.shards.iter().map(position).collect();
         // More may have been read, and is yet to be given.
         let read_to = time;
         self.since = Since::default();

@@ -24,7 +24,10 @@ pub(super) struct Shard<L> {
     next: usize,
     /// Whether a transaction that the batch prepares is not decided in it.
     leaves_undecided: bool,
+    /// The last entry that was looked at.
     position: Position,
+    /// Where the batches end that were looked at. What was kept of a log may end with a mark, far behind its last entry.
+    end: Position,
     reached: ClusterTime,
 }
 
@@ -39,6 +42,7 @@ impl<L: RawLog> Shard<L> {
             next: 0,
             leaves_undecided: false,
             position: from,
+            end: from,
             reached: ClusterTime::default(),
         }
     }
@@ -91,13 +95,18 @@ impl<L: RawLog> Shard<L> {
         if self.next >= self.positions.len()
             && let Some(batch) = self.batch.take()
         {
-            self.position = self.position.max(batch.position());
+            self.end = self.end.max(batch.position());
         }
     }
 
-    /// The last entry that was looked at.
-    pub(super) fn position(&self) -> Position {
-        self.position
+    /// Where reading began.
+    pub(super) fn from(&self) -> Position {
+        self.from
+    }
+
+    /// The last place at or before this time, up to which everything was looked at on all shards.
+    pub(super) fn position_at(&self, time: ClusterTime) -> Position {
+        if self.end.time <= time { self.position.max(self.end) } else { self.position }
     }
 
     /// Everything up to and at this time has been read; zero before the first batch.

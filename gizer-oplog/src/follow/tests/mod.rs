@@ -210,6 +210,20 @@ fn what_is_read_before_the_position_gives_nothing_but_transactions_under_way() {
     }
 }
 
+/// What was kept of one log leads further than the other log: its mark is no position at an earlier watermark.
+#[test]
+fn no_position_lies_after_its_watermark() {
+    let a = Arc::new(Written::new(vec![order(2, 2)], 9));
+    let b = Arc::new(Written::new(vec![order(3, 3)], 5));
+    let start = Position::default();
+    let logs = vec![
+        (MadeUp::new("a", &a, start, &[1]).leading_to(9), start),
+        (MadeUp::new("b", &b, start, &[1]).ready_every(20), start),
+    ];
+    let seen = all(&mut merged(logs, 1 << 20, MANY));
+    assert_eq!(seen.last(), Some(&watermark(5, &[("a", 2), ("b", 3)])), "{seen:?}");
+}
+
 /// Nothing is known of a shard before its first batch, which may tell of a transaction under way.
 #[test]
 fn no_watermark_comes_before_each_shard_was_read_at_all() {
