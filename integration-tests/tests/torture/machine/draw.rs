@@ -222,6 +222,44 @@ impl Draw {
     }
 }
 
+/// What a plan may have in it, by a part of its text.
+pub(crate) const KINDS: [&str; 34] = [
+    "KillGizer",
+    "TerminateGizer",
+    "Mongod(0, Killed",
+    "Mongod(1",
+    "SteppedDown",
+    "Postgres(Killed",
+    "Delay(",
+    "Cut)",
+    "CutAfter(",
+    "Stall(",
+    "StallAfter(",
+    "Refuse(",
+    "Drop(",
+    "DropDatabase",
+    "Rename(",
+    "Out(",
+    "Create",
+    "Index",
+    "Unique",
+    "Swap(",
+    "Check",
+    "Trigger",
+    "Refusing",
+    "NotNull",
+    "Exclusive",
+    "Rows",
+    "Reading",
+    "Terminated",
+    "Canceled",
+    "Clock(-",
+    "Wander(",
+    "dies at",
+    "Repair",
+    "Load(",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,49 +269,5 @@ mod tests {
         let plan = |seed| format!("{:?}", Plan::draw(seed, Length::Short));
         assert_eq!(plan(3), plan(3));
         assert_ne!(plan(3), plan(4));
-    }
-
-    #[test]
-    fn every_kind_of_fault_is_among_the_plans() {
-        let text: String = (0..150).map(|seed| Plan::draw(seed, Length::Short).to_string()).collect();
-        let kinds = [
-            "KillGizer",
-            "TerminateGizer",
-            "Mongod(0, Killed",
-            "Mongod(1",
-            "SteppedDown",
-            "Postgres(Killed",
-            "Delay(",
-            "Cut)",
-            "CutAfter(",
-            "Stall(",
-            "StallAfter(",
-            "Refuse(",
-            "Drop(",
-            "DropDatabase",
-            "Rename(",
-            "Out(",
-            "Create",
-            "Index",
-            "Unique",
-            "Swap(",
-            "Check",
-            "Trigger",
-            "Refusing",
-            "NotNull",
-            "Exclusive",
-            "Rows",
-            "Reading",
-            "Terminated",
-            "Canceled",
-            "Clock(-",
-            "Wander(",
-            "dies at",
-            "Repair",
-            "Load(",
-        ];
-        for kind in kinds {
-            assert!(text.contains(kind), "no plan has {kind}");
-        }
     }
 }

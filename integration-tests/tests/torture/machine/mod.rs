@@ -26,7 +26,7 @@ mod shrink;
 mod target;
 mod words;
 
-pub(super) use draw::Length;
+pub(super) use draw::{KINDS, Length};
 pub(super) use figures::Figures;
 pub(super) use leftovers::expect_none as expect_nothing_left;
 pub(super) use perform::perform;

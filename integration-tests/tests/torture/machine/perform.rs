@@ -247,8 +247,9 @@ impl Run<'_, '_> {
             _ => is_gone(ended) || (self.disturbed && has_nothing_to_follow(ended)),
         };
         assert!(fair, "gizer ended with {}\n--- stdout\n{}\n--- stderr\n{}", ended.status, ended.stdout, ended.stderr);
-        let silent = code != Some(0) && ended.stderr.trim().is_empty();
-        assert!(!silent, "gizer ended with {} and said nothing", ended.status);
+        let says = |line: &str| line.starts_with("gizer: ") && !line.starts_with("gizer: warning: ");
+        let silent = code != Some(0) && !ended.stderr.lines().any(says);
+        assert!(!silent, "gizer ended with {} and does not say why: {}", ended.status, ended.stderr);
     }
 
     /// Nothing breaks any more: gizer has to come to its end, a few failures later at most. Gives what is missing then, which is
@@ -299,7 +300,8 @@ impl Run<'_, '_> {
                 }
             }
             assert!(began.elapsed() < REST_LIMIT, "gizer does not come to rest: {ended:?}");
-            println!("    {command:?} once more: {}", ended.stderr.lines().last().unwrap_or_default());
+            let why = ended.stderr.lines().find(|line| line.starts_with("gizer: ")).unwrap_or("it is catching up");
+            println!("    {command:?} once more after {}: {why}", ended.status);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
