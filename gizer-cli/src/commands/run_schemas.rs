@@ -69,9 +69,8 @@ mod tests {
     #[test]
     fn all_but_the_key_stays() {
         let text = |id: &str| {
-            format!(
-                r#"{{"$gizer": 1, "collection": "a", "fields": {{"_id": {{"$as": "{id}", "$name": "key"}}, "n": "INT"}}}}"#
-            )
+            let id = format!(r#"{{"$type": "{id}", "$name": "key"}}"#);
+            format!(r#"{{"$gizer": 1, "collection": "a", "fields": {{"_id": {id}, "n": "INT"}}}}"#)
         };
         let (schema, layout) = with_any_key(file::parse("a", &text("INT")).unwrap()).unwrap();
         assert_eq!(layout.key.ty, ColumnType::Key);

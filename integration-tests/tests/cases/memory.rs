@@ -62,3 +62,38 @@ async fn m1_a_large_json_value_is_compared_without_building_it() {
     let replaced = doc! {"_id": 1, "a": fields};
     within(&place, async || drop(big.replace_one(doc! {"_id": 1}, &replaced).await.unwrap()), 256).await;
 }
+
+/// The default budget of 256 MiB, and what the program takes without any documents.
+const DEFAULT_BOUND: u64 = 256 + 64;
+
+#[tokio::test]
+async fn m1_the_default_budget_holds_for_large_documents_and_transactions() {
+    let place = Place::shared(Version::V6_0).await;
+    let fields = r#"{"_id": "INT", "text": "STRING", "list": ["INT"]}"#;
+    place.schema_file("large.json", &format!(r#"{{"$gizer": 1, "collection": "large", "fields": {fields}}}"#));
+    place.insert("large", [doc! {"_id": 0}]).await;
+    place.gizer(&["load"]).await.expect_code(0);
+    let large = place.mongo.collection::<Document>("large");
+
+    // Long strings, in documents of nearly 16 MiB; an array of many rows; and many documents in one transaction.
+    let text = "x".repeat((16 << 20) - 1_000);
+    for id in 1..4 {
+        large.insert_one(doc! {"_id": id, "text": &text}).await.unwrap();
+    }
+    let list: Vec<i32> = (0..200_000).collect();
+    large.insert_one(doc! {"_id": 4, "list": list}).await.unwrap();
+    let mut session = place.mongo.client().start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let text = "y".repeat(5_000);
+    for from in (10..4_010).step_by(1_000) {
+        let documents = (from..from + 1_000).map(|id| doc! {"_id": id, "text": &text});
+        large.insert_many(documents).session(&mut session).await.unwrap();
+    }
+    session.commit_transaction().await.unwrap();
+    for command in ["sync", "verify"] {
+        let peak = peak_of(&place, &[command]).await;
+        assert!(peak < DEFAULT_BOUND, "{command} took {peak} MiB, the bound is {DEFAULT_BOUND}");
+    }
+    assert_eq!(place.number("SELECT count(*) FROM large").await, 4_005);
+    assert_eq!(place.number("SELECT count(*) FROM large_list").await, 200_000);
+}
