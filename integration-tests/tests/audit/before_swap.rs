@@ -211,7 +211,7 @@ async fn beside_writes(version: Version, seed: u64) {
     let others: Vec<&Collection> = still.iter().filter(|collection| !collection.documents.is_empty()).collect();
     let done = Cell::new(false);
     let loads = async {
-        for args in [&["load"][..], &["load", "--together"], &["load"]] {
+        for args in [&["load"][..], &["load", "--together"]] {
             let loaded = world.run(&[args, &["--verify", "full", "--format", "json"]].concat()).await.expect_code(0);
             let report: Value = serde_json::from_str(&loaded.stdout).unwrap();
             assert_eq!(report["collections"].as_array().unwrap().len(), 7, "{report}");

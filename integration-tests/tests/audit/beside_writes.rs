@@ -158,15 +158,15 @@ async fn seeds_of(version: Version, count: u64) {
 
 #[tokio::test]
 async fn beside_writes_on_4_4() {
-    seeds_of(Version::V4_4, 2).await;
+    seeds_of(Version::V4_4, 1).await;
 }
 
 #[tokio::test]
 async fn beside_writes_on_5_0() {
-    seeds_of(Version::V5_0, 2).await;
+    seeds_of(Version::V5_0, 1).await;
 }
 
 #[tokio::test]
 async fn beside_writes_on_6_0() {
-    seeds_of(Version::V6_0, 2).await;
+    seeds_of(Version::V6_0, 1).await;
 }

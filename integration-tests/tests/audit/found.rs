@@ -114,21 +114,21 @@ async fn rounds(version: Version, seed: u64, documents: u64, faults: &[(u64, u64
 #[tokio::test]
 async fn every_fault_is_found_and_repaired_on_5_0() {
     for seed in seeds(Version::V5_0, 1) {
-        rounds(Version::V5_0, seed, 40, &[(0, 40)]).await;
+        rounds(Version::V5_0, seed, 30, &[(0, 30)]).await;
     }
 }
 
 #[tokio::test]
 async fn every_fault_is_found_and_repaired_on_5_0_again() {
     for seed in seeds(Version::V5_0, 1) {
-        rounds(Version::V5_0, seed, 40, &[(1, 35)]).await;
+        rounds(Version::V5_0, seed, 30, &[(1, 25)]).await;
     }
 }
 
 #[tokio::test]
 async fn every_fault_is_named_and_repaired_on_5_0() {
     for seed in seeds(Version::V5_0, 1) {
-        rounds(Version::V5_0, seed, 40, &[(2, 20), (3, 10)]).await;
+        rounds(Version::V5_0, seed, 30, &[(2, 15), (3, 8)]).await;
     }
 }
 

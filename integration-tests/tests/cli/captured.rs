@@ -419,7 +419,7 @@ async fn a_spool_that_cannot_be_written_is_told_before_anything_is_read() {
     // Root too cannot make a folder inside of a file.
     let said = place.gizer(&["load", "--load-spool-dir", "gizer.toml/spool"]).await;
     assert_says(&said, 2, &["gizer.toml/spool", "help:", "spool_dir under [load]"]);
-    let unreachable = ["load", "--cache-uri", "postgresql://me:hunter2@127.0.0.1:9/cache", "--run-retry-for", "0s"];
+    let unreachable = ["load", "--cache-uri", "postgresql://me:hunter2@127.0.0.1:9/cache", "--run-retry-for", "0"];
     let said = place.gizer(&unreachable).await;
     assert_says(&said, 1, &["[cache]", "127.0.0.1:9/cache", "help:"]);
     assert_eq!(place.rows(state).await, before);

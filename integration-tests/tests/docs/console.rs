@@ -90,7 +90,7 @@ fn usual(line: &str) -> String {
 /// `2026-11-22T23:51:40Z`
 fn is_time(word: &str) -> bool {
     let shape: String = word.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    shape.trim_end_matches([',', ';', ')']) == "0000-00-00T00:00:00Z"
+    shape.trim_end_matches([',', ';', ':', ')']) == "0000-00-00T00:00:00Z"
 }
 
 fn lines_match(shown: &[String], output: &[String]) -> bool {

@@ -24,7 +24,8 @@ impl Remote {
             Err(why) => {
                 // Past the test harness, which shows what a test prints only if it fails.
                 let line = format!("SKIPPED: dropped packets (W1) were not tested: no network namespace: {why}");
-                writeln!(std::io::stderr(), "{line}").unwrap();
+                let mut stderr = std::io::stderr();
+                writeln!(stderr, "{line}").unwrap();
                 return None;
             }
         };
