@@ -224,7 +224,7 @@ async fn what_cannot_be_made_equal_is_not_committed() {
                     WHERE collection = 'posts'";
     assert_eq!(json!(world.rows(standing).await), json!([{ "joined": false, "obstacle": "failing" }]));
     let sql = "SELECT title FROM posts WHERE id = 1 UNION ALL SELECT title FROM drafts WHERE id = 1";
-    assert_eq!(json!(world.rows(sql).await), json!([{ "title": "post 1" }, { "title": "post 1" }]));
+    assert_eq!(json!(world.rows(sql).await), json!([{ "title": "post 1" }, { "title": "changed 1" }]));
     world.client().await.batch_execute("DROP TRIGGER spoil ON posts").await.unwrap();
     world.sync().await;
     judge(&world).await.unwrap();
