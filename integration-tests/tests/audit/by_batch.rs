@@ -84,8 +84,9 @@ async fn repaired_by_the_batch(version: Version, seed: u64) {
 
 #[tokio::test]
 async fn a_batch_repairs_what_it_touches() {
-    for version in Version::ALL {
-        for seed in seeds(version, 1) {
+    // Another version changes nothing of a repair: 5.0 is for long runs.
+    for (version, count) in [(Version::V4_4, 1), (Version::V5_0, 0), (Version::V6_0, 1)] {
+        for seed in seeds(version, count) {
             repaired_by_the_batch(version, seed).await;
         }
     }
