@@ -39,7 +39,9 @@ async fn o6_rows_of_a_capped_collection_go_with_its_documents() {
         log.update_one(doc! {"_id": 7}, doc! {"$set": {"list": [9]}}).await.unwrap();
         let synced = place.gizer(&["sync", "--format", "json"]).await.expect_code(0);
         let synced: Value = serde_json::from_str(&synced.stdout).unwrap();
-        assert_eq!((&synced["exact"], &synced["deletions_unknown"]), (&json!(true), &json!([])), "{synced:#}");
+        assert_eq!(synced["deletions_unknown"], json!([]), "{synced:#}");
+        // 4.4 reads documents as of now: with others writing to the server, that may be after the last entry.
+        assert_eq!(synced["exact"], json!(synced["ahead"].is_null()), "{synced:#}");
         assert_eq!(ids(&place).await, [7, 8, 80], "{version:?}");
         assert_eq!(place.number("SELECT count(*) FROM log_list").await, 3, "{version:?}");
         place.gizer(&["verify"]).await.expect_code(0);
