@@ -39,10 +39,9 @@ pub async fn resume(context: &Context, args: &ResumeArgs) -> Result<ExitCode, Fa
     let session = open(context).await?;
     let mut failures = Failures::default();
     let (mut resumed, mut others) = (Vec::new(), Vec::new());
-    for (name, is_paused) in known(&session, &args.collections, &mut failures).await? {
+    for (name, _) in known(&session, &args.collections, &mut failures).await? {
         let shown = report::printable(name);
-        if is_paused {
-            state::clear_obstacle(&session, name).await?;
+        if state::resume(&session, name).await? {
             resumed.push(name);
             tell(context, &format!("{shown}: resumed; the next `gizer run` or `gizer sync` applies what has changed"));
         } else {

@@ -107,7 +107,7 @@ pub(super) async fn record(session: &Session, facts: &[Facts], due: &Due) -> Res
     Ok(())
 }
 
-/// Writes down what has failed of single collections, as far as the server can be reached: it is told elsewhere, too. One that
+/// Writes down what has failed of single collections, as far as the server can be reached: it is also printed. One that
 /// is followed goes on being followed, whatever a load of it met.
 pub(super) async fn record_failures<'f>(session: &Session, failures: impl IntoIterator<Item = (&'f str, &'f Failure)>) {
     let mut failures = failures.into_iter().peekable();

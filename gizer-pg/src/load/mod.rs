@@ -16,7 +16,7 @@
 //! [`swap_together`] is the last step for several loads, in one transaction.
 //!
 //! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind, and
-//! beside them which ranges are in them; the next load of that collection goes on from there, or drops them first. Where none is
+//! next to them which ranges are in them; the next load of that collection goes on from there, or drops them first. Where none is
 //! due, [`drop_leftovers`] drops what a failed load has left.
 //!
 //! What people have made of the live tables is not lost in silence: indexes, constraints, rights, storage parameters and

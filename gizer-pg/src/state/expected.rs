@@ -212,7 +212,7 @@ pub async fn no_longer_expect(session: &Session, collections: &[&str]) -> Result
 
 /// Records what keeps a collection from being copied or followed, in the open transaction or in one of its own; from now on it is
 /// expected. The same kind again counts an attempt and keeps `since`. One that is *failing* is tried again after 30 s, then after
-/// twice as long each time, an hour at most.
+/// twice as long each time, an hour at most. One that is *paused* stays so, whatever happens to it meanwhile.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -234,7 +234,8 @@ pub async fn set_obstacle(
              next_try = CASE WHEN excluded.next_try IS NULL OR e.obstacle IS DISTINCT FROM excluded.obstacle \
                  THEN excluded.next_try \
                  ELSE pg_catalog.now() \
-                     + pg_catalog.make_interval(secs => least(3600, 30 * pg_catalog.power(2, least(e.attempts, 7)))) END",
+                     + pg_catalog.make_interval(secs => least(3600, 30 * pg_catalog.power(2, least(e.attempts, 7)))) END \
+             WHERE e.obstacle IS DISTINCT FROM 'paused' OR excluded.obstacle = 'paused'",
         session.relation(EXPECTED)?
     );
     let doing = format!("recording that {collection} is {kind}");
@@ -242,14 +243,26 @@ pub async fn set_obstacle(
 }
 
 /// Nothing keeps the collection from being copied and followed any more, in the open transaction or in one of its own. Gives
-/// whether anything did.
+/// whether anything did. Only [`resume`] ends a pause.
 ///
 /// # Errors
 /// Whatever the server says.
 pub async fn clear_obstacle(session: &Session, collection: &str) -> Result<bool, PgError> {
+    clear_where(session, collection, "obstacle <> 'paused'").await
+}
+
+/// The collection is paused no longer, in the open transaction or in one of its own. Gives whether it was.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn resume(session: &Session, collection: &str) -> Result<bool, PgError> {
+    clear_where(session, collection, "obstacle = 'paused'").await
+}
+
+async fn clear_where(session: &Session, collection: &str, condition: &str) -> Result<bool, PgError> {
     let sql = format!(
         "UPDATE {} SET obstacle = NULL, reason = NULL, remedy = NULL, since = NULL, attempts = 0, next_try = NULL \
-         WHERE collection = $1 AND obstacle IS NOT NULL",
+         WHERE collection = $1 AND {condition}",
         session.relation(EXPECTED)?
     );
     let doing = format!("recording that nothing is wrong with {collection} any more");

@@ -52,7 +52,7 @@ pub(crate) use collection::{
 pub use due::hold_due;
 pub use expected::{
     Choice, Expected, Obstacle, ObstacleKind, choice, clear_obstacle, expect, expected, no_longer_expect,
-    read_expected, record_inferred, set_obstacle,
+    read_expected, record_inferred, resume, set_obstacle,
 };
 pub use followed::{
     Followed, followed, followed_now, leave_stream, mark_load_due, read_followed, read_followed_now, set_passed_over,

@@ -1,21 +1,9 @@
 //! S5, S6: tables and state tables that somebody has changed.
 
 use bson::doc;
-use integration_tests::rig::Version;
 
-use crate::place::{Place, assert_says, numbered};
-
-async fn two_collections() -> Place {
-    let place = Place::shared(Version::V6_0).await;
-    place.insert("orders", numbered(5)).await;
-    place.insert("posts", numbered(5)).await;
-    place.gizer(&["run"]).await.expect_code(0);
-    place
-}
-
-async fn rows(place: &Place, table: &str) -> i64 {
-    place.number(&format!("SELECT count(*) FROM {table}")).await
-}
+use super::{rows, two_collections};
+use crate::place::assert_says;
 
 #[tokio::test]
 async fn s5_tables_that_somebody_has_changed_are_loaded_again() {

@@ -3,24 +3,13 @@
 use std::time::Duration;
 
 use bson::doc;
-use integration_tests::rig::{Signal, Version, wait_until};
+use integration_tests::rig::{Signal, wait_until};
 use serde_json::Value;
 
-use crate::place::{Place, assert_says, numbered};
+use super::{rows, two_collections};
+use crate::place::assert_says;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-async fn two_collections() -> Place {
-    let place = Place::shared(Version::V6_0).await;
-    place.insert("orders", numbered(5)).await;
-    place.insert("posts", numbered(5)).await;
-    place.gizer(&["run"]).await.expect_code(0);
-    place
-}
-
-async fn rows(place: &Place, table: &str) -> i64 {
-    place.number(&format!("SELECT count(*) FROM {table}")).await
-}
 
 #[tokio::test]
 async fn o1_a_paused_collection_stays_as_it_is_and_catches_up() {
@@ -61,6 +50,22 @@ async fn o1_those_who_follow_leave_a_paused_collection_within_seconds() {
     wait_until("what it has missed", LIMIT, async || rows(&place, "orders").await == 7).await.unwrap();
     following.signal(Signal::Terminate).unwrap();
     following.wait().await.unwrap().expect_code(143);
+    place.gizer(&["verify"]).await.expect_code(0);
+}
+
+/// Neither a load that is running when it is paused, nor one by hand, ends the pause.
+#[tokio::test]
+async fn o1_only_resume_ends_a_pause() {
+    let place = two_collections().await;
+    place.gizer(&["pause", "orders"]).await.expect_code(0);
+    place.insert("orders", [doc! {"_id": 100}]).await;
+    place.gizer(&["load", "orders"]).await.expect_code(0);
+    place.insert("orders", [doc! {"_id": 101}]).await;
+    assert_says(&place.gizer(&["run"]).await, 7, &["orders: paused"]);
+    assert_eq!(rows(&place, "orders").await, 6);
+    place.gizer(&["resume", "orders"]).await.expect_code(0);
+    place.gizer(&["run"]).await.expect_code(0);
+    assert_eq!(rows(&place, "orders").await, 7);
     place.gizer(&["verify"]).await.expect_code(0);
 }
 

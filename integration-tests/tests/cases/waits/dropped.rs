@@ -59,7 +59,7 @@ impl Remote {
     }
 }
 
-/// Notices in time, goes on once packets arrive again, and ends when it is told to, heard or not.
+/// Notices in time, goes on once packets arrive again, and ends at a signal, heard or not.
 async fn black_hole(way: impl Fn(&Remote) -> &Strait, word: &str, limit: Duration) {
     let Some(remote) = Remote::new().await else { return };
     let mut follower = remote.followed().await;

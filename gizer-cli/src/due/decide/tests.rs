@@ -1,0 +1,179 @@
+//! What is due, from facts of each kind.
+
+use super::*;
+
+const EVERY: Policy = Policy { infer: InferPolicy::NoneYet, load_only: false, choice: None, tries: Tries::All };
+
+fn known() -> CollectionStatus {
+    CollectionStatus {
+        collection: "orders".to_owned(),
+        namespace: None,
+        state: CollectionState::Following,
+        live: true,
+        reason: None,
+        tables: Vec::new(),
+        captured: None,
+        exact_at: None,
+        loaded_at: None,
+        load_started: None,
+        loading_now: false,
+        ledger: None,
+        rejected: 0,
+        live_epoch: None,
+        layout_hash: Some("h".to_owned()),
+        in_source: true,
+        audits: Default::default(),
+    }
+}
+
+fn followed() -> Facts {
+    Facts {
+        name: "orders".to_owned(),
+        schema: SchemaFile::Usable { hash: "h".to_owned(), has_underscore_id: true },
+        source: Presence::There,
+        known: Some(known()),
+        rolled_over: None,
+        position_lost: false,
+        tables_changed: None,
+        is_recorded: true,
+        obstacle: None,
+        is_excluded: false,
+        key: KeyFit::Open,
+    }
+}
+
+fn with(change: impl Fn(&mut CollectionStatus)) -> Facts {
+    let mut facts = followed();
+    change(facts.known.as_mut().unwrap());
+    facts
+}
+
+fn decided(facts: Facts, policy: Policy) -> Step {
+    Due::of(&[facts], policy).all.remove(0).step
+}
+
+#[test]
+fn what_stands_well_is_followed() {
+    assert_eq!(decided(followed(), EVERY), Step::Follow);
+    let dropped = Facts { source: Presence::Absent, ..followed() };
+    assert_eq!(decided(dropped, EVERY), Step::Follow);
+}
+
+#[test]
+fn what_is_gone_is_loaded_as_empty_only_within_the_history_that_was_followed() {
+    let due = with(|known| known.state = CollectionState::LoadDue);
+    let gone = Facts { source: Presence::Absent, ..due };
+    assert!(matches!(decided(gone.clone(), EVERY), Step::Load(Cause::Due(_))));
+    let another_history = [
+        Facts { rolled_over: Some("rs0".to_owned()), ..gone.clone() },
+        Facts { position_lost: true, ..gone.clone() },
+        Facts { known: gone.known.clone().map(|known| CollectionStatus { live: false, ..known }), ..gone },
+    ];
+    for facts in another_history {
+        assert!(matches!(decided(facts.clone(), EVERY), Step::Refuse { .. }), "{facts:?}");
+    }
+}
+
+#[test]
+fn each_reason_for_a_load_is_told() {
+    let loads = [
+        (Facts { known: None, ..followed() }, Cause::Never),
+        (with(|known| known.layout_hash = Some("other".to_owned())), Cause::SchemaChanged),
+        (Facts { rolled_over: Some("rs0".to_owned()), ..followed() }, Cause::RolledOver("rs0".to_owned())),
+        (
+            with(|known| {
+                (known.state, known.reason) = (CollectionState::LoadDue, Some("it was replaced".to_owned()));
+            }),
+            Cause::Due("it was replaced".to_owned()),
+        ),
+        (
+            with(|known| {
+                (known.state, known.live) = (CollectionState::Loading, false);
+                known.load_started = Some("then".to_owned());
+            }),
+            Cause::Unfinished,
+        ),
+        (
+            with(|known| {
+                (known.state, known.live) = (CollectionState::LoadDue, false);
+            }),
+            Cause::Due("a load is due".to_owned()),
+        ),
+    ];
+    for (facts, cause) in loads {
+        assert_eq!(decided(facts, EVERY), Step::Load(cause));
+    }
+}
+
+#[test]
+fn schema_files_are_made_as_far_as_that_is_allowed() {
+    let new = Facts { schema: SchemaFile::Missing, known: None, ..followed() };
+    let policy = |infer| Policy { infer, ..EVERY };
+    assert_eq!(decided(new.clone(), policy(InferPolicy::NoneYet)), Step::Infer);
+    assert!(matches!(decided(new.clone(), policy(InferPolicy::Never)), Step::Leave { .. }));
+    // Beside others that have one.
+    let both = |infer| Due::of(&[followed(), new.clone()], policy(infer)).all.remove(1).step;
+    assert!(matches!(both(InferPolicy::NoneYet), Step::Leave { .. }));
+    assert_eq!(both(InferPolicy::Missing), Step::Infer);
+    let view = Facts { source: Presence::Skipped(SkipReason::View), ..new };
+    assert_eq!(decided(view, policy(InferPolicy::Missing)), Step::Leave { why: "a view".to_owned() });
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_widened_before_anything_else() {
+    let unfit = Facts { key: KeyFit::Unfit, ..followed() };
+    assert_eq!(decided(unfit.clone(), EVERY), Step::WidenKey);
+    assert_eq!(decided(unfit.clone(), Policy { infer: InferPolicy::Never, ..EVERY }), Step::Follow);
+    assert_eq!(decided(Facts { source: Presence::Absent, ..unfit.clone() }, EVERY), Step::Follow);
+    // A load that has failed for it is not to be waited for.
+    let failing = Obstacle {
+        kind: ObstacleKind::Failing,
+        reason: "2 documents were rejected".to_owned(),
+        remedy: None,
+        since: String::new(),
+        attempts: 1,
+        next_try: Some("later".to_owned()),
+        is_due: false,
+    };
+    let failing = Facts { known: None, obstacle: Some(failing), ..unfit };
+    assert_eq!(decided(failing, Policy { tries: Tries::Due, ..EVERY }), Step::WidenKey);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused() {
+    let refused = [
+        Facts { schema: SchemaFile::Unusable { why: "no key".to_owned(), remedy: None }, ..followed() },
+        Facts { schema: SchemaFile::Missing, ..followed() },
+        Facts { source: Presence::Absent, known: None, ..followed() },
+        Facts { source: Presence::Skipped(SkipReason::View), known: None, ..followed() },
+        Facts { source: Presence::Absent, rolled_over: Some("rs0".to_owned()), ..followed() },
+    ];
+    for facts in refused {
+        assert!(matches!(decided(facts.clone(), EVERY), Step::Refuse { .. }), "{facts:?}");
+    }
+}
+
+#[test]
+fn copies_and_loads_under_way_are_left_alone() {
+    let copy = with(|known| {
+        (known.state, known.reason) = (CollectionState::Copy, Some("it was loaded with --filter".to_owned()));
+    });
+    let busy = with(|known| known.loading_now = true);
+    for (facts, word) in [(copy, "--filter"), (busy, "another run")] {
+        for load_only in [false, true] {
+            let step = decided(facts.clone(), Policy { load_only, ..EVERY });
+            assert!(matches!(&step, Step::Leave { why } if why.contains(word)), "{step:?}");
+        }
+    }
+}
+
+#[test]
+fn load_only_loads_everything_that_is_there() {
+    let policy = Policy { load_only: true, ..EVERY };
+    assert_eq!(decided(followed(), policy), Step::Load(Cause::Asked));
+    let copy = with(|known| known.state = CollectionState::Copy);
+    let without_id = SchemaFile::Usable { hash: "h".to_owned(), has_underscore_id: false };
+    assert_eq!(decided(Facts { schema: without_id, ..copy }, policy), Step::Load(Cause::Asked));
+    let dropped = Facts { source: Presence::Absent, ..followed() };
+    assert!(matches!(decided(dropped, policy), Step::Leave { .. }));
+}
