@@ -277,8 +277,9 @@ impl Connection<'_> {
             }
             match self.wire.judge(&mode, piece, self) {
                 Verdict::Pass(length) => {
-                    to.write_all(&piece[..length]).await?;
+                    // Counted first, so that who has got the bytes sees them counted.
                     self.wire.passed.fetch_add(length as u64, Ordering::Relaxed);
+                    to.write_all(&piece[..length]).await?;
                     piece = &piece[length..];
                 }
                 Verdict::Cut => {
