@@ -1,5 +1,6 @@
 //! What differs where the time of the tables is out of reach: looked at again, until the log or an exact time decides.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +47,9 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
             let found = self.find_documents(&repairs, &moment).await?;
             let audited = self.compare_only(&found.documents, &suspects).await?;
             let not_rebuilt = &audited.not_rebuilt;
-            report.equal += equal_among(&suspects, &audited).saturating_sub(not_rebuilt.len() as u64);
+            let counts = Counts::of(&suspects, &audited.differing);
+            report.equal += counts.equal.saturating_sub(not_rebuilt.len() as u64);
+            report.documents = (report.documents + counts.come).saturating_sub(counts.gone);
             report.add_not_rebuilt(&self.audit.layout, not_rebuilt, self.audit.named);
             if found.exact || audited.differing.is_empty() {
                 self.store.end_snapshot().await;
@@ -144,11 +147,32 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
     }
 }
 
-/// Of the documents that were looked at again, those that are equal. A key that had rows only and has none any more is none.
-fn equal_among(suspects: &[DifferingKey], audited: &Audited) -> u64 {
-    let documents = suspects.iter().filter(|key| key.stand != Stand::OnlyRows).count();
-    let differing = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows).count();
-    documents.saturating_sub(differing) as u64
+/// What a second look has brought, in documents.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    /// Differed before, and differ no longer. A key that had rows only and has none any more is no document.
+    equal: u64,
+    /// Keys that had rows only, and have a document now, which still differs: it was not counted before.
+    come: u64,
+    /// Keys whose document was deleted meanwhile, while their rows are still there: no document any more.
+    gone: u64,
+}
+
+impl Counts {
+    fn of(suspects: &[DifferingKey], differing: &[DifferingKey]) -> Counts {
+        let has_document = |key: &DifferingKey| key.stand != Stand::OnlyRows;
+        let now: HashMap<&[u8], bool> = differing.iter().map(|key| (&key.key[..], has_document(key))).collect();
+        let mut counts = Counts::default();
+        for suspect in suspects {
+            match (has_document(suspect), now.get(&suspect.key[..])) {
+                (true, None) => counts.equal += 1,
+                (true, Some(false)) => counts.gone += 1,
+                (false, Some(true)) => counts.come += 1,
+                _ => {}
+            }
+        }
+        counts
+    }
 }
 
 /// The documents of these keys. Where shards are read one by one it is not known which of them a document belongs to: each is
@@ -173,4 +197,35 @@ async fn read<L: LookUp>(
         until = until.max(look_up.read_until());
     }
     Ok((documents, until))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(key: &str, stand: Stand) -> DifferingKey {
+        DifferingKey { key: key.as_bytes().to_vec(), id: None, stand }
+    }
+
+    /// Whatever happens between two looks, what is equal and what differs adds up to the documents.
+    #[test]
+    fn documents_that_come_and_go_between_two_looks_add_up() {
+        use Stand::{Different, OnlyDocument, OnlyRows};
+        let suspects = [
+            key("mended", Different),
+            key("written", OnlyDocument),
+            key("removed", OnlyRows),
+            key("deleted and not yet applied", Different),
+            key("inserted again", OnlyRows),
+            key("open", Different),
+            key("left over", OnlyRows),
+        ];
+        let differing = [
+            key("deleted and not yet applied", OnlyRows),
+            key("inserted again", OnlyDocument),
+            key("open", OnlyDocument),
+            key("left over", OnlyRows),
+        ];
+        assert_eq!(Counts::of(&suspects, &differing), Counts { equal: 2, come: 1, gone: 1 });
+    }
 }
