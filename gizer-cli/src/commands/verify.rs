@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use gizer_oplog::{Cluster, Collection, MongoError, Oplog, WatchedCollection};
 use gizer_pg::ddl::layout_hash;
-use gizer_pg::state::{self, AuditSubject, CollectionState, Followed, RepairKey};
+use gizer_pg::state::{self, AuditSubject, CollectionState, Followed, Obstacle, RepairKey};
 use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 use gizer_schema::names::shortened;
@@ -284,6 +284,19 @@ impl<'v> Verifying<'v> {
         }
     }
 
+    /// What keeps a collection from being followed, so that nobody takes its repairs; `None` if nothing does.
+    async fn why_not_followed(&self, session: &Session, name: &str) -> Result<Option<Failure>, Failure> {
+        let expected = state::read_expected(session).await?;
+        let obstacle = expected.into_iter().find(|each| each.collection == name).and_then(|each| each.obstacle);
+        Ok(obstacle.map(|Obstacle { kind, reason, remedy, .. }| {
+            let failure = Failure::failed(format!("{name} is {kind}: {reason}; its repairs stay queued"));
+            match remedy {
+                Some(remedy) => failure.remedy(remedy),
+                None => failure,
+            }
+        }))
+    }
+
     /// Has what differs made equal by whoever follows, or else by a round of following; gives what differs then.
     async fn repair(
         &self,
@@ -317,6 +330,9 @@ impl<'v> Verifying<'v> {
                     Err(failure) if failure.exit == ExitCode::Locked => {}
                     outcome => outcome?,
                 }
+            }
+            if let Some(failure) = self.why_not_followed(session, name).await? {
+                return Err(failure);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
