@@ -239,7 +239,8 @@ async fn a_load_beside_writes_is_equal_on_4_4() {
 
 #[tokio::test]
 async fn a_load_beside_writes_is_equal_on_5_0() {
-    seeds_of(Version::V5_0, 1).await;
+    // In long runs: between 4.4 and 6.0 it does nothing that neither of them does.
+    seeds_of(Version::V5_0, 0).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::collections::judge;
 use super::faults::{Injector, Kind};
 use super::injector::FAULTS;
 use super::rows::quoted;
-use super::seeds::{loaded, seeds};
+use super::seeds::{loaded_of, seeds};
 use super::world::World;
 
 /// Collections whose keys say at once what the `_id` is.
@@ -57,13 +57,13 @@ async fn touch(world: &World<'_>, client: &Client, collection: &str, table: &str
 }
 
 async fn repaired_by_the_batch(version: Version, seed: u64) {
-    let (world, collections) = loaded(version, seed, 40).await;
+    let (world, collections) = loaded_of(version, seed, 40, |_, name| PLAIN.contains(&name)).await;
     let client = world.client().await;
     let mut kinds = Kind::all();
     // No update touches a document that does not exist.
     kinds.retain(|kind| !matches!(kind, Kind::Orphan | Kind::DocumentExtra));
     let mut count = 0;
-    for (number, collection) in (0..).zip(collections.iter().filter(|each| PLAIN.contains(&each.name))) {
+    for (number, collection) in (0..).zip(&collections) {
         let random = Random::of(seed, FAULTS, 100 + number);
         let mut injector = Injector::new(&client, collection.name, collection.new_key, random).await;
         for kind in &kinds {
@@ -84,8 +84,8 @@ async fn repaired_by_the_batch(version: Version, seed: u64) {
 
 #[tokio::test]
 async fn a_batch_repairs_what_it_touches() {
-    // Another version changes nothing of a repair: 5.0 is for long runs.
-    for (version, count) in [(Version::V4_4, 1), (Version::V5_0, 0), (Version::V6_0, 1)] {
+    // Another version changes nothing of a repair: the others are for long runs.
+    for (version, count) in [(Version::V4_4, 0), (Version::V5_0, 0), (Version::V6_0, 1)] {
         for seed in seeds(version, count) {
             repaired_by_the_batch(version, seed).await;
         }

@@ -1,6 +1,7 @@
 //! An audit beside what happens to collections as such, in MongoDB and by other runs of gizer.
 
 use bson::{Document, doc};
+use futures::future::join_all;
 use integration_tests::rig::{Finished, RunningGizer, Signal, Version, shared_mongod, shared_postgres, wait_until};
 use serde_json::{Value, json};
 
@@ -121,32 +122,34 @@ fn expect_told(finished: &Finished, what: &str) {
 
 #[tokio::test]
 async fn nobody_follows_and_a_collection_is_another_one() {
-    for version in [Version::V4_4, Version::V6_0] {
-        for event in EVENTS {
-            let world = posts(version).await;
-            happens(&world, event).await;
-            expect_told(&world.run(&["verify", "--format", "json"]).await, event);
-            world.sync().await;
-            verify(&world, &[], 0).await.expect_nothing();
-            judge_by_oracle(&world, "posts").await.unwrap();
-        }
-    }
+    let told = async |version: Version, event: &str| {
+        let world = posts(version).await;
+        happens(&world, event).await;
+        expect_told(&world.run(&["verify", "--format", "json"]).await, event);
+        world.sync().await;
+        verify(&world, &[], 0).await.expect_nothing();
+        judge_by_oracle(&world, "posts").await.unwrap();
+    };
+    // Mostly it is waited for somebody who follows.
+    let of = |version| join_all(EVENTS.map(|event| told(version, event)));
+    tokio::join!(of(Version::V4_4), of(Version::V6_0));
 }
 
 #[tokio::test]
 async fn nobody_follows_and_a_collection_becomes_another_one() {
-    for event in EVENTS {
+    let told = async |event: &'static str| {
         let world = posts(Version::V6_0).await;
         let held = Held::at(&world, BEGINNING, &[]).await;
         // That of drafts, which comes first, has the gate as well; both open at once.
         happens(&world, event).await;
         expect_told(&held.finish().await, event);
-    }
+    };
+    join_all(EVENTS.map(told)).await;
 }
 
 #[tokio::test]
 async fn somebody_follows_and_a_collection_becomes_another_one() {
-    for event in EVENTS {
+    let followed = async |event: &'static str| {
         let world = posts(Version::V6_0).await;
         let mut follower = world.spawn(FOLLOW);
         let at = world.reached().await;
@@ -165,7 +168,8 @@ async fn somebody_follows_and_a_collection_becomes_another_one() {
         assert!(follower.is_running().unwrap(), "{}", follower.stderr());
         follower.signal(Signal::Terminate).unwrap();
         follower.wait().await.unwrap().expect_code(143);
-    }
+    };
+    join_all(EVENTS.map(followed)).await;
 }
 
 /// Its tables are to be empty, whatever has come to be in MongoDB meanwhile.

@@ -12,7 +12,7 @@ use super::collections::{Collection, judge};
 use super::faults::{Injector, Kind};
 use super::injector::{FAULTS, drop_primary_key};
 use super::rows::{Dump, differences, dump, quoted, tables};
-use super::seeds::{loaded, seeds};
+use super::seeds::{loaded_of, seeds};
 use super::world::World;
 
 /// Nothing differs, nothing is reported, and everything was looked at.
@@ -92,7 +92,9 @@ async fn found_and_repaired(
 
 /// Rounds by their numbers, with so many faults in each collection: some with many, some with fewer, so that each is named.
 async fn rounds(version: Version, seed: u64, documents: u64, faults: &[(u64, u64)]) {
-    let (world, collections) = loaded(version, seed, documents).await;
+    // The kinds of collections are all met by 5.0; of the other versions each seed takes others of them.
+    let wanted = |number: u64, _: &str| version == Version::V5_0 || (number + seed).is_multiple_of(3);
+    let (world, collections) = loaded_of(version, seed, documents, wanted).await;
     all_is_equal(&world, &collections).await;
     let client = world.client().await;
     let before = dump_all(&client, &collections).await;
@@ -142,7 +144,7 @@ async fn every_fault_is_found_and_repaired_on_6_0() {
 /// Rows that are there twice, where somebody has taken the keys away.
 #[tokio::test]
 async fn rows_that_are_there_twice() {
-    let (world, mut collections) = loaded(Version::V6_0, 5, 20).await;
+    let (world, mut collections) = loaded_of(Version::V6_0, 5, 20, |number, _| number % 3 == 0).await;
     // No rows, nothing twice.
     collections.retain(|collection| !collection.documents.is_empty());
     let client = world.client().await;

@@ -54,17 +54,17 @@ async fn an_audit_that_is_killed_goes_on() {
     println!("a whole audit: {:.2} s", whole.as_secs_f64());
     let mut random = Random::of(7, FAULTS, 301);
     let mut killed = 0;
-    for round in 0..4 {
+    for round in 0..2 {
         // Two deaths for each that comes to its end. Any moment will do.
         for _ in 0..2 {
             let running = world.spawn(&["verify", "--format", "json"]);
             tokio::time::sleep(Duration::from_millis(random.below(whole.as_millis() as u64 * 9 / 10))).await;
             killed += usize::from(running.kill().await.unwrap().signal().is_some());
         }
-        let args: &[&str] = if round == 3 { &["--restart"] } else { &[] };
+        let args: &[&str] = if round == 1 { &["--restart"] } else { &[] };
         expect_all(&verify(&world, args, 4).await, &injectors);
     }
-    println!("{killed} of 8 were killed before they ended");
+    println!("{killed} of 4 were killed before they ended");
     assert!(killed > 0);
     // Nor does a repair that is killed leave anything half done.
     let running = world.spawn(&["verify", "--repair"]);
