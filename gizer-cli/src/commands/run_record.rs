@@ -7,6 +7,9 @@ use crate::due::{Due, DueCollection, Facts, Step};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
+/// Why a load is due of a collection that was followed before `[schemas] exclude` left it out.
+pub(super) const WAS_EXCLUDED: &str = "it was excluded, and its changes were not applied meanwhile";
+
 /// What has to be written down that is not yet.
 #[derive(Debug, Default)]
 struct Record<'r> {
@@ -82,8 +85,7 @@ impl<'r> Record<'r> {
             state::clear_obstacle(session, name).await?;
         }
         for (name, epoch) in &self.excluded {
-            let why = "it was excluded, and its changes were not applied meanwhile";
-            state::mark_load_due(session, name, *epoch, why).await?;
+            state::mark_load_due(session, name, *epoch, WAS_EXCLUDED).await?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use gizer_pg::{PgError, Session};
 use gizer_schema::Layout;
 
 use super::retry::Retry;
+use super::run_record::WAS_EXCLUDED;
 use super::run_row::TIDYING_LIMIT;
 use super::sync_report::SyncReport;
 use super::{Context, load};
@@ -154,6 +155,7 @@ async fn set_up(context: &Context, with: Failing) -> Result<Setting, Failure> {
     state::prepare(&session).await?;
     let fence = take_fence(&session).await?;
     let mut followed = state::read_followed(&session).await?;
+    leave_excluded(context, &session, &mut followed).await?;
     if followed.is_empty() {
         return Err(nothing_to_follow(&session).await?);
     }
@@ -170,6 +172,16 @@ async fn set_up(context: &Context, with: Failing) -> Result<Setting, Failure> {
         context.metrics.verified_up_to(&verified);
     }
     Ok(Setting { session, cluster, oplogs, fence, followed, newest })
+}
+
+/// Collections that `[schemas] include` and `exclude` leave out by now are followed no longer: a load is due before they are again.
+async fn leave_excluded(context: &Context, session: &Session, followed: &mut Vec<Followed>) -> Result<(), PgError> {
+    let is_excluded = |each: &mut Followed| context.config.excludes(&each.collection);
+    for excluded in followed.extract_if(.., is_excluded) {
+        state::mark_load_due(session, &excluded.collection, excluded.live_epoch, WAS_EXCLUDED).await?;
+        report::note(format!("{}: excluded; its tables stay as they are", report::printable(&excluded.collection)));
+    }
+    Ok(())
 }
 
 /// Collections that were paused while they were in the stream stay behind at its position.

@@ -74,6 +74,17 @@ async fn o1_what_is_excluded_is_left_alone_and_shown() {
     place.gizer(&["run"]).await.expect_code(0);
     assert_eq!(place.number("SELECT count(*) FROM posts").await, 5);
 
+    // Whoever follows without `run` leaves it, too, and the others are followed on.
+    for name in ["orders", "posts"] {
+        place.insert(name, [doc! { "_id": 200 }]).await;
+    }
+    let told = place.gizer(&with(&["sync"])).await.expect_code(0).stderr;
+    assert!(told.contains("posts: excluded"), "{told}");
+    assert_eq!(place.number("SELECT count(*) FROM orders").await, 4);
+    assert_eq!(place.number("SELECT count(*) FROM posts").await, 5);
+    place.gizer(&["run"]).await.expect_code(0);
+    assert_eq!(place.number("SELECT count(*) FROM posts").await, 6);
+
     let included = json_of(&place, &["plan", "--schemas-include", "o*"], 0).await;
     assert_eq!(standings(&included["steps"])["posts"], "excluded");
     let wrong = place.gizer(&["plan", "--schemas-include", "o[a"]).await;
