@@ -1,7 +1,6 @@
-//! How gizer ends: the exit codes, and failures that carry one.
+//! How gizer ends: the exit codes, and which one a failure ends with.
 
-use std::fmt;
-
+pub use gizer_engine::{Failure, FailureKind};
 use serde_json::{Value, json};
 
 /// The exit codes of all commands. Scripts and monitors rely on them: a number never changes its meaning.
@@ -43,96 +42,29 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
-/// Why a command did not do what was asked.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// How the process ends.
-    pub exit: ExitCode,
-    /// What happened: what was expected, what came, and where. Lower-case, without a full stop.
-    pub message: String,
-    /// What the operator can do about it.
-    pub remedy: Option<String>,
-    /// Whether it ends the whole run, as a lost connection does, and not only the work on one collection.
-    pub ends_run: bool,
-    /// Whether the same may succeed a little later, as after an election or a restart.
-    pub passes: bool,
-}
-
-impl Failure {
-    /// A failure with this exit code and message. Only an interruption ends the whole run, unless told.
-    pub fn new(exit: ExitCode, message: impl Into<String>) -> Failure {
-        let ends_run = matches!(exit, ExitCode::Interrupted | ExitCode::Terminated);
-        Failure { exit, message: within_limit(message.into()), remedy: None, ends_run, passes: false }
-    }
-
-    /// The command line, the configuration or a schema file is wrong.
-    pub fn usage(message: impl Into<String>) -> Failure {
-        Failure::new(ExitCode::Usage, message)
-    }
-
-    /// It could not be done.
-    pub fn failed(message: impl Into<String>) -> Failure {
-        Failure::new(ExitCode::Failed, message)
-    }
-
-    /// Says what the operator can do.
-    #[must_use]
-    pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
-        self.remedy = Some(within_limit(remedy.into()));
-        self
-    }
-
-    /// The message with its remedy, where there is room for one line only.
-    pub fn in_a_line(&self) -> String {
-        let remedy = self.remedy.as_ref().map(|remedy| format!(" ({remedy})"));
-        format!("{}{}", self.message, remedy.unwrap_or_default())
-    }
-
-    /// For machines: what `error` is in the object of a command that fails.
-    pub fn json(&self) -> Value {
-        json!({"message": self.message, "remedy": self.remedy, "exit_code": self.exit as u8})
-    }
-
-    /// Says that nothing can be done for other collections either.
-    #[must_use]
-    pub fn ending_the_run(mut self) -> Failure {
-        self.ends_run = true;
-        self
+impl From<FailureKind> for ExitCode {
+    fn from(kind: FailureKind) -> ExitCode {
+        match kind {
+            FailureKind::Failed => ExitCode::Failed,
+            FailureKind::Usage => ExitCode::Usage,
+            FailureKind::LoadDue => ExitCode::LoadDue,
+            FailureKind::Differs => ExitCode::Differs,
+            FailureKind::Locked => ExitCode::Locked,
+            FailureKind::NotAll => ExitCode::NotAll,
+            FailureKind::Interrupted => ExitCode::Interrupted,
+            FailureKind::Terminated => ExitCode::Terminated,
+        }
     }
 }
 
-/// Most characters of a message: more than any that lists what it should, and less than what a hostile name can make of it.
-const LONGEST_MESSAGE: usize = 4_000;
-
-/// A message without its middle, if it is too long to be read.
-pub(crate) fn within_limit(message: String) -> String {
-    let count = message.chars().count();
-    if count <= LONGEST_MESSAGE {
-        return message;
-    }
-    let half = LONGEST_MESSAGE / 2;
-    let (begin, end): (String, String) =
-        (message.chars().take(half).collect(), message.chars().skip(count - half).collect());
-    format!("{begin} … ({} characters) … {end}", count - 2 * half)
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+impl ExitCode {
+    /// How a command ends with this failure.
+    pub fn of(failure: &Failure) -> ExitCode {
+        failure.kind.into()
     }
 }
 
-impl std::error::Error for Failure {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_can_be_read() {
-        let failure = Failure::usage(format!("the field {} is unknown", "é".repeat(10_000)));
-        assert!(failure.message.chars().count() < LONGEST_MESSAGE + 40, "{}", failure.message.len());
-        assert!(failure.message.starts_with("the field é") && failure.message.ends_with(" is unknown"));
-        assert_eq!(Failure::usage("short").message, "short");
-    }
+/// For machines: what `error` is in the object of a command that fails.
+pub(crate) fn failure_json(failure: &Failure) -> Value {
+    json!({"message": failure.message, "remedy": failure.remedy, "exit_code": ExitCode::of(failure) as u8})
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::report;
 
 /// Listens for SIGINT and SIGTERM for as long as the process lives, so that none is lost between two pieces of work.
@@ -81,8 +81,8 @@ fn end_after_limit(code: ExitCode) {
 async fn interruption(came: &mut watch::Receiver<Option<ExitCode>>) -> Failure {
     let code = came.wait_for(Option::is_some).await.ok().and_then(|code| *code);
     match code {
-        Some(ExitCode::Terminated) => Failure::new(ExitCode::Terminated, "ended by SIGTERM"),
-        Some(code) => Failure::new(code, "interrupted by SIGINT"),
+        Some(ExitCode::Terminated) => Failure::new(FailureKind::Terminated, "ended by SIGTERM"),
+        Some(_) => Failure::new(FailureKind::Interrupted, "interrupted by SIGINT"),
         // The listener lives as long as the runtime: there is nothing to wait for any more.
         None => std::future::pending().await,
     }

@@ -1,4 +1,4 @@
-//! The gizer command line: config, wiring, progress and reports.
+//! The gizer command line: config, progress and reports.
 //!
 //! ```text
 //!   args ─┐
@@ -7,12 +7,11 @@
 //!                           └──▶ report (tables or JSON), exit code
 //! ```
 //!
-//! Everything that does work is in the other crates; this one joins their stages ([`pipeline`]) and talks to people.
+//! What does the work is in the other crates, joined by gizer-engine; this one reads what is wanted, and talks to people.
 
 pub mod allocator;
 pub mod args;
 mod audit;
-pub mod capture;
 pub mod commands;
 pub mod config;
 mod due;
@@ -21,7 +20,6 @@ mod follow;
 pub mod interrupt;
 mod log;
 pub mod metrics;
-pub mod pipeline;
 pub mod progress;
 pub mod report;
 pub mod schema_files;
@@ -42,7 +40,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             report::failure(&failure, cli.format);
-            failure.exit
+            ExitCode::of(&failure)
         }
     }
 }

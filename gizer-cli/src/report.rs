@@ -9,7 +9,7 @@ use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
 use crate::args::Format;
-use crate::exit::Failure;
+use crate::exit::{ExitCode, Failure, failure_json};
 use crate::log;
 
 mod unfit;
@@ -51,9 +51,9 @@ pub fn warning(line: impl Display) {
 
 /// Says on standard error what has failed, of a collection if it is known which, and what can be done.
 pub fn problem(collection: Option<&str>, failure: &Failure) {
-    let Failure { exit, message, remedy, .. } = failure;
+    let Failure { message, remedy, .. } = failure;
     if log::is_json() {
-        let (exit_code, remedy) = (*exit as u8, remedy.as_deref());
+        let (exit_code, remedy) = (ExitCode::of(failure) as u8, remedy.as_deref());
         tracing::error!(target: log::NOTE_TARGET, collection, exit_code, remedy, "{message}");
         return;
     }
@@ -112,7 +112,7 @@ fn shell_word(name: &str) -> String {
 pub fn failure(failure: &Failure, format: Format) {
     problem(None, failure);
     if format == Format::Json {
-        json(&json!({"error": failure.json()}));
+        json(&json!({"error": failure_json(failure)}));
     }
 }
 

@@ -15,7 +15,7 @@ use gizer_schema::names::{short_hash, shortened};
 use gizer_schema::{Dialect, Schema, file};
 use percent_encoding::{percent_decode, percent_encode_byte};
 
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind};
 use crate::report;
 
 /// The folder of schema files, as it was when it was opened.
@@ -135,7 +135,7 @@ impl SchemaFiles {
         }
         let failed = |error: &Error| {
             let message = format!("cannot write {}: {error}", path.display());
-            Failure::new(ExitCode::Failed, message).ending_the_run()
+            Failure::new(FailureKind::Failed, message).ending_the_run()
         };
         std::fs::create_dir_all(&self.folder).map_err(|error| failed(&error))?;
         // A name of its own, and short: the end of the collection's name must not make it too long.
@@ -313,7 +313,7 @@ mod tests {
         }
         // A classic file does not say whose it is.
         let error = files.write(&schema(&"w".repeat(251))).unwrap_err();
-        assert_eq!((error.exit, error.ends_run), (ExitCode::Usage, false));
+        assert_eq!((error.kind, error.ends_run), (FailureKind::Usage, false));
         assert!(error.message.contains("too long") && error.remedy.is_some(), "{error}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), long.len() + 1, "something unfinished is left");
     }

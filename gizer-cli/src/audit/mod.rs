@@ -27,7 +27,7 @@ pub(crate) use report::Report;
 pub(crate) use worker::{look_again, run};
 
 use crate::config::Config;
-use crate::progress::Counters;
+use gizer_engine::Counters;
 
 /// How much of a collection is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

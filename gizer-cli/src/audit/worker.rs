@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::plan::{KEYS_OF_TABLES, report_of};
 use super::{Audit, Report, Tables, plan};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind};
 
 /// How often it is written down how far a segment has come.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -480,5 +480,5 @@ pub(super) fn cannot_compare(error: VerifyError) -> Failure {
 fn became_another(collection: &str) -> Failure {
     let message =
         format!("{collection} was loaded anew, became due for a load, or was dropped or created in MongoDB meanwhile");
-    Failure::new(ExitCode::Failed, message).remedy("`gizer status` says how it stands; audit it again")
+    Failure::new(FailureKind::Failed, message).remedy("`gizer status` says how it stands; audit it again")
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use gizer_engine::Counters;
 use gizer_flatten::change::{Namespace, Positions};
 use gizer_oplog::{Cluster, Collection, Dump, RangeScan, RangeSource, ScanOptions, newest_positions, plan_segments};
 use gizer_pg::csv::{ExtractFolder, ExtractedCollection, FILE_BYTES, FileSink, Manifest};
@@ -19,9 +20,9 @@ use super::load_report::{CollectionReport, print};
 use super::{Context, Failures, Layouts, load_dump, prefixed};
 use crate::args::ExtractArgs;
 use crate::exit::{ExitCode, Failure};
-use crate::pipeline::{self, RejectLimit};
-use crate::progress::{Counters, Expected, Progress};
+use crate::progress::{Expected, Progress};
 use crate::report::{self, UnfitReport};
+use gizer_engine::pipeline::{self, RejectLimit};
 
 /// Extracts the collections. The first failure ends it: an extract is whole, or marked as incomplete.
 ///

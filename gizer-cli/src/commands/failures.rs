@@ -5,7 +5,7 @@ use std::fmt::Write;
 use gizer_schema::names::shortened;
 use serde_json::{Value, json};
 
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{ExitCode, Failure, FailureKind, failure_json};
 use crate::report::{self, counted};
 
 /// Failures, each of one collection, and the one that ended the run, if one did.
@@ -88,7 +88,12 @@ impl Failures {
 
     /// How the process ends: what ended the run decides, or else the first failure.
     pub fn exit(&self) -> ExitCode {
-        self.decisive().map_or(ExitCode::Done, |failure| failure.exit)
+        self.decisive().map_or(ExitCode::Done, ExitCode::of)
+    }
+
+    /// Of what kind they are together, if there is any.
+    pub(super) fn kind(&self) -> Option<FailureKind> {
+        self.decisive().map(|failure| failure.kind)
     }
 
     fn decisive(&self) -> Option<&Failure> {
@@ -125,19 +130,19 @@ impl Failures {
     /// Adds `failed`, a list by collection, and `error`, as of any command that fails, to a command's object.
     pub fn add_to(&self, object: &mut Value) {
         let Some(decisive) = self.decisive() else { return };
-        let failed = |(name, failure): &(String, Failure)| json!({"name": name, "message": failure.message, "remedy": failure.remedy, "exit_code": failure.exit as u8});
+        let failed = |(name, failure): &(String, Failure)| json!({"name": name, "message": failure.message, "remedy": failure.remedy, "exit_code": ExitCode::of(failure) as u8});
         let not_begun = |name: &String| {
             let message = "not begun: the run ended before";
-            json!({"name": name, "message": message, "remedy": null, "exit_code": decisive.exit as u8})
+            json!({"name": name, "message": message, "remedy": null, "exit_code": ExitCode::of(decisive) as u8})
         };
         let failed: Vec<Value> = self.each.iter().map(failed).chain(self.not_begun.iter().map(not_begun)).collect();
         object["failed"] = failed.into();
         object["error"] = match self.each.len() {
-            0 | 1 => decisive.json(),
+            0 | 1 => failure_json(decisive),
             many => {
                 let many = counted(many as u64, "collection", "collections");
                 let message = format!("{many} failed: {}", self.in_a_line());
-                Failure { message, remedy: None, ..Failure::new(decisive.exit, "") }.json()
+                failure_json(&Failure { message, remedy: None, ..Failure::new(decisive.kind, "") })
             }
         };
     }
@@ -154,7 +159,7 @@ mod tests {
         failures.add("a", Failure::usage("wrong"));
         failures.add("b", Failure::failed("full"));
         assert_eq!((failures.exit(), failures.in_a_line()), (ExitCode::Usage, "a: wrong; b: full".to_owned()));
-        failures.add("c", Failure::new(ExitCode::Interrupted, "stop"));
+        failures.add("c", Failure::new(FailureKind::Interrupted, "stop"));
         failures.end_run(None, ["d".to_owned()]);
         assert_eq!(failures.exit(), ExitCode::Interrupted);
         let mut object = json!({"collections": []});

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use gizer_engine::Counters;
 use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Dump, DumpFile, Portion, ScanOptions};
 use gizer_schema::infer::{Finding, Inference};
 use gizer_schema::names::shortened;
@@ -13,11 +14,11 @@ use serde_json::{Value, json};
 use super::load_dump::refuse_with_dump;
 use super::{Context, Failures, relation_names, unusable_schema, wanted_twice};
 use crate::args::{Format, InferArgs};
-use crate::exit::{ExitCode, Failure};
-use crate::pipeline;
-use crate::progress::{Counters, Expected, Progress};
+use crate::exit::{ExitCode, Failure, FailureKind};
+use crate::progress::{Expected, Progress};
 use crate::report::{self, counted};
 use crate::schema_files::SchemaFiles;
+use gizer_engine::pipeline;
 
 /// Infers and writes the schemas. Only such as `load` takes are written; a collection that cannot have one does not keep
 /// the others from theirs.
@@ -228,7 +229,7 @@ impl Job<'_> {
 
     /// A collection that nobody named and that can have no schema file is none of those that are copied.
     fn failed(&mut self, name: String, failure: Failure) {
-        if !self.args.collections.is_empty() || failure.exit != ExitCode::Usage {
+        if !self.args.collections.is_empty() || failure.kind != FailureKind::Usage {
             return self.failures.add(name, failure);
         }
         self.refused += 1;

@@ -20,11 +20,11 @@ use super::run_record::record_failures;
 use super::run_row::RunRow;
 use super::{Context, Failures, Layouts, load_dump};
 use crate::args::LoadArgs;
-use crate::capture::Capture;
-use crate::exit::{ExitCode, Failure};
-use crate::pipeline;
+use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::progress::Expected;
 use crate::report;
+use gizer_engine::pipeline;
+use gizer_engine::spool::Capture;
 
 /// How long the end of a load waits for its spools. What is not in them yet is one batch and a second's worth at most, unless
 /// their disk or their server does not answer any more.
@@ -203,7 +203,7 @@ async fn start_capture(
     let start = async {
         let loading: Vec<String> = wanted.iter().map(|one| one.layout.collection.clone()).collect();
         let needed = state::needed_from(session, &loading, args.restart).await?;
-        Capture::start(&context.config, oplogs, needed.as_ref()).await
+        Capture::start(context.config.spools()?, oplogs, needed.as_ref()).await
     };
     context.signals.unless_interrupted(start).await.map(Some)
 }
@@ -302,7 +302,7 @@ impl Job<'_, '_> {
         match begin(self, request, collection).await {
             Ok(begun) => Ok(begun),
             Err(failure) => {
-                if failure.exit != ExitCode::Locked && !failure.ends_run {
+                if failure.kind != FailureKind::Locked && !failure.ends_run {
                     // What stands in the way is for monitors to see. The failure itself counts more than this one's.
                     if let Err(error) = self.run.open().await {
                         tracing::warn!(%error, "the run has no row");
@@ -339,7 +339,7 @@ impl Job<'_, '_> {
         from: &Positions,
     ) -> Result<impl FnMut(&Oplog) -> Option<Box<dyn KeptLog>> + use<>, Failure> {
         let mut readers = match &self.capture {
-            Some(capture) => capture.readers(&self.context.config, from).await?,
+            Some(capture) => capture.readers(from).await?,
             None => HashMap::new(),
         };
         Ok(move |oplog: &Oplog| readers.remove(oplog.name()))

@@ -12,7 +12,7 @@ use gizer_pg::state::Standing;
 
 use super::load::Job;
 use super::load_filling::Filled;
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind};
 use crate::follow::{self, Follow, FollowedCollection, FollowedTables, Member, Paused, Purpose, Start, Until};
 
 /// How often to look for what has changed since the last look. A source that never rests is followed by `sync`.
@@ -29,7 +29,7 @@ impl Job<'_, '_> {
         for round in 0..ROUNDS {
             let outcome = self.align_up_to_now(load, watched, standing).await;
             standing = outcome
-                .map_err(|failure| if failure.exit == ExitCode::LoadDue { rolled_over(name) } else { failure })?;
+                .map_err(|failure| if failure.kind == FailureKind::LoadDue { rolled_over(name) } else { failure })?;
             tracing::debug!(collection = name, round, ?standing, "aligned");
             if standing.exact {
                 break;
@@ -104,6 +104,6 @@ fn rolled_over(collection: &str) -> Failure {
         "{collection} was loaded, but the oplog has rolled over meanwhile, and the spool does not hold all of it: what has changed \
          during the load is not known any more, and nothing is swapped in"
     );
-    Failure::new(ExitCode::LoadDue, message)
+    Failure::new(FailureKind::LoadDue, message)
         .remedy("give the spool more room (load.spool_limit), or MongoDB a larger oplog, and load again")
 }

@@ -12,10 +12,10 @@ use super::load_report::CollectionReport;
 use super::run_row::RunRow;
 use super::{Context, Failures, Layouts};
 use crate::args::LoadArgs;
-use crate::exit::{ExitCode, Failure};
-use crate::pipeline;
+use crate::exit::{Failure, FailureKind};
 use crate::progress::Expected;
 use crate::report;
+use gizer_engine::pipeline;
 
 /// Why what is loaded from a dump cannot be followed.
 pub(super) const COPY_OF_A_DUMP: &str =
@@ -153,7 +153,7 @@ pub(super) async fn begin<'l>(
     let begin = async { Ok(Load::begin(filling.session, request).await?) };
     let begun = filling.context.signals.unless_interrupted(begin).await;
     if let Err(failure) = &begun
-        && failure.exit != ExitCode::Locked
+        && failure.kind != FailureKind::Locked
         && !failure.ends_run
         // What stands in the way is for monitors to see. The failure itself counts more than this one's.
         && let Err(error) = run.open().await

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gizer_engine::{Counters, Done};
 use gizer_flatten::{Mismatch, Tally};
 use gizer_oplog::{RangeSource, WatchedCollection};
 use gizer_pg::load::{KeySettings, Load, SwapPart, SwapSettings, Swapped, Written, swap_together};
@@ -14,10 +15,10 @@ use gizer_schema::Layout;
 use super::load_report::CollectionReport;
 use super::run_row::TIDYING_LIMIT;
 use super::{Context, Failures, prefixed};
-use crate::exit::{ExitCode, Failure};
-use crate::pipeline::{self, Flow, RejectLimit};
-use crate::progress::{Counters, Done, Expected, Progress};
+use crate::exit::{Failure, FailureKind};
+use crate::progress::{Expected, Progress};
 use crate::report::{self, UnfitReport};
+use gizer_engine::pipeline::{self, Flow, RejectLimit};
 
 /// When somebody is told that a swap waits.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -313,7 +314,7 @@ impl Filling<'_> {
 
     /// Writes down that the load failed; what cannot be written any more, the next load puts right.
     pub(super) async fn abandon(&self, load: Load<'_>, failure: &Failure) {
-        let interrupted = matches!(failure.exit, ExitCode::Interrupted | ExitCode::Terminated);
+        let interrupted = matches!(failure.kind, FailureKind::Interrupted | FailureKind::Terminated);
         if interrupted {
             // Whatever the session was doing for the load is of no use any more.
             let _ = self.session.cancel_handle().cancel().await;

@@ -11,7 +11,7 @@ use super::load::Job;
 use super::load_filling::Filled;
 use crate::args::VerifyLoad;
 use crate::audit::{self, Audit, Extent, Report, Tables};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind};
 use crate::follow;
 use crate::progress::Progress;
 use crate::report;
@@ -135,7 +135,7 @@ fn not_equal(collection: &str, found: &Report) -> Failure {
     let more = if found.differing() > first.len() as u64 { "; …" } else { "" };
     let message =
         format!("{collection}: {count} from what was loaded: {}{more}; nothing is swapped in", first.join("; "));
-    Failure::new(ExitCode::Differs, message).remedy(
+    Failure::new(FailureKind::Differs, message).remedy(
         "look for triggers, rules and other writers of the staging tables (gizer_new_…), and load again, which starts over; \
          `--verify off` swaps in whatever is there",
     )

@@ -47,8 +47,8 @@ mod verify_report;
 
 use std::collections::HashMap;
 
-use gizer_oplog::{Cluster, ErrorClass, MongoError, OplogSettings, SecretUri, Settings};
-use gizer_pg::{ErrorKind, PgError, Session, Target};
+use gizer_oplog::{Cluster, MongoError, OplogSettings, SecretUri, Settings};
+use gizer_pg::{Session, Target};
 use gizer_schema::names::shortened;
 use gizer_schema::{Dialect, Layout, LayoutError};
 
@@ -56,7 +56,7 @@ pub use failures::Failures;
 
 use crate::args::Format;
 use crate::config::{Config, MongoUris};
-use crate::exit::{ExitCode, Failure, within_limit};
+use crate::exit::Failure;
 use crate::interrupt::Signals;
 use crate::metrics::Metrics;
 use crate::schema_files::SchemaFiles;
@@ -236,60 +236,4 @@ fn wanted_twice(collections: &[&str], layout: &Layout, name: &str) -> Failure {
         }
     };
     Failure::usage(format!("the collections {collections} both want the {what} {name}")).remedy(remedy)
-}
-
-impl From<MongoError> for Failure {
-    fn from(error: MongoError) -> Failure {
-        let exit = match error.class() {
-            ErrorClass::Configuration => ExitCode::Usage,
-            ErrorClass::Failed => ExitCode::Failed,
-            ErrorClass::LoadDue => ExitCode::LoadDue,
-        };
-        let ends_run = !error.is_of_one_collection();
-        let passes = error.is_transient();
-        let (message, remedy) = (within_limit(error.to_string()), error.remedy().map(within_limit));
-        Failure { exit, message, remedy, ends_run, passes }
-    }
-}
-
-impl From<PgError> for Failure {
-    fn from(error: PgError) -> Failure {
-        let exit = match error.kind() {
-            ErrorKind::Config => ExitCode::Usage,
-            ErrorKind::HeldByAnotherRun => ExitCode::Locked,
-            ErrorKind::Interrupted => ExitCode::Interrupted,
-            ErrorKind::Failed => ExitCode::Failed,
-        };
-        // These are about the tables or rows of one collection; whatever else goes wrong would go wrong for the next one too.
-        let of_one_collection = match &error {
-            PgError::Locked { .. }
-            | PgError::Fenced { .. }
-            | PgError::ForeignTable { .. }
-            | PgError::NameTaken { .. }
-            | PgError::Dependents { .. }
-            | PgError::TablesBusy { .. }
-            | PgError::StagingBusy { .. }
-            | PgError::NotCarriedOver { .. }
-            | PgError::DuplicateKey { .. }
-            | PgError::DataRejected { .. }
-            | PgError::RowsDiffer { .. }
-            | PgError::LineRefused { .. }
-            | PgError::ExtractDiffers { .. }
-            | PgError::File { .. }
-            | PgError::UnusableName { .. }
-            | PgError::NoRights { .. } => true,
-            // Neither the server's resources (53), its operator (57), its machine (58) nor a role that may only read.
-            PgError::Database { said, .. } => {
-                !["53", "57", "58", "XX", "25006"].iter().any(|class| said.sqlstate.starts_with(class))
-            }
-            _ => false,
-        };
-        let remedy = error.remedy().map(|remedy| match error {
-            PgError::TablesBusy { .. } => format!("{remedy}, or raise load.swap_timeout"),
-            _ => remedy,
-        });
-        let passes = error.is_transient();
-        let (message, remedy) = (within_limit(error.to_string()), remedy.map(within_limit));
-        Failure { exit, message, remedy, ends_run: !of_one_collection, passes }
-    }
 }

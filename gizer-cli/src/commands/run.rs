@@ -18,7 +18,7 @@ use super::sync_report::SyncReport;
 use super::{Context, Failures, infer, load, load_report, sync};
 use crate::args::{Format, InferArgs, LoadArgs, MetricsArgs, RunArgs, SyncArgs};
 use crate::due::{CopyStandings, Due, DueCollection, Facts, Policy, Sizes, Standing, StandingKind, Step, Tries};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{ExitCode, Failure, FailureKind, failure_json};
 use crate::report;
 
 /// How often a load that is found out to be due while following is tried, where nothing was applied in between.
@@ -54,8 +54,8 @@ pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure>
     if context.format == Format::Json {
         let mut object = json!({"steps": job.done, "missing": job.missing, "exit_code": job.exit as u8});
         if let Err(failure) = &outcome {
-            object["error"] = failure.json();
-            object["exit_code"] = json!(failure.exit as u8);
+            object["error"] = failure_json(failure);
+            object["exit_code"] = json!(ExitCode::of(failure) as u8);
         }
         report::json(&object);
     }
@@ -64,7 +64,7 @@ pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure>
         // It is in the object.
         Format::Json => {
             report::problem(None, &failure);
-            Ok(failure.exit)
+            Ok(ExitCode::of(&failure))
         }
     })
 }
@@ -206,7 +206,7 @@ impl Job<'_> {
                 None => return Ok(()),
                 Some(failure) if in_a_row >= LOADS_IN_A_ROW || failure.ends_run && failure.passes => return Ok(()),
                 // Only reading the log has shown it: the state tables do not say so yet.
-                Some(failure) if failure.exit == ExitCode::LoadDue => {
+                Some(failure) if failure.kind == FailureKind::LoadDue => {
                     self.load_what_is_followed(servers).await?;
                 }
                 Some(_) if !self.look(servers).await?.due.loads().is_empty() => self.exit = ExitCode::Done,
@@ -261,7 +261,7 @@ impl Job<'_> {
     fn may_go_on(&mut self, failures: &Failures, is_retried: bool) -> Result<bool, Failure> {
         let Some(ending) = failures.ending() else {
             // One that could not be done does not keep the others from it; what is missing is told in the end.
-            if failures.iter().any(|failure| failure.exit == ExitCode::Differs) {
+            if failures.iter().any(|failure| failure.kind == FailureKind::Differs) {
                 self.note_exit(ExitCode::Differs);
             }
             return Ok(true);
@@ -270,7 +270,7 @@ impl Job<'_> {
             // It goes on where it ended once the server is back.
             return Err(ending.clone());
         }
-        self.note_exit(ending.exit);
+        self.note_exit(ExitCode::of(ending));
         Ok(false)
     }
 
@@ -365,10 +365,10 @@ impl Job<'_> {
         }
         let mut object = report.json();
         if let Some(failure) = failure {
-            object["error"] = failure.json();
+            object["error"] = failure_json(failure);
         }
         self.done.push(json!({"sync": object}));
-        let exit = failure.map(|failure| failure.exit).or_else(|| self.context.signals.came());
+        let exit = failure.map(ExitCode::of).or_else(|| self.context.signals.came());
         self.note_exit(exit.unwrap_or(ExitCode::Done));
     }
 

@@ -121,7 +121,7 @@ pub(super) async fn record_failures<'f>(session: &Session, failures: impl IntoIt
         Err(error) => return tracing::warn!(%error, "what failed could not be recorded"),
     };
     for (name, failure) in failures.filter(|(name, _)| followed.iter().all(|followed| followed.collection != *name)) {
-        let kind = match failure.exit {
+        let kind = match ExitCode::of(failure) {
             ExitCode::Interrupted | ExitCode::Terminated | ExitCode::Locked => continue,
             ExitCode::Usage if !failure.passes => ObstacleKind::Refused,
             // What ends the run is about a server.

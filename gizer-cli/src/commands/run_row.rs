@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::failures::Failures;
 use super::load_report::CollectionReport;
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind};
 
 /// How long a failed load tries to leave everything in order: an operator who has pressed Ctrl-C waits for it.
 pub(super) const TIDYING_LIMIT: Duration = Duration::from_secs(5);
@@ -69,6 +69,6 @@ async fn outcome(session: &Session, failures: &Failures) -> Result<RunOutcome, P
     let reason = failures.in_a_line();
     let status = state::read_status(session, 0).await?;
     let any_live = status.is_some_and(|status| status.collections.iter().any(|collection| collection.live));
-    let other_run = failures.iter().any(|failure| failure.exit == ExitCode::Locked);
+    let other_run = failures.iter().any(|failure| failure.kind == FailureKind::Locked);
     Ok(if any_live || other_run { RunOutcome::Failed { reason } } else { RunOutcome::LoadDue { reason } })
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::schema_diff_report::{as_json, as_text};
 use super::{Context, unusable_schema};
 use crate::args::{DiffArgs, Format};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::report;
 use crate::schema_files::SchemaFiles;
 
@@ -74,8 +74,8 @@ impl Compared {
 /// [`Failure`], never with [`ExitCode::Failed`]: a file that cannot be read or is no schema; tables that cannot be read.
 pub async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure> {
     let compared = if args.live { live(context, &args.inputs).await } else { files(&args.inputs) };
-    let compared = compared.map_err(|failure| match failure.exit {
-        ExitCode::Failed => Failure { exit: ExitCode::Usage, ..failure },
+    let compared = compared.map_err(|failure| match failure.kind {
+        FailureKind::Failed => Failure { kind: FailureKind::Usage, ..failure },
         _ => failure,
     })?;
     match context.format {

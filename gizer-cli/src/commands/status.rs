@@ -9,7 +9,7 @@ use super::status_unfit::Misplaced;
 use super::{Context, status_audits, status_check};
 use crate::args::{Format, StatusArgs};
 use crate::due::{CopyStanding, CopyStandings, StandingKind};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{ExitCode, Failure, failure_json};
 use crate::report::{self, thousands};
 use gizer_schema::names::shortened;
 
@@ -227,7 +227,7 @@ fn as_json(
     warnings: Option<&[String]>,
 ) -> Value {
     let silent = match source {
-        Source::Silent(failure) => Some(failure.json()),
+        Source::Silent(failure) => Some(failure_json(failure)),
         Source::NotAsked | Source::Told(_) => None,
     };
     let mut object = json!({

@@ -17,7 +17,7 @@ use super::sync_report::SyncReport;
 use super::{Context, load};
 use crate::args::{LoadArgs, MetricsArgs, SyncArgs};
 use crate::due::CopyStandings;
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::follow::{self, Follow, Paused, Purpose, Start, Until};
 use crate::report;
 
@@ -40,7 +40,7 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
     report.print(context.format, failure.as_ref());
     standings.iter().for_each(CopyStandings::print_missing);
     Ok(match failure {
-        Some(failure) => failure.exit,
+        Some(failure) => ExitCode::of(&failure),
         None if standings.is_some_and(|standings| !standings.are_complete()) => ExitCode::NotAll,
         None => context.signals.came().unwrap_or(ExitCode::Done),
     })
@@ -124,11 +124,9 @@ async fn reload(context: &Context, collections: &[String], report: &mut SyncRepo
     for each in &loaded {
         report.reloaded(&each.name, each.ledger.loaded);
     }
-    if failures.is_empty() {
-        return Ok(());
-    }
+    let Some(kind) = failures.kind() else { return Ok(()) };
     let message = format!("could not be loaded anew: {}", failures.in_a_line());
-    Err(Failure::new(failures.exit(), message).remedy(format!("`{}`", report::command("load", collections, &[]))))
+    Err(Failure::new(kind, message).remedy(format!("`{}`", report::command("load", collections, &[]))))
 }
 
 /// Both servers, and what is followed.
@@ -287,7 +285,7 @@ async fn pass(
         Ok(source) => source,
         Err(failure) => {
             close(run, Err(&failure)).await;
-            let behind = match failure.exit {
+            let behind = match ExitCode::of(&failure) {
                 ExitCode::LoadDue => behind_the_log(&session, &oplogs, &followed).await?,
                 _ => Vec::new(),
             };
@@ -399,7 +397,7 @@ async fn behind_the_log(
                 session.begin().await?;
                 let outcome = state::mark_load_due(session, name, followed.live_epoch, &reason).await;
                 session.end(outcome).await?;
-                let failure = Failure::new(ExitCode::LoadDue, format!("{name}: {reason}"));
+                let failure = Failure::new(FailureKind::LoadDue, format!("{name}: {reason}"));
                 behind.push((name.clone(), failure.remedy(format!("`{}`", report::command("load", [name], &[])))));
             }
         }
@@ -423,7 +421,7 @@ async fn add_new_shards(oplogs: &[Oplog], from: &mut Positions) -> Result<(), Fa
 async fn close(run: Run<'_>, outcome: Result<(u64, u64), &Failure>) {
     let outcome = match outcome {
         Ok((records, queries)) => RunOutcome::Done { records, queries },
-        Err(failure) if failure.exit == ExitCode::LoadDue => RunOutcome::LoadDue { reason: failure.message.clone() },
+        Err(failure) if failure.kind == FailureKind::LoadDue => RunOutcome::LoadDue { reason: failure.message.clone() },
         Err(failure) => RunOutcome::Failed { reason: failure.message.clone() },
     };
     if !matches!(tokio::time::timeout(TIDYING_LIMIT, run.finish(&outcome)).await, Ok(Ok(()))) {
@@ -444,5 +442,5 @@ async fn nothing_to_follow(session: &Session) -> Result<Failure, Failure> {
         true => "no collection has been loaded yet: a load is due".to_owned(),
         false => format!("none of the collections can be followed: {}", reasons.join("; ")),
     };
-    Ok(Failure::new(ExitCode::LoadDue, message).remedy("`gizer load`, and then `gizer sync`"))
+    Ok(Failure::new(FailureKind::LoadDue, message).remedy("`gizer load`, and then `gizer sync`"))
 }

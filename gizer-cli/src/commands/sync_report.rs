@@ -7,7 +7,7 @@ use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
 use crate::args::Format;
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind, failure_json};
 use crate::follow::{ChangeCounts, DELETIONS_UNKNOWN, Follow, Progress, Rejects};
 use crate::report::{self, UnfitReport, counted, thousands};
 
@@ -91,10 +91,10 @@ impl SyncReport {
     /// The collections that are failing, as the failure that they are together.
     pub(super) fn failing(&self) -> Option<Failure> {
         let failing = &self.done.failing;
-        let with = |exit: ExitCode| failing.values().find(move |failure| failure.exit == exit);
-        let first = with(ExitCode::Differs).or(with(ExitCode::LoadDue)).or(failing.values().next())?;
+        let with = |kind: FailureKind| failing.values().find(move |failure| failure.kind == kind);
+        let first = with(FailureKind::Differs).or(with(FailureKind::LoadDue)).or(failing.values().next())?;
         let messages: Vec<&str> = failing.values().map(|failure| failure.message.as_str()).collect();
-        let failure = Failure::new(first.exit, messages.join("; "));
+        let failure = Failure::new(first.kind, messages.join("; "));
         Some(match &first.remedy {
             Some(remedy) => failure.remedy(remedy.clone()),
             None => failure,
@@ -113,7 +113,7 @@ impl SyncReport {
                     object["missing"] = missing.clone();
                 }
                 if let Some(failure) = failure {
-                    object["error"] = failure.json();
+                    object["error"] = failure_json(failure);
                 }
                 report::json(&object);
             }
@@ -214,7 +214,7 @@ impl SyncReport {
         let positions: BTreeMap<&str, String> =
             self.positions.iter().map(|(shard, position)| (shard.as_str(), position.time.to_string())).collect();
         let failing: BTreeMap<&str, Value> =
-            self.done.failing.iter().map(|(name, failure)| (name.as_str(), failure.json())).collect();
+            self.done.failing.iter().map(|(name, failure)| (name.as_str(), failure_json(failure))).collect();
         json!({
             "changes": {
                 "inserts": inserts, "replacements": replacements, "updates": updates, "deletes": deletes,

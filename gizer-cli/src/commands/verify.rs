@@ -16,7 +16,7 @@ use super::verify_report::{Verified, print};
 use super::{Context, Failures, sync};
 use crate::args::VerifyArgs;
 use crate::audit::{self, Audit, Extent, Plan, Report, Tables};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::follow;
 use crate::progress::{Expected, Progress};
 use crate::report;
@@ -123,7 +123,7 @@ impl<'v> Verifying<'v> {
         };
         let names: Vec<String> = names;
         if names.is_empty() {
-            return Err(Failure::new(ExitCode::LoadDue, "there is nothing to verify: no collection is followed")
+            return Err(Failure::new(FailureKind::LoadDue, "there is nothing to verify: no collection is followed")
                 .remedy("`gizer load`, and then `gizer verify`"));
         }
         Ok(Verifying { context, args, target: context.target()?, cluster, oplogs, names })
@@ -279,7 +279,7 @@ impl<'v> Verifying<'v> {
         }
         match sync::once(self.context).await {
             // Somebody else was faster.
-            Err(failure) if failure.exit == ExitCode::Locked => Ok(()),
+            Err(failure) if failure.kind == FailureKind::Locked => Ok(()),
             outcome => outcome,
         }
     }
@@ -327,7 +327,7 @@ impl<'v> Verifying<'v> {
             if !state::is_followed_now(session).await? {
                 match sync::once(self.context).await {
                     // Somebody else was faster.
-                    Err(failure) if failure.exit == ExitCode::Locked => {}
+                    Err(failure) if failure.kind == FailureKind::Locked => {}
                     outcome => outcome?,
                 }
             }
@@ -371,10 +371,10 @@ fn cannot_be_audited(name: &str, state: Option<(CollectionState, Option<String>)
         }
         Some((CollectionState::LoadDue, reason)) => {
             let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            Failure::new(ExitCode::LoadDue, format!("a load of {name} is due{why}"))
+            Failure::new(FailureKind::LoadDue, format!("a load of {name} is due{why}"))
                 .remedy(format!("`{}`", report::command("load", [name], &[])))
         }
-        Some(_) => Failure::new(ExitCode::LoadDue, format!("{name} has not been loaded yet"))
+        Some(_) => Failure::new(FailureKind::LoadDue, format!("{name} has not been loaded yet"))
             .remedy(format!("`{}`", report::command("load", [name], &[]))),
     }
 }

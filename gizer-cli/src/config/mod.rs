@@ -21,7 +21,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gizer_engine::spool::{SpoolSettings, of_cache};
 use gizer_oplog::SecretUri;
+use gizer_pg::Target;
 use percent_encoding::percent_decode_str;
 
 use crate::exit::Failure;
@@ -227,6 +229,21 @@ impl Config {
         let Some(mut uri) = self.cache_uri.clone() else { return Ok(None) };
         self.cache_password.put_into("cache", [&mut uri])?;
         Ok(Some(uri))
+    }
+
+    /// Whose spools a load keeps, and where.
+    ///
+    /// # Errors
+    /// [`Failure`] if a server or the database is not set, or a password cannot be read.
+    pub fn spools(&self) -> Result<SpoolSettings, Failure> {
+        let cache = self.cache()?.map(|uri| Target::parse(&uri, &self.postgres_schema)).transpose();
+        Ok(SpoolSettings {
+            target: Target::parse(&self.postgres()?, &self.postgres_schema)?,
+            database: self.database()?.to_owned(),
+            cache: cache.map_err(of_cache)?,
+            folder: self.spool_dir.clone(),
+            limit: self.spool_limit,
+        })
     }
 
     /// Where the password of each section is.

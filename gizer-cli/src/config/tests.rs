@@ -1,5 +1,5 @@
 use super::*;
-use crate::exit::ExitCode;
+use crate::exit::{Failure, FailureKind};
 
 fn read(text: &str, flags: &[(&str, &str)], environment: &[(&str, &str)]) -> Result<Config, Failure> {
     let folder = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ fn what_is_wrong_is_named_with_its_place_and_without_secrets() {
     ];
     for (text, expected) in cases {
         let error = read(text, &[], &[]).unwrap_err();
-        assert_eq!(error.exit, ExitCode::Usage);
+        assert_eq!(error.kind, FailureKind::Usage);
         assert!(error.message.contains(expected), "{text}\n{error}");
         assert!(!error.message.contains("secret"), "{error}");
     }

@@ -18,7 +18,7 @@ use super::member::FollowedTables;
 use super::touched::Batch;
 use super::write::Writer;
 use super::{Progress, Purpose};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind};
 use crate::log::BATCH_TARGET;
 use crate::report::{command, note, thousands};
 
@@ -380,13 +380,13 @@ pub(super) fn failure(collection: &str, trouble: Trouble) -> Failure {
             let remedy = own.unwrap_or_else(|| {
                 format!("undo what was changed about its tables, or run `{load}`, which makes them anew")
             });
-            Failure::new(ExitCode::NotAll, format!("{collection}: {error}")).remedy(remedy)
+            Failure::new(FailureKind::NotAll, format!("{collection}: {error}")).remedy(remedy)
         }
         Trouble::Rows(VerifyError::Tables(error)) => error.into(),
-        Trouble::Rows(error @ VerifyError::SameKey { .. }) => Failure::new(ExitCode::NotAll, error.to_string()),
-        Trouble::Unreadable(failure) => Failure { exit: ExitCode::NotAll, ..failure },
+        Trouble::Rows(error @ VerifyError::SameKey { .. }) => Failure::new(FailureKind::NotAll, error.to_string()),
+        Trouble::Unreadable(failure) => Failure { kind: FailureKind::NotAll, ..failure },
         // Rows that differ after they were written have a code of their own.
-        Trouble::Rows(error) => Failure::new(ExitCode::Differs, format!("{collection}: {error}")).remedy(format!(
+        Trouble::Rows(error) => Failure::new(FailureKind::Differs, format!("{collection}: {error}")).remedy(format!(
             "nothing of the batch was committed for {collection}; look for triggers, rules and other writers of its tables, \
              then `{}` makes them anew",
             command("load", [collection], &[])
@@ -397,7 +397,7 @@ pub(super) fn failure(collection: &str, trouble: Trouble) -> Failure {
                 thousands(limit)
             );
             let remedy = "remove what refuses them (a constraint, an index, a trigger), or raise [follow] max_rejects";
-            Failure::new(ExitCode::NotAll, message).remedy(remedy)
+            Failure::new(FailureKind::NotAll, message).remedy(remedy)
         }
     }
 }

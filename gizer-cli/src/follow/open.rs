@@ -17,7 +17,7 @@ use super::member::{FollowedCollection, FollowedTables, Member};
 use crate::commands::{Context, Layouts};
 use crate::config::Config;
 use crate::config::file::VerifyMode;
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind};
 use crate::report;
 
 /// The layout of a collection that is followed, or why there is none: its schema file is missing, cannot be used, or is not the
@@ -57,7 +57,7 @@ fn layout_of(layouts: &Layouts, followed: &Followed) -> Result<FollowedLayout, F
         "the schema file of {name} is not the one that its tables were loaded by: a load of {name} is due, and until \
          then nothing is applied, so that nothing is lost"
     );
-    Ok(Err(Failure::new(ExitCode::LoadDue, message)
+    Ok(Err(Failure::new(FailureKind::LoadDue, message)
         .remedy(format!("`{}`, or put the schema file back as it was", report::command("load", [name], &[])))))
 }
 

@@ -32,7 +32,7 @@ impl Run {
 
     /// It has ended: the metrics are written down, and the log says so.
     pub(crate) async fn end(self, outcome: &Result<ExitCode, Failure>) {
-        let exit = outcome.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
+        let exit = outcome.as_ref().map_or_else(ExitCode::of, |exit| *exit);
         if let Some(registry) = self.metrics.registry() {
             let now = now();
             registry.set(&RUN_ENDED, &[self.command], now);

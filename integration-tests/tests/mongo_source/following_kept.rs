@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use bson::{Document, doc};
-use gizer_cli::capture::Capture;
 use gizer_cli::config::Config;
+use gizer_engine::spool::Capture;
 use gizer_flatten::change::{Position, Positions};
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use gizer_oplog::{KeptInFile, KeptLog, Oplog, OplogChanges, newest_positions};
@@ -33,7 +33,7 @@ async fn what_was_kept_aside_is_read_first_and_the_log_from_there_on() -> Outcom
         format!("[mongo]\nuri = {uri:?}\ndatabase = \"shop\"\n[postgres]\nuri = {target:?}\nschema = \"copy\"\n");
     std::fs::write(&path, text)?;
     let config = Config::read(Some(&path), |_| Vec::new(), |_| None)?;
-    let capture = Capture::start(&config, &oplogs, None).await?;
+    let capture = Capture::start(config.spools()?, &oplogs, None).await?;
     let t0 = capture.t0().clone();
     for id in 0..10 {
         majority(&orders, id).await?;
@@ -89,14 +89,14 @@ async fn a_log_that_rolls_over_behind_the_end_of_what_was_kept_is_read_from_what
     let (uri, target) = (mongod.uri(), "postgresql://user:secret@127.0.0.1:1/app");
     std::fs::write(&path, format!("[mongo]\nuri = {uri:?}\ndatabase = \"shop\"\n[postgres]\nuri = {target:?}\n"))?;
     let config = Config::read(Some(&path), |_| Vec::new(), |_| None)?;
-    let capture = Capture::start(&config, &oplogs, None).await?;
+    let capture = Capture::start(config.spools()?, &oplogs, None).await?;
     let t0 = capture.t0().clone();
     let caught_up = async |to: &Positions| {
         wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= to["rs0"]).await
     };
     majority(&orders, "kept").await?;
     caught_up(&newest_positions(&oplogs).await?).await?;
-    let mut kept = capture.readers(&config, &t0).await?;
+    let mut kept = capture.readers(&t0).await?;
     majority(&orders, "kept since").await?;
     let since = newest_positions(&oplogs).await?;
     caught_up(&since).await?;
@@ -111,7 +111,7 @@ async fn a_log_that_rolls_over_behind_the_end_of_what_was_kept_is_read_from_what
     assert_eq!(followed.inserted(), ["kept", "kept since", "logged"].map(|id| format!("{id:?}")));
 
     // A capture that has ended keeps nothing more.
-    let mut kept = capture.readers(&config, &t0).await?;
+    let mut kept = capture.readers(&t0).await?;
     capture.stop().await?;
     roll_over(&client, &oplogs[0], end["rs0"]).await?;
     let end = newest_positions(&oplogs).await?;

@@ -3,9 +3,9 @@
 use std::error::Error;
 
 use bson::{Document, doc};
-use gizer_cli::capture::{Capture, CaptureEnd};
 use gizer_cli::config::Config;
-use gizer_cli::exit::{ExitCode, Failure};
+use gizer_engine::spool::{Capture, CaptureEnd};
+use gizer_engine::{Failure, FailureKind};
 use gizer_flatten::change::{Position, Positions};
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use gizer_oplog::{Cluster, MongoError, Oplog, OplogTail, Settings, TailOptions, newest_positions};
@@ -51,13 +51,13 @@ impl Scene {
     }
 
     async fn start(&self, needed: Option<&Positions>) -> Result<Capture, Failure> {
-        Capture::start(&self.config, &self.oplogs, needed).await
+        Capture::start(self.config.spools()?, &self.oplogs, needed).await
     }
 
     /// As [`Scene::start`], once what was dropped has let go of the spool.
     async fn start_after_a_crash(&self, needed: &Positions) -> Result<Capture, Box<dyn Error>> {
         let start = wait_for("the spool to be free", LIMIT, async || match self.start(Some(needed)).await {
-            Err(failure) if failure.exit == ExitCode::Locked => None,
+            Err(failure) if failure.kind == FailureKind::Locked => None,
             outcome => Some(outcome),
         });
         Ok(start.await??)
@@ -246,11 +246,11 @@ async fn what_stands_in_the_way_of_a_spool_is_told_with_what_helps() -> Outcome 
     let scene = Scene::new(shop.mongod, shop.database.name(), "").await?;
     let _other_run = scene.start(None).await?;
     let failure = scene.start(None).await.expect_err("it is in use");
-    assert_eq!(failure.exit, ExitCode::Locked);
+    assert_eq!(failure.kind, FailureKind::Locked);
 
     let scene = Scene::new(shop.mongod, shop.database.name(), "[load]\nspool_dir = \"gizer.toml/spool\"\n").await?;
     let failure = scene.start(None).await.expect_err("a folder inside of a file");
-    assert_eq!(failure.exit, ExitCode::Usage);
+    assert_eq!(failure.kind, FailureKind::Usage);
     assert!(failure.message.contains("gizer.toml/spool") && !failure.message.contains("secret"), "{failure}");
     assert!(failure.remedy.ok_or("a remedy")?.contains("spool_dir under [load]"));
     Ok(())
@@ -347,7 +347,7 @@ async fn each_shard_has_a_spool_of_its_own() -> Outcome {
     let uris = vec![a.uri().parse()?, b.uri().parse()?];
     let cluster = Cluster::connect(Settings { uris, database: "shop".into(), oplogs: vec![] }).await?;
     let oplogs = cluster.oplogs().await?;
-    let capture = Capture::start(&scene.config, &oplogs, None).await?;
+    let capture = Capture::start(scene.config.spools()?, &oplogs, None).await?;
     let t0 = capture.t0().clone();
     assert_eq!(t0.keys().collect::<Vec<&String>>(), ["rs-a", "rs-b"]);
     scene.insert(numbered(10, 50)).await?;

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use super::encode::{PartBuilder, encode_ranges};
 use super::write::{Shared, Writer};
 use super::{RejectLimit, joined, on_thread, part_bytes, share};
-use crate::exit::Failure;
-use crate::progress::Counters;
+use crate::counters::Counters;
+use crate::failure::Failure;
 
 /// What went through a load's pipeline.
 #[derive(Debug, Default)]

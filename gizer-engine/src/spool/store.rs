@@ -3,12 +3,10 @@
 use gizer_flatten::change::Position;
 use gizer_oplog::spool::{Appended, Span, Spool, SpoolError, SpoolIdentity, keeps};
 use gizer_oplog::{MongoError, OplogBatch};
-use gizer_pg::PgError;
-use gizer_pg::Target;
 use gizer_pg::spool::{PgSpool, PgSpoolIdentity};
 
-use crate::config::Config;
-use crate::exit::{ExitCode, Failure};
+use super::{SpoolSettings, of_cache};
+use crate::failure::{Failure, FailureKind};
 
 /// A spool of either kind, with one way to use it.
 pub(super) enum Store {
@@ -19,17 +17,15 @@ pub(super) enum Store {
 
 impl Store {
     /// Opens what the configuration names, and keeps other runs from writing it.
-    pub(super) async fn open(config: &Config, identity: SpoolIdentity) -> Result<Store, Failure> {
-        if let Some(uri) = config.cache()? {
+    pub(super) async fn open(settings: &SpoolSettings, identity: SpoolIdentity) -> Result<Store, Failure> {
+        let limit = settings.limit;
+        if let Some(target) = &settings.cache {
             let SpoolIdentity { owner, shard, database } = identity;
-            let open = async {
-                let target = Target::parse(&uri, &config.postgres_schema)?;
-                PgSpool::open(&target, &PgSpoolIdentity { owner, shard, database }, config.spool_limit).await
-            };
-            return open.await.map(|spool| Store::Postgres(Box::new(spool))).map_err(of_cache);
+            let identity = PgSpoolIdentity { owner, shard, database };
+            let spool = PgSpool::open(target, &identity, limit).await.map_err(of_cache)?;
+            return Ok(Store::Postgres(Box::new(spool)));
         }
-        let path = config.spool_dir.join(identity.file_name());
-        let limit = config.spool_limit;
+        let path = settings.folder.join(identity.file_name());
         let spool = blocking(move || Spool::open(&path, &identity, limit)).await?;
         if let Some(cut) = spool.cut() {
             let why = if cut.damaged { "is damaged" } else { "was torn by a crash" };
@@ -122,12 +118,5 @@ async fn blocking<T: Send + 'static>(
 fn of_file(error: SpoolError) -> Failure {
     let in_use = matches!(error, SpoolError::InUse { .. });
     let failure = Failure::from(MongoError::Spool(error));
-    if in_use { Failure { exit: ExitCode::Locked, ..failure } } else { failure }
-}
-
-/// Which of the two servers it is about would not be seen otherwise.
-pub(super) fn of_cache(error: PgError) -> Failure {
-    let failure = Failure::from(error);
-    let remedy = failure.remedy.map(|remedy| remedy.replace("[postgres] uri", "[cache] uri"));
-    Failure { message: format!("keeping the oplog aside in [cache]: {}", failure.message), remedy, ..failure }
+    if in_use { Failure { kind: FailureKind::Locked, ..failure } } else { failure }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::store::Store;
 use super::{CaptureEnd, ShardCapture, SpoolEnd, State};
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 /// How long what was written may wait to be made safe against a crash of the machine.
 const SYNC_EVERY: Duration = Duration::from_secs(1);

@@ -14,6 +14,7 @@
 //! it is told once, and the report says how far the spool goes. If the log still reaches back to there, nothing is lost.
 
 mod kept;
+mod settings;
 mod shard;
 mod store;
 
@@ -21,23 +22,24 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use gizer_flatten::change::{Position, Positions};
-use gizer_oplog::spool::{Span, SpoolIdentity};
+use gizer_oplog::spool::Span;
 use gizer_oplog::{ErrorClass, KeptLog, MongoError, Oplog, OplogTail, TailOptions};
-use gizer_pg::Target;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
-use crate::exit::Failure;
+use crate::failure::Failure;
 use kept::Kept;
 use shard::Shard;
 use store::Store;
+
+pub use settings::{SpoolSettings, of_cache};
 
 /// The oplogs of all shards, being kept aside.
 ///
 /// Dropping it ends it where it stands, as a crash would: what is then missing in the spools shows when they are opened again.
 #[derive(Debug)]
 pub struct Capture {
+    settings: SpoolSettings,
     t0: Positions,
     shards: Vec<Watched>,
     stop: watch::Sender<Option<SpoolEnd>>,
@@ -124,21 +126,26 @@ impl Capture {
     /// # Errors
     /// [`Failure`] before MongoDB is read, if a spool cannot be written or another run writes it; afterwards if MongoDB
     /// cannot be read.
-    pub async fn start(config: &Config, oplogs: &[Oplog], needed: Option<&Positions>) -> Result<Capture, Failure> {
+    pub async fn start(
+        settings: SpoolSettings,
+        oplogs: &[Oplog],
+        needed: Option<&Positions>,
+    ) -> Result<Capture, Failure> {
         let mut stores = Vec::new();
         for oplog in oplogs {
-            stores.push(Store::open(config, identity(config, oplog.name())?).await?);
+            stores.push(Store::open(&settings, settings.identity(oplog.name())).await?);
         }
         let (stop, stopped) = watch::channel(None);
-        let mut capture = Capture { t0: Positions::new(), shards: Vec::new(), stop, tasks: JoinSet::new() };
+        let database = settings.database.clone();
+        let (t0, tasks) = (Positions::new(), JoinSet::new());
+        let mut capture = Capture { settings, t0, shards: Vec::new(), stop, tasks };
         for (oplog, mut store) in oplogs.iter().zip(stores) {
             let name = oplog.name().to_owned();
             let (earliest, t0) = newest(oplog).await?;
             let needed = needed.and_then(|needed| needed.get(&name)).map(|needed| earliest.min(*needed));
             let (tail, span) = open(oplog, &mut store, needed, earliest).await?;
             tracing::info!(shard = name, start = %span.start.time, from = %span.reached.time, "the oplog is kept aside");
-            let database = config.database()?.to_owned();
-            let (shard, state) = Shard::new(tail, store, database, span, stopped.clone());
+            let (shard, state) = Shard::new(tail, store, database.clone(), span, stopped.clone());
             capture.t0.insert(name.clone(), t0);
             capture.shards.push(Watched { name, start: span.start, state });
             capture.tasks.spawn(shard.run());
@@ -194,16 +201,12 @@ impl Capture {
     ///
     /// # Errors
     /// [`Failure`] if a spool cannot be read.
-    pub async fn readers(
-        &self,
-        config: &Config,
-        from: &Positions,
-    ) -> Result<HashMap<String, Box<dyn KeptLog>>, Failure> {
+    pub async fn readers(&self, from: &Positions) -> Result<HashMap<String, Box<dyn KeptLog>>, Failure> {
         let mut readers: HashMap<String, Box<dyn KeptLog>> = HashMap::new();
         for shard in &self.shards {
             let Some(position) = from.get(&shard.name) else { continue };
-            let identity = identity(config, &shard.name)?;
-            let open = Kept::open(config, identity, *position, shard.state.clone());
+            let identity = self.settings.identity(&shard.name);
+            let open = Kept::open(&self.settings, identity, *position, shard.state.clone());
             match tokio::time::timeout(ANSWER_LIMIT, open).await {
                 Ok(kept) => drop(kept?.map(|kept| readers.insert(shard.name.clone(), Box::new(kept)))),
                 // As a rule the log still holds all of it.
@@ -242,16 +245,6 @@ impl Capture {
 
 /// How long a spool in another server may take to say what it holds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-
-/// Whose the spool of a shard is.
-fn identity(config: &Config, shard: &str) -> Result<SpoolIdentity, Failure> {
-    let target = Target::parse(&config.postgres()?, &config.postgres_schema)?;
-    Ok(SpoolIdentity {
-        owner: format!("{} {}", target.server(), target.schema()),
-        shard: shard.to_owned(),
-        database: config.database()?.to_owned(),
-    })
-}
 
 /// From where on the log is needed by whoever reads documents now, and the newest position. The first of them lies before
 /// the second where a transaction is under way, whose entries a later commit leads back to.

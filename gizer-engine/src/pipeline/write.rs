@@ -19,8 +19,8 @@ use gizer_schema::raw::RawDoc;
 
 use super::RejectLimit;
 use super::encode::{Part, PartBuilder, RangeEnd, encode_range};
-use crate::exit::Failure;
-use crate::progress::Counters;
+use crate::counters::Counters;
+use crate::failure::Failure;
 
 /// What every writer of a load knows.
 pub(super) struct Shared {

@@ -8,8 +8,8 @@ use gizer_pg::load::{TextSink, Written};
 use gizer_schema::TableId;
 use tokio::task::JoinSet;
 
-use crate::exit::Failure;
-use crate::progress::Counters;
+use crate::counters::Counters;
+use crate::failure::Failure;
 
 /// Copies all files through the sinks: whoever is done with one takes the next.
 ///

@@ -27,7 +27,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 pub use copy::copy;
 pub use infer::infer;

@@ -12,10 +12,8 @@ use gizer_pg::Target;
 use gizer_pg::spool::{PgSpoolIdentity, PgSpoolReader};
 use tokio::sync::watch;
 
-use super::State;
-use super::store::of_cache;
-use crate::config::Config;
-use crate::exit::Failure;
+use super::{SpoolSettings, State, of_cache};
+use crate::failure::Failure;
 
 /// Bytes of entries that are read at a time.
 const BATCH_BYTES: usize = 4 << 20;
@@ -35,15 +33,15 @@ enum Place {
 impl Kept {
     /// Opens what the configuration names; `None` if there is no spool, or it does not reach back to `from`.
     pub(super) async fn open(
-        config: &Config,
+        settings: &SpoolSettings,
         identity: SpoolIdentity,
         from: Position,
         capture: watch::Receiver<State>,
     ) -> Result<Option<Kept>, Failure> {
         let shard = identity.shard.clone();
-        let place = match config.cache()? {
-            Some(uri) => in_postgres(&uri, config, identity).await?,
-            None => in_file(config, identity, from)?,
+        let place = match &settings.cache {
+            Some(target) => in_postgres(target, identity).await?,
+            None => in_file(settings, identity, from)?,
         };
         let kept = place.map(|place| Kept { shard, place, capture });
         Ok(kept.filter(|kept| kept.start() <= from))
@@ -116,18 +114,15 @@ impl KeptLog for Kept {
     }
 }
 
-async fn in_postgres(uri: &str, config: &Config, identity: SpoolIdentity) -> Result<Option<Place>, Failure> {
+async fn in_postgres(target: &Target, identity: SpoolIdentity) -> Result<Option<Place>, Failure> {
     let SpoolIdentity { owner, shard, database } = identity;
-    let open = async {
-        let target = Target::parse(uri, &config.postgres_schema)?;
-        PgSpoolReader::open(&target, &PgSpoolIdentity { owner, shard, database }).await
-    };
-    let reader = open.await.map_err(of_cache)?;
+    let identity = PgSpoolIdentity { owner, shard, database };
+    let reader = PgSpoolReader::open(target, &identity).await.map_err(of_cache)?;
     Ok(reader.map(Place::Postgres))
 }
 
-fn in_file(config: &Config, identity: SpoolIdentity, from: Position) -> Result<Option<Place>, Failure> {
-    let path = config.spool_dir.join(identity.file_name());
+fn in_file(settings: &SpoolSettings, identity: SpoolIdentity, from: Position) -> Result<Option<Place>, Failure> {
+    let path = settings.folder.join(identity.file_name());
     let reader = match SpoolReader::open(&path, &identity, from) {
         Err(SpoolError::NotCovered { .. }) => None,
         outcome => outcome.map_err(MongoError::Spool)?,

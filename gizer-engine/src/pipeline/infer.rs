@@ -8,8 +8,8 @@ use gizer_oplog::DocumentSource;
 use gizer_schema::infer::Inference;
 
 use super::{joined, on_thread};
-use crate::exit::Failure;
-use crate::progress::Counters;
+use crate::counters::Counters;
+use crate::failure::Failure;
 
 /// Looks at all documents of a source, on `workers` threads, with at most `memory` bytes under way.
 ///

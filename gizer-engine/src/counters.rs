@@ -1,0 +1,64 @@
+//! What the stages have done so far: for whoever shows progress.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the stages have done so far. All threads count here.
+#[derive(Debug, Default)]
+pub struct Counters {
+    documents: AtomicU64,
+    bytes: AtomicU64,
+    rows: AtomicU64,
+    /// What an earlier run has done: it is part of the whole, and not of this run's speed.
+    before: Done,
+}
+
+/// What has been done.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Documents.
+    pub documents: u64,
+    /// Bytes of BSON.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
+}
+
+impl Counters {
+    /// Counters that go on where an earlier run has ended.
+    pub fn going_on(before: Done) -> Counters {
+        let Done { documents, bytes, rows } = before;
+        Counters { documents: documents.into(), bytes: bytes.into(), rows: rows.into(), before }
+    }
+
+    /// What this run has done.
+    pub fn in_this_run(&self) -> Done {
+        let less = |all: &AtomicU64, before: u64| all.load(Ordering::Relaxed).saturating_sub(before);
+        Done {
+            documents: less(&self.documents, self.before.documents),
+            bytes: less(&self.bytes, self.before.bytes),
+            rows: less(&self.rows, self.before.rows),
+        }
+    }
+
+    /// Documents and bytes of BSON that left a stage.
+    pub fn add_documents(&self, documents: u64, bytes: u64) {
+        self.documents.fetch_add(documents, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Documents that PostgreSQL has taken, their bytes of BSON and their rows.
+    pub fn add_written(&self, documents: u64, bytes: u64, rows: u64) {
+        self.add_documents(documents, bytes);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Documents so far.
+    pub fn documents(&self) -> u64 {
+        self.documents.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of BSON so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
