@@ -11,7 +11,6 @@
 
 pub mod allocator;
 pub mod args;
-mod audit;
 pub mod commands;
 pub mod config;
 mod due;

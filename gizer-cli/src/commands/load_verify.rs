@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gizer_engine::audit::{self, Audit, Extent, Report, Tables};
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, MongoError, WatchedCollection};
 use gizer_pg::load::{Load, LoadSource};
@@ -10,7 +11,6 @@ use gizer_pg::state::{Moment, RepairKey, Standing};
 use super::load::Job;
 use super::load_filling::Filled;
 use crate::args::VerifyLoad;
-use crate::audit::{self, Audit, Extent, Report, Tables};
 use crate::exit::{Failure, FailureKind};
 use crate::follow;
 use crate::progress::Progress;
@@ -75,7 +75,7 @@ impl Job<'_, '_> {
             let layout = filled.load.layout();
             let segments = audit::plan(self.cluster, &collection, layout, audit.order, extent).await?;
             let mut sessions = Vec::new();
-            for _ in 0..audit::workers(&self.context.config).min(segments.len()) {
+            for _ in 0..audit::workers(self.context.config.load_workers).min(segments.len()) {
                 sessions.push(gizer_pg::connect(&self.context.target()?).await?);
             }
             let readers = || audit::readers(self.cluster, self.oplogs);
@@ -118,7 +118,7 @@ impl Job<'_, '_> {
         let exact = latest.filter(|_| standing.is_some_and(|standing| standing.exact));
         let moment = Moment { live_epoch: load.fence().load_epoch, positions, exact, uuids: watched.uuids.clone() };
         let audit = Audit::of(
-            &self.context.config,
+            follow::audit_settings(&self.context.config),
             self.oplogs,
             (load.layout(), Tables::Staging(moment)),
             (watched.clone(), Some(collection)),

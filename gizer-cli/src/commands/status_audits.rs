@@ -1,9 +1,9 @@
 //! What `gizer status` says of audits: the last full one of each collection, and one that has not come to its end.
 
+use gizer_engine::audit::Report;
 use gizer_pg::state::{CollectionStatus, FinishedAudit};
 use serde_json::{Value, json};
 
-use crate::audit::Report;
 use crate::report::{self, counted, thousands};
 
 /// A table of the last full audits, and a line for each that is under way or was interrupted; nothing if there are none.

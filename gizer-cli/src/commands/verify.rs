@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use gizer_engine::audit::{self, Audit, Extent, Plan, Report, Tables};
 use gizer_oplog::{Cluster, Collection, MongoError, Oplog, WatchedCollection};
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::state::{self, AuditSubject, CollectionState, Followed, Obstacle, RepairKey};
@@ -15,7 +16,6 @@ use super::sync::recorded_standings;
 use super::verify_report::{Verified, print};
 use super::{Context, Failures, sync};
 use crate::args::VerifyArgs;
-use crate::audit::{self, Audit, Extent, Plan, Report, Tables};
 use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::follow;
 use crate::progress::{Expected, Progress};
@@ -259,13 +259,13 @@ impl<'v> Verifying<'v> {
             named: self.args.differences,
             show_values: self.args.show_values,
             again: self.args.repair.then(|| Arc::clone(differing)),
-            ..Audit::of(&self.context.config, &self.oplogs, tables, source, extent)
+            ..Audit::of(follow::audit_settings(&self.context.config), &self.oplogs, tables, source, extent)
         }
     }
 
     async fn run(&self, audit: &Audit, segments: Vec<state::AuditSegment>, before: &Report) -> Result<Report, Failure> {
         let mut sessions = Vec::new();
-        for _ in 0..audit::workers(&self.context.config).min(segments.len()) {
+        for _ in 0..audit::workers(self.context.config.load_workers).min(segments.len()) {
             sessions.push(gizer_pg::connect(&self.target).await?);
         }
         let readers = || audit::readers(&self.cluster, &self.oplogs);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use gizer_engine::audit::{Extent, Report};
 use serde_json::{Value, json};
 
 use super::Failures;
 use crate::args::{Format, VerifyArgs};
-use crate::audit::{Extent, Report};
 use crate::due::CopyStandings;
 use crate::exit::ExitCode;
 use crate::report::{self, thousands};

@@ -43,7 +43,8 @@ pub(crate) use capped::DELETIONS_UNKNOWN;
 pub(crate) use commit::Purpose;
 pub(crate) use member::{FollowedCollection, FollowedTables, Member};
 pub(crate) use open::{
-    earliest, interest, layouts_of, layouts_or_failures, members_of, read_ahead, settings, source_options,
+    audit_settings, earliest, interest, layouts_of, layouts_or_failures, members_of, read_ahead, settings,
+    source_options,
 };
 pub(crate) use touched::ChangeCounts;
 pub(crate) use unfit::Rejects;

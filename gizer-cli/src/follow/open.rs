@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use gizer_engine::audit::AuditSettings;
 use gizer_flatten::Flattener;
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{FollowOptions, Interest, Oplog, WatchedCollection};
@@ -140,6 +141,11 @@ pub(crate) fn source_options(config: &Config) -> FollowOptions {
         held_back_bytes: config.memory / 8,
         ..FollowOptions::new(config.spool_dir.join("held-back"))
     }
+}
+
+/// How an audit reads MongoDB.
+pub(crate) fn audit_settings(config: &Config) -> AuditSettings {
+    AuditSettings { changes: source_options(config), shards_apart: config.mongo_uris.len() > 1 }
 }
 
 /// How changes are applied.

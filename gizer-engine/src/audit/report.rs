@@ -10,80 +10,80 @@ use serde::{Deserialize, Serialize};
 /// What has been found of one collection, or of a part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Report {
+pub struct Report {
     /// Documents read.
-    pub(crate) documents: u64,
+    pub documents: u64,
     /// Rows that they have, over all tables.
-    pub(crate) rows: u64,
+    pub rows: u64,
     /// Documents whose rows are equal.
-    pub(crate) equal: u64,
+    pub equal: u64,
     /// Documents with rows that differ.
-    pub(crate) different: u64,
+    pub different: u64,
     /// Documents without a row in the root table.
-    pub(crate) only_in_mongodb: u64,
+    pub only_in_mongodb: u64,
     /// Keys that have rows and no document.
-    pub(crate) only_in_postgresql: u64,
+    pub only_in_postgresql: u64,
     /// Documents that have no rows because they were rejected, as it is known.
-    pub(crate) rejected: u64,
+    pub rejected: u64,
     /// Documents that have changed since the tables were brought up to date.
-    pub(crate) not_compared: u64,
+    pub not_compared: u64,
     /// Documents that were made equal since.
-    pub(crate) repaired: u64,
+    pub repaired: u64,
     /// By table.
-    pub(crate) tables: BTreeMap<String, TableReport>,
+    pub tables: BTreeMap<String, TableReport>,
     /// The first differences.
-    pub(crate) differences: Vec<NamedDifference>,
+    pub differences: Vec<NamedDifference>,
     /// Differences beyond those.
-    pub(crate) more: u64,
+    pub more: u64,
     /// Keys of documents that differ, where the key does not tell its `_id` (a hash), as text: their rows belong to a document,
     /// though they need not say so themselves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) untold: Vec<String>,
+    pub untold: Vec<String>,
     /// From when to when: each part of the tables equals the documents at some time between these.
-    pub(crate) proven: Option<Proven>,
+    pub proven: Option<Proven>,
 }
 
 /// A stretch of cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Proven {
+pub struct Proven {
     #[serde(with = "time_text")]
-    pub(crate) from: ClusterTime,
+    pub from: ClusterTime,
     #[serde(with = "time_text")]
-    pub(crate) until: ClusterTime,
+    pub until: ClusterTime,
 }
 
 /// What has been found in one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct TableReport {
+pub struct TableReport {
     /// Rows that are stored.
-    pub(crate) rows: u64,
+    pub rows: u64,
     /// Rows that a document has and the table has not.
-    pub(crate) missing: u64,
+    pub missing: u64,
     /// Rows that no document has.
-    pub(crate) left_over: u64,
+    pub left_over: u64,
     /// Rows that are there more than once.
-    pub(crate) repeated: u64,
+    pub repeated: u64,
     /// Rows that differ, by the first column that does.
-    pub(crate) cells: BTreeMap<String, u64>,
+    pub cells: BTreeMap<String, u64>,
 }
 
 /// One row that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NamedDifference {
-    pub(crate) table: String,
-    pub(crate) key: String,
-    pub(crate) positions: Vec<i64>,
-    pub(crate) fault: String,
+pub struct NamedDifference {
+    pub table: String,
+    pub key: String,
+    pub positions: Vec<i64>,
+    pub fault: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) column: Option<String>,
+    pub column: Option<String>,
     /// What the document has and what is stored, where that is to be shown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) expected: Option<String>,
+    pub expected: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) stored: Option<String>,
+    pub stored: Option<String>,
     /// As gizer puts it, without values.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 impl NamedDifference {
@@ -108,7 +108,7 @@ impl NamedDifference {
     }
 
     /// For people, with both values where they are to be shown.
-    pub(crate) fn described(&self) -> String {
+    pub fn described(&self) -> String {
         match (&self.expected, &self.stored) {
             (Some(expected), Some(stored)) => {
                 format!("{}: {expected:?} in the document, {stored:?} in the table", self.text)
@@ -120,12 +120,12 @@ impl NamedDifference {
 
 impl Report {
     /// Whether all that was compared is equal.
-    pub(crate) fn is_equal(&self) -> bool {
+    pub fn is_equal(&self) -> bool {
         self.differing() == 0
     }
 
     /// What is kept of it: what documents hold is shown to who asked for it, and not kept.
-    pub(crate) fn without_values(&self) -> Report {
+    pub fn without_values(&self) -> Report {
         let mut report = self.clone();
         for difference in &mut report.differences {
             (difference.expected, difference.stored) = (None, None);
@@ -134,19 +134,19 @@ impl Report {
     }
 
     /// Keys under which something differs.
-    pub(crate) fn differing(&self) -> u64 {
+    pub fn differing(&self) -> u64 {
         self.different + self.only_in_mongodb + self.only_in_postgresql
     }
 
     /// Rows that are stored, of what was just looked at.
-    pub(crate) fn add_stored(&mut self, layout: &Layout, stored: &[u64]) {
+    pub fn add_stored(&mut self, layout: &Layout, stored: &[u64]) {
         for (table, rows) in layout.tables.iter().zip(stored) {
             self.table(&table.name).rows += rows;
         }
     }
 
     /// What differs, for good; at most `named` differences are named in all.
-    pub(crate) fn add_differences(&mut self, layout: &Layout, audited: &Audited, named: usize) {
+    pub fn add_differences(&mut self, layout: &Layout, audited: &Audited, named: usize) {
         for key in &audited.differing {
             *match key.stand {
                 Stand::Different => &mut self.different,
@@ -173,7 +173,7 @@ impl Report {
     }
 
     /// Documents that do not come back from rows whose cells are equal: a fault of gizer itself.
-    pub(crate) fn add_not_rebuilt(&mut self, layout: &Layout, not_rebuilt: &[NotRebuilt], named: usize) {
+    pub fn add_not_rebuilt(&mut self, layout: &Layout, not_rebuilt: &[NotRebuilt], named: usize) {
         self.different += not_rebuilt.len() as u64;
         let room = named.saturating_sub(self.differences.len());
         self.more += not_rebuilt.len().saturating_sub(room) as u64;
@@ -194,14 +194,14 @@ impl Report {
     }
 
     /// Part of the tables equals the documents at this time, but for what is told.
-    pub(crate) fn prove_at(&mut self, time: ClusterTime) {
+    pub fn prove_at(&mut self, time: ClusterTime) {
         let proven = self.proven.get_or_insert(Proven { from: time, until: time });
         proven.from = proven.from.min(time);
         proven.until = proven.until.max(time);
     }
 
     /// Adds what was found elsewhere; at most `named` differences are named in all.
-    pub(crate) fn add(&mut self, other: Report, named: usize) {
+    pub fn add(&mut self, other: Report, named: usize) {
         self.documents += other.documents;
         self.rows += other.rows;
         self.equal += other.equal;

@@ -9,7 +9,6 @@ use gizer_pg::rows::Keys;
 use gizer_schema::raw::RawDoc;
 
 use super::Audit;
-use crate::follow;
 
 /// The numbers of those keys whose documents entries have touched that lie after these positions and at or before `until`.
 ///
@@ -29,7 +28,7 @@ pub(super) async fn touched_between(
         collections: Some(BTreeSet::from([namespace.collection.clone()])),
         uuids: audit.watched.uuids.values().copied().collect(),
     };
-    let options = follow::source_options(&audit.config);
+    let options = audit.settings.changes.clone();
     let mut source = OplogChanges::open(&audit.oplogs, from, interest, options).await?;
     let mut touched = HashSet::new();
     loop {

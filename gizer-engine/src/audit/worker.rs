@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::plan::{KEYS_OF_TABLES, report_of};
 use super::{Audit, Report, Tables, plan};
-use crate::exit::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind};
 
 /// How often it is written down how far a segment has come.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ pub(crate) struct Worker<'a, C, L> {
 ///
 /// # Errors
 /// [`Failure`] of the first that fails. What was written down of the segments stays.
-pub(crate) async fn run<C: ChunkSource + 'static, L: LookUp + 'static>(
+pub async fn run<C: ChunkSource + 'static, L: LookUp + 'static>(
     audit: &Audit,
     mut sessions: Vec<Session>,
     segments: Vec<AuditSegment>,
@@ -122,7 +122,7 @@ type Found = Vec<(i32, Report)>;
 ///
 /// # Errors
 /// [`Failure`].
-pub(crate) async fn look_again<C: ChunkSource, L: LookUp>(
+pub async fn look_again<C: ChunkSource, L: LookUp>(
     audit: &Audit,
     session: &Session,
     readers: (C, L, L),

@@ -12,7 +12,7 @@ use gizer_verify::KeyOrder;
 use serde_json::Value;
 
 use super::{Extent, Report};
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 /// Segments of a full audit, of which each worker takes one after the other. More of them make the end more even, and cost
 /// nothing.
@@ -25,13 +25,13 @@ pub(super) const SAMPLE_CHUNK: u64 = 100;
 pub(super) const KEYS_OF_TABLES: i32 = -1;
 
 /// What is to be done.
-pub(crate) struct Plan {
+pub struct Plan {
     /// What is left, some of it under way.
-    pub(crate) segments: Vec<AuditSegment>,
+    pub segments: Vec<AuditSegment>,
     /// What segments have found that are done, in an earlier run.
-    pub(crate) found: Report,
+    pub found: Report,
     /// Whether it goes on where an earlier run has ended.
-    pub(crate) goes_on: bool,
+    pub goes_on: bool,
 }
 
 /// Cuts a collection into segments. With `order` they are ranges of keys, too; without, another segment is for the keys
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// [`Failure`] if MongoDB cannot be asked.
-pub(crate) async fn plan(
+pub async fn plan(
     cluster: &Cluster,
     collection: &Collection,
     layout: &Layout,
@@ -90,7 +90,7 @@ pub(crate) async fn plan(
 }
 
 /// The segment that goes through the keys of the tables.
-pub(crate) fn keys_of_tables() -> AuditSegment {
+pub fn keys_of_tables() -> AuditSegment {
     let (after, after_key, upto, upto_key) = (None, None, None, None);
     AuditSegment { number: KEYS_OF_TABLES, after, after_key, upto, upto_key, done: false, report: Value::Null }
 }
@@ -108,7 +108,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Failure`] if either server cannot be asked.
-    pub(crate) async fn begin(
+    pub async fn begin(
         session: &Session,
         collection: &str,
         subject: &AuditSubject,

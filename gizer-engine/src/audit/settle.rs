@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::touched::touched_between;
 use super::worker::{Worker, cannot_compare, time_of};
 use super::{Report, Tables};
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 /// How long one who follows may take to come by a time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -183,9 +183,9 @@ async fn read<L: LookUp>(
     keys: &[RepairKey],
     at: ReadAt,
 ) -> Result<(Vec<DocumentBatch>, ClusterTime), MongoError> {
-    let shards: Vec<Option<Arc<str>>> = match audit.config.mongo_uris.len() {
-        0 | 1 => vec![None],
-        _ => audit.watched.uuids.keys().map(|shard| Some(Arc::from(shard.as_str()))).collect(),
+    let shards: Vec<Option<Arc<str>>> = match audit.settings.shards_apart {
+        false => vec![None],
+        true => audit.watched.uuids.keys().map(|shard| Some(Arc::from(shard.as_str()))).collect(),
     };
     let (mut documents, mut until) = (Vec::new(), ClusterTime::default());
     for first in shards {

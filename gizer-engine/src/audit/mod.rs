@@ -16,22 +16,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gizer_oplog::{Cluster, ClusterChunks, ClusterLookUp, Collection, Oplog, WatchedCollection};
+use gizer_oplog::{Cluster, ClusterChunks, ClusterLookUp, Collection, FollowOptions, Oplog, WatchedCollection};
 use gizer_pg::rows::WhichTables;
 use gizer_pg::state::{AuditId, Moment, RepairKey};
 use gizer_schema::Layout;
 use gizer_verify::{Auditor, KeyOrder, key_order};
 
-pub(crate) use plan::{Plan, keys_of_tables, plan};
-pub(crate) use report::Report;
-pub(crate) use worker::{look_again, run};
+pub use plan::{Plan, keys_of_tables, plan};
+pub use report::Report;
+pub use worker::{look_again, run};
 
-use crate::config::Config;
-use gizer_engine::Counters;
+use crate::counters::Counters;
 
 /// How much of a collection is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub enum Extent {
     /// All of it.
     Full,
     /// About so many documents, and the rows between them.
@@ -40,7 +39,7 @@ pub(crate) enum Extent {
 
 impl Extent {
     /// The name in `gizer_audit`.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Extent::Full => "full",
             Extent::Sample(_) => "sample",
@@ -50,7 +49,7 @@ impl Extent {
 
 /// Which tables are looked at, and how it is known at which time they should equal the documents.
 #[derive(Debug, Clone)]
-pub(crate) enum Tables {
+pub enum Tables {
     /// Those that people read: the state tables tell, in the snapshot in which they are read. They are of this load.
     Live(i64),
     /// Those of a load that has been aligned, which stand as it says.
@@ -74,32 +73,47 @@ impl Tables {
     }
 }
 
+/// How MongoDB is read by an audit.
+#[derive(Debug, Clone)]
+pub struct AuditSettings {
+    /// How changes are read from the oplog.
+    pub changes: FollowOptions,
+    /// Whether shards are read one by one, and not through a router.
+    pub shards_apart: bool,
+}
+
 /// What is audited, and how: the same for all workers, each of which is a task and has one of its own.
 #[derive(Clone)]
-pub(crate) struct Audit {
-    pub(crate) config: Arc<Config>,
-    pub(crate) oplogs: Arc<[Oplog]>,
-    pub(crate) layout: Arc<Layout>,
-    pub(crate) watched: WatchedCollection,
-    pub(crate) tables: Tables,
+pub struct Audit {
+    /// How MongoDB is read.
+    pub settings: Arc<AuditSettings>,
+    /// The oplogs that decide where a time is out of reach.
+    pub oplogs: Arc<[Oplog]>,
+    /// The tables.
+    pub layout: Arc<Layout>,
+    /// The collection.
+    pub watched: WatchedCollection,
+    /// Which of its tables.
+    pub tables: Tables,
     /// Where the order of the keys is that of the `_id`s.
-    pub(crate) order: Option<KeyOrder>,
+    pub order: Option<KeyOrder>,
     /// Whether the collection did not exist any more when the tables were brought up to date: no row should be left.
-    pub(crate) is_gone: bool,
+    pub is_gone: bool,
     /// Documents of one chunk, at most.
-    pub(crate) chunk_documents: usize,
+    pub chunk_documents: usize,
     /// Whether one chunk of each segment is enough.
-    pub(crate) extent: Extent,
+    pub extent: Extent,
     /// Differences that are named one by one.
-    pub(crate) named: usize,
+    pub named: usize,
     /// Whether they are named with both values.
-    pub(crate) show_values: bool,
+    pub show_values: bool,
     /// Where it is written down how far it has come.
-    pub(crate) id: Option<AuditId>,
+    pub id: Option<AuditId>,
     /// Where keys are gathered that have to be looked at again: of live tables those that were queued to be repaired, which
     /// they are where this is given; of staging tables those that nothing decides about yet.
-    pub(crate) again: Option<Arc<Mutex<Vec<RepairKey>>>>,
-    pub(crate) counters: Arc<Counters>,
+    pub again: Option<Arc<Mutex<Vec<RepairKey>>>>,
+    /// What was looked at so far.
+    pub counters: Arc<Counters>,
 }
 
 /// Bytes of BSON of one chunk, about: its documents, their rows and what is compared are in memory at once, for each worker.
@@ -109,22 +123,22 @@ const CHUNK_BYTES: u64 = 2 << 20;
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// What one worker reads documents with: chunks, documents by `_id`, and which `_id`s there are.
-pub(crate) fn readers(cluster: &Cluster, oplogs: &[Oplog]) -> (ClusterChunks, ClusterLookUp, ClusterLookUp) {
+pub fn readers(cluster: &Cluster, oplogs: &[Oplog]) -> (ClusterChunks, ClusterLookUp, ClusterLookUp) {
     let look_up = || cluster.look_up(oplogs).giving_up_after(READ_LIMIT);
     (cluster.chunks(oplogs).giving_up_after(READ_LIMIT), look_up(), look_up().ids_only())
 }
 
-/// How many workers an audit has: one more than a load. Each waits for MongoDB, then for PostgreSQL, and then compares; with two on
+/// How many workers an audit has, of so many that a load has: one more. Each waits for MongoDB, then for PostgreSQL, and then compares; with two on
 /// two cores a quarter of both stood idle, and with three an audit took 13 % less.
-pub(crate) fn workers(config: &Config) -> usize {
-    config.load_workers + 1
+pub fn workers(load_workers: usize) -> usize {
+    load_workers + 1
 }
 
 /// Most documents of one chunk.
 const CHUNK_DOCUMENTS: u64 = 5_000;
 
 /// Whether two collections are one, by its UUIDs on the shards. An earlier version did not write down on which shards.
-pub(crate) fn same_uuids(one: &BTreeMap<String, [u8; 16]>, other: &BTreeMap<String, [u8; 16]>) -> bool {
+pub fn same_uuids(one: &BTreeMap<String, [u8; 16]>, other: &BTreeMap<String, [u8; 16]>) -> bool {
     let set = |uuids: &BTreeMap<String, [u8; 16]>| uuids.values().copied().collect::<BTreeSet<_>>();
     set(one) == set(other)
 }
@@ -132,8 +146,8 @@ pub(crate) fn same_uuids(one: &BTreeMap<String, [u8; 16]>, other: &BTreeMap<Stri
 impl Audit {
     /// An audit of these tables beside a collection, `None` if it does not exist any more. Nothing is written down of it, and ten
     /// differences are named.
-    pub(crate) fn of(
-        config: &Config,
+    pub fn of(
+        settings: AuditSettings,
         oplogs: &[Oplog],
         (layout, tables): (&Layout, Tables),
         (watched, collection): (WatchedCollection, Option<&Collection>),
@@ -143,7 +157,7 @@ impl Audit {
         let chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_DOCUMENTS);
         let has_collation = collection.is_some_and(|collection| collection.collation.is_some());
         Audit {
-            config: Arc::new(config.clone()),
+            settings: Arc::new(settings),
             oplogs: oplogs.into(),
             layout: Arc::new(layout.clone()),
             watched,
@@ -167,7 +181,7 @@ impl Audit {
 
     /// The whole collection, or a sample of about so many documents where there are many times as many: of fewer, chunks would
     /// overlap, and all of it takes no longer.
-    pub(crate) fn extent(collection: Option<&Collection>, sample: Option<u64>) -> Extent {
+    pub fn extent(collection: Option<&Collection>, sample: Option<u64>) -> Extent {
         let all = collection.and_then(Collection::size).map_or(0, |size| size.documents);
         match sample {
             Some(sample) if sample.saturating_mul(4) < all => Extent::Sample(sample),
