@@ -32,7 +32,7 @@ impl SchemaFiles {
     /// Looks what is in this folder, which need not be there yet.
     ///
     /// # Errors
-    /// [`Failure`] with [`ExitCode::Usage`] if the folder cannot be read.
+    /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage) if the folder cannot be read.
     pub fn open(folder: impl Into<PathBuf>) -> Result<SchemaFiles, Failure> {
         let mut files = SchemaFiles { folder: folder.into(), found: BTreeMap::new(), nameless: Vec::new() };
         match files.look() {
@@ -100,7 +100,7 @@ impl SchemaFiles {
     /// Reads the schema of a collection.
     ///
     /// # Errors
-    /// [`Failure`] with [`ExitCode::Usage`]: there is no file, or more than one; it cannot be read, or is no schema
+    /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage): there is no file, or more than one; it cannot be read, or is no schema
     /// (with its line).
     pub fn read(&self, collection: &str) -> Result<Schema, Failure> {
         let path = match self.found.get(collection).map_or(&[][..], Vec::as_slice) {
@@ -125,7 +125,7 @@ impl SchemaFiles {
     /// Writes the schema of a collection; the file is there whole or not at all.
     ///
     /// # Errors
-    /// [`Failure`] if the folder or the file cannot be written: of this collection only, with [`ExitCode::Usage`], if
+    /// [`Failure`] if the folder or the file cannot be written: of this collection only, of kind [`Usage`](crate::exit::FailureKind::Usage), if
     /// its name is too long for a file.
     pub fn write(&self, schema: &Schema) -> Result<PathBuf, Failure> {
         let path = self.path(&schema.collection);

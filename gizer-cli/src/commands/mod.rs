@@ -118,7 +118,7 @@ impl Context {
     /// no schema file, one that is wrong, or two collections that want one table.
     ///
     /// # Errors
-    /// [`Failure`] with [`ExitCode::Usage`] if there is no schema file at all, or the folder cannot be read.
+    /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage) if there is no schema file at all, or the folder cannot be read.
     pub fn layouts(&self, collections: &[String]) -> Result<Layouts, Failure> {
         let files = self.schema_files()?;
         let mut failures = Failures::default();

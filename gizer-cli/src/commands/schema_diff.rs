@@ -71,7 +71,7 @@ impl Compared {
 /// Compares and prints. As of `diff`, the exit code is 1 if anything differs, and 2 if that could not be found out.
 ///
 /// # Errors
-/// [`Failure`], never with [`ExitCode::Failed`]: a file that cannot be read or is no schema; tables that cannot be read.
+/// [`Failure`], never of kind [`Failed`](FailureKind::Failed): a file that cannot be read or is no schema; tables that cannot be read.
 pub async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure> {
     let compared = if args.live { live(context, &args.inputs).await } else { files(&args.inputs) };
     let compared = compared.map_err(|failure| match failure.kind {

@@ -128,7 +128,7 @@ impl Config {
     /// of a variable.
     ///
     /// # Errors
-    /// [`Failure`] with [`ExitCode::Usage`](crate::exit::ExitCode::Usage): the file cannot be read or is not TOML (with
+    /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage): the file cannot be read or is not TOML (with
     /// line and column), a section or key is not known, a value is not of its setting's form (naming its source).
     pub fn read(
         named: Option<&Path>,

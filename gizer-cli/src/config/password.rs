@@ -70,7 +70,7 @@ impl PasswordSource {
     /// Puts the password into those of the connection strings of a section that name a user and no password.
     ///
     /// # Errors
-    /// [`Failure`] with [`ExitCode::Usage`](crate::exit::ExitCode::Usage) if the file cannot be read or does not hold one line, or if
+    /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage) if the file cannot be read or does not hold one line, or if
     /// no connection string wants a password: something that was set would have no effect.
     pub(super) fn put_into<'u>(
         &self,

@@ -128,7 +128,7 @@ impl Metrics {
     /// Begins to publish, for as long as what is given lives: at this address, if there is one, and in the textfile, if one is set.
     ///
     /// # Errors
-    /// [`Failure`] with [`ExitCode::Usage`](crate::exit::ExitCode::Usage) if the address cannot be listened at.
+    /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage) if the address cannot be listened at.
     pub async fn publish(&self, address: Option<SocketAddr>) -> Result<Published, Failure> {
         let mut tasks = Vec::new();
         if let Some(address) = address {
