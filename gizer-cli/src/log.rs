@@ -70,8 +70,8 @@ pub(crate) fn start(verbose: u8) {
 fn filter(verbose: u8) -> EnvFilter {
     let default = match verbose {
         0 => format!("warn,{BATCH_TARGET}=info,{RUN_TARGET}=info"),
-        1 => "gizer=info,gizer_cli=info,gizer_oplog=info,gizer_pg=info,warn".to_owned(),
-        _ => "gizer=debug,gizer_cli=debug,gizer_oplog=debug,gizer_pg=debug,info".to_owned(),
+        1 => "gizer=info,gizer_cli=info,gizer_engine=info,gizer_oplog=info,gizer_pg=info,warn".to_owned(),
+        _ => "gizer=debug,gizer_cli=debug,gizer_engine=debug,gizer_oplog=debug,gizer_pg=debug,info".to_owned(),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     match format!("{NOTE_TARGET}=info").parse() {
