@@ -15,7 +15,6 @@ pub mod commands;
 pub mod config;
 mod due;
 pub mod exit;
-mod follow;
 pub mod interrupt;
 mod log;
 pub mod metrics;

@@ -19,10 +19,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::file::LogFormat;
 use crate::metrics::RUN_TARGET;
-use crate::report;
+use gizer_engine::BATCH_TARGET;
 
-/// The target of the one line for each batch.
-pub(crate) const BATCH_TARGET: &str = "gizer::batch";
+use crate::report;
 
 /// The target of what is said to people, where that is part of the log.
 pub(crate) const NOTE_TARGET: &str = "gizer::note";

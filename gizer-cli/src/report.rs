@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+pub use gizer_engine::wording::{command, counted, is_obeyed, lines, printable, thousands};
 use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::log;
 
 mod unfit;
 
-pub(crate) use unfit::{UnfitReport, of_mismatch, of_unknown, unfit_line};
+pub(crate) use unfit::UnfitReport;
 
 /// Prints text to standard output as it is.
 pub fn text(text: &str) {
@@ -64,50 +65,6 @@ pub fn problem(collection: Option<&str>, failure: &Failure) {
     }
 }
 
-/// A name, or what holds one, on one line of a terminal: what is no visible character, or would turn the line round, is escaped.
-/// Names of collections and fields may hold anything, also what a terminal obeys.
-pub fn printable(name: &str) -> String {
-    escaped(name, |_| false)
-}
-
-/// The same for several lines.
-pub fn lines(text: &str) -> String {
-    escaped(text, |c| c == '\n')
-}
-
-/// Whether a terminal or a page would obey a character, and not show it: a control character, or one that turns the line round.
-pub(crate) fn is_obeyed(c: char) -> bool {
-    gizer_pg::printable::is_obeyed(c)
-}
-
-fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_obeyed(c) && !stays(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
-}
-
-/// A command of gizer with names as a shell has to be given them, for messages: `gizer load orders`. Who copies it runs that, and
-/// nothing that the name of a collection says.
-pub fn command<N: AsRef<str>>(command: &str, names: impl IntoIterator<Item = N>, flags: &[&str]) -> String {
-    let names: Vec<String> = names.into_iter().map(|name| shell_word(name.as_ref())).collect();
-    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let words = match names.iter().any(|name| name.starts_with('-')) {
-        true => [flags, vec!["--".to_owned()], names].concat(),
-        false => [names, flags].concat(),
-    };
-    format!("gizer {command} {}", words.join(" "))
-}
-
-fn shell_word(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-.:/@%+=,".contains(c);
-    if !name.is_empty() && name.chars().all(plain) {
-        return name.to_owned();
-    }
-    format!("'{}'", printable(name).replace('\'', "'\\''"))
-}
-
 /// Says why a command failed, and what can be done.
 pub fn failure(failure: &Failure, format: Format) {
     problem(None, failure);
@@ -137,24 +94,6 @@ pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = V
         }
     }
     table.trim_fmt() + "\n"
-}
-
-/// A number with its thousands apart: `1,234,567`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 document`, `1,200 documents`.
-pub fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", thousands(number), if number == 1 { one } else { many })
 }
 
 /// A number of bytes in units of 1024: `12.3 MiB`.

@@ -3,6 +3,7 @@
 //! The documents of a load are as of many times. From the capture's T0 on the oplog says which of them were touched
 //! since: they are read again, by the path that following takes. `docs/architecture/exactness.md` says why the tables are exact then.
 
+use gizer_engine::follow::{self, Follow, FollowedCollection, FollowedTables, Member, Paused, Purpose, Start, Until};
 use gizer_flatten::Flattener;
 use gizer_flatten::change::Positions;
 use gizer_oplog::{OplogChanges, WatchedCollection, latest_time};
@@ -10,10 +11,11 @@ use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::rows::{RowStore, WhichTables};
 use gizer_pg::state::Standing;
 
+use super::followed;
 use super::load::Job;
 use super::load_filling::Filled;
 use crate::exit::{Failure, FailureKind};
-use crate::follow::{self, Follow, FollowedCollection, FollowedTables, Member, Paused, Purpose, Start, Until};
+use crate::metrics::Metrics;
 
 /// How often to look for what has changed since the last look. A source that never rests is followed by `sync`.
 const ROUNDS: usize = 5;
@@ -50,14 +52,16 @@ impl Job<'_, '_> {
         let member = self.member(load, watched, &from).await?;
         let database = self.cluster.database();
         let interest = follow::interest(database, std::slice::from_ref(&member));
-        let options = follow::source_options(&self.context.config);
+        let options = followed::source_options(&self.context.config);
         let spools = self.spools(&from).await?;
         let source = OplogChanges::open_with_spools(self.oplogs, spools, &from, interest, options).await?;
         let purpose = Purpose::Load { fence: load.fence().clone() };
-        let settings = follow::settings(&self.context.config);
+        let settings = followed::settings(&self.context.config);
         let (members, ends) = (vec![member], (source, self.cluster.look_up(self.oplogs)));
         let start = Start { positions: from, ahead: standing.read_until };
-        let mut follow = Follow::new((self.session, self.oplogs), settings, ends, purpose, members, start);
+        // It is not what monitors are told of as following.
+        let follow = Follow::new((self.session, self.oplogs), settings, ends, purpose, members, start);
+        let mut follow = follow.observed_by(&Metrics::off().observer());
         match follow.run(Until::Time(now), || false).await? {
             Paused::Done => {}
             // The staging tables are not what anybody else loads.

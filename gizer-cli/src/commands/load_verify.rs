@@ -3,16 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gizer_engine::audit::{self, Audit, Extent, Report, Tables};
+use gizer_engine::follow;
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, MongoError, WatchedCollection};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::state::{Moment, RepairKey, Standing};
 
+use super::followed;
 use super::load::Job;
 use super::load_filling::Filled;
 use crate::args::VerifyLoad;
 use crate::exit::{Failure, FailureKind};
-use crate::follow;
 use crate::progress::Progress;
 use crate::report;
 
@@ -118,7 +119,7 @@ impl Job<'_, '_> {
         let exact = latest.filter(|_| standing.is_some_and(|standing| standing.exact));
         let moment = Moment { live_epoch: load.fence().load_epoch, positions, exact, uuids: watched.uuids.clone() };
         let audit = Audit::of(
-            follow::audit_settings(&self.context.config),
+            followed::audit_settings(&self.context.config),
             self.oplogs,
             (load.layout(), Tables::Staging(moment)),
             (watched.clone(), Some(collection)),

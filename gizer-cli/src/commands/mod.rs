@@ -8,6 +8,7 @@ pub mod edit;
 pub mod etlstatus;
 pub mod extract;
 mod failures;
+mod followed;
 pub mod infer;
 pub mod load;
 mod load_align;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use gizer_engine::follow::{self, Follow, Paused, Purpose, Start, Until};
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{Oplog, OplogChanges, latest_time};
 use gizer_pg::load::changed_tables;
@@ -10,6 +11,7 @@ use gizer_pg::state::{self, Followed, ObstacleKind, Run, RunKind, RunOutcome, Sh
 use gizer_pg::{PgError, Session};
 use gizer_schema::Layout;
 
+use super::followed;
 use super::retry::Retry;
 use super::run_record::WAS_EXCLUDED;
 use super::run_row::TIDYING_LIMIT;
@@ -18,7 +20,6 @@ use super::{Context, load};
 use crate::args::{LoadArgs, MetricsArgs, SyncArgs};
 use crate::due::CopyStandings;
 use crate::exit::{ExitCode, Failure, FailureKind};
-use crate::follow::{self, Follow, Paused, Purpose, Start, Until};
 use crate::report;
 
 /// Follows until everything is applied, or until somebody says stop.
@@ -279,7 +280,7 @@ async fn pass(
     let ahead = follow::read_ahead(&fence, &followed, newest);
     let database = context.config.database()?;
     let interest = follow::interest(database, &members);
-    let options = follow::source_options(&context.config);
+    let options = followed::source_options(&context.config);
     let open = async { Ok(OplogChanges::open(&oplogs, &from, interest, options).await?) };
     let source = match context.signals.unless_interrupted(open).await {
         Ok(source) => source,
@@ -297,14 +298,14 @@ async fn pass(
     metrics.follows(followed.iter().map(|followed| followed.collection.as_str()));
     let from_time = from.values().map(|position| position.time).min();
     metrics.stands_at(&from, Some(joining || ahead > from_time));
-    let mut settings = follow::settings(&context.config);
+    let mut settings = followed::settings(&context.config);
     settings.checks.show_values = args.show_values;
     settings.logs_unfit = args.follow;
     let look_up = cluster.look_up(&oplogs);
     let purpose = Purpose::Stream { fence, run };
     let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });
     let follow = Follow::new(servers, settings, (source, look_up), purpose, members, start);
-    let mut follow = follow.knowing(&followed).told_to(metrics);
+    let mut follow = follow.knowing(&followed).observed_by(&metrics.observer());
     let until = if args.follow { Until::Stopped } else { Until::Time(newest) };
     let outcome = tokio::select! {
         biased;
@@ -346,7 +347,7 @@ async fn with_layouts(
     followed: Vec<Followed>,
     report: &mut SyncReport,
 ) -> Result<(Vec<Followed>, Vec<Layout>), Failure> {
-    let found = follow::layouts_or_failures(context, &followed)?;
+    let found = followed::layouts_or_failures(context, &followed)?;
     let (mut with, mut layouts, mut without) = (Vec::new(), Vec::new(), Vec::new());
     for (followed, found) in followed.into_iter().zip(found) {
         match found {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use gizer_engine::follow::{ChangeCounts, DELETIONS_UNKNOWN, Follow, Progress, Rejects};
 use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::{Failure, FailureKind, failure_json};
-use crate::follow::{ChangeCounts, DELETIONS_UNKNOWN, Follow, Progress, Rejects};
 use crate::report::{self, UnfitReport, counted, thousands};
 
 /// What was done in all, over everything that made following begin anew.

@@ -11,13 +11,13 @@ use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 use gizer_schema::names::shortened;
 
+use super::followed;
 use super::retry::Retry;
 use super::sync::recorded_standings;
 use super::verify_report::{Verified, print};
 use super::{Context, Failures, sync};
 use crate::args::VerifyArgs;
 use crate::exit::{ExitCode, Failure, FailureKind};
-use crate::follow;
 use crate::progress::{Expected, Progress};
 use crate::report;
 
@@ -195,7 +195,7 @@ impl<'v> Verifying<'v> {
 
     async fn audit(&self, session: &Session, stand: &Stand, began: Instant) -> Result<Verified, Failure> {
         let Stand { followed, collection } = stand;
-        let layouts = follow::layouts_of(self.context, std::slice::from_ref(followed))?;
+        let layouts = followed::layouts_of(self.context, std::slice::from_ref(followed))?;
         let [layout] = layouts.as_slice() else { return Err(cannot_be_audited(&followed.collection, None)) };
         let differing = Arc::new(Mutex::new(Vec::new()));
         let mut audit = self.audit_of(layout, followed, collection.as_ref(), &differing);
@@ -259,7 +259,7 @@ impl<'v> Verifying<'v> {
             named: self.args.differences,
             show_values: self.args.show_values,
             again: self.args.repair.then(|| Arc::clone(differing)),
-            ..Audit::of(follow::audit_settings(&self.context.config), &self.oplogs, tables, source, extent)
+            ..Audit::of(followed::audit_settings(&self.context.config), &self.oplogs, tables, source, extent)
         }
     }
 

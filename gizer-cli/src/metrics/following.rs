@@ -1,19 +1,20 @@
 //! What following tells: batches, positions, and how far the oplogs reach.
 
 use std::convert::Infallible;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use gizer_engine::follow::ChangeCounts;
+use gizer_engine::{Applied, Committed, Event, Observer};
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{MongoError, Oplog};
-use gizer_pg::rows::TableCounts;
 
 use super::Metrics;
 use super::catalog::{
     BATCH_SECONDS, BATCHES, CATCHING_UP, CHANGES, HEADROOM, LAG, POSITION, REJECTED, RELOADS, REPAIRS, ROWS, UNDER_WAY,
     UNFIT, UNKNOWN, VERIFIED,
 };
-use crate::follow::ChangeCounts;
+use crate::report;
 
 /// How often the newest entries are looked at.
 const NEWEST_EVERY: Duration = Duration::from_secs(5);
@@ -32,32 +33,14 @@ pub(super) struct Standing {
     pub(super) oldest: Option<u32>,
 }
 
-/// What was applied to the tables of one collection.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Applied {
-    pub(crate) changes: ChangeCounts,
-    pub(crate) rows: TableCounts,
-    pub(crate) rejected: u64,
-    /// Values in fields that the schema does not have.
-    pub(crate) unknown: u64,
-    /// Values that the schema has a field for, and do not fit.
-    pub(crate) unfit: u64,
-}
-
-/// A batch that is committed.
-#[derive(Debug)]
-pub(crate) struct Committed<'c> {
-    /// By collection.
-    pub(crate) applied: Vec<(&'c str, Applied)>,
-    /// Documents that were repaired, by reason.
-    pub(crate) repaired: Vec<(&'c str, u64)>,
-    /// From the beginning of the transaction to the commit.
-    pub(crate) took: Duration,
-}
-
 impl Metrics {
+    /// As what the engine tells of its work.
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
+        Arc::new(self.clone())
+    }
+
     /// Counts a batch.
-    pub(crate) fn committed(&self, batch: &Committed<'_>) {
+    fn committed(&self, batch: &Committed<'_>) {
         let Some(registry) = self.registry() else { return };
         for (collection, Applied { changes, rows, rejected, unknown, unfit }) in &batch.applied {
             let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = *changes;
@@ -83,7 +66,7 @@ impl Metrics {
     }
 
     /// A collection has to be loaded anew.
-    pub(crate) fn reload_due(&self, reason: &str) {
+    fn reload_due(&self, reason: &str) {
         if let Some(registry) = self.registry() {
             registry.add(&RELOADS, &[reason], 1);
         }
@@ -190,12 +173,11 @@ impl Metrics {
         }
     }
 
-    /// Documents of so many bytes are under way until what is given is dropped.
-    pub(crate) fn under_way(&self, bytes: usize) -> UnderWay {
+    /// So many bytes of documents more are under way, or fewer.
+    fn under_way(&self, bytes: i64) {
         if let Some(registry) = self.registry() {
             registry.shift(&UNDER_WAY, bytes as f64);
         }
-        UnderWay { metrics: self.clone(), bytes }
     }
 }
 
@@ -210,23 +192,20 @@ async fn seconds(position: impl Future<Output = Result<gizer_flatten::change::Po
     }
 }
 
-/// Positions, for the log: `rs0 Timestamp(1454960732, 1)`.
-pub(crate) fn positions_text(positions: &Positions) -> String {
-    let of = |(shard, position): (&String, &gizer_flatten::change::Position)| format!("{shard} {}", position.time);
-    positions.iter().map(of).collect::<Vec<_>>().join(", ")
-}
-
-/// Documents that are under way.
-#[derive(Debug, Default)]
-pub(crate) struct UnderWay {
-    metrics: Metrics,
-    bytes: usize,
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        if let Some(registry) = self.metrics.registry() {
-            registry.shift(&UNDER_WAY, -(self.bytes as f64));
+/// Metrics count what following does, and people are told what happens to collections.
+impl Observer for Metrics {
+    fn observe(&self, event: Event<'_>) {
+        match event {
+            Event::Committed(batch) => self.committed(batch),
+            Event::StandsAt { positions, catching_up } => self.stands_at(positions, catching_up),
+            Event::VerifiedUpTo(positions) => self.verified_up_to(positions),
+            Event::UnderWay(bytes) => self.under_way(bytes),
+            Event::Happened(happened) => {
+                if let Some(reason) = happened.reload_reason() {
+                    self.reload_due(reason);
+                }
+                report::note(happened);
+            }
         }
     }
 }

@@ -42,7 +42,6 @@ use crate::due::{CopyStandings, StandingKind};
 use crate::exit::Failure;
 use crate::report;
 use following::Standing;
-pub(crate) use following::{Applied, Committed, UnderWay, positions_text};
 use registry::Registry;
 pub(crate) use run::{RUN_TARGET, Run};
 use serve::Server;

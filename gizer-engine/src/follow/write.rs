@@ -1,6 +1,7 @@
 //! The writing half: documents become rows, compared, in one transaction a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use gizer_flatten::change::ClusterTime;
@@ -21,9 +22,8 @@ use super::read::{Delivery, Documents, Whole};
 use super::repair::{WRITTEN_TWICE, Waiting};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, Paused, Progress, Purpose};
-use crate::exit::Failure;
-use crate::metrics::{Applied, Metrics};
-use crate::report::note;
+use crate::failure::Failure;
+use crate::observer::{Applied, Event, Happening, NoObserver, Observer};
 
 /// The writing half of following.
 pub(super) struct Writer<'f> {
@@ -44,7 +44,7 @@ pub(super) struct Writer<'f> {
     pub(super) refused: BTreeMap<usize, u64>,
     /// The collections of which documents are rejected; not known before the first batch.
     pub(super) rejects: RejectedCollections,
-    pub(super) metrics: Metrics,
+    pub(super) observer: Arc<dyn Observer>,
 }
 
 /// What has come so far of a batch that is not whole yet.
@@ -96,7 +96,7 @@ impl<'f> Writer<'f> {
     ) -> Writer<'f> {
         let (now, progress, batch, repaired) = (Instant::now(), Progress::default(), Open::default(), BTreeMap::new());
         let (committed, looked) = (now, now);
-        let metrics = Metrics::off();
+        let observer: Arc<dyn Observer> = Arc::new(NoObserver);
         Writer {
             session,
             settings,
@@ -111,7 +111,7 @@ impl<'f> Writer<'f> {
             repaired,
             refused: BTreeMap::new(),
             rejects: RejectedCollections::default(),
-            metrics,
+            observer,
         }
     }
 
@@ -398,7 +398,8 @@ impl<'f> Writer<'f> {
             self.tell_troubles(BTreeMap::new(), BTreeMap::new(), followed_again);
             self.tell_standing(&mark, exact);
         } else {
-            self.metrics.stands_at(&mark.positions, ahead.map(|_| true));
+            let catching_up = ahead.map(|_| true);
+            self.observer.observe(Event::StandsAt { positions: &mark.positions, catching_up });
         }
         (self.mark, self.ahead) = (mark, ahead);
         Ok(())
@@ -407,17 +408,13 @@ impl<'f> Writer<'f> {
     /// Says what has happened to collections as such, once it is committed.
     fn tell(&mut self, batch: &Batch) {
         for Effect { member, ddl, .. } in &batch.effects {
-            let name = &self.tables[*member].name;
-            let event = match ddl {
+            let name = self.tables[*member].name.clone();
+            let what = match ddl {
                 Ddl::Created(_) => continue,
-                Ddl::Gone(_) => format!("{name}: dropped or renamed in MongoDB; its tables are empty now"),
-                Ddl::Reload(why) => {
-                    self.metrics.reload_due(why);
-                    format!("{name}: {why}; it is loaded anew")
-                }
+                Ddl::Gone(_) => Happening::Gone,
+                Ddl::Reload(why) => Happening::ReloadDue((*why).to_owned()),
             };
-            note(&event);
-            self.progress.events.push(event);
+            self.happened(&name, what);
         }
     }
 
@@ -443,7 +440,7 @@ impl<'f> Writer<'f> {
 }
 
 /// A load of what is another collection by now is of no use.
-pub(crate) fn replaced(collection: &str) -> Failure {
+pub fn replaced(collection: &str) -> Failure {
     let message = format!("{collection} was created, dropped, renamed or replaced while it was loaded");
     Failure::failed(message).remedy("load it again")
 }

@@ -18,9 +18,10 @@ use super::member::FollowedTables;
 use super::touched::Batch;
 use super::write::Writer;
 use super::{Progress, Purpose};
-use crate::exit::{Failure, FailureKind};
-use crate::log::BATCH_TARGET;
-use crate::report::{command, note, thousands};
+use crate::BATCH_TARGET;
+use crate::failure::{Failure, FailureKind};
+use crate::observer::{Event, Happened, Happening};
+use crate::wording::{command, thousands};
 
 /// The savepoint before what a batch brings to a collection.
 const COLLECTION: &str = "gizer_collection_savepoint";
@@ -301,23 +302,24 @@ impl Writer<'_> {
             *self.refused.entry(member).or_default() += new.len() as u64;
         }
         for (member, Apart { failure, reload }) in apart {
-            let name = &self.tables[member].name;
-            let then =
-                if reload { "it is loaded anew" } else { "it is failing, and tried again by itself; the others go on" };
-            let event = format!("{}; {then}", failure.message);
-            note(&event);
-            self.progress.events.push(event);
+            let name = self.tables[member].name.clone();
+            self.happened(&name, Happening::SetApart { failure: failure.clone(), reload });
             if !reload {
-                self.progress.failing.insert(name.clone(), failure);
+                self.progress.failing.insert(name, failure);
             }
         }
         for name in followed_again {
-            let event = format!("{name}: is followed again");
-            note(&event);
-            self.progress.events.push(event);
+            self.happened(&name, Happening::FollowedAgain);
             self.progress.failing.remove(&name);
             self.progress.followed_again.push(name);
         }
+    }
+
+    /// Says what has happened to a collection, once it is committed.
+    pub(super) fn happened(&mut self, collection: &str, what: Happening) {
+        let happened = Happened { collection: collection.to_owned(), what };
+        self.observer.observe(Event::Happened(&happened));
+        self.progress.events.push(happened.to_string());
     }
 }
 

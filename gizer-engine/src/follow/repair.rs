@@ -20,8 +20,8 @@ use super::read::{Delivery, Reader};
 use super::touched::Batch;
 use super::write::{Open, Writer};
 use super::{LOOK_EVERY, Paused, Purpose};
-use crate::exit::Failure;
-use crate::report::{note, thousands};
+use crate::failure::Failure;
+use crate::observer::{Happening, TOO_MANY_REPAIRS};
 
 /// What is to be repaired, by the number of the collection.
 pub(super) type Repairs = BTreeMap<usize, Vec<RepairKey>>;
@@ -91,9 +91,6 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
         !self.unexplained.contains_key(&member) && applied_to.values().all(|applied| applied.time <= self.mark.time)
     }
 }
-
-/// Why a collection is loaded anew: the same text each time, by which it is counted.
-const TOO_MANY: &str = "more documents had to be repaired in one run than [verify] max_repairs allows";
 
 /// Why documents count as repaired that a batch had to write a second time.
 pub(super) const WRITTEN_TWICE: &str = "rows were not as they had been written";
@@ -199,7 +196,7 @@ impl Writer<'_> {
         let mut given_up = Vec::new();
         for (member, count) in too_many {
             let FollowedTables { name, live_epoch, .. } = &self.tables[*member];
-            state::mark_load_due(self.session, name, *live_epoch, TOO_MANY).await?;
+            state::mark_load_due(self.session, name, *live_epoch, TOO_MANY_REPAIRS).await?;
             given_up.push(GivenUp { collection: name.clone(), repairs: *count });
         }
         Ok(given_up)
@@ -215,15 +212,9 @@ impl Writer<'_> {
 
     /// Says what is loaded anew for having been repaired too often, once it is committed.
     pub(super) fn tell_of(&mut self, given_up: Vec<GivenUp>) {
+        let most = self.settings.max_repairs;
         for GivenUp { collection, repairs } in given_up {
-            self.metrics.reload_due(TOO_MANY);
-            let (repairs, most) = (thousands(repairs), thousands(self.settings.max_repairs));
-            let event = format!(
-                "{collection}: {repairs} documents to repair in one run, with at most {most} allowed ([verify] max_repairs); \
-                 it is loaded anew"
-            );
-            note(&event);
-            self.progress.events.push(event);
+            self.happened(&collection, Happening::TooManyRepairs { repairs, most });
         }
     }
 }

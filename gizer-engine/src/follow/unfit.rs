@@ -9,9 +9,9 @@ use gizer_schema::Layout;
 
 use super::Purpose;
 use super::write::Writer;
-use crate::exit::Failure;
-use crate::log::BATCH_TARGET;
-use crate::report::{of_mismatch, of_unknown, unfit_line};
+use crate::BATCH_TARGET;
+use crate::failure::Failure;
+use crate::unfit::{of_mismatch, of_unknown, unfit_line};
 
 /// Paths that the log names of one batch and collection.
 const MAX_LOGGED_PATHS: usize = 10;
@@ -24,14 +24,14 @@ const OTHER_REASONS: &str = "other reasons";
 
 /// Rejected documents of one collection, by reason.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rejects(BTreeMap<String, RejectCount>);
+pub struct Rejects(BTreeMap<String, RejectCount>);
 
 /// Documents that were rejected for one reason.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RejectCount {
-    pub(crate) documents: u64,
+pub struct RejectCount {
+    pub documents: u64,
     /// `_id` of the first of them, as Extended JSON.
-    pub(crate) example: String,
+    pub example: String,
 }
 
 impl Rejects {
@@ -57,7 +57,7 @@ impl Rejects {
     }
 
     /// By reason.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &RejectCount)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RejectCount)> {
         self.0.iter().map(|(reason, count)| (reason.as_str(), count))
     }
 }

@@ -8,7 +8,7 @@ use gizer_pg::{PgError, Session};
 use super::member::FollowedTables;
 
 /// What is followed for.
-pub(crate) enum Purpose<'f> {
+pub enum Purpose<'f> {
     /// The live tables, and the stream's position.
     Stream {
         /// The right to move it.

@@ -19,7 +19,7 @@ use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::{Checks, Reconciled, VerifyError, reconcile};
 
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 /// The savepoint of an attempt.
 const ATTEMPT: &str = "gizer_attempt";

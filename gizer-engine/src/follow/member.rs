@@ -11,38 +11,43 @@ use gizer_schema::Layout;
 use super::touched::Effect;
 
 /// A collection and its tables, before they are followed.
-pub(crate) struct Member<'f> {
-    pub(crate) followed: FollowedCollection<'f>,
-    pub(crate) tables: FollowedTables<'f>,
+pub struct Member<'f> {
+    /// As changes tell of it.
+    pub followed: FollowedCollection<'f>,
+    /// Its tables.
+    pub tables: FollowedTables<'f>,
 }
 
 /// A collection as changes tell of it.
-pub(crate) struct FollowedCollection<'f> {
+pub struct FollowedCollection<'f> {
     /// The name of the collection.
-    pub(crate) name: String,
+    pub name: String,
     /// The layout of its tables.
-    pub(crate) layout: &'f Layout,
+    pub layout: &'f Layout,
     /// Where it is in MongoDB, by UUID.
-    pub(crate) watched: WatchedCollection,
+    pub watched: WatchedCollection,
     /// What lies at or before these positions has been applied.
-    pub(crate) applied_to: Positions,
+    pub applied_to: Positions,
     /// What was passed over of it is yet to be explained, by an entry up to this time.
-    pub(crate) passed_over: Option<ClusterTime>,
+    pub passed_over: Option<ClusterTime>,
 }
 
 /// The tables of a collection, to which its changes are applied.
-pub(crate) struct FollowedTables<'f> {
+pub struct FollowedTables<'f> {
     /// The name of the collection.
-    pub(crate) name: String,
-    pub(crate) layout: &'f Layout,
+    pub name: String,
+    /// The layout that they are of.
+    pub layout: &'f Layout,
     /// Whether they stand where the stream stands.
-    pub(crate) joined: bool,
+    pub joined: bool,
     /// Whether they are left where they stand, because of something that is wrong with them.
-    pub(crate) apart: bool,
+    pub apart: bool,
     /// The load that they are of.
-    pub(crate) live_epoch: i64,
-    pub(crate) store: RowStore<'f>,
-    pub(crate) flattener: Flattener,
+    pub live_epoch: i64,
+    /// Reads and writes them.
+    pub store: RowStore<'f>,
+    /// Makes rows of documents.
+    pub flattener: Flattener,
 }
 
 impl FollowedCollection<'_> {

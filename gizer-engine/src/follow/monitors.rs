@@ -1,15 +1,16 @@
-//! What is told of a batch that is committed: to the metrics, and a line in the log.
+//! What is said of a batch that is committed: to the observer, and a line in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use gizer_flatten::change::{Position, Positions};
 use gizer_verify::ReadBack;
 
 use super::Purpose;
 use super::touched::{Batch, ChangeCounts, Mark};
 use super::write::{Open, Writer};
-use crate::log::BATCH_TARGET;
-use crate::metrics::{Applied, Committed};
+use crate::BATCH_TARGET;
+use crate::observer::{Applied, Committed, Event};
 
 impl Writer<'_> {
     /// Tells what a batch that has just been committed has done.
@@ -26,15 +27,16 @@ impl Writer<'_> {
         }
         self.log(open, &applied, repaired.values().sum(), took, exact);
         let applied = applied.iter().map(|(member, applied)| (self.tables[*member].name.as_str(), *applied)).collect();
-        self.metrics.committed(&Committed { applied, repaired: repaired.into_iter().collect(), took });
+        let batch = Committed { applied, repaired: repaired.into_iter().collect(), took };
+        self.observer.observe(Event::Committed(&batch));
         self.tell_standing(&self.mark, exact);
     }
 
     /// Tells where the tables stand by what was committed, and whether they are known to be equal there.
     pub(super) fn tell_standing(&self, mark: &Mark, exact: bool) {
-        self.metrics.stands_at(&mark.positions, Some(!exact));
+        self.observer.observe(Event::StandsAt { positions: &mark.positions, catching_up: Some(!exact) });
         if exact && self.settings.checks.read_back == ReadBack::All {
-            self.metrics.verified_up_to(&mark.positions);
+            self.observer.observe(Event::VerifiedUpTo(&mark.positions));
         }
     }
 
@@ -67,9 +69,15 @@ impl Writer<'_> {
             rows_deleted = rows.deleted,
             ms,
             lag_seconds = now.as_secs().saturating_sub(u64::from(self.mark.time.seconds)),
-            position = crate::metrics::positions_text(&self.mark.positions),
+            position = positions_text(&self.mark.positions),
             exact,
             "batch committed",
         );
     }
+}
+
+/// Positions, for the log: `rs0 Timestamp(1454960732, 1)`.
+fn positions_text(positions: &Positions) -> String {
+    let of = |(shard, position): (&String, &Position)| format!("{shard} {}", position.time);
+    positions.iter().map(of).collect::<Vec<_>>().join(", ")
 }

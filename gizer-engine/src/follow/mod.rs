@@ -27,6 +27,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gizer_flatten::Tally;
@@ -39,26 +40,23 @@ use gizer_schema::Layout;
 use gizer_verify::{Checks, ReadBack};
 use tokio::sync::mpsc;
 
-pub(crate) use capped::DELETIONS_UNKNOWN;
-pub(crate) use commit::Purpose;
-pub(crate) use member::{FollowedCollection, FollowedTables, Member};
-pub(crate) use open::{
-    audit_settings, earliest, interest, layouts_of, layouts_or_failures, members_of, read_ahead, settings,
-    source_options,
-};
-pub(crate) use touched::ChangeCounts;
-pub(crate) use unfit::Rejects;
-pub(crate) use write::replaced;
+pub use capped::DELETIONS_UNKNOWN;
+pub use commit::Purpose;
+pub use member::{FollowedCollection, FollowedTables, Member};
+pub use open::{BATCH_DOCUMENTS, earliest, interest, members_of, read_ahead, source_options};
+pub use touched::ChangeCounts;
+pub use unfit::Rejects;
+pub use write::replaced;
 
-use crate::exit::Failure;
-use crate::metrics::Metrics;
+use crate::failure::Failure;
+use crate::observer::Observer;
 use read::Reader;
 use touched::Mark;
 use write::Writer;
 
 /// How far to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Until {
+pub enum Until {
     /// Everything up to this time has been applied.
     Time(ClusterTime),
     /// Somebody says stop.
@@ -67,7 +65,7 @@ pub(crate) enum Until {
 
 /// Why following has paused.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Paused {
+pub enum Paused {
     /// It has come as far as it was to.
     Done,
     /// These collections have to be loaded anew.
@@ -78,54 +76,54 @@ pub(crate) enum Paused {
 
 /// What a way along the stream has done so far.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// Changes applied.
-    pub(crate) changes: ChangeCounts,
+    pub changes: ChangeCounts,
     /// Documents read, each counted once a batch.
-    pub(crate) documents: u64,
+    pub documents: u64,
     /// Rows written.
-    pub(crate) rows: TableCounts,
+    pub rows: TableCounts,
     /// Transactions committed.
-    pub(crate) batches: u64,
+    pub batches: u64,
     /// Those of them that were not exact.
-    pub(crate) catching_up: u64,
+    pub catching_up: u64,
     /// Documents whose rows were made equal because somebody has found them different, or were written a second time.
-    pub(crate) repaired: u64,
+    pub repaired: u64,
     /// Documents that were rejected: without a usable key, or refused by PostgreSQL.
-    pub(crate) rejected: u64,
+    pub rejected: u64,
     /// Documents that had been rejected, and are no longer: their rows are stored, or they are gone.
-    pub(crate) accepted: u64,
+    pub accepted: u64,
     /// Collections that are failing, and why.
-    pub(crate) failing: BTreeMap<String, Failure>,
+    pub failing: BTreeMap<String, Failure>,
     /// Collections that were failing, and are followed again.
-    pub(crate) followed_again: Vec<String>,
+    pub followed_again: Vec<String>,
     /// Statements that it took.
-    pub(crate) statements: u64,
+    pub statements: u64,
     /// What happened to collections as such, a line each.
-    pub(crate) events: Vec<String>,
+    pub events: Vec<String>,
     /// Values that did not fit, by collection.
-    pub(crate) tallies: BTreeMap<String, Tally>,
+    pub tallies: BTreeMap<String, Tally>,
     /// Documents that were rejected, by collection.
-    pub(crate) rejects: BTreeMap<String, Rejects>,
+    pub rejects: BTreeMap<String, Rejects>,
     /// Collections of which the oplog does not tell what is gone, and nobody has looked.
-    pub(crate) deletions_unknown: BTreeSet<String>,
+    pub deletions_unknown: BTreeSet<String>,
 }
 
 /// Settings of following.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FollowSettings {
+pub struct FollowSettings {
     /// A batch ends at the first watermark after so many documents.
-    pub(crate) batch_documents: usize,
+    pub batch_documents: usize,
     /// Bytes of documents that are compared at once. Three times as many are under way: read, delivered, written.
-    pub(crate) part_bytes: usize,
+    pub part_bytes: usize,
     /// What is read back and compared of what was written.
-    pub(crate) checks: Checks,
+    pub checks: Checks,
     /// A collection of which more documents than this have to be repaired is loaded anew.
-    pub(crate) max_repairs: u64,
+    pub max_repairs: u64,
     /// Whether the log names what the schema has no place for, because nobody reports it soon.
-    pub(crate) logs_unfit: bool,
+    pub logs_unfit: bool,
     /// A collection of which PostgreSQL refuses more documents than this is failing.
-    pub(crate) max_rejects: u64,
+    pub max_rejects: u64,
 }
 
 /// How long a batch waits for more once everything there is has been given.
@@ -141,23 +139,23 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// One way along the stream of changes.
-pub(crate) struct Follow<'f, S, L> {
+pub struct Follow<'f, S, L> {
     reader: Reader<'f, S, L>,
     writer: Writer<'f>,
 }
 
 /// Where a way along the stream begins.
 #[derive(Debug, Clone)]
-pub(crate) struct Start {
+pub struct Start {
     /// The positions where the source begins.
-    pub(crate) positions: Positions,
+    pub positions: Positions,
     /// Some documents were read as they were up to this time.
-    pub(crate) ahead: Option<ClusterTime>,
+    pub ahead: Option<ClusterTime>,
 }
 
 impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     /// Begins with a source of changes and a look-up of documents.
-    pub(crate) fn new(
+    pub fn new(
         (session, oplogs): (&'f Session, &'f [Oplog]),
         settings: FollowSettings,
         (source, look_up): (S, L),
@@ -174,15 +172,16 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
         }
     }
 
-    /// Tells these metrics what is done.
-    pub(crate) fn told_to(mut self, metrics: &Metrics) -> Self {
-        self.reader.metrics = metrics.clone();
-        self.writer.metrics = metrics.clone();
+    /// Tells this observer what is done.
+    #[must_use]
+    pub fn observed_by(mut self, observer: &Arc<dyn Observer>) -> Self {
+        self.reader.observer = Arc::clone(observer);
+        self.writer.observer = Arc::clone(observer);
         self
     }
 
     /// What was known before of collections of which the oplog does not tell what is gone.
-    pub(crate) fn knowing(mut self, followed: &[Followed]) -> Self {
+    pub fn knowing(mut self, followed: &[Followed]) -> Self {
         let unknown = followed.iter().filter(|followed| followed.remark.as_deref() == Some(DELETIONS_UNKNOWN));
         self.writer.progress.deletions_unknown = unknown.map(|followed| followed.collection.clone()).collect();
         self
@@ -192,7 +191,7 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     ///
     /// # Errors
     /// [`Failure`]; what was committed stays.
-    pub(crate) async fn run(&mut self, until: Until, stop: impl Fn() -> bool) -> Result<Paused, Failure> {
+    pub async fn run(&mut self, until: Until, stop: impl Fn() -> bool) -> Result<Paused, Failure> {
         // One delivery is on its way while one is written and one is read.
         let (deliver, delivered) = mpsc::channel(1);
         let mut reading = pin!(self.reader.run(until, stop, deliver));
@@ -209,33 +208,33 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     }
 
     /// What was done.
-    pub(crate) fn progress(&self) -> &Progress {
+    pub fn progress(&self) -> &Progress {
         &self.writer.progress
     }
 
     /// Ends following; gives what it was for.
-    pub(crate) fn into_purpose(self) -> Purpose<'f> {
+    pub fn into_purpose(self) -> Purpose<'f> {
         self.writer.purpose
     }
 
     /// Up to when documents have been read, where that is later than the last watermark.
-    pub(crate) fn ahead(&self) -> Option<ClusterTime> {
+    pub fn ahead(&self) -> Option<ClusterTime> {
         self.writer.ahead.filter(|ahead| *ahead > self.writer.mark.time)
     }
 
     /// What did not fit, by collection, with its layout.
-    pub(crate) fn tallies(&self) -> impl Iterator<Item = (&str, &Tally, &Layout)> {
+    pub fn tallies(&self) -> impl Iterator<Item = (&str, &Tally, &Layout)> {
         let of = |name: &str| self.writer.tables.iter().find(|tables| tables.name == name).map(|tables| tables.layout);
         self.writer.progress.tallies.iter().filter_map(move |(name, tally)| Some((name.as_str(), tally, of(name)?)))
     }
 
     /// Whether all that is written is read back and compared.
-    pub(crate) fn reads_all_back(&self) -> bool {
+    pub fn reads_all_back(&self) -> bool {
         self.writer.settings.checks.read_back == ReadBack::All
     }
 
     /// Where the tables stand.
-    pub(crate) fn positions(&self) -> &Positions {
+    pub fn positions(&self) -> &Positions {
         &self.writer.mark.positions
     }
 }
@@ -256,7 +255,7 @@ impl Progress {
     }
 
     /// Adds what was done elsewhere.
-    pub(crate) fn add(&mut self, other: &Progress) {
+    pub fn add(&mut self, other: &Progress) {
         self.changes.add(&other.changes);
         self.documents += other.documents;
         self.rows.inserted += other.rows.inserted;

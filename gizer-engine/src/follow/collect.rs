@@ -9,7 +9,7 @@ use super::member::{Concern, Ddl};
 use super::read::Reader;
 use super::touched::{Batch, Effect, Mark};
 use super::{GATHERING_LIMIT, LINGER, LOOK_EVERY, Until};
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 /// What there is to do.
 pub(super) enum Collected {

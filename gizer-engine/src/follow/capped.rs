@@ -19,13 +19,13 @@ use super::isolate::Trouble;
 use super::read::{Delivery, Ended, Plan, Reader};
 use super::write::Writer;
 use super::{FollowedTables, Purpose};
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 /// Documents of a capped collection that are looked up at each batch; of more, none are.
 const MAX_CAPPED_DOCUMENTS: usize = 10_000;
 
 /// What is said of a collection whose deletions nobody looks for.
-pub(crate) const DELETIONS_UNKNOWN: &str =
+pub const DELETIONS_UNKNOWN: &str =
     "capped, on MongoDB 4.4 or older: deletions are not logged; `gizer verify --repair` removes what is gone";
 
 /// The `_id`s of the documents that have rows; `None` if they are too many to be looked up each time.

@@ -1,6 +1,7 @@
 //! The reading half: changes become batches, and what a batch has touched is looked up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
@@ -16,8 +17,8 @@ use super::member::{Ddl, FollowedCollection, Members};
 use super::repair::{Asking, Repairs, Unwanted};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, Until};
-use crate::exit::Failure;
-use crate::metrics::{Metrics, UnderWay};
+use crate::failure::Failure;
+use crate::observer::{NoObserver, Observer, UnderWay};
 
 /// What the reader gives the writer.
 pub(super) enum Delivery {
@@ -49,7 +50,7 @@ pub(super) struct Documents {
     /// Whether that is all that was found under those.
     pub(super) all: bool,
     /// That they are under way.
-    pub(super) under_way: UnderWay,
+    pub(super) under_way: Option<UnderWay>,
 }
 
 /// The end of a batch.
@@ -116,7 +117,7 @@ pub(super) struct Reader<'f, S, L> {
     pub(super) pending: Option<ChangeEvent>,
     /// What it has asked the writer for.
     pub(super) asking: Asking,
-    pub(super) metrics: Metrics,
+    pub(super) observer: Arc<dyn Observer>,
 }
 
 impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
@@ -132,8 +133,8 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         let passed_over = followed.iter().enumerate();
         let unexplained = passed_over.filter_map(|(at, followed)| Some((at, followed.passed_over?))).collect();
         let (members, pending, asking) = (Members::new(followed), None, Asking::default());
-        let metrics = Metrics::off();
-        Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending, asking, metrics }
+        let observer: Arc<dyn Observer> = Arc::new(NoObserver);
+        Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending, asking, observer }
     }
 
     /// Delivers batches until it has come far enough, somebody says stop, or the writer has ended.
@@ -247,7 +248,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             let wanted: Vec<_> = ids.map(|id| (WantedId { id, first: None, last: None }, Scope::All)).collect();
             // A collection that does not exist at the mark has no documents, and cannot be looked at.
             if wanted.is_empty() || self.members.all[member].watched.uuids.is_empty() {
-                let (found, ids, repairs, under_way) = (Vec::new(), Vec::new(), repairs.clone(), UnderWay::default());
+                let (found, ids, repairs, under_way) = (Vec::new(), Vec::new(), repairs.clone(), None);
                 let all = Documents { member, found, ids, repairs, all: true, under_way };
                 deliver.send(Delivery::Documents(all)).await.map_err(|_| Ended::Unwanted)?;
                 continue;
@@ -255,6 +256,10 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             self.find(member, wanted, repairs.clone(), plan, deliver).await?;
         }
         Ok(())
+    }
+
+    fn under_way(&self, bytes: usize) -> Option<UnderWay> {
+        Some(UnderWay::of(&self.observer, bytes))
     }
 
     /// Looks up and delivers the documents with these ids, and with them these repairs.
@@ -290,13 +295,13 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             }
             if bytes >= self.settings.part_bytes {
                 let (found, ids) = (std::mem::take(&mut found), std::mem::take(&mut ids));
-                let (repairs, under_way) = (std::mem::take(&mut repairs), self.metrics.under_way(bytes));
+                let (repairs, under_way) = (std::mem::take(&mut repairs), self.under_way(bytes));
                 let part = Documents { member, found, ids, repairs, all: false, under_way };
                 deliver.send(Delivery::Documents(part)).await.map_err(|_| Ended::Unwanted)?;
                 bytes = 0;
             }
         }
-        let last = Documents { member, found, ids, repairs, all: true, under_way: self.metrics.under_way(bytes) };
+        let last = Documents { member, found, ids, repairs, all: true, under_way: self.under_way(bytes) };
         deliver.send(Delivery::Documents(last)).await.map_err(|_| Ended::Unwanted)?;
         if matches!(plan.at, ReadAt::NotBefore(_)) {
             plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));

@@ -13,28 +13,28 @@ use gizer_schema::raw::RawDoc;
 
 use super::member::Ddl;
 use super::repair::Repairs;
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 /// How many changes there were, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct ChangeCounts {
+pub struct ChangeCounts {
     /// New documents.
-    pub(crate) inserts: u64,
+    pub inserts: u64,
     /// Documents that took the place of others.
-    pub(crate) replacements: u64,
+    pub replacements: u64,
     /// Documents of which fields changed.
-    pub(crate) updates: u64,
+    pub updates: u64,
     /// Documents that went.
-    pub(crate) deletes: u64,
+    pub deletes: u64,
     /// Entries that a chunk migration wrote: no change of data.
-    pub(crate) migrations: u64,
+    pub migrations: u64,
     /// Documents passed over because their collection is dropped or replaced further on.
-    pub(crate) passed_over: u64,
+    pub passed_over: u64,
 }
 
 impl ChangeCounts {
     /// All of them.
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.inserts + self.replacements + self.updates + self.deletes + self.migrations
     }
 

@@ -1,0 +1,165 @@
+//! What the engine says while it works: typed events, which a caller shows, counts or leaves alone.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gizer_flatten::change::Positions;
+use gizer_pg::rows::TableCounts;
+
+use crate::failure::Failure;
+use crate::follow::ChangeCounts;
+use crate::wording::thousands;
+
+/// Whoever wants to know what happens. It is called in the middle of the work, so that it must not wait for anything.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// Something has happened.
+    fn observe(&self, event: Event<'_>);
+}
+
+/// An observer of nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn observe(&self, _: Event<'_>) {}
+}
+
+/// What happens while a database is followed.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'e> {
+    /// A batch is committed.
+    Committed(&'e Committed<'e>),
+    /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
+    /// said.
+    StandsAt {
+        /// By shard.
+        positions: &'e Positions,
+        /// Whether documents in the tables may be later than the position.
+        catching_up: Option<bool>,
+    },
+    /// Up to here the tables are known to be equal, with all that was written read back.
+    VerifiedUpTo(&'e Positions),
+    /// So many bytes of documents more are on their way from MongoDB to the tables, or fewer where it is negative.
+    UnderWay(i64),
+    /// Something has happened to a collection, and is committed.
+    Happened(&'e Happened),
+}
+
+/// What has happened to a collection as such.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    /// Its name.
+    pub collection: String,
+    /// What it is.
+    pub what: Happening,
+}
+
+/// The kinds of [`Happened`].
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// It is gone from MongoDB, and its tables are empty.
+    Gone,
+    /// Only a load helps, for this reason, and it is loaded.
+    ReloadDue(String),
+    /// So many documents had to be repaired in one run that it is loaded.
+    TooManyRepairs {
+        /// How many.
+        repairs: u64,
+        /// How many are allowed.
+        most: u64,
+    },
+    /// It is left as it was before the batch, for this reason.
+    SetApart {
+        /// Why.
+        failure: Failure,
+        /// Whether it is loaded; else it is failing, and tried again.
+        reload: bool,
+    },
+    /// It was failing, and is followed again.
+    FollowedAgain,
+}
+
+/// The reason of a load where too many documents were repaired.
+pub(crate) const TOO_MANY_REPAIRS: &str =
+    "more documents had to be repaired in one run than [verify] max_repairs allows";
+
+impl Happened {
+    /// Why the collection has to be loaded, if the log or repairs say that it has.
+    pub fn reload_reason(&self) -> Option<&str> {
+        match &self.what {
+            Happening::ReloadDue(reason) => Some(reason),
+            Happening::TooManyRepairs { .. } => Some(TOO_MANY_REPAIRS),
+            Happening::Gone | Happening::SetApart { .. } | Happening::FollowedAgain => None,
+        }
+    }
+}
+
+impl fmt::Display for Happened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Happened { collection, what } = self;
+        match what {
+            Happening::Gone => write!(f, "{collection}: dropped or renamed in MongoDB; its tables are empty now"),
+            Happening::ReloadDue(why) => write!(f, "{collection}: {why}; it is loaded anew"),
+            Happening::TooManyRepairs { repairs, most } => write!(
+                f,
+                "{collection}: {} documents to repair in one run, with at most {} allowed ([verify] max_repairs); it is loaded anew",
+                thousands(*repairs),
+                thousands(*most)
+            ),
+            Happening::SetApart { failure, reload: true } => write!(f, "{}; it is loaded anew", failure.message),
+            Happening::SetApart { failure, reload: false } => {
+                write!(f, "{}; it is failing, and tried again by itself; the others go on", failure.message)
+            }
+            Happening::FollowedAgain => write!(f, "{collection}: is followed again"),
+        }
+    }
+}
+
+/// What was applied to the tables of one collection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Applied {
+    /// Changes, by kind.
+    pub changes: ChangeCounts,
+    /// Rows.
+    pub rows: TableCounts,
+    /// Documents that were rejected.
+    pub rejected: u64,
+    /// Values in fields that the schema does not have.
+    pub unknown: u64,
+    /// Values that the schema has a field for, and do not fit.
+    pub unfit: u64,
+}
+
+/// A batch that is committed.
+#[derive(Debug)]
+pub struct Committed<'c> {
+    /// By collection.
+    pub applied: Vec<(&'c str, Applied)>,
+    /// Documents that were repaired, by reason.
+    pub repaired: Vec<(&'c str, u64)>,
+    /// From the beginning of the transaction to the commit.
+    pub took: Duration,
+}
+
+/// Documents that are under way: an observer is told of their bytes now, and again when this is dropped.
+#[derive(Debug)]
+pub struct UnderWay {
+    observer: Arc<dyn Observer>,
+    bytes: i64,
+}
+
+impl UnderWay {
+    /// So many bytes, from now on.
+    pub fn of(observer: &Arc<dyn Observer>, bytes: usize) -> UnderWay {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        observer.observe(Event::UnderWay(bytes));
+        UnderWay { observer: Arc::clone(observer), bytes }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.observer.observe(Event::UnderWay(-self.bytes));
+    }
+}

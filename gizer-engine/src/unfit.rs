@@ -1,0 +1,82 @@
+//! How values are named that the schema has no place for.
+
+use gizer_flatten::{Mismatch, Unfit, UnknownField};
+use gizer_pg::state::UnfitCount;
+use gizer_schema::Dialect;
+
+use crate::wording::counted;
+
+/// Values that do not fit, as the state keeps them.
+pub fn of_mismatch(mismatch: &Mismatch) -> UnfitCount {
+    UnfitCount {
+        path: mismatch.path.clone(),
+        expected: Some(mismatch.expected.to_owned()),
+        came: mismatch.actual.report_name().to_owned(),
+        count: mismatch.count,
+        documents: mismatch.documents,
+    }
+}
+
+/// Values in a field that the schema does not have, as the state keeps them.
+pub fn of_unknown(field: &UnknownField) -> UnfitCount {
+    UnfitCount {
+        path: field.path.clone(),
+        expected: None,
+        came: field.kind.report_name().to_owned(),
+        count: field.count,
+        documents: field.documents,
+    }
+}
+
+/// One line about values of one type at one path: `posts.n: 2 values are STRING, expected INT; kept in _extra`. Under a classic schema
+/// file it is the classic tool's, which `gizer schema patch` reads.
+pub fn unfit_line(collection: &str, unfit: &UnfitCount, dialect: Dialect) -> String {
+    let UnfitCount { path, expected, came, count, .. } = unfit;
+    let times = counted(*count, "time", "times");
+    match (dialect, expected) {
+        (Dialect::Classic, Some(expected)) => {
+            format!("wrong value ({came}) for {collection}.{path}({expected}): {times}")
+        }
+        (Dialect::Classic, None) => format!("unknown field {collection}.{path}: {times}, not loaded"),
+        (Dialect::Gizer { .. }, None) => format!("unknown field {collection}.{path} ({came}): {times}, kept in _extra"),
+        (Dialect::Gizer { .. }, Some(expected)) => {
+            let one = |one: &str, many: &str| counted(*count, one, many);
+            let is = |unfit: Unfit| came == unfit.report_name();
+            let what = if is(Unfit::TextWithNul) {
+                one("string contains NUL", "strings contain NUL")
+            } else if is(Unfit::TextNotUtf8) {
+                one("string is not UTF-8", "strings are not UTF-8")
+            } else if is(Unfit::TimeOutOfRange) {
+                one("time is out of PostgreSQL's range", "times are out of PostgreSQL's range")
+            } else if is(Unfit::Duplicate) {
+                format!("the field stands more than once, {times}")
+            } else {
+                let values = one(&format!("value is {came}"), &format!("values are {came}"));
+                format!("{values}, expected {expected}")
+            };
+            format!("{collection}.{path}: {what}; kept in _extra")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_named_by_dialect() {
+        let line = |came: &str, expected: Option<&str>, count, dialect| {
+            let (path, came, expected) = ("a.b".to_owned(), came.to_owned(), expected.map(str::to_owned));
+            unfit_line("posts", &UnfitCount { path, expected, came, count, documents: 1 }, dialect)
+        };
+        let (classic, gizer) = (Dialect::Classic, Dialect::Gizer { exact_types: false });
+        let of = |came, count| line(came, Some("INT"), count, gizer);
+        assert_eq!(of("STRING", 1), "posts.a.b: 1 value is STRING, expected INT; kept in _extra");
+        assert_eq!(of("STRING", 1_000), "posts.a.b: 1,000 values are STRING, expected INT; kept in _extra");
+        assert_eq!(of("STRING with NUL", 1), "posts.a.b: 1 string contains NUL; kept in _extra");
+        assert_eq!(of("DUPLICATE field", 2), "posts.a.b: the field stands more than once, 2 times; kept in _extra");
+        assert_eq!(line("INT", None, 2, gizer), "unknown field posts.a.b (INT): 2 times, kept in _extra");
+        assert_eq!(line("INT", None, 2, classic), "unknown field posts.a.b: 2 times, not loaded");
+        assert_eq!(line("STRING", Some("INT"), 2, classic), "wrong value (STRING) for posts.a.b(INT): 2 times");
+    }
+}
