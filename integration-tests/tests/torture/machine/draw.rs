@@ -26,7 +26,7 @@ impl Length {
     fn writes(self) -> u64 {
         match self {
             Length::Short => 45,
-            Length::Long => 400,
+            Length::Long => 4_000,
         }
     }
 }
