@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gizer_engine::Counters;
+use gizer_engine::pipeline;
 use gizer_pg::PgError;
 use gizer_pg::csv::{ExtractedCollection, TextFile, TextFolder};
 use gizer_pg::ddl::layout_hash;
@@ -21,7 +22,6 @@ use crate::args::CopyArgs;
 use crate::exit::{ExitCode, Failure};
 use crate::progress::{Expected, Progress};
 use crate::report::{self, UnfitReport};
-use gizer_engine::pipeline;
 
 /// Why what the classic tool has written cannot be followed.
 const UNPROVEN: &str = "it was copied from files of which nothing says that they are whole, nor from when they are";

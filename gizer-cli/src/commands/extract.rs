@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gizer_engine::Counters;
+use gizer_engine::pipeline::{self, RejectLimit};
 use gizer_flatten::change::{Namespace, Positions};
 use gizer_oplog::{Cluster, Collection, Dump, RangeScan, RangeSource, ScanOptions, newest_positions, plan_segments};
 use gizer_pg::csv::{ExtractFolder, ExtractedCollection, FILE_BYTES, FileSink, Manifest};
@@ -22,7 +23,6 @@ use crate::args::ExtractArgs;
 use crate::exit::{ExitCode, Failure};
 use crate::progress::{Expected, Progress};
 use crate::report::{self, UnfitReport};
-use gizer_engine::pipeline::{self, RejectLimit};
 
 /// Extracts the collections. The first failure ends it: an extract is whole, or marked as incomplete.
 ///

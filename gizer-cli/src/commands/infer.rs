@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gizer_engine::Counters;
+use gizer_engine::pipeline;
 use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Dump, DumpFile, Portion, ScanOptions};
 use gizer_schema::infer::{Finding, Inference};
 use gizer_schema::names::shortened;
@@ -18,7 +19,6 @@ use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::progress::{Expected, Progress};
 use crate::report::{self, counted};
 use crate::schema_files::SchemaFiles;
-use gizer_engine::pipeline;
 
 /// Infers and writes the schemas. Only such as `load` takes are written; a collection that cannot have one does not keep
 /// the others from theirs.

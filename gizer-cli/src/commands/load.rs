@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use gizer_engine::pipeline;
+use gizer_engine::spool::Capture;
 use gizer_flatten::change::Positions;
 use gizer_oplog::{
     Cluster, Collection, Dump, KeptLog, MongoError, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions,
@@ -23,8 +25,6 @@ use crate::args::LoadArgs;
 use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::progress::Expected;
 use crate::report;
-use gizer_engine::pipeline;
-use gizer_engine::spool::Capture;
 
 /// How long the end of a load waits for its spools. What is not in them yet is one batch and a second's worth at most, unless
 /// their disk or their server does not answer any more.

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gizer_engine::pipeline::{self, Flow, RejectLimit};
 use gizer_engine::{Counters, Done};
 use gizer_flatten::{Mismatch, Tally};
 use gizer_oplog::{RangeSource, WatchedCollection};
@@ -18,7 +19,6 @@ use super::{Context, Failures, prefixed};
 use crate::exit::{Failure, FailureKind};
 use crate::progress::{Expected, Progress};
 use crate::report::{self, UnfitReport};
-use gizer_engine::pipeline::{self, Flow, RejectLimit};
 
 /// When somebody is told that a swap waits.
 const PATIENCE: Duration = Duration::from_secs(5);

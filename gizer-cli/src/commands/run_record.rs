@@ -4,7 +4,7 @@ use gizer_pg::state::{self, Choice, Obstacle, ObstacleKind};
 use gizer_pg::{PgError, Session};
 
 use crate::due::{Due, DueCollection, Facts, Step};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Failure, FailureKind};
 use crate::report;
 
 /// Why a load is due of a collection that was followed before `[schemas] exclude` left it out.
@@ -121,9 +121,9 @@ pub(super) async fn record_failures<'f>(session: &Session, failures: impl IntoIt
         Err(error) => return tracing::warn!(%error, "what failed could not be recorded"),
     };
     for (name, failure) in failures.filter(|(name, _)| followed.iter().all(|followed| followed.collection != *name)) {
-        let kind = match ExitCode::of(failure) {
-            ExitCode::Interrupted | ExitCode::Terminated | ExitCode::Locked => continue,
-            ExitCode::Usage if !failure.passes => ObstacleKind::Refused,
+        let kind = match failure.kind {
+            FailureKind::Interrupted | FailureKind::Terminated | FailureKind::Locked => continue,
+            FailureKind::Usage if !failure.passes => ObstacleKind::Refused,
             // What ends the run is about a server.
             _ if failure.ends_run => continue,
             _ => ObstacleKind::Failing,

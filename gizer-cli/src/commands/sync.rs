@@ -176,9 +176,11 @@ async fn set_up(context: &Context, with: Failing) -> Result<Setting, Failure> {
 /// Collections that `[schemas] include` and `exclude` leave out by now are followed no longer: a load is due before they are again.
 async fn leave_excluded(context: &Context, session: &Session, followed: &mut Vec<Followed>) -> Result<(), PgError> {
     let is_excluded = |each: &mut Followed| context.config.excludes(&each.collection);
-    for excluded in followed.extract_if(.., is_excluded) {
-        state::mark_load_due(session, &excluded.collection, excluded.live_epoch, WAS_EXCLUDED).await?;
-        report::note(format!("{}: excluded; its tables stay as they are", report::printable(&excluded.collection)));
+    for Followed { collection, live_epoch, .. } in followed.extract_if(.., is_excluded) {
+        session.begin().await?;
+        let outcome = state::mark_load_due(session, &collection, live_epoch, WAS_EXCLUDED).await;
+        session.end(outcome).await?;
+        report::note(format!("{}: excluded; its tables stay as they are", report::printable(&collection)));
     }
     Ok(())
 }
@@ -286,8 +288,8 @@ async fn pass(
         Ok(source) => source,
         Err(failure) => {
             close(run, Err(&failure)).await;
-            let behind = match ExitCode::of(&failure) {
-                ExitCode::LoadDue => behind_the_log(&session, &oplogs, &followed).await?,
+            let behind = match failure.kind {
+                FailureKind::LoadDue => behind_the_log(&session, &oplogs, &followed).await?,
                 _ => Vec::new(),
             };
             behind.iter().for_each(|(name, failure)| report.set_apart(name, failure));
