@@ -48,7 +48,7 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Action::Completions(args) => return commands::shell::completions(args),
         Action::Man(args) => return commands::shell::man(args),
         Action::Config(ConfigAction::Convert(args)) => {
-            return commands::config_convert::run(&cli.classic(&args.file)?, args, cli.format);
+            return commands::config::convert::run(&cli.classic(&args.file)?, args, cli.format);
         }
         _ => {}
     }
@@ -72,14 +72,14 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         let outcome = match &cli.command {
             Action::Run(args) => commands::run::run(&context, args).await,
             Action::Plan(args) => commands::plan::run(&context, args).await,
-            Action::Schema(SchemaAction::Infer(args)) => commands::infer::run(&context, args).await,
-            Action::Schema(SchemaAction::Ddl(args)) => commands::ddl::run(&context, args),
-            Action::Schema(SchemaAction::Tables(args)) => commands::edit::tables(&context, args),
-            Action::Schema(SchemaAction::Merge(args)) => commands::edit::merge(&context, args),
-            Action::Schema(SchemaAction::Patch(args)) => commands::edit::patch(&context, args),
-            Action::Schema(SchemaAction::Diff(args)) => commands::schema_diff::run(&context, args).await,
-            Action::Schema(SchemaAction::Diagram(args)) => commands::schema_diagram::run(&context, args),
-            Action::Schema(SchemaAction::JsonSchema) => Ok(commands::schema_json_schema::run()),
+            Action::Schema(SchemaAction::Infer(args)) => commands::schema::infer::run(&context, args).await,
+            Action::Schema(SchemaAction::Ddl(args)) => commands::schema::ddl::run(&context, args),
+            Action::Schema(SchemaAction::Tables(args)) => commands::schema::edit::tables(&context, args),
+            Action::Schema(SchemaAction::Merge(args)) => commands::schema::edit::merge(&context, args),
+            Action::Schema(SchemaAction::Patch(args)) => commands::schema::edit::patch(&context, args),
+            Action::Schema(SchemaAction::Diff(args)) => commands::schema::diff::run(&context, args).await,
+            Action::Schema(SchemaAction::Diagram(args)) => commands::schema::diagram::run(&context, args),
+            Action::Schema(SchemaAction::JsonSchema) => Ok(commands::schema::json_schema::run()),
             Action::Load(args) => commands::load::run(&context, args).await,
             Action::Extract(args) => commands::extract::run(&context, args).await,
             Action::Copy(args) => commands::copy::run(&context, args).await,
@@ -93,8 +93,8 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Action::Etlstatus(EtlstatusAction::Finish { outcome }) => {
                 commands::etlstatus::finish(&context, *outcome).await
             }
-            Action::Config(ConfigAction::Get(args)) => commands::config_show::get(&effective, args, cli.format),
-            Action::Config(_) => Ok(commands::config_show::show(&effective, cli.format)),
+            Action::Config(ConfigAction::Get(args)) => commands::config::show::get(&effective, args, cli.format),
+            Action::Config(_) => Ok(commands::config::show::show(&effective, cli.format)),
             Action::Completions(args) => commands::shell::completions(args),
             Action::Man(args) => commands::shell::man(args),
         };

@@ -1,15 +1,11 @@
 //! The commands, one module each.
 
-pub mod config_convert;
-pub mod config_show;
+pub mod config;
 pub mod copy;
-pub mod ddl;
-pub mod edit;
 pub mod etlstatus;
 pub mod extract;
 mod failures;
 mod followed;
-pub mod infer;
 pub mod load;
 mod load_align;
 mod load_begin;
@@ -26,25 +22,12 @@ mod run_record;
 mod run_row;
 mod run_schemas;
 mod run_watch;
-pub mod schema_diagram;
-mod schema_diagram_html;
-mod schema_diagram_mermaid;
-mod schema_diagram_text;
-mod schema_diagram_tree;
-pub mod schema_diff;
-mod schema_diff_report;
-pub mod schema_json_schema;
-mod schema_names;
+pub mod schema;
 pub mod shell;
 pub mod status;
-mod status_audits;
-mod status_check;
-mod status_source;
-mod status_unfit;
 pub mod sync;
 mod sync_report;
 pub mod verify;
-mod verify_report;
 
 use std::collections::HashMap;
 

@@ -8,7 +8,7 @@ use gizer_pg::Session;
 use gizer_pg::readiness::{Readiness, readiness};
 use gizer_schema::Layout;
 
-use super::status_unfit::Misplaced;
+use super::status::Misplaced;
 use super::{Context, plan_report};
 use crate::args::{Format, PlanArgs};
 use crate::config::Config;

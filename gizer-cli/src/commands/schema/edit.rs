@@ -7,7 +7,7 @@ use gizer_schema::edit::{self, Change, WrongValue};
 use gizer_schema::{Schema, file};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::super::Context;
 use crate::args::{Format, MergeArgs, PatchArgs, TablesArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::{report, schema_files};

@@ -1,13 +1,17 @@
 //! `gizer schema diagram`: the document tree beside the tables that it becomes.
 
+mod html;
+mod mermaid;
+mod text;
+mod tree;
+
 use serde_json::json;
 
-use super::Context;
-use super::schema_diagram_tree::Diagram;
-use super::{schema_diagram_html, schema_diagram_mermaid, schema_diagram_text};
+use super::super::Context;
 use crate::args::{DiagramArgs, DiagramForm, Format};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
+use tree::Diagram;
 
 /// Draws the collections, on standard output or into a file.
 ///
@@ -21,9 +25,9 @@ pub fn run(context: &Context, args: &DiagramArgs) -> Result<ExitCode, Failure> {
     }
     let diagrams: Vec<Diagram<'_>> = layouts.usable.iter().map(Diagram::new).collect();
     let (form, drawn) = match args.form {
-        DiagramForm::Text => ("text", schema_diagram_text::draw(&diagrams)),
-        DiagramForm::Mermaid => ("mermaid", schema_diagram_mermaid::draw(&diagrams)),
-        DiagramForm::Html => ("html", schema_diagram_html::draw(&diagrams)),
+        DiagramForm::Text => ("text", text::draw(&diagrams)),
+        DiagramForm::Mermaid => ("mermaid", mermaid::draw(&diagrams)),
+        DiagramForm::Html => ("html", html::draw(&diagrams)),
     };
     if let Some(path) = &args.output {
         std::fs::write(path, drawn)
@@ -41,5 +45,4 @@ pub fn run(context: &Context, args: &DiagramArgs) -> Result<ExitCode, Failure> {
 }
 
 #[cfg(test)]
-#[path = "schema_diagram_tests.rs"]
 mod tests;

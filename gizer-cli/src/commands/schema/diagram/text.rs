@@ -2,8 +2,8 @@
 
 use gizer_schema::{ColumnId, ColumnSource, TableId};
 
-use super::schema_diagram_tree::{Diagram, FieldRow, RowKind, columns_of, sql_type};
-use super::schema_names::{padded, printable, width};
+use super::super::names::{padded, printable, width};
+use super::tree::{Diagram, FieldRow, RowKind, columns_of, sql_type};
 
 /// Fields and columns wider than this do not push the others to the right.
 const WIDEST: usize = 44;

@@ -16,26 +16,26 @@ const MAX_NAMED_PATHS: usize = 5;
 
 /// What is stored nowhere, or not where the schema says, by collection.
 #[derive(Debug, Default)]
-pub(super) struct Misplaced {
+pub(crate) struct Misplaced {
     unfit: BTreeMap<String, Vec<UnfitRow>>,
     rejects: BTreeMap<String, RejectReasons>,
 }
 
 impl Misplaced {
     /// Reads it from the state tables.
-    pub(super) async fn read(session: &Session) -> Result<Misplaced, PgError> {
+    pub(crate) async fn read(session: &Session) -> Result<Misplaced, PgError> {
         let (unfit, rejects) = (state::read_unfit(session).await?, state::read_reject_reasons(session).await?);
         Ok(Misplaced { unfit, rejects })
     }
 
     /// Keeps what is of these collections.
-    pub(super) fn retain(&mut self, collections: &[String]) {
+    pub(crate) fn retain(&mut self, collections: &[String]) {
         self.unfit.retain(|name, _| collections.contains(name));
         self.rejects.retain(|name, _| collections.contains(name));
     }
 
     /// Why documents have no rows; nothing if all have.
-    pub(super) fn rejects_text(&self) -> String {
+    pub(crate) fn rejects_text(&self) -> String {
         let all = self.rejects.iter().flat_map(|(name, reasons)| reasons.iter().map(move |reason| (name, reason)));
         let rows: Vec<Vec<String>> =
             all.map(|(name, (reason, count))| vec![name.clone(), reason.clone(), thousands(*count)]).collect();
@@ -43,7 +43,7 @@ impl Misplaced {
     }
 
     /// What came that the schemas have no place for; nothing if all had one.
-    pub(super) fn unfit_text(&self) -> String {
+    pub(crate) fn unfit_text(&self) -> String {
         let mut all: Vec<(&String, &UnfitRow)> =
             self.unfit.iter().flat_map(|(name, rows)| rows.iter().map(move |row| (name, row))).collect();
         all.sort_by_key(|(_, row)| (row.what.is_none(), std::cmp::Reverse(row.count)));
@@ -63,12 +63,12 @@ impl Misplaced {
         section("without a place in the schema, since the last load", &header, &["documents", "times"], rows)
     }
 
-    pub(super) fn rejects_json(&self, collection: &str) -> Value {
+    pub(crate) fn rejects_json(&self, collection: &str) -> Value {
         let reasons = self.rejects.get(collection).into_iter().flatten();
         reasons.map(|(reason, count)| json!({"reason": reason, "documents": count})).collect()
     }
 
-    pub(super) fn unfit_json(&self, collection: &str) -> Value {
+    pub(crate) fn unfit_json(&self, collection: &str) -> Value {
         let row = |row: &UnfitRow| {
             let what = row.what.as_ref();
             json!({
@@ -81,7 +81,7 @@ impl Misplaced {
     }
 
     /// What came without a place, in a line for each collection.
-    pub(super) fn in_lines(&self) -> impl Iterator<Item = (String, String)> {
+    pub(crate) fn in_lines(&self) -> impl Iterator<Item = (String, String)> {
         self.unfit.iter().map(|(name, rows)| {
             let named = rows.iter().filter_map(|row| row.what.as_ref());
             let path = |what: &UnfitCount| format!("{} ({})", what.path, what.came);

@@ -12,8 +12,8 @@ use gizer_schema::names::shortened;
 use gizer_schema::{Dialect, Layout, LayoutError, Schema, TableId, pin_names, rename_taken_tables};
 use serde_json::{Value, json};
 
-use super::load_dump::refuse_with_dump;
-use super::{Context, Failures, relation_names, unusable_schema, wanted_twice};
+use super::super::load_dump::refuse_with_dump;
+use super::super::{Context, Failures, relation_names, unusable_schema, wanted_twice};
 use crate::args::{Format, InferArgs};
 use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::progress::{Expected, Progress};
@@ -42,19 +42,19 @@ pub async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failur
 const NOTHING_SEEN: &str = "no document was seen: there is nothing to infer from";
 
 /// What became of the collections.
-pub(super) struct Inferred {
+pub(crate) struct Inferred {
     reports: Vec<Value>,
     skipped: Vec<(String, String)>,
     /// Collections in which no document was seen: they have no schema file yet.
-    pub(super) empty: Vec<String>,
+    pub(crate) empty: Vec<String>,
     /// Collections whose schema files were written.
-    pub(super) written: Vec<String>,
-    pub(super) failures: Failures,
+    pub(crate) written: Vec<String>,
+    pub(crate) failures: Failures,
 }
 
 impl Inferred {
     /// Says which collections are empty.
-    pub(super) fn note_empty(&self) {
+    pub(crate) fn note_empty(&self) {
         for name in &self.empty {
             report::note(format!("skipped {name}: {NOTHING_SEEN}"));
         }
@@ -68,7 +68,7 @@ impl Inferred {
         }
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let skipped: Vec<Value> =
             self.skipped.iter().map(|(name, reason)| json!({"name": name, "reason": reason})).collect();
         let mut object = json!({"collections": self.reports, "skipped": skipped});
@@ -78,7 +78,7 @@ impl Inferred {
 }
 
 /// As [`run`], but for what machines are told and for the failures.
-pub(super) async fn perform(context: &Context, args: &InferArgs) -> Result<Inferred, Failure> {
+pub(crate) async fn perform(context: &Context, args: &InferArgs) -> Result<Inferred, Failure> {
     let files = context.schema_files()?;
     if !args.force {
         refuse_existing(&files, &args.collections)?;

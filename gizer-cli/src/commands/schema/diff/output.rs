@@ -6,8 +6,8 @@ use gizer_schema::diff::{
 };
 use serde_json::{Value, json};
 
-use super::schema_diff::{Compared, Outcome, dialect};
-use super::schema_names::{padded, printable, width};
+use super::super::names::{padded, printable, width};
+use super::{Compared, Outcome, dialect};
 use crate::report::{self, counted};
 
 /// What a line tells of.

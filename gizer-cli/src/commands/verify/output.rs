@@ -5,7 +5,7 @@ use std::time::Duration;
 use gizer_engine::audit::{Extent, Report};
 use serde_json::{Value, json};
 
-use super::Failures;
+use super::super::Failures;
 use crate::args::{Format, VerifyArgs};
 use crate::due::CopyStandings;
 use crate::exit::ExitCode;

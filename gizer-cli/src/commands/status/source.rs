@@ -7,7 +7,7 @@ use gizer_oplog::{LogWindow, Oplog};
 use gizer_pg::state::{Followed, Status};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::super::Context;
 use crate::exit::Failure;
 use crate::report::{self, duration};
 

@@ -37,27 +37,27 @@ fn hostile() -> Layout {
     gizer("<b>evil</b>", &fields.to_string())
 }
 
-const CLASSIC_TEXT: &str = include_str!("schema_diagram_snapshots/classic.txt");
+const CLASSIC_TEXT: &str = include_str!("snapshots/classic.txt");
 
-const ORDERS_TEXT: &str = include_str!("schema_diagram_snapshots/orders.txt");
+const ORDERS_TEXT: &str = include_str!("snapshots/orders.txt");
 
 #[test]
 fn text_shows_the_tree_beside_the_tables() {
     for (layout, expected) in [(classic(), CLASSIC_TEXT), (orders(), ORDERS_TEXT)] {
-        let drawn = schema_diagram_text::draw(&[Diagram::new(&layout)]);
+        let drawn = text::draw(&[Diagram::new(&layout)]);
         assert_eq!(drawn, expected, "\n{drawn}");
         assert!(drawn.lines().all(|line| line.chars().count() <= 110), "{drawn}");
     }
 }
 
-const CLASSIC_MERMAID: &str = include_str!("schema_diagram_snapshots/classic.mmd");
+const CLASSIC_MERMAID: &str = include_str!("snapshots/classic.mmd");
 
-const ORDERS_MERMAID: &str = include_str!("schema_diagram_snapshots/orders.mmd");
+const ORDERS_MERMAID: &str = include_str!("snapshots/orders.mmd");
 
 #[test]
 fn mermaid_shows_tables_keys_and_relations() {
     for (layout, expected) in [(classic(), CLASSIC_MERMAID), (orders(), ORDERS_MERMAID)] {
-        let drawn = schema_diagram_mermaid::draw(&[Diagram::new(&layout)]);
+        let drawn = mermaid::draw(&[Diagram::new(&layout)]);
         assert_eq!(drawn, expected, "\n{drawn}");
     }
 }
@@ -65,7 +65,7 @@ fn mermaid_shows_tables_keys_and_relations() {
 /// By the grammar of Mermaid's erDiagram, as far as it is used.
 #[test]
 fn hostile_names_are_no_mermaid() {
-    let drawn = schema_diagram_mermaid::draw(&[Diagram::new(&hostile())]);
+    let drawn = mermaid::draw(&[Diagram::new(&hostile())]);
     let is_word = |word: &str| {
         word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -90,7 +90,7 @@ fn hostile_names_are_no_mermaid() {
 
 #[test]
 fn hostile_names_do_nothing_to_a_terminal() {
-    let drawn = schema_diagram_text::draw(&[Diagram::new(&hostile())]);
+    let drawn = text::draw(&[Diagram::new(&hostile())]);
     assert!(!drawn.contains(['\u{1b}', '\u{1}', '\u{202e}']), "{drawn:?}");
     assert!(drawn.contains(r"\u{1}\u{1b}[31m\u{202e}\n"), "{drawn}");
     // All the same boxes: nothing in between has pushed a line.
@@ -173,7 +173,7 @@ fn attribute<'p>(attributes: &'p [(String, String)], name: &str) -> Option<&'p s
 fn the_page_is_well_formed_and_nothing_is_missing() {
     for layouts in [vec![classic()], vec![orders()], vec![hostile()], vec![classic(), orders(), hostile()]] {
         let diagrams: Vec<Diagram<'_>> = layouts.iter().map(Diagram::new).collect();
-        let pieces = pieces(&schema_diagram_html::draw(&diagrams));
+        let pieces = pieces(&html::draw(&diagrams));
         let mut open: Vec<&str> = Vec::new();
         let (mut ids, mut targets, mut texts) = (Vec::new(), Vec::new(), Vec::new());
         for piece in &pieces {
@@ -202,13 +202,12 @@ fn the_page_is_well_formed_and_nothing_is_missing() {
         assert!(!targets.is_empty() && targets.iter().all(|target| distinct.contains(target)), "{targets:?}");
         assert_eq!(pieces.iter().filter(|piece| matches!(piece, Piece::Open(name, _) if name == "script")).count(), 1);
         for diagram in &diagrams {
-            let shown = |name: &str| texts.contains(&super::super::schema_names::printable(name).as_str());
+            let shown = |name: &str| texts.contains(&super::super::names::printable(name).as_str());
             let columns = diagram.layout.tables.iter().flat_map(|table| &table.columns);
             assert!(columns.clone().all(|column| shown(&column.name)));
             assert!(diagram.layout.tables.iter().all(|table| shown(&table.name)));
             assert!(diagram.fields.iter().all(|row| shown(row.shown())));
-            let paths =
-                diagram.fields.iter().filter(|row| row.kind == super::super::schema_diagram_tree::RowKind::Value);
+            let paths = diagram.fields.iter().filter(|row| row.kind == super::tree::RowKind::Value);
             assert!(paths.filter(|row| row.columns.len() == 1 && !row.name.is_empty()).all(|row| shown(&row.path)));
         }
     }
@@ -219,7 +218,7 @@ fn the_page_is_well_formed_and_nothing_is_missing() {
 fn the_page_fetches_and_runs_nothing_else() {
     use base64::Engine;
     use sha2::{Digest, Sha256};
-    let page = schema_diagram_html::draw(&[Diagram::new(&hostile())]);
+    let page = html::draw(&[Diagram::new(&hostile())]);
     for tag in ["style", "script"] {
         let (_, rest) = page.split_once(&format!("<{tag}>")).unwrap();
         let (inside, _) = rest.split_once(&format!("</{tag}>")).unwrap();

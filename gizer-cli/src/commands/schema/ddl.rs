@@ -3,7 +3,7 @@
 use gizer_pg::printable;
 use serde_json::json;
 
-use super::Context;
+use super::super::Context;
 use crate::args::{DdlArgs, Format};
 use crate::exit::{ExitCode, Failure};
 use crate::report;

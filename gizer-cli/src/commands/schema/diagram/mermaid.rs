@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use gizer_schema::{ColumnId, ColumnSource, TableId};
 
-use super::schema_diagram_tree::{Diagram, sql_type};
+use super::tree::{Diagram, sql_type};
 use crate::report::is_obeyed;
 
 /// Draws all collections in one diagram.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gizer_pg::state::{RunRow, Status};
 
-use super::status_audits;
-use super::status_source::{ShardStanding, Source};
+use super::audits;
+use super::source::{ShardStanding, Source};
 use crate::args::StatusArgs;
 use crate::due::{CopyStanding, CopyStandings, StandingKind};
 use crate::report::{counted, duration, thousands};
@@ -51,7 +51,7 @@ pub(super) fn warnings(status: &Status, source: &Source, standings: &CopyStandin
             let documents = counted(each.rejected, "document is", "documents are");
             all.push(format!("{}: {documents} rejected, the limit is {}", each.collection, thousands(limits.rejected)));
         }
-        all.extend(status_audits::unequal(each).map(|found| format!("{}: {found}", each.collection)));
+        all.extend(audits::unequal(each).map(|found| format!("{}: {found}", each.collection)));
     }
     all
 }

@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use gizer_schema::{Column, ColumnId, ColumnSource, Dialect, TableId};
 use sha2::{Digest, Sha256};
 
-use super::schema_diagram_tree::{Diagram, FieldRow, RowKind, sql_type};
+use super::tree::{Diagram, FieldRow, RowKind, sql_type};
 use crate::report::counted;
 
-const STYLE: &str = include_str!("schema_diagram.css");
-const SCRIPT: &str = include_str!("schema_diagram.js");
+const STYLE: &str = include_str!("diagram.css");
+const SCRIPT: &str = include_str!("diagram.js");
 
 /// How many colours the style has for tables.
 const COLOURS: usize = 8;
@@ -50,7 +50,7 @@ fn hash(text: &str) -> String {
 /// Text and values of attributes: nothing in it is markup. Characters that HTML does not allow are shown as such.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in super::schema_names::printable(text).chars() {
+    for c in super::super::names::printable(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

@@ -1,5 +1,7 @@
 //! `gizer verify`: the live tables beside the documents, while writes and following go on.
 
+mod output;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,12 @@ use gizer_schema::names::shortened;
 use super::followed;
 use super::retry::Retry;
 use super::sync::recorded_standings;
-use super::verify_report::{Verified, print};
 use super::{Context, Failures, sync};
 use crate::args::VerifyArgs;
 use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::progress::{Expected, Progress};
 use crate::report;
+use output::{Verified, print};
 
 /// How often an audit begins again whose tables are loaded anew meanwhile.
 const ATTEMPTS: usize = 3;

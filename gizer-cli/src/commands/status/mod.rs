@@ -1,17 +1,22 @@
 //! `gizer status`: how things stand.
 
+mod audits;
+mod check;
+mod source;
+mod unfit;
+
 use gizer_flatten::change::Positions;
 use gizer_pg::state::{self, CollectionStatus, HistoryRow, RunRow, Status};
 use serde_json::{Value, json};
 
-use super::status_source::Source;
-use super::status_unfit::Misplaced;
-use super::{Context, status_audits, status_check};
+use super::Context;
 use crate::args::{Format, StatusArgs};
 use crate::due::{CopyStanding, CopyStandings, StandingKind};
 use crate::exit::{ExitCode, Failure, failure_json};
 use crate::report::{self, thousands};
 use gizer_schema::names::shortened;
+use source::Source;
+pub(crate) use unfit::Misplaced;
 
 /// Reads the state tables and prints what they say.
 ///
@@ -43,7 +48,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
             rows.retain(|row| args.collections.contains(&row.collection));
         }
     }
-    let warnings = args.check.then(|| status_check::warnings(&status, &source, &standings, args.into()));
+    let warnings = args.check.then(|| check::warnings(&status, &source, &standings, args.into()));
     status.runs.truncate(args.runs as usize);
     match (context.format, &warnings) {
         (Format::Json, _) => {
@@ -81,7 +86,7 @@ fn as_text(status: &Status, source: &Source, standings: &CopyStandings, misplace
         }
         text.push_str(&source.text());
     }
-    text.push_str(&status_audits::text(&status.collections));
+    text.push_str(&audits::text(&status.collections));
     text.push_str(&misplaced.rejects_text());
     text.push_str(&unfit(&status.collections));
     text.push_str(&misplaced.unfit_text());
@@ -266,7 +271,7 @@ fn collection_json(each: &CollectionStatus, misplaced: &Misplaced) -> Value {
         "loaded_at": each.loaded_at, "captured": each.captured.as_ref().map(positions_json),
         "exact_at": each.exact_at.as_ref().map(positions_json), "ledger": ledger,
         "reject_reasons": misplaced.rejects_json(&each.collection), "unfit": misplaced.unfit_json(&each.collection),
-        "last_full_audit": status_audits::last_full_json(each), "unfinished_audit": status_audits::unfinished_json(each),
+        "last_full_audit": audits::last_full_json(each), "unfinished_audit": audits::unfinished_json(each),
     })
 }
 

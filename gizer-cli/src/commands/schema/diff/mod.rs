@@ -1,5 +1,7 @@
 //! `gizer schema diff`: two schema files, two folders of them, or schema files and the tables that are there.
 
+mod output;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -9,12 +11,12 @@ use gizer_schema::diff::{SchemaDiff, TableChange, compare_tables, shapes};
 use gizer_schema::{Dialect, Layout, Schema, file};
 use serde_json::Value;
 
-use super::schema_diff_report::{as_json, as_text};
-use super::{Context, unusable_schema};
+use super::super::{Context, unusable_schema};
 use crate::args::{DiffArgs, Format};
 use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::report;
 use crate::schema_files::SchemaFiles;
+use output::{as_json, as_text};
 
 /// What was found of one collection.
 pub(super) struct Compared {

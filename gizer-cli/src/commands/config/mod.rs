@@ -1,0 +1,4 @@
+//! `gizer config …`: what is in force, and classic files as TOML.
+
+pub mod convert;
+pub mod show;
