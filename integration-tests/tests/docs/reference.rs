@@ -134,7 +134,12 @@ fn every_mechanism_says_what_was_weighed_against_it() {
 #[test]
 fn the_command_lines_of_the_readme_are_taken() {
     let readme = book::folder().with_file_name("README.md");
-    let readme = Page::parse(Path::new("README.md"), std::fs::read_to_string(readme).unwrap()).unwrap();
+    let readme = std::fs::read_to_string(readme).unwrap();
+    assert!(
+        readme.lines().count() <= 150,
+        "README.md is for strangers: what is longer than 150 lines belongs in docs/"
+    );
+    let readme = Page::parse(Path::new("README.md"), readme).unwrap();
     check_inline(&readme, "README.md");
     let mut checked = 0;
     for block in readme.blocks.iter().filter(|block| block.language == "console") {
