@@ -25,7 +25,9 @@ pub mod wording;
 
 pub use counters::{Counters, Done};
 pub use failure::{Failure, FailureKind};
-pub use observer::{Applied, Committed, Event, Happened, Happening, NoObserver, Observer, UnderWay};
+pub use observer::{
+    AppliedCounts, CollectionEvent, CollectionEventKind, CommittedBatch, Event, InFlight, NoObserver, Observer,
+};
 
 /// The target of the one line that the log has for each batch.
 pub const BATCH_TARGET: &str = "gizer::batch";

@@ -29,7 +29,7 @@ impl Observer for NoObserver {
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'e> {
     /// A batch is committed.
-    Committed(&'e Committed<'e>),
+    Committed(&'e CommittedBatch<'e>),
     /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
     /// said.
     StandsAt {
@@ -41,23 +41,23 @@ pub enum Event<'e> {
     /// Up to here the tables are known to be equal, with all that was written read back.
     VerifiedUpTo(&'e Positions),
     /// So many bytes of documents more are on their way from MongoDB to the tables, or fewer where it is negative.
-    UnderWay(i64),
+    InFlight(i64),
     /// Something has happened to a collection, and is committed.
-    Happened(&'e Happened),
+    Collection(&'e CollectionEvent),
 }
 
 /// What has happened to a collection as such.
 #[derive(Debug, Clone)]
-pub struct Happened {
+pub struct CollectionEvent {
     /// Its name.
     pub collection: String,
     /// What it is.
-    pub what: Happening,
+    pub what: CollectionEventKind,
 }
 
-/// The kinds of [`Happened`].
+/// The kinds of [`CollectionEvent`].
 #[derive(Debug, Clone)]
-pub enum Happening {
+pub enum CollectionEventKind {
     /// It is gone from MongoDB, and its tables are empty.
     Gone,
     /// Only a load helps, for this reason, and it is loaded.
@@ -84,41 +84,47 @@ pub enum Happening {
 pub(crate) const TOO_MANY_REPAIRS: &str =
     "more documents had to be repaired in one run than [verify] max_repairs allows";
 
-impl Happened {
+impl CollectionEvent {
     /// Why the collection has to be loaded, if the log or repairs say that it has.
     pub fn reload_reason(&self) -> Option<&str> {
         match &self.what {
-            Happening::ReloadDue(reason) => Some(reason),
-            Happening::TooManyRepairs { .. } => Some(TOO_MANY_REPAIRS),
-            Happening::Gone | Happening::SetApart { .. } | Happening::FollowedAgain => None,
+            CollectionEventKind::ReloadDue(reason) => Some(reason),
+            CollectionEventKind::TooManyRepairs { .. } => Some(TOO_MANY_REPAIRS),
+            CollectionEventKind::Gone | CollectionEventKind::SetApart { .. } | CollectionEventKind::FollowedAgain => {
+                None
+            }
         }
     }
 }
 
-impl fmt::Display for Happened {
+impl fmt::Display for CollectionEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Happened { collection, what } = self;
+        let CollectionEvent { collection, what } = self;
         match what {
-            Happening::Gone => write!(f, "{collection}: dropped or renamed in MongoDB; its tables are empty now"),
-            Happening::ReloadDue(why) => write!(f, "{collection}: {why}; it is loaded anew"),
-            Happening::TooManyRepairs { repairs, most } => write!(
+            CollectionEventKind::Gone => {
+                write!(f, "{collection}: dropped or renamed in MongoDB; its tables are empty now")
+            }
+            CollectionEventKind::ReloadDue(why) => write!(f, "{collection}: {why}; it is loaded anew"),
+            CollectionEventKind::TooManyRepairs { repairs, most } => write!(
                 f,
                 "{collection}: {} documents to repair in one run, with at most {} allowed ([verify] max_repairs); it is loaded anew",
                 thousands(*repairs),
                 thousands(*most)
             ),
-            Happening::SetApart { failure, reload: true } => write!(f, "{}; it is loaded anew", failure.message),
-            Happening::SetApart { failure, reload: false } => {
+            CollectionEventKind::SetApart { failure, reload: true } => {
+                write!(f, "{}; it is loaded anew", failure.message)
+            }
+            CollectionEventKind::SetApart { failure, reload: false } => {
                 write!(f, "{}; it is failing, and tried again by itself; the others go on", failure.message)
             }
-            Happening::FollowedAgain => write!(f, "{collection}: is followed again"),
+            CollectionEventKind::FollowedAgain => write!(f, "{collection}: is followed again"),
         }
     }
 }
 
 /// What was applied to the tables of one collection.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Applied {
+pub struct AppliedCounts {
     /// Changes, by kind.
     pub changes: ChangeCounts,
     /// Rows.
@@ -133,9 +139,9 @@ pub struct Applied {
 
 /// A batch that is committed.
 #[derive(Debug)]
-pub struct Committed<'c> {
+pub struct CommittedBatch<'c> {
     /// By collection.
-    pub applied: Vec<(&'c str, Applied)>,
+    pub applied: Vec<(&'c str, AppliedCounts)>,
     /// Documents that were repaired, by reason.
     pub repaired: Vec<(&'c str, u64)>,
     /// From the beginning of the transaction to the commit.
@@ -144,22 +150,22 @@ pub struct Committed<'c> {
 
 /// Documents that are under way: an observer is told of their bytes now, and again when this is dropped.
 #[derive(Debug)]
-pub struct UnderWay {
+pub struct InFlight {
     observer: Arc<dyn Observer>,
     bytes: i64,
 }
 
-impl UnderWay {
+impl InFlight {
     /// So many bytes, from now on.
-    pub fn of(observer: &Arc<dyn Observer>, bytes: usize) -> UnderWay {
+    pub fn of(observer: &Arc<dyn Observer>, bytes: usize) -> InFlight {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        observer.observe(Event::UnderWay(bytes));
-        UnderWay { observer: Arc::clone(observer), bytes }
+        observer.observe(Event::InFlight(bytes));
+        InFlight { observer: Arc::clone(observer), bytes }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.observer.observe(Event::UnderWay(-self.bytes));
+        self.observer.observe(Event::InFlight(-self.bytes));
     }
 }

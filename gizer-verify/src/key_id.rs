@@ -50,7 +50,7 @@ pub async fn ids_in_rows(
     flattener: &Flattener,
     keys: &[Vec<u8>],
 ) -> Result<Vec<Option<Bytes>>, VerifyError> {
-    let layout = store.layout();
+    let layout = &std::sync::Arc::clone(store.layout());
     let mut wanted = Keys::new(layout);
     let numbers: Vec<u32> = keys.iter().map(|key| wanted.insert_stored(key)).collect();
     let stored = StoredRows::read(store, &wanted).await?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
 
 use gizer_flatten::{DocumentBatch, Flattener, TableSet, Tally};
 use gizer_pg::copy::Reject;
@@ -97,14 +98,14 @@ pub struct Reconciled {
 /// [`VerifyError::Differs`] if the rows differ after they were written twice; [`VerifyError::CountsDiffer`] if not all of them are
 /// to be read back, and the server wrote another number of them; [`VerifyError::SameKey`] if two documents have one
 /// key; [`VerifyError::Tables`]. After any of them the transaction must be rolled back.
-pub async fn reconcile<'l>(
-    store: &mut impl RowTables<'l>,
+pub async fn reconcile(
+    store: &mut impl RowTables,
     flattener: &mut Flattener,
     documents: &[DocumentBatch],
     keys: &Keys,
     checks: Checks,
 ) -> Result<Reconciled, VerifyError> {
-    let layout = store.layout();
+    let layout = &Arc::clone(store.layout());
     let keys = to_look_at(documents, flattener, keys);
     let (mut keys, gone) = split(layout, documents, flattener, keys);
     let deleted = store.delete_documents(&gone).await?;
@@ -166,13 +167,13 @@ fn split<'k>(
 }
 
 /// What the documents differ in from what is stored, and how many rows were read for it.
-async fn compared<'l>(
-    store: &mut impl RowTables<'l>,
+async fn compared(
+    store: &mut impl RowTables,
     flattener: &mut Flattener,
     documents: &[DocumentBatch],
     keys: &Keys,
 ) -> Result<(Pass, u64), VerifyError> {
-    let layout = store.layout();
+    let layout = &Arc::clone(store.layout());
     let stored = StoredRows::read(store, keys).await?;
     flattener.take_tally();
     let pass = Pass::over(layout, flattener, all(documents), keys, &stored, Some(RowChanges::new(layout)))?;
@@ -192,17 +193,17 @@ fn written(counts: &RowCounts) -> TableSet {
 
 /// Reads what was written and holds it against the documents of these keys once more. What differs is written again, and
 /// compared again; gives how many documents that were, and the rows.
-async fn settle<'l>(
-    store: &mut impl RowTables<'l>,
+async fn settle(
+    store: &mut impl RowTables,
     flattener: &mut Flattener,
     documents: &[DocumentBatch],
     keys: &Keys,
     checks: Checks,
 ) -> Result<(u64, RowCounts), VerifyError> {
-    let layout = store.layout();
     if keys.is_empty() {
         return Ok((0, RowCounts::default()));
     }
+    let layout = &Arc::clone(store.layout());
     let stored = StoredRows::read(store, keys).await?;
     let first = pass_again(layout, flattener, documents, keys, &stored, Some(RowChanges::new(layout)))?;
     drop(stored);

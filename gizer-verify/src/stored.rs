@@ -48,7 +48,7 @@ impl StoredRows {
     ///
     /// # Errors
     /// [`PgError`] if the tables cannot be read, or are not those of the layout.
-    pub async fn read<'l>(store: &mut impl RowTables<'l>, keys: &Keys) -> Result<StoredRows, PgError> {
+    pub async fn read(store: &mut impl RowTables, keys: &Keys) -> Result<StoredRows, PgError> {
         let mut rows = StoredRows::new(store.layout());
         store
             .read(keys, |table, key, tuple| {

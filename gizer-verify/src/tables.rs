@@ -1,5 +1,7 @@
 //! The tables that rows are read from and written to, as a stage of its own.
 
+use std::sync::Arc;
+
 use gizer_pg::PgError;
 use gizer_pg::rows::{Keys, RowChanges, RowCounts, RowStore, StoredTuple};
 use gizer_schema::{Layout, TableId};
@@ -9,9 +11,9 @@ use gizer_schema::{Layout, TableId};
 /// # What an implementation owes
 /// Everything happens in one open transaction: what was written is read by the next [`read`](RowTables::read). After an
 /// error the transaction can only be rolled back.
-pub trait RowTables<'l> {
+pub trait RowTables {
     /// The layout of the tables.
-    fn layout(&self) -> &'l Layout;
+    fn layout(&self) -> &Arc<Layout>;
 
     /// Gives every row that is stored under one of the keys, in the tables of its scope, to `each`; see [`RowStore::read`].
     ///
@@ -36,8 +38,8 @@ pub trait RowTables<'l> {
     fn delete_documents(&mut self, keys: &Keys) -> impl Future<Output = Result<RowCounts, PgError>> + Send;
 }
 
-impl<'l> RowTables<'l> for RowStore<'l> {
-    fn layout(&self) -> &'l Layout {
+impl RowTables for RowStore<'_> {
+    fn layout(&self) -> &Arc<Layout> {
         RowStore::layout(self)
     }
 

@@ -1,5 +1,7 @@
 //! What the configuration and the schema files say about following.
 
+use std::sync::Arc;
+
 use gizer_engine::audit::AuditSettings;
 use gizer_engine::follow::{self, BATCH_DOCUMENTS, FollowSettings};
 use gizer_oplog::FollowOptions;
@@ -16,13 +18,13 @@ use crate::report;
 
 /// The layout of a collection that is followed, or why there is none: its schema file is missing, cannot be used, or is not the
 /// one that its tables were loaded by.
-pub(super) type FollowedLayout = Result<Layout, Failure>;
+pub(super) type FollowedLayout = Result<Arc<Layout>, Failure>;
 
 /// The layouts of the collections that are followed, in their order.
 ///
 /// # Errors
 /// [`Failure`] if one of them has none.
-pub(super) fn layouts_of(context: &Context, followed: &[Followed]) -> Result<Vec<Layout>, Failure> {
+pub(super) fn layouts_of(context: &Context, followed: &[Followed]) -> Result<Vec<Arc<Layout>>, Failure> {
     layouts_or_failures(context, followed)?.into_iter().collect()
 }
 
@@ -45,7 +47,7 @@ fn layout_of(layouts: &Layouts, followed: &Followed) -> Result<FollowedLayout, F
         return Ok(Err(Failure::usage(format!("{name} is followed, and has no schema file"))));
     };
     if layout_hash(layout)? == followed.layout_hash {
-        return Ok(Ok(layout.clone()));
+        return Ok(Ok(Arc::new(layout.clone())));
     }
     let message = format!(
         "the schema file of {name} is not the one that its tables were loaded by: a load of {name} is due, and until \

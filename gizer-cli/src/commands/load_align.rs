@@ -3,12 +3,11 @@
 //! The documents of a load are as of many times. From the capture's T0 on the oplog says which of them were touched
 //! since: they are read again, by the path that following takes. `docs/architecture/exactness.md` says why the tables are exact then.
 
-use gizer_engine::follow::{self, Follow, FollowedCollection, FollowedTables, Member, Paused, Purpose, Start, Until};
-use gizer_flatten::Flattener;
-use gizer_flatten::change::Positions;
+use std::sync::Arc;
+
+use gizer_engine::follow::{self, Follow, FollowSetup, FollowStart, Member, PauseReason, Purpose, Until};
 use gizer_oplog::{OplogChanges, WatchedCollection, latest_time};
 use gizer_pg::load::{Load, LoadSource};
-use gizer_pg::rows::{RowStore, WhichTables};
 use gizer_pg::state::Standing;
 
 use super::followed;
@@ -49,56 +48,34 @@ impl Job<'_, '_> {
     ) -> Result<Standing, Failure> {
         let now = latest_time(self.oplogs).await?;
         let from = standing.applied_to;
-        let member = self.member(load, watched, &from).await?;
+        let layout = Arc::new(load.layout().clone());
+        let member = Member::staging(self.session, load.fence(), layout, watched.clone(), from.clone()).await?;
         let database = self.cluster.database();
         let interest = follow::interest(database, std::slice::from_ref(&member));
         let options = followed::source_options(&self.context.config);
         let spools = self.spools(&from).await?;
         let source = OplogChanges::open_with_spools(self.oplogs, spools, &from, interest, options).await?;
-        let purpose = Purpose::Load { fence: load.fence().clone() };
-        let settings = followed::settings(&self.context.config);
-        let (members, ends) = (vec![member], (source, self.cluster.look_up(self.oplogs)));
-        let start = Start { positions: from, ahead: standing.read_until };
-        // It is not what monitors are told of as following.
-        let follow = Follow::new((self.session, self.oplogs), settings, ends, purpose, members, start);
-        let mut follow = follow.observed_by(&Metrics::off().observer());
+        let mut follow = Follow::new(FollowSetup {
+            session: self.session,
+            oplogs: self.oplogs,
+            source,
+            look_up: self.cluster.look_up(self.oplogs),
+            settings: followed::settings(&self.context.config),
+            purpose: Purpose::Load { fence: load.fence().clone() },
+            members: vec![member],
+            start: FollowStart { positions: from, ahead: standing.read_until },
+            // It is not what monitors are told of as following.
+            observer: Metrics::off().observer(),
+        });
         match follow.run(Until::Time(now), || false).await? {
-            Paused::Done => {}
+            PauseReason::Done => {}
             // The staging tables are not what anybody else loads.
-            Paused::Reload(_) | Paused::Changed => {
+            PauseReason::Reload(_) | PauseReason::Changed => {
                 return Err(Failure::failed("a load was asked for while one was aligned"));
             }
         }
         let (applied_to, ahead) = (follow.positions().clone(), follow.ahead());
         Ok(Standing { exact: ahead.is_none(), read_until: Some(ahead.unwrap_or(now)), applied_to })
-    }
-
-    /// The collection with its staging tables.
-    async fn member<'m>(
-        &'m self,
-        load: &Load<'m>,
-        watched: &WatchedCollection,
-        from: &Positions,
-    ) -> Result<Member<'m>, Failure> {
-        let layout = load.layout();
-        Ok(Member {
-            followed: FollowedCollection {
-                name: layout.collection.clone(),
-                layout,
-                watched: watched.clone(),
-                applied_to: from.clone(),
-                passed_over: None,
-            },
-            tables: FollowedTables {
-                name: layout.collection.clone(),
-                layout,
-                joined: false,
-                apart: false,
-                live_epoch: load.fence().load_epoch,
-                store: RowStore::open(self.session, layout, WhichTables::Staging).await?,
-                flattener: Flattener::new(layout),
-            },
-        })
     }
 }
 

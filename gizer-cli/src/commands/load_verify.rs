@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gizer_engine::audit::{self, Audit, Extent, Report, Tables};
+use gizer_engine::audit::{self, Audit, AuditedTables, Extent, Report, Tables};
 use gizer_engine::follow;
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, MongoError, WatchedCollection};
@@ -121,8 +121,12 @@ impl Job<'_, '_> {
         let audit = Audit::of(
             followed::audit_settings(&self.context.config),
             self.oplogs,
-            (load.layout(), Tables::Staging(moment)),
-            (watched.clone(), Some(collection)),
+            AuditedTables {
+                layout: Arc::new(load.layout().clone()),
+                watched: watched.clone(),
+                tables: Tables::Staging(moment),
+            },
+            Some(collection),
             extent,
         );
         Audit { again: Some(Arc::clone(again)), ..audit }

@@ -1,9 +1,10 @@
 //! `gizer sync`: the live tables are brought up to date with the oplog, once or for as long as it stays on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gizer_engine::follow::{self, Follow, Paused, Purpose, Start, Until};
+use gizer_engine::follow::{self, Follow, FollowSetup, FollowStart, PauseReason, Purpose, Until};
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{Oplog, OplogChanges, latest_time};
 use gizer_pg::load::changed_tables;
@@ -69,9 +70,9 @@ pub(super) async fn perform(context: &Context, args: &SyncArgs, pause: &AtomicBo
             break None;
         }
         match pass(context, args, with, &mut report, &mut begun, pause).await {
-            Ok(Paused::Done) => break None,
-            Ok(Paused::Changed) => with = Failing::Due,
-            Ok(Paused::Reload(collections)) => {
+            Ok(PauseReason::Done) => break None,
+            Ok(PauseReason::Changed) => with = Failing::Due,
+            Ok(PauseReason::Reload(collections)) => {
                 with = Failing::Due;
                 match reload(context, &collections, &mut report).await {
                     Ok(()) => {}
@@ -110,9 +111,9 @@ pub(super) async fn once(context: &Context) -> Result<(), Failure> {
     loop {
         match pass(context, &args, with, &mut report, &mut false, &AtomicBool::new(false)).await? {
             // What is failing is told by `sync`.
-            Paused::Done => return Ok(()),
-            Paused::Changed => {}
-            Paused::Reload(collections) => reload(context, &collections, &mut report).await?,
+            PauseReason::Done => return Ok(()),
+            PauseReason::Changed => {}
+            PauseReason::Reload(collections) => reload(context, &collections, &mut report).await?,
         }
         with = Failing::Due;
     }
@@ -252,25 +253,25 @@ async fn pass(
     report: &mut SyncReport,
     begun: &mut bool,
     pause: &AtomicBool,
-) -> Result<Paused, Failure> {
+) -> Result<PauseReason, Failure> {
     let setting = context.signals.unless_interrupted(set_up(context, with)).await?;
     *begun = true;
     let Setting { session, cluster, oplogs, fence, followed, newest } = setting;
     if followed.is_empty() {
         // All of them are failing.
         if !args.follow || pause.load(Ordering::Relaxed) || context.signals.came().is_some() {
-            return Ok(Paused::Done);
+            return Ok(PauseReason::Done);
         }
         drop(session);
         let wait = async {
             tokio::time::sleep(ALL_FAILING_PAUSE).await;
             Ok::<(), Failure>(())
         };
-        return Ok(context.signals.unless_interrupted(wait).await.map_or(Paused::Done, |()| Paused::Changed));
+        return Ok(context.signals.unless_interrupted(wait).await.map_or(PauseReason::Done, |()| PauseReason::Changed));
     }
     let (followed, layouts) = with_layouts(context, (&session, &fence, newest), followed, report).await?;
     if mark_changed_tables(&session, &followed, &layouts).await? {
-        return Ok(Paused::Changed);
+        return Ok(PauseReason::Changed);
     }
     let joining = followed.iter().any(|followed| !followed.joined);
     let kind = if joining { RunKind::OplogSync } else { RunKind::OplogUse };
@@ -293,7 +294,7 @@ async fn pass(
                 _ => Vec::new(),
             };
             behind.iter().for_each(|(name, failure)| report.set_apart(name, failure));
-            return if behind.is_empty() { Err(failure) } else { Ok(Paused::Changed) };
+            return if behind.is_empty() { Err(failure) } else { Ok(PauseReason::Changed) };
         }
     };
     let metrics = &context.metrics;
@@ -303,11 +304,17 @@ async fn pass(
     let mut settings = followed::settings(&context.config);
     settings.checks.show_values = args.show_values;
     settings.logs_unfit = args.follow;
-    let look_up = cluster.look_up(&oplogs);
-    let purpose = Purpose::Stream { fence, run };
-    let (servers, start) = ((&session, oplogs.as_slice()), Start { positions: from, ahead });
-    let follow = Follow::new(servers, settings, (source, look_up), purpose, members, start);
-    let mut follow = follow.knowing(&followed).observed_by(&metrics.observer());
+    let mut follow = Follow::new(FollowSetup {
+        session: &session,
+        oplogs: &oplogs,
+        source,
+        look_up: cluster.look_up(&oplogs),
+        settings,
+        purpose: Purpose::Stream { fence, run },
+        members,
+        start: FollowStart { positions: from, ahead },
+        observer: metrics.observer(),
+    });
     let until = if args.follow { Until::Stopped } else { Until::Time(newest) };
     let outcome = tokio::select! {
         biased;
@@ -328,8 +335,12 @@ async fn pass(
 }
 
 /// Collections whose tables somebody has changed are due for a load, so that the others can be followed; gives whether any is.
-async fn mark_changed_tables(session: &Session, followed: &[Followed], layouts: &[Layout]) -> Result<bool, Failure> {
-    let changed = changed_tables(session, &layouts.iter().collect::<Vec<_>>()).await?;
+async fn mark_changed_tables(
+    session: &Session,
+    followed: &[Followed],
+    layouts: &[Arc<Layout>],
+) -> Result<bool, Failure> {
+    let changed = changed_tables(session, &layouts.iter().map(Arc::as_ref).collect::<Vec<_>>()).await?;
     for each in followed {
         let Some(difference) = changed.get(&each.collection) else { continue };
         let why = format!("its tables were changed: {difference}");
@@ -348,7 +359,7 @@ async fn with_layouts(
     (session, fence, newest): (&Session, &StreamFence, ClusterTime),
     followed: Vec<Followed>,
     report: &mut SyncReport,
-) -> Result<(Vec<Followed>, Vec<Layout>), Failure> {
+) -> Result<(Vec<Followed>, Vec<Arc<Layout>>), Failure> {
     let found = followed::layouts_or_failures(context, &followed)?;
     let (mut with, mut layouts, mut without) = (Vec::new(), Vec::new(), Vec::new());
     for (followed, found) in followed.into_iter().zip(found) {

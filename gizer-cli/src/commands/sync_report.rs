@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use gizer_engine::follow::{ChangeCounts, DELETIONS_UNKNOWN, Follow, Progress, Rejects};
+use gizer_engine::follow::{ChangeCounts, DELETIONS_UNKNOWN, Follow, FollowProgress, Rejects};
 use gizer_flatten::change::{ClusterTime, Positions};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::report::{self, UnfitReport, counted, thousands};
 #[derive(Debug)]
 pub(super) struct SyncReport {
     started: Instant,
-    done: Progress,
+    done: FollowProgress,
     positions: Positions,
     ahead: Option<ClusterTime>,
     /// A collection that was replaced, and could not be loaded anew, while the others are followed on.
@@ -32,7 +32,7 @@ impl Default for SyncReport {
     fn default() -> SyncReport {
         SyncReport {
             started: Instant::now(),
-            done: Progress::default(),
+            done: FollowProgress::default(),
             positions: Positions::new(),
             ahead: None,
             failed_reload: None,
@@ -165,7 +165,7 @@ impl SyncReport {
 
     /// What was done, if anything was, and where the tables stand.
     fn line(&self, failed: bool) -> String {
-        let Progress { changes, documents, rows, batches, rejected, repaired, .. } = &self.done;
+        let FollowProgress { changes, documents, rows, batches, rejected, repaired, .. } = &self.done;
         let mut parts = Vec::new();
         if *batches > 0 {
             let [done, batches] = [applied(changes, *documents), counted(*batches, "batch", "batches")];
@@ -208,9 +208,19 @@ impl SyncReport {
     }
 
     pub(super) fn json(&self) -> Value {
-        let Progress { changes, documents, rows, batches, catching_up, rejected, repaired, statements, events, .. } =
-            &self.done;
-        let ChangeCounts { inserts, replacements, updates, deletes, migrations, passed_over } = changes;
+        let FollowProgress {
+            changes,
+            documents,
+            rows,
+            batches,
+            catching_up,
+            rejected,
+            repaired,
+            statements,
+            events,
+            ..
+        } = &self.done;
+        let ChangeCounts { inserts, replacements, updates, deletes, migrations, skipped } = changes;
         let positions: BTreeMap<&str, String> =
             self.positions.iter().map(|(shard, position)| (shard.as_str(), position.time.to_string())).collect();
         let failing: BTreeMap<&str, Value> =
@@ -220,7 +230,7 @@ impl SyncReport {
                 "inserts": inserts, "replacements": replacements, "updates": updates, "deletes": deletes,
                 "migrations": migrations,
             },
-            "passed_over": passed_over,
+            "passed_over": skipped,
             "documents": documents,
             "rows": { "inserted": rows.inserted, "updated": rows.updated, "deleted": rows.deleted },
             "batches": batches, "catching_up": catching_up, "rejected": rejected, "repaired": repaired,

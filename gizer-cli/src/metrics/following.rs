@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use gizer_engine::follow::ChangeCounts;
-use gizer_engine::{Applied, Committed, Event, Observer};
+use gizer_engine::{AppliedCounts, CommittedBatch, Event, Observer};
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{MongoError, Oplog};
 
@@ -40,9 +40,9 @@ impl Metrics {
     }
 
     /// Counts a batch.
-    fn committed(&self, batch: &Committed<'_>) {
+    fn committed(&self, batch: &CommittedBatch<'_>) {
         let Some(registry) = self.registry() else { return };
-        for (collection, Applied { changes, rows, rejected, unknown, unfit }) in &batch.applied {
+        for (collection, AppliedCounts { changes, rows, rejected, unknown, unfit }) in &batch.applied {
             let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = *changes;
             let operations = [
                 ("insert", inserts),
@@ -199,8 +199,8 @@ impl Observer for Metrics {
             Event::Committed(batch) => self.committed(batch),
             Event::StandsAt { positions, catching_up } => self.stands_at(positions, catching_up),
             Event::VerifiedUpTo(positions) => self.verified_up_to(positions),
-            Event::UnderWay(bytes) => self.under_way(bytes),
-            Event::Happened(happened) => {
+            Event::InFlight(bytes) => self.under_way(bytes),
+            Event::Collection(happened) => {
                 if let Some(reason) = happened.reload_reason() {
                     self.reload_due(reason);
                 }

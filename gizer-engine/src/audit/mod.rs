@@ -143,26 +143,37 @@ pub fn same_uuids(one: &BTreeMap<String, [u8; 16]>, other: &BTreeMap<String, [u8
     set(one) == set(other)
 }
 
+/// The tables of an audit, and the collection whose documents they should hold.
+pub struct AuditedTables {
+    /// The layout of the tables.
+    pub layout: Arc<Layout>,
+    /// The collection, by UUID.
+    pub watched: WatchedCollection,
+    /// Which tables they are.
+    pub tables: Tables,
+}
+
 impl Audit {
     /// An audit of these tables beside a collection, `None` if it does not exist any more. Nothing is written down of it, and ten
     /// differences are named.
     pub fn of(
         settings: AuditSettings,
         oplogs: &[Oplog],
-        (layout, tables): (&Layout, Tables),
-        (watched, collection): (WatchedCollection, Option<&Collection>),
+        subject: AuditedTables,
+        collection: Option<&Collection>,
         extent: Extent,
     ) -> Audit {
+        let AuditedTables { layout, watched, tables } = subject;
         let average = collection.and_then(Collection::size).map_or(0, |size| size.average()).max(1);
         let chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_DOCUMENTS);
         let has_collation = collection.is_some_and(|collection| collection.collation.is_some());
         Audit {
             settings: Arc::new(settings),
             oplogs: oplogs.into(),
-            layout: Arc::new(layout.clone()),
+            order: key_order(layout.key.ty).filter(|_| !has_collation),
+            layout,
             watched,
             tables,
-            order: key_order(layout.key.ty).filter(|_| !has_collation),
             is_gone: collection.is_none(),
             chunk_documents: usize::try_from(chunk).unwrap_or(1),
             extent,

@@ -17,10 +17,10 @@ use super::isolate::{Isolated, Isolation, Trouble};
 use super::member::FollowedTables;
 use super::touched::Batch;
 use super::write::Writer;
-use super::{Progress, Purpose};
+use super::{FollowProgress, Purpose};
 use crate::BATCH_TARGET;
 use crate::failure::{Failure, FailureKind};
-use crate::observer::{Event, Happened, Happening};
+use crate::observer::{CollectionEvent, CollectionEventKind, Event};
 use crate::wording::{command, thousands};
 
 /// The savepoint before what a batch brings to a collection.
@@ -63,7 +63,7 @@ pub(super) struct Apart {
 #[derive(Default)]
 pub(super) struct Entered {
     member: usize,
-    before: Progress,
+    before: FollowProgress,
 }
 
 impl Writer<'_> {
@@ -303,22 +303,22 @@ impl Writer<'_> {
         }
         for (member, Apart { failure, reload }) in apart {
             let name = self.tables[member].name.clone();
-            self.happened(&name, Happening::SetApart { failure: failure.clone(), reload });
+            self.happened(&name, CollectionEventKind::SetApart { failure: failure.clone(), reload });
             if !reload {
                 self.progress.failing.insert(name, failure);
             }
         }
         for name in followed_again {
-            self.happened(&name, Happening::FollowedAgain);
+            self.happened(&name, CollectionEventKind::FollowedAgain);
             self.progress.failing.remove(&name);
             self.progress.followed_again.push(name);
         }
     }
 
     /// Says what has happened to a collection, once it is committed.
-    pub(super) fn happened(&mut self, collection: &str, what: Happening) {
-        let happened = Happened { collection: collection.to_owned(), what };
-        self.observer.observe(Event::Happened(&happened));
+    pub(super) fn happened(&mut self, collection: &str, what: CollectionEventKind) {
+        let happened = CollectionEvent { collection: collection.to_owned(), what };
+        self.observer.observe(Event::Collection(&happened));
         self.progress.events.push(happened.to_string());
     }
 }

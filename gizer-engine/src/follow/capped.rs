@@ -15,10 +15,11 @@ use gizer_verify::{VerifyError, id_of_key, ids_in_rows};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
+use super::Purpose;
 use super::isolate::Trouble;
+use super::member::FollowedTables;
 use super::read::{Delivery, Ended, Plan, Reader};
 use super::write::Writer;
-use super::{FollowedTables, Purpose};
 use crate::failure::Failure;
 
 /// Documents of a capped collection that are looked up at each batch; of more, none are.

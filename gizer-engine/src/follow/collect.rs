@@ -5,7 +5,7 @@ use std::time::Instant;
 use gizer_oplog::{ChangeEvent, ChangeSource, LookUp};
 use tokio::time::timeout;
 
-use super::member::{Concern, Ddl};
+use super::members::{Concern, Ddl};
 use super::read::Reader;
 use super::touched::{Batch, Effect, Mark};
 use super::{GATHERING_LIMIT, LINGER, LOOK_EVERY, Until};
@@ -23,6 +23,7 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
     /// The next batch: everything up to a watermark at which there is nothing more to be had at once, or enough. If there is
     /// nothing for a while, it gives that.
     pub(super) async fn collect(&mut self, until: Until, stop: &impl Fn() -> bool) -> Result<Collected, Failure> {
+        self.members.take_layouts();
         let (mut batch, began, before) = (Batch::default(), Instant::now(), self.mark.clone());
         // What came after the last watermark, and is not whole yet.
         let mut open = Batch::default();
@@ -58,7 +59,7 @@ impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
                 }
                 ChangeEvent::Change(change) => match self.members.concern(&change) {
                     Concern::None => {}
-                    Concern::Document(member) => open.touch(member, self.members.all[member].layout, &change)?,
+                    Concern::Document(member) => open.touch(member, &self.members.all[member].layout, &change)?,
                     // What was touched before is read before it.
                     Concern::Ddl if open.is_empty() && !batch.touched.is_empty() => {
                         self.pending = Some(ChangeEvent::Change(change));

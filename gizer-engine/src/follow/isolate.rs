@@ -27,7 +27,7 @@ const ATTEMPT: &str = "gizer_attempt";
 /// Writes documents of one collection without those that are refused.
 pub(super) struct Isolation<'w, 'f> {
     pub(super) session: &'w Session,
-    pub(super) layout: &'f Layout,
+    pub(super) layout: &'w Layout,
     pub(super) store: &'w mut RowStore<'f>,
     pub(super) flattener: &'w mut Flattener,
     pub(super) checks: Checks,

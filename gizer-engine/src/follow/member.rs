@@ -1,191 +1,196 @@
-//! The collections that are followed, and to which of them a change belongs.
+//! The collections that are followed: as changes name them, and as tables hold them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use gizer_flatten::Flattener;
-use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Namespace, Positions};
-use gizer_oplog::WatchedCollection;
-use gizer_pg::rows::RowStore;
+use gizer_flatten::change::{ClusterTime, Positions};
+use gizer_oplog::{Interest, Oplog, WatchedCollection};
+use gizer_pg::load::LoadFence;
+use gizer_pg::rows::{RowStore, WhichTables};
+use gizer_pg::state::{Followed, StreamFence};
+use gizer_pg::{PgError, Session};
 use gizer_schema::Layout;
 
-use super::touched::Effect;
+use super::DELETIONS_UNKNOWN;
+use super::layout::{LayoutSlot, LayoutVersion};
 
 /// A collection and its tables, before they are followed.
 pub struct Member<'f> {
-    /// As changes tell of it.
-    pub followed: FollowedCollection<'f>,
-    /// Its tables.
-    pub tables: FollowedTables<'f>,
+    collection: FollowedCollection,
+    tables: FollowedTables<'f>,
+    /// Whether it is known that nobody looks for its deletions.
+    has_unknown_deletions: bool,
 }
 
-/// A collection as changes tell of it.
-pub struct FollowedCollection<'f> {
-    /// The name of the collection.
-    pub name: String,
-    /// The layout of its tables.
-    pub layout: &'f Layout,
+/// A collection as changes name it.
+pub(super) struct FollowedCollection {
+    pub(super) name: String,
+    pub(super) slot: LayoutSlot,
+    /// The layout that the present batch is read by.
+    pub(super) layout: LayoutVersion,
     /// Where it is in MongoDB, by UUID.
-    pub watched: WatchedCollection,
+    pub(super) watched: WatchedCollection,
     /// What lies at or before these positions has been applied.
-    pub applied_to: Positions,
-    /// What was passed over of it is yet to be explained, by an entry up to this time.
-    pub passed_over: Option<ClusterTime>,
+    pub(super) applied_to: Positions,
+    /// What was skipped of it is yet to be explained, by an entry up to this time.
+    pub(super) skipped_until: Option<ClusterTime>,
 }
 
 /// The tables of a collection, to which its changes are applied.
-pub struct FollowedTables<'f> {
-    /// The name of the collection.
-    pub name: String,
-    /// The layout that they are of.
-    pub layout: &'f Layout,
+pub(super) struct FollowedTables<'f> {
+    pub(super) name: String,
+    pub(super) layout: LayoutVersion,
+    which: WhichTables,
     /// Whether they stand where the stream stands.
-    pub joined: bool,
-    /// Whether they are left where they stand, because of something that is wrong with them.
-    pub apart: bool,
+    pub(super) joined: bool,
+    /// Whether they are left where they stand, because something is wrong with them.
+    pub(super) apart: bool,
     /// The load that they are of.
-    pub live_epoch: i64,
-    /// Reads and writes them.
-    pub store: RowStore<'f>,
-    /// Makes rows of documents.
-    pub flattener: Flattener,
+    pub(super) live_epoch: i64,
+    pub(super) store: RowStore<'f>,
+    pub(super) flattener: Flattener,
+    /// Statements of stores that were replaced with their layout.
+    earlier_statements: u64,
 }
 
-impl FollowedCollection<'_> {
-    /// Whether a change was applied before: it lies at or before the collection's own position.
-    fn has_applied(&self, change: &Change) -> bool {
-        self.applied_to.get(&*change.shard).is_some_and(|applied| change.position.time <= applied.time)
+impl<'f> FollowedTables<'f> {
+    async fn open(
+        session: &'f Session,
+        layout: LayoutVersion,
+        which: WhichTables,
+        live_epoch: i64,
+        joined: bool,
+    ) -> Result<FollowedTables<'f>, PgError> {
+        Ok(FollowedTables {
+            name: layout.collection.clone(),
+            which,
+            joined,
+            apart: false,
+            live_epoch,
+            store: RowStore::open(session, layout.layout(), which).await?,
+            flattener: Flattener::new(&layout),
+            layout,
+            earlier_statements: 0,
+        })
     }
 
-    fn is_called(&self, namespace: &Namespace) -> bool {
-        self.watched.namespace == *namespace
-    }
-}
-
-/// What a change of the database is to those who follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Concern {
-    /// Nothing.
-    None,
-    /// A document of this collection was touched.
-    Document(usize),
-    /// Something happened to followed collections as such.
-    Ddl,
-}
-
-/// The collections by UUID.
-pub(super) struct Members<'f> {
-    pub(super) all: Vec<FollowedCollection<'f>>,
-    by_uuid: HashMap<[u8; 16], usize>,
-}
-
-impl<'f> Members<'f> {
-    pub(super) fn new(all: Vec<FollowedCollection<'f>>) -> Members<'f> {
-        let mut members = Members { all, by_uuid: HashMap::new() };
-        members.index();
-        members
-    }
-
-    fn index(&mut self) {
-        let uuids = self.all.iter().enumerate();
-        self.by_uuid =
-            uuids.flat_map(|(at, member)| member.watched.uuids.values().map(move |uuid| (*uuid, at))).collect();
-    }
-
-    /// Whose UUID a change has; where entries have none, who has its name.
-    fn of(&self, change: &Change) -> Option<usize> {
-        match change.uuid {
-            Some(uuid) => self.by_uuid.get(&uuid).copied(),
-            None => self.all.iter().position(|member| member.is_called(&change.namespace)),
+    /// Goes over to a newer layout, with the first batch that was read by it.
+    pub(super) async fn take_layout(&mut self, session: &'f Session, layout: LayoutVersion) -> Result<(), PgError> {
+        if layout.is_newer_than(&self.layout) {
+            self.earlier_statements = self.statements();
+            self.store = RowStore::open(session, layout.layout(), self.which).await?;
+            self.flattener = Flattener::new(&layout);
+            self.layout = layout;
         }
+        Ok(())
     }
 
-    pub(super) fn concern(&self, change: &Change) -> Concern {
-        let member = self.of(change).filter(|&at| !self.all[at].has_applied(change));
-        let called = |namespace: &Namespace| {
-            self.all.iter().any(|member| member.is_called(namespace) && !member.has_applied(change))
+    /// Statements that they took so far.
+    pub(super) fn statements(&self) -> u64 {
+        self.earlier_statements + self.store.statements()
+    }
+}
+
+impl<'f> Member<'f> {
+    /// The staging tables of a load, which stand at these positions.
+    ///
+    /// # Errors
+    /// As [`RowStore::open`].
+    pub async fn staging(
+        session: &'f Session,
+        fence: &LoadFence,
+        layout: Arc<Layout>,
+        watched: WatchedCollection,
+        applied_to: Positions,
+    ) -> Result<Member<'f>, PgError> {
+        let (name, slot) = (layout.collection.clone(), LayoutSlot::new(layout));
+        let layout = slot.current();
+        let tables =
+            FollowedTables::open(session, layout.clone(), WhichTables::Staging, fence.load_epoch, false).await?;
+        let collection = FollowedCollection { name, slot, layout, watched, applied_to, skipped_until: None };
+        Ok(Member { collection, tables, has_unknown_deletions: false })
+    }
+
+    /// The live tables of a collection, whose changes are applied up to these positions.
+    async fn live(
+        session: &'f Session,
+        followed: &Followed,
+        layout: Arc<Layout>,
+        uuids: BTreeMap<String, [u8; 16]>,
+        applied_to: Positions,
+    ) -> Result<Member<'f>, PgError> {
+        let Followed { live_epoch, joined, .. } = *followed;
+        let slot = LayoutSlot::new(layout);
+        let layout = slot.current();
+        let tables = FollowedTables::open(session, layout.clone(), WhichTables::Live, live_epoch, joined).await?;
+        let collection = FollowedCollection {
+            name: followed.collection.clone(),
+            slot,
+            layout,
+            watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
+            applied_to,
+            skipped_until: followed.passed_over,
         };
-        match (&change.kind, member) {
-            (ChangeKind::DropDatabase, _) => Concern::None,
-            (ChangeKind::Create, _) if called(&change.namespace) => Concern::Ddl,
-            (ChangeKind::Rename { to, .. }, _) if called(to) => Concern::Ddl,
-            (ChangeKind::Create, _) => Concern::None,
-            (ChangeKind::Drop | ChangeKind::Rename { .. } | ChangeKind::Rewrite, Some(_)) => Concern::Ddl,
-            (ChangeKind::Drop | ChangeKind::Rename { .. } | ChangeKind::Rewrite, None) => Concern::None,
-            (_, Some(at)) => Concern::Document(at),
-            (_, None) => Concern::None,
-        }
+        let has_unknown_deletions = followed.remark.as_deref() == Some(DELETIONS_UNKNOWN);
+        Ok(Member { collection, tables, has_unknown_deletions })
     }
 
-    /// Takes in a change of followed collections as such, and gives what it means for each of them.
-    pub(super) fn take_in(&mut self, change: &Change) -> Vec<Effect> {
-        let mut effects = self.effects(change);
-        for Effect { member, ddl, uuids: after } in &mut effects {
-            let uuids = &mut self.all[*member].watched.uuids;
-            match ddl {
-                Ddl::Created(uuid) => drop(uuids.insert(change.shard.to_string(), *uuid)),
-                Ddl::Gone(uuid) => uuids.retain(|_, other| other != uuid),
-                Ddl::Reload(_) => {}
-            }
-            after.clone_from(uuids);
-        }
-        self.index();
-        effects
+    /// Its name, if it is known that nobody looks for its deletions.
+    pub(super) fn unknown_deletions(&self) -> Option<String> {
+        self.has_unknown_deletions.then(|| self.collection.name.clone())
     }
 
-    fn effects(&self, change: &Change) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for (at, member) in self.all.iter().enumerate().filter(|(_, member)| !member.has_applied(change)) {
-            let ours = self.of(change) == Some(at);
-            let effect = match &change.kind {
-                ChangeKind::Create if member.is_called(&change.namespace) => member.created(change),
-                ChangeKind::Drop if ours => Some(member.gone(change, "it was dropped")),
-                ChangeKind::Rewrite if ours => Some(Ddl::Reload("its documents were changed as a whole")),
-                // Under this name there is another collection now, unless a load has seen it already.
-                ChangeKind::Rename { to, .. } if member.is_called(to) && !ours => {
-                    Some(Ddl::Reload("another collection was renamed to its name"))
-                }
-                ChangeKind::Rename { to, .. } if ours && !member.is_called(to) => {
-                    Some(member.gone(change, "it was renamed"))
-                }
-                _ => None,
-            };
-            effects.extend(effect.map(|ddl| Effect { member: at, ddl, uuids: BTreeMap::new() }));
-        }
-        effects
+    /// What the reader and what the writer works with.
+    pub(super) fn split(self) -> (FollowedCollection, FollowedTables<'f>) {
+        (self.collection, self.tables)
     }
 }
 
-/// What a change of a collection as such means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ddl {
-    /// It exists now on the change's shard, with this UUID.
-    Created([u8; 16]),
-    /// The collection with this UUID is gone, on all shards: the tables are emptied.
-    Gone([u8; 16]),
-    /// Only a load helps; why.
-    Reload(&'static str),
+/// The collections that the state tables say are followed, with their live tables, on this session.
+///
+/// # Errors
+/// As [`RowStore::open`].
+pub async fn members_of<'f>(
+    session: &'f Session,
+    oplogs: &[Oplog],
+    fence: &StreamFence,
+    followed: &[Followed],
+    layouts: &[Arc<Layout>],
+) -> Result<Vec<Member<'f>>, PgError> {
+    let mut members = Vec::new();
+    for (followed, layout) in followed.iter().zip(layouts) {
+        let mut uuids = followed.uuids.clone();
+        if let Some(uuid) = uuids.remove("") {
+            // An earlier version did not write down on which shards.
+            uuids.extend(oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid)));
+        }
+        let applied_to = if followed.joined { fence.position() } else { &followed.applied_to };
+        members.push(Member::live(session, followed, Arc::clone(layout), uuids, applied_to.clone()).await?);
+    }
+    Ok(members)
 }
 
-impl Ddl {
-    pub(super) fn is_gone(self) -> bool {
-        matches!(self, Ddl::Gone(_))
+/// The earliest position that any of them needs, by shard.
+pub fn earliest(members: &[Member<'_>]) -> Positions {
+    let mut earliest = Positions::new();
+    for (shard, at) in members.iter().flat_map(|member| &member.collection.applied_to) {
+        earliest.entry(shard.clone()).and_modify(|least| *least = *at.min(least)).or_insert(*at);
     }
+    earliest
 }
 
-impl FollowedCollection<'_> {
-    /// A collection that exists already under this name was seen by a later load.
-    fn created(&self, change: &Change) -> Option<Ddl> {
-        match self.watched.uuids.contains_key(&*change.shard) {
-            true => None,
-            false => change.uuid.map(Ddl::Created),
-        }
-    }
+/// What the source is to give.
+pub fn interest(database: &str, members: &[Member<'_>]) -> Interest {
+    let watched = || members.iter().map(|member| &member.collection.watched);
+    let names: BTreeSet<String> = watched().map(|watched| watched.namespace.collection.clone()).collect();
+    let uuids = watched().flat_map(|watched| watched.uuids.values().copied()).collect();
+    Interest { database: database.to_owned(), collections: Some(names), uuids }
+}
 
-    /// Where other shards have the collection under another UUID, their documents stay, and nobody knows which those are.
-    fn gone(&self, change: &Change, why: &'static str) -> Ddl {
-        match change.uuid {
-            Some(uuid) if self.watched.uuids.values().all(|other| *other == uuid) => Ddl::Gone(uuid),
-            _ => Ddl::Reload(why),
-        }
-    }
+/// Up to when documents may have been read, as loads have left it; `newest` where a load does not say.
+pub fn read_ahead(fence: &StreamFence, followed: &[Followed], newest: ClusterTime) -> Option<ClusterTime> {
+    let loads = followed.iter().filter(|followed| !followed.joined);
+    let loads = loads.map(|followed| followed.read_until.unwrap_or(newest)).max();
+    fence.ahead().max(loads)
 }

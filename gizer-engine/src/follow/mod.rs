@@ -16,9 +16,10 @@ mod collect;
 mod commit;
 mod fail_point;
 mod isolate;
+mod layout;
 mod member;
+mod members;
 mod monitors;
-mod open;
 mod read;
 mod repair;
 mod touched;
@@ -26,24 +27,24 @@ mod unfit;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gizer_flatten::Tally;
 use gizer_flatten::change::{ClusterTime, Positions};
-use gizer_oplog::{ChangeSource, LookUp, Oplog};
+use gizer_oplog::{ChangeSource, FollowOptions, LookUp, Oplog};
 use gizer_pg::Session;
 use gizer_pg::rows::TableCounts;
-use gizer_pg::state::Followed;
 use gizer_schema::Layout;
 use gizer_verify::{Checks, ReadBack};
 use tokio::sync::mpsc;
 
 pub use capped::DELETIONS_UNKNOWN;
 pub use commit::Purpose;
-pub use member::{FollowedCollection, FollowedTables, Member};
-pub use open::{BATCH_DOCUMENTS, earliest, interest, members_of, read_ahead, source_options};
+pub use layout::{LayoutSlot, LayoutVersion};
+pub use member::{Member, earliest, interest, members_of, read_ahead};
 pub use touched::ChangeCounts;
 pub use unfit::Rejects;
 pub use write::replaced;
@@ -65,7 +66,7 @@ pub enum Until {
 
 /// Why following has paused.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Paused {
+pub enum PauseReason {
     /// It has come as far as it was to.
     Done,
     /// These collections have to be loaded anew.
@@ -76,7 +77,7 @@ pub enum Paused {
 
 /// What a way along the stream has done so far.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct FollowProgress {
     /// Changes applied.
     pub changes: ChangeCounts,
     /// Documents read, each counted once a batch.
@@ -138,60 +139,85 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 /// How often to look whether a collection has been loaded meanwhile, or anything is to be repaired.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Documents after which a batch ends.
+pub const BATCH_DOCUMENTS: usize = 20_000;
+
+/// Changes between two watermarks: a batch can end there.
+const WATERMARK_CHANGES: usize = 5_000;
+
+/// How changes are read, within a budget of so many bytes; what has to wait is in this folder.
+pub fn source_options(memory: usize, folder: &Path) -> FollowOptions {
+    FollowOptions {
+        watermark_changes: WATERMARK_CHANGES,
+        watermark_bytes: memory / 16,
+        held_back_bytes: memory / 8,
+        ..FollowOptions::new(folder.join("held-back"))
+    }
+}
+
 /// One way along the stream of changes.
 pub struct Follow<'f, S, L> {
     reader: Reader<'f, S, L>,
     writer: Writer<'f>,
 }
 
-/// Where a way along the stream begins.
+/// Where a run begins in the stream.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub struct FollowStart {
     /// The positions where the source begins.
     pub positions: Positions,
     /// Some documents were read as they were up to this time.
     pub ahead: Option<ClusterTime>,
 }
 
+/// What a run is made of.
+pub struct FollowSetup<'f, S, L> {
+    /// The session that the tables are written by.
+    pub session: &'f Session,
+    /// The oplogs of all shards.
+    pub oplogs: &'f [Oplog],
+    /// Gives the changes.
+    pub source: S,
+    /// Reads the documents that they touch.
+    pub look_up: L,
+    /// The settings.
+    pub settings: FollowSettings,
+    /// What it is for.
+    pub purpose: Purpose<'f>,
+    /// The collections.
+    pub members: Vec<Member<'f>>,
+    /// Where it begins.
+    pub start: FollowStart,
+    /// Whoever is told what happens.
+    pub observer: Arc<dyn Observer>,
+}
+
 impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
-    /// Begins with a source of changes and a look-up of documents.
-    pub fn new(
-        (session, oplogs): (&'f Session, &'f [Oplog]),
-        settings: FollowSettings,
-        (source, look_up): (S, L),
-        purpose: Purpose<'f>,
-        members: Vec<Member<'f>>,
-        start: Start,
-    ) -> Follow<'f, S, L> {
-        let (followed, tables) = members.into_iter().map(|member| (member.followed, member.tables)).unzip();
+    /// A run that has not begun yet.
+    pub fn new(setup: FollowSetup<'f, S, L>) -> Follow<'f, S, L> {
+        let FollowSetup { session, oplogs, source, look_up, settings, purpose, members, start, observer } = setup;
+        let deletions_unknown = members.iter().filter_map(Member::unknown_deletions).collect();
+        let (collections, tables) = members.into_iter().map(Member::split).unzip();
         let time = start.positions.values().map(|position| position.time).min().unwrap_or_default();
         let mark = Mark { time, positions: start.positions, read_to: time };
-        Follow {
-            reader: Reader::new(oplogs, settings, source, look_up, followed, mark.clone(), start.ahead),
-            writer: Writer::new(session, settings, purpose, tables, mark, start.ahead),
-        }
+        let reader_observer = Arc::clone(&observer);
+        let reader =
+            Reader::new(oplogs, settings, source, look_up, collections, mark.clone(), start.ahead, reader_observer);
+        let mut writer = Writer::new(session, settings, purpose, tables, mark, start.ahead, observer);
+        writer.progress.deletions_unknown = deletions_unknown;
+        Follow { reader, writer }
     }
 
-    /// Tells this observer what is done.
-    #[must_use]
-    pub fn observed_by(mut self, observer: &Arc<dyn Observer>) -> Self {
-        self.reader.observer = Arc::clone(observer);
-        self.writer.observer = Arc::clone(observer);
-        self
-    }
-
-    /// What was known before of collections of which the oplog does not tell what is gone.
-    pub fn knowing(mut self, followed: &[Followed]) -> Self {
-        let unknown = followed.iter().filter(|followed| followed.remark.as_deref() == Some(DELETIONS_UNKNOWN));
-        self.writer.progress.deletions_unknown = unknown.map(|followed| followed.collection.clone()).collect();
-        self
+    /// The place of a collection's layout: another one that is put there counts from the next batch on.
+    pub fn layout_slot(&self, collection: &str) -> Option<LayoutSlot> {
+        self.reader.members.all.iter().find(|member| member.name == collection).map(|member| member.slot.clone())
     }
 
     /// Follows, once. When it ends, what was committed is exact or said not to be; what was read beyond that is forgotten.
     ///
     /// # Errors
     /// [`Failure`]; what was committed stays.
-    pub async fn run(&mut self, until: Until, stop: impl Fn() -> bool) -> Result<Paused, Failure> {
+    pub async fn run(&mut self, until: Until, stop: impl Fn() -> bool) -> Result<PauseReason, Failure> {
         // One delivery is on its way while one is written and one is read.
         let (deliver, delivered) = mpsc::channel(1);
         let mut reading = pin!(self.reader.run(until, stop, deliver));
@@ -201,14 +227,14 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
             written = &mut writing => written,
             // What was delivered whole is still written.
             read = &mut reading => match (writing.await, read) {
-                (Ok(Paused::Done), Err(failure)) => Err(failure),
+                (Ok(PauseReason::Done), Err(failure)) => Err(failure),
                 (written, _) => written,
             },
         }
     }
 
     /// What was done.
-    pub fn progress(&self) -> &Progress {
+    pub fn progress(&self) -> &FollowProgress {
         &self.writer.progress
     }
 
@@ -224,7 +250,8 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
 
     /// What did not fit, by collection, with its layout.
     pub fn tallies(&self) -> impl Iterator<Item = (&str, &Tally, &Layout)> {
-        let of = |name: &str| self.writer.tables.iter().find(|tables| tables.name == name).map(|tables| tables.layout);
+        let of =
+            |name: &str| self.writer.tables.iter().find(|tables| tables.name == name).map(|tables| &*tables.layout);
         self.writer.progress.tallies.iter().filter_map(move |(name, tally)| Some((name.as_str(), tally, of(name)?)))
     }
 
@@ -239,23 +266,23 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     }
 }
 
-impl Progress {
+impl FollowProgress {
     /// The numbers that writing to a collection changes.
-    fn counted(&self) -> Progress {
-        let Progress { documents, rows, rejected, accepted, .. } = *self;
-        Progress { documents, rows, rejected, accepted, ..Progress::default() }
+    fn counted(&self) -> FollowProgress {
+        let FollowProgress { documents, rows, rejected, accepted, .. } = *self;
+        FollowProgress { documents, rows, rejected, accepted, ..FollowProgress::default() }
     }
 
     /// What has been counted of a collection since then is taken back.
-    fn take_back(&mut self, before: &Progress, collection: &str) {
-        let Progress { documents, rows, rejected, accepted, .. } = *before;
+    fn take_back(&mut self, before: &FollowProgress, collection: &str) {
+        let FollowProgress { documents, rows, rejected, accepted, .. } = *before;
         (self.documents, self.rows, self.rejected, self.accepted) = (documents, rows, rejected, accepted);
         self.tallies.remove(collection);
         self.rejects.remove(collection);
     }
 
     /// Adds what was done elsewhere.
-    pub fn add(&mut self, other: &Progress) {
+    pub fn add(&mut self, other: &FollowProgress) {
         self.changes.add(&other.changes);
         self.documents += other.documents;
         self.rows.inserted += other.rows.inserted;

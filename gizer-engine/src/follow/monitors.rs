@@ -10,7 +10,7 @@ use super::Purpose;
 use super::touched::{Batch, ChangeCounts, Mark};
 use super::write::{Open, Writer};
 use crate::BATCH_TARGET;
-use crate::observer::{Applied, Committed, Event};
+use crate::observer::{AppliedCounts, CommittedBatch, Event};
 
 impl Writer<'_> {
     /// Tells what a batch that has just been committed has done.
@@ -27,7 +27,7 @@ impl Writer<'_> {
         }
         self.log(open, &applied, repaired.values().sum(), took, exact);
         let applied = applied.iter().map(|(member, applied)| (self.tables[*member].name.as_str(), *applied)).collect();
-        let batch = Committed { applied, repaired: repaired.into_iter().collect(), took };
+        let batch = CommittedBatch { applied, repaired: repaired.into_iter().collect(), took };
         self.observer.observe(Event::Committed(&batch));
         self.tell_standing(&self.mark, exact);
     }
@@ -41,7 +41,7 @@ impl Writer<'_> {
     }
 
     /// One line. How far the tables are behind is told by this machine's clock.
-    fn log(&self, open: &Open, applied: &BTreeMap<usize, Applied>, repaired: u64, took: Duration, exact: bool) {
+    fn log(&self, open: &Open, applied: &BTreeMap<usize, AppliedCounts>, repaired: u64, took: Duration, exact: bool) {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let documents = open.done.documents;
         if let Purpose::Load { .. } = self.purpose {

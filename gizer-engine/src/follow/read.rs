@@ -13,12 +13,14 @@ use tokio::sync::oneshot;
 
 use super::capped::StoredIds;
 use super::collect::Collected;
-use super::member::{Ddl, FollowedCollection, Members};
+use super::layout::LayoutVersion;
+use super::member::FollowedCollection;
+use super::members::{Ddl, Members};
 use super::repair::{Asking, Repairs, Unwanted};
 use super::touched::{Batch, Effect, Mark};
 use super::{FollowSettings, Until};
 use crate::failure::Failure;
-use crate::observer::{NoObserver, Observer, UnderWay};
+use crate::observer::{InFlight, Observer};
 
 /// What the reader gives the writer.
 pub(super) enum Delivery {
@@ -42,6 +44,8 @@ pub(super) enum Delivery {
 pub(super) struct Documents {
     /// The number of the collection.
     pub(super) member: usize,
+    /// The layout that they were read by.
+    pub(super) layout: LayoutVersion,
     pub(super) found: Vec<DocumentBatch>,
     /// With the first of them the ids that were asked for, each with the tables in which rows of its document can have changed.
     pub(super) ids: Vec<(Bytes, Scope)>,
@@ -50,7 +54,7 @@ pub(super) struct Documents {
     /// Whether that is all that was found under those.
     pub(super) all: bool,
     /// That they are under way.
-    pub(super) under_way: Option<UnderWay>,
+    pub(super) under_way: Option<InFlight>,
 }
 
 /// The end of a batch.
@@ -105,7 +109,7 @@ pub(super) struct Reader<'f, S, L> {
     pub(super) settings: FollowSettings,
     pub(super) source: S,
     look_up: L,
-    pub(super) members: Members<'f>,
+    pub(super) members: Members,
     /// Some documents were read as they were up to this time: until then the tables are catching up.
     ahead: Option<ClusterTime>,
     /// Collections that were passed over because another one has their name, and up to when the entry that tells why must
@@ -126,14 +130,14 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         settings: FollowSettings,
         source: S,
         look_up: L,
-        followed: Vec<FollowedCollection<'f>>,
+        followed: Vec<FollowedCollection>,
         mark: Mark,
         ahead: Option<ClusterTime>,
+        observer: Arc<dyn Observer>,
     ) -> Reader<'f, S, L> {
         let passed_over = followed.iter().enumerate();
-        let unexplained = passed_over.filter_map(|(at, followed)| Some((at, followed.passed_over?))).collect();
+        let unexplained = passed_over.filter_map(|(at, followed)| Some((at, followed.skipped_until?))).collect();
         let (members, pending, asking) = (Members::new(followed), None, Asking::default());
-        let observer: Arc<dyn Observer> = Arc::new(NoObserver);
         Reader { oplogs, settings, source, look_up, members, ahead, unexplained, mark, pending, asking, observer }
     }
 
@@ -249,7 +253,8 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             // A collection that does not exist at the mark has no documents, and cannot be looked at.
             if wanted.is_empty() || self.members.all[member].watched.uuids.is_empty() {
                 let (found, ids, repairs, under_way) = (Vec::new(), Vec::new(), repairs.clone(), None);
-                let all = Documents { member, found, ids, repairs, all: true, under_way };
+                let layout = self.members.all[member].layout.clone();
+                let all = Documents { member, layout, found, ids, repairs, all: true, under_way };
                 deliver.send(Delivery::Documents(all)).await.map_err(|_| Ended::Unwanted)?;
                 continue;
             }
@@ -258,8 +263,8 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         Ok(())
     }
 
-    fn under_way(&self, bytes: usize) -> Option<UnderWay> {
-        Some(UnderWay::of(&self.observer, bytes))
+    fn under_way(&self, bytes: usize) -> Option<InFlight> {
+        Some(InFlight::of(&self.observer, bytes))
     }
 
     /// Looks up and delivers the documents with these ids, and with them these repairs.
@@ -296,12 +301,14 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             if bytes >= self.settings.part_bytes {
                 let (found, ids) = (std::mem::take(&mut found), std::mem::take(&mut ids));
                 let (repairs, under_way) = (std::mem::take(&mut repairs), self.under_way(bytes));
-                let part = Documents { member, found, ids, repairs, all: false, under_way };
+                let layout = self.members.all[member].layout.clone();
+                let part = Documents { member, layout, found, ids, repairs, all: false, under_way };
                 deliver.send(Delivery::Documents(part)).await.map_err(|_| Ended::Unwanted)?;
                 bytes = 0;
             }
         }
-        let last = Documents { member, found, ids, repairs, all: true, under_way: self.under_way(bytes) };
+        let layout = self.members.all[member].layout.clone();
+        let last = Documents { member, layout, found, ids, repairs, all: true, under_way: self.under_way(bytes) };
         deliver.send(Delivery::Documents(last)).await.map_err(|_| Ended::Unwanted)?;
         if matches!(plan.at, ReadAt::NotBefore(_)) {
             plan.ahead = plan.ahead.max(Some(self.look_up.read_until()));

@@ -19,9 +19,9 @@ use super::member::FollowedTables;
 use super::read::{Delivery, Reader};
 use super::touched::Batch;
 use super::write::{Open, Writer};
-use super::{LOOK_EVERY, Paused, Purpose};
+use super::{LOOK_EVERY, PauseReason, Purpose};
 use crate::failure::Failure;
-use crate::observer::{Happening, TOO_MANY_REPAIRS};
+use crate::observer::{CollectionEventKind, TOO_MANY_REPAIRS};
 
 /// What is to be repaired, by the number of the collection.
 pub(super) type Repairs = BTreeMap<usize, Vec<RepairKey>>;
@@ -106,7 +106,7 @@ pub(super) enum Waiting {
     /// These wait.
     Repairs(Repairs),
     /// There are too many of them, or what is followed is another by now.
-    Pause(Paused),
+    Pause(PauseReason),
 }
 
 impl Writer<'_> {
@@ -124,7 +124,7 @@ impl Writer<'_> {
         let given_up = self.give_up(&too_many).await?;
         let names: Vec<String> = given_up.iter().map(|given_up| given_up.collection.clone()).collect();
         if self.purpose.has_changed_now(self.session, &self.tables, &names).await? {
-            return Ok(Waiting::Pause(Paused::Changed));
+            return Ok(Waiting::Pause(PauseReason::Changed));
         }
         // Whoever has been fenced off finds it out.
         let (mark, ahead) = (self.mark.clone(), self.ahead);
@@ -133,7 +133,7 @@ impl Writer<'_> {
         self.session.end(Ok(())).await?;
         self.tell_troubles(BTreeMap::new(), BTreeMap::new(), followed_again);
         self.tell_of(given_up);
-        Ok(Waiting::Pause(Paused::Reload(names)))
+        Ok(Waiting::Pause(PauseReason::Reload(names)))
     }
 
     /// What waits in the open transaction, and how many repairs there would be of collections of which there are too many.
@@ -214,7 +214,7 @@ impl Writer<'_> {
     pub(super) fn tell_of(&mut self, given_up: Vec<GivenUp>) {
         let most = self.settings.max_repairs;
         for GivenUp { collection, repairs } in given_up {
-            self.happened(&collection, Happening::TooManyRepairs { repairs, most });
+            self.happened(&collection, CollectionEventKind::TooManyRepairs { repairs, most });
         }
     }
 }

@@ -11,7 +11,7 @@ use gizer_oplog::WantedId;
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
-use super::member::Ddl;
+use super::members::Ddl;
 use super::repair::Repairs;
 use crate::failure::Failure;
 
@@ -29,7 +29,7 @@ pub struct ChangeCounts {
     /// Entries that a chunk migration wrote: no change of data.
     pub migrations: u64,
     /// Documents passed over because their collection is dropped or replaced further on.
-    pub passed_over: u64,
+    pub skipped: u64,
 }
 
 impl ChangeCounts {
@@ -57,7 +57,7 @@ impl ChangeCounts {
         self.updates += other.updates;
         self.deletes += other.deletes;
         self.migrations += other.migrations;
-        self.passed_over += other.passed_over;
+        self.skipped += other.skipped;
     }
 }
 

@@ -88,7 +88,7 @@ impl Writer<'_> {
         }
         for (member, tables) in self.tables.iter().enumerate() {
             let Some(tally) = self.batch.done.tallies.get(&tables.name) else { continue };
-            let counts = unfit_counts(tally, tables.layout);
+            let counts = unfit_counts(tally, &tables.layout);
             let new = state::count_unfit(self.session, &tables.name, &counts, tally.unknown_beyond()).await?;
             self.batch.new_unfit.extend(new.into_iter().map(|number| (member, counts[number].clone())));
             let applied = self.batch.applied.entry(member).or_default();

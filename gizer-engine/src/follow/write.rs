@@ -17,13 +17,14 @@ use super::asked::{Asked, RejectedCollections};
 use super::commit::{Commit, WrittenDown};
 use super::fail_point::fail_point;
 use super::isolate::{Isolated, Isolation};
-use super::member::{Ddl, FollowedTables};
+use super::member::FollowedTables;
+use super::members::Ddl;
 use super::read::{Delivery, Documents, Whole};
 use super::repair::{WRITTEN_TWICE, Waiting};
 use super::touched::{Batch, Effect, Mark};
-use super::{FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, Paused, Progress, Purpose};
+use super::{FollowProgress, FollowSettings, IDLE_CHECKPOINT, LOOK_EVERY, PauseReason, Purpose};
 use crate::failure::Failure;
-use crate::observer::{Applied, Event, Happening, NoObserver, Observer};
+use crate::observer::{AppliedCounts, CollectionEventKind, Event, Observer};
 
 /// The writing half of following.
 pub(super) struct Writer<'f> {
@@ -36,7 +37,7 @@ pub(super) struct Writer<'f> {
     pub(super) ahead: Option<ClusterTime>,
     committed: Instant,
     looked: Instant,
-    pub(super) progress: Progress,
+    pub(super) progress: FollowProgress,
     pub(super) batch: Open,
     /// How many documents of each collection were repaired, by its number.
     pub(super) repaired: BTreeMap<usize, u64>,
@@ -57,11 +58,11 @@ pub(super) struct Open {
     /// The ids that were asked for together, of which not all that was found has come.
     asked: Option<Asked>,
     /// What will have been done once it is committed.
-    pub(super) done: Progress,
+    pub(super) done: FollowProgress,
     /// How many documents were repaired, by the number of the collection and the reason.
     pub(super) repaired: BTreeMap<(usize, String), u64>,
     /// What is applied, by the number of the collection.
-    pub(super) applied: BTreeMap<usize, Applied>,
+    pub(super) applied: BTreeMap<usize, AppliedCounts>,
     /// Capped collections of which the oplog does not tell what is gone, and whether nobody has looked.
     pub(super) capped: BTreeMap<usize, bool>,
     /// What came for the first time of that the schema has no place for, with the number of the collection.
@@ -93,10 +94,11 @@ impl<'f> Writer<'f> {
         tables: Vec<FollowedTables<'f>>,
         mark: Mark,
         ahead: Option<ClusterTime>,
+        observer: Arc<dyn Observer>,
     ) -> Writer<'f> {
-        let (now, progress, batch, repaired) = (Instant::now(), Progress::default(), Open::default(), BTreeMap::new());
+        let (now, progress, batch, repaired) =
+            (Instant::now(), FollowProgress::default(), Open::default(), BTreeMap::new());
         let (committed, looked) = (now, now);
-        let observer: Arc<dyn Observer> = Arc::new(NoObserver);
         Writer {
             session,
             settings,
@@ -116,20 +118,20 @@ impl<'f> Writer<'f> {
     }
 
     /// Applies what is delivered, until there is no more or a reason to pause. What was not delivered whole is rolled back.
-    pub(super) async fn run(&mut self, mut delivered: Receiver<Delivery>) -> Result<Paused, Failure> {
+    pub(super) async fn run(&mut self, mut delivered: Receiver<Delivery>) -> Result<PauseReason, Failure> {
         let outcome = self.apply(&mut delivered).await;
         self.roll_back().await;
         outcome
     }
 
-    async fn apply(&mut self, delivered: &mut Receiver<Delivery>) -> Result<Paused, Failure> {
+    async fn apply(&mut self, delivered: &mut Receiver<Delivery>) -> Result<PauseReason, Failure> {
         while let Some(delivery) = delivered.recv().await {
             match delivery {
                 Delivery::Anew => self.roll_back().await,
                 Delivery::Effects(effects) => {
                     self.begin().await?;
                     if self.purpose.has_changed_now(self.session, &self.tables, &[]).await? {
-                        return Ok(Paused::Changed);
+                        return Ok(PauseReason::Changed);
                     }
                     self.take_effects(&effects).await?;
                 }
@@ -154,11 +156,11 @@ impl<'f> Writer<'f> {
             if self.batch.begun.is_none() && self.looked.elapsed() >= LOOK_EVERY {
                 self.looked = Instant::now();
                 if self.purpose.has_changed(self.session, &self.tables).await? {
-                    return Ok(Paused::Changed);
+                    return Ok(PauseReason::Changed);
                 }
             }
         }
-        Ok(Paused::Done)
+        Ok(PauseReason::Done)
     }
 
     /// Begins the transaction of the batch, unless it has begun.
@@ -225,8 +227,11 @@ impl<'f> Writer<'f> {
             return Ok(());
         }
         self.begin().await?;
-        let Documents { member, found: documents, ids, repairs, all, under_way: _under_way } = documents;
+        let Documents { member, layout, found: documents, ids, repairs, all, under_way: _under_way } = documents;
         self.enter(member).await?;
+        if let Err(error) = self.tables[member].take_layout(self.session, layout).await {
+            return self.set_apart(member, error.into()).await;
+        }
         self.take_off(member, &repairs).await?;
         let left = self.refusals_left(member);
         let FollowedTables { layout, store, flattener, .. } = &mut self.tables[member];
@@ -291,7 +296,7 @@ impl<'f> Writer<'f> {
     }
 
     /// Writes what is left of a batch and commits it; gives why following has to pause, if it has to.
-    async fn complete(&mut self, whole: Whole) -> Result<Option<Paused>, Failure> {
+    async fn complete(&mut self, whole: Whole) -> Result<Option<PauseReason>, Failure> {
         let Whole { batch, mark, ahead, passed_over, unexplained, unreadable } = whole;
         self.batch.ahead = ahead.max(Some(mark.time));
         if let Some(documents) = self.batch.waiting.take() {
@@ -315,7 +320,7 @@ impl<'f> Writer<'f> {
         let left: Vec<String> = failing.iter().map(name).chain(reload.iter().cloned()).collect();
         // Tables of a later load hold later documents: none of these may take their place.
         if self.purpose.has_changed_now(self.session, &self.tables, &left).await? {
-            return Ok(Some(Paused::Changed));
+            return Ok(Some(PauseReason::Changed));
         }
         self.note_passed_over(&unexplained).await?;
         self.keep_unfit().await?;
@@ -338,7 +343,7 @@ impl<'f> Writer<'f> {
         self.add_capped(open.capped);
         let passed_over = passed_over.iter().filter_map(|member| batch.touched.get(member));
         self.progress.changes.add(&counts);
-        self.progress.changes.passed_over += passed_over.map(|touched| touched.len() as u64).sum::<u64>();
+        self.progress.changes.skipped += passed_over.map(|touched| touched.len() as u64).sum::<u64>();
         self.progress.batches += 1;
         self.progress.catching_up += u64::from(!exact);
         self.tell(&batch);
@@ -347,8 +352,8 @@ impl<'f> Writer<'f> {
         self.tell_troubles(std::mem::take(&mut open.refused), std::mem::take(&mut open.apart), followed_again);
         fail_point("sync.between_batches");
         Ok(match reload.is_empty() {
-            false => Some(Paused::Reload(reload)),
-            true => is_apart.then_some(Paused::Changed),
+            false => Some(PauseReason::Reload(reload)),
+            true => is_apart.then_some(PauseReason::Changed),
         })
     }
 
@@ -371,7 +376,7 @@ impl<'f> Writer<'f> {
         ahead: Option<ClusterTime>,
         changes: u64,
     ) -> Result<WrittenDown, Failure> {
-        let statements = self.tables.iter().map(|tables| tables.store.statements()).sum();
+        let statements = self.tables.iter().map(|tables| tables.statements()).sum();
         self.progress.statements = statements;
         let commit = Commit {
             positions: &mark.positions,
@@ -411,8 +416,8 @@ impl<'f> Writer<'f> {
             let name = self.tables[*member].name.clone();
             let what = match ddl {
                 Ddl::Created(_) => continue,
-                Ddl::Gone(_) => Happening::Gone,
-                Ddl::Reload(why) => Happening::ReloadDue((*why).to_owned()),
+                Ddl::Gone(_) => CollectionEventKind::Gone,
+                Ddl::Reload(why) => CollectionEventKind::ReloadDue((*why).to_owned()),
             };
             self.happened(&name, what);
         }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::pin::pin;
+use std::sync::Arc;
 
 use gizer_schema::{Column, ColumnType, Layout, TableId};
 use tokio_postgres::types::{FromSql, Kind, ToSql, Type};
@@ -51,7 +52,7 @@ pub enum WhichTables {
 #[derive(Debug)]
 pub struct RowStore<'s> {
     pub(super) session: &'s Session,
-    pub(super) layout: &'s Layout,
+    pub(super) layout: Arc<Layout>,
     pub(super) tables: Vec<TableStatements>,
     readers: Vec<Option<Statement>>,
     /// For each table those of [`read_stretch`](RowStore::read_stretch), by which ends the stretch has.
@@ -118,7 +119,7 @@ impl<'s> RowStore<'s> {
     /// # Errors
     /// [`PgError::NoRights`] if the role may not make temporary tables; [`PgError::NotFollowable`] if the root key of the
     /// layout does not identify a document; [`PgError::UnusableName`].
-    pub async fn open(session: &'s Session, layout: &'s Layout, which: WhichTables) -> Result<RowStore<'s>, PgError> {
+    pub async fn open(session: &'s Session, layout: &Arc<Layout>, which: WhichTables) -> Result<RowStore<'s>, PgError> {
         if !is_unique(layout) {
             return Err(PgError::NotFollowable { collection: layout.collection.clone() });
         }
@@ -134,13 +135,13 @@ impl<'s> RowStore<'s> {
         let none = vec![None; tables.len()];
         let (readers, deleters, document_deleters) = (none.clone(), none.clone(), none);
         let stretches = vec![[const { None }; 4]; tables.len()];
-        let (statements, writing) = (0, Writing::InPlace);
+        let (layout, statements, writing) = (Arc::clone(layout), 0, Writing::InPlace);
         Ok(RowStore { session, layout, tables, readers, stretches, deleters, document_deleters, statements, writing })
     }
 
     /// The layout of the tables.
-    pub fn layout(&self) -> &'s Layout {
-        self.layout
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
 
     /// How many statements were run so far, those that begin and end transactions not among them.

@@ -1,6 +1,7 @@
 //! Documents are rebuilt from what a real server gives of their rows, and held against the source.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Decimal128, Document, doc};
@@ -21,7 +22,7 @@ use crate::scene::{Scene, layout};
 const CASES: u32 = 40;
 
 /// For each document the path at which the one that is rebuilt from its rows differs.
-async fn differing(scene: &Scene, layout: &Layout, documents: &[Document]) -> Vec<Option<String>> {
+async fn differing(scene: &Scene, layout: &Arc<Layout>, documents: &[Document]) -> Vec<Option<String>> {
     let (session, flattener) = (scene.session().await, Flattener::new(layout));
     let bytes: Vec<Vec<u8>> = documents.iter().map(|document| document.to_vec().unwrap()).collect();
     let documents: Vec<RawDoc<'_>> = bytes.iter().map(|bytes| RawDoc::new(bytes).unwrap()).collect();
@@ -43,7 +44,7 @@ async fn random_documents_are_rebuilt() {
     let mut runner = TestRunner::new(Config::with_cases(CASES));
     for case in 0..CASES {
         let documents = distinct(vec(document(), 1..12).new_tree(&mut runner).unwrap().current());
-        let layout = layout_of(&format!("case{case}"), &documents);
+        let layout = Arc::new(layout_of(&format!("case{case}"), &documents));
         scene.load(&layout, &documents).await.unwrap();
         assert_eq!(differing(&scene, &layout, &documents).await, vec![None; documents.len()], "{documents:#?}");
     }

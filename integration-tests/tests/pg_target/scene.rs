@@ -1,6 +1,7 @@
 //! A database of one's own, and loads of a few documents into it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::Document;
@@ -121,8 +122,8 @@ pub(crate) fn positions(shards: &[(&str, u32, u32)]) -> Positions {
     shards.iter().map(|&(shard, seconds, increment)| (shard.to_owned(), at(seconds, increment))).collect()
 }
 
-pub(crate) fn layout(collection: &str, schema: &str) -> Layout {
-    Layout::new(&file::parse(collection, schema).unwrap()).unwrap()
+pub(crate) fn layout(collection: &str, schema: &str) -> Arc<Layout> {
+    Arc::new(Layout::new(&file::parse(collection, schema).unwrap()).unwrap())
 }
 
 /// The rows of some documents; all must fit.

@@ -1,5 +1,7 @@
 //! Several loads in one swap: all of them, or none.
 
+use std::sync::Arc;
+
 use bson::{Document, doc};
 use gizer_pg::load::{KeySettings, Load, RangeSink, SwapPart, SwapSettings, Swapped, swap_together};
 use gizer_pg::state::{CollectionState, Ledger, read_status};
@@ -17,7 +19,7 @@ fn generation(g: i32) -> Vec<Document> {
 }
 
 /// Loads that are ready to be swapped in, all on one session.
-async fn ready<'a>(scene: &Scene, session: &'a Session, layouts: &'a [Layout], g: i32) -> Vec<Load<'a>> {
+async fn ready<'a>(scene: &Scene, session: &'a Session, layouts: &'a [Arc<Layout>], g: i32) -> Vec<Load<'a>> {
     let mut loads = Vec::new();
     for layout in layouts {
         let load = Load::begin(session, request(layout, followable(1))).await.unwrap();
@@ -37,7 +39,7 @@ async fn swap(loads: &[Load<'_>], settings: &SwapSettings) -> Result<Swapped, Pg
 }
 
 /// Posts and authors of generation 1, and a view that joins them.
-async fn scene() -> (Scene, [Layout; 2]) {
+async fn scene() -> (Scene, [Arc<Layout>; 2]) {
     let scene = Scene::prepared().await;
     let layouts = [layout("posts", SCHEMA), layout("authors", SCHEMA)];
     for layout in &layouts {

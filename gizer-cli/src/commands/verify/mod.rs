@@ -5,7 +5,7 @@ mod output;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gizer_engine::audit::{self, Audit, Extent, Plan, Report, Tables};
+use gizer_engine::audit::{self, Audit, AuditedTables, Extent, Plan, Report, Tables};
 use gizer_oplog::{Cluster, Collection, MongoError, Oplog, WatchedCollection};
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::state::{self, AuditSubject, CollectionState, Followed, Obstacle, RepairKey};
@@ -244,7 +244,7 @@ impl<'v> Verifying<'v> {
 
     fn audit_of(
         &self,
-        layout: &Layout,
+        layout: &Arc<Layout>,
         followed: &Followed,
         collection: Option<&Collection>,
         differing: &Arc<Mutex<Vec<RepairKey>>>,
@@ -254,14 +254,17 @@ impl<'v> Verifying<'v> {
             // An earlier version did not write down on which shards.
             uuids.extend(self.oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid)));
         }
-        let source = (WatchedCollection { namespace: followed.namespace.clone(), uuids }, collection);
-        let tables = (layout, Tables::Live(followed.live_epoch));
+        let subject = AuditedTables {
+            layout: Arc::clone(layout),
+            watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
+            tables: Tables::Live(followed.live_epoch),
+        };
         let extent = Audit::extent(collection, self.args.sample);
         Audit {
             named: self.args.differences,
             show_values: self.args.show_values,
             again: self.args.repair.then(|| Arc::clone(differing)),
-            ..Audit::of(followed::audit_settings(&self.context.config), &self.oplogs, tables, source, extent)
+            ..Audit::of(followed::audit_settings(&self.context.config), &self.oplogs, subject, collection, extent)
         }
     }
 

@@ -1,5 +1,7 @@
 //! Keys of every type.
 
+use std::sync::Arc;
+
 use bson::{Bson, Document, doc};
 use gizer_schema::{Layout, file};
 
@@ -7,10 +9,10 @@ use super::{fresh, ids, reconciled, rows};
 use crate::scene::{Scene, layout};
 
 /// A schema in gizer's dialect with a key of this type.
-fn own(collection: &str, ty: &str) -> Layout {
+fn own(collection: &str, ty: &str) -> Arc<Layout> {
     let key = if ty == "JSON" { r#"{"$as": "json"}"#.to_owned() } else { format!("\"{ty}\"") };
     let schema = format!(r#"{{"$gizer": 1, "fields": {{"_id": {key}, "n": "INT", "a": [{{"b": ["INT"]}}]}}}}"#);
-    Layout::new(&file::parse(collection, &schema).unwrap()).unwrap()
+    Arc::new(Layout::new(&file::parse(collection, &schema).unwrap()).unwrap())
 }
 
 fn document(id: &Bson, n: i32) -> Document {
@@ -18,7 +20,7 @@ fn document(id: &Bson, n: i32) -> Document {
 }
 
 /// One document stays, one changes, one goes, one comes; those of other ids are not touched.
-async fn check(scene: &Scene, layout: &Layout, ids_of: [Bson; 5]) {
+async fn check(scene: &Scene, layout: &Arc<Layout>, ids_of: [Bson; 5]) {
     let [stays, changes, goes, comes, other] = ids_of;
     let before = [document(&stays, 2), document(&changes, 2), document(&goes, 2), document(&other, 2)];
     scene.load(layout, &before).await.unwrap();

@@ -1,5 +1,7 @@
 //! A stage that spoils rows after they were written: what is read back is written a second time.
 
+use std::sync::Arc;
+
 use bson::{Bson, Document, doc};
 use gizer_flatten::Flattener;
 use gizer_pg::rows::{Keys, RowChanges, RowCounts, RowStore, StoredTuple, WhichTables};
@@ -39,8 +41,8 @@ impl Meddling<'_> {
     }
 }
 
-impl<'s> RowTables<'s> for Meddling<'s> {
-    fn layout(&self) -> &'s Layout {
+impl RowTables for Meddling<'_> {
+    fn layout(&self) -> &Arc<Layout> {
         self.store.layout()
     }
 
@@ -81,7 +83,7 @@ impl<'s> RowTables<'s> for Meddling<'s> {
 }
 
 /// 300 documents, of each of which two rows change, and every so-manieth of those is spoiled.
-async fn spoilt(every: usize, checks: Checks) -> (Scene, Layout, Result<Reconciled, VerifyError>) {
+async fn spoilt(every: usize, checks: Checks) -> (Scene, Arc<Layout>, Result<Reconciled, VerifyError>) {
     let scene = Scene::prepared().await;
     let things = layout("things", THINGS);
     let before: Vec<Document> = (0..300).map(|id| thing(id, "old")).collect();

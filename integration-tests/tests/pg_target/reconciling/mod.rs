@@ -8,6 +8,8 @@ mod rights;
 mod scopes;
 mod statements;
 
+use std::sync::Arc;
+
 use bson::{Bson, Document, doc};
 use gizer_flatten::{DocumentBatch, Flattener};
 use gizer_pg::Session;
@@ -72,7 +74,7 @@ async fn end<T>(session: &Session, outcome: Result<T, VerifyError>) -> Result<T,
 /// The same on a session of its own, with live tables.
 async fn reconciled(
     scene: &Scene,
-    layout: &Layout,
+    layout: &Arc<Layout>,
     documents: &[Document],
     touched: &[Bson],
 ) -> Result<Reconciled, VerifyError> {

@@ -1,5 +1,7 @@
 //! Random documents, changed at random: the tables become those of a fresh load.
 
+use std::sync::Arc;
+
 use bson::{Bson, Document, doc};
 use futures::stream;
 use gizer_flatten::Flattener;
@@ -92,14 +94,14 @@ fn usable(layout: Option<&Layout>, documents: Vec<Document>) -> Vec<Document> {
     kept
 }
 
-fn inferred(collection: &str, documents: &[Document]) -> Layout {
+fn inferred(collection: &str, documents: &[Document]) -> Arc<Layout> {
     let mut inference = Inference::default();
     for document in documents {
         inference.observe(RawDoc::new(&document.to_vec().unwrap()).unwrap()).unwrap();
     }
     let (mut schema, _) = inference.schema(collection);
     pin_names(&mut schema, None).unwrap();
-    Layout::new(&file::parse(collection, &file::write(&schema)).unwrap()).unwrap()
+    Arc::new(Layout::new(&file::parse(collection, &file::write(&schema)).unwrap()).unwrap())
 }
 
 #[tokio::test]
@@ -192,7 +194,7 @@ async fn lists_of_every_type_are_written_and_compared() {
     let fields: Vec<String> =
         types.iter().map(|ty| format!(r#""{ty}": {{"$as": "array", "$type": "{ty}"}}"#)).collect();
     let schema = format!(r#"{{"$gizer": 1, "fields": {{"_id": "INT", {}}}}}"#, fields.join(", "));
-    let lists = Layout::new(&file::parse("lists", &schema).unwrap()).unwrap();
+    let lists = Arc::new(Layout::new(&file::parse("lists", &schema).unwrap()).unwrap());
     let scene = Scene::prepared().await;
     let session = scene.session().await;
     let mut store = RowStore::open(&session, &lists, WhichTables::Live).await.unwrap();

@@ -1,6 +1,7 @@
 //! Of a document only the tables are looked at that an update can have changed, and only what was written is read again.
 
 use std::fs;
+use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
 use gizer_flatten::{DocumentBatch, Flattener, Scope, TableSet};
@@ -42,15 +43,15 @@ async fn scoped_batch(
 ) -> Result<Reconciled, VerifyError> {
     session.begin().await?;
     let keys = keys(store.layout(), touched, tables);
-    let outcome =
-        reconcile(store, &mut Flattener::new(store.layout()), &[documents], &keys, ReadBack::All.into()).await;
+    let mut flattener = Flattener::new(store.layout());
+    let outcome = reconcile(store, &mut flattener, &[documents], &keys, ReadBack::All.into()).await;
     end(session, outcome).await
 }
 
 /// Makes rows equal within these tables, by a session of its own.
 async fn scoped(
     scene: &Scene,
-    layout: &Layout,
+    layout: &Arc<Layout>,
     documents: &[Document],
     touched: &[Bson],
     tables: &[usize],

@@ -1,0 +1,153 @@
+//! To which collection a change belongs, and what it does to collections as such.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gizer_flatten::change::{Change, ChangeKind, Namespace};
+
+use super::member::FollowedCollection;
+use super::touched::Effect;
+
+impl FollowedCollection {
+    /// Whether a change was applied before: it lies at or before the collection's own position.
+    fn has_applied(&self, change: &Change) -> bool {
+        self.applied_to.get(&*change.shard).is_some_and(|applied| change.position.time <= applied.time)
+    }
+
+    fn is_called(&self, namespace: &Namespace) -> bool {
+        self.watched.namespace == *namespace
+    }
+}
+
+/// What a change of the database is to those who follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Concern {
+    /// Nothing.
+    None,
+    /// A document of this collection was touched.
+    Document(usize),
+    /// Something happened to followed collections as such.
+    Ddl,
+}
+
+/// The collections by UUID.
+pub(super) struct Members {
+    pub(super) all: Vec<FollowedCollection>,
+    by_uuid: HashMap<[u8; 16], usize>,
+}
+
+impl Members {
+    pub(super) fn new(all: Vec<FollowedCollection>) -> Members {
+        let mut members = Members { all, by_uuid: HashMap::new() };
+        members.index();
+        members
+    }
+
+    /// The next batch is read by the layouts that count now.
+    pub(super) fn take_layouts(&mut self) {
+        self.all.iter_mut().for_each(|member| member.layout = member.slot.current());
+    }
+
+    fn index(&mut self) {
+        let uuids = self.all.iter().enumerate();
+        self.by_uuid =
+            uuids.flat_map(|(at, member)| member.watched.uuids.values().map(move |uuid| (*uuid, at))).collect();
+    }
+
+    /// Whose UUID a change has; where entries have none, who has its name.
+    fn of(&self, change: &Change) -> Option<usize> {
+        match change.uuid {
+            Some(uuid) => self.by_uuid.get(&uuid).copied(),
+            None => self.all.iter().position(|member| member.is_called(&change.namespace)),
+        }
+    }
+
+    pub(super) fn concern(&self, change: &Change) -> Concern {
+        let member = self.of(change).filter(|&at| !self.all[at].has_applied(change));
+        let called = |namespace: &Namespace| {
+            self.all.iter().any(|member| member.is_called(namespace) && !member.has_applied(change))
+        };
+        match (&change.kind, member) {
+            (ChangeKind::DropDatabase, _) => Concern::None,
+            (ChangeKind::Create, _) if called(&change.namespace) => Concern::Ddl,
+            (ChangeKind::Rename { to, .. }, _) if called(to) => Concern::Ddl,
+            (ChangeKind::Create, _) => Concern::None,
+            (ChangeKind::Drop | ChangeKind::Rename { .. } | ChangeKind::Rewrite, Some(_)) => Concern::Ddl,
+            (ChangeKind::Drop | ChangeKind::Rename { .. } | ChangeKind::Rewrite, None) => Concern::None,
+            (_, Some(at)) => Concern::Document(at),
+            (_, None) => Concern::None,
+        }
+    }
+
+    /// Takes in a change of followed collections as such, and gives what it means for each of them.
+    pub(super) fn take_in(&mut self, change: &Change) -> Vec<Effect> {
+        let mut effects = self.effects(change);
+        for Effect { member, ddl, uuids: after } in &mut effects {
+            let uuids = &mut self.all[*member].watched.uuids;
+            match ddl {
+                Ddl::Created(uuid) => drop(uuids.insert(change.shard.to_string(), *uuid)),
+                Ddl::Gone(uuid) => uuids.retain(|_, other| other != uuid),
+                Ddl::Reload(_) => {}
+            }
+            after.clone_from(uuids);
+        }
+        self.index();
+        effects
+    }
+
+    fn effects(&self, change: &Change) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (at, member) in self.all.iter().enumerate().filter(|(_, member)| !member.has_applied(change)) {
+            let ours = self.of(change) == Some(at);
+            let effect = match &change.kind {
+                ChangeKind::Create if member.is_called(&change.namespace) => member.created(change),
+                ChangeKind::Drop if ours => Some(member.gone(change, "it was dropped")),
+                ChangeKind::Rewrite if ours => Some(Ddl::Reload("its documents were changed as a whole")),
+                // Under this name there is another collection now, unless a load has seen it already.
+                ChangeKind::Rename { to, .. } if member.is_called(to) && !ours => {
+                    Some(Ddl::Reload("another collection was renamed to its name"))
+                }
+                ChangeKind::Rename { to, .. } if ours && !member.is_called(to) => {
+                    Some(member.gone(change, "it was renamed"))
+                }
+                _ => None,
+            };
+            effects.extend(effect.map(|ddl| Effect { member: at, ddl, uuids: BTreeMap::new() }));
+        }
+        effects
+    }
+}
+
+/// What a change of a collection as such means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ddl {
+    /// It exists now on the change's shard, with this UUID.
+    Created([u8; 16]),
+    /// The collection with this UUID is gone, on all shards: the tables are emptied.
+    Gone([u8; 16]),
+    /// Only a load helps; why.
+    Reload(&'static str),
+}
+
+impl Ddl {
+    pub(super) fn is_gone(self) -> bool {
+        matches!(self, Ddl::Gone(_))
+    }
+}
+
+impl FollowedCollection {
+    /// A collection that exists already under this name was seen by a later load.
+    fn created(&self, change: &Change) -> Option<Ddl> {
+        match self.watched.uuids.contains_key(&*change.shard) {
+            true => None,
+            false => change.uuid.map(Ddl::Created),
+        }
+    }
+
+    /// Where other shards have the collection under another UUID, their documents stay, and nobody knows which those are.
+    fn gone(&self, change: &Change, why: &'static str) -> Ddl {
+        match change.uuid {
+            Some(uuid) if self.watched.uuids.values().all(|other| *other == uuid) => Ddl::Gone(uuid),
+            _ => Ddl::Reload(why),
+        }
+    }
+}
