@@ -111,7 +111,7 @@ fn write_element(element: &Element<'_>, out: &mut Vec<u8>, depth: usize) -> Resu
             out.extend_from_slice(format!("\",\"subType\":\"{subtype:02x}\"}}}}").as_bytes());
         }
         Value::Undefined => out.extend_from_slice(b"{\"$undefined\":true}"),
-        Value::ObjectId(id) => wrapped(out, "$oid", &hex(id)),
+        Value::ObjectId(id) => wrapped(out, "$oid", &hex::encode(id)),
         Value::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
         Value::DateTime(millis) => {
             out.extend_from_slice(format!("{{\"$date\":{{\"$numberLong\":\"{millis}\"}}}}").as_bytes());
@@ -127,7 +127,7 @@ fn write_element(element: &Element<'_>, out: &mut Vec<u8>, depth: usize) -> Resu
         Value::DbPointer { namespace, id } => {
             out.extend_from_slice(b"{\"$dbPointer\":{\"$ref\":");
             string(namespace, out)?;
-            out.extend_from_slice(format!(",\"$id\":{{\"$oid\":\"{}\"}}}}}}", hex(id)).as_bytes());
+            out.extend_from_slice(format!(",\"$id\":{{\"$oid\":\"{}\"}}}}}}", hex::encode(id)).as_bytes());
         }
         Value::JavaScript(code) => named(out, "$code", code)?,
         Value::Symbol(symbol) => named(out, "$symbol", symbol)?,
@@ -219,10 +219,6 @@ fn double(number: f64) -> String {
     } else {
         format!("{number:?}")
     }
-}
-
-pub(crate) fn hex(id: [u8; 12]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -5,15 +5,15 @@ use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
 use gizer_schema::{ColumnId, ColumnType, Dialect, Layout, PathId, TableId};
 use thiserror::Error;
 
+use crate::column_type::{fit, is_number, own_kind, usual};
 use crate::decimal::Decimal128;
 use crate::extjson::RawJson;
 use crate::extra::Gathered;
 use crate::key::{Form, TaggedKey};
-use crate::program::{Action, ActionId, Field, Found, NodeId, Program, is_number};
+use crate::program::{Action, ActionId, Field, Found, NodeId, Program};
 use crate::root_key::{KeyShape, MAX_KEY_BYTES};
 use crate::row::{Cell, Row, RowSink};
 use crate::tally::{MismatchCounts, Tally, Unfit};
-use crate::value::{fit, own_kind, usual};
 
 /// Why a document gave no rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -53,7 +53,7 @@ impl<'a> TaggedKey<'a> {
             let hash = Sha256::digest(&out[start..]);
             out.truncate(start);
             out.push(b'#');
-            out.extend(hash.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
+            out.extend_from_slice(hex::encode(hash).as_bytes());
         }
     }
 }
@@ -79,14 +79,14 @@ fn write(element: &Element<'_>, out: &mut Vec<u8>, nested: bool, faithful: &mut 
         }
         Value::ObjectId(id) => {
             out.push(b'o');
-            hex(&id, out);
+            out.extend_from_slice(hex::encode(id).as_bytes());
         }
         Value::Boolean(value) => out.extend_from_slice(if value { b"btrue" } else { b"bfalse" }),
         Value::DateTime(millis) => out.extend_from_slice(format!("d{millis}").as_bytes()),
         Value::Null => out.push(b'z'),
         Value::Binary { subtype, bytes } => {
             out.extend_from_slice(format!("x{subtype:02x}:").as_bytes());
-            hex(bytes, out);
+            out.extend_from_slice(hex::encode(bytes).as_bytes());
         }
         Value::Timestamp { seconds, increment } => {
             out.extend_from_slice(format!("t{seconds}:{increment}").as_bytes());
@@ -105,7 +105,7 @@ fn write(element: &Element<'_>, out: &mut Vec<u8>, nested: bool, faithful: &mut 
         _ => {
             *faithful = false;
             out.extend_from_slice(format!("?{:02x}:", element.kind as u8).as_bytes());
-            hex(element.bytes, out);
+            out.extend_from_slice(hex::encode(element.bytes).as_bytes());
         }
     }
     Ok(())
@@ -190,10 +190,6 @@ fn normal(negative: bool, digits: &str, exponent: i32, out: &mut Vec<u8>) {
     if exponent != 0 {
         out.extend_from_slice(format!("e{exponent}").as_bytes());
     }
-}
-
-fn hex(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
 }
 
 #[cfg(test)]

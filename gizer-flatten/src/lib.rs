@@ -21,6 +21,7 @@
 
 mod batch;
 pub mod change;
+mod column_type;
 mod decimal;
 mod extjson;
 mod extra;
@@ -35,7 +36,6 @@ mod row;
 mod scope;
 mod tally;
 mod text;
-mod value;
 
 pub use batch::{DocumentBatch, Documents};
 pub use decimal::{Decimal, Decimal128};

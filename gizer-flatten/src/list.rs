@@ -3,9 +3,9 @@
 use gizer_schema::raw::{Malformed, RawDoc};
 use gizer_schema::{ColumnType, ScalarType};
 
+use crate::column_type::fit;
 use crate::row::Cell;
 use crate::tally::Unfit;
-use crate::value::fit;
 
 /// An array whose elements all fit the type of a PostgreSQL array; nulls stay nulls.
 #[derive(Debug, Clone, Copy, PartialEq)]

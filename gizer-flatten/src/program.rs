@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use gizer_schema::field_index::{FieldIndex, Walk};
 use gizer_schema::raw::{Element, Kind};
-use gizer_schema::{ColumnId, ColumnType, DocumentPlan, Layout, PathId, Plan, ScalarType};
+use gizer_schema::{ColumnId, ColumnType, DocumentPlan, Layout, PathId, Plan};
 
 use crate::extra::push_escaped;
 use crate::tally::Times;
@@ -191,10 +191,4 @@ fn pointer_of(document: &str, name: &str) -> String {
     let mut pointer = document.to_owned();
     push_escaped(&mut pointer, name);
     pointer
-}
-
-/// Whether values of this type come from numbers of several types.
-pub(crate) fn is_number(ty: ColumnType) -> bool {
-    let numbers = [ScalarType::TinyInt, ScalarType::Int, ScalarType::BigInt, ScalarType::Double, ScalarType::Decimal];
-    numbers.into_iter().any(|scalar| ColumnType::from(scalar) == ty)
 }

@@ -3,10 +3,10 @@
 use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
 use gizer_schema::{ColumnType, KeySource, Layout, Plan};
 
+use crate::column_type::fit;
 use crate::flatten::RejectReason;
 use crate::row::Cell;
 use crate::tally::Unfit;
-use crate::value::fit;
 
 /// Longest text or binary key in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes, positions included.
 pub(crate) const MAX_KEY_BYTES: usize = 1_000;

@@ -311,7 +311,8 @@ mod tests {
     #[test]
     fn every_reason_has_its_own_place() {
         let others = [Unfit::TextWithNul, Unfit::TextNotUtf8, Unfit::TimeOutOfRange, Unfit::Duplicate];
-        let mut places: Vec<usize> = Kind::ALL.into_iter().map(Unfit::Kind).chain(others).map(Unfit::index).collect();
+        let mut places: Vec<usize> =
+            Kind::ALL.iter().copied().map(Unfit::Kind).chain(others).map(Unfit::index).collect();
         for &place in &places {
             assert_eq!(Unfit::from_index(place).map(Unfit::index), Some(place));
         }

@@ -244,8 +244,7 @@ pub fn layout_hash(layout: &Layout) -> Result<String, PgError> {
             hash.update([0]);
         }
     }
-    let digest = hash.finalize();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(hash.finalize()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Everything gizer says to PostgreSQL: DDL, COPY, staging and state. PostgreSQL 13 or later.
 
+pub mod civil_time;
+mod column_type;
 pub mod connect;
 pub mod copy;
 pub mod csv;

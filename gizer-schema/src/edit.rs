@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::column_type::ScalarType;
+use crate::model::{Dialect, Field, Fields, Node, Schema};
 
 /// A change of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +19,6 @@ pub struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} → {}", self.path, self.from, self.to)
-    }
-}
-
-fn describe(node: &Node) -> &'static str {
-    match node {
-        Node::Scalar(scalar) => scalar.name(),
-        Node::Document(_) => "DOCUMENT",
-        Node::Array(_) | Node::NestedTable(_) | Node::List(_) => "ARRAY",
-        Node::Ignored => "NOTHING",
     }
 }
 
@@ -53,7 +45,7 @@ fn merge_field<'p>(field: &'p mut Field, other: &Field, path: &mut Vec<&'p str>,
     if is_leaf(&field.node) {
         // An empty document in the other file knows no more than a value does.
         if differs && !is_unknown(&other.node) {
-            let (from, to) = (describe(&field.node), describe(&other.node));
+            let (from, to) = (field.node.type_name(), other.node.type_name());
             changes.push(Change { path: path.join("."), from, to });
             field.node = other.node.clone();
         }
@@ -163,7 +155,7 @@ fn patch_one(schema: &mut Schema, wrong: &WrongValue) -> Result<Option<Change>, 
     let classic = schema.dialect == Dialect::Classic;
     let inside = wrong.path.strip_prefix(schema.collection.as_str()).and_then(|rest| rest.strip_prefix('.'));
     let Some(path) = inside else { return Err(format!("it is not of the collection {}", schema.collection)) };
-    let node = match ScalarType::from_name(&wrong.actual) {
+    let node = match wrong.actual.parse().ok() {
         Some(ScalarType::ObjectId) if classic => Node::object_id_pair(),
         Some(scalar) if scalar.is_classic() || !classic => Node::Scalar(scalar),
         Some(scalar) => return Err(format!("the classic dialect has no type {scalar}")),
@@ -176,12 +168,12 @@ fn patch_one(schema: &mut Schema, wrong: &WrongValue) -> Result<Option<Change>, 
         _ => field,
     };
     if !is_leaf(&field.node) {
-        return Err(format!("it is a {} in the schema: infer the schema again", describe(&field.node)));
+        return Err(format!("it is a {} in the schema: infer the schema again", field.node.type_name()));
     }
     if field.node == node {
         return Ok(None);
     }
-    let change = Change { path: path.to_owned(), from: describe(&field.node), to: describe(&node) };
+    let change = Change { path: path.to_owned(), from: field.node.type_name(), to: node.type_name() };
     field.node = node;
     Ok(Some(change))
 }

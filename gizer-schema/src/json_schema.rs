@@ -6,7 +6,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::model::ScalarType;
+use crate::column_type::ScalarType;
 
 /// The dialect of JSON Schema: draft 2020-12.
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -35,10 +35,10 @@ pub fn json_schema() -> Json {
             "field": field(),
             "list": list(),
             "object": object(),
-            "type": types(&ScalarType::ALL),
+            "type": types(ScalarType::ALL),
             "classic": classic_fields(),
             "classicField": classic_field(),
-            "classicType": types(&ScalarType::ALL[..ScalarType::CLASSIC]),
+            "classicType": types(ScalarType::CLASSIC),
         },
     })
 }
@@ -200,7 +200,7 @@ fn classic_field() -> Json {
 /// The enumeration is what editors complete; the pattern takes the same names in any case, and `LONG`.
 fn types(types: &[ScalarType]) -> Json {
     let names: Vec<&str> = types.iter().map(|ty| ty.name()).collect();
-    let descriptions: Vec<&str> = types.iter().map(|ty| description(*ty)).collect();
+    let descriptions: Vec<&str> = types.iter().map(|ty| ty.description()).collect();
     json!({
         "description": "A type; each is one PostgreSQL type.",
         "type": "string",
@@ -217,22 +217,4 @@ fn any_case(types: &[ScalarType]) -> Json {
     let either = |letter: char| format!("[{}{}]", letter.to_ascii_uppercase(), letter.to_ascii_lowercase());
     let patterns: Vec<String> = names.iter().map(|name| name.chars().map(either).collect()).collect();
     json!({ "pattern": format!("^({})$", patterns.join("|")) })
-}
-
-fn description(ty: ScalarType) -> &'static str {
-    match ty {
-        ScalarType::String => "text: a string that is UTF-8, without NUL",
-        ScalarType::Int => "integer: a whole number from −2147483648 to 2147483647",
-        ScalarType::BigInt => "bigint: a whole number of 64 bits",
-        ScalarType::Double => "double precision: a double, bit for bit, or a number that a double holds exactly",
-        ScalarType::Boolean => "boolean",
-        ScalarType::Timestamp => "timestamp with time zone: a date from 4713 BC to 294276 AD",
-        ScalarType::TinyInt => "smallint: only null was seen",
-        ScalarType::ObjectId => "text: an ObjectId's 24 hex digits",
-        ScalarType::Decimal => "numeric: decimal128 and other numbers",
-        ScalarType::Binary => "bytea: binary of subtype 0",
-        ScalarType::Uuid => "uuid: binary of subtype 4",
-        ScalarType::Json => "jsonb: any value as canonical Extended JSON",
-        ScalarType::Key => "text: any _id in its tagged form, also where ids are of several types; only for _id",
-    }
 }

@@ -14,6 +14,7 @@
 //!
 //! This crate does no I/O and knows no other crate of gizer.
 
+mod column_type;
 pub mod diff;
 pub mod edit;
 pub mod field_index;
@@ -26,10 +27,11 @@ pub mod names;
 mod pin;
 pub mod raw;
 
+pub use column_type::{ColumnType, ScalarType, TIMESTAMP_MILLIS};
 pub use json_schema::json_schema;
 pub use layout::{
-    Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId,
-    PathInfo, Plan, TIMESTAMP_MILLIS, Table, TableId,
+    Column, ColumnId, ColumnSource, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId, PathInfo,
+    Plan, Table, TableId,
 };
-pub use model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+pub use model::{Dialect, Field, Fields, Node, Schema};
 pub use pin::{pin_names, rename_taken_tables};

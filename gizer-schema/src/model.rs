@@ -1,7 +1,8 @@
 //! The schema of a collection: a tree of fields with types and policies.
 
 use std::collections::BTreeMap;
-use std::fmt;
+
+use crate::column_type::ScalarType;
 
 /// Fields of a document by name, in byte order of their names ("path order").
 pub type Fields = BTreeMap<String, Field>;
@@ -51,6 +52,16 @@ pub enum Node {
 }
 
 impl Node {
+    /// What reports say is expected: the name of a type, `DOCUMENT` or `ARRAY`.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Node::Scalar(scalar) => scalar.name(),
+            Node::Document(_) => "DOCUMENT",
+            Node::Array(_) | Node::NestedTable(_) | Node::List(_) => "ARRAY",
+            Node::Ignored => "NOTHING",
+        }
+    }
+
     /// Whether this is the classic form of an ObjectId: `{"oid": "STRING", "bsontype": "INT"}`.
     pub fn is_object_id_pair(&self) -> bool {
         let is = |field: Option<&Field>, ty| field.is_some_and(|field| field.node == Node::Scalar(ty));
@@ -70,97 +81,6 @@ impl Node {
             ("oid".to_owned(), ScalarType::String.into()),
             ("bsontype".to_owned(), ScalarType::Int.into()),
         ]))
-    }
-}
-
-/// The types a schema file knows; each has one PostgreSQL type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ScalarType {
-    /// `STRING`: `text`.
-    String,
-    /// `INT`: `integer`.
-    Int,
-    /// `BIGINT` (also written `LONG`): `bigint`.
-    BigInt,
-    /// `DOUBLE`: `double precision`.
-    Double,
-    /// `BOOLEAN`: `boolean`.
-    Boolean,
-    /// `TIMESTAMP`: `timestamp with time zone`.
-    Timestamp,
-    /// `TINYINT`: `smallint`; in a schema file it says that only null was seen.
-    TinyInt,
-    /// `OBJECTID`: `text`, 24 lower-case hex digits. New dialect only, as are all that follow.
-    ObjectId,
-    /// `DECIMAL`: `numeric`.
-    Decimal,
-    /// `BINARY`: `bytea`; binary of subtype 0.
-    Binary,
-    /// `UUID`: `uuid`; binary of subtype 4.
-    Uuid,
-    /// `JSON`: `jsonb`, canonical Extended JSON of any value.
-    Json,
-    /// `KEY`: `text`, any `_id` in its tagged form (see `TaggedKey` of gizer-flatten). Only for `_id`.
-    Key,
-}
-
-impl ScalarType {
-    /// All types, in the order in which messages list them: those of the classic dialect first.
-    pub const ALL: [ScalarType; 13] = [
-        ScalarType::String,
-        ScalarType::Int,
-        ScalarType::BigInt,
-        ScalarType::Double,
-        ScalarType::Boolean,
-        ScalarType::Timestamp,
-        ScalarType::TinyInt,
-        ScalarType::ObjectId,
-        ScalarType::Decimal,
-        ScalarType::Binary,
-        ScalarType::Uuid,
-        ScalarType::Json,
-        ScalarType::Key,
-    ];
-
-    /// The types of the classic dialect.
-    pub const CLASSIC: usize = 7;
-
-    /// Whether the classic dialect has this type.
-    pub fn is_classic(self) -> bool {
-        ScalarType::ALL[..ScalarType::CLASSIC].contains(&self)
-    }
-
-    /// The name in schema files and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            ScalarType::String => "STRING",
-            ScalarType::Int => "INT",
-            ScalarType::BigInt => "BIGINT",
-            ScalarType::Double => "DOUBLE",
-            ScalarType::Boolean => "BOOLEAN",
-            ScalarType::Timestamp => "TIMESTAMP",
-            ScalarType::TinyInt => "TINYINT",
-            ScalarType::ObjectId => "OBJECTID",
-            ScalarType::Decimal => "DECIMAL",
-            ScalarType::Binary => "BINARY",
-            ScalarType::Uuid => "UUID",
-            ScalarType::Json => "JSON",
-            ScalarType::Key => "KEY",
-        }
-    }
-
-    /// The type with this name, in any case; `LONG` is `BIGINT`.
-    pub fn from_name(name: &str) -> Option<ScalarType> {
-        if name.eq_ignore_ascii_case("LONG") {
-            return Some(ScalarType::BigInt);
-        }
-        ScalarType::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
-    }
-}
-
-impl fmt::Display for ScalarType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -45,7 +45,7 @@ pub fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
 
 /// The first eight hex digits of the SHA-256 of `path`: the same on every machine and in every version.
 pub fn short_hash(path: &str) -> String {
-    Sha256::digest(path.as_bytes()).iter().take(HASH_DIGITS / 2).map(|b| format!("{b:02x}")).collect()
+    hex::encode(&Sha256::digest(path.as_bytes())[..HASH_DIGITS / 2])
 }
 
 /// `name`, cut so that `_` and the hash of `path` fit behind it.

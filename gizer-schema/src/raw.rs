@@ -5,6 +5,7 @@
 //! BSON specification 1.1 (bsonspec.org) lays them out, borrows everything, allocates nothing, and never
 //! panics: whatever is wrong ends in [`Malformed`].
 
+use strum::{IntoStaticStr, VariantArray};
 use thiserror::Error;
 
 /// Bytes that are not a well-formed BSON document.
@@ -18,7 +19,8 @@ pub struct Malformed {
 }
 
 /// The BSON element types, named as in MongoDB's documentation ("BSON Types").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "UPPERCASE")]
 #[repr(u8)]
 #[allow(missing_docs)]
 pub enum Kind {
@@ -30,16 +32,22 @@ pub enum Kind {
     Undefined = 0x06,
     ObjectId = 0x07,
     Boolean = 0x08,
+    #[strum(serialize = "TIMESTAMP")]
     DateTime = 0x09,
     Null = 0x0A,
     Regex = 0x0B,
     DbPointer = 0x0C,
     JavaScript = 0x0D,
     Symbol = 0x0E,
+    #[strum(serialize = "JAVASCRIPT_WITH_SCOPE")]
     CodeWithScope = 0x0F,
+    #[strum(serialize = "INT")]
     Int32 = 0x10,
+    #[strum(serialize = "BSON_TIMESTAMP")]
     Timestamp = 0x11,
+    #[strum(serialize = "BIGINT")]
     Int64 = 0x12,
+    #[strum(serialize = "DECIMAL")]
     Decimal128 = 0x13,
     MaxKey = 0x7F,
     MinKey = 0xFF,
@@ -47,29 +55,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their type numbers, `MinKey` last.
-    pub const ALL: [Kind; 21] = [
-        Kind::Double,
-        Kind::String,
-        Kind::Document,
-        Kind::Array,
-        Kind::Binary,
-        Kind::Undefined,
-        Kind::ObjectId,
-        Kind::Boolean,
-        Kind::DateTime,
-        Kind::Null,
-        Kind::Regex,
-        Kind::DbPointer,
-        Kind::JavaScript,
-        Kind::Symbol,
-        Kind::CodeWithScope,
-        Kind::Int32,
-        Kind::Timestamp,
-        Kind::Int64,
-        Kind::Decimal128,
-        Kind::MaxKey,
-        Kind::MinKey,
-    ];
+    pub const ALL: &'static [Kind] = Kind::VARIANTS;
 
     /// The kind with this type byte.
     pub fn from_tag(tag: u8) -> Option<Kind> {
@@ -92,29 +78,7 @@ impl Kind {
 
     /// The name that reports use; where the classic tool had a name for it, that one.
     pub fn report_name(self) -> &'static str {
-        match self {
-            Kind::Double => "DOUBLE",
-            Kind::String => "STRING",
-            Kind::Document => "DOCUMENT",
-            Kind::Array => "ARRAY",
-            Kind::Binary => "BINARY",
-            Kind::Undefined => "UNDEFINED",
-            Kind::ObjectId => "OBJECTID",
-            Kind::Boolean => "BOOLEAN",
-            Kind::DateTime => "TIMESTAMP",
-            Kind::Null => "NULL",
-            Kind::Regex => "REGEX",
-            Kind::DbPointer => "DBPOINTER",
-            Kind::JavaScript => "JAVASCRIPT",
-            Kind::Symbol => "SYMBOL",
-            Kind::CodeWithScope => "JAVASCRIPT_WITH_SCOPE",
-            Kind::Int32 => "INT",
-            Kind::Timestamp => "BSON_TIMESTAMP",
-            Kind::Int64 => "BIGINT",
-            Kind::Decimal128 => "DECIMAL",
-            Kind::MaxKey => "MAXKEY",
-            Kind::MinKey => "MINKEY",
-        }
+        self.into()
     }
 }
 

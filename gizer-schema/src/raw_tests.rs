@@ -55,7 +55,7 @@ fn every_kind_is_walked_and_decoded() {
 
 #[test]
 fn kinds_and_tags_agree() {
-    for (i, kind) in Kind::ALL.into_iter().enumerate() {
+    for (i, kind) in Kind::ALL.iter().copied().enumerate() {
         assert_eq!(kind.index(), i);
         assert_eq!(Kind::from_tag(kind as u8), Some(kind));
     }

@@ -2,8 +2,7 @@
 
 use std::cmp::Ordering;
 
-use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, doc};
+use bson::{Bson, doc};
 use bytes::Bytes;
 use gizer_flatten::{Flattener, StoredCell, StoredRow, rebuild_id};
 use gizer_pg::rows::{Keys, RowStore};
@@ -11,7 +10,6 @@ use gizer_schema::raw::RawDoc;
 use gizer_schema::{ColumnType, Layout, TableId};
 
 use crate::VerifyError;
-use crate::key_text::key_text;
 use crate::rebuilt::decode;
 use crate::stored::StoredRows;
 
@@ -20,20 +18,18 @@ use crate::stored::StoredRows;
 ///
 /// Numbers come back in a type of their own; MongoDB compares `_id`s by value.
 pub fn id_of_key(layout: &Layout, flattener: &Flattener, key: &[u8]) -> Option<Bytes> {
-    let ids = match layout.key.ty {
-        ColumnType::Key => {
-            let table = &layout.tables[0];
-            let mut cells = vec![StoredCell::Null; table.columns.len() - usize::from(table.has_extra)];
-            cells[table.key.0] = StoredCell::Text(std::str::from_utf8(key).ok()?.to_owned());
-            vec![rebuild_id(layout, &StoredRow { cells, extra: None })?]
-        }
-        // The key of an ObjectId in two columns is text.
-        ty @ ColumnType::Text => {
-            [ty, ColumnType::ObjectId].iter().filter_map(|ty| document(value(*ty, key)?)).collect()
-        }
-        ty => vec![document(value(ty, key)?)?],
-    };
-    ids.into_iter().map(Bytes::from).find(|id| has_key(layout, flattener, id, key))
+    let ty = layout.key.ty;
+    if matches!(ty, ColumnType::Json | ColumnType::List(_)) {
+        return None;
+    }
+    let table = &layout.tables[0];
+    let mut cells = vec![StoredCell::Null; table.columns.len() - usize::from(table.has_extra)];
+    cells[table.key.0] = decode::cell(ty, key)?;
+    let own = rebuild_id(layout, &StoredRow { cells, extra: None });
+    // The key of an ObjectId in two columns is text.
+    let of_pair = || std::str::from_utf8(key).ok()?.parse().ok().and_then(|id| document(Bson::ObjectId(id)));
+    let ids = [own, (ty == ColumnType::Text).then(of_pair).flatten()];
+    ids.into_iter().flatten().map(Bytes::from).find(|id| has_key(layout, flattener, id, key))
 }
 
 fn document(id: Bson) -> Option<Vec<u8>> {
@@ -70,30 +66,6 @@ fn has_key(layout: &Layout, flattener: &Flattener, id: &[u8], key: &[u8]) -> boo
     again.is_some() && keys.number_of_stored(key) == again
 }
 
-fn value(ty: ColumnType, key: &[u8]) -> Option<Bson> {
-    let text = || std::str::from_utf8(key).ok();
-    Some(match ty {
-        ColumnType::Text => Bson::String(text()?.to_owned()),
-        ColumnType::ObjectId => Bson::ObjectId(text()?.parse().ok()?),
-        ColumnType::SmallInt => Bson::Int32(i16::from_be_bytes(key.try_into().ok()?).into()),
-        ColumnType::Integer => Bson::Int32(i32::from_be_bytes(key.try_into().ok()?)),
-        ColumnType::BigInt => Bson::Int64(i64::from_be_bytes(key.try_into().ok()?)),
-        ColumnType::Double => Bson::Double(f64::from_be_bytes(key.try_into().ok()?)),
-        ColumnType::Boolean => Bson::Boolean(*key != [0]),
-        ColumnType::TimestampTz => {
-            let micros = i64::from_be_bytes(key.try_into().ok()?).checked_add(EPOCH_MICROS)?;
-            Bson::DateTime(bson::DateTime::from_millis((micros % 1_000 == 0).then_some(micros / 1_000)?))
-        }
-        ColumnType::Uuid => Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: key.to_vec() }),
-        ColumnType::Bytea => Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: key.to_vec() }),
-        ColumnType::Numeric => Bson::Decimal128(key_text(ty, key).parse().ok()?),
-        ColumnType::Json | ColumnType::Key | ColumnType::List(_) => return None,
-    })
-}
-
-/// Microseconds from 1970-01-01 to 2000-01-01, the zero of PostgreSQL's times.
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
-
 /// Compares two keys in the binary form of their column.
 pub type KeyOrder = fn(&[u8], &[u8]) -> Ordering;
 
@@ -119,6 +91,8 @@ fn by_number(a: &[u8], b: &[u8]) -> Ordering {
 mod tests {
     use super::*;
     use gizer_schema::file;
+
+    const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
     fn id_of(ty: &str, key: &[u8]) -> Option<Bson> {
         let schema = format!(r#"{{"$gizer": 1, "fields": {{"_id": "{ty}"}}}}"#);

@@ -1,12 +1,13 @@
 //! Keys as text, for reports.
 
+use gizer_pg::civil_time::CivilTime;
 use gizer_schema::ColumnType;
 
 use crate::numeric::Numeric;
 
 /// A key, from the binary form of its column, about as SQL would show it.
 pub(crate) fn key_text(ty: ColumnType, field: &[u8]) -> String {
-    plain(ty, field).unwrap_or_else(|| hex(field))
+    plain(ty, field).unwrap_or_else(|| hex::encode(field))
 }
 
 fn plain(ty: ColumnType, field: &[u8]) -> Option<String> {
@@ -27,55 +28,25 @@ fn plain(ty: ColumnType, field: &[u8]) -> Option<String> {
             Numeric::Other => return None,
         },
         ColumnType::Json => String::from_utf8(field.get(1..)?.to_vec()).ok()?,
-        ColumnType::Bytea | ColumnType::Uuid | ColumnType::List(_) => hex(field),
+        ColumnType::Bytea | ColumnType::Uuid | ColumnType::List(_) => hex::encode(field),
     })
 }
 
 /// A time in microseconds since 2000-01-01, as ISO 8601 in UTC: with as many digits of a second as it takes, and with a sign and more
 /// digits for a year that does not have four. What stands for infinity in PostgreSQL is called so.
 pub(crate) fn time_text(micros: i64) -> String {
-    const MICROS_A_DAY: i64 = 86_400_000_000;
     match micros {
         i64::MAX => return "infinity".to_owned(),
         i64::MIN => return "-infinity".to_owned(),
         _ => {}
     }
-    let (year, month, day) = civil(micros.div_euclid(MICROS_A_DAY));
-    let time = micros.rem_euclid(MICROS_A_DAY);
-    let (hours, minutes, seconds) = (time / 3_600_000_000, time / 60_000_000 % 60, time / 1_000_000 % 60);
-    let fraction = match time % 1_000_000 {
+    let CivilTime { year, month, day, hour, minute, second, microsecond } = CivilTime::of_postgres_micros(micros);
+    let fraction = match microsecond {
         0 => String::new(),
         fraction => format!(".{fraction:06}").trim_end_matches('0').to_owned(),
     };
     let year = if (0..=9_999).contains(&year) { format!("{year:04}") } else { format!("{year:+05}") };
-    format!("{year}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}{fraction}Z")
-}
-
-/// Year, month and day of a number of days since 2000-01-01 of the proleptic Gregorian calendar, in which the year before 1 is 0.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_IN_400_YEARS: i64 = 146_097;
-    let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let (mut year, mut day) = (2_000 + 400 * days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
-    loop {
-        let length = if is_leap(year) { 366 } else { 365 };
-        if day < length {
-            break;
-        }
-        (year, day) = (year + 1, day - length);
-    }
-    let february = if is_leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if day < length {
-            break;
-        }
-        (month, day) = (month + 1, day - length);
-    }
-    (year, month, day + 1)
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
 #[cfg(test)]

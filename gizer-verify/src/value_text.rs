@@ -4,7 +4,7 @@ use gizer_flatten::{Cell, Extra};
 use gizer_schema::ColumnType;
 
 use crate::field::{EPOCH_MICROS, Reader};
-use crate::key_text::{hex, key_text, time_text};
+use crate::key_text::{key_text, time_text};
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 200;
@@ -13,7 +13,7 @@ const SHOWN: usize = 200;
 pub(crate) fn field_text(ty: ColumnType, field: Option<&[u8]>) -> String {
     let Some(field) = field else { return "NULL".to_owned() };
     let text = match ty {
-        ColumnType::List(element) => list_text(element.into(), field).unwrap_or_else(|| hex(field)),
+        ColumnType::List(element) => list_text(element.into(), field).unwrap_or_else(|| hex::encode(field)),
         ty => key_text(ty, field),
     };
     shortened(&text)
@@ -42,7 +42,7 @@ pub(crate) fn cell_text(cell: &Cell<'_>) -> String {
     let text = match cell {
         Cell::Null => "NULL".to_owned(),
         Cell::Text(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
-        Cell::ObjectId(id) => hex(id),
+        Cell::ObjectId(id) => hex::encode(id),
         Cell::SmallInt(value) => value.to_string(),
         Cell::Integer(value) => value.to_string(),
         Cell::BigInt(value) => value.to_string(),
@@ -58,8 +58,8 @@ pub(crate) fn cell_text(cell: &Cell<'_>) -> String {
             }
         }
         Cell::NumericNaN => "NaN".to_owned(),
-        Cell::Bytes(bytes) => hex(bytes),
-        Cell::Uuid(uuid) => hex(uuid),
+        Cell::Bytes(bytes) => hex::encode(bytes),
+        Cell::Uuid(uuid) => hex::encode(uuid),
         Cell::Json(json) => written(&|text| json.write_to(text)),
         Cell::Key(key) => written(&|text| key.write_to(text)),
         Cell::List(list) => {

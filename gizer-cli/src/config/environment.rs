@@ -35,25 +35,9 @@ pub fn nearest_of(name: &str, known: &[String]) -> Option<String> {
 /// The likeliest of the known names, if it is like enough to be meant. All have the same first `prefix` bytes.
 pub(super) fn nearest(name: &str, prefix: usize, known: &[String]) -> Option<String> {
     let own = &name[prefix..];
-    let distance = |known: &String| (edit_distance(own, &known[prefix..]), known.clone());
+    let distance = |known: &String| (strsim::levenshtein(own, &known[prefix..]), known.clone());
     let (distance, nearest) = known.iter().map(distance).min()?;
     (distance <= (own.chars().count() / 3).max(2)).then_some(nearest)
-}
-
-/// Levenshtein's distance: the least number of characters to insert, delete or replace.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    // Distances between what has been walked of `a` and each beginning of `b`.
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (walked, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], walked + 1);
-        for (at, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[at + 1];
-            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The values of settings as they are written.
 
-use super::file::{CollectionPattern, InferPolicy, LogFormat, VerifyMode};
+use super::setting_types::CollectionPattern;
 use super::{Config, PasswordSource, Setting};
 
 /// The value of a setting that is in force, as it could be given on the command line: none if it is not set, several if it is a
@@ -18,7 +18,7 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("postgres", "schema") => vec![config.postgres_schema.clone()],
         ("cache", "uri") => one(&config.cache_uri),
         ("schemas", "dir") => vec![config.schemas_dir.display().to_string()],
-        ("schemas", "infer") => vec![infer(config.infer).to_owned()],
+        ("schemas", "infer") => word(config.infer),
         ("schemas", "include") => patterns(&config.include),
         ("schemas", "exclude") => patterns(&config.exclude),
         ("run", "memory") => vec![size(config.memory as u64)],
@@ -29,41 +29,22 @@ pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
         ("load", "spool_dir") => vec![config.spool_dir.display().to_string()],
         ("load", "spool_limit") => vec![size(config.spool_limit)],
         ("follow", "max_rejects") => vec![config.max_rejects.to_string()],
-        ("verify", "mode") => vec![mode(config.verify_mode).to_owned()],
+        ("verify", "mode") => word(config.verify_mode),
         ("verify", "max_repairs") => vec![config.max_repairs.to_string()],
         ("metrics", "listen") => config.metrics_listen.iter().map(ToString::to_string).collect(),
         ("metrics", "textfile") => config.metrics_textfile.iter().map(|path| path.display().to_string()).collect(),
-        ("log", "format") => vec![log_format(config.log_format).to_owned()],
+        ("log", "format") => word(config.log_format),
         ("oplog", "uri") => config.oplogs.iter().map(|(name, uri)| format!("{name}={uri}")).collect(),
         _ => Vec::new(),
     }
 }
 
+fn word(value: impl Into<&'static str>) -> Vec<String> {
+    vec![value.into().to_owned()]
+}
+
 fn patterns(patterns: &[CollectionPattern]) -> Vec<String> {
     patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect()
-}
-
-fn infer(policy: InferPolicy) -> &'static str {
-    match policy {
-        InferPolicy::NoneYet => "none-yet",
-        InferPolicy::Missing => "missing",
-        InferPolicy::Never => "never",
-    }
-}
-
-fn mode(mode: VerifyMode) -> &'static str {
-    match mode {
-        VerifyMode::All => "all",
-        VerifyMode::Sample => "sample",
-        VerifyMode::Off => "off",
-    }
-}
-
-fn log_format(format: LogFormat) -> &'static str {
-    match format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-    }
 }
 
 /// In the largest unit of which it is a whole number.

@@ -8,27 +8,27 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use gizer_schema::raw::Kind;
 use serde_json::{Map, Value as Json};
 
-use super::value::{Fields, Value, text_bytes};
+use super::value::{BuiltValue, Fields, text_bytes};
 use crate::extjson::OLD_BINARY;
 
 /// A value kept as JSON, or as `{"$bson": …}`; `None` if it is neither.
-pub(super) fn value(json: &Json) -> Option<Value> {
+pub(crate) fn value(json: &Json) -> Option<BuiltValue> {
     match only(json, "$bson") {
-        Some(base64) => Value::only_field_of(&BASE64.decode(base64.as_str()?).ok()?),
+        Some(base64) => BuiltValue::only_field_of(&BASE64.decode(base64.as_str()?).ok()?),
         None => extended(json),
     }
 }
 
-fn extended(json: &Json) -> Option<Value> {
+fn extended(json: &Json) -> Option<BuiltValue> {
     Some(match json {
-        Json::Null => Value::NULL,
-        Json::Bool(value) => Value::raw(Kind::Boolean, [u8::from(*value)]),
+        Json::Null => BuiltValue::NULL,
+        Json::Bool(value) => BuiltValue::raw(Kind::Boolean, [u8::from(*value)]),
         // Numbers have a wrapper.
         Json::Number(_) => return None,
-        Json::String(text) => Value::text(Kind::String, text)?,
-        Json::Array(elements) => Value::Array(elements.iter().map(extended).collect::<Option<_>>()?),
+        Json::String(text) => BuiltValue::text(Kind::String, text)?,
+        Json::Array(elements) => BuiltValue::Array(elements.iter().map(extended).collect::<Option<_>>()?),
         Json::Object(fields) if fields.keys().any(|name| name.starts_with('$')) => wrapped(fields)?,
-        Json::Object(fields) => Value::Document(document(fields)?),
+        Json::Object(fields) => BuiltValue::Document(document(fields)?),
     })
 }
 
@@ -37,21 +37,21 @@ fn document(fields: &Map<String, Json>) -> Option<Fields> {
     fields.iter().map(field).collect::<Option<_>>().map(Fields)
 }
 
-fn wrapped(fields: &Map<String, Json>) -> Option<Value> {
+fn wrapped(fields: &Map<String, Json>) -> Option<BuiltValue> {
     if let Some([code, scope]) = both(fields, ["$code", "$scope"]) {
         return code_with_scope(code.as_str()?, scope.as_object()?);
     }
     let (name, inner) = fields.iter().next().filter(|_| fields.len() == 1)?;
     let text = || inner.as_str();
     Some(match name.as_str() {
-        "$numberInt" => Value::raw(Kind::Int32, text()?.parse::<i32>().ok()?.to_le_bytes()),
-        "$numberLong" => Value::raw(Kind::Int64, text()?.parse::<i64>().ok()?.to_le_bytes()),
-        "$numberDouble" => Value::raw(Kind::Double, text()?.parse::<f64>().ok()?.to_le_bytes()),
-        "$numberDecimal" => Value::raw(Kind::Decimal128, text()?.parse::<bson::Decimal128>().ok()?.bytes()),
-        "$oid" => Value::raw(Kind::ObjectId, oid(inner)?),
+        "$numberInt" => BuiltValue::raw(Kind::Int32, text()?.parse::<i32>().ok()?.to_le_bytes()),
+        "$numberLong" => BuiltValue::raw(Kind::Int64, text()?.parse::<i64>().ok()?.to_le_bytes()),
+        "$numberDouble" => BuiltValue::raw(Kind::Double, text()?.parse::<f64>().ok()?.to_le_bytes()),
+        "$numberDecimal" => BuiltValue::raw(Kind::Decimal128, text()?.parse::<bson::Decimal128>().ok()?.bytes()),
+        "$oid" => BuiltValue::raw(Kind::ObjectId, oid(inner)?),
         "$date" => {
             let millis: i64 = only(inner, "$numberLong")?.as_str()?.parse().ok()?;
-            Value::raw(Kind::DateTime, millis.to_le_bytes())
+            BuiltValue::raw(Kind::DateTime, millis.to_le_bytes())
         }
         "$binary" => {
             let [base64, subtype] = both(inner.as_object()?, ["base64", "subType"])?;
@@ -59,39 +59,39 @@ fn wrapped(fields: &Map<String, Json>) -> Option<Value> {
             let bytes = BASE64.decode(base64.as_str()?).ok()?;
             if subtype == OLD_BINARY {
                 let length = i32::try_from(bytes.len()).ok()?.to_le_bytes();
-                return Value::binary(subtype, &[&length[..], &bytes].concat());
+                return BuiltValue::binary(subtype, &[&length[..], &bytes].concat());
             }
-            Value::binary(subtype, &bytes)?
+            BuiltValue::binary(subtype, &bytes)?
         }
         "$regularExpression" => {
             let [pattern, options] = both(inner.as_object()?, ["pattern", "options"])?;
-            Value::raw(Kind::Regex, [pattern.as_str()?, "\0", options.as_str()?, "\0"].concat())
+            BuiltValue::raw(Kind::Regex, [pattern.as_str()?, "\0", options.as_str()?, "\0"].concat())
         }
         "$dbPointer" => {
             let [namespace, id] = both(inner.as_object()?, ["$ref", "$id"])?;
             let namespace = text_bytes(namespace.as_str()?)?;
-            Value::raw(Kind::DbPointer, [&namespace[..], &oid(only(id, "$oid")?)?].concat())
+            BuiltValue::raw(Kind::DbPointer, [&namespace[..], &oid(only(id, "$oid")?)?].concat())
         }
         "$timestamp" => {
             let [seconds, increment] = both(inner.as_object()?, ["t", "i"])?;
             let [seconds, increment] = [seconds, increment].map(|n| u32::try_from(n.as_u64()?).ok());
-            Value::raw(Kind::Timestamp, (u64::from(seconds?) << 32 | u64::from(increment?)).to_le_bytes())
+            BuiltValue::raw(Kind::Timestamp, (u64::from(seconds?) << 32 | u64::from(increment?)).to_le_bytes())
         }
-        "$code" => Value::text(Kind::JavaScript, text()?)?,
-        "$symbol" => Value::text(Kind::Symbol, text()?)?,
-        "$undefined" => Value::raw(Kind::Undefined, []),
-        "$maxKey" => Value::raw(Kind::MaxKey, []),
-        "$minKey" => Value::raw(Kind::MinKey, []),
+        "$code" => BuiltValue::text(Kind::JavaScript, text()?)?,
+        "$symbol" => BuiltValue::text(Kind::Symbol, text()?)?,
+        "$undefined" => BuiltValue::raw(Kind::Undefined, []),
+        "$maxKey" => BuiltValue::raw(Kind::MaxKey, []),
+        "$minKey" => BuiltValue::raw(Kind::MinKey, []),
         _ => return None,
     })
 }
 
 /// Length of the whole, code, scope.
-fn code_with_scope(code: &str, scope: &Map<String, Json>) -> Option<Value> {
-    let (_, scope) = Value::Document(document(scope)?).encode()?;
+fn code_with_scope(code: &str, scope: &Map<String, Json>) -> Option<BuiltValue> {
+    let (_, scope) = BuiltValue::Document(document(scope)?).encode()?;
     let code = text_bytes(code)?;
     let length = i32::try_from(4 + code.len() + scope.len()).ok()?.to_le_bytes();
-    Some(Value::raw(Kind::CodeWithScope, [&length, &code[..], &scope].concat()))
+    Some(BuiltValue::raw(Kind::CodeWithScope, [&length, &code[..], &scope].concat()))
 }
 
 /// The value of the only field of an object, if it has this name.

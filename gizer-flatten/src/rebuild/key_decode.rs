@@ -2,13 +2,13 @@
 
 use gizer_schema::raw::Kind;
 
-use super::value::{Fields, Value};
+use super::value::{BuiltValue, Fields};
 
 /// The value whose tagged form this is. Numbers come back as the first of int32, int64, decimal128 and double that
 /// holds them. `None` for a hash, for values that the form does not keep whole, and for text that is no tagged form.
-pub(super) fn decode_key(form: &str) -> Option<Value> {
+pub(super) fn decode_key(form: &str) -> Option<BuiltValue> {
     if let Some(text) = form.strip_prefix('s') {
-        return Value::text(Kind::String, &unescape(text)?);
+        return BuiltValue::text(Kind::String, &unescape(text)?);
     }
     let mut reader = Reader { rest: form };
     let value = reader.value()?;
@@ -20,32 +20,32 @@ struct Reader<'f> {
 }
 
 impl<'f> Reader<'f> {
-    fn value(&mut self) -> Option<Value> {
+    fn value(&mut self) -> Option<BuiltValue> {
         let tag = self.rest.chars().next()?;
         if tag != '{' && tag != '[' {
             self.rest = &self.rest[tag.len_utf8()..];
         }
         match tag {
             'n' => number(self.word()),
-            's' => Value::text(Kind::String, &unescape(&self.json_string()?)?),
+            's' => BuiltValue::text(Kind::String, &unescape(&self.json_string()?)?),
             'o' => {
                 let id: bson::oid::ObjectId = self.word().parse().ok()?;
-                Some(Value::raw(Kind::ObjectId, id.bytes()))
+                Some(BuiltValue::raw(Kind::ObjectId, id.bytes()))
             }
-            'b' => Some(Value::raw(Kind::Boolean, [u8::from(self.word().parse::<bool>().ok()?)])),
-            'd' => Some(Value::raw(Kind::DateTime, self.word().parse::<i64>().ok()?.to_le_bytes())),
-            'z' => Some(Value::NULL),
+            'b' => Some(BuiltValue::raw(Kind::Boolean, [u8::from(self.word().parse::<bool>().ok()?)])),
+            'd' => Some(BuiltValue::raw(Kind::DateTime, self.word().parse::<i64>().ok()?.to_le_bytes())),
+            'z' => Some(BuiltValue::NULL),
             'x' => {
                 let (subtype, bytes) = self.word().split_once(':')?;
-                Value::binary(u8::from_str_radix(subtype, 16).ok()?, &unhex(bytes)?)
+                BuiltValue::binary(u8::from_str_radix(subtype, 16).ok()?, &hex::decode(bytes).ok()?)
             }
             't' => {
                 let (seconds, increment) = self.word().split_once(':')?;
                 let (seconds, increment): (u32, u32) = (seconds.parse().ok()?, increment.parse().ok()?);
-                Some(Value::raw(Kind::Timestamp, (u64::from(seconds) << 32 | u64::from(increment)).to_le_bytes()))
+                Some(BuiltValue::raw(Kind::Timestamp, (u64::from(seconds) << 32 | u64::from(increment)).to_le_bytes()))
             }
-            '{' => self.document().map(Value::Document),
-            '[' => self.array().map(Value::Array),
+            '{' => self.document().map(BuiltValue::Document),
+            '[' => self.array().map(BuiltValue::Array),
             _ => None,
         }
     }
@@ -63,7 +63,7 @@ impl<'f> Reader<'f> {
         Some(fields)
     }
 
-    fn array(&mut self) -> Option<Vec<Value>> {
+    fn array(&mut self) -> Option<Vec<BuiltValue>> {
         let mut elements = Vec::new();
         self.list('[', ']', |reader| {
             elements.push(reader.value()?);
@@ -106,8 +106,8 @@ impl<'f> Reader<'f> {
     }
 }
 
-fn number(text: &str) -> Option<Value> {
-    let double = |number: f64| Value::raw(Kind::Double, number.to_le_bytes());
+fn number(text: &str) -> Option<BuiltValue> {
+    let double = |number: f64| BuiltValue::raw(Kind::Double, number.to_le_bytes());
     match text {
         "NaN" => return Some(double(f64::NAN)),
         "Infinity" => return Some(double(f64::INFINITY)),
@@ -120,8 +120,8 @@ fn number(text: &str) -> Option<Value> {
         let whole = digits.parse::<i64>().ok().zip(10i64.checked_pow(exponent.unsigned_abs()));
         if let Some(whole) = whole.and_then(|(digits, power)| digits.checked_mul(power)) {
             return Some(match i32::try_from(whole) {
-                Ok(whole) => Value::raw(Kind::Int32, whole.to_le_bytes()),
-                Err(_) => Value::raw(Kind::Int64, whole.to_le_bytes()),
+                Ok(whole) => BuiltValue::raw(Kind::Int32, whole.to_le_bytes()),
+                Err(_) => BuiltValue::raw(Kind::Int64, whole.to_le_bytes()),
             });
         }
     }
@@ -129,7 +129,7 @@ fn number(text: &str) -> Option<Value> {
     if digits.trim_start_matches('-').len() <= 34
         && let Ok(decimal) = scientific.parse::<bson::Decimal128>()
     {
-        return Some(Value::raw(Kind::Decimal128, decimal.bytes()));
+        return Some(BuiltValue::raw(Kind::Decimal128, decimal.bytes()));
     }
     scientific.parse().ok().map(double)
 }
@@ -148,9 +148,4 @@ fn unescape(text: &str) -> Option<String> {
         }
     }
     Some(plain)
-}
-
-fn unhex(hex: &str) -> Option<Vec<u8>> {
-    let pairs = hex.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?, 16).ok()).collect()
 }

@@ -12,9 +12,9 @@
 //!   there;
 //! * of two elements with one name nothing is lost, but the document they stand in is kept whole.
 
-mod extended;
+pub(crate) mod extended;
 mod key_decode;
-mod value;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 
@@ -24,8 +24,9 @@ use serde_json::Value as Json;
 use thiserror::Error;
 
 use crate::change::id_document;
+use crate::column_type::column_value;
 use key_decode::decode_key;
-use value::{Fields, Value};
+use value::{BuiltValue, Fields};
 
 /// A row as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,7 +128,7 @@ pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Vec<u8>, Rebu
     }
     let mut rebuild = Rebuild { layout, rows: by_position, used: vec![0; rows.len()] };
     let fields = rebuild.document(&layout.document, 0, root, &[])?;
-    let document = rebuild.with_extra(0, root, Value::Document(fields))?;
+    let document = rebuild.with_extra(0, root, BuiltValue::Document(fields))?;
     for (at, table) in layout.tables.iter().enumerate().skip(1) {
         if rebuild.used[at] != rows[at].len() {
             return Err(RebuildError::Orphans { table: table.name.clone() });
@@ -150,7 +151,7 @@ pub fn rebuild_id(layout: &Layout, root: &StoredRow) -> Option<Vec<u8>> {
     let cell = rebuild.cell(0, layout.tables[0].key.0, root).ok()?;
     let mut fields = Fields::default();
     cell.into_iter().for_each(|id| fields.insert("_id".to_owned(), id));
-    let mut document = Value::Document(fields);
+    let mut document = BuiltValue::Document(fields);
     let mut entries: Vec<_> = root.extra.iter().filter_map(Json::as_object).flatten().collect();
     entries.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.len()));
     for (pointer, json) in entries {
@@ -201,11 +202,11 @@ impl<'r> Rebuild<'r> {
             let value = match &field.plan {
                 Plan::Document(inner) => {
                     let inner = self.document(inner, table, row, at)?;
-                    (!inner.0.is_empty()).then_some(Value::Document(inner))
+                    (!inner.0.is_empty()).then_some(BuiltValue::Document(inner))
                 }
                 Plan::Table { table: child, element } => {
                     let elements = self.elements(child.0, element, at)?;
-                    (!elements.is_empty()).then_some(Value::Array(elements))
+                    (!elements.is_empty()).then_some(BuiltValue::Array(elements))
                 }
                 Plan::Column(column) => self.cell(table, column.0, row)?,
                 Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
@@ -219,7 +220,7 @@ impl<'r> Rebuild<'r> {
     }
 
     /// The elements of the array whose enclosing positions are `at`.
-    fn elements(&mut self, table: usize, plan: &'r Plan, at: &[i64]) -> Result<Vec<Value>, RebuildError> {
+    fn elements(&mut self, table: usize, plan: &'r Plan, at: &[i64]) -> Result<Vec<BuiltValue>, RebuildError> {
         let mut elements = Vec::new();
         let mut position = at.to_vec();
         position.push(1);
@@ -238,18 +239,24 @@ impl<'r> Rebuild<'r> {
         Ok(elements)
     }
 
-    fn element(&mut self, table: usize, plan: &'r Plan, row: &'r StoredRow, at: &[i64]) -> Result<Value, RebuildError> {
+    fn element(
+        &mut self,
+        table: usize,
+        plan: &'r Plan,
+        row: &'r StoredRow,
+        at: &[i64],
+    ) -> Result<BuiltValue, RebuildError> {
         let value = match plan {
-            Plan::Column(column) => self.cell(table, column.0, row)?.unwrap_or(Value::NULL),
-            Plan::Document(inner) => Value::Document(self.document(inner, table, row, at)?),
-            Plan::Table { table: child, element } => Value::Array(self.elements(child.0, element, at)?),
+            Plan::Column(column) => self.cell(table, column.0, row)?.unwrap_or(BuiltValue::NULL),
+            Plan::Document(inner) => BuiltValue::Document(self.document(inner, table, row, at)?),
+            Plan::Table { table: child, element } => BuiltValue::Array(self.elements(child.0, element, at)?),
             Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
-            Plan::Ignored => Value::NULL,
+            Plan::Ignored => BuiltValue::NULL,
         };
         self.with_extra(table, row, value)
     }
 
-    fn cell(&self, table: usize, column: usize, row: &StoredRow) -> Result<Option<Value>, RebuildError> {
+    fn cell(&self, table: usize, column: usize, row: &StoredRow) -> Result<Option<BuiltValue>, RebuildError> {
         let table = &self.layout.tables[table];
         debug_assert!(matches!(table.columns[column].source, ColumnSource::Field(_)));
         let ty = table.columns[column].ty;
@@ -267,7 +274,7 @@ impl<'r> Rebuild<'r> {
 
     /// Puts what `_extra` holds over what the columns gave: inner values first, so that what is kept whole has the last
     /// word.
-    fn with_extra(&self, table: usize, row: &StoredRow, mut value: Value) -> Result<Value, RebuildError> {
+    fn with_extra(&self, table: usize, row: &StoredRow, mut value: BuiltValue) -> Result<BuiltValue, RebuildError> {
         let Some(extra) = &row.extra else { return Ok(value) };
         let name = &self.layout.tables[table].name;
         let wrong = |expected, pointer: &str| RebuildError::Extra {
@@ -289,14 +296,14 @@ impl<'r> Rebuild<'r> {
 }
 
 /// Sets the value at a JSON Pointer, making the documents on the way; false if something else is in the way.
-fn set(root: &mut Value, pointer: &str, kept: Value) -> bool {
+fn set(root: &mut BuiltValue, pointer: &str, kept: BuiltValue) -> bool {
     let Some(rest) = pointer.strip_prefix('/') else {
         *root = kept;
         return pointer.is_empty();
     };
     let mut names = rest.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
     let Some(mut name) = names.next() else { return false };
-    let Value::Document(fields) = root else { return false };
+    let BuiltValue::Document(fields) = root else { return false };
     let mut fields: &mut Fields = fields;
     for next in names {
         match fields.document(name) {
@@ -306,43 +313,4 @@ fn set(root: &mut Value, pointer: &str, kept: Value) -> bool {
     }
     fields.insert(name, kept);
     true
-}
-
-/// A cell of a column of this type, as MongoDB would have it; `None` if it is not of the type.
-fn column_value(ty: ColumnType, cell: &StoredCell) -> Option<Value> {
-    Some(match (ty, cell) {
-        (ColumnType::Text, StoredCell::Text(text)) => Value::text(Kind::String, text)?,
-        (ColumnType::ObjectId, StoredCell::Text(hex)) => {
-            Value::raw(Kind::ObjectId, hex.parse::<bson::oid::ObjectId>().ok()?.bytes())
-        }
-        (ColumnType::SmallInt, StoredCell::SmallInt(number)) => {
-            Value::raw(Kind::Int32, i32::from(*number).to_le_bytes())
-        }
-        (ColumnType::Integer, StoredCell::Integer(number)) => Value::raw(Kind::Int32, number.to_le_bytes()),
-        (ColumnType::BigInt, StoredCell::BigInt(number)) => Value::raw(Kind::Int64, number.to_le_bytes()),
-        (ColumnType::Double, StoredCell::Double(number)) => Value::raw(Kind::Double, number.to_le_bytes()),
-        (ColumnType::Boolean, StoredCell::Boolean(value)) => Value::raw(Kind::Boolean, [u8::from(*value)]),
-        (ColumnType::TimestampTz, StoredCell::Timestamp(millis)) => Value::raw(Kind::DateTime, millis.to_le_bytes()),
-        (ColumnType::Numeric, StoredCell::Numeric(text)) => Value::raw(Kind::Decimal128, decimal128(text)?.bytes()),
-        (ColumnType::Bytea, StoredCell::Bytes(bytes)) => Value::binary(0, bytes)?,
-        (ColumnType::Uuid, StoredCell::Uuid(bytes)) => Value::binary(4, bytes)?,
-        (ColumnType::Json, StoredCell::Json(json)) => extended::value(json)?,
-        (ColumnType::List(element), StoredCell::List(cells)) => {
-            let element = |cell: &StoredCell| match cell {
-                StoredCell::Null => Some(Value::NULL),
-                cell => column_value(element.into(), cell),
-            };
-            Value::Array(cells.iter().map(element).collect::<Option<_>>()?)
-        }
-        _ => return None,
-    })
-}
-
-/// A `numeric` as PostgreSQL prints it. It writes all zeros of a whole number out, which decimal128 has no room for.
-fn decimal128(text: &str) -> Option<bson::Decimal128> {
-    if let Ok(number) = text.parse() {
-        return Some(number);
-    }
-    let digits = text.trim_end_matches('0');
-    format!("{digits}E+{}", text.len() - digits.len()).parse().ok()
 }

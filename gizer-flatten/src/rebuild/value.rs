@@ -4,18 +4,18 @@ use gizer_schema::raw::{Kind, RawDoc};
 
 /// A value under way: a scalar, and what is kept whole, has its bytes already.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum BuiltValue {
     Raw(Kind, Vec<u8>),
     Document(Fields),
-    Array(Vec<Value>),
+    Array(Vec<BuiltValue>),
 }
 
 /// Fields of a document. Each name once, unless it was kept as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Fields(pub(crate) Vec<(String, Value)>);
+pub(crate) struct Fields(pub(crate) Vec<(String, BuiltValue)>);
 
 impl Fields {
-    pub(crate) fn insert(&mut self, name: String, value: Value) {
+    pub(crate) fn insert(&mut self, name: String, value: BuiltValue) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, place)) => *place = value,
             None => self.0.push((name, value)),
@@ -27,50 +27,50 @@ impl Fields {
         let at = match self.0.iter().position(|(known, _)| *known == name) {
             Some(at) => at,
             None => {
-                self.0.push((name, Value::Document(Fields::default())));
+                self.0.push((name, BuiltValue::Document(Fields::default())));
                 self.0.len() - 1
             }
         };
         match &mut self.0[at].1 {
-            Value::Document(fields) => Some(fields),
+            BuiltValue::Document(fields) => Some(fields),
             _ => None,
         }
     }
 }
 
-impl Value {
-    pub(crate) const NULL: Value = Value::Raw(Kind::Null, Vec::new());
+impl BuiltValue {
+    pub(crate) const NULL: BuiltValue = BuiltValue::Raw(Kind::Null, Vec::new());
 
-    pub(crate) fn raw(kind: Kind, bytes: impl AsRef<[u8]>) -> Value {
-        Value::Raw(kind, bytes.as_ref().to_vec())
+    pub(crate) fn raw(kind: Kind, bytes: impl AsRef<[u8]>) -> BuiltValue {
+        BuiltValue::Raw(kind, bytes.as_ref().to_vec())
     }
 
     /// A string, or another type that is written like one; `None` if it is too long for BSON.
-    pub(crate) fn text(kind: Kind, text: &str) -> Option<Value> {
-        Some(Value::Raw(kind, text_bytes(text)?))
+    pub(crate) fn text(kind: Kind, text: &str) -> Option<BuiltValue> {
+        Some(BuiltValue::Raw(kind, text_bytes(text)?))
     }
 
     /// Binary, with the bytes that follow its subtype: those of the old one (2) begin with a length of their own.
-    pub(crate) fn binary(subtype: u8, bytes: &[u8]) -> Option<Value> {
+    pub(crate) fn binary(subtype: u8, bytes: &[u8]) -> Option<BuiltValue> {
         let length = i32::try_from(bytes.len()).ok()?.to_le_bytes();
-        Some(Value::Raw(Kind::Binary, [&length[..], &[subtype], bytes].concat()))
+        Some(BuiltValue::Raw(Kind::Binary, [&length[..], &[subtype], bytes].concat()))
     }
 
     /// The only field of this document: a value as it was.
-    pub(crate) fn only_field_of(document: &[u8]) -> Option<Value> {
+    pub(crate) fn only_field_of(document: &[u8]) -> Option<BuiltValue> {
         let element = RawDoc::new(document).ok()?.elements().next()?.ok()?;
-        Some(Value::raw(element.kind, element.bytes))
+        Some(BuiltValue::raw(element.kind, element.bytes))
     }
 
     /// Type and bytes, as an element has them; `None` for what has no BSON form, as a document of 2 GiB.
     pub(crate) fn encode(&self) -> Option<(Kind, Vec<u8>)> {
         match self {
-            Value::Raw(kind, bytes) => Some((*kind, bytes.clone())),
-            Value::Document(fields) => {
+            BuiltValue::Raw(kind, bytes) => Some((*kind, bytes.clone())),
+            BuiltValue::Document(fields) => {
                 let elements = fields.0.iter().map(|(name, value)| (name.as_str(), value));
                 Some((Kind::Document, encode_document(elements)?))
             }
-            Value::Array(values) => {
+            BuiltValue::Array(values) => {
                 let names: Vec<String> = (0..values.len()).map(|i| i.to_string()).collect();
                 let elements = names.iter().map(String::as_str).zip(values);
                 Some((Kind::Array, encode_document(elements)?))
@@ -85,7 +85,7 @@ pub(crate) fn text_bytes(text: &str) -> Option<Vec<u8>> {
     Some([&length, text.as_bytes(), &[0]].concat())
 }
 
-fn encode_document<'v>(elements: impl Iterator<Item = (&'v str, &'v Value)>) -> Option<Vec<u8>> {
+fn encode_document<'v>(elements: impl Iterator<Item = (&'v str, &'v BuiltValue)>) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 4];
     for (name, value) in elements {
         let (kind, value) = value.encode()?;

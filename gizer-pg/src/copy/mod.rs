@@ -21,7 +21,6 @@ mod cell_tests;
 #[cfg(test)]
 mod decode;
 
-pub(crate) use array::element_oid;
 pub use encoder::{CopyEncoder, KEPT_BYTES};
 pub(crate) use timestamp::to_postgres_micros;
 pub use unit::{Buffers, EncodedUnit, Reject, RetryKey, TableData, UnitEncoder};

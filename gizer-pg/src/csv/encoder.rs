@@ -5,6 +5,7 @@ use std::io::Write;
 use gizer_flatten::{Cell, Row, RowSink};
 use gizer_schema::{Layout, TableId};
 
+use crate::civil_time::CivilTime;
 use crate::copy::{Buffers, EncodedUnit, KEPT_BYTES, Reject, TableData, UnitEncoder, to_postgres_micros};
 
 const NULL: &[u8] = b"\\\\N";
@@ -260,7 +261,9 @@ fn write_number(out: &mut Vec<u8>, number: i64) {
 }
 
 fn hex(out: &mut Vec<u8>, bytes: &[u8]) -> std::io::Result<()> {
-    bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    let start = out.len();
+    out.resize(start + 2 * bytes.len(), 0);
+    hex::encode_to_slice(bytes, &mut out[start..]).map_err(std::io::Error::other)
 }
 
 fn double(out: &mut Vec<u8>, number: f64) -> std::io::Result<()> {
@@ -275,30 +278,11 @@ fn double(out: &mut Vec<u8>, number: f64) -> std::io::Result<()> {
 
 /// `2016-02-08 19:45:32.501000`, with `BC` behind it where the year has none before it.
 fn timestamp(out: &mut Vec<u8>, millis: i64) -> std::io::Result<()> {
-    const MICROS_A_DAY: i64 = 86_400_000_000;
-    /// Days from 0000-03-01 to 2000-01-01, PostgreSQL's epoch.
-    const EPOCH: i64 = 730_425;
-    let micros = to_postgres_micros(millis);
-    let (year, month, day) = civil(micros.div_euclid(MICROS_A_DAY) + EPOCH);
-    let time = micros.rem_euclid(MICROS_A_DAY);
-    let (hours, minutes) = (time / 3_600_000_000, time / 60_000_000 % 60);
-    let (seconds, fraction) = (time / 1_000_000 % 60, time % 1_000_000);
+    let CivilTime { year, month, day, hour, minute, second, microsecond } =
+        CivilTime::of_postgres_micros(to_postgres_micros(millis));
     // The year before 1 is 1 BC.
-    let (shown, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
-    write!(out, "{shown:04}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02}.{fraction:06}{era}")
-}
-
-/// Year, month and day of a number of days since 0000-03-01 of the proleptic Gregorian calendar: in years that begin in
-/// March the leap day is the last, and months have lengths that one formula gives.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_IN_400_YEARS: i64 = 146_097;
-    let (cycle, day) = (days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let of_month = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (400 * cycle + year + next, month, of_month)
+    let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{microsecond:06}{era}")
 }
 
 #[cfg(test)]

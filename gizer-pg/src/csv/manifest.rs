@@ -115,7 +115,6 @@ impl Manifest {
 
 impl ExtractedCollection {
     fn to_json(&self) -> Value {
-        let uuid = |uuid: [u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let (captured, copy_because) = match &self.source {
             LoadSource::Followable { captured } => (serde_json::from_str(&positions_to_json(captured)).ok(), None),
             LoadSource::Copy { reason } => (None::<Value>, Some(reason)),
@@ -131,7 +130,7 @@ impl ExtractedCollection {
             "name": self.name,
             "layout": self.layout_hash,
             "namespace": self.namespace.as_ref().map(Namespace::to_string),
-            "uuid": self.uuid.map(uuid),
+            "uuid": self.uuid.map(hex::encode),
             "captured": captured,
             "copy_because": copy_because,
             "ledger": self.ledger.to_json(),
@@ -194,14 +193,7 @@ pub(super) fn names(values: &[Value]) -> Vec<String> {
 }
 
 fn uuid_of(text: &str) -> Option<[u8; 16]> {
-    let mut uuid = [0; 16];
-    if text.len() != 32 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in uuid.iter_mut().zip((0..32).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(uuid)
+    hex::decode(text).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

@@ -55,8 +55,7 @@ impl LoadRequest<'_> {
     /// What `resumable_as` says, and everything that rows follow from: the version of gizer, and the layout to the last field.
     fn identity(&self) -> Option<String> {
         let layout = Sha256::digest(format!("{:?}", self.layout));
-        let layout: String = layout.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.resumable_as.as_ref().map(|of| format!("gizer {} {layout} {of}", env!("CARGO_PKG_VERSION")))
+        self.resumable_as.as_ref().map(|of| format!("gizer {} {} {of}", env!("CARGO_PKG_VERSION"), hex::encode(layout)))
     }
 
     pub(super) fn row<'r>(&'r self, identity: Option<&'r str>) -> LoadRow<'r> {

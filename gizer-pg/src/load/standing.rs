@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use gizer_schema::Layout;
 use gizer_schema::diff::{ColumnShape, TableShape, shapes};
 
-use super::survey::catalog_name;
 use crate::connect::Session;
 use crate::ddl::{is_marked_for, table_path_of};
 use crate::error::PgError;
@@ -69,10 +68,10 @@ fn difference(layout: &Layout, there: &BTreeMap<String, BTreeMap<String, String>
     for table in &layout.tables {
         let Some(columns) = there.get(&table.name) else { return Some(format!("table {} is missing", table.name)) };
         for column in &table.columns {
-            let expected = catalog_name(column.ty);
+            let expected = column.ty.catalog_name();
             match columns.get(&column.name) {
                 None => return Some(format!("column {} of table {} is missing", column.name, table.name)),
-                Some(came) if came != expected => {
+                Some(came) if *came != expected => {
                     let (table, column) = (&table.name, &column.name);
                     return Some(format!("column {column} of table {table} is {came}, expected {expected}"));
                 }

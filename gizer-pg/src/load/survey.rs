@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gizer_schema::{ColumnType, Layout};
+use gizer_schema::Layout;
 
 use super::additions::{self, Addition};
 use super::dependents;
@@ -196,8 +196,8 @@ async fn judge(session: &Session, layout: &Layout, found: &Relation, ours: bool)
         return in_the_way("its comment says that it is a table of another collection".to_owned());
     }
     let compared = table.columns.iter().filter(|column| column.name != EXTRA);
-    let mut expected: Vec<(String, &str)> =
-        compared.map(|column| (column.name.clone(), catalog_name(column.ty))).collect();
+    let mut expected: Vec<(String, String)> =
+        compared.map(|column| (column.name.clone(), column.ty.catalog_name())).collect();
     expected.sort_unstable();
     match difference(&expected, &columns(session, found.oid).await?) {
         None => live(Origin::Classic),
@@ -237,36 +237,6 @@ fn kind_name(kind: &str) -> &'static str {
     }
 }
 
-/// A type as `format_type` names it.
-pub(super) fn catalog_name(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => "text",
-        ColumnType::Integer => "integer",
-        ColumnType::BigInt => "bigint",
-        ColumnType::Double => "double precision",
-        ColumnType::Boolean => "boolean",
-        ColumnType::TimestampTz => "timestamp with time zone",
-        ColumnType::SmallInt => "smallint",
-        ColumnType::Numeric => "numeric",
-        ColumnType::Bytea => "bytea",
-        ColumnType::Uuid => "uuid",
-        ColumnType::Json => "jsonb",
-        ColumnType::List(element) => match ColumnType::from(element) {
-            ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => "text[]",
-            ColumnType::Integer => "integer[]",
-            ColumnType::BigInt => "bigint[]",
-            ColumnType::Double => "double precision[]",
-            ColumnType::Boolean => "boolean[]",
-            ColumnType::TimestampTz => "timestamp with time zone[]",
-            ColumnType::SmallInt => "smallint[]",
-            ColumnType::Numeric => "numeric[]",
-            ColumnType::Bytea => "bytea[]",
-            ColumnType::Uuid => "uuid[]",
-            ColumnType::Json | ColumnType::List(_) => "jsonb[]",
-        },
-    }
-}
-
 /// Not compared: tables of the classic tool may have this column or not.
 const EXTRA: &str = "_extra";
 
@@ -281,7 +251,7 @@ async fn columns(session: &Session, table: u32) -> Result<Vec<(String, String)>,
 }
 
 /// The first difference between sorted columns, in words.
-fn difference(expected: &[(String, &str)], found: &[(String, String)]) -> Option<String> {
+fn difference(expected: &[(String, String)], found: &[(String, String)]) -> Option<String> {
     let types: BTreeMap<&str, &str> = found.iter().map(|(name, ty)| (name.as_str(), ty.as_str())).collect();
     for (name, ty) in expected {
         match types.get(name.as_str()) {
@@ -304,10 +274,10 @@ mod tests {
 
     #[test]
     fn columns_are_compared_whatever_their_order() {
-        let expected = [("a".to_owned(), "text"), ("b".to_owned(), "bigint")];
         let found = |columns: &[(&str, &str)]| -> Vec<(String, String)> {
             columns.iter().map(|(name, ty)| ((*name).to_owned(), (*ty).to_owned())).collect()
         };
+        let expected = found(&[("a", "text"), ("b", "bigint")]);
         assert_eq!(difference(&expected, &found(&[("b", "bigint"), ("a", "text")])), None);
         let cases = [
             (found(&[("a", "text")]), "column b is missing"),

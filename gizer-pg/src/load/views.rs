@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use gizer_schema::Layout;
 
-use super::survey::{LiveTable, catalog_name, oids};
+use super::survey::{LiveTable, oids};
 use crate::connect::Session;
 use crate::error::PgError;
 use crate::ident::Qualified;
@@ -140,17 +140,17 @@ async fn unfit(
         if let (Some(column), Some(ty)) = (row.get::<_, Option<&str>>(4), row.get::<_, Option<&str>>(5)) {
             let change = match new.columns.iter().find(|new| new.name == column) {
                 None => Some("that is no longer in the schema".to_owned()),
-                Some(new) if catalog_name(new.ty) == ty => None,
-                Some(new) => Some(format!("that is {ty} and will be {}", catalog_name(new.ty))),
+                Some(new) if new.ty.catalog_name() == ty => None,
+                Some(new) => Some(format!("that is {ty} and will be {}", new.ty.catalog_name())),
             };
             found
                 .extend(change.map(|change| {
                     (table, format!("{label}, which uses the column {column} of {shown}, and {change}"))
                 }));
         }
-        let expected = new.columns.iter().map(|column| (column.name.as_str(), catalog_name(column.ty)));
+        let expected = new.columns.iter().map(|column| (column.name.clone(), column.ty.catalog_name()));
         let was = columns.get(&table).map_or(&[][..], Vec::as_slice);
-        if again || expected.eq(was.iter().map(|(name, ty)| (name.as_str(), ty.as_str()))) {
+        if again || expected.eq(was.iter().cloned()) {
             continue;
         }
         if row.get(6) {

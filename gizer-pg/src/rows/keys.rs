@@ -1,12 +1,11 @@
 //! A set of root keys.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use gizer_flatten::{Cell, Scope, TableSet};
 use gizer_schema::{ColumnType, Layout, TableId};
-use serde_json::Value;
 
+use crate::column_type::identity;
 use crate::copy::write_cell;
 
 /// Root keys of touched documents, each once: a set, numbered from 0 in the order in which they came.
@@ -212,28 +211,6 @@ fn value(key: &Cell<'_>) -> Option<Vec<u8>> {
     let mut element = Vec::new();
     write_cell(&mut element, key);
     (*key != Cell::Null).then(|| element.split_off(size_of::<i32>()))
-}
-
-/// The same bytes for values that PostgreSQL takes for equal.
-fn identity(ty: ColumnType, field: &[u8]) -> Cow<'_, [u8]> {
-    match ty {
-        ColumnType::Double => match field.try_into().map(f64::from_be_bytes) {
-            Ok(number) if number.is_nan() => f64::NAN.to_be_bytes().to_vec().into(),
-            Ok(0.0) => 0f64.to_be_bytes().to_vec().into(),
-            _ => field.into(),
-        },
-        // All but the scale, which is how many digits are shown.
-        ColumnType::Numeric if field.len() >= 8 => [&field[..6], &field[8..]].concat().into(),
-        // jsonb comes back with its fields in another order, and with blanks.
-        ColumnType::Json => match serde_json::from_slice::<Value>(field.get(1..).unwrap_or_default()) {
-            Ok(mut value) => {
-                value.sort_all_objects();
-                value.to_string().into_bytes().into()
-            }
-            Err(_) => field.into(),
-        },
-        _ => field.into(),
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use gizer_schema::ColumnType;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use crate::copy::element_oid;
+use crate::column_type::type_oid;
 
 /// An array of one dimension without NULLs, as `array_recv` in PostgreSQL's `arrayfuncs.c` takes it.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl ArrayParameter {
         // Dimensions, NULLs, type; then length and lower bound of the only dimension.
         bytes.extend_from_slice(&1i32.to_be_bytes());
         bytes.extend_from_slice(&0i32.to_be_bytes());
-        bytes.extend_from_slice(&element_oid(ty).to_be_bytes());
+        bytes.extend_from_slice(&type_oid(ty).to_be_bytes());
         bytes.extend_from_slice(&count.to_be_bytes());
         bytes.extend_from_slice(&1i32.to_be_bytes());
         bytes.extend_from_slice(elements);

@@ -1,9 +1,10 @@
 //! The statements for one table.
 
-use gizer_schema::{Column, ColumnType, Layout, Table, TableId};
+use gizer_schema::{Column, Layout, Table, TableId};
 use sha2::{Digest, Sha256};
 
 use super::replace::Replacing;
+use crate::column_type::is_equal_in_many_forms;
 use crate::ddl::column_definition;
 use crate::error::PgError;
 use crate::ident::{Qualified, quote_identifier};
@@ -128,7 +129,7 @@ fn definitions(layout: &Layout, table: &Table) -> Result<String, PgError> {
 /// collections on one session do not meet, nor a table with the one it had before its schema changed.
 fn staged_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<Qualified, PgError> {
     let of = format!("{at}\0{}", definitions(layout, layout.table(id))?);
-    let hash: String = Sha256::digest(of).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&Sha256::digest(of)[..8]);
     Qualified::new("pg_temp", &format!("gizer_changed_{hash}"))
 }
 
@@ -162,7 +163,7 @@ fn update(table: &Table, at: &Qualified, staged: &Qualified, names: &[String], i
     let is_position = |i: usize| (data..data + table.positions).contains(&i);
     // Equal keys of these types may differ in their bits. Of all others the key is as it is: a distributed table must not
     // have the column changed that it is spread by.
-    let key_differs = matches!(table.columns[table.key.0].ty, ColumnType::Double | ColumnType::Numeric);
+    let key_differs = is_equal_in_many_forms(table.columns[table.key.0].ty);
     let is_set = |i: usize| !is_position(i) && (i != table.key.0 || key_differs);
     let set = |i: usize| format!("{name} = n.{name}", name = names[i]);
     let mut sets: Vec<String> = (0..names.len()).filter(|i| is_set(*i)).map(set).collect();

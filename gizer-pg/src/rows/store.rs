@@ -4,8 +4,8 @@ use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 
-use gizer_schema::{Column, ColumnType, Layout, TableId};
-use tokio_postgres::types::{FromSql, Kind, ToSql, Type};
+use gizer_schema::{Layout, TableId};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
 use super::changes::{RowChanges, RowCounts, TableChanges, TableCounts, Tuples};
@@ -13,8 +13,8 @@ use super::keys::Keys;
 use super::parameter::ArrayParameter;
 use super::replace::Writing;
 use super::statements::TableStatements;
+use crate::column_type::is_of;
 use crate::connect::Session;
-use crate::copy::element_oid;
 use crate::ddl::{is_unique, staging_name};
 use crate::error::PgError;
 use crate::ident::quote_identifier;
@@ -337,7 +337,7 @@ impl<'s> RowStore<'s> {
         }
         let statement = self.prepare(at, &self.tables[at].read).await?;
         for (column, came) in self.layout.tables[at].columns.iter().zip(statement.columns()) {
-            if !is_of(column, came.type_()) {
+            if !is_of(column.ty, came.type_()) {
                 return Err(PgError::ColumnDiffers {
                     schema: self.tables[at].table.schema().to_owned(),
                     table: self.tables[at].table.name().to_owned(),
@@ -371,15 +371,6 @@ impl<'s> RowStore<'s> {
 
     pub(super) async fn prepare(&self, at: usize, sql: &str) -> Result<Statement, PgError> {
         self.session.prepare(format!("looking at {}", self.tables[at].table), sql).await
-    }
-}
-
-/// Whether a column has the type that its binary form is read as.
-fn is_of(column: &Column, came: &Type) -> bool {
-    match (column.ty, came.kind()) {
-        (ColumnType::List(element), Kind::Array(came)) => came.oid() == element_oid(element.into()),
-        (ColumnType::List(_), _) => false,
-        (ty, _) => came.oid() == element_oid(ty),
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use gizer_flatten::change::{ClusterTime, Namespace, Positions};
 use serde_json::{Value, json};
+use strum::{EnumString, IntoStaticStr};
 
 use super::lock::{self, AdvisoryKey};
 use super::positions::to_json;
@@ -19,13 +20,15 @@ use crate::connect::Session;
 use crate::error::{NameOwner, PgError};
 
 /// The column `state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum CollectionState {
     /// The first load is under way, or died; there are no live tables.
     Loading,
     /// The live tables can be brought up to date from the stream's position.
     Following,
     /// Only a load helps.
+    #[strum(serialize = "load due")]
     LoadDue,
     /// Loaded without a usable position (a dump, a part of the collection, no `_id`): never followed.
     Copy,
@@ -34,18 +37,7 @@ pub enum CollectionState {
 impl CollectionState {
     /// The text in the column.
     pub fn name(self) -> &'static str {
-        match self {
-            CollectionState::Loading => "loading",
-            CollectionState::Following => "following",
-            CollectionState::LoadDue => "load due",
-            CollectionState::Copy => "copy",
-        }
-    }
-
-    /// The inverse of [`name`](CollectionState::name).
-    pub fn from_name(name: &str) -> Option<CollectionState> {
-        use CollectionState::{Copy, Following, LoadDue, Loading};
-        [Loading, Following, LoadDue, Copy].into_iter().find(|state| state.name() == name)
+        self.into()
     }
 }
 
@@ -119,7 +111,7 @@ impl LoadRow<'_> {
 
     /// That of the first shard, as text that PostgreSQL reads as a `uuid`.
     fn uuid_text(&self) -> Option<String> {
-        self.uuids.values().next().map(uuid_text)
+        self.uuids.values().next().map(hex::encode)
     }
 
     fn uuids_json(&self) -> String {
@@ -278,14 +270,9 @@ fn fenced(collection: &str) -> PgError {
     PgError::Fenced { what: format!("the load of {collection}") }
 }
 
-/// A UUID as text that PostgreSQL reads as one.
-pub(super) fn uuid_text(uuid: &[u8; 16]) -> String {
-    uuid.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The column `uuids`: `{"rs0": "00112233445566778899aabbccddeeff"}`.
 pub(super) fn uuids_to_json(uuids: &BTreeMap<String, [u8; 16]>) -> String {
-    let uuids: BTreeMap<&str, String> = uuids.iter().map(|(shard, uuid)| (shard.as_str(), uuid_text(uuid))).collect();
+    let uuids: BTreeMap<&str, String> = uuids.iter().map(|(shard, uuid)| (shard.as_str(), hex::encode(uuid))).collect();
     json!(uuids).to_string()
 }
 
@@ -411,9 +398,9 @@ mod tests {
     #[test]
     fn states_read_back() {
         for state in ["loading", "following", "load due", "copy"] {
-            assert_eq!(CollectionState::from_name(state).unwrap().name(), state);
+            assert_eq!(state.parse::<CollectionState>().unwrap().name(), state);
         }
-        assert_eq!(CollectionState::from_name("done"), None);
+        assert!("done".parse::<CollectionState>().is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A row says that a collection is expected; `gizer_collection` says what has been loaded of it. Together they decide how it
 //! stands. A row without an obstacle says that nothing is known to be wrong with it, not that it is copied.
 
-use std::fmt;
+use strum::{Display, EnumString, IntoStaticStr};
 
 use super::tables::{self, EXPECTED};
 use crate::connect::Session;
@@ -24,7 +24,8 @@ pub struct Expected {
 
 /// What decides which collections are expected. It is decided once, by the first `run`, and every row says it, so that it is
 /// lost only with all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Choice {
     /// The database: every collection in it, those that appear later among them.
     Database,
@@ -35,15 +36,7 @@ pub enum Choice {
 impl Choice {
     /// The text in the column.
     pub fn name(self) -> &'static str {
-        match self {
-            Choice::Database => "database",
-            Choice::Files => "files",
-        }
-    }
-
-    /// The inverse of [`name`](Choice::name).
-    pub fn from_name(name: &str) -> Option<Choice> {
-        [Choice::Database, Choice::Files].into_iter().find(|choice| choice.name() == name)
+        self.into()
     }
 }
 
@@ -72,7 +65,8 @@ pub struct Obstacle {
 }
 
 /// The kinds of [`Obstacle`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum ObstacleKind {
     /// It has no schema yet, because there is nothing to infer one from.
     Waiting,
@@ -87,24 +81,7 @@ pub enum ObstacleKind {
 impl ObstacleKind {
     /// The text in the column.
     pub fn name(self) -> &'static str {
-        match self {
-            ObstacleKind::Waiting => "waiting",
-            ObstacleKind::Failing => "failing",
-            ObstacleKind::Refused => "refused",
-            ObstacleKind::Paused => "paused",
-        }
-    }
-
-    /// The inverse of [`name`](ObstacleKind::name).
-    pub fn from_name(name: &str) -> Option<ObstacleKind> {
-        use ObstacleKind::{Failing, Paused, Refused, Waiting};
-        [Waiting, Failing, Refused, Paused].into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-impl fmt::Display for ObstacleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        self.into()
     }
 }
 
@@ -143,7 +120,7 @@ pub async fn expected(session: &Session) -> Result<Vec<Expected>, PgError> {
         let obstacle = match kind {
             None => None,
             Some(kind) => Some(Obstacle {
-                kind: ObstacleKind::from_name(&kind).ok_or_else(|| PgError::UnreadableState {
+                kind: kind.parse().map_err(|_| PgError::UnreadableState {
                     schema: session.schema().to_owned(),
                     table: EXPECTED,
                     expected: "waiting, failing, refused or paused",
@@ -157,7 +134,7 @@ pub async fn expected(session: &Session) -> Result<Vec<Expected>, PgError> {
                 is_due: row.get(7),
             }),
         };
-        let chosen_by = row.get::<_, Option<String>>(8).and_then(|name| Choice::from_name(&name));
+        let chosen_by = row.get::<_, Option<String>>(8).and_then(|name| name.parse().ok());
         all.push(Expected { collection: row.get(0), obstacle, chosen_by, inferred_hash: row.get(9) });
     }
     Ok(all)
@@ -276,11 +253,11 @@ mod tests {
     #[test]
     fn kinds_read_back() {
         for kind in ["waiting", "failing", "refused", "paused"] {
-            assert_eq!(ObstacleKind::from_name(kind).unwrap().to_string(), kind);
+            assert_eq!(kind.parse::<ObstacleKind>().unwrap().to_string(), kind);
         }
-        assert_eq!(ObstacleKind::from_name("gone"), None);
+        assert!("gone".parse::<ObstacleKind>().is_err());
         for choice in ["database", "files"] {
-            assert_eq!(Choice::from_name(choice).unwrap().name(), choice);
+            assert_eq!(choice.parse::<Choice>().unwrap().name(), choice);
         }
     }
 }

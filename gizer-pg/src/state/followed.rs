@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use gizer_flatten::change::{ClusterTime, Namespace, Position, Positions};
 use serde_json::Value;
 
-use super::collection::{uuid_text, uuids_to_json};
+use super::collection::uuids_to_json;
 use super::history::{HistoryEvent, count_event};
 use super::positions::{from_json, time_from_text, to_json};
 use super::tables::{self, COLLECTIONS, EXPECTED};
@@ -107,14 +107,7 @@ pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
 /// The inverse of the column `uuids`; `None` if it is something else.
 pub(super) fn uuids_from_json(text: &str) -> Option<BTreeMap<String, [u8; 16]>> {
     let Ok(Value::Object(shards)) = serde_json::from_str(text) else { return None };
-    let uuid = |text: &str| -> Option<[u8; 16]> {
-        let digits: String = text.chars().filter(|c| *c != '-').collect();
-        if digits.len() != 32 || !digits.is_ascii() {
-            return None;
-        }
-        let byte = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok();
-        (0..16).map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
-    };
+    let uuid = |text: &str| hex::decode(text.replace('-', "")).ok()?.try_into().ok();
     let known = shards.iter().filter(|(_, value)| !value.is_null());
     known.map(|(shard, value)| Some((shard.clone(), uuid(value.as_str()?)?))).collect()
 }
@@ -134,7 +127,7 @@ pub async fn set_uuids(
          WHERE collection = $1 AND live_epoch = $2",
         session.relation(COLLECTIONS)?
     );
-    let first = uuids.values().next().map(uuid_text);
+    let first = uuids.values().next().map(hex::encode);
     let doing = format!("writing down which collection {collection} is");
     let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &uuids_to_json(uuids), &first]).await?;
     if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }

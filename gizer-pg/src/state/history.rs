@@ -1,11 +1,14 @@
 //! `gizer_history`: how often rows were repaired and collections loaded anew, and why.
 
+use strum::IntoStaticStr;
+
 use super::tables::{self, HISTORY};
 use crate::connect::Session;
 use crate::error::PgError;
 
 /// The column `event`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum HistoryEvent {
     /// The rows of a document were made equal where nothing in the source had changed them, or were written a second time.
     Repair,
@@ -16,10 +19,7 @@ pub enum HistoryEvent {
 impl HistoryEvent {
     /// The text in the column.
     pub fn name(self) -> &'static str {
-        match self {
-            HistoryEvent::Repair => "repair",
-            HistoryEvent::Reload => "reload",
-        }
+        self.into()
     }
 }
 

@@ -191,7 +191,7 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
             text.map(|text| from_json(&text, session.schema(), COLLECTIONS)).transpose()
         };
         let state: String = row.get(2);
-        let state = CollectionState::from_name(&state).ok_or_else(|| PgError::UnreadableState {
+        let state = state.parse().map_err(|_| PgError::UnreadableState {
             schema: session.schema().to_owned(),
             table: COLLECTIONS,
             expected: "a state",

@@ -16,8 +16,11 @@ pub use tables::{ColumnChange, ColumnShape, TableChange, TableShape, compare_tab
 
 use std::fmt;
 
+use strum::IntoStaticStr;
+
+use crate::column_type::ScalarType;
 use crate::layout::{Layout, LayoutError};
-use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::model::{Dialect, Field, Fields, Node, Schema};
 
 /// All that differs between two schemas of a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +112,8 @@ impl fmt::Display for SchemaPath {
 }
 
 /// What becomes of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Policy {
     /// One column of its type.
     Column,
@@ -128,14 +132,7 @@ pub enum Policy {
 impl Policy {
     /// Its name: that of `$as` where it has one.
     pub fn name(self) -> &'static str {
-        match self {
-            Policy::Column => "column",
-            Policy::Columns => "columns",
-            Policy::Table => "table",
-            Policy::Array => "array",
-            Policy::Json => "json",
-            Policy::Ignore => "ignore",
-        }
+        self.into()
     }
 }
 

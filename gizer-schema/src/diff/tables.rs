@@ -1,7 +1,8 @@
 //! What two sets of tables differ in.
 
 use super::swapped;
-use crate::layout::{ColumnSource, ColumnType, DocumentPlan, Layout, Plan, Table, TableId};
+use crate::column_type::ColumnType;
+use crate::layout::{ColumnSource, DocumentPlan, Layout, Plan, Table, TableId};
 
 /// A table as it is compared: one that follows from a schema, or one that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +109,7 @@ pub fn shapes(layout: &Layout) -> Vec<TableShape> {
         let columns = table.columns.iter().enumerate().map(|(i, column)| ColumnShape {
             holds: Some(holds(i)),
             name: column.name.clone(),
-            sql_type: sql_type(column.ty),
+            sql_type: column.ty.catalog_name(),
             schema_type: Some(schema_type(column.ty)),
         });
         // `id` in a schema without `_id` is neither unique nor always there.
@@ -122,11 +123,6 @@ pub fn shapes(layout: &Layout) -> Vec<TableShape> {
         }
     };
     layout.tables.iter().enumerate().map(shape).collect()
-}
-
-/// A type as PostgreSQL's `format_type` names it.
-fn sql_type(ty: ColumnType) -> String {
-    ty.pg_name().to_lowercase().replace("float8", "double precision")
 }
 
 fn schema_type(ty: ColumnType) -> String {

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::ParseError;
-use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::column_type::ScalarType;
+use crate::model::{Dialect, Field, Fields, Node, Schema};
 use crate::names::shortened;
 
 pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> {
@@ -67,7 +68,7 @@ impl<'de> Visitor<'de> for FieldVisitor {
     }
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Field, E> {
-        match ScalarType::from_name(name) {
+        match name.parse::<ScalarType>().ok() {
             Some(scalar) if scalar.is_classic() => Ok(scalar.into()),
             Some(scalar) => Err(E::custom(format!(
                 "the type {scalar} is not of the classic dialect: expected \"$gizer\": 1 at the top of the file"
@@ -92,6 +93,6 @@ impl<'de> Visitor<'de> for FieldVisitor {
 }
 
 fn classic_names() -> String {
-    let names: Vec<&str> = ScalarType::ALL[..ScalarType::CLASSIC].iter().map(|t| t.name()).collect();
+    let names: Vec<&str> = ScalarType::CLASSIC.iter().map(|t| t.name()).collect();
     names.join(", ")
 }

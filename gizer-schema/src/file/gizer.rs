@@ -6,7 +6,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::ParseError;
-use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::column_type::ScalarType;
+use crate::model::{Dialect, Field, Fields, Node, Schema};
 use crate::names::shortened;
 
 pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> {
@@ -235,7 +236,7 @@ fn node(fields: Fields, directives: Directives, place: Place) -> Result<Node, St
 }
 
 fn scalar<E: de::Error>(name: &str) -> Result<ScalarType, E> {
-    ScalarType::from_name(name).ok_or_else(|| {
+    name.parse().map_err(|_| {
         let known: Vec<&str> = ScalarType::ALL.iter().map(|t| t.name()).collect();
         E::custom(format!("unknown type {:?}: expected one of {} (or LONG)", shortened(name), known.join(", ")))
     })

@@ -1,5 +1,6 @@
 use super::*;
-use crate::model::{Field, Node, ScalarType};
+use crate::column_type::ScalarType;
+use crate::model::{Field, Node};
 
 /// Reads a file, and checks that what is written of it reads back the same.
 fn read(text: &str) -> Schema {

@@ -2,7 +2,8 @@
 
 use serde_json::Value as Json;
 
-use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::column_type::ScalarType;
+use crate::model::{Dialect, Field, Fields, Node, Schema};
 
 const INDENT: &str = "  ";
 

@@ -9,8 +9,8 @@
 
 mod resolve;
 
+use crate::column_type::TIMESTAMP_MILLIS;
 use crate::field_index::{FieldIndex, Walk};
-use crate::layout::TIMESTAMP_MILLIS;
 use crate::model::Schema;
 use crate::raw::{Element, Kind, Malformed, RawDoc, Value};
 

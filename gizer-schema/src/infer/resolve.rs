@@ -33,8 +33,9 @@
 use std::collections::BTreeMap;
 
 use super::{DocumentSeen, Inference, ValueSeen};
+use crate::column_type::ScalarType;
 use crate::layout::MAX_POSITIONS;
-use crate::model::{Dialect, Field, Fields, Node, ScalarType, Schema};
+use crate::model::{Dialect, Field, Fields, Node, Schema};
 use crate::raw::Kind;
 
 /// More names than this in one document are taken for data.
@@ -124,7 +125,7 @@ fn widen_id(fields: &mut Fields) {
 fn key(inference: &Inference) -> ScalarType {
     let seen = inference.root.names.names().position(|name| name == b"_id").map(|at| &inference.root.values[at]);
     let Some(seen) = seen else { return ScalarType::Key };
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| seen.count(*kind) > 0).collect();
+    let kinds: Vec<Kind> = Kind::ALL.iter().copied().filter(|kind| seen.count(*kind) > 0).collect();
     if inference.awkward_ids > 0 {
         return ScalarType::Key;
     }
@@ -329,7 +330,7 @@ impl ValueSeen {
 
     /// The types seen, without null.
     fn seen(&self) -> Vec<(Kind, u64)> {
-        let kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Null | Kind::Undefined));
+        let kinds = Kind::ALL.iter().copied().filter(|kind| !matches!(kind, Kind::Null | Kind::Undefined));
         kinds.map(|kind| (kind, self.count(kind))).filter(|(_, count)| *count > 0).collect()
     }
 

@@ -326,12 +326,7 @@ impl<'s> Build<'s> {
     }
 
     fn path(&mut self, trail: &Trail<'_>, node: &Node) -> PathId {
-        let expected = match node {
-            Node::Scalar(scalar) => scalar.name(),
-            Node::Document(_) => "DOCUMENT",
-            Node::Array(_) | Node::NestedTable(_) | Node::List(_) => "ARRAY",
-            Node::Ignored => "NOTHING",
-        };
+        let expected = node.type_name();
         self.paths.push(PathInfo { fields: trail.path.iter().map(|&name| name.to_owned()).collect(), expected });
         PathId(self.paths.len() - 1)
     }

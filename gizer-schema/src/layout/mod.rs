@@ -10,7 +10,8 @@ mod prefix;
 
 use thiserror::Error;
 
-use crate::model::{Dialect, ScalarType, Schema};
+use crate::column_type::ColumnType;
+use crate::model::{Dialect, Schema};
 use crate::names::{MAX_IDENTIFIER_BYTES, shortened};
 
 /// Index of a table in [`Layout::tables`]; 0 is the root table.
@@ -24,115 +25,6 @@ pub struct ColumnId(pub usize);
 /// Index of a path in [`Layout::paths`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(pub usize);
-
-/// The times that PostgreSQL's `timestamptz` holds, in milliseconds since 1970-01-01 UTC ("Date/Time Types": 4713 BC to
-/// 294276 AD; the bounds are `MIN_TIMESTAMP` and `END_TIMESTAMP` of its `datatype/timestamp.h`). BSON's dates go beyond.
-pub const TIMESTAMP_MILLIS: std::ops::Range<i64> = -210_866_803_200_000..9_224_318_016_000_000;
-
-/// PostgreSQL type of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum ColumnType {
-    Text,
-    Integer,
-    BigInt,
-    Double,
-    Boolean,
-    TimestampTz,
-    SmallInt,
-    /// `text`: an ObjectId's 24 lower-case hex digits.
-    ObjectId,
-    Numeric,
-    /// `bytea`: binary of subtype 0.
-    Bytea,
-    /// `uuid`: binary of subtype 4.
-    Uuid,
-    /// `jsonb`: a sub-tree as canonical Extended JSON.
-    Json,
-    /// `text`: any `_id` in its tagged form.
-    Key,
-    /// A PostgreSQL array of the type's column type.
-    List(ScalarType),
-}
-
-impl ColumnType {
-    /// The type in DDL.
-    pub fn pg_name(self) -> &'static str {
-        match self {
-            ColumnType::Text => "TEXT",
-            ColumnType::Integer => "INTEGER",
-            ColumnType::BigInt => "BIGINT",
-            ColumnType::Double => "FLOAT8",
-            ColumnType::Boolean => "BOOLEAN",
-            ColumnType::TimestampTz => "TIMESTAMP WITH TIME ZONE",
-            ColumnType::SmallInt => "SMALLINT",
-            ColumnType::ObjectId | ColumnType::Key => "TEXT",
-            ColumnType::Numeric => "NUMERIC",
-            ColumnType::Bytea => "BYTEA",
-            ColumnType::Uuid => "UUID",
-            ColumnType::Json => "JSONB",
-            ColumnType::List(element) => match ColumnType::from(element) {
-                ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => "TEXT[]",
-                ColumnType::Integer => "INTEGER[]",
-                ColumnType::BigInt => "BIGINT[]",
-                ColumnType::Double => "FLOAT8[]",
-                ColumnType::Boolean => "BOOLEAN[]",
-                ColumnType::TimestampTz => "TIMESTAMP WITH TIME ZONE[]",
-                ColumnType::SmallInt => "SMALLINT[]",
-                ColumnType::Numeric => "NUMERIC[]",
-                ColumnType::Bytea => "BYTEA[]",
-                ColumnType::Uuid => "UUID[]",
-                // No schema file gets so far: it cannot say that an array is of arrays.
-                ColumnType::Json | ColumnType::List(_) => "JSONB[]",
-            },
-        }
-    }
-
-    /// Whether its PostgreSQL type is `text`, which keys compare by `COLLATE "C"`.
-    pub fn is_text(self) -> bool {
-        matches!(self, ColumnType::Text | ColumnType::ObjectId | ColumnType::Key)
-    }
-
-    /// The type in schema files and reports.
-    pub fn schema_name(self) -> &'static str {
-        match self {
-            ColumnType::Text => "STRING",
-            ColumnType::Integer => "INT",
-            ColumnType::BigInt => "BIGINT",
-            ColumnType::Double => "DOUBLE",
-            ColumnType::Boolean => "BOOLEAN",
-            ColumnType::TimestampTz => "TIMESTAMP",
-            ColumnType::SmallInt => "TINYINT",
-            ColumnType::ObjectId => "OBJECTID",
-            ColumnType::Numeric => "DECIMAL",
-            ColumnType::Bytea => "BINARY",
-            ColumnType::Uuid => "UUID",
-            ColumnType::Json => "JSON",
-            ColumnType::Key => "KEY",
-            ColumnType::List(_) => "ARRAY",
-        }
-    }
-}
-
-impl From<ScalarType> for ColumnType {
-    fn from(scalar: ScalarType) -> Self {
-        match scalar {
-            ScalarType::String => ColumnType::Text,
-            ScalarType::Int => ColumnType::Integer,
-            ScalarType::BigInt => ColumnType::BigInt,
-            ScalarType::Double => ColumnType::Double,
-            ScalarType::Boolean => ColumnType::Boolean,
-            ScalarType::Timestamp => ColumnType::TimestampTz,
-            ScalarType::TinyInt => ColumnType::SmallInt,
-            ScalarType::ObjectId => ColumnType::ObjectId,
-            ScalarType::Decimal => ColumnType::Numeric,
-            ScalarType::Binary => ColumnType::Bytea,
-            ScalarType::Uuid => ColumnType::Uuid,
-            ScalarType::Json => ColumnType::Json,
-            ScalarType::Key => ColumnType::Key,
-        }
-    }
-}
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,7 @@ fn fields(field: BoxedStrategy<Field>) -> impl Strategy<Value = Fields> {
 }
 
 fn classic_type() -> impl Strategy<Value = ScalarType> {
-    prop::sample::select(ScalarType::ALL[..ScalarType::CLASSIC].to_vec())
+    prop::sample::select(ScalarType::CLASSIC.to_vec())
 }
 
 fn classic_field() -> impl Strategy<Value = Field> {
@@ -41,7 +41,7 @@ fn classic_field() -> impl Strategy<Value = Field> {
 }
 
 fn gizer_field() -> impl Strategy<Value = Field> {
-    let types: Vec<ScalarType> = ScalarType::ALL.into_iter().filter(|ty| *ty != ScalarType::Key).collect();
+    let types: Vec<ScalarType> = ScalarType::ALL.iter().copied().filter(|ty| *ty != ScalarType::Key).collect();
     let elements: Vec<ScalarType> =
         types.iter().copied().filter(|ty| !matches!(ty, ScalarType::Json | ScalarType::TinyInt)).collect();
     let leaf = prop_oneof![

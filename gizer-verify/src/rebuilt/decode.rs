@@ -37,7 +37,7 @@ pub(crate) fn row(table: &Table, mut fields: Reader<'_>) -> Result<StoredRow, Re
     Ok(row)
 }
 
-fn cell(ty: ColumnType, field: &[u8]) -> Option<StoredCell> {
+pub(crate) fn cell(ty: ColumnType, field: &[u8]) -> Option<StoredCell> {
     Some(match ty {
         ColumnType::Text | ColumnType::ObjectId | ColumnType::Key => {
             StoredCell::Text(std::str::from_utf8(field).ok()?.to_owned())

@@ -349,8 +349,7 @@ impl<'v> Verifying<'v> {
 
 /// What must be the same for an audit to go on: what is looked at, and what is told of it.
 fn identity(layout: &Layout, followed: &Followed, audit: &Audit) -> Result<String, Failure> {
-    let uuid = |uuid: &[u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let uuids: Vec<String> = followed.uuids.values().map(uuid).collect();
+    let uuids: Vec<String> = followed.uuids.values().map(hex::encode).collect();
     let values = if audit.show_values { " with values" } else { "" };
     Ok(format!("{} {} {}{values}", layout_hash(layout)?, uuids.join(","), audit.named))
 }

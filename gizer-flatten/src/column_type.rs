@@ -1,4 +1,4 @@
-//! Which value fits which column.
+//! Which value fits which column, and how it comes back.
 //!
 //! | column | takes |
 //! |---|---|
@@ -25,6 +25,8 @@ use crate::decimal::{Decimal, Decimal128, exact_double};
 use crate::extjson::RawJson;
 use crate::key::TaggedKey;
 use crate::list::RawList;
+use crate::rebuild::value::BuiltValue;
+use crate::rebuild::{StoredCell, extended};
 use crate::row::Cell;
 use crate::tally::Unfit;
 use crate::text::Text;
@@ -113,6 +115,55 @@ pub(crate) fn own_kind(ty: ColumnType) -> Option<Kind> {
         // These keep the value as it is, or have no type of their own.
         ColumnType::Json | ColumnType::Key | ColumnType::List(_) => None,
     }
+}
+
+/// Whether values of this type come from numbers of several types.
+pub(crate) fn is_number(ty: ColumnType) -> bool {
+    use ColumnType::{BigInt, Double, Integer, Numeric, SmallInt};
+    matches!(ty, SmallInt | Integer | BigInt | Double | Numeric)
+}
+
+/// A cell of a column of this type, as MongoDB would have it; `None` if it is not of the type.
+pub(crate) fn column_value(ty: ColumnType, cell: &StoredCell) -> Option<BuiltValue> {
+    Some(match (ty, cell) {
+        (ColumnType::Text, StoredCell::Text(text)) => BuiltValue::text(Kind::String, text)?,
+        (ColumnType::ObjectId, StoredCell::Text(hex)) => {
+            BuiltValue::raw(Kind::ObjectId, hex.parse::<bson::oid::ObjectId>().ok()?.bytes())
+        }
+        (ColumnType::SmallInt, StoredCell::SmallInt(number)) => {
+            BuiltValue::raw(Kind::Int32, i32::from(*number).to_le_bytes())
+        }
+        (ColumnType::Integer, StoredCell::Integer(number)) => BuiltValue::raw(Kind::Int32, number.to_le_bytes()),
+        (ColumnType::BigInt, StoredCell::BigInt(number)) => BuiltValue::raw(Kind::Int64, number.to_le_bytes()),
+        (ColumnType::Double, StoredCell::Double(number)) => BuiltValue::raw(Kind::Double, number.to_le_bytes()),
+        (ColumnType::Boolean, StoredCell::Boolean(value)) => BuiltValue::raw(Kind::Boolean, [u8::from(*value)]),
+        (ColumnType::TimestampTz, StoredCell::Timestamp(millis)) => {
+            BuiltValue::raw(Kind::DateTime, millis.to_le_bytes())
+        }
+        (ColumnType::Numeric, StoredCell::Numeric(text)) => {
+            BuiltValue::raw(Kind::Decimal128, decimal128(text)?.bytes())
+        }
+        (ColumnType::Bytea, StoredCell::Bytes(bytes)) => BuiltValue::binary(0, bytes)?,
+        (ColumnType::Uuid, StoredCell::Uuid(bytes)) => BuiltValue::binary(4, bytes)?,
+        (ColumnType::Json, StoredCell::Json(json)) => extended::value(json)?,
+        (ColumnType::List(element), StoredCell::List(cells)) => {
+            let element = |cell: &StoredCell| match cell {
+                StoredCell::Null => Some(BuiltValue::NULL),
+                cell => column_value(element.into(), cell),
+            };
+            BuiltValue::Array(cells.iter().map(element).collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
+/// A `numeric` as PostgreSQL prints it. It writes all zeros of a whole number out, which decimal128 has no room for.
+fn decimal128(text: &str) -> Option<bson::Decimal128> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let digits = text.trim_end_matches('0');
+    format!("{digits}E+{}", text.len() - digits.len()).parse().ok()
 }
 
 /// The number as an integer, if it is one and is in range.

@@ -1,0 +1,264 @@
+//! Types of settings: one reading of them for the file, the environment and flags, by `FromStr`.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use strum::{EnumString, IntoStaticStr, VariantNames};
+
+use super::file::OneOrMore;
+use super::redact::shown;
+
+/// A glob that names of collections match: `*` any characters, `?` one, `[a-z]` one of these, `[!a-z]` one of the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionPattern(glob::Pattern);
+
+impl CollectionPattern {
+    /// Whether a collection of this name is meant.
+    pub fn matches(&self, collection: &str) -> bool {
+        self.0.matches(collection)
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for CollectionPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match glob::Pattern::new(text) {
+            Ok(pattern) if !text.is_empty() => Ok(CollectionPattern(pattern)),
+            Ok(_) => Err("expected a pattern for names of collections such as tmp_*, got an empty text".to_owned()),
+            Err(error) => Err(format!(
+                "expected a pattern for names of collections such as tmp_*, got {}: {} at character {}",
+                shown(text),
+                error.msg,
+                error.pos + 1
+            )),
+        }
+    }
+}
+
+/// One pattern or several.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "OneOrMore")]
+pub struct CollectionPatterns(pub Vec<CollectionPattern>);
+
+impl TryFrom<OneOrMore> for CollectionPatterns {
+    type Error = String;
+
+    fn try_from(texts: OneOrMore) -> Result<Self, String> {
+        Ok(CollectionPatterns(texts.into_vec().iter().map(|text| text.parse()).collect::<Result<_, _>>()?))
+    }
+}
+
+/// `expected none-yet, missing or never, got always`
+fn no_variant<T: VariantNames>(text: &str) -> String {
+    let expected = T::VARIANTS.join(", ");
+    let expected = expected.rsplit_once(", ").map_or(expected.clone(), |(all, last)| format!("{all} or {last}"));
+    format!("expected {expected}, got {}", shown(text))
+}
+
+/// For which collections `gizer run` may make schema files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, EnumString, IntoStaticStr, VariantNames)]
+#[serde(try_from = "String")]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_variant::<InferPolicy>)]
+pub enum InferPolicy {
+    /// For all, as long as none has one.
+    #[default]
+    NoneYet,
+    /// For every one that has none.
+    Missing,
+    /// For none.
+    Never,
+}
+
+/// What is read back and compared before each commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, EnumString, IntoStaticStr, VariantNames)]
+#[serde(try_from = "String")]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_variant::<VerifyMode>)]
+pub enum VerifyMode {
+    /// Everything that was written.
+    #[default]
+    All,
+    /// A part of it.
+    Sample,
+    /// Nothing.
+    Off,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, EnumString, IntoStaticStr, VariantNames)]
+#[serde(try_from = "String")]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_variant::<LogFormat>)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// An address to listen at: `127.0.0.1:9290`, `[::1]:9290`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Address(pub SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected an IP address and a port such as 127.0.0.1:9290, got {}", shown(text));
+        text.trim().parse().map(Address).map_err(|_| expected())
+    }
+}
+
+/// A number of bytes: `256MiB`, `1 GiB`, `500000`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct Memory(pub usize);
+
+/// All stages can work with this much.
+const MIN_MEMORY_BYTES: usize = 32 * 1024 * 1024;
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let too_much = || format!("{} is more than any memory", shown(text));
+        let bytes = usize::try_from(bytes(text)?).map_err(|_| too_much())?;
+        if bytes < MIN_MEMORY_BYTES {
+            return Err(format!("expected at least 32MiB, got {}", shown(text)));
+        }
+        Ok(Memory(bytes))
+    }
+}
+
+/// The most bytes of a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct SpoolLimit(pub u64);
+
+/// One large document fits.
+const MIN_SPOOL_BYTES: u64 = 32 * 1024 * 1024;
+
+impl FromStr for SpoolLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match bytes(text)? {
+            bytes @ MIN_SPOOL_BYTES.. => Ok(SpoolLimit(bytes)),
+            _ => Err(format!("expected at least 32MiB, got {}", shown(text))),
+        }
+    }
+}
+
+/// A number with or without a unit.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim().len() - text.trim().trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.trim().split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" | "kb" => 1 << 10,
+        "m" | "mib" | "mb" => 1 << 20,
+        "g" | "gib" | "gb" => 1 << 30,
+        _ => return Err(format!("expected a size such as 256MiB, got {}", shown(text))),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("expected a size such as 256MiB, got {}", shown(text)))?;
+    number.checked_mul(factor).ok_or_else(|| format!("{} is more than any memory", shown(text)))
+}
+
+/// Threads and connections of a load: 1 to 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct Workers(pub u8);
+
+impl From<Workers> for usize {
+    fn from(workers: Workers) -> usize {
+        workers.0.into()
+    }
+}
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().parse() {
+            Ok(workers @ 1..=64) => Ok(Workers(workers)),
+            _ => Err(format!("expected a number from 1 to 64, got {}", shown(text))),
+        }
+    }
+}
+
+/// A time in whole seconds: up to a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct Seconds(pub u32);
+
+/// A day.
+const MAX_SECONDS: u32 = 86_400;
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Duration {
+        Duration::from_secs(seconds.0.into())
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().parse() {
+            Ok(seconds @ 0..=MAX_SECONDS) => Ok(Seconds(seconds)),
+            _ => Err(format!("expected seconds from 0 to {MAX_SECONDS}, got {}", shown(text))),
+        }
+    }
+}
+
+/// A whole number from 0 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
+pub struct Count(pub u64);
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.trim().parse().map(Count).map_err(|_| format!("expected a whole number from 0 on, got {}", shown(text)))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number or text such as \"256MiB\"")]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
+
+impl From<NumberOrText> for String {
+    fn from(value: NumberOrText) -> String {
+        match value {
+            NumberOrText::Number(number) => number.to_string(),
+            NumberOrText::Text(text) => text,
+        }
+    }
+}
+
+macro_rules! parsed_from {
+    ($from:ty: $($ty:ty),+) => {$(
+        impl TryFrom<$from> for $ty {
+            type Error = String;
+
+            fn try_from(value: $from) -> Result<Self, String> {
+                String::from(value).parse()
+            }
+        }
+    )+};
+}
+
+parsed_from!(String: InferPolicy, VerifyMode, LogFormat, Address);
+parsed_from!(NumberOrText: Memory, SpoolLimit, Workers, Seconds, Count);
