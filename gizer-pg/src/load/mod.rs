@@ -40,6 +40,7 @@ mod staging;
 mod standing;
 mod survey;
 mod swap;
+mod table_style;
 mod text;
 mod views;
 

@@ -11,8 +11,9 @@ use super::cancels::Cancels;
 use super::holders::holders;
 use super::sink::CopyTarget;
 use super::survey::survey_in_transaction;
+use super::table_style::TableStyle;
 use crate::connect::Session;
-use crate::ddl::{add_key, comments, create_table, is_marked_for, key_names, mark, staging_name};
+use crate::ddl::{add_key, is_marked_for, key_names, mark, staging_name};
 use crate::error::PgError;
 use crate::ident::{Qualified, quote_identifier, quote_literal};
 
@@ -24,6 +25,7 @@ pub(super) struct StagingTable {
     pub(super) live: Qualified,
     pub(super) staging_key: String,
     pub(super) live_key: String,
+    pub(super) style: TableStyle,
 }
 
 /// The staging tables of a layout, in its order.
@@ -36,6 +38,7 @@ pub(super) fn staging_tables(layout: &Layout, schema: &str) -> Result<Vec<Stagin
             live: Qualified::new(schema, name)?,
             staging_key: staging_name(&live_key),
             live_key,
+            style: TableStyle::default(),
         })
     };
     key_names(layout).into_iter().enumerate().map(table).collect()
@@ -56,14 +59,9 @@ pub(super) async fn recreate(session: &Session, layout: &Layout, tables: &[Stagi
     }
     refuse_taken_names(session, layout, tables).await?;
     for table in tables {
-        let at = &table.staging;
-        // Vacuuming a table while it is filled helps nobody, and a vacuum under way would hold the swap up.
-        let mut sql = format!("{} WITH (autovacuum_enabled = off)", create_table(layout, table.id, at)?);
-        for comment in comments(layout, table.id, at)? {
-            sql.push_str("; ");
-            sql.push_str(&comment);
-        }
-        session.run(format!("creating {at}"), &sql).await?;
+        let mut statements = vec![table.style.create(layout, table)?];
+        statements.extend(table.style.after_create(layout, table)?);
+        session.run(format!("creating {}", table.staging), &statements.join("; ")).await?;
     }
     Ok(())
 }

@@ -20,9 +20,8 @@ use super::staging::StagingTable;
 use super::survey::{LiveTable, Survey, survey_in_transaction};
 use super::views::{self, View};
 use crate::connect::Session;
-use crate::ddl::{is_unique, layout_hash};
+use crate::ddl::layout_hash;
 use crate::error::PgError;
-use crate::ident::quote_identifier;
 use crate::state::{self, Ledger, Loaded, Standing};
 
 /// A load to swap in, and what is written down of it.
@@ -268,23 +267,11 @@ async fn drop_live(session: &Session, live: &[LiveTable]) -> Result<(), PgError>
     session.run("dropping the tables that are replaced", &sql).await
 }
 
-/// Tables and keys get their final names, and vacuum may come again.
+/// Tables and keys get their final names.
 async fn rename(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<(), PgError> {
     for table in tables {
-        let (live, key) = (quote_identifier(table.live.name())?, quote_identifier(&table.live_key)?);
-        let staging_key = session.relation(&table.staging_key)?;
-        let rename_key = if is_unique(layout) {
-            let constraint = quote_identifier(&table.staging_key)?;
-            format!("ALTER TABLE {} RENAME CONSTRAINT {constraint} TO {key}", table.live)
-        } else {
-            format!("ALTER INDEX {staging_key} RENAME TO {key}")
-        };
-        let sql = format!(
-            "ALTER TABLE {staging} RENAME TO {live}; {rename_key}; ALTER TABLE {at} RESET (autovacuum_enabled)",
-            staging = table.staging,
-            at = table.live
-        );
-        session.run(format!("renaming {} to {}", table.staging, table.live), &sql).await?;
+        let statements = table.style.rename(session, layout, table)?;
+        session.run(format!("renaming {} to {}", table.staging, table.live), &statements.join("; ")).await?;
     }
     Ok(())
 }
