@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use gizer_engine::infer::InferOptions;
 
 pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
 pub use etlstatus::{EtlOutcome, EtlstatusAction};
@@ -206,6 +207,21 @@ pub struct InferArgs {
     pub classic: bool,
 }
 
+impl InferArgs {
+    /// What the engine is asked for.
+    pub fn options(&self) -> InferOptions {
+        InferOptions {
+            collections: self.collections.clone(),
+            overwrites: self.force,
+            newest: self.newest,
+            sample: self.sample,
+            filter: self.filter.clone(),
+            dump: self.dump.clone(),
+            classic: self.classic,
+        }
+    }
+}
+
 fn parse_filter(text: &str) -> Result<bson::Document, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a query such as {{\"state\": \"open\"}}: {error}"))
 }
@@ -283,7 +299,7 @@ pub struct DdlArgs {
 }
 
 /// Arguments of `extract`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Each table has a folder of its own in DIR, with files 00000, 00001 and so on of 100 MiB: UTF-8, TAB between values, for
 COPY … (FORMAT text, DELIMITER E'\\t', NULL '\\\\N'). At the very end gizer-extract.json is written; until then the folder
@@ -334,7 +350,7 @@ pub struct ExtractArgs {
 }
 
 /// Arguments of `copy`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 The tables are filled beside the live ones and swapped in at the end, as `load` does it. Files that an extract of gizer has
 made must be as it left them, and the schema file the same. Of files of the classic tool nobody knows whether they are

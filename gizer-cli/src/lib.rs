@@ -13,21 +13,23 @@ pub mod allocator;
 pub mod args;
 pub mod commands;
 pub mod config;
-mod due;
 pub mod exit;
 pub mod interrupt;
 mod log;
 pub mod metrics;
+mod observer;
 pub mod progress;
 pub mod report;
-pub mod schema_files;
+
+use std::sync::Arc;
 
 use args::{Action, Cli, ConfigAction, EtlstatusAction, SchemaAction};
 use clap::ArgMatches;
 use commands::Context;
 use exit::{ExitCode, Failure};
-use interrupt::Signals;
+use gizer_engine::Env;
 use metrics::{Metrics, Run};
+use observer::Screen;
 
 /// Reads the command line, does what it says, and gives the exit code.
 pub fn run() -> ExitCode {
@@ -64,7 +66,9 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let outcome = runtime.block_on(async {
         let config = effective.config.clone();
         let metrics = Metrics::new(&config);
-        let context = Context { config, format: cli.format, signals: Signals::listen()?, metrics };
+        let observer = Arc::new(Screen { metrics: metrics.clone(), format: cli.format });
+        let env = Env { settings: config.engine_settings(), stop: interrupt::listen()?, observer };
+        let context = Context { config, format: cli.format, env, metrics };
         let run = match cli.command.run_name() {
             Some(command) => Some(Run::begin(&context.metrics, command).await),
             None => None,

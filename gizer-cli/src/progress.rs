@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gizer_engine::Counters;
+use gizer_engine::{Counters, Expected};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
@@ -15,39 +15,6 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// How often a bar is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
-
-/// How much there is to do, about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
-    /// So many documents.
-    Documents(u64),
-    /// So many bytes of BSON, or of text.
-    Bytes(u64),
-}
-
-impl Expected {
-    /// How much of it is done.
-    fn done(self, counters: &Counters) -> u64 {
-        match self {
-            Expected::Documents(_) => counters.documents(),
-            Expected::Bytes(_) => counters.bytes(),
-        }
-    }
-
-    /// How much of it this run has done.
-    fn done_in_this_run(self, counters: &Counters) -> u64 {
-        match self {
-            Expected::Documents(_) => counters.in_this_run().documents,
-            Expected::Bytes(_) => counters.in_this_run().bytes,
-        }
-    }
-
-    fn total(self) -> u64 {
-        match self {
-            Expected::Documents(total) | Expected::Bytes(total) => total,
-        }
-    }
-}
 
 /// Shows counters until it is dropped.
 #[derive(Debug)]

@@ -5,17 +5,21 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-pub use gizer_engine::wording::{command, counted, is_obeyed, lines, printable, thousands};
-use gizer_flatten::change::{ClusterTime, Positions};
+pub use gizer_engine::wording::{command, counted, is_obeyed, lines, positions, printable, thousands, utc};
+use gizer_flatten::change::ClusterTime;
 use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::{ExitCode, Failure, failure_json};
 use crate::log;
 
+mod failures;
+mod standings;
 mod unfit;
 
-pub(crate) use unfit::UnfitReport;
+pub(crate) use failures::{add_failures, exit, failures};
+pub(crate) use standings::{missing, missing_json, standings_json};
+pub(crate) use unfit::{add_unfit, unfit_lines};
 
 /// Prints text to standard output as it is.
 pub fn text(text: &str) {
@@ -99,19 +103,6 @@ pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = V
 /// A number of bytes in units of 1024: `12.3 MiB`.
 pub fn bytes(number: u64) -> String {
     indicatif::BinaryBytes(number).to_string()
-}
-
-/// When it was, by the clock of the server that wrote it: `2016-02-08T19:45:32Z`.
-pub fn utc(time: ClusterTime) -> String {
-    let millis = i64::from(time.seconds) * 1_000;
-    // All that a cluster time can be lies before the year 10000.
-    bson::DateTime::from_millis(millis).try_to_rfc3339_string().unwrap_or_else(|_| time.to_string())
-}
-
-/// Where the shards are: `rs0 2016-02-08T19:45:32Z`, …
-pub fn positions(positions: &Positions) -> String {
-    let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", utc(at.time))).collect();
-    shards.join(", ")
 }
 
 /// A stretch of time: `2016-02-08T19:45:32Z`, or with its end, if that is another second.

@@ -62,3 +62,37 @@ impl Counters {
         self.bytes.load(Ordering::Relaxed)
     }
 }
+
+/// How much there is to do, about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// So many documents.
+    Documents(u64),
+    /// So many bytes of BSON, or of text.
+    Bytes(u64),
+}
+
+impl Expected {
+    /// How much of it is done.
+    pub fn done(self, counters: &Counters) -> u64 {
+        match self {
+            Expected::Documents(_) => counters.documents(),
+            Expected::Bytes(_) => counters.bytes(),
+        }
+    }
+
+    /// How much of it this run has done.
+    pub fn done_in_this_run(self, counters: &Counters) -> u64 {
+        match self {
+            Expected::Documents(_) => counters.in_this_run().documents,
+            Expected::Bytes(_) => counters.in_this_run().bytes,
+        }
+    }
+
+    /// All of it.
+    pub fn total(self) -> u64 {
+        match self {
+            Expected::Documents(total) | Expected::Bytes(total) => total,
+        }
+    }
+}

@@ -2,32 +2,49 @@
 //! no exit codes.
 //!
 //! ```text
-//!   pipeline   cursors ─▶ flatten and encode ─▶ sinks: one pass over a collection
+//!   infer      documents ─▶ schema files
+//!   load       capture ─▶ fill ─▶ align ─▶ verify ─▶ swap
 //!   follow     changes, batch by batch: rows written, read back, compared, committed with the position
-//!   audit      tables beside the documents that they should hold: what differs
-//!   spool      the oplog of every shard, recorded while a load runs
-//!   failure    why something could not be done, what a person can do, and whether it may pass
-//!   counters   what the stages have done so far
-//!   observer   typed events: what happens, for whoever shows or counts it
+//!   audit      tables next to the documents that they should hold: what differs
+//!   due        how everything stands, and what is to be done: infer, load or follow
+//!   pipeline   cursors ─▶ flatten and encode ─▶ sinks: one pass over a collection
+//!   spool      the changes of every shard, recorded while a load runs
 //! ```
 //!
-//! The decision what is due, and the order of a load's steps, are still in gizer-cli, and move here next.
+//! All of it takes an [`Env`]: settings, a [`Stop`], and an [`Observer`] of typed events. `examples/embed.rs` loads and follows a
+//! collection with nothing else.
 
 pub mod audit;
 pub mod counters;
+pub mod due;
+pub mod env;
 pub mod failure;
+pub mod failures;
 pub mod follow;
+pub mod infer;
+pub mod layouts;
+pub mod load;
+pub mod notice;
 pub mod observer;
 pub mod pipeline;
+pub mod retry;
+pub mod schema_files;
+pub mod selection;
 pub mod spool;
+pub mod stop;
 pub mod unfit;
 pub mod wording;
 
-pub use counters::{Counters, Done};
+pub use counters::{Counters, Done, Expected};
+pub use env::{Env, FixedServers, Servers, Settings};
 pub use failure::{Failure, FailureKind};
+pub use failures::Failures;
+pub use notice::Notice;
 pub use observer::{
-    AppliedCounts, CollectionEvent, CollectionEventKind, CommittedBatch, Event, InFlight, NoObserver, Observer,
+    Activity, ActivityKind, AppliedCounts, CollectionEvent, CollectionEventKind, CommittedBatch, Event, InFlight,
+    NoObserver, Observer,
 };
+pub use stop::{Stop, Stopper};
 
 /// The target of the one line that the log has for each batch.
 pub const BATCH_TARGET: &str = "gizer::batch";

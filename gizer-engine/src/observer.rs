@@ -5,16 +5,64 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gizer_flatten::change::Positions;
+use gizer_oplog::Oplog;
 use gizer_pg::rows::TableCounts;
 
+use crate::audit::Verified;
+use crate::counters::{Counters, Expected};
 use crate::failure::Failure;
 use crate::follow::ChangeCounts;
+use crate::infer::InferredSchema;
+use crate::load::Loaded;
+use crate::notice::Notice;
 use crate::wording::thousands;
 
 /// Whoever wants to know what happens. It is called in the middle of the work, so that it must not wait for anything.
 pub trait Observer: fmt::Debug + Send + Sync {
     /// Something has happened.
     fn observe(&self, event: Event<'_>);
+
+    /// Work has begun that may take a while; it ends when what is given is dropped.
+    fn begin(&self, activity: Activity) -> Box<dyn Send> {
+        let _ = activity;
+        Box::new(())
+    }
+}
+
+/// Work that may take a while.
+#[derive(Debug, Clone)]
+pub struct Activity {
+    /// The collection.
+    pub collection: String,
+    /// What is done with it.
+    pub kind: ActivityKind,
+}
+
+/// The kinds of [`Activity`].
+#[derive(Debug, Clone)]
+pub enum ActivityKind {
+    /// Documents or files go through the stages.
+    Counted {
+        /// What they have done so far.
+        counters: Arc<Counters>,
+        /// How much there is, if that is known.
+        expected: Option<Expected>,
+    },
+    /// Something whose end is not known, in words: `keys and indexes`.
+    Step(&'static str),
+}
+
+impl Activity {
+    /// What these counters count.
+    pub fn counted(collection: &str, counters: &Arc<Counters>, expected: Option<Expected>) -> Activity {
+        let kind = ActivityKind::Counted { counters: Arc::clone(counters), expected };
+        Activity { collection: collection.to_owned(), kind }
+    }
+
+    /// A step whose end is not known.
+    pub fn step(collection: &str, step: &'static str) -> Activity {
+        Activity { collection: collection.to_owned(), kind: ActivityKind::Step(step) }
+    }
 }
 
 /// An observer of nothing.
@@ -25,9 +73,29 @@ impl Observer for NoObserver {
     fn observe(&self, _: Event<'_>) {}
 }
 
-/// What happens while a database is followed.
+/// What happens.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'e> {
+    /// A person may want to know this.
+    Notice(&'e Notice),
+    /// The schema of a collection was inferred, and its file is written.
+    Inferred(&'e InferredSchema),
+    /// A collection was loaded, and its tables are swapped in.
+    Loaded(&'e Loaded),
+    /// An audit of a collection has ended.
+    Verified(&'e Verified),
+    /// These collections are followed from now on, by these oplogs.
+    Follows {
+        /// By name.
+        collections: &'e [&'e str],
+        /// One a shard.
+        oplogs: &'e [Oplog],
+    },
+    /// Following has ended; the ends of the oplogs are worth another look where it has come to its end as it was to.
+    FollowsNoMore {
+        /// Whether it has.
+        done: bool,
+    },
     /// A batch is committed.
     Committed(&'e CommittedBatch<'e>),
     /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not

@@ -1,8 +1,10 @@
-//! How values are named that the schema has no place for.
+//! What came that the schema has no place for.
 
-use gizer_flatten::{Mismatch, Unfit, UnknownField};
+use std::collections::{BTreeMap, HashMap};
+
+use gizer_flatten::{Mismatch, Tally, Unfit, UnknownField};
 use gizer_pg::state::UnfitCount;
-use gizer_schema::Dialect;
+use gizer_schema::{Dialect, Layout};
 
 use crate::wording::counted;
 
@@ -56,6 +58,88 @@ pub fn unfit_line(collection: &str, unfit: &UnfitCount, dialect: Dialect) -> Str
             };
             format!("{collection}.{path}: {what}; kept in _extra")
         }
+    }
+}
+
+/// What came to one collection that its schema has no place for.
+#[derive(Debug)]
+pub struct UnfitReport {
+    dialect: Dialect,
+    mismatches: Vec<Mismatch>,
+    unknown: Vec<UnknownField>,
+    /// Values in further unknown fields, which nobody has counted one by one.
+    beyond: u64,
+}
+
+impl UnfitReport {
+    /// Nothing yet.
+    pub fn new(layout: &Layout) -> UnfitReport {
+        UnfitReport { dialect: layout.dialect, mismatches: Vec::new(), unknown: Vec::new(), beyond: 0 }
+    }
+
+    /// What a tally has counted.
+    pub fn of(tally: &Tally, layout: &Layout) -> UnfitReport {
+        let (mismatches, unknown) = (tally.mismatches(layout), tally.unknown_by_kind());
+        UnfitReport { dialect: layout.dialect, mismatches, unknown, beyond: tally.unknown_beyond() }
+    }
+
+    /// Adds what came later.
+    pub fn add(&mut self, later: UnfitReport) {
+        self.beyond += later.beyond;
+        let place = |(at, known): (usize, &Mismatch)| ((known.path.clone(), known.expected, known.actual), at);
+        let places: HashMap<_, usize> = self.mismatches.iter().enumerate().map(place).collect();
+        for mismatch in later.mismatches {
+            match places.get(&(mismatch.path.clone(), mismatch.expected, mismatch.actual)) {
+                Some(at) => {
+                    self.mismatches[*at].count += mismatch.count;
+                    self.mismatches[*at].documents += mismatch.documents;
+                }
+                None => self.mismatches.push(mismatch),
+            }
+        }
+        let place = |(at, known): (usize, &UnknownField)| ((known.path.clone(), known.kind), at);
+        let places: HashMap<_, usize> = self.unknown.iter().enumerate().map(place).collect();
+        for field in later.unknown {
+            match places.get(&(field.path.clone(), field.kind)) {
+                Some(at) => {
+                    self.unknown[*at].count += field.count;
+                    self.unknown[*at].documents += field.documents;
+                }
+                None => self.unknown.push(field),
+            }
+        }
+    }
+
+    /// The dialect of the schema.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Values in fields that the schema does not have, by field and type.
+    pub fn unknown(&self) -> &[UnknownField] {
+        &self.unknown
+    }
+
+    /// Values in further unknown fields, which nobody has counted one by one.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
+    /// Values that the schema has a field for, and do not fit.
+    pub fn mismatches(&self) -> &[Mismatch] {
+        &self.mismatches
+    }
+
+    /// Unknown fields with how often they came, in all and by type; the most frequent first.
+    pub fn by_path(&self) -> Vec<(&str, u64, BTreeMap<&str, u64>)> {
+        let mut paths: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+        for field in &self.unknown {
+            *paths.entry(&field.path).or_default().entry(field.kind.report_name()).or_default() += field.count;
+        }
+        let mut paths: Vec<_> =
+            paths.into_iter().map(|(path, types)| (path, types.values().sum::<u64>(), types)).collect();
+        paths.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        paths
     }
 }
 

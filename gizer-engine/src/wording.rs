@@ -1,4 +1,6 @@
-//! How names, numbers and commands stand in messages.
+//! How names, numbers, times and commands are written in messages.
+
+use gizer_flatten::change::{ClusterTime, Positions};
 
 /// A name, or what holds one, on one line of a terminal: what is no visible character, or would turn the line round, is escaped.
 /// Names of collections and fields may hold anything, also what a terminal obeys.
@@ -60,4 +62,17 @@ pub fn thousands(number: u64) -> String {
 /// `1 document`, `1,200 documents`.
 pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", thousands(number), if number == 1 { one } else { many })
+}
+
+/// When it was, by the clock of the server that wrote it: `2016-02-08T19:45:32Z`.
+pub fn utc(time: ClusterTime) -> String {
+    let millis = i64::from(time.seconds) * 1_000;
+    // All that a cluster time can be lies before the year 10000.
+    bson::DateTime::from_millis(millis).try_to_rfc3339_string().unwrap_or_else(|_| time.to_string())
+}
+
+/// Where the shards are: `rs0 2016-02-08T19:45:32Z`, …
+pub fn positions(positions: &Positions) -> String {
+    let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", utc(at.time))).collect();
+    shards.join(", ")
 }

@@ -42,6 +42,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Whether documents are read from more than one server, each of which holds some of the shards.
+    pub fn reads_shards_apart(&self) -> bool {
+        self.deployments.len() > 1
+    }
+
     /// Connects to every URI at once and asks each server for its version and its place in a topology.
     ///
     /// Oplogs are not connected to before [`Cluster::oplogs`] is called.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use gizer_engine::load::{Comparison, LoadOptions};
+
 use super::parse_filter;
 
 /// Arguments of `load`.
@@ -55,10 +57,6 @@ pub struct LoadArgs {
     /// is loaded so is a copy: it cannot be followed.
     #[arg(long, value_name = "PATH")]
     pub dump: Option<PathBuf>,
-
-    /// Whether a collection that has tables and is gone from MongoDB is loaded as an empty one.
-    #[arg(skip)]
-    pub empties_gone: bool,
 }
 
 /// How much of a load is compared with the documents.
@@ -72,24 +70,30 @@ pub enum VerifyLoad {
     Off,
 }
 
-impl LoadArgs {
-    /// A load of these collections, with nothing out of the ordinary.
-    pub fn of(collections: Vec<String>) -> LoadArgs {
-        LoadArgs {
-            collections,
-            max_rejects: 0,
-            restart: false,
-            verify: VerifyLoad::Sample,
-            filter: None,
-            together: false,
-            prefix: None,
-            dump: None,
-            empties_gone: false,
+impl From<VerifyLoad> for Comparison {
+    fn from(extent: VerifyLoad) -> Comparison {
+        match extent {
+            VerifyLoad::Full => Comparison::Full,
+            VerifyLoad::Sample => Comparison::Sample,
+            VerifyLoad::Off => Comparison::Off,
         }
     }
+}
 
-    /// A load that is due for these collections. One of them may have gone from MongoDB: its tables are emptied then, as by any drop.
-    pub fn due(collections: Vec<String>) -> LoadArgs {
-        LoadArgs { empties_gone: true, ..LoadArgs::of(collections) }
+impl LoadArgs {
+    /// What the engine is asked for.
+    pub fn options(&self) -> LoadOptions {
+        let LoadArgs { collections, max_rejects, restart, verify, filter, together, prefix, dump } = self.clone();
+        LoadOptions {
+            collections,
+            max_rejects,
+            restart,
+            comparison: verify.into(),
+            filter,
+            together,
+            prefix,
+            dump,
+            empties_gone: false,
+        }
     }
 }

@@ -15,10 +15,10 @@ use crate::report;
 /// [`Failure`] if PostgreSQL cannot be read.
 pub async fn needed(context: &Context) -> Result<ExitCode, Failure> {
     let look = async {
-        let session = context.postgres().await?;
+        let session = context.env.postgres().await?;
         Ok(state::load_needed(&session).await?)
     };
-    let need = context.signals.unless_interrupted(look).await?;
+    let need = context.env.stop.or_done(look).await?;
     let reason = match &need {
         LoadNeed::Yes { reason } => Some(reason),
         LoadNeed::No | LoadNeed::UnderWay => None,
@@ -41,14 +41,14 @@ pub async fn needed(context: &Context) -> Result<ExitCode, Failure> {
 /// [`Failure`] if a server cannot be reached, or the row cannot be written.
 pub async fn start(context: &Context) -> Result<ExitCode, Failure> {
     let start = async {
-        let (session, cluster) = (context.postgres().await?, context.mongo().await?);
+        let (session, cluster) = (context.env.postgres().await?, context.env.mongo().await?);
         let positions = newest_positions(&cluster.oplogs().await?).await?;
         let positions: ShardPositions = positions.into_iter().map(|(shard, at)| (shard, Some(at))).collect();
         state::prepare(&session).await?;
         state::start_asked(&session, &positions).await?;
         Ok(classic_ts(&positions))
     };
-    let ts = context.signals.unless_interrupted(start).await?;
+    let ts = context.env.stop.or_done(start).await?;
     match context.format {
         Format::Json => report::json(&json!({"ts": ts})),
         Format::Text => report::text(&format!("{ts}\n")),
@@ -63,11 +63,11 @@ pub async fn start(context: &Context) -> Result<ExitCode, Failure> {
 pub async fn finish(context: &Context, outcome: EtlOutcome) -> Result<ExitCode, Failure> {
     let error = outcome == EtlOutcome::Error;
     let finish = async {
-        let session = context.postgres().await?;
+        let session = context.env.postgres().await?;
         state::prepare(&session).await?;
         Ok(state::finish_asked(&session, error).await?)
     };
-    if !context.signals.unless_interrupted(finish).await? {
+    if !context.env.stop.or_done(finish).await? {
         return Err(Failure::failed(
             "there is no open row to be closed: none was begun, or another run has closed it as dead",
         )

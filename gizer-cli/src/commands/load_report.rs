@@ -2,75 +2,56 @@
 
 use std::time::Duration;
 
-use gizer_pg::load::Written;
+use gizer_engine::Failures;
+use gizer_engine::load::Loaded;
 use gizer_pg::state::Ledger;
 use serde_json::{Value, json};
 
-use super::failures::Failures;
 use crate::args::Format;
-use crate::report::{self, UnfitReport, thousands};
-
-/// What became of one collection.
-#[derive(Debug)]
-pub(super) struct CollectionReport {
-    pub(super) name: String,
-    pub(super) ledger: Ledger,
-    /// Rows by table, in the order of the layout.
-    pub(super) tables: Vec<(String, u64)>,
-    /// Bytes that each of them takes, with keys and indexes, or as text files.
-    pub(super) sizes: Vec<u64>,
-    /// What the schema has no place for.
-    pub(super) unfit: UnfitReport,
-    /// Bytes of BSON.
-    pub(super) bytes: u64,
-    /// Documents that this run has read: less than all if it took up the load of another.
-    pub(super) read_now: u64,
-    pub(super) took: Duration,
-    pub(super) written: Written,
-}
+use crate::report::{self, thousands};
 
 /// Prints what was loaded, and what was not.
-pub(super) fn print(format: Format, reports: &[CollectionReport], failures: &Failures) {
+pub(super) fn print(format: Format, reports: &[Loaded], failures: &Failures) {
     match format {
         Format::Text => {
             if !reports.is_empty() {
                 report::text(&summary(reports));
                 reports.iter().map(ledger_line).for_each(|line| report::text(&line));
             }
-            reports.iter().flat_map(|each| each.unfit.lines(&each.name)).for_each(report::note);
+            reports.iter().flat_map(|each| report::unfit_lines(&each.unfit, &each.name)).for_each(report::note);
         }
         Format::Json => report::json(&as_json(reports, failures)),
     }
-    failures.print();
+    report::failures(failures);
 }
 
 /// One object of all that became of them.
-pub(super) fn as_json(reports: &[CollectionReport], failures: &Failures) -> Value {
+pub(super) fn as_json(reports: &[Loaded], failures: &Failures) -> Value {
     let mut object = json!({"collections": collections(reports)});
-    failures.add_to(&mut object);
+    report::add_failures(failures, &mut object);
     object
 }
 
-fn collections(reports: &[CollectionReport]) -> Vec<Value> {
+fn collections(reports: &[Loaded]) -> Vec<Value> {
     reports.iter().map(collection).collect()
 }
 
-fn collection(report: &CollectionReport) -> Value {
+fn collection(loaded: &Loaded) -> Value {
     let table = |((name, rows), bytes): (&(String, u64), &u64)| json!({"name": name, "rows": rows, "bytes": bytes});
-    let tables: Vec<Value> = report.tables.iter().zip(&report.sizes).map(table).collect();
+    let tables: Vec<Value> = loaded.tables.iter().zip(&loaded.sizes).map(table).collect();
     let mut object = json!({
-        "name": report.name,
-        "read": report.ledger.read, "loaded": report.ledger.loaded,
-        "rejected": report.ledger.rejected, "filtered": report.ledger.filtered,
+        "name": loaded.name,
+        "read": loaded.ledger.read, "loaded": loaded.ledger.loaded,
+        "rejected": loaded.ledger.rejected, "filtered": loaded.ledger.filtered,
         "tables": tables,
-        "bytes": report.bytes,
-        "seconds": report.took.as_secs_f64(),
+        "bytes": loaded.bytes,
+        "seconds": loaded.took.as_secs_f64(),
     });
-    report.unfit.add_to(&mut object);
+    report::add_unfit(&loaded.unfit, &mut object);
     object
 }
 
-fn summary(reports: &[CollectionReport]) -> String {
+fn summary(reports: &[Loaded]) -> String {
     let header = ["collection", "table", "rows", "size", "documents", "rejected", "read", "time", "docs/s"];
     let numbers = &header[2..];
     let mut rows = Vec::new();
@@ -94,7 +75,7 @@ fn summary(reports: &[CollectionReport]) -> String {
 }
 
 /// What became of every document: `orders: 400,000 read = 399,999 loaded + 1 rejected`.
-fn ledger_line(each: &CollectionReport) -> String {
+fn ledger_line(each: &Loaded) -> String {
     let Ledger { read, loaded, rejected, filtered, .. } = &each.ledger;
     let filtered = if *filtered > 0 { format!(" + {} filtered", thousands(*filtered)) } else { String::new() };
     format!(
@@ -106,8 +87,8 @@ fn ledger_line(each: &CollectionReport) -> String {
     )
 }
 
-fn total(reports: &[CollectionReport]) -> Vec<String> {
-    let sum = |of: fn(&CollectionReport) -> u64| reports.iter().map(of).sum::<u64>();
+fn total(reports: &[Loaded]) -> Vec<String> {
+    let sum = |of: fn(&Loaded) -> u64| reports.iter().map(of).sum::<u64>();
     let rows = sum(|each| each.tables.iter().map(|(_, rows)| rows).sum());
     let sizes = sum(|each| each.sizes.iter().sum());
     let mut row = vec!["all".to_owned(), String::new(), thousands(rows), report::bytes(sizes)];

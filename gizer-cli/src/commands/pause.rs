@@ -7,10 +7,11 @@ use gizer_pg::Session;
 use gizer_pg::state::{self, ObstacleKind};
 use serde_json::json;
 
-use super::{Context, Failures};
+use super::Context;
 use crate::args::{Format, PauseArgs, ResumeArgs};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
+use gizer_engine::Failures;
 
 /// Pauses collections.
 ///
@@ -54,11 +55,11 @@ pub async fn resume(context: &Context, args: &ResumeArgs) -> Result<ExitCode, Fa
 
 async fn open(context: &Context) -> Result<Session, Failure> {
     let open = async {
-        let session = context.postgres().await?;
+        let session = context.env.postgres().await?;
         state::prepare(&session).await?;
         Ok(session)
     };
-    context.signals.unless_interrupted(open).await
+    context.env.stop.or_done(open).await
 }
 
 /// Those of these collections that are known, with whether they are paused.
@@ -89,10 +90,10 @@ fn tell(context: &Context, line: &str) {
 }
 
 fn finish(context: &Context, mut object: serde_json::Value, failures: &Failures) -> ExitCode {
-    failures.print();
+    report::failures(&failures);
     if context.format == Format::Json {
-        failures.add_to(&mut object);
+        report::add_failures(&failures, &mut object);
         report::json(&object);
     }
-    failures.exit()
+    report::exit(&failures)
 }

@@ -12,9 +12,9 @@ use super::status::Misplaced;
 use super::{Context, plan_report};
 use crate::args::{Format, PlanArgs};
 use crate::config::Config;
-use crate::due::{Due, DueCollection, Estimate, LogStanding, Policy, Sizes, Standing, Step, Tries};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
+use gizer_engine::due::{Due, DueCollection, Estimate, LogStanding, Policy, Sizes, Standing, Step, Tries};
 
 /// What would be done.
 pub(super) struct Plan {
@@ -71,7 +71,7 @@ pub(super) const UNFIT_KEY: &str = "its _id has turned out to be of another type
 /// # Errors
 /// [`Failure`] if it cannot be told what is due.
 pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failure> {
-    let plan = context.signals.unless_interrupted(plan(context, args)).await?;
+    let plan = context.env.stop.or_done(plan(context, args)).await?;
     match context.format {
         Format::Text => report::text(&plan_report::as_text(&plan)),
         Format::Json => report::json(&plan_report::as_json(&plan)),
@@ -80,13 +80,13 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failure
 }
 
 async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
-    let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
+    let (cluster, session) = tokio::try_join!(context.env.mongo(), context.env.postgres())?;
     let mut hindrances = Vec::new();
     let oplogs = readable_oplogs(&cluster, &mut hindrances).await?;
-    let standing = Standing::look(context, &session, &cluster, &oplogs, Sizes::Wanted).await?;
-    let (infer, load_only) = (context.config.infer, args.load_only);
+    let standing = Standing::look(&context.env, &session, &cluster, &oplogs, Sizes::Wanted).await?;
+    let (infer, load_only) = (context.env.settings.infer, args.load_only);
     let policy = Policy { infer, load_only, choice: standing.choice(), tries: Tries::All };
-    let due = Due::of(&standing.facts(&context.config)?, policy);
+    let due = Due::of(&standing.facts(&context.env.settings.selection)?, policy);
     for DueCollection { name, step, .. } in &due.all {
         if let Step::Refuse { why, remedy } = step {
             hindrances.push(Remark { what: format!("{name}: {why}"), remedy: remedy.clone() });

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::plan::{Plan, PlannedLoad, Remark, TableChange, UNFIT_KEY};
-use crate::due::{DueCollection, Estimate, LogStanding, Step};
 use crate::report::{self, bytes, counted, duration, thousands};
+use gizer_engine::due::{DueCollection, Estimate, LogStanding, Step};
 
 pub(super) fn as_text(plan: &Plan) -> String {
     let mut text = steps(plan);

@@ -5,20 +5,24 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gizer_engine::due::{
+    CopyStandings, Due, DueCollection, Facts, Policy, Sizes, Standing, StandingKind, Step, Tries, Watch, record,
+    record_empty, record_failures, record_inferred, widen_keys,
+};
+use gizer_engine::follow::{SyncOptions, SyncReport, sync};
+use gizer_engine::infer::{InferOptions, infer};
+use gizer_engine::load::{LoadOptions, load};
+use gizer_engine::retry::Retry;
+use gizer_engine::{Env, Failures, Notice};
 use gizer_oplog::Cluster;
 use gizer_pg::Session;
 use gizer_pg::state::{self, Choice};
 use serde_json::{Value, json};
 
-use super::retry::Retry;
-use super::run_record::{record, record_empty, record_failures};
-use super::run_schemas::{record_inferred, widen_keys};
-use super::run_watch::Watch;
-use super::schema::infer;
-use super::sync_report::SyncReport;
-use super::{Context, Failures, load, load_report, sync};
-use crate::args::{Format, InferArgs, LoadArgs, MetricsArgs, RunArgs, SyncArgs};
-use crate::due::{CopyStandings, Due, DueCollection, Facts, Policy, Sizes, Standing, StandingKind, Step, Tries};
+use super::schema::infer as schema_infer;
+use super::sync_report::Shown;
+use super::{Context, load_report};
+use crate::args::{Format, RunArgs};
 use crate::exit::{ExitCode, Failure, FailureKind, failure_json};
 use crate::report;
 
@@ -37,19 +41,19 @@ pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure>
     };
     let (done, exit, tries, told, missing) = (Vec::new(), ExitCode::Done, Tries::All, BTreeSet::new(), json!([]));
     let mut job = Job { context, args, done, exit, begun: args.follow, tries, told, missing };
-    let mut retry = if args.follow { Retry::for_good() } else { Retry::once(context) };
+    let mut retry = if args.follow { Retry::for_good() } else { Retry::once(&context.env) };
     let outcome = loop {
         match job.work().await {
             Err(failure) if job.begun && failure.passes => {
-                if !retry.wait(context, &failure).await {
-                    let stopped = args.follow || context.signals.came().is_some();
+                if !retry.wait(&context.env, &failure).await {
+                    let stopped = args.follow || context.env.stop.is_asked();
                     break if stopped { Ok(()) } else { Err(failure) };
                 }
             }
             outcome => break outcome,
         }
     };
-    if let Some(signal) = context.signals.came() {
+    if let Some(signal) = context.signal() {
         job.note_exit(signal);
     }
     if context.format == Format::Json {
@@ -97,23 +101,22 @@ struct Servers {
 }
 
 impl Servers {
-    async fn connect(context: &Context) -> Result<Servers, Failure> {
+    async fn connect(env: &Env) -> Result<Servers, Failure> {
         let connect = async {
-            let (cluster, session) = tokio::try_join!(context.mongo(), context.postgres())?;
+            let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
             state::hold_due(&session).await?;
             state::prepare(&session).await?;
             Ok(Servers { cluster, session })
         };
-        context.signals.unless_interrupted(connect).await
+        env.stop.or_done(connect).await
     }
 }
 
 /// What a load that failed has left next to tables that are followed is of no use any more: no load is due, or it would have begun.
-async fn drop_leftovers(servers: &Servers) {
+async fn drop_leftovers(env: &Env, servers: &Servers) {
     match gizer_pg::load::drop_leftovers(&servers.session).await {
         Ok(dropped) => dropped.iter().for_each(|(name, tables)| {
-            let tables = report::counted(*tables as u64, "staging table", "staging tables");
-            report::note(format!("{}: dropped {tables} that a failed load left behind", report::printable(name)));
+            env.notice(&Notice::DroppedLeftovers { collection: name.clone(), tables: *tables });
         }),
         Err(error) => {
             tracing::warn!(%error, "what a failed load left behind could not be dropped; the next run tries again");
@@ -136,19 +139,19 @@ impl Look {
         any || self.due.choice == Choice::Database
     }
 
-    fn watch(&self, context: &Context) -> Result<Watch, Failure> {
+    fn watch(&self, env: &Env) -> Result<Watch, Failure> {
         let source = self.standing.source.values();
         let source = source.map(|collection| (collection.name.clone(), collection.skip.is_some())).collect();
-        Watch::new(context, &self.facts, source, &self.due)
+        Watch::new(env, &self.facts, source, &self.due)
     }
 }
 
 impl Job<'_> {
     async fn work(&mut self) -> Result<(), Failure> {
-        let servers = Servers::connect(self.context).await?;
+        let servers = Servers::connect(&self.context.env).await?;
         self.begun = true;
         self.bring_forward(&servers).await?;
-        if self.context.signals.came().is_some() {
+        if self.context.env.stop.is_asked() {
             return Ok(());
         }
         match self.conclude(&servers).await {
@@ -176,7 +179,7 @@ impl Job<'_> {
             self.tries = Tries::Due;
             let loads = look.due.loads();
             if !loads.is_empty() {
-                if !self.load(LoadArgs::due(loads)).await? {
+                if !self.load(LoadOptions::due(loads)).await? {
                     return Ok(());
                 }
                 // What was just loaded is followed, too.
@@ -194,11 +197,11 @@ impl Job<'_> {
                 }
                 continue;
             }
-            drop_leftovers(servers).await;
+            drop_leftovers(&self.context.env, servers).await;
             let (report, failure, has_paused) = self.follow(servers, &look).await?;
             in_a_row = if self.args.follow && report.batches() > 0 { 1 } else { in_a_row + 1 };
             self.done_following(&report, failure.as_ref());
-            if self.context.signals.came().is_some() {
+            if self.context.env.stop.is_asked() {
                 return Ok(());
             }
             match failure {
@@ -218,41 +221,43 @@ impl Job<'_> {
 
     async fn look(&self, servers: &Servers) -> Result<Look, Failure> {
         let Servers { cluster, session } = servers;
-        let (config, load_only) = (&self.context.config, self.args.load_only);
+        let (env, load_only) = (&self.context.env, self.args.load_only);
         let look = async {
             let oplogs = if load_only { Vec::new() } else { cluster.oplogs().await? };
-            let standing = Standing::look(self.context, session, cluster, &oplogs, Sizes::NotWanted).await?;
-            let facts = standing.facts(config)?;
-            let policy = Policy { infer: config.infer, load_only, choice: standing.choice(), tries: self.tries };
+            let standing = Standing::look(env, session, cluster, &oplogs, Sizes::NotWanted).await?;
+            let facts = standing.facts(&env.settings.selection)?;
+            let policy = Policy { infer: env.settings.infer, load_only, choice: standing.choice(), tries: self.tries };
             let due = Due::of(&facts, policy);
-            record(session, &facts, &due).await?;
+            record(env, session, &facts, &due).await?;
             self.context.metrics.standings(&due.standings());
             Ok(Look { standing, facts, due })
         };
-        self.context.signals.unless_interrupted(look).await
+        self.context.env.stop.or_done(look).await
     }
 
     /// Gives whether there are schema files that were not there before. Nothing is inferred from nothing.
     async fn infer(&mut self, servers: &Servers, look: &Look, collections: Vec<String>) -> Result<bool, Failure> {
-        let args = InferArgs { collections, ..InferArgs::default() };
-        let inferred = infer::perform(self.context, &args).await?;
-        inferred.failures.print();
-        self.done.push(json!({"infer": inferred.json()}));
-        record_inferred(&servers.session, self.context, &inferred.written).await?;
+        let options = InferOptions { collections, ..InferOptions::default() };
+        let inferred = infer(&self.context.env, &options).await?;
+        report::failures(&inferred.failures);
+        self.done.push(json!({"infer": schema_infer::as_json(&inferred)}));
+        let written: Vec<String> = inferred.written.iter().map(|each| each.collection.clone()).collect();
+        record_inferred(&servers.session, &self.context.env, &written).await?;
         record_failures(&servers.session, inferred.failures.by_collection()).await;
         for name in &inferred.empty {
             let facts = look.facts.iter().find(|facts| facts.name == *name);
-            record_empty(&servers.session, name, facts.and_then(|facts| facts.obstacle.as_ref())).await?;
+            record_empty(&self.context.env, &servers.session, name, facts.and_then(|facts| facts.obstacle.as_ref()))
+                .await?;
         }
         self.may_go_on(&inferred.failures, true)?;
         Ok(true)
     }
 
     async fn widen_keys(&mut self, servers: &Servers, collections: Vec<String>) -> Result<(), Failure> {
-        let failures = widen_keys(&servers.session, self.context, &collections).await?;
-        failures.print();
+        let failures = widen_keys(&servers.session, &self.context.env, &collections).await?;
+        report::failures(&failures);
         let mut object = json!({"collections": collections});
-        failures.add_to(&mut object);
+        report::add_failures(&failures, &mut object);
         self.done.push(json!({"widen_key": object}));
         record_failures(&servers.session, failures.by_collection()).await;
         Ok(())
@@ -267,7 +272,7 @@ impl Job<'_> {
             }
             return Ok(true);
         };
-        if is_retried && ending.passes && self.context.signals.came().is_none() {
+        if is_retried && ending.passes && !self.context.env.stop.is_asked() {
             // It goes on where it ended once the server is back.
             return Err(ending.clone());
         }
@@ -292,20 +297,21 @@ impl Job<'_> {
         }
         // A run that ends tells it then.
         if self.args.follow {
-            refused.print();
+            report::failures(&refused);
         }
         let mut object = json!({});
-        refused.add_to(&mut object);
+        report::add_failures(&refused, &mut object);
         self.done.push(json!({"refused": object["failed"]}));
     }
 
     /// Whether to go on.
-    async fn load(&mut self, args: LoadArgs) -> Result<bool, Failure> {
-        let args = LoadArgs { max_rejects: self.args.max_rejects, verify: self.args.verify, ..args };
-        let (reports, failures) = load::perform(self.context, &args).await?;
+    async fn load(&mut self, options: LoadOptions) -> Result<bool, Failure> {
+        let RunArgs { max_rejects, verify, .. } = *self.args;
+        let options = LoadOptions { max_rejects, comparison: verify.into(), ..options };
+        let (reports, failures) = load(&self.context.env, &options).await?;
         match self.context.format {
             Format::Text => load_report::print(Format::Text, &reports, &failures),
-            Format::Json => failures.print(),
+            Format::Json => report::failures(&failures),
         }
         self.done.push(json!({"load": load_report::as_json(&reports, &failures)}));
         // Without --follow a load has tried again itself.
@@ -319,19 +325,19 @@ impl Job<'_> {
         // Its failures are told; what it has loaded is followed.
         self.exit = ExitCode::Done;
         // Where the position is lost it may be another server: what is gone there is not emptied here.
-        self.load(LoadArgs::of(collections)).await.map(drop)
+        self.load(LoadOptions::of(collections)).await.map(drop)
     }
 
     /// Follows, and gives whether it has paused because there is something else to do.
     async fn follow(&self, servers: &Servers, look: &Look) -> Result<(SyncReport, Option<Failure>, bool), Failure> {
         let RunArgs { follow, show_values, .. } = *self.args;
-        let args = SyncArgs { follow, show_values, metrics: MetricsArgs::default() };
+        let (env, options) = (&self.context.env, SyncOptions { stays_on: follow, shows_values: show_values });
         let pause = AtomicBool::new(false);
-        let sync = sync::perform(self.context, &args, &pause);
+        let sync = sync(env, options, &pause);
         let (report, failure) = if follow {
-            let watch = look.watch(self.context)?;
+            let watch = look.watch(env)?;
             let watching = async {
-                watch.run(self.context, &servers.cluster, &servers.session, &pause).await;
+                watch.run(env, &servers.cluster, &servers.session, &pause).await;
                 pending::<Infallible>().await
             };
             tokio::select! {
@@ -342,47 +348,49 @@ impl Job<'_> {
         } else {
             sync.await
         };
+        self.context.metrics.settle().await;
         Ok((report, failure, pause.load(Ordering::Relaxed)))
     }
 
     /// Nothing can be followed yet: waits for something to do. `false` if somebody says stop.
     async fn wait_for_work(&self, servers: &Servers, look: &Look) -> Result<bool, Failure> {
-        let (watch, pause) = (look.watch(self.context)?, AtomicBool::new(false));
+        let env = &self.context.env;
+        let (watch, pause) = (look.watch(env)?, AtomicBool::new(false));
         let wait = async {
-            watch.run(self.context, &servers.cluster, &servers.session, &pause).await;
+            watch.run(env, &servers.cluster, &servers.session, &pause).await;
             Ok(())
         };
-        Ok(self.context.signals.unless_interrupted(wait).await.is_ok())
+        Ok(self.context.env.stop.or_done(wait).await.is_ok())
     }
 
     fn done_following(&mut self, report: &SyncReport, failure: Option<&Failure>) {
         match self.context.format {
-            Format::Text => report.print(Format::Text, failure),
+            Format::Text => Shown(report).print(Format::Text, failure, None),
             Format::Json => {
                 if let Some(failure) = failure {
                     report::problem(None, failure);
                 }
             }
         }
-        let mut object = report.json();
+        let mut object = Shown(report).json();
         if let Some(failure) = failure {
             object["error"] = failure_json(failure);
         }
         self.done.push(json!({"sync": object}));
-        let exit = failure.map(ExitCode::of).or_else(|| self.context.signals.came());
+        let exit = failure.map(ExitCode::of).or_else(|| self.context.signal());
         self.note_exit(exit.unwrap_or(ExitCode::Done));
     }
 
     /// Says what of all that is expected is not there.
     async fn conclude(&mut self, servers: &Servers) -> Result<(), Failure> {
         let status = state::read_status(&servers.session, 0).await?.unwrap_or_default();
-        let standings = CopyStandings::recorded(self.context, &status)?;
+        let standings = CopyStandings::recorded(&self.context.env, &status)?;
         self.context.metrics.standings(&standings);
-        standings.print_missing();
+        report::missing(&standings);
         if !standings.are_complete() && self.exit == ExitCode::Done {
             self.exit = ExitCode::NotAll;
         }
-        self.missing = standings.missing_json();
+        self.missing = report::missing_json(&standings);
         Ok(())
     }
 

@@ -1,107 +1,21 @@
 //! What `gizer sync` reports: one line, or JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
-use gizer_engine::follow::{ChangeCounts, DELETIONS_UNKNOWN, Follow, FollowProgress, Rejects};
-use gizer_flatten::change::{ClusterTime, Positions};
+use gizer_engine::follow::{ChangeCounts, DELETIONS_UNKNOWN, FollowProgress, Rejects, SyncReport};
+use gizer_engine::unfit::UnfitReport;
 use serde_json::{Value, json};
 
 use crate::args::Format;
-use crate::exit::{Failure, FailureKind, failure_json};
-use crate::report::{self, UnfitReport, counted, thousands};
+use crate::exit::{Failure, failure_json};
+use crate::report::{self, counted, thousands};
 
-/// What was done in all, over everything that made following begin anew.
-#[derive(Debug)]
-pub(super) struct SyncReport {
-    started: Instant,
-    done: FollowProgress,
-    positions: Positions,
-    ahead: Option<ClusterTime>,
-    /// A collection that was replaced, and could not be loaded anew, while the others are followed on.
-    pub(super) failed_reload: Option<Failure>,
-    /// What is expected and not copied, for machines; `None` if whoever asked tells it.
-    pub(super) missing: Option<Value>,
-    /// Whether all that was written was read back and compared.
-    reads_all_back: bool,
-    /// What the schemas have no place for, by collection.
-    unfit: BTreeMap<String, UnfitReport>,
-}
+/// A [`SyncReport`] as people and machines read it.
+pub(super) struct Shown<'r>(pub(super) &'r SyncReport);
 
-impl Default for SyncReport {
-    fn default() -> SyncReport {
-        SyncReport {
-            started: Instant::now(),
-            done: FollowProgress::default(),
-            positions: Positions::new(),
-            ahead: None,
-            failed_reload: None,
-            reads_all_back: false,
-            missing: None,
-            unfit: BTreeMap::new(),
-        }
-    }
-}
-
-impl SyncReport {
-    /// Transactions committed so far.
-    pub(super) fn batches(&self) -> u64 {
-        self.done.batches
-    }
-
-    /// Whether any document was rejected.
-    pub(super) fn has_rejected(&self) -> bool {
-        self.done.rejected > 0
-    }
-
-    /// Adds a collection that was reloaded.
-    pub(super) fn reloaded(&mut self, collection: &str, documents: u64) {
-        let event = format!("{collection}: loaded anew, {}", counted(documents, "document", "documents"));
-        report::note(&event);
-        self.done.events.push(event);
-    }
-
-    /// Adds what one way along the stream has done.
-    pub(super) fn add<S, L>(&mut self, follow: &Follow<'_, S, L>)
-    where
-        S: gizer_oplog::ChangeSource,
-        L: gizer_oplog::LookUp,
-    {
-        let progress = follow.progress();
-        self.done.add(progress);
-        self.positions.clone_from(follow.positions());
-        self.ahead = follow.ahead();
-        self.reads_all_back = follow.reads_all_back();
-        for (name, tally, layout) in follow.tallies() {
-            let unfit = UnfitReport::of(tally, layout);
-            match self.unfit.get_mut(name) {
-                Some(known) => known.add(unfit),
-                None => drop(self.unfit.insert(name.to_owned(), unfit)),
-            }
-        }
-    }
-
-    /// A collection stays where it stands, or a load of it is due, while the others are followed.
-    pub(super) fn set_apart(&mut self, collection: &str, failure: &Failure) {
-        report::note(format!("{}; the others go on", failure.message));
-        self.done.events.push(failure.message.clone());
-        self.done.failing.insert(collection.to_owned(), failure.clone());
-    }
-
-    /// The collections that are failing, as the failure that they are together.
-    pub(super) fn failing(&self) -> Option<Failure> {
-        let failing = &self.done.failing;
-        let with = |kind: FailureKind| failing.values().find(move |failure| failure.kind == kind);
-        let first = with(FailureKind::Differs).or(with(FailureKind::LoadDue)).or(failing.values().next())?;
-        let messages: Vec<&str> = failing.values().map(|failure| failure.message.as_str()).collect();
-        let failure = Failure::new(first.kind, messages.join("; "));
-        Some(match &first.remedy {
-            Some(remedy) => failure.remedy(remedy.clone()),
-            None => failure,
-        })
-    }
-
-    pub(super) fn print(&self, format: Format, failure: Option<&Failure>) {
+impl Shown<'_> {
+    /// Prints it, with what is expected and not copied, for machines, if the caller does not say so itself.
+    pub(super) fn print(&self, format: Format, failure: Option<&Failure>, missing: Option<Value>) {
         match format {
             Format::Text => {
                 report::text(&report::lines(&self.line(failure.is_some())));
@@ -109,8 +23,8 @@ impl SyncReport {
             }
             Format::Json => {
                 let mut object = self.json();
-                if let Some(missing) = &self.missing {
-                    object["missing"] = missing.clone();
+                if let Some(missing) = missing {
+                    object["missing"] = missing;
                 }
                 if let Some(failure) = failure {
                     object["error"] = failure_json(failure);
@@ -125,21 +39,22 @@ impl SyncReport {
 
     /// What a person should look at: documents without rows, and values without a place.
     fn remarks(&self) -> impl Iterator<Item = String> {
-        let rejects = self.done.rejects.iter().flat_map(|(collection, rejects)| {
+        let rejects = self.0.done().rejects.iter().flat_map(|(collection, rejects)| {
             rejects.iter().map(move |(reason, count)| {
                 let documents = counted(count.documents, "document", "documents");
                 format!("{collection}: {documents} rejected: {reason}")
             })
         });
-        let gone = self.done.deletions_unknown.iter().map(|name| format!("{name}: {DELETIONS_UNKNOWN}"));
-        gone.chain(rejects).chain(self.unfit.iter().flat_map(|(collection, unfit)| unfit.lines(collection)))
+        let gone = self.0.done().deletions_unknown.iter().map(|name| format!("{name}: {DELETIONS_UNKNOWN}"));
+        gone.chain(rejects)
+            .chain(self.0.unfit().iter().flat_map(|(collection, unfit)| report::unfit_lines(unfit, collection)))
     }
 
     /// The same for machines, an object for each collection that there is something to say of.
     fn collections(&self) -> Vec<Value> {
-        let names: BTreeSet<&String> = self.done.rejects.keys().chain(self.unfit.keys()).collect();
+        let names: BTreeSet<&String> = self.0.done().rejects.keys().chain(self.0.unfit().keys()).collect();
         let object = |name: &String| {
-            let rejects = self.done.rejects.get(name).into_iter().flat_map(Rejects::iter);
+            let rejects = self.0.done().rejects.get(name).into_iter().flat_map(Rejects::iter);
             let rejects = rejects.map(
                 |(reason, count)| json!({"reason": reason, "documents": count.documents, "example_id": count.example}),
             );
@@ -147,8 +62,8 @@ impl SyncReport {
                 "name": name, "rejects": rejects.collect::<Vec<Value>>(),
                 "mismatches": [], "unknown_fields": [], "unknown_fields_beyond": 0,
             });
-            if let Some(unfit) = self.unfit.get(name) {
-                unfit.add_to(&mut object);
+            if let Some(unfit) = self.0.unfit().get(name) {
+                report::add_unfit(unfit, &mut object);
             }
             object
         };
@@ -160,12 +75,12 @@ impl SyncReport {
         let of = |(name, unfit): (&String, &UnfitReport)| -> Vec<(String, u64)> {
             unfit.mismatches().iter().map(|mismatch| (mismatch.classic_warning(name), mismatch.count)).collect()
         };
-        self.unfit.iter().flat_map(of).collect()
+        self.0.unfit().iter().flat_map(of).collect()
     }
 
     /// What was done, if anything was, and where the tables stand.
     fn line(&self, failed: bool) -> String {
-        let FollowProgress { changes, documents, rows, batches, rejected, repaired, .. } = &self.done;
+        let FollowProgress { changes, documents, rows, batches, rejected, repaired, .. } = self.0.done();
         let mut parts = Vec::new();
         if *batches > 0 {
             let [done, batches] = [applied(changes, *documents), counted(*batches, "batch", "batches")];
@@ -176,17 +91,17 @@ impl SyncReport {
                 thousands(rows.updated),
                 thousands(rows.deleted)
             );
-            let accepted = &self.done.accepted;
+            let accepted = &self.0.done().accepted;
             for (count, what) in [(rejected, "rejected"), (accepted, "no longer rejected"), (repaired, "repaired")] {
                 if *count > 0 {
                     part.push_str(&format!(", {} {what}", counted(*count, "document", "documents")));
                 }
             }
             parts.push(part);
-            if self.reads_all_back && *documents > 0 {
+            if self.0.reads_all_back() && *documents > 0 {
                 parts.push(format!("{} compared", counted(*documents, "document", "documents")));
             }
-            parts.push(format!("{:.1} s", self.started.elapsed().as_secs_f64()));
+            parts.push(format!("{:.1} s", self.0.took().as_secs_f64()));
         }
         parts.push(self.standing(failed));
         parts.join("; ") + "\n"
@@ -194,12 +109,12 @@ impl SyncReport {
 
     /// Where the tables stand. What nobody has compared is not called equal.
     fn standing(&self, failed: bool) -> String {
-        let at = report::positions(&self.positions);
-        match self.ahead {
+        let at = report::positions(self.0.positions());
+        match self.0.ahead() {
             // It has not come so far as to know.
-            _ if self.positions.is_empty() => "nothing was followed".to_owned(),
+            _ if self.0.positions().is_empty() => "nothing was followed".to_owned(),
             None if failed => format!("applied up to {at}"),
-            None if !self.done.deletions_unknown.is_empty() => {
+            None if !self.0.done().deletions_unknown.is_empty() => {
                 format!("up to date as of {at}, but for deletions that are not logged")
             }
             None => format!("up to date as of {at}"),
@@ -219,12 +134,12 @@ impl SyncReport {
             statements,
             events,
             ..
-        } = &self.done;
+        } = self.0.done();
         let ChangeCounts { inserts, replacements, updates, deletes, migrations, skipped } = changes;
         let positions: BTreeMap<&str, String> =
-            self.positions.iter().map(|(shard, position)| (shard.as_str(), position.time.to_string())).collect();
+            self.0.positions().iter().map(|(shard, position)| (shard.as_str(), position.time.to_string())).collect();
         let failing: BTreeMap<&str, Value> =
-            self.done.failing.iter().map(|(name, failure)| (name.as_str(), failure_json(failure))).collect();
+            self.0.done().failing.iter().map(|(name, failure)| (name.as_str(), failure_json(failure))).collect();
         json!({
             "changes": {
                 "inserts": inserts, "replacements": replacements, "updates": updates, "deletes": deletes,
@@ -234,14 +149,14 @@ impl SyncReport {
             "documents": documents,
             "rows": { "inserted": rows.inserted, "updated": rows.updated, "deleted": rows.deleted },
             "batches": batches, "catching_up": catching_up, "rejected": rejected, "repaired": repaired,
-            "no_longer_rejected": self.done.accepted,
+            "no_longer_rejected": self.0.done().accepted,
             "failing": failing,
             "statements": statements,
             "events": events, "wrong_values": self.wrong_values(), "collections": self.collections(),
-            "positions": positions, "exact": self.ahead.is_none() && self.done.deletions_unknown.is_empty(),
-            "deletions_unknown": self.done.deletions_unknown,
-            "ahead": self.ahead.map(|ahead| ahead.to_string()),
-            "seconds": self.started.elapsed().as_secs_f64(),
+            "positions": positions, "exact": self.0.ahead().is_none() && self.0.done().deletions_unknown.is_empty(),
+            "deletions_unknown": self.0.done().deletions_unknown,
+            "ahead": self.0.ahead().map(|ahead| ahead.to_string()),
+            "seconds": self.0.took().as_secs_f64(),
         })
     }
 }

@@ -8,6 +8,7 @@
 mod classic;
 mod convert;
 mod effective;
+mod engine;
 mod environment;
 pub mod file;
 mod origin;
@@ -22,9 +23,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gizer_engine::spool::{SpoolSettings, of_cache};
+use gizer_engine::{FixedServers, Settings};
 use gizer_oplog::SecretUri;
-use gizer_pg::Target;
 use percent_encoding::percent_decode_str;
 
 use crate::exit::Failure;
@@ -71,7 +71,7 @@ pub struct Config {
     pub schemas_dir: PathBuf,
     /// For which collections `gizer run` makes schema files.
     pub infer: InferPolicy,
-    /// The collections that may be copied; none: all. See [`Config::excludes`].
+    /// The collections that may be copied; none: all.
     pub include: Vec<CollectionPattern>,
     /// The collections that are not, also of those that are included.
     pub exclude: Vec<CollectionPattern>,
@@ -107,22 +107,6 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// Bytes under way, unless set: enough for two replies of 16 MiB in every stage.
-const DEFAULT_MEMORY: usize = 256 * 1024 * 1024;
-
-/// How long a swap waits, unless set: longer than most reports run.
-const DEFAULT_RETRY_FOR: Duration = Duration::from_secs(60);
-const DEFAULT_SWAP_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// What is kept aside of each oplog, unless set: some hours of what a busy small shop writes.
-const DEFAULT_SPOOL_LIMIT: u64 = 1 << 30;
-
-/// Repairs of a collection in one run, unless set: more than what a person with a client has changed by mistake.
-const DEFAULT_MAX_REPAIRS: u64 = 1_000;
-
-/// Refused documents of a collection in one run, unless set: more than a stray value or two, fewer than a constraint that fits nothing.
-const DEFAULT_MAX_REJECTS: u64 = 1_000;
-
 impl Config {
     /// Reads the configuration.
     ///
@@ -157,27 +141,21 @@ impl Config {
             infer: file.schemas.infer.unwrap_or_default(),
             include: file.schemas.include.unwrap_or_default().0,
             exclude: file.schemas.exclude.unwrap_or_default().0,
-            memory: file.run.memory.map_or(DEFAULT_MEMORY, |memory| memory.0),
-            retry_for: file.run.retry_for.map_or(DEFAULT_RETRY_FOR, Duration::from),
-            load_workers: file.load.workers.map_or(2, usize::from),
+            memory: file.run.memory.map_or(Settings::DEFAULT_MEMORY, |memory| memory.0),
+            retry_for: file.run.retry_for.map_or(Settings::DEFAULT_RETRY_FOR, Duration::from),
+            load_workers: file.load.workers.map_or(Settings::DEFAULT_LOAD_WORKERS, usize::from),
             key_workers: file.load.key_workers.map_or(0, u32::from),
-            swap_timeout: file.load.swap_timeout.map_or(DEFAULT_SWAP_TIMEOUT, Duration::from),
+            swap_timeout: file.load.swap_timeout.map_or(Settings::DEFAULT_SWAP_TIMEOUT, Duration::from),
             spool_dir: folder.join(file.load.spool_dir.unwrap_or_else(|| PathBuf::from("spool"))),
-            spool_limit: file.load.spool_limit.map_or(DEFAULT_SPOOL_LIMIT, |limit| limit.0),
+            spool_limit: file.load.spool_limit.map_or(FixedServers::DEFAULT_SPOOL_LIMIT, |limit| limit.0),
             cache_uri: cache.uri,
-            max_rejects: file.follow.max_rejects.map_or(DEFAULT_MAX_REJECTS, |count| count.0),
+            max_rejects: file.follow.max_rejects.map_or(Settings::DEFAULT_MAX_REJECTS, |count| count.0),
             verify_mode: file.verify.mode.unwrap_or_default(),
-            max_repairs: file.verify.max_repairs.map_or(DEFAULT_MAX_REPAIRS, |count| count.0),
+            max_repairs: file.verify.max_repairs.map_or(Settings::DEFAULT_MAX_REPAIRS, |count| count.0),
             metrics_listen: file.metrics.listen.map(|address| address.0),
             metrics_textfile: file.metrics.textfile.map(|path| folder.join(path)),
             log_format: file.log.format.unwrap_or_default(),
         }
-    }
-
-    /// Whether a collection of this name is left alone.
-    pub fn excludes(&self, collection: &str) -> bool {
-        let any = |patterns: &[CollectionPattern]| patterns.iter().any(|pattern| pattern.matches(collection));
-        any(&self.exclude) || (!self.include.is_empty() && !any(&self.include))
     }
 
     /// The name of the MongoDB database.
@@ -231,21 +209,6 @@ impl Config {
         let Some(mut uri) = self.cache_uri.clone() else { return Ok(None) };
         self.cache_password.put_into("cache", [&mut uri])?;
         Ok(Some(uri))
-    }
-
-    /// Whose spools a load keeps, and where.
-    ///
-    /// # Errors
-    /// [`Failure`] if a server or the database is not set, or a password cannot be read.
-    pub fn spools(&self) -> Result<SpoolSettings, Failure> {
-        let cache = self.cache()?.map(|uri| Target::parse(&uri, &self.postgres_schema)).transpose();
-        Ok(SpoolSettings {
-            target: Target::parse(&self.postgres()?, &self.postgres_schema)?,
-            database: self.database()?.to_owned(),
-            cache: cache.map_err(of_cache)?,
-            folder: self.spool_dir.clone(),
-            limit: self.spool_limit,
-        })
     }
 
     /// Where the password of each section is.

@@ -15,9 +15,9 @@ use super::redact::shown;
 pub struct CollectionPattern(glob::Pattern);
 
 impl CollectionPattern {
-    /// Whether a collection of this name is meant.
-    pub fn matches(&self, collection: &str) -> bool {
-        self.0.matches(collection)
+    /// The pattern.
+    pub fn glob(&self) -> &glob::Pattern {
+        &self.0
     }
 
     /// As it is written.

@@ -1,20 +1,19 @@
 //! What following tells: batches, positions, and how far the oplogs reach.
 
-use std::convert::Infallible;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use gizer_engine::follow::ChangeCounts;
 use gizer_engine::{AppliedCounts, CommittedBatch, Event, Observer};
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{MongoError, Oplog};
+use tokio::task::JoinHandle;
 
 use super::Metrics;
 use super::catalog::{
     BATCH_SECONDS, BATCHES, CATCHING_UP, CHANGES, HEADROOM, LAG, POSITION, REJECTED, RELOADS, REPAIRS, ROWS, UNDER_WAY,
     UNFIT, UNKNOWN, VERIFIED,
 };
-use crate::report;
 
 /// How often the newest entries are looked at.
 const NEWEST_EVERY: Duration = Duration::from_secs(5);
@@ -33,12 +32,27 @@ pub(super) struct Standing {
     pub(super) oldest: Option<u32>,
 }
 
-impl Metrics {
-    /// As what the engine tells of its work.
-    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
-        Arc::new(self.clone())
-    }
+/// The oplogs of what is followed.
+#[derive(Debug)]
+pub(super) struct Watched {
+    oplogs: Vec<Oplog>,
+    /// Looks at them while anybody reads the metrics.
+    task: Option<AbortOnDrop>,
+    /// Whether following has come to its end as it was to.
+    is_done: bool,
+}
 
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Metrics {
     /// Counts a batch.
     fn committed(&self, batch: &CommittedBatch<'_>) {
         let Some(registry) = self.registry() else { return };
@@ -74,7 +88,7 @@ impl Metrics {
 
     /// What has been applied so far of collections that are followed: counters exist from the beginning on, so that a first
     /// change is an increase.
-    pub(crate) fn follows<'n>(&self, collections: impl IntoIterator<Item = &'n str>) {
+    fn follows(&self, collections: &[&str]) {
         let Some(registry) = self.registry() else { return };
         for collection in collections {
             for operation in ["insert", "replace", "update", "delete", "migration"] {
@@ -92,7 +106,7 @@ impl Metrics {
 
     /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
     /// said.
-    pub(crate) fn stands_at(&self, positions: &Positions, catching_up: Option<bool>) {
+    fn stands_at(&self, positions: &Positions, catching_up: Option<bool>) {
         let Some(registry) = self.registry() else { return };
         if let Some(catching_up) = catching_up {
             registry.set(&CATCHING_UP, &[], f64::from(u8::from(catching_up)));
@@ -103,7 +117,7 @@ impl Metrics {
     }
 
     /// Up to here the tables are known to be equal, with all that was written read back.
-    pub(crate) fn verified_up_to(&self, positions: &Positions) {
+    fn verified_up_to(&self, positions: &Positions) {
         let Some(registry) = self.registry() else { return };
         for (shard, position) in positions {
             registry.set(&VERIFIED, &[shard], f64::from(position.time.seconds));
@@ -137,22 +151,49 @@ impl Metrics {
         }
     }
 
-    /// Looks at the ends of the oplogs now and then, for as long as it is polled.
-    pub(crate) async fn watch(&self, oplogs: &[Oplog]) -> Infallible {
-        if !self.are_read() {
-            return std::future::pending().await;
+    /// Looks at the ends of the oplogs now and then, until told otherwise.
+    fn watch(&self, oplogs: &[Oplog]) {
+        let Some(inner) = self.0.as_deref() else { return };
+        let (metrics, oplogs) = (self.clone(), oplogs.to_vec());
+        let task = self.are_read().then(|| {
+            let oplogs = oplogs.clone();
+            AbortOnDrop(tokio::spawn(async move { metrics.look_again_and_again(&oplogs).await }))
+        });
+        *inner.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watched { oplogs, task, is_done: false });
+    }
+
+    /// Nobody follows any more: what the oplogs hold is not known, unless it was done and they are looked at once more.
+    fn watch_no_more(&self, is_done: bool) {
+        let Some(inner) = self.0.as_deref() else { return };
+        let mut watched = inner.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(watched) = watched.as_mut() else { return };
+        watched.is_done = is_done;
+        watched.task.take();
+        if !is_done {
+            self.look_away(&watched.oplogs);
         }
+    }
+
+    /// Looks once more at the oplogs of what was followed to its end, so that what a round leaves behind is known until the next.
+    pub(crate) async fn settle(&self) {
+        let Some(inner) = self.0.as_deref() else { return };
+        let watched = inner.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watched) = watched.filter(|watched| watched.is_done) {
+            self.look(&watched.oplogs, true).await;
+        }
+    }
+
+    async fn look_again_and_again(&self, oplogs: &[Oplog]) {
         let mut ticks = tokio::time::interval(NEWEST_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for round in 0_u32.. {
             ticks.tick().await;
             self.look(oplogs, round.is_multiple_of(OLDEST_EVERY)).await;
         }
-        std::future::pending().await
     }
 
     /// Looks at the newest entries of the oplogs, and at the oldest if that is wanted. What a shard does not tell is not known.
-    pub(crate) async fn look(&self, oplogs: &[Oplog], oldest: bool) {
+    async fn look(&self, oplogs: &[Oplog], oldest: bool) {
         if !self.are_read() {
             return;
         }
@@ -167,7 +208,7 @@ impl Metrics {
     }
 
     /// Nobody looks at the oplogs any more: what they held is not known.
-    pub(crate) fn look_away(&self, oplogs: &[Oplog]) {
+    fn look_away(&self, oplogs: &[Oplog]) {
         for oplog in oplogs {
             self.restate(oplog.name(), |standing| (standing.newest, standing.oldest) = (None, None));
         }
@@ -192,7 +233,7 @@ async fn seconds(position: impl Future<Output = Result<gizer_flatten::change::Po
     }
 }
 
-/// Metrics count what following does, and people are told what happens to collections.
+/// Metrics count what the engine does.
 impl Observer for Metrics {
     fn observe(&self, event: Event<'_>) {
         match event {
@@ -204,8 +245,15 @@ impl Observer for Metrics {
                 if let Some(reason) = happened.reload_reason() {
                     self.reload_due(reason);
                 }
-                report::note(happened);
             }
+            Event::Loaded(loaded) => self.loaded(loaded),
+            Event::Verified(verified) => self.verified(verified),
+            Event::Follows { collections, oplogs } => {
+                self.follows(collections);
+                self.watch(oplogs);
+            }
+            Event::FollowsNoMore { done } => self.watch_no_more(done),
+            _ => {}
         }
     }
 }

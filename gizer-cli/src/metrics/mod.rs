@@ -35,13 +35,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use gizer_engine::audit::Verified;
+use gizer_engine::due::{CopyStandings, StandingKind};
+use gizer_engine::load::Loaded;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::due::{CopyStandings, StandingKind};
 use crate::exit::Failure;
 use crate::report;
-use following::Standing;
+use following::{Standing, Watched};
 use registry::Registry;
 pub(crate) use run::{RUN_TARGET, Run};
 use serve::Server;
@@ -64,6 +66,8 @@ struct Inner {
     lost: AtomicBool,
     /// Whether they are served.
     served: AtomicBool,
+    /// The oplogs that are looked at.
+    watched: Mutex<Option<Watched>>,
 }
 
 impl Metrics {
@@ -73,8 +77,8 @@ impl Metrics {
         registry.set(&catalog::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         registry.set(&catalog::PROCESS_STARTED, &[], now());
         let textfile = config.metrics_textfile.clone().map(Textfile::new);
-        let (standing, lost, served) = Default::default();
-        Metrics(Some(Arc::new(Inner { registry, standing, textfile, lost, served })))
+        let (standing, lost, served, watched) = Default::default();
+        Metrics(Some(Arc::new(Inner { registry, standing, textfile, lost, served, watched })))
     }
 
     /// Metrics that nobody reads: nothing is counted.
@@ -96,11 +100,12 @@ impl Metrics {
     }
 
     /// A collection was loaded, and its tables are swapped in.
-    pub(crate) fn loaded(&self, collection: &str, documents: u64, rejected: u64, rows: u64) {
+    fn loaded(&self, loaded: &Loaded) {
         let Some(registry) = self.registry() else { return };
-        registry.add(&catalog::LOADED, &[collection], documents);
-        registry.add(&catalog::REJECTED, &[collection], rejected);
-        registry.add(&catalog::ROWS, &[collection, "copy"], rows);
+        let Loaded { name, ledger, tables, .. } = loaded;
+        registry.add(&catalog::LOADED, &[name], ledger.loaded);
+        registry.add(&catalog::REJECTED, &[name], ledger.rejected);
+        registry.add(&catalog::ROWS, &[name, "copy"], tables.iter().map(|(_, rows)| rows).sum());
     }
 
     /// The expected collections stand like this now.
@@ -118,10 +123,11 @@ impl Metrics {
     }
 
     /// An audit of a collection has ended, with so many documents and keys that differ now.
-    pub(crate) fn verified(&self, collection: &str, differing: u64) {
+    fn verified(&self, verified: &Verified) {
         let Some(registry) = self.registry() else { return };
-        registry.set(&catalog::DIFFERING, &[collection], differing as f64);
-        registry.set(&catalog::VERIFY_ENDED, &[collection], now());
+        let differing = verified.left.as_ref().unwrap_or(&verified.found).differing();
+        registry.set(&catalog::DIFFERING, &[&verified.name], differing as f64);
+        registry.set(&catalog::VERIFY_ENDED, &[&verified.name], now());
     }
 
     /// Begins to publish, for as long as what is given lives: at this address, if there is one, and in the textfile, if one is set.

@@ -10,6 +10,7 @@ mod plan;
 mod report;
 mod settle;
 mod touched;
+mod verify;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use gizer_verify::{Auditor, KeyOrder, key_order};
 
 pub use plan::{Plan, keys_of_tables, plan};
 pub use report::Report;
+pub use verify::{Verified, VerifyOptions, verify};
 pub use worker::{look_again, run};
 
 use crate::counters::Counters;

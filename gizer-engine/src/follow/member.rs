@@ -151,7 +151,7 @@ impl<'f> Member<'f> {
 ///
 /// # Errors
 /// As [`RowStore::open`].
-pub async fn members_of<'f>(
+pub(crate) async fn members_of<'f>(
     session: &'f Session,
     oplogs: &[Oplog],
     fence: &StreamFence,
@@ -172,7 +172,7 @@ pub async fn members_of<'f>(
 }
 
 /// The earliest position that any of them needs, by shard.
-pub fn earliest(members: &[Member<'_>]) -> Positions {
+pub(crate) fn earliest(members: &[Member<'_>]) -> Positions {
     let mut earliest = Positions::new();
     for (shard, at) in members.iter().flat_map(|member| &member.collection.applied_to) {
         earliest.entry(shard.clone()).and_modify(|least| *least = *at.min(least)).or_insert(*at);
@@ -181,7 +181,7 @@ pub fn earliest(members: &[Member<'_>]) -> Positions {
 }
 
 /// What the source is to give.
-pub fn interest(database: &str, members: &[Member<'_>]) -> Interest {
+pub(crate) fn interest(database: &str, members: &[Member<'_>]) -> Interest {
     let watched = || members.iter().map(|member| &member.collection.watched);
     let names: BTreeSet<String> = watched().map(|watched| watched.namespace.collection.clone()).collect();
     let uuids = watched().flat_map(|watched| watched.uuids.values().copied()).collect();
@@ -189,7 +189,7 @@ pub fn interest(database: &str, members: &[Member<'_>]) -> Interest {
 }
 
 /// Up to when documents may have been read, as loads have left it; `newest` where a load does not say.
-pub fn read_ahead(fence: &StreamFence, followed: &[Followed], newest: ClusterTime) -> Option<ClusterTime> {
+pub(crate) fn read_ahead(fence: &StreamFence, followed: &[Followed], newest: ClusterTime) -> Option<ClusterTime> {
     let loads = followed.iter().filter(|followed| !followed.joined);
     let loads = loads.map(|followed| followed.read_until.unwrap_or(newest)).max();
     fence.ahead().max(loads)

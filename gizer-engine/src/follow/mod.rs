@@ -17,24 +17,26 @@ mod commit;
 mod fail_point;
 mod isolate;
 mod layout;
+mod layouts;
 mod member;
 mod members;
 mod monitors;
 mod read;
 mod repair;
+mod report;
+mod session;
 mod touched;
 mod unfit;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gizer_flatten::Tally;
 use gizer_flatten::change::{ClusterTime, Positions};
-use gizer_oplog::{ChangeSource, FollowOptions, LookUp, Oplog};
+use gizer_oplog::{ChangeSource, LookUp, Oplog};
 use gizer_pg::Session;
 use gizer_pg::rows::TableCounts;
 use gizer_schema::Layout;
@@ -44,7 +46,12 @@ use tokio::sync::mpsc;
 pub use capped::DELETIONS_UNKNOWN;
 pub use commit::Purpose;
 pub use layout::{LayoutSlot, LayoutVersion};
-pub use member::{Member, earliest, interest, members_of, read_ahead};
+pub use layouts::layouts_of;
+pub(crate) use layouts::{audit_settings, settings, source_options};
+pub use member::Member;
+pub(crate) use member::{earliest, interest, members_of, read_ahead};
+pub use report::SyncReport;
+pub use session::{SyncOptions, sync, sync_once};
 pub use touched::ChangeCounts;
 pub use unfit::Rejects;
 pub use write::replaced;
@@ -138,22 +145,6 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 
 /// How often to look whether a collection has been loaded meanwhile, or anything is to be repaired.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Documents after which a batch ends.
-pub const BATCH_DOCUMENTS: usize = 20_000;
-
-/// Changes between two watermarks: a batch can end there.
-const WATERMARK_CHANGES: usize = 5_000;
-
-/// How changes are read, within a budget of so many bytes; what has to wait is in this folder.
-pub fn source_options(memory: usize, folder: &Path) -> FollowOptions {
-    FollowOptions {
-        watermark_changes: WATERMARK_CHANGES,
-        watermark_bytes: memory / 16,
-        held_back_bytes: memory / 8,
-        ..FollowOptions::new(folder.join("held-back"))
-    }
-}
 
 /// One way along the stream of changes.
 pub struct Follow<'f, S, L> {

@@ -3,17 +3,18 @@
 use gizer_pg::printable;
 use serde_json::json;
 
-use super::super::Context;
 use crate::args::{DdlArgs, Format};
+use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
 use crate::report;
+use gizer_engine::layouts::Layouts;
 
 /// Prints the statements.
 ///
 /// # Errors
 /// [`Failure`] if a schema file is missing or wrong.
 pub fn run(context: &Context, args: &DdlArgs) -> Result<ExitCode, Failure> {
-    let layouts = context.layouts(&args.collections)?;
+    let layouts = Layouts::read(&context.env, &args.collections)?;
     // Half of the statements would be taken for all of them.
     if let Some(failure) = layouts.failures.into_first() {
         return Err(failure);

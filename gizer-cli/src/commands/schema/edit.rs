@@ -7,10 +7,12 @@ use gizer_schema::edit::{self, Change, WrongValue};
 use gizer_schema::{Schema, file};
 use serde_json::{Value, json};
 
-use super::super::Context;
 use crate::args::{Format, MergeArgs, PatchArgs, TablesArgs};
+use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
-use crate::{report, schema_files};
+use crate::report;
+use gizer_engine::layouts::Layouts;
+use gizer_engine::schema_files;
 
 /// Takes types over from one schema file into another.
 ///
@@ -51,7 +53,7 @@ pub fn patch(context: &Context, args: &PatchArgs) -> Result<ExitCode, Failure> {
 /// # Errors
 /// [`Failure`] if a schema file is missing or wrong.
 pub fn tables(context: &Context, args: &TablesArgs) -> Result<ExitCode, Failure> {
-    let layouts = context.layouts(&args.collections)?;
+    let layouts = Layouts::read(&context.env, &args.collections)?;
     // Some of the names would be taken for all of them.
     if let Some(failure) = layouts.failures.into_first() {
         return Err(failure);

@@ -7,8 +7,8 @@ use gizer_pg::state::{RunRow, Status};
 use super::audits;
 use super::source::{ShardStanding, Source};
 use crate::args::StatusArgs;
-use crate::due::{CopyStanding, CopyStandings, StandingKind};
 use crate::report::{counted, duration, thousands};
+use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
 
 /// The limits beyond which there is a warning.
 #[derive(Debug, Clone, Copy)]

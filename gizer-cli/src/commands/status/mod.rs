@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::args::{Format, StatusArgs};
-use crate::due::{CopyStanding, CopyStandings, StandingKind};
 use crate::exit::{ExitCode, Failure, failure_json};
 use crate::report::{self, thousands};
+use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
 use gizer_schema::names::shortened;
 use source::Source;
 pub(crate) use unfit::Misplaced;
@@ -24,14 +24,14 @@ pub(crate) use unfit::Misplaced;
 /// [`Failure`] if PostgreSQL cannot be read, or a collection that was named is not known.
 pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failure> {
     let read = async {
-        let session = context.postgres().await?;
+        let session = context.env.postgres().await?;
         // The last run is looked at, even if it is not shown.
         let status = state::read_status(&session, args.runs.max(1)).await?.unwrap_or_default();
         let source = Source::ask(context, &status, &state::read_followed(&session).await?).await;
         Ok((status, source, Misplaced::read(&session).await?))
     };
-    let (mut status, source, mut misplaced) = context.signals.unless_interrupted(read).await?;
-    let mut standings = CopyStandings::recorded(context, &status)?;
+    let (mut status, source, mut misplaced) = context.env.stop.or_done(read).await?;
+    let mut standings = CopyStandings::recorded(&context.env, &status)?;
     if !args.collections.is_empty() {
         let is_known = |name: &str| {
             status.collections.iter().any(|known| known.collection == name)
@@ -238,7 +238,7 @@ fn as_json(
     let mut object = json!({
         "version": SHAPE,
         "collections": status.collections.iter().map(|each| collection_json(each, misplaced)).collect::<Vec<Value>>(),
-        "expected": standings.json(),
+        "expected": report::standings_json(standings),
         "stream": {
             "position": positions_json(&status.stream), "applied": status.applied, "updated_at": status.updated_at,
             "exact_at": status.exact_at.as_ref().map(positions_json),

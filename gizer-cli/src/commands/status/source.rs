@@ -7,7 +7,7 @@ use gizer_oplog::{LogWindow, Oplog};
 use gizer_pg::state::{Followed, Status};
 use serde_json::{Value, json};
 
-use super::super::Context;
+use crate::commands::Context;
 use crate::exit::Failure;
 use crate::report::{self, duration};
 
@@ -47,7 +47,7 @@ impl Source {
             return Source::NotAsked;
         }
         let ask = async {
-            let oplogs = context.mongo().await?.oplogs().await?;
+            let oplogs = context.env.mongo().await?.oplogs().await?;
             let mut shards = BTreeMap::new();
             for oplog in &oplogs {
                 shards.insert(oplog.name().to_owned(), standing(oplog, oplog.window().await?, status, followed));

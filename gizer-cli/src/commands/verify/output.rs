@@ -1,75 +1,45 @@
 //! What `gizer verify` prints.
 
-use std::time::Duration;
-
-use gizer_engine::audit::{Extent, Report};
+use gizer_engine::Failures;
+use gizer_engine::audit::{Extent, Report, Verified};
+use gizer_engine::due::CopyStandings;
 use serde_json::{Value, json};
 
-use super::super::Failures;
 use crate::args::{Format, VerifyArgs};
-use crate::due::CopyStandings;
 use crate::exit::ExitCode;
 use crate::report::{self, thousands};
 
-/// A collection that was audited.
-#[derive(Debug)]
-pub(super) struct Verified {
-    pub(super) name: String,
-    pub(super) extent: Extent,
-    /// What was found.
-    pub(super) found: Report,
-    /// What of it differed after it was repaired.
-    pub(super) left: Option<Report>,
-    pub(super) took: Duration,
+/// The outcome for a person, who takes *equal* for all there is.
+fn outcome_text(verified: &Verified) -> String {
+    let outcome = verified.outcome();
+    let found = verified.left.as_ref().unwrap_or(&verified.found);
+    match () {
+        () if outcome == "differs" => outcome.to_owned(),
+        () if found.not_compared > 0 => format!("{outcome}, as far as compared"),
+        () if found.rejected > 0 => format!("{outcome}, but for those rejected"),
+        () => outcome.to_owned(),
+    }
 }
 
-impl Verified {
-    /// Whether all is equal by now.
-    pub(super) fn is_equal(&self) -> bool {
-        self.left.as_ref().unwrap_or(&self.found).is_equal()
-    }
-
-    /// In a word.
-    pub(super) fn outcome(&self) -> &'static str {
-        match (self.found.is_equal(), self.is_equal()) {
-            (true, _) => "equal",
-            (false, true) => "repaired",
-            (false, false) => "differs",
-        }
-    }
-
-    /// The same for a person, who takes *equal* for all there is.
-    fn outcome_text(&self) -> String {
-        let outcome = self.outcome();
-        let found = self.left.as_ref().unwrap_or(&self.found);
-        match () {
-            () if outcome == "differs" => outcome.to_owned(),
-            () if found.not_compared > 0 => format!("{outcome}, as far as compared"),
-            () if found.rejected > 0 => format!("{outcome}, but for those rejected"),
-            () => outcome.to_owned(),
-        }
-    }
-
-    fn json(&self) -> Value {
-        let mut value = serde_json::to_value(&self.found).unwrap_or_default();
-        value["collection"] = json!(self.name);
-        value["kind"] = json!(self.extent.name());
-        value["state"] = json!(self.outcome());
-        value["seconds"] = json!(self.took.as_secs_f64());
-        let tables = self.found.tables.iter().map(|(name, table)| {
-            let mut value = serde_json::to_value(table).unwrap_or_default();
-            value["table"] = json!(name);
-            value
-        });
-        value["tables"] = tables.collect();
-        if let Some(object) = value.as_object_mut() {
-            object.remove("untold");
-        }
-        if let Some(left) = &self.left {
-            value["left"] = serde_json::to_value(left).unwrap_or_default();
-        }
+fn as_json(verified: &Verified) -> Value {
+    let mut value = serde_json::to_value(&verified.found).unwrap_or_default();
+    value["collection"] = json!(verified.name);
+    value["kind"] = json!(verified.extent.name());
+    value["state"] = json!(verified.outcome());
+    value["seconds"] = json!(verified.took.as_secs_f64());
+    let tables = verified.found.tables.iter().map(|(name, table)| {
+        let mut value = serde_json::to_value(table).unwrap_or_default();
+        value["table"] = json!(name);
         value
+    });
+    value["tables"] = tables.collect();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("untold");
     }
+    if let Some(left) = &verified.left {
+        value["left"] = serde_json::to_value(left).unwrap_or_default();
+    }
+    value
 }
 
 /// Prints what was found: tables for people, or one object.
@@ -86,15 +56,15 @@ pub(super) fn print(
         true if verified.iter().any(|each| !each.is_equal()) => ExitCode::Differs,
         true if standings.is_some_and(|standings| !standings.are_complete()) => ExitCode::NotAll,
         true => ExitCode::Done,
-        false => failures.exit(),
+        false => report::exit(failures),
     };
     if format == Format::Json {
-        let collections: Vec<Value> = verified.iter().map(Verified::json).collect();
+        let collections: Vec<Value> = verified.iter().map(as_json).collect();
         let mut value = json!({"collections": collections, "exit_code": exit as u8});
         if let Some(standings) = standings {
-            value["missing"] = standings.missing_json();
+            value["missing"] = report::missing_json(standings);
         }
-        failures.add_to(&mut value);
+        report::add_failures(failures, &mut value);
         report::json(&value);
     } else if !verified.is_empty() {
         report::text(&summary(verified));
@@ -102,9 +72,9 @@ pub(super) fn print(
             report::text(&report::lines(&details(each, args)));
         }
     }
-    failures.print();
+    report::failures(failures);
     if let Some(standings) = standings {
-        standings.print_missing();
+        report::missing(standings);
     }
     exit
 }
@@ -140,7 +110,7 @@ fn summary(verified: &[Verified]) -> String {
         let counts = [documents, rows, equal, different, only_in_mongodb, only_in_postgresql, rejected, not_compared];
         row.extend(counts.map(|count| thousands(*count)));
         row.push(format!("{:.1} s", each.took.as_secs_f64()));
-        row.push(each.outcome_text());
+        row.push(outcome_text(each));
         row
     };
     report::table(&header, numbers, verified.iter().map(row))

@@ -7,10 +7,11 @@ mod tree;
 
 use serde_json::json;
 
-use super::super::Context;
 use crate::args::{DiagramArgs, DiagramForm, Format};
+use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
 use crate::report;
+use gizer_engine::layouts::Layouts;
 use tree::Diagram;
 
 /// Draws the collections, on standard output or into a file.
@@ -18,7 +19,7 @@ use tree::Diagram;
 /// # Errors
 /// [`Failure`] if a schema file is missing or wrong, or the file cannot be written.
 pub fn run(context: &Context, args: &DiagramArgs) -> Result<ExitCode, Failure> {
-    let layouts = context.layouts(&args.collections)?;
+    let layouts = Layouts::read(&context.env, &args.collections)?;
     // A part would be taken for the whole.
     if let Some(failure) = layouts.failures.into_first() {
         return Err(failure);

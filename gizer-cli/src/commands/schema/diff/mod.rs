@@ -11,11 +11,13 @@ use gizer_schema::diff::{SchemaDiff, TableChange, compare_tables, shapes};
 use gizer_schema::{Dialect, Layout, Schema, file};
 use serde_json::Value;
 
-use super::super::{Context, unusable_schema};
 use crate::args::{DiffArgs, Format};
+use crate::commands::Context;
 use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::report;
-use crate::schema_files::SchemaFiles;
+use gizer_engine::layouts::{Layouts, unusable_schema};
+use gizer_engine::schema_files::SchemaFiles;
+
 use output::{as_json, as_text};
 
 /// What was found of one collection.
@@ -88,12 +90,12 @@ pub async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure
 }
 
 async fn live(context: &Context, collections: &[String]) -> Result<Vec<Compared>, Failure> {
-    let layouts = context.layouts(collections)?;
+    let layouts = Layouts::read(&context.env, collections)?;
     if let Some(failure) = layouts.failures.into_first() {
         return Err(failure);
     }
     let read = async {
-        let session = context.postgres().await?;
+        let session = context.env.postgres().await?;
         let mut compared = Vec::new();
         for layout in &layouts.usable {
             let there = standing(&session, layout).await?;
@@ -105,7 +107,7 @@ async fn live(context: &Context, collections: &[String]) -> Result<Vec<Compared>
         }
         Ok(compared)
     };
-    context.signals.unless_interrupted(read).await
+    context.env.stop.or_done(read).await
 }
 
 fn files(inputs: &[String]) -> Result<Vec<Compared>, Failure> {

@@ -7,12 +7,12 @@ use gizer_pg::state::{self, Run, RunKind, RunOutcome, ShardPositions};
 use gizer_pg::{PgError, Session};
 use tokio::sync::OnceCell;
 
-use super::failures::Failures;
-use super::load_report::CollectionReport;
-use crate::exit::{Failure, FailureKind};
+use super::Loaded;
+use crate::failure::{Failure, FailureKind};
+use crate::failures::Failures;
 
 /// How long a failed load tries to leave everything in order: an operator who has pressed Ctrl-C waits for it.
-pub(super) const TIDYING_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const TIDYING_LIMIT: Duration = Duration::from_secs(5);
 
 /// The row of a load, opened once there is something to tell.
 ///
@@ -44,10 +44,10 @@ impl<'s> RunRow<'s> {
     }
 
     /// Closes the row, if it is open. After a failure, what cannot be written any more the next run puts right.
-    pub(super) async fn close(self, reports: &[CollectionReport], failures: &Failures) -> Result<(), Failure> {
+    pub(super) async fn close(self, loaded: &[Loaded], failures: &Failures) -> Result<(), Failure> {
         let Some((run, positions)) = self.opened.into_inner() else { return Ok(()) };
-        let records = reports.iter().map(|report| report.ledger.loaded).sum();
-        let queries = reports.iter().map(|report| report.written.copies).sum();
+        let records = loaded.iter().map(|each| each.ledger.loaded).sum();
+        let queries = loaded.iter().map(|each| each.written.copies).sum();
         if failures.is_empty() {
             return Ok(run.finish(&RunOutcome::Done { records, queries }).await?);
         }

@@ -15,8 +15,8 @@ use gizer_schema::names::{short_hash, shortened};
 use gizer_schema::{Dialect, Schema, file};
 use percent_encoding::{percent_decode, percent_encode_byte};
 
-use crate::exit::{Failure, FailureKind};
-use crate::report;
+use crate::failure::{Failure, FailureKind};
+use crate::wording::command;
 
 /// The folder of schema files, as it was when it was opened.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ impl SchemaFiles {
     /// Looks what is in this folder, which need not be there yet.
     ///
     /// # Errors
-    /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage) if the folder cannot be read.
+    /// [`Failure`] of kind [`Usage`](crate::failure::FailureKind::Usage) if the folder cannot be read.
     pub fn open(folder: impl Into<PathBuf>) -> Result<SchemaFiles, Failure> {
         let mut files = SchemaFiles { folder: folder.into(), found: BTreeMap::new(), nameless: Vec::new() };
         match files.look() {
@@ -100,7 +100,7 @@ impl SchemaFiles {
     /// Reads the schema of a collection.
     ///
     /// # Errors
-    /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage): there is no file, or more than one; it cannot be read, or is no schema
+    /// [`Failure`] of kind [`Usage`](crate::failure::FailureKind::Usage): there is no file, or more than one; it cannot be read, or is no schema
     /// (with its line).
     pub fn read(&self, collection: &str) -> Result<Schema, Failure> {
         let path = match self.found.get(collection).map_or(&[][..], Vec::as_slice) {
@@ -109,7 +109,7 @@ impl SchemaFiles {
                 let (name, path) = (shortened(collection), path.display().to_string());
                 let message = format!("{name} has no schema file: expected {}", shortened(&path));
                 return Err(Failure::usage(message)
-                    .remedy(format!("run `{}`", report::command("schema infer", [shortened(collection)], &[]))));
+                    .remedy(format!("run `{}`", command("schema infer", [shortened(collection)], &[]))));
             }
             [one, other, ..] if is_json(other) => {
                 let message = format!("both {} and {} are files of {collection}", one.display(), other.display());
@@ -125,7 +125,7 @@ impl SchemaFiles {
     /// Writes the schema of a collection; the file is there whole or not at all.
     ///
     /// # Errors
-    /// [`Failure`] if the folder or the file cannot be written: of this collection only, of kind [`Usage`](crate::exit::FailureKind::Usage), if
+    /// [`Failure`] if the folder or the file cannot be written: of this collection only, of kind [`Usage`](crate::failure::FailureKind::Usage), if
     /// its name is too long for a file.
     pub fn write(&self, schema: &Schema) -> Result<PathBuf, Failure> {
         let path = self.path(&schema.collection);
@@ -181,7 +181,7 @@ fn is_cut(file_name: &[u8]) -> bool {
 }
 
 /// The collection whose schema file this is, by its name or, where that was cut, by what it says.
-pub(crate) fn collection_of(path: &Path) -> String {
+pub fn collection_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     named_inside(path).unwrap_or_else(|| percent_decode(stem.as_bytes()).decode_utf8_lossy().into_owned())
 }

@@ -6,12 +6,11 @@ use gizer_oplog::SkipReason;
 use gizer_pg::state::{Choice, CollectionState, CollectionStatus, Obstacle, ObstacleKind, POSITION_LOST};
 
 use super::standing::{CopyStanding, CopyStandings};
-use crate::config::file::InferPolicy;
-use crate::report;
+use crate::wording::command;
 
 /// What is due for one collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// A schema file is to be made, and then it is loaded.
     Infer,
     /// The key in the schema file that `run` has made is to take any `_id`, and then it is loaded.
@@ -36,7 +35,7 @@ pub(crate) enum Step {
 
 /// Why a collection is to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// It never was.
     Never,
     /// A load has begun, and died: it goes on if it can.
@@ -69,17 +68,29 @@ impl fmt::Display for Cause {
     }
 }
 
+/// For which collections schema files may be made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InferPolicy {
+    /// For all, as long as none has one.
+    #[default]
+    NoneYet,
+    /// For every one that has none.
+    Missing,
+    /// For none.
+    Never,
+}
+
 /// What may be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Policy {
+pub struct Policy {
     /// For which collections schema files may be made.
-    pub(crate) infer: InferPolicy,
+    pub infer: InferPolicy,
     /// Everything is loaded, and nothing followed.
-    pub(crate) load_only: bool,
+    pub load_only: bool,
     /// What was decided about which collections are expected, if anything was.
-    pub(crate) choice: Option<Choice>,
+    pub choice: Option<Choice>,
     /// What is tried again of what has failed.
-    pub(crate) tries: Tries,
+    pub tries: Tries,
 }
 
 impl Policy {
@@ -96,7 +107,7 @@ impl Policy {
 
 /// What is tried again of what has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tries {
+pub enum Tries {
     /// Everything: somebody has just called.
     All,
     /// What is due by its back-off.
@@ -105,35 +116,39 @@ pub(crate) enum Tries {
 
 /// How one collection stands, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Facts {
-    pub(crate) name: String,
-    pub(crate) schema: SchemaFile,
-    pub(crate) source: Presence,
-    pub(crate) known: Option<CollectionStatus>,
+pub struct Facts {
+    /// The collection.
+    pub name: String,
+    /// Its schema file.
+    pub schema: SchemaFile,
+    /// Whether it is in MongoDB.
+    pub source: Presence,
+    /// What the state tables say of it.
+    pub known: Option<CollectionStatus>,
     /// A shard whose oplog no longer reaches back to where the tables stand.
-    pub(crate) rolled_over: Option<String>,
+    pub rolled_over: Option<String>,
     /// Nobody knows where the tables stand.
-    pub(crate) position_lost: bool,
+    pub position_lost: bool,
     /// How the tables differ from those that gizer left, if they do.
-    pub(crate) tables_changed: Option<String>,
+    pub tables_changed: Option<String>,
     /// Whether there is a row in `gizer_expected`.
-    pub(crate) is_recorded: bool,
+    pub is_recorded: bool,
     /// What keeps it from being copied.
-    pub(crate) obstacle: Option<Obstacle>,
+    pub obstacle: Option<Obstacle>,
     /// Whether the configuration leaves it out.
-    pub(crate) is_excluded: bool,
+    pub is_excluded: bool,
     /// Whether the key in the schema file takes what comes.
-    pub(crate) key: KeyFit,
+    pub key: KeyFit,
 }
 
 impl Facts {
     /// Whether its changes are applied.
-    pub(crate) fn is_followed(&self) -> bool {
+    pub fn is_followed(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.live && known.state == CollectionState::Following)
     }
 
     /// Why what has its name now is not copied.
-    pub(crate) fn not_copied(&self) -> Option<String> {
+    pub fn not_copied(&self) -> Option<String> {
         match self.source {
             Presence::Skipped(reason) => {
                 Some(format!("it is {reason} now, which is not copied; its tables are emptied"))
@@ -160,15 +175,28 @@ impl Facts {
 
 /// Its schema file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SchemaFile {
+pub enum SchemaFile {
+    /// There is none.
     Missing,
-    Unusable { why: String, remedy: Option<String> },
-    Usable { hash: String, has_underscore_id: bool },
+    /// It leads to no tables.
+    Unusable {
+        /// Why.
+        why: String,
+        /// What a person can do.
+        remedy: Option<String>,
+    },
+    /// It leads to tables.
+    Usable {
+        /// Of the layout.
+        hash: String,
+        /// Whether its key is `_id`, without which changes cannot be followed.
+        has_underscore_id: bool,
+    },
 }
 
 /// Whether the key in a schema file takes what comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyFit {
+pub enum KeyFit {
     /// It takes any `_id`, or a person has chosen it.
     Settled,
     /// `run` has chosen its type, and may choose another one.
@@ -179,32 +207,38 @@ pub(crate) enum KeyFit {
 
 /// Whether it is in MongoDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presence {
+pub enum Presence {
+    /// It is.
     There,
+    /// It is not.
     Absent,
+    /// Something of this name is that cannot be copied.
     Skipped(SkipReason),
 }
 
 /// What is due for one collection, and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DueCollection {
-    pub(crate) name: String,
-    pub(crate) step: Step,
+pub struct DueCollection {
+    /// The collection.
+    pub name: String,
+    /// What is due.
+    pub step: Step,
     /// `None` if nobody expects it to be copied.
-    pub(crate) standing: Option<CopyStanding>,
+    pub standing: Option<CopyStanding>,
 }
 
 /// What is due for all of them, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Due {
-    pub(crate) all: Vec<DueCollection>,
+pub struct Due {
+    /// One for each.
+    pub all: Vec<DueCollection>,
     /// What decides which are expected.
-    pub(crate) choice: Choice,
+    pub choice: Choice,
 }
 
 impl Due {
     /// Decides for each.
-    pub(crate) fn of(facts: &[Facts], policy: Policy) -> Due {
+    pub fn of(facts: &[Facts], policy: Policy) -> Due {
         let any_schema = facts.iter().any(|facts| facts.schema != SchemaFile::Missing);
         let choice = policy.choice(any_schema);
         let of_one = |facts: &Facts| {
@@ -216,23 +250,23 @@ impl Due {
     }
 
     /// The collections whose step is one of these.
-    pub(crate) fn names(&self, is: impl Fn(&Step) -> bool) -> Vec<String> {
+    pub fn names(&self, is: impl Fn(&Step) -> bool) -> Vec<String> {
         self.all.iter().filter(|each| is(&each.step)).map(|each| each.name.clone()).collect()
     }
 
     /// The collections that are to be loaded.
-    pub(crate) fn loads(&self) -> Vec<String> {
+    pub fn loads(&self) -> Vec<String> {
         self.names(|step| matches!(step, Step::Load(_)))
     }
 
     /// How those stand that are expected.
-    pub(crate) fn standings(&self) -> CopyStandings {
+    pub fn standings(&self) -> CopyStandings {
         let standing = |each: &DueCollection| Some((each.name.clone(), each.standing.clone()?));
         CopyStandings(self.all.iter().filter_map(standing).collect())
     }
 
     /// Whether any collection has changes to be applied.
-    pub(crate) fn follows(&self) -> bool {
+    pub fn follows(&self) -> bool {
         self.all.iter().any(|each| each.step == Step::Follow)
     }
 }
@@ -308,7 +342,7 @@ fn without_schema(facts: &Facts, policy: Policy, choice: Choice) -> Step {
         (Choice::Files, _) => leave("it has no schema file"),
         (Choice::Database, InferPolicy::Never) => Step::Refuse {
             why: "it has no schema file, and schemas.infer is never".to_owned(),
-            remedy: Some(format!("`{}`", report::command("schema infer", [&facts.name], &[]))),
+            remedy: Some(format!("`{}`", command("schema infer", [&facts.name], &[]))),
         },
         (Choice::Database, _) => held_back(facts, policy).unwrap_or(Step::Infer),
     }

@@ -5,16 +5,15 @@
 
 use std::sync::Arc;
 
-use gizer_engine::follow::{self, Follow, FollowSetup, FollowStart, Member, PauseReason, Purpose, Until};
 use gizer_oplog::{OplogChanges, WatchedCollection, latest_time};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::state::Standing;
 
-use super::followed;
-use super::load::Job;
-use super::load_filling::Filled;
-use crate::exit::{Failure, FailureKind};
-use crate::metrics::Metrics;
+use super::fill::Filled;
+use super::job::Job;
+use crate::failure::{Failure, FailureKind};
+use crate::follow::{self, Follow, FollowSetup, FollowStart, Member, PauseReason, Purpose, Until};
+use crate::observer::NoObserver;
 
 /// How often to look for what has changed since the last look. A source that never rests is followed by `sync`.
 const ROUNDS: usize = 5;
@@ -50,9 +49,8 @@ impl Job<'_, '_> {
         let from = standing.applied_to;
         let layout = Arc::new(load.layout().clone());
         let member = Member::staging(self.session, load.fence(), layout, watched.clone(), from.clone()).await?;
-        let database = self.cluster.database();
-        let interest = follow::interest(database, std::slice::from_ref(&member));
-        let options = followed::source_options(&self.context.config);
+        let interest = follow::interest(self.cluster.database(), std::slice::from_ref(&member));
+        let options = follow::source_options(self.env);
         let spools = self.spools(&from).await?;
         let source = OplogChanges::open_with_spools(self.oplogs, spools, &from, interest, options).await?;
         let mut follow = Follow::new(FollowSetup {
@@ -60,12 +58,12 @@ impl Job<'_, '_> {
             oplogs: self.oplogs,
             source,
             look_up: self.cluster.look_up(self.oplogs),
-            settings: followed::settings(&self.context.config),
+            settings: follow::settings(self.env),
             purpose: Purpose::Load { fence: load.fence().clone() },
             members: vec![member],
             start: FollowStart { positions: from, ahead: standing.read_until },
-            // It is not what monitors are told of as following.
-            observer: Metrics::off().observer(),
+            // It is not what monitors count as following.
+            observer: Arc::new(NoObserver),
         });
         match follow.run(Until::Time(now), || false).await? {
             PauseReason::Done => {}

@@ -1,4 +1,4 @@
-//! How a load begins: anew, or where one that died has ended.
+//! How a load begins: from the start, or where an interrupted one has ended.
 
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, can_be_read, plan_segments};
@@ -6,9 +6,10 @@ use gizer_pg::PgError;
 use gizer_pg::load::{Earlier, Load, LoadRequest, LoadSource};
 use gizer_pg::state::{Resumed, UnfinishedLoad};
 
-use super::load::Job;
-use crate::exit::Failure;
-use crate::report::{self, thousands};
+use super::job::Job;
+use crate::failure::Failure;
+use crate::notice::Notice;
+use crate::wording::thousands;
 
 /// Segments that each cursor has, on average: some are larger than others, and whoever is done takes another.
 pub(super) const SEGMENTS_A_CURSOR: usize = 4;
@@ -25,6 +26,16 @@ pub(super) fn identity(collection: &Collection, filter: Option<&bson::Document>)
     format!("{} {}", sources.join(","), filter.unwrap_or_default())
 }
 
+impl Job<'_, '_> {
+    fn starts_over(&self, name: &str, why: String) {
+        self.env.notice(&Notice::StartsOver { collection: name.to_owned(), why });
+    }
+
+    fn cannot_resume(&self, name: &str, why: &str) {
+        self.starts_over(name, format!("an interrupted load cannot be resumed: {why}"));
+    }
+}
+
 /// Begins the load; gives it with what one that it takes up has left to read.
 pub(super) async fn begin<'l>(
     job: &'l Job<'_, '_>,
@@ -33,9 +44,10 @@ pub(super) async fn begin<'l>(
 ) -> Result<(Load<'l>, Option<Resumed>), Failure> {
     let name = &collection.name;
     match Load::earlier(job.session, &request).await? {
-        Earlier::Unfinished(unfinished) if job.args.restart => {
+        Earlier::Unfinished(unfinished) if job.options.restart => {
             let documents = thousands(unfinished.documents);
-            report::note(format!("{name}: starting over; {documents} documents of a load that died are given up"));
+            let why = format!("--restart gives up {documents} documents of an interrupted load");
+            job.starts_over(name, why);
         }
         Earlier::Unfinished(unfinished) => {
             if let Some((load, resumed)) = resume(job, &request, &unfinished, name).await? {
@@ -43,17 +55,22 @@ pub(super) async fn begin<'l>(
             }
         }
         Earlier::Useless { why } => {
-            report::note(format!("{name}: a load that died cannot go on, because {why}; starting over"));
+            job.cannot_resume(name, &why);
         }
         Earlier::None => {}
     }
-    let load = Load::begin(job.session, request).await.map_err(|error| refused(error, job.args.prefix.as_deref()))?;
+    let load =
+        Load::begin(job.session, request).await.map_err(|error| refused(error, job.options.prefix.as_deref()))?;
     Ok((load, None))
 }
 
-/// What a load that has begun anew has to read.
-pub(super) async fn plan_anew(job: &Job<'_, '_>, load: &Load<'_>, collection: &Collection) -> Result<Resumed, Failure> {
-    let count = job.context.config.load_workers * SEGMENTS_A_CURSOR;
+/// What a load that begins from the start has to read.
+pub(super) async fn plan_from_start(
+    job: &Job<'_, '_>,
+    load: &Load<'_>,
+    collection: &Collection,
+) -> Result<Resumed, Failure> {
+    let count = job.env.settings.load_workers * SEGMENTS_A_CURSOR;
     let segments = plan_segments(job.cluster, collection, count).await?;
     load.plan(&segments).await?;
     Ok(Resumed { segments, ..Resumed::default() })
@@ -76,37 +93,33 @@ async fn resume<'l>(
         // What was changed since that load began is in the oplog after the position that it began at.
         let Some(before) = &unfinished.captured else { return Ok(None) };
         if let Some(added) = added_shard(before, captured) {
-            report::note(format!(
-                "{name}: a load that died cannot go on, because nobody knows from where on the oplog of {added}, which it did \
-                 not have, is needed; starting over"
-            ));
+            job.cannot_resume(
+                name,
+                &format!("nobody knows from where on the oplog of {added}, which it did not have, is needed"),
+            );
             return Ok(None);
         }
         if !job.reaches(before).await? {
-            report::note(format!(
-                "{name}: a load that died cannot go on, because neither the oplog nor its spool reaches back to where it \
-                 began; starting over"
-            ));
+            job.cannot_resume(name, "neither the oplog nor its spool reaches back to where it began");
             return Ok(None);
         }
         captured.clone_from(before);
     }
-    let documents = thousands(unfinished.documents);
     match Load::resume(job.session, request, unfinished).await {
         Ok((load, resumed)) if can_be_read(&resumed.segments) => {
-            report::note(format!("{name}: going on after {documents} documents of a load that died"));
+            job.env.notice(&Notice::Resumes { collection: name.to_owned(), documents: unfinished.documents });
             Ok(Some((load, resumed)))
         }
         Ok((load, _)) => {
-            report::note(format!("{name}: a load that died cannot go on at an _id that is not UTF-8; starting over"));
+            job.cannot_resume(name, "it ended at an _id that is not UTF-8");
             load.abandon("it could not go on at an _id that is not UTF-8", false).await?;
             Ok(None)
         }
         Err(error @ PgError::UnreadableState { .. }) => {
-            report::note(format!("{name}: a load that died cannot go on ({error}); starting over"));
+            job.cannot_resume(name, &error.to_string());
             Ok(None)
         }
-        Err(error) => Err(refused(error, job.args.prefix.as_deref())),
+        Err(error) => Err(refused(error, job.options.prefix.as_deref())),
     }
 }
 

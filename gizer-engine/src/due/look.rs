@@ -11,20 +11,21 @@ use gizer_pg::state::{self, Choice, CollectionState, CollectionStatus, Expected,
 use gizer_schema::{ColumnType, KeySource, Layout};
 
 use super::decide::{Facts, KeyFit, Presence, SchemaFile};
-use crate::commands::{Context, Layouts};
-use crate::config::Config;
-use crate::exit::Failure;
+use crate::env::Env;
+use crate::failure::Failure;
+use crate::layouts::Layouts;
+use crate::selection::Selection;
 
 /// How things stand.
-pub(crate) struct Standing {
+pub struct Standing {
     /// What the schema files say.
-    pub(crate) layouts: Layouts,
+    pub layouts: Layouts,
     /// What is in MongoDB, by name.
-    pub(crate) source: BTreeMap<String, Collection>,
+    pub source: BTreeMap<String, Collection>,
     /// What the state tables say; `None` before the first load.
-    pub(crate) status: Option<Status>,
+    pub status: Option<Status>,
     /// The oplogs, by shard.
-    pub(crate) logs: BTreeMap<String, LogStanding>,
+    pub logs: BTreeMap<String, LogStanding>,
     /// What is followed.
     followed: Vec<Followed>,
     /// Tables that are not as they were left, by collection.
@@ -35,17 +36,19 @@ pub(crate) struct Standing {
 
 /// How one oplog stands.
 #[derive(Debug)]
-pub(crate) struct LogStanding {
+pub struct LogStanding {
     /// What it holds.
-    pub(crate) window: LogWindow,
+    pub window: LogWindow,
     /// The earliest position that anything needs; `None` if nothing is followed.
-    pub(crate) needed: Option<Position>,
+    pub needed: Option<Position>,
 }
 
 /// Whether it matters how large collections are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sizes {
+pub enum Sizes {
+    /// It does.
     Wanted,
+    /// It does not.
     NotWanted,
 }
 
@@ -60,15 +63,15 @@ impl Standing {
     ///
     /// # Errors
     /// [`Failure`] if one of the servers or the folder of schema files cannot be read.
-    pub(crate) async fn look(
-        context: &Context,
+    pub async fn look(
+        env: &Env,
         session: &Session,
         cluster: &Cluster,
         oplogs: &[Oplog],
         sizes: Sizes,
     ) -> Result<Standing, Failure> {
-        let layouts = match context.schema_files()?.collections().next() {
-            Some(_) => context.layouts(&[])?,
+        let layouts = match env.schema_files()?.collections().next() {
+            Some(_) => Layouts::read(env, &[])?,
             None => Layouts { usable: Vec::new(), failures: Default::default() },
         };
         let status = state::read_status(session, 0).await?;
@@ -112,17 +115,17 @@ impl Standing {
     }
 
     /// What was decided about which collections are expected, if anything was.
-    pub(crate) fn choice(&self) -> Option<Choice> {
+    pub fn choice(&self) -> Option<Choice> {
         state::choice(self.expected())
     }
 
     /// What the state tables say of a collection.
-    pub(crate) fn known(&self, name: &str) -> Option<&CollectionStatus> {
+    pub fn known(&self, name: &str) -> Option<&CollectionStatus> {
         self.status.as_ref()?.collections.iter().find(|known| known.collection == name)
     }
 
     /// The layout by which a collection would be loaded.
-    pub(crate) fn layout(&self, name: &str) -> Option<&Layout> {
+    pub fn layout(&self, name: &str) -> Option<&Layout> {
         self.layouts.usable.iter().find(|layout| layout.collection == name)
     }
 
@@ -130,7 +133,7 @@ impl Standing {
     ///
     /// # Errors
     /// [`Failure`] if a layout leads to tables that PostgreSQL cannot have.
-    pub(crate) fn facts(&self, config: &Config) -> Result<Vec<Facts>, Failure> {
+    pub fn facts(&self, selection: &Selection) -> Result<Vec<Facts>, Failure> {
         let mut names: Vec<&str> = self.source.keys().map(String::as_str).collect();
         names.extend(self.layouts.usable.iter().map(|layout| layout.collection.as_str()));
         names.extend(self.layouts.failures.names());
@@ -139,10 +142,10 @@ impl Standing {
         names.extend(self.expected().iter().map(|expected| expected.collection.as_str()));
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(|name| self.facts_of(name, config)).collect()
+        names.into_iter().map(|name| self.facts_of(name, selection)).collect()
     }
 
-    fn facts_of(&self, name: &str, config: &Config) -> Result<Facts, Failure> {
+    fn facts_of(&self, name: &str, selection: &Selection) -> Result<Facts, Failure> {
         let schema = match (self.layout(name), self.layouts.failures.of(name)) {
             (Some(layout), _) => SchemaFile::Usable {
                 hash: layout_hash(layout)?,
@@ -174,7 +177,7 @@ impl Standing {
             tables_changed: self.changed.get(name).cloned(),
             is_recorded: expected.is_some(),
             obstacle: expected.and_then(|expected| expected.obstacle.clone()),
-            is_excluded: config.excludes(name),
+            is_excluded: selection.excludes(name),
             key: self.key_fit(name, expected)?,
         })
     }

@@ -3,12 +3,13 @@
 use gizer_pg::state::{self, Choice, Obstacle, ObstacleKind};
 use gizer_pg::{PgError, Session};
 
-use crate::due::{Due, DueCollection, Facts, Step};
-use crate::exit::{Failure, FailureKind};
-use crate::report;
+use super::{Due, DueCollection, Facts, Step};
+use crate::env::Env;
+use crate::failure::{Failure, FailureKind};
+use crate::notice::Notice;
 
 /// Why a load is due of a collection that was followed before `[schemas] exclude` left it out.
-pub(super) const WAS_EXCLUDED: &str = "it was excluded, and its changes were not applied meanwhile";
+pub const WAS_EXCLUDED: &str = "it was excluded, and its changes were not applied meanwhile";
 
 /// What has to be written down that is not yet.
 #[derive(Debug, Default)]
@@ -95,7 +96,7 @@ impl<'r> Record<'r> {
 ///
 /// # Errors
 /// Whatever the server says.
-pub(super) async fn record(session: &Session, facts: &[Facts], due: &Due) -> Result<(), Failure> {
+pub async fn record(env: &Env, session: &Session, facts: &[Facts], due: &Due) -> Result<(), Failure> {
     let record = Record::of(facts, due);
     if record.is_empty() {
         return Ok(());
@@ -104,14 +105,15 @@ pub(super) async fn record(session: &Session, facts: &[Facts], due: &Due) -> Res
     let outcome = record.write(session, due.choice).await;
     session.end(outcome).await?;
     for Refusal { collection, why, .. } in record.refuse.iter().filter(|refusal| refusal.is_news) {
-        report::note(format!("{}: {why}", report::printable(collection)));
+        let (collection, why) = ((*collection).to_owned(), why.clone());
+        env.notice(&Notice::NotCopied { collection, why });
     }
     Ok(())
 }
 
 /// Writes down what has failed of single collections, as far as the server can be reached: it is also printed. One that
 /// is followed goes on being followed, whatever a load of it met.
-pub(super) async fn record_failures<'f>(session: &Session, failures: impl IntoIterator<Item = (&'f str, &'f Failure)>) {
+pub async fn record_failures<'f>(session: &Session, failures: impl IntoIterator<Item = (&'f str, &'f Failure)>) {
     let mut failures = failures.into_iter().peekable();
     if failures.peek().is_none() {
         return;
@@ -137,12 +139,12 @@ pub(super) async fn record_failures<'f>(session: &Session, failures: impl IntoIt
 }
 
 /// Writes down that there is nothing to infer a schema from, unless that is known.
-pub(super) async fn record_empty(session: &Session, name: &str, known: Option<&Obstacle>) -> Result<(), Failure> {
+pub async fn record_empty(env: &Env, session: &Session, name: &str, known: Option<&Obstacle>) -> Result<(), Failure> {
     if known.is_some_and(|obstacle| obstacle.kind == ObstacleKind::Waiting) {
         return Ok(());
     }
     let why = "it has no documents to infer a schema from";
     state::set_obstacle(session, name, ObstacleKind::Waiting, why, None).await?;
-    report::note(format!("{}: waiting: {why}", report::printable(name)));
+    env.notice(&Notice::Waiting { collection: name.to_owned(), why: why.to_owned() });
     Ok(())
 }

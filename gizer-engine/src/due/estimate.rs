@@ -8,7 +8,7 @@ use gizer_pg::copy::CopyEncoder;
 use gizer_pg::state::CollectionStatus;
 use gizer_schema::Layout;
 
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 /// Documents that are looked at.
 const SAMPLE: u64 = 1_000;
@@ -22,17 +22,17 @@ const ROWS_A_SECOND: [f64; 2] = [100_000.0, 900_000.0];
 
 /// What loading a collection will take.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Estimate {
+pub struct Estimate {
     /// Rows of all tables.
-    pub(crate) rows: u64,
+    pub rows: u64,
     /// Bytes of tables and keys.
-    pub(crate) disk: u64,
+    pub disk: u64,
     /// From the least to the most that is to be expected.
-    pub(crate) time: (Duration, Duration),
+    pub time: (Duration, Duration),
     /// Whether the time is that of the last load, scaled: then the least and the most are the same.
-    pub(crate) measured: bool,
+    pub measured: bool,
     /// Documents of the sample that would be rejected.
-    pub(crate) rejected: u64,
+    pub rejected: u64,
 }
 
 impl Estimate {
@@ -41,7 +41,7 @@ impl Estimate {
     ///
     /// # Errors
     /// [`Failure`] if documents cannot be read.
-    pub(crate) async fn of(
+    pub async fn of(
         cluster: &Cluster,
         collection: &Collection,
         layout: &Layout,

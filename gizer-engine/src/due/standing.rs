@@ -2,17 +2,14 @@
 
 use std::fmt;
 
-use gizer_pg::state::{CollectionState, CollectionStatus, Obstacle, ObstacleKind, Status};
-use serde_json::{Value, json};
-
 use super::decide::{Cause, Facts, Presence, SchemaFile, Step};
-use crate::commands::Context;
-use crate::exit::Failure;
-use crate::report;
+use crate::env::Env;
+use crate::failure::Failure;
+use gizer_pg::state::{CollectionState, CollectionStatus, Obstacle, ObstacleKind, Status};
 
 /// The ways in which an expected collection can stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum StandingKind {
+pub enum StandingKind {
     /// Its changes are applied.
     Followed,
     /// Its first load is running.
@@ -35,7 +32,7 @@ pub(crate) enum StandingKind {
 
 impl StandingKind {
     /// All of them.
-    pub(crate) const ALL: [StandingKind; 9] = [
+    pub const ALL: [StandingKind; 9] = [
         StandingKind::Followed,
         StandingKind::Loading,
         StandingKind::LoadDue,
@@ -48,7 +45,7 @@ impl StandingKind {
     ];
 
     /// In words, as people and machines read it.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             StandingKind::Followed => "followed",
             StandingKind::Loading => "loading",
@@ -71,17 +68,19 @@ impl fmt::Display for StandingKind {
 
 /// How an expected collection stands, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CopyStanding {
-    pub(crate) kind: StandingKind,
-    pub(crate) reason: Option<String>,
+pub struct CopyStanding {
+    /// Which of the ways.
+    pub kind: StandingKind,
+    /// Why, where that is known.
+    pub reason: Option<String>,
     /// What a person can do.
-    pub(crate) remedy: Option<String>,
+    pub remedy: Option<String>,
     /// Since when, ISO 8601 in UTC, where that is known.
-    pub(crate) since: Option<String>,
+    pub since: Option<String>,
     /// When it is tried again, ISO 8601 in UTC; `None` if nothing has to be tried, or only a person can help.
-    pub(crate) next_try: Option<String>,
+    pub next_try: Option<String>,
     /// Whether something is to be copied that is not.
-    pub(crate) is_missing: bool,
+    pub is_missing: bool,
 }
 
 /// What is written down of a collection.
@@ -171,34 +170,25 @@ impl CopyStanding {
     }
 
     /// `failing since 2026-11-29T08:00:00Z: the reason; next try 2026-11-29T08:00:30Z`.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let since = self.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
         let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let next_try = self.next_try.as_ref().map(|at| format!("; next try {at}")).unwrap_or_default();
         format!("{}{since}{reason}{next_try}", self.kind)
     }
-
-    /// For machines.
-    pub(crate) fn json(&self, collection: &str) -> Value {
-        let CopyStanding { kind, reason, remedy, since, next_try, is_missing } = self;
-        json!({
-            "collection": collection, "standing": kind.name(), "missing": is_missing, "reason": reason,
-            "remedy": remedy, "since": since, "next_try": next_try,
-        })
-    }
 }
 
 /// How all expected collections stand, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct CopyStandings(pub(crate) Vec<(String, CopyStanding)>);
+pub struct CopyStandings(pub Vec<(String, CopyStanding)>);
 
 impl CopyStandings {
     /// By what is written down, without a question to MongoDB.
     ///
     /// # Errors
     /// [`Failure`] if the folder of schema files cannot be read.
-    pub(crate) fn recorded(context: &Context, status: &Status) -> Result<CopyStandings, Failure> {
-        let files = context.schema_files()?;
+    pub fn recorded(env: &Env, status: &Status) -> Result<CopyStandings, Failure> {
+        let files = env.schema_files()?;
         let known = status.collections.iter().map(|known| known.collection.as_str());
         let mut names: Vec<&str> = status.expected.iter().map(|each| each.collection.as_str()).chain(known).collect();
         names.sort_unstable();
@@ -212,7 +202,7 @@ impl CopyStandings {
                 return None;
             }
             let obstacle = expected.and_then(|expected| expected.obstacle.as_ref());
-            let is_excluded = context.config.excludes(name);
+            let is_excluded = env.settings.selection.excludes(name);
             let recorded = Recorded { known, obstacle, is_excluded, has_schema };
             Some((name.to_owned(), CopyStanding::recorded(&recorded)))
         };
@@ -220,41 +210,12 @@ impl CopyStandings {
     }
 
     /// Those that are not copied although they should be.
-    pub(crate) fn missing(&self) -> impl Iterator<Item = &(String, CopyStanding)> {
+    pub fn missing(&self) -> impl Iterator<Item = &(String, CopyStanding)> {
         self.0.iter().filter(|(_, standing)| standing.is_missing)
     }
 
     /// Whether all that is expected is there.
-    pub(crate) fn are_complete(&self) -> bool {
+    pub fn are_complete(&self) -> bool {
         self.missing().next().is_none()
-    }
-
-    /// Says on standard error what is missing, each by name.
-    pub(crate) fn print_missing(&self) {
-        let count = self.missing().count() as u64;
-        if count == 0 {
-            return;
-        }
-        let expected = self.0.iter().filter(|(_, standing)| standing.kind != StandingKind::Excluded).count() as u64;
-        report::note(format!(
-            "gizer: {count} of {} not copied",
-            report::counted(expected, "collection is", "collections are")
-        ));
-        for (name, standing) in self.missing() {
-            report::note(format!("  {}: {}", report::printable(name), standing.line()));
-            if let Some(remedy) = &standing.remedy {
-                report::note(format!("    help: {remedy}"));
-            }
-        }
-    }
-
-    /// For machines: what is missing.
-    pub(crate) fn missing_json(&self) -> Value {
-        self.missing().map(|(name, standing)| standing.json(name)).collect()
-    }
-
-    /// For machines: all of them.
-    pub(crate) fn json(&self) -> Value {
-        self.0.iter().map(|(name, standing)| standing.json(name)).collect()
     }
 }

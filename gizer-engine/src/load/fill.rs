@@ -4,8 +4,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gizer_engine::pipeline::{self, Flow, RejectLimit};
-use gizer_engine::{Counters, Done};
 use gizer_flatten::{Mismatch, Tally};
 use gizer_oplog::{RangeSource, WatchedCollection};
 use gizer_pg::load::{KeySettings, Load, SwapPart, SwapSettings, Swapped, Written, swap_together};
@@ -13,19 +11,25 @@ use gizer_pg::state::{Ledger, Resumed, Standing};
 use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 
-use super::load_report::CollectionReport;
+use super::Loaded;
 use super::run_row::TIDYING_LIMIT;
-use super::{Context, Failures, prefixed};
-use crate::exit::{Failure, FailureKind};
-use crate::progress::{Expected, Progress};
-use crate::report::{self, UnfitReport};
+use crate::counters::{Counters, Done, Expected};
+use crate::env::Env;
+use crate::failure::{Failure, FailureKind};
+use crate::failures::Failures;
+use crate::layouts::prefixed;
+use crate::notice::Notice;
+use crate::observer::Activity;
+use crate::pipeline::{self, Flow, RejectLimit};
+use crate::unfit::UnfitReport;
+use crate::wording::counted;
 
 /// When somebody is told that a swap waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all loads of a run share.
 pub(super) struct Filling<'f> {
-    pub(super) context: &'f Context,
+    pub(super) env: &'f Env,
     pub(super) session: &'f Session,
     pub(super) target: &'f Target,
     pub(super) max_rejects: u64,
@@ -71,7 +75,7 @@ pub(super) struct Input<S> {
 
 /// What is in the tables of a load that are whole.
 pub(super) struct Whole {
-    pub(super) report: CollectionReport,
+    pub(super) report: Loaded,
     pub(super) started: Instant,
     /// How it stands to the oplog; `None` of a copy.
     pub(super) standing: Option<Standing>,
@@ -101,7 +105,7 @@ impl Filling<'_> {
         together: bool,
         load: impl AsyncFn(&'l Wanted) -> Result<Filled<'l>, Failure>,
         align: impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
-        reports: &mut Vec<CollectionReport>,
+        loaded: &mut Vec<Loaded>,
         failures: &mut Failures,
     ) {
         let mut waiting = Vec::new();
@@ -115,7 +119,7 @@ impl Filling<'_> {
                 Err(failure) => Err(failure),
             };
             match outcome {
-                Ok(swapped) => reports.extend(swapped),
+                Ok(swapped) => loaded.extend(swapped),
                 Err(failure) => {
                     let ends_run = failure.ends_run;
                     failures.add(&one.name, failure);
@@ -127,7 +131,7 @@ impl Filling<'_> {
             }
         }
         if !waiting.is_empty() {
-            self.swap_together(waiting, &align, reports, failures).await;
+            self.swap_together(waiting, &align, loaded, failures).await;
         }
     }
 
@@ -136,14 +140,14 @@ impl Filling<'_> {
         &self,
         mut filled: Vec<Filled<'l>>,
         align: &impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
-    ) -> Result<Vec<CollectionReport>, Failure> {
+    ) -> Result<Vec<Loaded>, Failure> {
         let all = async {
             for each in &mut filled {
                 align(each).await?;
             }
             Ok(())
         };
-        if let Err(failure) = self.context.signals.unless_interrupted(all).await {
+        if let Err(failure) = self.env.stop.or_done(all).await {
             for each in filled {
                 self.abandon(each.load, &failure).await;
             }
@@ -157,13 +161,13 @@ impl Filling<'_> {
         &self,
         filled: Vec<Filled<'l>>,
         align: &impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
-        reports: &mut Vec<CollectionReport>,
+        loaded: &mut Vec<Loaded>,
         failures: &mut Failures,
     ) {
         if failures.is_empty() {
             let names = filled.iter().map(Filled::name).collect::<Vec<_>>().join(", ");
             match self.align_and_swap(filled, align).await {
-                Ok(swapped) => reports.extend(swapped),
+                Ok(swapped) => loaded.extend(swapped),
                 Err(failure) => failures.add(names, failure),
             }
             return;
@@ -190,7 +194,7 @@ impl Filling<'_> {
         let done = Done { documents: before.read, bytes: bytes_before, rows: before.written.rows.iter().sum() };
         let counters = Arc::new(Counters::going_on(done));
         let rejects = Arc::new(RejectLimit::new(self.max_rejects, before.tally.rejected));
-        let progress = Progress::start(name, Arc::clone(&counters), input.expected);
+        let progress = self.env.observer.begin(Activity::counted(name, &counters, input.expected));
         let flow = self.run_pipeline(load, input.sources, &rejects, &counters).await?;
         drop(progress);
         tracing::debug!(collection = name, took = ?started.elapsed(), "tables filled");
@@ -205,7 +209,7 @@ impl Filling<'_> {
         let flow = before.and(flow);
         self.build_keys(load, name).await?;
         tracing::debug!(collection = name, took = ?started.elapsed(), "keys built");
-        let mut report = CollectionReport::new(name, load.layout(), flow, counters.bytes(), read_now);
+        let mut report = Loaded::new(name, load.layout(), flow, counters.bytes(), read_now);
         report.sizes = load.table_sizes().await?;
         Ok(Whole { report, started, standing: None })
     }
@@ -220,12 +224,12 @@ impl Filling<'_> {
         if rejects.exceeded() {
             return Ok(Flow::default());
         }
-        let config = &self.context.config;
+        let settings = &self.env.settings;
         let mut sinks = Vec::new();
-        for _ in 0..config.load_workers {
+        for _ in 0..settings.load_workers {
             sinks.push(load.sink(gizer_pg::connect(self.target).await?)?);
         }
-        let filled = pipeline::load(load.layout(), sources, sinks, config.memory, rejects, counters);
+        let filled = pipeline::load(load.layout(), sources, sinks, settings.memory, rejects, counters);
         tokio::select! {
             // It holds the collection's lock: without it nothing that is filled could be swapped in.
             lost = self.session.ended() => Err(lost.into()),
@@ -235,33 +239,32 @@ impl Filling<'_> {
 
     /// Keys, indexes, statistics.
     pub(super) async fn build_keys(&self, load: &Load<'_>, name: &str) -> Result<(), Failure> {
-        let _progress = Progress::of_step(name, "keys and indexes");
+        let _progress = self.env.observer.begin(Activity::step(name, "keys and indexes"));
         let mut sessions = Vec::new();
-        for _ in 0..self.context.config.load_workers {
+        for _ in 0..self.env.settings.load_workers {
             sessions.push(gizer_pg::connect(self.target).await?);
         }
         let sessions: Vec<&Session> = sessions.iter().collect();
-        let settings =
-            KeySettings { parallel_workers: Some(self.context.config.key_workers), ..KeySettings::default() };
+        let settings = KeySettings { parallel_workers: Some(self.env.settings.key_workers), ..KeySettings::default() };
         Ok(load.build_keys(&sessions, settings).await?)
     }
 
     /// Swaps these loads in, all or none. Those that are not are abandoned; `Err` says why.
-    pub(super) async fn swap(&self, mut filled: Vec<Filled<'_>>) -> Result<Vec<CollectionReport>, Failure> {
+    pub(super) async fn swap(&self, mut filled: Vec<Filled<'_>>) -> Result<Vec<Loaded>, Failure> {
         for Filled { whole: Whole { report, started, .. }, .. } in &mut filled {
             let whole = report.read_now == report.ledger.read;
             report.ledger.millis = whole.then(|| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         }
-        let swapped = self.context.signals.unless_interrupted(self.swap_or_wait(&filled)).await;
+        let swapped = self.env.stop.or_done(self.swap_or_wait(&filled)).await;
         match swapped {
             Ok(swapped) => {
                 if !swapped.dropped.is_empty() {
-                    report::note(format!("dropped, no longer in the schema: {}", swapped.dropped.join(", ")));
+                    self.env.notice(&Notice::DroppedTables(swapped.dropped));
                 }
                 if !swapped.views.is_empty() {
-                    report::note(format!("made again on the new tables: {}", swapped.views.join(", ")));
+                    self.env.notice(&Notice::RecreatedViews(swapped.views));
                 }
-                let report = |Whole { report, started, .. }| CollectionReport { took: started.elapsed(), ..report };
+                let report = |Whole { report, started, .. }| Loaded { took: started.elapsed(), ..report };
                 Ok(filled.into_iter().map(|filled| report(filled.whole)).collect())
             }
             Err(failure) => {
@@ -274,7 +277,7 @@ impl Filling<'_> {
     }
 
     async fn swap_or_wait(&self, filled: &[Filled<'_>]) -> Result<Swapped, Failure> {
-        let settings = SwapSettings { limit: self.context.config.swap_timeout, ..SwapSettings::default() };
+        let settings = SwapSettings { limit: self.env.settings.swap_timeout, ..SwapSettings::default() };
         let mut parts = Vec::new();
         for Filled { load, whole, .. } in filled {
             parts.push(SwapPart { load, ledger: &whole.report.ledger, standing: whole.standing.as_ref() });
@@ -285,12 +288,8 @@ impl Filling<'_> {
             swapped = &mut swap => return Ok(swapped?),
             () = tokio::time::sleep(PATIENCE) => {}
         }
-        let names: Vec<&str> = filled.iter().map(Filled::name).collect();
-        report::note(format!(
-            "{}: loaded; waiting for readers of the live tables to finish, for {} s at most (load.swap_timeout)",
-            names.join(", "),
-            settings.limit.as_secs()
-        ));
+        let collections = filled.iter().map(|filled| filled.name().to_owned()).collect();
+        self.env.notice(&Notice::WaitsForReaders { collections, limit: settings.limit });
         Ok(swap.await?)
     }
 
@@ -299,15 +298,15 @@ impl Filling<'_> {
         let message = format!(
             "more than {} of {name} rejected, which is what --max-rejects allows{first}: the load was stopped, nothing is \
              swapped in",
-            report::counted(self.max_rejects, "document", "documents"),
+            counted(self.max_rejects, "document", "documents"),
         );
         let what_helps = if self.goes_on {
-            "mend the schema file, or load with a greater --max-rejects, which goes on from here, or mend the documents \
+            "fix the schema file, or load with a greater --max-rejects, which goes on from here, or fix the documents \
              and load with --restart"
         } else {
-            "mend the schema file, or load with a greater --max-rejects"
+            "fix the schema file, or load with a greater --max-rejects"
         };
-        let schema = &self.context.config.postgres_schema;
+        let schema = self.target.schema();
         Failure::failed(message)
             .remedy(format!("SELECT reason, id FROM {schema}.gizer_reject shows some; {what_helps}"))
     }
@@ -339,11 +338,11 @@ fn flow_before(before: Resumed) -> (Flow, u64) {
     (Flow { read: tally.read, tally, written }, bytes)
 }
 
-impl CollectionReport {
-    fn new(name: &str, layout: &Layout, flow: Flow, bytes: u64, read_now: u64) -> CollectionReport {
+impl Loaded {
+    fn new(name: &str, layout: &Layout, flow: Flow, bytes: u64, read_now: u64) -> Loaded {
         let Flow { tally, written, .. } = flow;
         let tables = layout.tables.iter().map(|table| table.name.clone());
-        CollectionReport {
+        Loaded {
             name: name.to_owned(),
             unfit: UnfitReport::of(&tally, layout),
             ledger: ledger(name, layout, &tally, &written),

@@ -7,22 +7,25 @@ use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, Resumed};
 use gizer_pg::{Session, Target};
 
-use super::load_filling::{Filled, Filling, Input, Wanted, names};
-use super::load_report::CollectionReport;
+use super::fill::{Filled, Filling, Input, Wanted, names};
 use super::run_row::RunRow;
-use super::{Context, Failures, Layouts};
-use crate::args::LoadArgs;
-use crate::exit::{Failure, FailureKind};
-use crate::progress::Expected;
-use crate::report;
-use gizer_engine::pipeline;
+use super::{LoadOptions, Loaded};
+use crate::counters::Expected;
+use crate::env::Env;
+use crate::failure::{Failure, FailureKind};
+use crate::failures::Failures;
+use crate::layouts::Layouts;
+use crate::notice::Notice;
+use crate::pipeline;
 
 /// Why what is loaded from a dump cannot be followed.
-pub(super) const COPY_OF_A_DUMP: &str =
-    "it was loaded from a dump, which does not say from where on changes are missing";
+pub const COPY_OF_A_DUMP: &str = "it was loaded from a dump, which does not say from where on changes are missing";
 
 /// Refuses what only a server can do.
-pub(super) fn refuse_with_dump(option: &str, given: bool) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Failure`] of kind [`Usage`](FailureKind::Usage) if the option was given.
+pub fn refuse_with_dump(option: &str, given: bool) -> Result<(), Failure> {
     if !given {
         return Ok(());
     }
@@ -31,9 +34,9 @@ pub(super) fn refuse_with_dump(option: &str, given: bool) -> Result<(), Failure>
 }
 
 /// The layouts of what is to be read of a dump: the collections that were named, or all of it that have a schema file.
-pub(super) fn layouts(context: &Context, dump: &Dump, named: &[String]) -> Result<Layouts, Failure> {
+pub(super) fn layouts(env: &Env, dump: &Dump, named: &[String]) -> Result<Layouts, Failure> {
     if !named.is_empty() {
-        let mut layouts = context.layouts(named)?;
+        let mut layouts = Layouts::read(env, named)?;
         layouts.usable.retain(|layout| match dump.file(&layout.collection) {
             Ok(_) => true,
             Err(error) => {
@@ -44,15 +47,16 @@ pub(super) fn layouts(context: &Context, dump: &Dump, named: &[String]) -> Resul
         return Ok(layouts);
     }
     for (name, reason) in dump.skipped() {
-        report::note(format!("skipped {name}: {reason}"));
+        env.notice(&Notice::Skipped { name: name.clone(), reason: reason.to_string() });
     }
-    let files = context.schema_files()?;
+    let files = env.schema_files()?;
     let mut names = Vec::new();
     for file in dump.files() {
         if files.existing(&file.collection).is_some() {
             names.push(file.collection.clone());
         } else {
-            report::note(format!("skipped {}: it has no schema file", file.collection));
+            let (name, reason) = (file.collection.clone(), "it has no schema file".to_owned());
+            env.notice(&Notice::Skipped { name, reason });
         }
     }
     if names.is_empty() {
@@ -62,58 +66,57 @@ pub(super) fn layouts(context: &Context, dump: &Dump, named: &[String]) -> Resul
             Failure::usage(message).remedy(format!("run `gizer schema infer --dump {dump}` to make schema files"))
         );
     }
-    context.layouts(&names)
+    Layouts::read(env, &names)
 }
 
 /// The documents of a collection.
-pub(super) fn input(context: &Context, dump: &Dump, collection: &str) -> Result<Input<Unplaced<DumpScan>>, Failure> {
+pub(super) fn input(env: &Env, dump: &Dump, collection: &str) -> Result<Input<Unplaced<DumpScan>>, Failure> {
     let file = dump.file(collection)?;
     Ok(Input {
-        sources: vec![Unplaced(file.scan(pipeline::range_bytes(context.config.memory)))],
+        sources: vec![Unplaced(file.scan(pipeline::range_bytes(env.settings.memory)))],
         expected: file.bytes.map(Expected::Bytes),
     })
 }
 
 /// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it.
 pub(super) async fn load_all(
-    context: &Context,
-    args: &LoadArgs,
+    env: &Env,
+    options: &LoadOptions,
     dump: &Dump,
     wanted: &[Wanted],
-    reports: &mut Vec<CollectionReport>,
+    loaded: &mut Vec<Loaded>,
     failures: &mut Failures,
 ) {
-    let (target, session) = match connect(context).await {
+    let (target, session) = match connect(env).await {
         Ok(connected) => connected,
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
     let run = RunRow::new(&session, &[]);
-    let filling =
-        Filling { context, session: &session, target: &target, max_rejects: args.max_rejects, goes_on: false };
+    let filling = Filling { env, session: &session, target: &target, max_rejects: options.max_rejects, goes_on: false };
     filling
         .load_all(
             wanted,
-            args.together,
+            options.together,
             async |one| load(&filling, &run, dump, one).await,
             async |_| Ok(()),
-            reports,
+            loaded,
             failures,
         )
         .await;
-    if let Err(failure) = run.close(reports, failures).await {
+    if let Err(failure) = run.close(loaded, failures).await {
         failures.end_run(Some(failure), None);
     }
 }
 
 /// PostgreSQL alone, with the state tables.
-pub(super) async fn connect(context: &Context) -> Result<(Target, Session), Failure> {
+pub(super) async fn connect(env: &Env) -> Result<(Target, Session), Failure> {
     let connect = async {
-        let target = context.target()?;
-        let session = context.postgres().await?;
+        let target = env.target()?;
+        let session = env.postgres().await?;
         state::prepare(&session).await?;
         Ok((target, session))
     };
-    context.signals.unless_interrupted(connect).await
+    env.stop.or_done(connect).await
 }
 
 async fn load<'l>(
@@ -122,7 +125,7 @@ async fn load<'l>(
     dump: &Dump,
     wanted: &'l Wanted,
 ) -> Result<Filled<'l>, Failure> {
-    let input = input(filling.context, dump, &wanted.name)?;
+    let input = input(filling.env, dump, &wanted.name)?;
     let request = LoadRequest {
         layout: &wanted.layout,
         namespace: None,
@@ -135,7 +138,7 @@ async fn load<'l>(
         run.open().await?;
         filling.fill(&load, &wanted.name, input, Resumed::default()).await
     };
-    match filling.context.signals.unless_interrupted(work).await {
+    match filling.env.stop.or_done(work).await {
         Ok(whole) => Ok(Filled { load, whole, watched: None }),
         Err(failure) => {
             filling.abandon(load, &failure).await;
@@ -151,7 +154,7 @@ pub(super) async fn begin<'l>(
     request: LoadRequest<'l>,
 ) -> Result<Load<'l>, Failure> {
     let begin = async { Ok(Load::begin(filling.session, request).await?) };
-    let begun = filling.context.signals.unless_interrupted(begin).await;
+    let begun = filling.env.stop.or_done(begin).await;
     if let Err(failure) = &begun
         && failure.kind != FailureKind::Locked
         && !failure.ends_run

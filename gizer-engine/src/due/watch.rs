@@ -9,16 +9,16 @@ use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, MongoErro
 use gizer_pg::Session;
 use gizer_pg::state::{self, Choice, ObstacleKind};
 
-use super::Context;
-use crate::due::{Due, Facts, KeyFit};
-use crate::exit::Failure;
+use super::{Due, Facts, KeyFit};
+use crate::env::Env;
+use crate::failure::Failure;
 
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What was there when following began.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub struct Watch {
     /// Names of collections and of what is skipped, with whether it is.
     source: BTreeSet<(String, bool)>,
     files: BTreeSet<String>,
@@ -30,23 +30,18 @@ pub(super) struct Watch {
 
 impl Watch {
     /// What these facts are about.
-    pub(super) fn new(
-        context: &Context,
-        facts: &[Facts],
-        source: BTreeSet<(String, bool)>,
-        due: &Due,
-    ) -> Result<Watch, Failure> {
+    pub fn new(env: &Env, facts: &[Facts], source: BTreeSet<(String, bool)>, due: &Due) -> Result<Watch, Failure> {
         let followed = facts.iter().filter(|facts| facts.is_followed()).map(|facts| facts.name.clone()).collect();
         let narrow = facts.iter().filter(|facts| facts.key == KeyFit::Open).map(|facts| facts.name.clone()).collect();
-        Ok(Watch { source, files: files(context)?, followed, narrow, choice: due.choice })
+        Ok(Watch { source, files: files(env)?, followed, narrow, choice: due.choice })
     }
 
     /// Looks every few seconds, and asks those who follow to pause once there is something to do, or a server does not answer:
     /// whoever asks it next tells why.
-    pub(super) async fn run(&self, context: &Context, cluster: &Cluster, session: &Session, pause: &AtomicBool) {
+    pub async fn run(&self, env: &Env, cluster: &Cluster, session: &Session, pause: &AtomicBool) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            match self.has_changed(context, cluster, session).await {
+            match self.has_changed(env, cluster, session).await {
                 Ok(false) => {}
                 Ok(true) => break,
                 Err(failure) => {
@@ -58,13 +53,13 @@ impl Watch {
         pause.store(true, Ordering::Relaxed);
     }
 
-    async fn has_changed(&self, context: &Context, cluster: &Cluster, session: &Session) -> Result<bool, Failure> {
-        if files(context)? != self.files {
+    async fn has_changed(&self, env: &Env, cluster: &Cluster, session: &Session) -> Result<bool, Failure> {
+        if files(env)? != self.files {
             return Ok(true);
         }
         let listed = listed(cluster).await?;
         let is_new = |collection: &Collection| {
-            let is_chosen = self.choice == Choice::Database && !context.config.excludes(&collection.name);
+            let is_chosen = self.choice == Choice::Database && !env.settings.selection.excludes(&collection.name);
             is_chosen && collection.skip.is_none() && !self.source.contains(&(collection.name.clone(), false))
         };
         if listed.iter().any(is_new) {
@@ -75,7 +70,7 @@ impl Watch {
         }
         for expected in state::read_expected(session).await? {
             let name = &expected.collection;
-            let Some(obstacle) = expected.obstacle.filter(|_| !context.config.excludes(name)) else { continue };
+            let Some(obstacle) = expected.obstacle.filter(|_| !env.settings.selection.excludes(name)) else { continue };
             let came = match obstacle.kind {
                 // Those who follow try again themselves what they have set apart.
                 ObstacleKind::Failing => obstacle.is_due && !self.followed.contains(name),
@@ -93,8 +88,8 @@ impl Watch {
     }
 }
 
-fn files(context: &Context) -> Result<BTreeSet<String>, Failure> {
-    Ok(context.schema_files()?.collections().map(str::to_owned).collect())
+fn files(env: &Env) -> Result<BTreeSet<String>, Failure> {
+    Ok(env.schema_files()?.collections().map(str::to_owned).collect())
 }
 
 /// What is in the database; nothing of one that is not there.

@@ -9,27 +9,29 @@ use gizer_pg::ddl::layout_hash;
 use gizer_pg::state;
 use gizer_schema::{Layout, Node, ScalarType, Schema};
 
-use super::{Context, Failures, unusable_schema};
-use crate::exit::Failure;
-use crate::report;
+use crate::env::Env;
+use crate::failure::Failure;
+use crate::failures::Failures;
+use crate::layouts::{Layouts, unusable_schema};
+use crate::notice::Notice;
 
 /// The field that is the key.
 const ID: &str = "_id";
 
 /// Writes down that these files are as `run` has made them.
-pub(super) async fn record_inferred(session: &Session, context: &Context, names: &[String]) -> Result<(), Failure> {
+pub async fn record_inferred(session: &Session, env: &Env, names: &[String]) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
     }
-    for layout in context.layouts(names)?.usable {
+    for layout in Layouts::read(env, names)?.usable {
         state::record_inferred(session, &layout.collection, &layout_hash(&layout)?).await?;
     }
     Ok(())
 }
 
 /// Gives the keys of these collections, whose files are `run`'s own, the type that takes any `_id`. Gives what could not be done.
-pub(super) async fn widen_keys(session: &Session, context: &Context, names: &[String]) -> Result<Failures, Failure> {
-    let files = context.schema_files()?;
+pub async fn widen_keys(session: &Session, env: &Env, names: &[String]) -> Result<Failures, Failure> {
+    let files = env.schema_files()?;
     let mut failures = Failures::default();
     for name in names {
         let widened = files.read(name).and_then(|schema| {
@@ -42,8 +44,7 @@ pub(super) async fn widen_keys(session: &Session, context: &Context, names: &[St
                 state::record_inferred(session, name, &layout_hash(&layout)?).await?;
                 // Whatever kept it from being loaded, it is another schema now.
                 state::clear_obstacle(session, name).await?;
-                let shown = report::printable(name);
-                report::note(format!("{shown}: its _id is of several types: it is KEY in the schema file from now on"));
+                env.notice(&Notice::WidenedKey { collection: name.clone() });
             }
             Err(failure) if failure.ends_run => return Err(failure),
             Err(failure) => failures.add(name, failure),

@@ -2,20 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gizer_engine::audit::{self, Audit, AuditedTables, Extent, Report, Tables};
-use gizer_engine::follow;
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, MongoError, WatchedCollection};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::state::{Moment, RepairKey, Standing};
 
-use super::followed;
-use super::load::Job;
-use super::load_filling::Filled;
-use crate::args::VerifyLoad;
-use crate::exit::{Failure, FailureKind};
-use crate::progress::Progress;
-use crate::report;
+use super::Comparison;
+use super::fill::Filled;
+use super::job::Job;
+use crate::audit::{self, Audit, AuditedTables, Extent, Report, Tables};
+use crate::failure::{Failure, FailureKind};
+use crate::follow;
+use crate::notice::Notice;
+use crate::observer::Activity;
+use crate::wording::counted;
 
 /// Documents of a sample.
 const SAMPLE: u64 = 2_000;
@@ -27,16 +27,16 @@ impl Job<'_, '_> {
     /// Brings the staging tables of a load up to date and compares them with the documents, unless it is a copy.
     pub(super) async fn align_and_verify(&self, filled: &mut Filled<'_>) -> Result<(), Failure> {
         self.align(filled).await?;
-        let sample = match self.args.verify {
-            VerifyLoad::Off => return Ok(()),
-            VerifyLoad::Sample => Some(SAMPLE),
-            VerifyLoad::Full => None,
+        let sample = match self.options.comparison {
+            Comparison::Off => return Ok(()),
+            Comparison::Sample => Some(SAMPLE),
+            Comparison::Full => None,
         };
         let (LoadSource::Followable { .. }, Some(watched)) = (filled.load.source(), filled.watched.clone()) else {
             return Ok(());
         };
         let name = filled.name().to_owned();
-        let progress = Progress::of_step(&name, "comparing rows with documents");
+        let progress = self.env.observer.begin(Activity::step(&name, "comparing rows with documents"));
         let found = self.compare(filled, &watched, sample).await?;
         drop(progress);
         if found.is_equal() {
@@ -58,7 +58,7 @@ impl Job<'_, '_> {
             Ok(collection) => collection,
             // It was gone when the load began, and nothing was loaded.
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. })
-                if watched.uuids.is_empty() && self.args.empties_gone =>
+                if watched.uuids.is_empty() && self.options.empties_gone =>
             {
                 return Ok(Report::default());
             }
@@ -76,8 +76,8 @@ impl Job<'_, '_> {
             let layout = filled.load.layout();
             let segments = audit::plan(self.cluster, &collection, layout, audit.order, extent).await?;
             let mut sessions = Vec::new();
-            for _ in 0..audit::workers(self.context.config.load_workers).min(segments.len()) {
-                sessions.push(gizer_pg::connect(&self.context.target()?).await?);
+            for _ in 0..audit::workers(self.env.settings.load_workers).min(segments.len()) {
+                sessions.push(gizer_pg::connect(&self.env.target()?).await?);
             }
             let readers = || audit::readers(self.cluster, self.oplogs);
             found.add(audit::run(&audit, sessions, segments, &Report::default(), readers).await?, audit.named);
@@ -91,17 +91,14 @@ impl Job<'_, '_> {
             self.align(filled).await?;
             let source = (watched, &collection);
             let audit = self.audit(&filled.load, filled.whole.standing.as_ref(), source, Extent::Full, &again);
-            let session = gizer_pg::connect(&self.context.target()?).await?;
+            let session = gizer_pg::connect(&self.env.target()?).await?;
             let readers = audit::readers(self.cluster, self.oplogs);
             found.add(audit::look_again(&audit, &session, readers, open).await?, audit.named);
         }
         let open = again.lock().unwrap_or_else(PoisonError::into_inner).len();
         if open > 0 {
-            report::warning(format!(
-                "{}: {} so often that they were not compared before the swap; `gizer verify` compares them",
-                filled.name(),
-                report::counted(open as u64, "document has changed", "documents have changed")
-            ));
+            let collection = filled.name().to_owned();
+            self.env.notice(&Notice::NotCompared { collection, documents: open as u64 });
         }
         Ok(found)
     }
@@ -119,7 +116,7 @@ impl Job<'_, '_> {
         let exact = latest.filter(|_| standing.is_some_and(|standing| standing.exact));
         let moment = Moment { live_epoch: load.fence().load_epoch, positions, exact, uuids: watched.uuids.clone() };
         let audit = Audit::of(
-            followed::audit_settings(&self.context.config),
+            follow::audit_settings(self.env, self.cluster),
             self.oplogs,
             AuditedTables {
                 layout: Arc::new(load.layout().clone()),
@@ -135,7 +132,7 @@ impl Job<'_, '_> {
 
 /// What is not equal is not swapped in.
 fn not_equal(collection: &str, found: &Report) -> Failure {
-    let count = report::counted(found.differing(), "document differs", "documents differ");
+    let count = counted(found.differing(), "document differs", "documents differ");
     let first: Vec<&str> = found.differences.iter().take(3).map(|each| each.text.as_str()).collect();
     let more = if found.differing() > first.len() as u64 { "; …" } else { "" };
     let message =

@@ -1,0 +1,75 @@
+//! The configuration as the engine takes it.
+
+use std::sync::Arc;
+
+use gizer_engine::due;
+use gizer_engine::selection::Selection;
+use gizer_engine::spool::{SpoolSettings, of_cache};
+use gizer_engine::{Failure, Servers, Settings};
+use gizer_oplog::{MongoError, OplogSettings, SecretUri};
+use gizer_pg::Target;
+use gizer_verify::ReadBack;
+
+use super::setting_types::{CollectionPattern, InferPolicy, VerifyMode};
+use super::{Config, MongoUris};
+
+/// Of so many documents one is read back with `[verify] mode = "sample"`.
+const SAMPLED: u32 = 16;
+
+impl Config {
+    /// What the engine works by.
+    pub fn engine_settings(&self) -> Settings {
+        let patterns = |patterns: &[CollectionPattern]| patterns.iter().map(|pattern| pattern.glob().clone()).collect();
+        Settings {
+            servers: Arc::new(self.clone()),
+            schemas_dir: self.schemas_dir.clone(),
+            infer: match self.infer {
+                InferPolicy::NoneYet => due::InferPolicy::NoneYet,
+                InferPolicy::Missing => due::InferPolicy::Missing,
+                InferPolicy::Never => due::InferPolicy::Never,
+            },
+            selection: Selection { include: patterns(&self.include), exclude: patterns(&self.exclude) },
+            memory: self.memory,
+            retry_for: self.retry_for,
+            load_workers: self.load_workers,
+            key_workers: self.key_workers,
+            swap_timeout: self.swap_timeout,
+            spill_dir: self.spool_dir.clone(),
+            read_back: match self.verify_mode {
+                VerifyMode::All => ReadBack::All,
+                VerifyMode::Sample => ReadBack::Sample(SAMPLED),
+                VerifyMode::Off => ReadBack::Off,
+            },
+            max_repairs: self.max_repairs,
+            max_rejects: self.max_rejects,
+        }
+    }
+}
+
+/// Passwords are read each time, so that one that was changed is the new one.
+impl Servers for Config {
+    fn source(&self) -> Result<gizer_oplog::Settings, Failure> {
+        let MongoUris { documents, oplogs } = self.mongo()?;
+        let uris = documents.iter().map(|uri| SecretUri::parse(uri)).collect::<Result<_, _>>()?;
+        let oplog = |(name, uri): &(String, String)| {
+            Ok::<_, MongoError>(OplogSettings { name: name.clone(), uri: SecretUri::parse(uri)? })
+        };
+        let oplogs = oplogs.iter().map(oplog).collect::<Result<_, _>>()?;
+        Ok(gizer_oplog::Settings { uris, database: self.database()?.to_owned(), oplogs })
+    }
+
+    fn target(&self) -> Result<Target, Failure> {
+        Ok(Target::parse(&self.postgres()?, &self.postgres_schema)?)
+    }
+
+    fn spools(&self) -> Result<SpoolSettings, Failure> {
+        let cache = self.cache()?.map(|uri| Target::parse(&uri, &self.postgres_schema)).transpose();
+        Ok(SpoolSettings {
+            target: self.target()?,
+            database: self.database()?.to_owned(),
+            cache: cache.map_err(of_cache)?,
+            folder: self.spool_dir.clone(),
+            limit: self.spool_limit,
+        })
+    }
+}

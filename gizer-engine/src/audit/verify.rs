@@ -1,0 +1,423 @@
+//! Verify: the live tables next to the documents, while writes and following go on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gizer_oplog::{Cluster, Collection, MongoError, Oplog, WatchedCollection};
+use gizer_pg::ddl::layout_hash;
+use gizer_pg::state::{self, AuditSubject, CollectionState, Followed, Obstacle, RepairKey};
+use gizer_pg::{Session, Target};
+use gizer_schema::Layout;
+use gizer_schema::names::shortened;
+
+use super::{Audit, AuditedTables, Extent, Plan, Report, Tables};
+use crate::audit;
+use crate::counters::Expected;
+use crate::env::Env;
+use crate::failure::{Failure, FailureKind};
+use crate::failures::Failures;
+use crate::follow::{audit_settings, layouts_of, sync_once};
+use crate::notice::Notice;
+use crate::observer::{Activity, Event};
+use crate::retry::Retry;
+use crate::wording::command;
+
+/// What to verify, and how.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// Collections; none: all that are followed.
+    pub collections: Vec<String>,
+    /// Whether what differs is made equal.
+    pub repairs: bool,
+    /// About so many documents, drawn by chance; `None`: all.
+    pub sample: Option<u64>,
+    /// Whether to start over even where an interrupted audit could be resumed.
+    pub restart: bool,
+    /// Whether both values of cells that differ are shown.
+    pub shows_values: bool,
+    /// So many differences are named one by one.
+    pub named: usize,
+}
+
+/// A collection that was audited.
+#[derive(Debug)]
+pub struct Verified {
+    /// Its name.
+    pub name: String,
+    /// How much of it was looked at.
+    pub extent: Extent,
+    /// What was found.
+    pub found: Report,
+    /// What of it differed after it was repaired.
+    pub left: Option<Report>,
+    /// In all.
+    pub took: Duration,
+}
+
+impl Verified {
+    /// Whether all is equal by now.
+    pub fn is_equal(&self) -> bool {
+        self.left.as_ref().unwrap_or(&self.found).is_equal()
+    }
+
+    /// In a word.
+    pub fn outcome(&self) -> &'static str {
+        match (self.found.is_equal(), self.is_equal()) {
+            (true, _) => "equal",
+            (false, true) => "repaired",
+            (false, false) => "differs",
+        }
+    }
+}
+
+/// How often an audit begins again whose tables are loaded anew meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// How long what has to be done may wait for whoever follows, while none of it is done.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long whoever follows may seem to be gone: it holds no lock when it has paused to load a collection, and has not begun yet.
+const ABSENCE: Duration = Duration::from_secs(3);
+
+/// How often to look whether it is.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Audits collections, one after the other. An audit that was interrupted is resumed.
+///
+/// # Errors
+/// [`Failure`] if nothing can be audited at all. What keeps single collections from it is in the [`Failures`].
+pub async fn verify(env: &Env, options: &VerifyOptions) -> Result<(Vec<Verified>, Failures), Failure> {
+    let verifying = env.stop.or_done(Verifying::set_up(env, options)).await?;
+    let (mut verified, mut failures) = (Vec::new(), Failures::default());
+    for name in &verifying.names {
+        let mut retry = Retry::once(env);
+        let outcome = loop {
+            match env.stop.or_done(verifying.collection(name)).await {
+                Err(failure) if retry.wait(env, &failure).await => {}
+                outcome => break outcome,
+            }
+        };
+        match outcome {
+            Ok(report) => {
+                env.observer.observe(Event::Verified(&report));
+                verified.push(report);
+            }
+            Err(failure) => {
+                let ends_run = failure.ends_run;
+                failures.add(name.clone(), failure);
+                if ends_run {
+                    break;
+                }
+            }
+        }
+    }
+    Ok((verified, failures))
+}
+
+/// A collection as its tables are followed.
+struct Stand {
+    followed: Followed,
+    /// It, in MongoDB; `None` if it does not exist, by what was followed so far.
+    collection: Option<Collection>,
+}
+
+/// Both servers, and what is to be audited.
+struct Verifying<'v> {
+    env: &'v Env,
+    options: &'v VerifyOptions,
+    target: Target,
+    cluster: Cluster,
+    oplogs: Vec<Oplog>,
+    names: Vec<String>,
+}
+
+impl<'v> Verifying<'v> {
+    async fn set_up(env: &'v Env, options: &'v VerifyOptions) -> Result<Verifying<'v>, Failure> {
+        let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
+        let oplogs = cluster.oplogs().await?;
+        state::prepare(&session).await?;
+        let status = state::read_status(&session, 0).await?;
+        let collections = status.map(|status| status.collections).unwrap_or_default();
+        let can_be = |name: &str| {
+            let found = collections.iter().find(|collection| collection.collection == name);
+            match found {
+                Some(found) if found.live && found.state == CollectionState::Following => Ok(()),
+                // Whoever follows may be about to load it anew: that is waited for, if it was asked for by name.
+                Some(found)
+                    if found.live && found.state == CollectionState::LoadDue && !options.collections.is_empty() =>
+                {
+                    Ok(())
+                }
+                Some(found) => Err(Some((found.state, found.reason.clone()))),
+                None => Err(None),
+            }
+        };
+        let names = match options.collections.as_slice() {
+            [] => {
+                let followed = collections.iter().map(|collection| collection.collection.clone());
+                followed.filter(|name| can_be(name).is_ok()).collect()
+            }
+            names => {
+                for name in names {
+                    can_be(name).map_err(|state| cannot_be_audited(name, state))?;
+                }
+                names.to_vec()
+            }
+        };
+        let names: Vec<String> = names;
+        if names.is_empty() {
+            return Err(Failure::new(FailureKind::LoadDue, "there is nothing to verify: no collection is followed")
+                .remedy("`gizer load`, and then `gizer verify`"));
+        }
+        Ok(Verifying { env, options, target: env.target()?, cluster, oplogs, names })
+    }
+
+    /// Audits a collection, and repairs it where that is wanted.
+    async fn collection(&self, name: &str) -> Result<Verified, Failure> {
+        let session = gizer_pg::connect(&self.target).await?;
+        state::hold_audit(&session, name).await?;
+        let mut attempts = ATTEMPTS;
+        let mut stand = self.stand(&session, name).await?;
+        loop {
+            attempts -= 1;
+            let failure = match self.audit(&session, &stand, Instant::now()).await {
+                Err(failure) if !failure.ends_run && attempts > 0 => failure,
+                outcome => return outcome,
+            };
+            let before = std::mem::replace(&mut stand, self.stand(&session, name).await?).followed;
+            let now = &stand.followed;
+            if now.live_epoch == before.live_epoch && audit::same_uuids(&now.uuids, &before.uuids) {
+                return Err(failure);
+            }
+            self.env.notice(&Notice::AuditStartsOver { collection: name.to_owned() });
+        }
+    }
+
+    /// How a collection stands, once that is settled: while somebody follows, what has happened to it in MongoDB is waited for.
+    async fn stand(&self, session: &Session, name: &str) -> Result<Stand, Failure> {
+        let (began, mut seen) = (Instant::now(), Instant::now());
+        loop {
+            session.begin_reading().await?;
+            let outcome = state::followed(session).await;
+            let followed = session.end(outcome).await?.into_iter().find(|followed| followed.collection == name);
+            let mut is_loading = false;
+            let failure = match followed {
+                // When the tables were brought up to date it did not exist, whatever it does by now.
+                Some(followed) if followed.uuids.is_empty() => return Ok(Stand { followed, collection: None }),
+                Some(followed) => {
+                    let collection = match self.cluster.collection(&followed.namespace.collection).await {
+                        Ok(collection) => Some(collection),
+                        Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => None,
+                        Err(error) => return Err(error.into()),
+                    };
+                    let uuids = |collection: &Collection| self.cluster.uuids(collection, &self.oplogs);
+                    match collection {
+                        Some(there) if audit::same_uuids(&uuids(&there), &followed.uuids) => {
+                            return Ok(Stand { followed, collection: Some(there) });
+                        }
+                        _ => is_another(name),
+                    }
+                }
+                None => {
+                    let status = state::read_status(session, 0).await?;
+                    let collections = status.map(|status| status.collections).unwrap_or_default();
+                    let found = collections.into_iter().find(|collection| collection.collection == name);
+                    is_loading = found.as_ref().is_some_and(|found| found.loading_now);
+                    cannot_be_audited(name, found.map(|found| (found.state, found.reason)))
+                }
+            };
+            if is_loading || state::is_followed_now(session).await? {
+                seen = Instant::now();
+            }
+            if began.elapsed() >= PATIENCE || seen.elapsed() >= ABSENCE {
+                return Err(failure);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn audit(&self, session: &Session, stand: &Stand, began: Instant) -> Result<Verified, Failure> {
+        let Stand { followed, collection } = stand;
+        let layouts = layouts_of(self.env, std::slice::from_ref(followed))?;
+        let [layout] = layouts.as_slice() else { return Err(cannot_be_audited(&followed.collection, None)) };
+        let differing = Arc::new(Mutex::new(Vec::new()));
+        let mut audit = self.audit_of(layout, followed, collection.as_ref(), &differing);
+        let extent = audit.extent;
+        let subject = AuditSubject {
+            live_epoch: followed.live_epoch,
+            kind: extent.name(),
+            identity: identity(layout, followed, &audit)?,
+        };
+        let (name, order) = (&layout.collection, audit.order);
+        if self.options.repairs {
+            self.try_rejects(session, name).await?;
+        }
+        let segments = async || match collection {
+            Some(collection) => audit::plan(&self.cluster, collection, layout, order, extent).await,
+            None => Ok(vec![audit::keys_of_tables()]),
+        };
+        let (id, plan) = Plan::begin(session, name, &subject, self.options.restart, segments, audit.named).await?;
+        let Plan { segments, mut found, goes_on } = plan;
+        if goes_on {
+            self.env.notice(&Notice::AuditResumes { collection: name.clone() });
+        }
+        audit.id = Some(id.clone());
+        let expected = collection.as_ref().and_then(Collection::size).map(|size| match extent {
+            Extent::Full => Expected::Documents(size.documents),
+            Extent::Sample(documents) => Expected::Documents(documents),
+        });
+        let progress = self.env.observer.begin(Activity::counted(name, &audit.counters, expected));
+        found.add(self.run(&audit, segments, &found).await?, audit.named);
+        drop(progress);
+        let differing = std::mem::take(&mut *differing.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut verified = Verified { name: name.clone(), extent, found, left: None, took: began.elapsed() };
+        if self.options.repairs && !verified.found.is_equal() {
+            let left = self.repair(session, &audit, followed, differing).await?;
+            verified.found.repaired = verified.found.differing().saturating_sub(left.differing());
+            verified.left = Some(left);
+            verified.took = began.elapsed();
+        }
+        let json = serde_json::to_value(verified.found.without_values())
+            .map_err(|error| Failure::failed(error.to_string()))?;
+        state::finish_audit(session, &id, verified.outcome(), &json).await?;
+        Ok(verified)
+    }
+
+    fn audit_of(
+        &self,
+        layout: &Arc<Layout>,
+        followed: &Followed,
+        collection: Option<&Collection>,
+        differing: &Arc<Mutex<Vec<RepairKey>>>,
+    ) -> Audit {
+        let mut uuids = followed.uuids.clone();
+        if let Some(uuid) = uuids.remove("") {
+            // An earlier version did not write down on which shards.
+            uuids.extend(self.oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid)));
+        }
+        let subject = AuditedTables {
+            layout: Arc::clone(layout),
+            watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
+            tables: Tables::Live(followed.live_epoch),
+        };
+        let extent = Audit::extent(collection, self.options.sample);
+        Audit {
+            named: self.options.named,
+            show_values: self.options.shows_values,
+            again: self.options.repairs.then(|| Arc::clone(differing)),
+            ..Audit::of(audit_settings(self.env, &self.cluster), &self.oplogs, subject, collection, extent)
+        }
+    }
+
+    async fn run(&self, audit: &Audit, segments: Vec<state::AuditSegment>, before: &Report) -> Result<Report, Failure> {
+        let mut sessions = Vec::new();
+        for _ in 0..audit::workers(self.env.settings.load_workers).min(segments.len()) {
+            sessions.push(gizer_pg::connect(&self.target).await?);
+        }
+        let readers = || audit::readers(&self.cluster, &self.oplogs);
+        audit::run(audit, sessions, segments, before, readers).await
+    }
+
+    /// Has documents that PostgreSQL has refused tried again by whoever follows, or else by a round of following.
+    async fn try_rejects(&self, session: &Session, name: &str) -> Result<(), Failure> {
+        if state::try_rejects_now(session, name).await? == 0 || state::is_followed_now(session).await? {
+            return Ok(());
+        }
+        match sync_once(self.env).await {
+            // Somebody else was faster.
+            Err(failure) if failure.kind == FailureKind::Locked => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// What keeps a collection from being followed, so that nobody takes its repairs; `None` if nothing does.
+    async fn why_not_followed(&self, session: &Session, name: &str) -> Result<Option<Failure>, Failure> {
+        let expected = state::read_expected(session).await?;
+        let obstacle = expected.into_iter().find(|each| each.collection == name).and_then(|each| each.obstacle);
+        Ok(obstacle.map(|Obstacle { kind, reason, remedy, .. }| {
+            let failure = Failure::failed(format!("{name} is {kind}: {reason}; its repairs stay queued"));
+            match remedy {
+                Some(remedy) => failure.remedy(remedy),
+                None => failure,
+            }
+        }))
+    }
+
+    /// Has what differs made equal by whoever follows, or else by a round of following; gives what differs then.
+    async fn repair(
+        &self,
+        session: &Session,
+        audit: &Audit,
+        followed: &Followed,
+        differing: Vec<RepairKey>,
+    ) -> Result<Report, Failure> {
+        let name = &followed.collection;
+        self.env.notice(&Notice::ToRepair { collection: name.clone(), documents: differing.len() as u64 });
+        let (mut waiting, mut since) = (u64::MAX, Instant::now());
+        loop {
+            let now = state::repairs_waiting(session).await?.get(name).copied().unwrap_or_default();
+            if now == 0 {
+                break;
+            }
+            if now < waiting {
+                (waiting, since) = (now, Instant::now());
+            }
+            if since.elapsed() >= PATIENCE {
+                let message = format!("{now} repairs of {name} wait, and no run that follows takes them");
+                return Err(Failure::failed(message)
+                    .remedy("`gizer sync` says what keeps it from that; the repairs stay queued for it"));
+            }
+            if !state::is_followed_now(session).await? {
+                match sync_once(self.env).await {
+                    // Somebody else was faster.
+                    Err(failure) if failure.kind == FailureKind::Locked => {}
+                    outcome => outcome?,
+                }
+            }
+            if let Some(failure) = self.why_not_followed(session, name).await? {
+                return Err(failure);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let audit = Audit { again: None, id: None, ..audit.clone() };
+        let readers = audit::readers(&self.cluster, &self.oplogs);
+        audit::look_again(&audit, session, readers, differing).await
+    }
+}
+
+/// What must be the same for an audit to go on: what is looked at, and what is told of it.
+fn identity(layout: &Layout, followed: &Followed, audit: &Audit) -> Result<String, Failure> {
+    let uuid = |uuid: &[u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let uuids: Vec<String> = followed.uuids.values().map(uuid).collect();
+    let values = if audit.show_values { " with values" } else { "" };
+    Ok(format!("{} {} {}{values}", layout_hash(layout)?, uuids.join(","), audit.named))
+}
+
+/// The collection of this name is not the one that the tables are of.
+fn is_another(name: &str) -> Failure {
+    let message = format!(
+        "{name} was dropped, renamed or replaced in MongoDB after its tables were brought up to date: its documents of that time \
+         are not there any more, and nothing can be compared"
+    );
+    Failure::failed(message).remedy("`gizer sync`, and then `gizer verify`")
+}
+
+/// Why a collection is not audited.
+fn cannot_be_audited(name: &str, state: Option<(CollectionState, Option<String>)>) -> Failure {
+    match state {
+        None => Failure::usage(format!("expected a collection that has been loaded, got {:?}", shortened(name)))
+            .remedy("`gizer status` shows those that have been"),
+        Some((CollectionState::Copy, reason)) => {
+            let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+            Failure::usage(format!("{name} is a copy{why}: there is no time at which it should equal the source"))
+                .remedy("load all of it from a server to have it followed and verified")
+        }
+        Some((CollectionState::LoadDue, reason)) => {
+            let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            Failure::new(FailureKind::LoadDue, format!("a load of {name} is due{why}"))
+                .remedy(format!("`{}`", command("load", [name], &[])))
+        }
+        Some(_) => Failure::new(FailureKind::LoadDue, format!("{name} has not been loaded yet"))
+            .remedy(format!("`{}`", command("load", [name], &[]))),
+    }
+}

@@ -1,0 +1,339 @@
+//! Inference: reads documents and writes schema files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Dump, DumpFile, Portion, ScanOptions};
+use gizer_schema::infer::{Finding, Inference};
+use gizer_schema::{Dialect, Layout, LayoutError, Schema, TableId, pin_names, rename_taken_tables};
+
+use crate::counters::{Counters, Expected};
+use crate::env::Env;
+use crate::failure::{Failure, FailureKind};
+use crate::failures::Failures;
+use crate::layouts::{relation_names, unusable_schema, wanted_twice};
+use crate::load::refuse_with_dump;
+use crate::notice::Notice;
+use crate::observer::{Activity, Event};
+use crate::pipeline;
+use crate::schema_files::SchemaFiles;
+
+/// What to infer, and from what.
+#[derive(Debug, Clone, Default)]
+pub struct InferOptions {
+    /// Collections; none: all of the database that have no schema file.
+    pub collections: Vec<String>,
+    /// Whether schema files that are there are written over.
+    pub overwrites: bool,
+    /// Only the so many documents with the greatest `_id`.
+    pub newest: Option<u64>,
+    /// Only so many documents, chosen by chance.
+    pub sample: Option<u64>,
+    /// Only documents that match this query.
+    pub filter: Option<bson::Document>,
+    /// From what mongodump has written, and not from a server.
+    pub dump: Option<PathBuf>,
+    /// In the classic dialect.
+    pub classic: bool,
+}
+
+/// What became of the collections.
+#[derive(Debug)]
+pub struct Inferred {
+    /// Those whose schema files were written.
+    pub written: Vec<InferredSchema>,
+    /// Those that were not looked at, or cannot have a schema file, with the reason.
+    pub skipped: Vec<(String, String)>,
+    /// Those in which no document was seen: they have no schema file yet.
+    pub empty: Vec<String>,
+    /// What could not be done.
+    pub failures: Failures,
+}
+
+/// A schema file that was written.
+#[derive(Debug, Clone)]
+pub struct InferredSchema {
+    /// The collection.
+    pub collection: String,
+    /// Documents that were looked at.
+    pub documents: u64,
+    /// The file.
+    pub file: PathBuf,
+    /// What was chosen where types differ.
+    pub findings: Vec<Finding>,
+}
+
+/// Why nothing was inferred of a collection without documents.
+pub const NOTHING_SEEN: &str = "no document was seen: there is nothing to infer from";
+
+/// Infers schemas and writes their files. Only such as a load takes are written; a collection that cannot have one does not
+/// keep the others from theirs.
+///
+/// # Errors
+/// [`Failure`] if a collection that was named has a file already, or the folder cannot be read.
+pub async fn infer(env: &Env, options: &InferOptions) -> Result<Inferred, Failure> {
+    let files = env.schema_files()?;
+    if !options.overwrites {
+        refuse_existing(&files, &options.collections)?;
+    }
+    let (written, skipped, empty, failures) = Default::default();
+    let inferred = Inferred { written, skipped, empty, failures };
+    let mut job = Job { names: Names::of(&files), env, options, files: &files, inferred, refused: 0 };
+    if let Err(failure) = env.stop.or_done(job.infer_all()).await {
+        job.inferred.failures.end_run(Some(failure), None);
+    }
+    Ok(job.finish())
+}
+
+fn refuse_existing(files: &SchemaFiles, collections: &[String]) -> Result<(), Failure> {
+    match collections.iter().find_map(|name| files.existing(name)) {
+        Some(path) => {
+            Err(Failure::usage(format!("{} is there already", path.display())).remedy("give --force to write over it"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// One inference.
+struct Job<'j> {
+    env: &'j Env,
+    options: &'j InferOptions,
+    files: &'j SchemaFiles,
+    names: Names,
+    inferred: Inferred,
+    /// How many of the skipped were looked at and cannot have a schema file.
+    refused: usize,
+}
+
+impl Job<'_> {
+    async fn infer_all(&mut self) -> Result<(), Failure> {
+        if let Some(path) = &self.options.dump {
+            return self.infer_dump(path).await;
+        }
+        let cluster = self.env.mongo().await?;
+        let chosen = self.choose(&cluster).await?;
+        if !chosen.is_empty() {
+            let listed = cluster.listed().await?.into_iter().filter(|collection| collection.skip.is_none());
+            self.names.collections.extend(listed.map(|collection| collection.name));
+        }
+        for collection in chosen {
+            match self.infer_one(&cluster, &collection).await {
+                Ok(()) => {}
+                Err(failure) if failure.ends_run => return Err(failure),
+                Err(failure) => self.failed(collection.name, failure),
+            }
+        }
+        Ok(())
+    }
+
+    async fn infer_dump(&mut self, path: &Path) -> Result<(), Failure> {
+        let options = self.options;
+        let only_servers = [
+            ("--newest", options.newest.is_some()),
+            ("--sample", options.sample.is_some()),
+            ("--filter", options.filter.is_some()),
+        ];
+        for (option, given) in only_servers {
+            refuse_with_dump(option, given)?;
+        }
+        let dump = Dump::open(path)?;
+        self.names.collections.extend(dump.files().iter().map(|file| file.collection.clone()));
+        for file in self.choose_of_dump(&dump) {
+            let scan = file.scan(pipeline::batch_bytes(self.env.settings.memory));
+            match self.infer_from(&file.collection, scan, file.bytes.map(Expected::Bytes)).await {
+                Ok(()) => {}
+                Err(failure) if failure.ends_run => return Err(failure),
+                Err(failure) => self.failed(file.collection, failure),
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`choose`](Job::choose), of a dump.
+    fn choose_of_dump(&mut self, dump: &Dump) -> Vec<DumpFile> {
+        let mut chosen = Vec::new();
+        for name in &self.options.collections {
+            match dump.file(name) {
+                Ok(file) => chosen.push(file.clone()),
+                Err(error) => self.inferred.failures.add(name, error.into()),
+            }
+        }
+        if !self.options.collections.is_empty() {
+            return chosen;
+        }
+        for (name, reason) in dump.skipped() {
+            self.skip(name.clone(), reason.to_string());
+        }
+        for file in dump.files() {
+            match self.files.existing(&file.collection) {
+                Some(path) if !self.options.overwrites => {
+                    let reason = format!("{} is there already (--force writes over it)", path.display());
+                    self.skip(file.collection.clone(), reason);
+                }
+                _ => chosen.push(file.clone()),
+            }
+        }
+        chosen
+    }
+
+    /// What is inferred; what is not is noted with the reason.
+    async fn choose(&mut self, cluster: &Cluster) -> Result<Vec<Collection>, Failure> {
+        let mut chosen = Vec::new();
+        for name in &self.options.collections {
+            match cluster.collection(name).await.map_err(Failure::from) {
+                Ok(collection) => chosen.push(collection),
+                Err(failure) if failure.ends_run => return Err(failure),
+                Err(failure) => self.inferred.failures.add(name, failure),
+            }
+        }
+        if !self.options.collections.is_empty() {
+            return Ok(chosen);
+        }
+        for collection in cluster.collections().await? {
+            match (&collection.skip, self.files.existing(&collection.name)) {
+                (Some(reason), _) => self.skip(collection.name, reason.to_string()),
+                (None, Some(path)) if !self.options.overwrites => {
+                    let reason = format!("{} is there already (--force writes over it)", path.display());
+                    self.skip(collection.name, reason);
+                }
+                _ => chosen.push(collection),
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn skip(&mut self, name: String, reason: String) {
+        self.env.notice(&Notice::Skipped { name: name.clone(), reason: reason.clone() });
+        self.inferred.skipped.push((name, reason));
+    }
+
+    /// A collection that nobody named and that can have no schema file is none of those that are copied.
+    fn failed(&mut self, name: String, failure: Failure) {
+        if !self.options.collections.is_empty() || failure.kind != FailureKind::Usage {
+            return self.inferred.failures.add(name, failure);
+        }
+        self.refused += 1;
+        self.skip(name, failure.in_a_line());
+    }
+
+    async fn infer_one(&mut self, cluster: &Cluster, collection: &Collection) -> Result<(), Failure> {
+        let settings = &self.env.settings;
+        let portion = match (self.options.newest, self.options.sample) {
+            (Some(count), _) => Portion::Newest(count),
+            (None, Some(count)) => Portion::Sample(count),
+            (None, None) => Portion::All,
+        };
+        let batch_bytes = pipeline::batch_bytes(settings.memory);
+        let filter = self.options.filter.clone();
+        let scan = CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, filter })?;
+        let most = self.options.newest.or(self.options.sample).unwrap_or(u64::MAX);
+        let expected = collection.size().map(|size| Expected::Documents(size.documents.min(most)));
+        self.infer_from(&collection.name, scan, expected).await
+    }
+
+    async fn infer_from(
+        &mut self,
+        name: &str,
+        source: impl DocumentSource,
+        expected: Option<Expected>,
+    ) -> Result<(), Failure> {
+        let settings = &self.env.settings;
+        let counters = Arc::new(Counters::default());
+        let progress = self.env.observer.begin(Activity::counted(name, &counters, expected));
+        let inference = pipeline::infer(source, settings.load_workers, settings.memory, counters).await?;
+        drop(progress);
+        self.write(name, &inference)
+    }
+
+    fn write(&mut self, name: &str, inference: &Inference) -> Result<(), Failure> {
+        if inference.documents() == 0 {
+            self.inferred.skipped.push((name.to_owned(), NOTHING_SEEN.to_owned()));
+            self.inferred.empty.push(name.to_owned());
+            return Ok(());
+        }
+        let (schema, findings) = self.schema(name, inference).map_err(|error| unusable_schema(&error))?;
+        let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
+        self.names.check(&layout)?;
+        let file = self.files.write(&schema)?;
+        self.names.add(&layout);
+        let written = InferredSchema { collection: name.to_owned(), documents: inference.documents(), file, findings };
+        self.env.observer.observe(Event::Inferred(&written));
+        self.inferred.written.push(written);
+        Ok(())
+    }
+
+    fn schema(&self, name: &str, inference: &Inference) -> Result<(Schema, Vec<Finding>), LayoutError> {
+        if self.options.classic {
+            return Ok(inference.classic_schema(name));
+        }
+        let (mut schema, findings) = inference.schema(name);
+        // What is written over keeps its names: a later field never renames an old column.
+        let previous = self.files.existing(name).and_then(|_| self.files.read(name).ok());
+        let previous = previous.and_then(|schema| Layout::new(&schema).ok());
+        let previous = previous.as_ref().filter(|previous| previous.dialect != Dialect::Classic);
+        pin_names(&mut schema, previous)?;
+        rename_taken_tables(&mut schema, |layout, id| self.names.are_taken(layout, id, previous))?;
+        Ok((schema, findings))
+    }
+
+    fn finish(mut self) -> Inferred {
+        let nothing_written = self.inferred.written.is_empty() && self.files.collections().next().is_none();
+        if self.refused > 0 && nothing_written {
+            let failure = Failure::usage("none of the collections can have a schema file");
+            self.inferred.failures.end_run(Some(failure), None);
+        }
+        self.inferred
+    }
+}
+
+/// The names that are no more to be had.
+#[derive(Default)]
+struct Names {
+    /// The tables and keys that each collection's schema file leads to.
+    relations: BTreeMap<String, Vec<String>>,
+    /// Collections in MongoDB, whose root tables are to have their names.
+    collections: BTreeSet<String>,
+}
+
+impl Names {
+    /// Of the files that are there. One that is unusable is `load`'s to tell, and takes no name.
+    fn of(files: &SchemaFiles) -> Names {
+        let mut names = Names::default();
+        for collection in files.collections() {
+            if let Some(layout) = files.read(collection).ok().and_then(|schema| Layout::new(&schema).ok()) {
+                names.add(&layout);
+            }
+        }
+        names
+    }
+
+    fn add(&mut self, layout: &Layout) {
+        self.relations.insert(layout.collection.clone(), relation_names(layout));
+    }
+
+    /// Whether another collection has the name of this table or of its key. A child table gives way to a collection that may
+    /// come to be copied later, unless it had the name before.
+    fn are_taken(&self, layout: &Layout, id: TableId, previous: Option<&Layout>) -> bool {
+        let name = &layout.table(id).name;
+        let key = gizer_pg::ddl::key_names(layout).swap_remove(id.0);
+        let others = self.relations.iter().filter(|(other, _)| **other != layout.collection);
+        let had_before = previous.is_some_and(|previous| previous.tables.iter().any(|table| table.name == *name));
+        let is_collection = id != TableId(0) && !had_before && self.collections.contains(name);
+        is_collection || others.flat_map(|(_, names)| names).any(|taken| taken == name || *taken == key)
+    }
+
+    /// Whether PostgreSQL can have such tables, and no other collection needs one of their names.
+    fn check(&self, layout: &Layout) -> Result<(), Failure> {
+        if let Err(error) = gizer_pg::ddl::render(layout, "any") {
+            return Err(Failure::usage(error.to_string()));
+        }
+        let own = relation_names(layout);
+        for (other, names) in self.relations.iter().filter(|(other, _)| **other != layout.collection) {
+            if let Some(name) = own.iter().find(|name| names.contains(name)) {
+                return Err(wanted_twice(&[other, &layout.collection], layout, name));
+            }
+        }
+        Ok(())
+    }
+}

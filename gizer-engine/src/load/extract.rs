@@ -1,0 +1,328 @@
+//! An extract: collections into text files, as the classic tool wrote them. No PostgreSQL is needed.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use gizer_flatten::change::{Namespace, Positions};
+use gizer_oplog::{Cluster, Collection, Dump, RangeScan, RangeSource, ScanOptions, newest_positions, plan_segments};
+use gizer_pg::csv::{ExtractFolder, ExtractedCollection, FILE_BYTES, FileSink, Manifest};
+use gizer_pg::load::LoadSource;
+use gizer_pg::{ddl, printable};
+use gizer_schema::{KeySource, Layout};
+
+use super::Loaded;
+use super::begin::SEGMENTS_A_CURSOR;
+use super::dump::{self, COPY_OF_A_DUMP, refuse_with_dump};
+use super::fill::{Input, ledger};
+use crate::counters::{Counters, Expected};
+use crate::env::Env;
+use crate::failure::Failure;
+use crate::layouts::{Layouts, prefixed};
+use crate::notice::Notice;
+use crate::observer::Activity;
+use crate::pipeline::{self, RejectLimit};
+use crate::unfit::UnfitReport;
+use crate::wording::counted;
+
+/// What to extract, and where to.
+#[derive(Debug, Clone)]
+pub struct ExtractOptions {
+    /// Collections; none: all that have a schema file.
+    pub collections: Vec<String>,
+    /// The folder, which must be empty or new.
+    pub folder: PathBuf,
+    /// Whether what an earlier extract has made in the folder is replaced.
+    pub replaces: bool,
+    /// The PostgreSQL schema that the SQL names.
+    pub schema: String,
+    /// Where the SQL of the tables is written.
+    pub ddl_file: Option<PathBuf>,
+    /// Where the rows of each table are written: a line `table count` each.
+    pub stats_file: Option<PathBuf>,
+    /// What the names of all tables and folders begin with: a copy, which cannot be followed.
+    pub prefix: Option<String>,
+    /// A collection is extracted although up to so many of its documents were rejected.
+    pub max_rejects: u64,
+    /// Only documents that match this query: a copy, which cannot be followed.
+    pub filter: Option<bson::Document>,
+    /// From what mongodump has written, and not from a server.
+    pub dump: Option<PathBuf>,
+}
+
+/// Extracts the collections. The first failure ends it: an extract is complete, or marked as incomplete.
+///
+/// # Errors
+/// [`Failure`] of whatever kept it from being complete.
+pub async fn extract(env: &Env, options: &ExtractOptions) -> Result<Vec<Loaded>, Failure> {
+    let dump = options.dump.as_deref().map(Dump::open).transpose()?;
+    if dump.is_some() {
+        refuse_with_dump("--filter", options.filter.is_some())?;
+    }
+    let Layouts { usable, failures } = match &dump {
+        Some(dump) => dump::layouts(env, dump, &options.collections)?,
+        None => Layouts::read(env, &options.collections)?,
+    };
+    // An extract without one of its collections would be taken for all of them.
+    if let Some(failure) = failures.into_first() {
+        return Err(failure);
+    }
+    let parts =
+        usable.iter().map(|layout| ExtractPart::new(layout, options)).collect::<Result<Vec<ExtractPart>, Failure>>()?;
+    let work = async {
+        match &dump {
+            Some(dump) => extract_all(env, options, &parts, &Dumped { env, dump }).await,
+            None => {
+                let server = Served::connect(env, options, &parts).await?;
+                extract_all(env, options, &parts, &server).await
+            }
+        }
+    };
+    env.stop.or_done(work).await
+}
+
+/// A collection that is extracted.
+struct ExtractPart {
+    /// The collection's name in MongoDB.
+    name: String,
+    /// Its tables, with the prefix.
+    layout: Layout,
+    layout_hash: String,
+    sql: String,
+}
+
+impl ExtractPart {
+    fn new(layout: &Layout, options: &ExtractOptions) -> Result<ExtractPart, Failure> {
+        let name = layout.collection.clone();
+        let layout = prefixed(layout, options.prefix.as_deref())?;
+        let sql = printable::sql(&ddl::render(&layout, &options.schema)?);
+        Ok(ExtractPart { name, layout_hash: ddl::layout_hash(&layout)?, sql, layout })
+    }
+}
+
+/// The collections, wherever they are.
+trait Collections {
+    type Source: RangeSource + 'static;
+
+    /// What is known of a collection before the first of its documents is read, and its documents.
+    async fn open(&self, part: &ExtractPart) -> Result<(Origin, Input<Self::Source>), Failure>;
+}
+
+/// What is known of a collection.
+struct Origin {
+    namespace: Option<Namespace>,
+    uuid: Option<[u8; 16]>,
+    source: LoadSource,
+}
+
+struct Dumped<'e> {
+    env: &'e Env,
+    dump: &'e Dump,
+}
+
+impl Collections for Dumped<'_> {
+    type Source = gizer_oplog::Unplaced<gizer_oplog::DumpScan>;
+
+    async fn open(&self, part: &ExtractPart) -> Result<(Origin, Input<Self::Source>), Failure> {
+        let input = dump::input(self.env, self.dump, &part.name)?;
+        let source = LoadSource::Copy { reason: COPY_OF_A_DUMP.to_owned() };
+        Ok((Origin { namespace: None, uuid: None, source }, input))
+    }
+}
+
+struct Served<'e> {
+    env: &'e Env,
+    options: &'e ExtractOptions,
+    cluster: Cluster,
+    collections: Vec<Collection>,
+}
+
+impl<'e> Served<'e> {
+    /// Connects, and looks whether all collections are there, before anything is written.
+    async fn connect(env: &'e Env, options: &'e ExtractOptions, parts: &[ExtractPart]) -> Result<Served<'e>, Failure> {
+        let cluster = env.mongo().await?;
+        let mut collections = Vec::new();
+        for part in parts {
+            collections.push(cluster.collection(&part.name).await?);
+        }
+        Ok(Served { env, options, cluster, collections })
+    }
+
+    /// Where each shard is now, or why what is extracted can only be a copy.
+    async fn source(&self, part: &ExtractPart) -> LoadSource {
+        let copy = |reason: &str| LoadSource::Copy { reason: reason.to_owned() };
+        if self.options.filter.is_some() {
+            return copy("it was extracted with --filter, so that it is only a part of the collection");
+        }
+        if self.options.prefix.is_some() {
+            return copy("it was extracted with --prefix, as a copy beside the tables of the collection");
+        }
+        if part.layout.key.source == KeySource::Id {
+            return copy("its schema has no _id, without which changes cannot be followed");
+        }
+        let positions = async { Ok::<Positions, Failure>(newest_positions(&self.cluster.oplogs().await?).await?) };
+        match positions.await {
+            Ok(captured) => LoadSource::Followable { captured },
+            // An extract needs no oplog. If it is the server that is gone, reading says so.
+            Err(failure) => {
+                let notice = Notice::NotFollowable { collection: part.name.clone(), failure: failure.clone() };
+                self.env.notice(&notice);
+                LoadSource::Copy { reason: format!("it was extracted without a position in the oplog: {failure}") }
+            }
+        }
+    }
+}
+
+impl Collections for Served<'_> {
+    type Source = RangeScan;
+
+    async fn open(&self, part: &ExtractPart) -> Result<(Origin, Input<RangeScan>), Failure> {
+        let collection = self.collections.iter().find(|collection| collection.name == part.name);
+        let collection = collection.ok_or_else(|| Failure::failed(format!("{} was not looked for", part.name)))?;
+        let settings = &self.env.settings;
+        // Before the first document is read: whatever changes from here on is in the oplog after it.
+        let source = self.source(part).await;
+        let segments = plan_segments(&self.cluster, collection, settings.load_workers * SEGMENTS_A_CURSOR).await?;
+        let options = ScanOptions {
+            batch_bytes: pipeline::range_bytes(settings.memory),
+            filter: self.options.filter.clone(),
+            ..ScanOptions::default()
+        };
+        let sources = RangeScan::cursors(&self.cluster, collection, segments, options, settings.load_workers)?;
+        let expected = collection.size().filter(|_| self.options.filter.is_none()).map(|size| size.documents);
+        let origin = Origin {
+            namespace: Some(self.cluster.namespace(&collection.name)),
+            uuid: collection.sources.iter().flatten().find_map(|source| source.uuid),
+            source,
+        };
+        Ok((origin, Input { sources, expected: expected.map(Expected::Documents) }))
+    }
+}
+
+async fn extract_all(
+    env: &Env,
+    options: &ExtractOptions,
+    parts: &[ExtractPart],
+    from: &impl Collections,
+) -> Result<Vec<Loaded>, Failure> {
+    let layouts: Vec<Layout> = parts.iter().map(|part| part.layout.clone()).collect();
+    let beside: Vec<&Path> = options.ddl_file.iter().chain(&options.stats_file).map(AsRef::as_ref).collect();
+    check_folders(options, &beside)?;
+    let folder = ExtractFolder::create(&options.folder, &layouts, &beside, options.replaces)?;
+    let filter = options.filter.as_ref().and_then(|filter| serde_json::to_string(filter).ok());
+    let mut manifest = Manifest::new(options.prefix.clone(), filter);
+    let mut reports = Vec::new();
+    for part in parts {
+        let (extracted, report) = extract_one(env, options, part, &folder, from).await?;
+        manifest.collections.push(extracted);
+        reports.push(report);
+    }
+    if let Some(path) = &options.stats_file {
+        let tables = reports.iter().flat_map(|report| &report.tables);
+        let lines: String = tables.map(|(table, rows)| format!("{table} {rows}\n")).collect();
+        write_whole(path, &lines)?;
+    }
+    if let Some(path) = &options.ddl_file {
+        let sql: Vec<&str> = parts.iter().map(|part| part.sql.as_str()).collect();
+        write_whole(path, &sql.join("\n"))?;
+    }
+    folder.finish(manifest)?;
+    Ok(reports)
+}
+
+/// Whether there is a folder for each of these files: better known now than at the end of the extract.
+fn check_folders(options: &ExtractOptions, files: &[&Path]) -> Result<(), Failure> {
+    let failed = |path: &Path, why: String| Failure::usage(format!("cannot write {}: {why}", path.display()));
+    fs::create_dir_all(&options.folder).map_err(|error| failed(&options.folder, error.to_string()))?;
+    for file in files {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if file.is_dir() || !folder.is_dir() {
+            return Err(failed(
+                file,
+                format!("expected a file in a folder that is there, such as {}", options.folder.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn extract_one(
+    env: &Env,
+    options: &ExtractOptions,
+    part: &ExtractPart,
+    folder: &ExtractFolder,
+    from: &impl Collections,
+) -> Result<(ExtractedCollection, Loaded), Failure> {
+    let (settings, layout, started) = (&env.settings, &part.layout, Instant::now());
+    let (origin, Input { sources, expected }) = from.open(part).await?;
+    let files = folder.collection(layout, FILE_BYTES)?;
+    let sinks = (0..settings.load_workers).map(|_| FileSink::new(&files, layout.tables.len())).collect();
+    let rejects = Arc::new(RejectLimit::new(options.max_rejects, 0));
+    let counters = Arc::new(Counters::default());
+    let progress = env.observer.begin(Activity::counted(&part.name, &counters, expected));
+    let flow = pipeline::load(layout, sources, sinks, settings.memory, &rejects, &counters).await?;
+    drop(progress);
+    if rejects.exceeded() {
+        return Err(too_many_rejects(options, part, &rejects));
+    }
+    flow.check().map_err(|counts| {
+        Failure::failed(format!("the counts of {} do not add up: {counts}", part.name))
+            .remedy("this is a fault in gizer; the folder is marked as incomplete")
+    })?;
+    let tables = tokio::task::spawn_blocking(move || files.finish()).await;
+    let tables = tables.map_err(|error| Failure::failed(format!("a writer ended without a result: {error}")))??;
+    let ledger = ledger(&part.name, layout, &flow.tally, &flow.written);
+    if let Some(first) = rejects.first_reason() {
+        let rejected = counted(ledger.rejected, "document", "documents");
+        let folder = options.folder.join("gizer-rejected");
+        let what = format!("{rejected} rejected, kept in {} (the first: {first})", folder.display());
+        env.notice(&Notice::Rejected { collection: part.name.clone(), what });
+    }
+    let report = Loaded {
+        name: part.name.clone(),
+        unfit: UnfitReport::of(&flow.tally, layout),
+        ledger: ledger.clone(),
+        tables: tables.iter().map(|table| (table.name.clone(), table.rows())).collect(),
+        sizes: tables.iter().map(|table| table.bytes()).collect(),
+        bytes: counters.bytes(),
+        read_now: flow.read,
+        took: started.elapsed(),
+        written: flow.written,
+    };
+    let Origin { namespace, uuid, source } = origin;
+    let (name, layout_hash) = (part.name.clone(), part.layout_hash.clone());
+    Ok((ExtractedCollection { name, layout_hash, namespace, uuid, source, ledger, tables }, report))
+}
+
+fn too_many_rejects(options: &ExtractOptions, part: &ExtractPart, rejects: &RejectLimit) -> Failure {
+    let first = rejects.first_reason().map(|first| format!(" (the first: {first})")).unwrap_or_default();
+    let message = format!(
+        "more than {} of {} rejected, which is what --max-rejects allows{first}: the extract was stopped, and its folder is \
+         marked as incomplete",
+        counted(options.max_rejects, "document", "documents"),
+        part.name,
+    );
+    Failure::failed(message).remedy(format!(
+        "look at some in {}; fix the schema file or the documents, or extract with a greater --max-rejects, with --force",
+        options.folder.join("gizer-rejected").display()
+    ))
+}
+
+/// Writes a file that is there whole or not at all.
+fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".gizer-{}.new", std::process::id()));
+    let unfinished = path.with_file_name(name);
+    let write = || {
+        let mut file = File::create(&unfinished)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&unfinished);
+        Failure::failed(format!("cannot write {}: {error}", path.display()))
+    })
+}

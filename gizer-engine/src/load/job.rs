@@ -1,0 +1,335 @@
+//! A load of documents of a server: captured, filled, aligned, verified, swapped in.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use gizer_flatten::change::Positions;
+use gizer_oplog::{
+    Cluster, Collection, KeptLog, MongoError, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions,
+};
+use gizer_pg::load::{Load, LoadRequest, LoadSource};
+use gizer_pg::state::{self, CollectionState, Resumed};
+use gizer_pg::{Session, Target};
+use gizer_schema::{KeySource, Layout};
+
+use super::begin::{begin, identity, plan_from_start};
+use super::fill::{Filled, Filling, Input, Wanted, names};
+use super::run_row::RunRow;
+use super::{LoadOptions, Loaded};
+use crate::counters::Expected;
+use crate::due::record_failures;
+use crate::env::Env;
+use crate::failure::{Failure, FailureKind};
+use crate::failures::Failures;
+use crate::notice::Notice;
+use crate::pipeline;
+use crate::retry::Retry;
+use crate::spool::Capture;
+
+/// How long the end of a load waits for its spools. What is not in them yet is one batch and a second's worth at most, unless
+/// their disk or their server does not answer any more.
+const CAPTURE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A load that lost a server is resumed, if the server is back in time.
+pub(super) async fn load_all(
+    env: &Env,
+    options: &LoadOptions,
+    wanted: &[Wanted],
+    loaded: &mut Vec<Loaded>,
+    failures: &mut Failures,
+) {
+    let (mut retry, mut options, mut begun) = (Retry::once(env), options.clone(), false);
+    let mut left = wanted.to_vec();
+    loop {
+        let (before, mut attempt) = (loaded.len(), Failures::default());
+        attempt_all(env, &options, &left, &mut begun, loaded, &mut attempt).await;
+        if loaded.len() > before {
+            retry.reset();
+        }
+        let all = attempt.clone();
+        match attempt.take_passing() {
+            Some((failure, names)) if begun && retry.wait(env, &failure).await => {
+                // What cannot be loaded at all keeps the others of --together from being swapped in.
+                let again = |one: &Wanted| options.together || names.contains(&one.name);
+                left.retain(again);
+                options.restart = false;
+                if !options.together {
+                    failures.extend(attempt);
+                }
+            }
+            _ => return failures.extend(all),
+        }
+    }
+}
+
+/// `begun` says whether the servers were there.
+async fn attempt_all(
+    env: &Env,
+    options: &LoadOptions,
+    wanted: &[Wanted],
+    begun: &mut bool,
+    loaded: &mut Vec<Loaded>,
+    failures: &mut Failures,
+) {
+    let Servers { target, cluster, session, oplogs } = match connect(env, options, wanted).await {
+        Ok(connected) => connected,
+        Err(failure) => return failures.end_run(Some(failure), names(wanted)),
+    };
+    *begun = true;
+    let capture = match start_capture(env, options, &session, &oplogs, wanted).await {
+        Ok(capture) => capture,
+        Err(failure) => return failures.end_run(Some(failure), names(wanted)),
+    };
+    let run = RunRow::new(&session, &oplogs);
+    let filling = Filling { env, session: &session, target: &target, max_rejects: options.max_rejects, goes_on: true };
+    let job = Job { env, options, cluster: &cluster, oplogs: &oplogs, session: &session, filling, run: &run, capture };
+    let (load, align) =
+        (async |one| job.load(one).await, async |filled: &mut Filled<'_>| job.align_and_verify(filled).await);
+    job.filling.load_all(wanted, options.together, load, align, loaded, failures).await;
+    job.end_capture().await;
+    record_outcome(env, options, &session, loaded, failures).await;
+    if let Err(failure) = run.close(loaded, failures).await {
+        failures.end_run(Some(failure), None);
+    }
+}
+
+/// Writes down what keeps collections from being copied, and that nothing does any more. A copy under a prefix is apart from that.
+async fn record_outcome(env: &Env, options: &LoadOptions, session: &Session, loaded: &[Loaded], failures: &Failures) {
+    if options.prefix.is_some() || env.stop.is_asked() {
+        return;
+    }
+    for Loaded { name, .. } in loaded {
+        if let Err(error) = state::clear_obstacle(session, name).await {
+            tracing::warn!(%error, "that {name} is loaded could not be recorded");
+            return;
+        }
+    }
+    record_failures(session, failures.by_collection()).await;
+}
+
+/// Bytes of a document, on average, from which on one cursor must do.
+const LARGE_ON_AVERAGE: u64 = 1 << 20;
+
+/// Both servers, and the oplogs that are needed.
+struct Servers {
+    target: Target,
+    cluster: Cluster,
+    session: Session,
+    oplogs: Vec<Oplog>,
+}
+
+/// Whether a collection could be followed after this load.
+fn followable(options: &LoadOptions, layout: &Layout) -> bool {
+    options.filter.is_none() && options.prefix.is_none() && layout.key.source == KeySource::UnderscoreId
+}
+
+/// Everything that is needed before the first collection: both servers, the oplogs, the state tables.
+async fn connect(env: &Env, options: &LoadOptions, wanted: &[Wanted]) -> Result<Servers, Failure> {
+    let target = env.target()?;
+    let connect = async {
+        let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
+        // Nobody needs the position of a copy, so a server without an oplog will do for it.
+        let any = wanted.iter().any(|one| followable(options, &one.layout));
+        let oplogs = if any { cluster.oplogs().await? } else { Vec::new() };
+        state::prepare(&session).await?;
+        if options.prefix.is_none() {
+            let names: Vec<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
+            state::expect(&session, &names, None).await?;
+        }
+        Ok((cluster, session, oplogs))
+    };
+    let (cluster, session, oplogs) = env.stop.or_done(connect).await?;
+    Ok(Servers { target, cluster, session, oplogs })
+}
+
+/// Begins to keep the oplogs aside, before the first document is read.
+async fn start_capture(
+    env: &Env,
+    options: &LoadOptions,
+    session: &Session,
+    oplogs: &[Oplog],
+    wanted: &[Wanted],
+) -> Result<Option<Capture>, Failure> {
+    if oplogs.is_empty() {
+        return Ok(None);
+    }
+    let start = async {
+        let loading: Vec<String> = wanted.iter().map(|one| one.layout.collection.clone()).collect();
+        let needed = state::needed_from(session, &loading, options.restart).await?;
+        Capture::start(env.settings.servers.spools()?, oplogs, needed.as_ref()).await
+    };
+    env.stop.or_done(start).await.map(Some)
+}
+
+/// What all collections of one load share.
+pub(super) struct Job<'j, 's> {
+    pub(super) env: &'j Env,
+    pub(super) options: &'j LoadOptions,
+    pub(super) cluster: &'j Cluster,
+    pub(super) oplogs: &'j [Oplog],
+    pub(super) session: &'j Session,
+    filling: Filling<'j>,
+    run: &'j RunRow<'s>,
+    /// Where nothing is to be followed there is none.
+    capture: Option<Capture>,
+}
+
+impl Job<'_, '_> {
+    async fn load<'l>(&'l self, wanted: &'l Wanted) -> Result<Filled<'l>, Failure> {
+        let stop = &self.env.stop;
+        let look = async {
+            // Before the collection is looked at: whatever changes from here on is in the oplog after it.
+            let captured = newest_positions(self.oplogs).await?;
+            Ok((self.collection(&wanted.name).await?, captured))
+        };
+        let (collection, captured) = stop.or_done(look).await?;
+        let request = LoadRequest {
+            layout: &wanted.layout,
+            namespace: Some(self.cluster.namespace(&collection.name)),
+            uuids: self.cluster.uuids(&collection, self.oplogs),
+            source: self.source_of(&wanted.layout, captured),
+            resumable_as: Some(identity(&collection, self.options.filter.as_ref())),
+        };
+        let (load, plan) = stop.or_done(self.begin(request, &collection)).await?;
+        let work = async {
+            self.run.open().await?;
+            let plan = match plan {
+                Some(plan) => plan,
+                None => plan_from_start(self, &load, &collection).await?,
+            };
+            self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await
+        };
+        let watched = WatchedCollection {
+            namespace: self.cluster.namespace(&collection.name),
+            uuids: self.cluster.uuids(&collection, self.oplogs),
+        };
+        match stop.or_done(work).await {
+            Ok(whole) => Ok(Filled { load, whole, watched: Some(watched) }),
+            Err(failure) => {
+                self.filling.abandon(load, &failure).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// The collection as it is in MongoDB; an empty one if its tables are to be emptied because it is gone.
+    async fn collection(&self, name: &str) -> Result<Collection, Failure> {
+        match self.cluster.collection(name).await {
+            Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. })
+                if self.options.empties_gone && self.has_tables(name).await? =>
+            {
+                self.env.notice(&Notice::Emptied { collection: name.to_owned() });
+                Ok(self.cluster.absent_collection(name))
+            }
+            found => Ok(found?),
+        }
+    }
+
+    /// Whether tables that were followed hold what the collection was.
+    async fn has_tables(&self, name: &str) -> Result<bool, Failure> {
+        let status = state::read_status(self.session, 0).await?.unwrap_or_default();
+        let followed = |state| matches!(state, CollectionState::Following | CollectionState::LoadDue);
+        Ok(status.collections.iter().any(|known| known.collection == name && known.live && followed(known.state)))
+    }
+
+    /// What can be done later with what is loaded.
+    fn source_of(&self, layout: &Layout, captured: Positions) -> LoadSource {
+        let copy = |reason: &str| LoadSource::Copy { reason: reason.to_owned() };
+        if self.options.filter.is_some() {
+            return copy("it was loaded with --filter, so that it is only a part of the collection");
+        }
+        if self.options.prefix.is_some() {
+            return copy("it was loaded with --prefix, beside the tables that are followed");
+        }
+        match layout.key.source {
+            KeySource::Id => copy("its schema has no _id, without which changes cannot be followed"),
+            KeySource::UnderscoreId => LoadSource::Followable { captured },
+        }
+    }
+
+    async fn begin<'l>(
+        &'l self,
+        request: LoadRequest<'l>,
+        collection: &Collection,
+    ) -> Result<(Load<'l>, Option<Resumed>), Failure> {
+        match begin(self, request, collection).await {
+            Ok(begun) => Ok(begun),
+            Err(failure) => {
+                if failure.kind != FailureKind::Locked && !failure.ends_run {
+                    // What stands in the way is for monitors to see. The failure itself counts more than this one's.
+                    if let Err(error) = self.run.open().await {
+                        tracing::warn!(%error, "the run has no row");
+                    }
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// What is left to read of a collection, by so many cursors as there are workers.
+    fn input(&self, collection: &Collection, plan: &Resumed) -> Result<Input<RangeScan>, Failure> {
+        let settings = &self.env.settings;
+        let options = ScanOptions {
+            batch_bytes: pipeline::range_bytes(settings.memory),
+            filter: self.options.filter.clone(),
+            ..ScanOptions::default()
+        };
+        let segments = plan.segments.clone();
+        // Each holds two replies, which are as large as the largest document; one gives more than PostgreSQL takes.
+        let large = collection.size().is_some_and(|size| size.average() >= LARGE_ON_AVERAGE);
+        let cursors = if large { 1 } else { settings.load_workers };
+        // What a filter leaves of it is not known.
+        let expected = collection.size().filter(|_| self.options.filter.is_none()).map(|size| size.documents);
+        Ok(Input {
+            sources: RangeScan::cursors(self.cluster, collection, segments, options, cursors)?,
+            expected: expected.map(Expected::Documents),
+        })
+    }
+
+    /// What was kept aside of each oplog, to be read from these positions on; of those that have no spool, nothing.
+    pub(super) async fn spools(
+        &self,
+        from: &Positions,
+    ) -> Result<impl FnMut(&Oplog) -> Option<Box<dyn KeptLog>> + use<>, Failure> {
+        let mut readers = match &self.capture {
+            Some(capture) => capture.readers(from).await?,
+            None => HashMap::new(),
+        };
+        Ok(move |oplog: &Oplog| readers.remove(oplog.name()))
+    }
+
+    /// Whether what has changed since these positions can still be read.
+    pub(super) async fn reaches(&self, captured: &Positions) -> Result<bool, Failure> {
+        match &self.capture {
+            Some(capture) => capture.still_reaches(self.oplogs, captured).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn end_capture(self) {
+        let Some(capture) = self.capture else { return };
+        let end = async {
+            // Where that cannot be asked, a load may need them.
+            match state::has_unfinished_loads(self.session).await {
+                Ok(false) => capture.finish().await,
+                Ok(true) | Err(_) => capture.stop().await,
+            }
+        };
+        match tokio::time::timeout(CAPTURE_LIMIT, end).await {
+            // The collections are loaded, or not: that must not wait for a spool.
+            Err(_) => {
+                let limit = CAPTURE_LIMIT.as_secs();
+                let why = format!(
+                    "the spool could not be completed within {limit} s; the oplog itself is needed from where it ends"
+                );
+                self.env.notice(&Notice::SpoolUnfinished { why });
+            }
+            Ok(Ok(report)) if report.is_whole() => {
+                tracing::info!(reached = ?report.reached(), "the oplog was spooled");
+            }
+            // It was told when it happened, and the loads were checked against it.
+            Ok(Ok(report)) => tracing::warn!(reached = ?report.reached(), "the oplog was spooled up to here only"),
+            Ok(Err(failure)) => self.env.notice(&Notice::SpoolUnfinished { why: failure.message }),
+        }
+    }
+}
