@@ -90,10 +90,10 @@ fn tell(context: &Context, line: &str) {
 }
 
 fn finish(context: &Context, mut object: serde_json::Value, failures: &Failures) -> ExitCode {
-    report::failures(&failures);
+    report::failures(failures);
     if context.format == Format::Json {
-        report::add_failures(&failures, &mut object);
+        report::add_failures(failures, &mut object);
         report::json(&object);
     }
-    report::exit(&failures)
+    report::exit(failures)
 }

@@ -106,7 +106,7 @@ impl Metrics {
 
     /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
     /// said.
-    fn stands_at(&self, positions: &Positions, catching_up: Option<bool>) {
+    pub(super) fn stands_at(&self, positions: &Positions, catching_up: Option<bool>) {
         let Some(registry) = self.registry() else { return };
         if let Some(catching_up) = catching_up {
             registry.set(&CATCHING_UP, &[], f64::from(u8::from(catching_up)));

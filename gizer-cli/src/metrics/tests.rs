@@ -1,6 +1,6 @@
 //! What is documented is what there is.
 
-use gizer_engine::InFlight;
+use gizer_engine::{InFlight, Observer};
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -172,8 +172,8 @@ fn lag_and_headroom_are_told_once_both_ends_are_known() {
 #[test]
 fn what_is_under_way_ends_when_it_is_dropped() {
     let metrics = Metrics::new(&Config::read(None, |_| Vec::new(), |_| None).unwrap());
-    let one = InFlight::of(&metrics.observer(), 100);
-    let other = InFlight::of(&metrics.observer(), 11);
+    let observer: Arc<dyn Observer> = Arc::new(metrics.clone());
+    let (one, other) = (InFlight::of(&observer, 100), InFlight::of(&observer, 11));
     assert!(metrics.text().contains("\ngizer_documents_under_way_bytes 111\n"));
     drop(one);
     assert!(metrics.text().contains("\ngizer_documents_under_way_bytes 11\n"));

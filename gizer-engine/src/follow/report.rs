@@ -83,8 +83,8 @@ impl SyncReport {
     }
 
     /// Says something, and keeps it among what has happened.
-    pub(crate) fn note(&mut self, env: &Env, notice: Notice) {
-        env.notice(&notice);
+    pub(crate) fn note(&mut self, env: &Env, notice: &Notice) {
+        env.notice(notice);
         self.done.events.push(notice.to_string());
     }
 

@@ -106,7 +106,7 @@ async fn reload(env: &Env, collections: &[String], report: &mut SyncReport) -> R
     let (loaded, failures) = load(env, &LoadOptions::due(collections.to_vec())).await?;
     for each in &loaded {
         let (collection, documents) = (each.name.clone(), each.ledger.loaded);
-        report.note(env, Notice::Reloaded { collection, documents });
+        report.note(env, &Notice::Reloaded { collection, documents });
     }
     let Some(kind) = failures.kind() else { return Ok(()) };
     let message = format!("could not be reloaded: {}", failures.in_a_line());

@@ -55,7 +55,7 @@ pub(super) async fn begin<'l>(
             }
         }
         Earlier::Useless { why } => {
-            job.cannot_resume(name, &why);
+            job.cannot_resume(name, why);
         }
         Earlier::None => {}
     }

@@ -225,7 +225,7 @@ async fn a_load_that_goes_on_keeps_what_was_written_while_nobody_looked() {
     link_spool(&place);
     drop(holder);
     let finished = running.wait().await.unwrap().expect_code(0);
-    assert!(finished.stderr.contains("orders: going on after"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("orders: resuming after"), "{}", finished.stderr);
     assert_loaded(&place).await;
     assert_aligned(&place, captured).await;
     let Spooled { start, reached, entries } = spooled(&place, captured);
@@ -255,7 +255,7 @@ async fn a_load_starts_over_where_spool_and_log_are_gone() {
     let (_mongod, place) = small_log(Version::V6_0).await;
     let said = next_after_a_gap(&place, |place| std::fs::remove_file(spool_file(place)).unwrap()).await;
     assert!(said.contains("neither the oplog nor its spool reaches back") && said.contains("starting over"), "{said}");
-    assert!(!said.contains("going on after"), "{said}");
+    assert!(!said.contains("resuming after"), "{said}");
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn a_load_starts_over_where_the_log_has_left_its_spool_behind() {
     let (_mongod, place) = small_log(Version::V4_4).await;
     let said = next_after_a_gap(&place, |_| {}).await;
     assert!(said.contains("neither the oplog nor its spool reaches back") && said.contains("starting over"), "{said}");
-    assert!(!said.contains("going on after"), "{said}");
+    assert!(!said.contains("resuming after"), "{said}");
 }
 
 #[tokio::test]

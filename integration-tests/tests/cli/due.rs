@@ -195,7 +195,7 @@ async fn where_it_stays_on_it_waits_for_servers_that_are_not_there_yet() {
     place.insert("orders", numbered(5)).await;
     mongod.kill().unwrap();
     let following = place.gizer.spawn(["run", "--follow"]).unwrap();
-    following.wait_for_output("trying again in").await.unwrap();
+    following.wait_for_output("retrying in").await.unwrap();
     mongod.restart().await.unwrap();
     let there = async || {
         place.number("SELECT count(*) FROM pg_class WHERE relname = 'orders'").await == 1

@@ -10,6 +10,7 @@ mod configuring;
 mod documents;
 mod due;
 mod dumps;
+mod embedded;
 mod etlstatus;
 mod every_value;
 mod extracting;

@@ -105,7 +105,7 @@ async fn a_copy_that_is_killed_goes_on_whatever_the_followed_tables_do() {
     let before = place.rows(followed).await;
 
     let finished = place.gizer(&["load", "--prefix", "new_"]).await.expect_code(0);
-    assert!(finished.stderr.contains("orders: going on after"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("orders: resuming after"), "{}", finished.stderr);
     for table in ["new_orders", "orders"] {
         let count = place.number(&format!("SELECT count(*) FROM {table}")).await;
         assert_eq!(count, i64::try_from(ORDERS).unwrap(), "{table}");

@@ -94,7 +94,7 @@ async fn a_load_that_is_killed_ten_times_ends_equal() {
         println!("kill {kill} at {now} of {ORDERS}");
         assert!(now >= reached, "what was committed is gone: {now} of {reached}");
         if reached > 0 {
-            assert!(finished.stderr.contains("orders: going on after "), "{}", finished.stderr);
+            assert!(finished.stderr.contains("orders: resuming after "), "{}", finished.stderr);
         }
         half_way += usize::from(now > 0);
         reached = now;
@@ -127,7 +127,7 @@ async fn a_load_that_dies_before_its_swap_has_only_the_swap_to_do() {
     running.kill().await.unwrap();
     drop(reader);
     let finished = place.gizer(&["load"]).await.expect_code(0);
-    assert!(finished.stderr.contains("going on after 20,000 documents"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("resuming after 20,000 documents"), "{}", finished.stderr);
     assert_equal_to_the_source(&place).await;
 }
 
@@ -148,7 +148,7 @@ async fn indexes_that_change_between_two_runs_are_carried_over() {
         .await
         .unwrap();
     let finished = place.gizer(&["load"]).await.expect_code(0);
-    assert!(finished.stderr.contains("going on after 20,000 documents"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("resuming after 20,000 documents"), "{}", finished.stderr);
     let indexes = "SELECT string_agg(regexp_replace(indexdef, '.* USING ', ''), ', ' ORDER BY indexname) AS indexes \
                    FROM pg_indexes WHERE indexname IN ('orders_changed', 'orders_new')";
     assert_eq!(place.rows(indexes).await[0]["indexes"], "btree (number DESC), btree (note)");
@@ -164,7 +164,7 @@ async fn an_interrupted_load_goes_on_too_and_starts_over_when_told() {
     running.signal(Signal::Interrupt).unwrap();
     running.wait().await.unwrap().expect_code(130);
     let reached = killed_after(&place, 9_000).await;
-    assert!(reached.stderr.contains("going on after"), "{}", reached.stderr);
+    assert!(reached.stderr.contains("resuming after"), "{}", reached.stderr);
 
     let finished = place.gizer(&["load", "--restart"]).await.expect_code(0);
     assert!(finished.stderr.contains("orders: starting over"), "{}", finished.stderr);
@@ -256,7 +256,7 @@ async fn a_row_that_postgresql_refuses_is_kept_aside_and_the_load_goes_on() {
     assert_says(&again, 1, &["more than 0 documents of wide rejected", "--restart"]);
 
     let loaded = place.gizer(&["load", "--max-rejects", "5"]).await.expect_code(0);
-    assert!(loaded.stderr.contains("wide: going on after"), "{}", loaded.stderr);
+    assert!(loaded.stderr.contains("wide: resuming after"), "{}", loaded.stderr);
     assert_eq!(place.number("SELECT count(*) FROM wide").await, 495);
     assert_eq!(place.number("SELECT count(*) FROM wide_list").await, 990, "no row is left of a document kept aside");
     let kept = "SELECT id::int AS id, reason LIKE '%row is too big%' AS why, length(document) > 9000 AS whole \

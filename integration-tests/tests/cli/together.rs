@@ -123,9 +123,9 @@ async fn one_that_fails_keeps_the_other_from_being_swapped_in() {
         let staging = format!("SELECT oid::bigint FROM pg_class WHERE relname = 'gizer_new_{good}'");
         let (made, captured) = (place.number(&staging).await, load_captured(&place, good).await);
         let next = place.gizer(&["load", "--together", "--max-rejects", "3"]).await.expect_code(0);
-        let goes_on = format!("{good}: going on after {DOCUMENTS} documents of a load that died");
+        let goes_on = format!("{good}: resuming after {DOCUMENTS} documents of an interrupted load");
         assert!(next.stderr.contains(&goes_on), "{}", next.stderr);
-        assert!(next.stderr.contains(&format!("{bad}: going on after")), "{}", next.stderr);
+        assert!(next.stderr.contains(&format!("{bad}: resuming after")), "{}", next.stderr);
         assert_eq!(joined(&place).await, (DOCUMENTS.into(), 2, 2));
         let live = place.number(&format!("SELECT '{good}'::regclass::oid::bigint")).await;
         assert_eq!(live, made, "the tables were made anew");
@@ -160,7 +160,7 @@ async fn a_swap_that_gives_up_gives_up_all() {
     reader.batch_execute("COMMIT").await.unwrap();
     let next = place.gizer(&["load", "--together"]).await.expect_code(0);
     for collection in ["customers", "orders"] {
-        let goes_on = format!("{collection}: going on after {DOCUMENTS} documents");
+        let goes_on = format!("{collection}: resuming after {DOCUMENTS} documents");
         assert!(next.stderr.contains(&goes_on), "{}", next.stderr);
     }
     assert_eq!(joined(&place).await, (DOCUMENTS.into(), 2, 2));

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use bson::{Document, doc};
 use gizer_cli::config::Config;
+use gizer_engine::Servers;
 use gizer_engine::spool::Capture;
 use gizer_flatten::change::{Position, Positions};
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};

@@ -4,8 +4,9 @@ use std::error::Error;
 
 use bson::{Document, doc};
 use gizer_cli::config::Config;
+
 use gizer_engine::spool::{Capture, CaptureEnd};
-use gizer_engine::{Failure, FailureKind};
+use gizer_engine::{Failure, FailureKind, Servers};
 use gizer_flatten::change::{Position, Positions};
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use gizer_oplog::{Cluster, MongoError, Oplog, OplogTail, Settings, TailOptions, newest_positions};

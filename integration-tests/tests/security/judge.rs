@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bson::{Bson, Document, doc};
 use futures::{TryStreamExt, stream};
-use gizer_cli::schema_files::SchemaFiles;
+use gizer_engine::schema_files::SchemaFiles;
 use gizer_flatten::rebuild;
 use gizer_schema::{Layout, file};
 use integration_tests::oracle::Oracle;

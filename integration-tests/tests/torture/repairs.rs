@@ -150,7 +150,7 @@ async fn more_repairs_than_allowed_are_a_load() {
     judge(&world).await.unwrap();
     let events = report["events"].to_string();
     assert!(events.contains("posts: 4 documents to repair in one run, with at most 3 allowed"), "{events}");
-    assert!(events.contains("posts: loaded anew, 5 documents"), "{events}");
+    assert!(events.contains("posts: reloaded, 5 documents"), "{events}");
     let reason = "more documents had to be repaired in one run than [verify] max_repairs allows";
     let expected = json!([
         { "collection": "drafts", "event": "repair", "reason": "found by hand", "count": 3 },

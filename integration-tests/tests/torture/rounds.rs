@@ -188,7 +188,7 @@ async fn a_round_that_loads_a_collection_anew_gives_one_report() {
     admin.run_command(doc! { "renameCollection": from, "to": to, "dropTarget": true }).await.unwrap();
     let report = round(&world).await;
     let events = report["events"].to_string();
-    assert!(events.contains("posts: loaded anew, 1 document"), "{report}");
+    assert!(events.contains("posts: reloaded, 1 document"), "{report}");
     judge_by_oracle(&world, "posts").await.unwrap();
 }
 

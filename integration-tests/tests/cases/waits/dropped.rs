@@ -76,7 +76,7 @@ async fn black_hole(way: impl Fn(&Remote) -> &Strait, word: &str, limit: Duratio
 #[tokio::test]
 async fn w1_dropped_packets_are_noticed_on_either_side() {
     tokio::join!(
-        black_hole(|remote| &remote.to_postgres, "trying again in", LOSS_LIMIT),
+        black_hole(|remote| &remote.to_postgres, "retrying in", LOSS_LIMIT),
         // The reader of the oplog connects again by itself.
         black_hole(|remote| &remote.to_mongo, "waiting for MongoDB at", REPORT_LIMIT),
     );

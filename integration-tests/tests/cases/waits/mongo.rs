@@ -46,7 +46,7 @@ async fn w9_a_load_and_an_audit_ride_out_an_election() {
     for code in PASSING {
         fail(&mongod, &["find", "getMore"], code, TIMES).await;
         let load = scene.run(&["load"]).await.expect_code(0);
-        assert!(load.stderr.contains("trying again in"), "{code}: {}", load.stderr);
+        assert!(load.stderr.contains("retrying in"), "{code}: {}", load.stderr);
         assert_eq!(scene.number("SELECT count(*) FROM orders").await, 3_000, "{code}");
     }
     fail(&mongod, &["find", "getMore", "aggregate"], 11602, TIMES).await;

@@ -87,7 +87,7 @@ async fn w6_a_follower_that_loads_rides_out_a_lost_connection() {
     scene.to_postgres.set(ProxyMode::CutAfter(300_000));
     // No attempt within the load itself: the follower is what goes on.
     let mut follower = scene.gizer.spawn(["run", "--follow", "--run-retry-for", "0"]).unwrap();
-    says(&follower, "trying again in", LOSS_LIMIT).await;
+    says(&follower, "retrying in", LOSS_LIMIT).await;
     scene.wait_for_table("orders").await;
     scene.wait_for_rows(20_000, LOSS_LIMIT).await;
     assert!(follower.is_running().unwrap());
@@ -101,7 +101,7 @@ async fn w6_a_load_goes_on_where_it_lost_its_connection() {
     scene.run(&["schema", "infer"]).await.expect_code(0);
     scene.to_postgres.set(ProxyMode::CutAfter(300_000));
     let load = scene.run(&["load"]).await.expect_code(0);
-    assert!(load.stderr.contains("trying again in"), "{}", load.stderr);
+    assert!(load.stderr.contains("retrying in"), "{}", load.stderr);
     assert_eq!(scene.number("SELECT count(*) FROM orders").await, 20_000);
     assert_eq!(scene.number("SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_new%'").await, 0);
 }

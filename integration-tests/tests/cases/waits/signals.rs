@@ -138,7 +138,7 @@ async fn sleeping_before_the_next_try() -> Held {
     let scene = Scene::new().await;
     let running = scene.followed().await;
     scene.to_postgres.set(ProxyMode::Refuse);
-    says(&running, "trying again in", LOSS_LIMIT).await;
+    says(&running, "retrying in", LOSS_LIMIT).await;
     Held::new(scene, running)
 }
 
