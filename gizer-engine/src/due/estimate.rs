@@ -17,7 +17,7 @@ const SAMPLE: u64 = 1_000;
 const SAMPLE_BYTES: usize = 4 << 20;
 
 /// Rows a second of a load whose servers are small, far away or busy; and of one on a quiet machine of two cores with both servers
-/// beside it (README, "How fast it is").
+/// on it, too (`docs/performance.md`).
 const ROWS_A_SECOND: [f64; 2] = [100_000.0, 900_000.0];
 
 /// What loading a collection will take.
