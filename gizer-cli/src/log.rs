@@ -62,7 +62,7 @@ pub(crate) fn start(verbose: u8) {
         .with_env_filter(filter(verbose))
         .with_writer(std::io::stderr)
         .with_ansi(report::colours_are_seen(&std::io::stderr()))
-        .event_format(Lines::default())
+        .event_format(LogLines::default())
         .try_init();
 }
 
@@ -81,19 +81,19 @@ fn filter(verbose: u8) -> EnvFilter {
 
 /// Lines of the form that is asked for at the time.
 #[derive(Debug)]
-struct Lines {
+struct LogLines {
     text: Format<Full>,
     json: Format<Json>,
 }
 
-impl Default for Lines {
-    fn default() -> Lines {
+impl Default for LogLines {
+    fn default() -> LogLines {
         let json = Format::default().json().flatten_event(true).with_current_span(false).with_span_list(false);
-        Lines { text: Format::default(), json }
+        LogLines { text: Format::default(), json }
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LogLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

@@ -13,11 +13,11 @@ use crate::extjson::{RawJson, write_bson_document, write_text};
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Extra<'r> {
     pointers: &'r str,
-    entries: &'r [Entry<'r>],
+    entries: &'r [ExtraEntry<'r>],
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry<'b> {
+pub(crate) struct ExtraEntry<'b> {
     pointer: Range<usize>,
     value: ExtraValue<'b>,
 }
@@ -60,7 +60,7 @@ impl Extra<'_> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gathered<'b> {
     pointers: String,
-    entries: Vec<Entry<'b>>,
+    entries: Vec<ExtraEntry<'b>>,
 }
 
 impl<'b> Gathered<'b> {
@@ -103,7 +103,7 @@ impl<'b> Gathered<'b> {
     }
 
     fn push(&mut self, start: usize, value: ExtraValue<'b>) {
-        self.entries.push(Entry { pointer: start..self.pointers.len(), value });
+        self.entries.push(ExtraEntry { pointer: start..self.pointers.len(), value });
     }
 }
 

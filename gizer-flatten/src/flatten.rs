@@ -10,7 +10,7 @@ use crate::decimal::Decimal128;
 use crate::extjson::RawJson;
 use crate::extra::Gathered;
 use crate::key::{Form, TaggedKey};
-use crate::program::{Action, ActionId, Field, Found, NodeId, Program};
+use crate::program::{ActionId, FieldAction, FoundField, NodeId, PlanField, Program};
 use crate::root_key::{KeyShape, MAX_KEY_BYTES};
 use crate::row::{Cell, Row, RowSink};
 use crate::tally::{MismatchCounts, Tally, Unfit};
@@ -63,7 +63,7 @@ pub struct Rejection {
 #[derive(Debug, Clone)]
 pub struct Flattener {
     program: Program,
-    tables: Vec<TableShape>,
+    tables: Vec<RowShape>,
     key: KeyShape,
     keeping: Keeping,
     counts: MismatchCounts,
@@ -75,7 +75,7 @@ pub struct Flattener {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct TableShape {
+struct RowShape {
     /// Without `_extra`.
     columns: usize,
     key: usize,
@@ -96,7 +96,7 @@ enum Keeping {
 impl Flattener {
     /// A flattener for the documents of this layout's collection.
     pub fn new(layout: &Layout) -> Flattener {
-        let shape = |t: &gizer_schema::Table| TableShape {
+        let shape = |t: &gizer_schema::Table| RowShape {
             columns: t.data_columns() + t.positions,
             key: t.key.0,
             positions: t.positions,
@@ -125,7 +125,7 @@ impl Flattener {
         sink: &mut S,
         mut rejected: impl FnMut(RawDoc<'b>, Rejection),
     ) {
-        let mut run = Run {
+        let mut run = FlattenPass {
             program: &mut self.program,
             tables: &self.tables,
             key_shape: self.key,
@@ -175,7 +175,7 @@ impl Flattener {
 }
 
 /// A row buffer of a table's length; taking the memory of the last batch along.
-fn start_row<'b>((memory, shape): (Vec<Cell<'static>>, &TableShape)) -> Vec<Cell<'b>> {
+fn start_row<'b>((memory, shape): (Vec<Cell<'static>>, &RowShape)) -> Vec<Cell<'b>> {
     let mut row: Vec<Cell<'b>> = memory;
     row.resize(shape.columns, Cell::Null);
     row
@@ -200,9 +200,9 @@ pub fn id_text(document: RawDoc<'_>) -> String {
 }
 
 /// One pass over documents that live for `'b`.
-struct Run<'f, 'b, S> {
+struct FlattenPass<'f, 'b, S> {
     program: &'f mut Program,
-    tables: &'f [TableShape],
+    tables: &'f [RowShape],
     key_shape: KeyShape,
     keeping: Keeping,
     counts: &'f mut MismatchCounts,
@@ -219,14 +219,14 @@ struct Run<'f, 'b, S> {
 
 /// Where a value came from, for `_extra`.
 #[derive(Clone, Copy)]
-enum Origin {
+enum ValueOrigin {
     /// A field of a document.
     Field { node: NodeId, field: usize },
     /// It is the element that the row stands for.
     Element,
 }
 
-impl<'b, S: RowSink> Run<'_, 'b, S> {
+impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
     fn whole(&mut self, document: RawDoc<'b>) -> Result<(), RejectReason> {
         self.counts.begin_document();
         self.whole = self.walked + 1;
@@ -271,12 +271,12 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         for element in document.elements() {
             let element = element?;
             match self.program.nodes[node].find(&mut walk, &element, number, self.whole) {
-                Found::Known(field) => {
-                    let Field { path, action } = self.program.nodes[node].fields[field];
-                    self.place(table, action, path, Origin::Field { node, field }, &element)?;
+                FoundField::Known(field) => {
+                    let PlanField { path, action } = self.program.nodes[node].fields[field];
+                    self.place(table, action, path, ValueOrigin::Field { node, field }, &element)?;
                 }
-                Found::Unknown => keep_whole |= !self.keep_unknown(table, node, &element),
-                Found::Again(path) => {
+                FoundField::Unknown => keep_whole |= !self.keep_unknown(table, node, &element),
+                FoundField::Again(path) => {
                     if let Some(path) = path {
                         self.counts.count(path, Unfit::Duplicate);
                     }
@@ -300,19 +300,19 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         true
     }
 
-    fn keep(&mut self, table: usize, origin: Origin, element: &Element<'b>) {
+    fn keep(&mut self, table: usize, origin: ValueOrigin, element: &Element<'b>) {
         if self.keeping == Keeping::Nothing {
             return;
         }
         let pointer = match origin {
-            Origin::Field { node, field } => self.program.nodes[node].pointers[field].as_str(),
-            Origin::Element => "",
+            ValueOrigin::Field { node, field } => self.program.nodes[node].pointers[field].as_str(),
+            ValueOrigin::Element => "",
         };
         self.extras[table].keep(pointer, *element);
     }
 
     /// Counts a value that does not fit, and keeps it.
-    fn stray(&mut self, table: usize, origin: Origin, path: PathId, unfit: Unfit, element: &Element<'b>) {
+    fn stray(&mut self, table: usize, origin: ValueOrigin, path: PathId, unfit: Unfit, element: &Element<'b>) {
         self.counts.count(path, unfit);
         self.keep(table, origin, element);
     }
@@ -323,13 +323,13 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         table: usize,
         action: ActionId,
         path: PathId,
-        origin: Origin,
+        origin: ValueOrigin,
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
         match self.program.actions[action] {
-            Action::Column { column, ty } => self.column(table, column, ty, path, origin, element),
-            Action::Document { node } => self.nested(table, node, path, origin, element),
-            Action::ObjectIdPair { oid, bsontype, node } => match element.value()? {
+            FieldAction::Column { column, ty } => self.column(table, column, ty, path, origin, element),
+            FieldAction::Document { node } => self.nested(table, node, path, origin, element),
+            FieldAction::ObjectIdPair { oid, bsontype, node } => match element.value()? {
                 Value::ObjectId(id) => {
                     let row = &mut self.rows[table];
                     row[oid.0] = Cell::ObjectId(id);
@@ -338,8 +338,10 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
                 }
                 _ => self.nested(table, node, path, origin, element),
             },
-            Action::Table { table: child, element: action } => self.array(table, child, action, path, origin, element),
-            Action::Ignore => Ok(()),
+            FieldAction::Table { table: child, element: action } => {
+                self.array(table, child, action, path, origin, element)
+            }
+            FieldAction::Ignore => Ok(()),
         }
     }
 
@@ -349,7 +351,7 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         column: ColumnId,
         ty: ColumnType,
         path: PathId,
-        origin: Origin,
+        origin: ValueOrigin,
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
         if let Some(cell) = usual(ty, element) {
@@ -359,14 +361,16 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         }
         match fit(ty, element)? {
             // A bare NULL of an element reads as null, that of a field as missing.
-            Ok(Cell::Null) if matches!(origin, Origin::Element) => {}
+            Ok(Cell::Null) if matches!(origin, ValueOrigin::Element) => {}
             Ok(Cell::Null) => self.keep(table, origin, element),
             Ok(cell) => {
                 self.rows[table][column.0] = cell;
                 if self.keeping != Keeping::Nothing && self.loses_something(ty, element)? {
                     match origin {
                         // Two documents are one `_id` only if their fields have the same order.
-                        Origin::Field { node, field } if ty == ColumnType::Key && element.kind == Kind::Document => {
+                        ValueOrigin::Field { node, field }
+                            if ty == ColumnType::Key && element.kind == Kind::Document =>
+                        {
                             let pointer = self.program.nodes[node].pointers[field].as_str();
                             self.extras[table].keep_ordered(pointer, *element);
                         }
@@ -403,13 +407,13 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         table: usize,
         node: NodeId,
         path: PathId,
-        origin: Origin,
+        origin: ValueOrigin,
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
         match element.value()? {
             Value::Document(document) if !document.is_empty() => self.document(node, table, document)?,
             // An element's row says by itself that there is a document.
-            Value::Document(_) if matches!(origin, Origin::Element) => {}
+            Value::Document(_) if matches!(origin, ValueOrigin::Element) => {}
             Value::Document(_) | Value::Null => self.keep(table, origin, element),
             _ => self.stray(table, origin, path, Unfit::Kind(element.kind), element),
         }
@@ -423,13 +427,13 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
         table: usize,
         action: ActionId,
         path: PathId,
-        origin: Origin,
+        origin: ValueOrigin,
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
         let array = match element.value()? {
             Value::Array(array) if !array.is_empty() => array,
             // An element's row says by itself that there is an array.
-            Value::Array(_) if matches!(origin, Origin::Element) => return Ok(()),
+            Value::Array(_) if matches!(origin, ValueOrigin::Element) => return Ok(()),
             Value::Array(_) | Value::Null => {
                 self.keep(parent, origin, element);
                 return Ok(());
@@ -446,7 +450,7 @@ impl<'b, S: RowSink> Run<'_, 'b, S> {
                 // Positions start at 1; an array of 16 MiB has fewer than 2^24 elements.
                 *own = Cell::BigInt(i as i64 + 1);
             }
-            self.place(table, action, path, Origin::Element, &element?)?;
+            self.place(table, action, path, ValueOrigin::Element, &element?)?;
             self.emit(table);
         }
         Ok(())

@@ -17,7 +17,7 @@ pub(crate) type ActionId = usize;
 
 /// What to do with a value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Action {
+pub(crate) enum FieldAction {
     /// Put it into a column of the current row.
     Column { column: ColumnId, ty: ColumnType },
     /// Put an ObjectId into two columns of the current row, or a document `{oid, bsontype}`.
@@ -31,14 +31,14 @@ pub(crate) enum Action {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Field {
+pub(crate) struct PlanField {
     pub(crate) path: PathId,
     pub(crate) action: ActionId,
 }
 
 /// Where a name leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum FoundField {
     /// To this field of the node.
     Known(usize),
     /// Nowhere.
@@ -49,9 +49,9 @@ pub(crate) enum Found {
 
 /// The known fields of one document of the plan.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub(crate) struct PlanNode {
     names: FieldIndex,
-    pub(crate) fields: Vec<Field>,
+    pub(crate) fields: Vec<PlanField>,
     /// For each field the last document in which it was found.
     last_in: Vec<u64>,
     /// JSON Pointer of the document, relative to its row.
@@ -94,23 +94,23 @@ impl UnknownName {
     }
 }
 
-impl Node {
+impl PlanNode {
     /// Where a field leads in the document with this number, of the whole document with that number; counts names that are
     /// not known.
-    pub(crate) fn find(&mut self, walk: &mut Walk, field: &Element<'_>, document: u64, whole: u64) -> Found {
+    pub(crate) fn find(&mut self, walk: &mut Walk, field: &Element<'_>, document: u64, whole: u64) -> FoundField {
         if let Some(found) = self.names.find(walk, field.name) {
             let again = std::mem::replace(&mut self.last_in[found], document) == document;
-            return if again { Found::Again(Some(self.fields[found].path)) } else { Found::Known(found) };
+            return if again { FoundField::Again(Some(self.fields[found].path)) } else { FoundField::Known(found) };
         }
         if let Some(unknown) = self.unknown.get_mut(field.name) {
             unknown.count(field.kind, whole);
             let again = std::mem::replace(&mut unknown.last_in, document) == document;
-            return if again { Found::Again(None) } else { Found::Unknown };
+            return if again { FoundField::Again(None) } else { FoundField::Unknown };
         }
         let mut unknown = UnknownName { last_in: document, ..UnknownName::default() };
         unknown.count(field.kind, whole);
         self.unknown.insert(field.name.into(), unknown);
-        Found::Unknown
+        FoundField::Unknown
     }
 
     /// Takes out the counts of unknown names, with their whole paths.
@@ -127,8 +127,8 @@ impl Node {
 /// All nodes and actions; node `[0]` is the root document.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) actions: Vec<Action>,
+    pub(crate) nodes: Vec<PlanNode>,
+    pub(crate) actions: Vec<FieldAction>,
 }
 
 impl Program {
@@ -148,7 +148,7 @@ impl Program {
     ) -> NodeId {
         let id = self.nodes.len();
         let pointers: Vec<String> = plan.fields.iter().map(|field| pointer_of(&pointer, &field.name)).collect();
-        self.nodes.push(Node {
+        self.nodes.push(PlanNode {
             names: plan.fields.iter().map(|field| field.name.as_bytes()).collect(),
             fields: Vec::with_capacity(plan.fields.len()),
             last_in: vec![0; plan.fields.len()],
@@ -160,27 +160,29 @@ impl Program {
         for (field, pointer) in plan.fields.iter().zip(pointers) {
             let prefix = format!("{}.", layout.path(field.path).dotted());
             let action = self.action(layout, table, &field.plan, prefix, pointer);
-            self.nodes[id].fields.push(Field { path: field.path, action });
+            self.nodes[id].fields.push(PlanField { path: field.path, action });
         }
         id
     }
 
     fn action(&mut self, layout: &Layout, table: usize, plan: &Plan, prefix: String, pointer: String) -> ActionId {
         let action = match plan {
-            Plan::Column(column) => Action::Column { column: *column, ty: layout.tables[table].columns[column.0].ty },
+            Plan::Column(column) => {
+                FieldAction::Column { column: *column, ty: layout.tables[table].columns[column.0].ty }
+            }
             Plan::ObjectIdPair { oid, bsontype, fields } => {
                 let node = self.document(layout, table, fields, prefix, pointer);
-                Action::ObjectIdPair { oid: *oid, bsontype: *bsontype, node }
+                FieldAction::ObjectIdPair { oid: *oid, bsontype: *bsontype, node }
             }
             Plan::Document(document) => {
-                Action::Document { node: self.document(layout, table, document, prefix, pointer) }
+                FieldAction::Document { node: self.document(layout, table, document, prefix, pointer) }
             }
             Plan::Table { table, element } => {
                 // In its own row an element is the whole: its pointer is empty.
                 let element = self.action(layout, table.0, element, prefix, String::new());
-                Action::Table { table: table.0, element }
+                FieldAction::Table { table: table.0, element }
             }
-            Plan::Ignored => Action::Ignore,
+            Plan::Ignored => FieldAction::Ignore,
         };
         self.actions.push(action);
         self.actions.len() - 1

@@ -7,7 +7,7 @@ use crate::model::{Dialect, Field, Fields, Node, Schema};
 
 /// A change of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct TypeChange {
     /// Field names from the root, joined by dots.
     pub path: String,
     /// What it was: a type's name, `DOCUMENT` or `ARRAY`.
@@ -16,7 +16,7 @@ pub struct Change {
     pub to: &'static str,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for TypeChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} → {}", self.path, self.from, self.to)
     }
@@ -24,13 +24,18 @@ impl fmt::Display for Change {
 
 /// Takes over from `secondary` the type of every leaf of `primary` that it types differently, unless as `TINYINT`; paths
 /// that only `secondary` has are not added. A leaf is a value, and a document or an array of which nothing is known.
-pub fn merge(primary: &mut Schema, secondary: &Schema) -> Vec<Change> {
+pub fn merge(primary: &mut Schema, secondary: &Schema) -> Vec<TypeChange> {
     let mut changes = Vec::new();
     merge_fields(&mut primary.fields, &secondary.fields, &mut Vec::new(), &mut changes);
     changes
 }
 
-fn merge_fields<'p>(primary: &'p mut Fields, secondary: &Fields, path: &mut Vec<&'p str>, changes: &mut Vec<Change>) {
+fn merge_fields<'p>(
+    primary: &'p mut Fields,
+    secondary: &Fields,
+    path: &mut Vec<&'p str>,
+    changes: &mut Vec<TypeChange>,
+) {
     for (name, field) in primary {
         path.push(name);
         if let Some(other) = secondary.get(name) {
@@ -40,13 +45,13 @@ fn merge_fields<'p>(primary: &'p mut Fields, secondary: &Fields, path: &mut Vec<
     }
 }
 
-fn merge_field<'p>(field: &'p mut Field, other: &Field, path: &mut Vec<&'p str>, changes: &mut Vec<Change>) {
+fn merge_field<'p>(field: &'p mut Field, other: &Field, path: &mut Vec<&'p str>, changes: &mut Vec<TypeChange>) {
     let differs = field.node != other.node && other.node != Node::Scalar(ScalarType::TinyInt);
     if is_leaf(&field.node) {
         // An empty document in the other file knows no more than a value does.
         if differs && !is_unknown(&other.node) {
             let (from, to) = (field.node.type_name(), other.node.type_name());
-            changes.push(Change { path: path.join("."), from, to });
+            changes.push(TypeChange { path: path.join("."), from, to });
             field.node = other.node.clone();
         }
         return;
@@ -131,7 +136,7 @@ impl WrongValue {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Patched {
     /// Paths that have another type now.
-    pub changes: Vec<Change>,
+    pub changes: Vec<TypeChange>,
     /// What could not be done, with the reason.
     pub refused: Vec<(WrongValue, String)>,
 }
@@ -151,7 +156,7 @@ pub fn patch(schema: &mut Schema, wrong: &[WrongValue]) -> Patched {
     patched
 }
 
-fn patch_one(schema: &mut Schema, wrong: &WrongValue) -> Result<Option<Change>, String> {
+fn patch_one(schema: &mut Schema, wrong: &WrongValue) -> Result<Option<TypeChange>, String> {
     let classic = schema.dialect == Dialect::Classic;
     let inside = wrong.path.strip_prefix(schema.collection.as_str()).and_then(|rest| rest.strip_prefix('.'));
     let Some(path) = inside else { return Err(format!("it is not of the collection {}", schema.collection)) };
@@ -173,7 +178,7 @@ fn patch_one(schema: &mut Schema, wrong: &WrongValue) -> Result<Option<Change>, 
     if field.node == node {
         return Ok(None);
     }
-    let change = Change { path: path.to_owned(), from: field.node.type_name(), to: node.type_name() };
+    let change = TypeChange { path: path.to_owned(), from: field.node.type_name(), to: node.type_name() };
     field.node = node;
     Ok(Some(change))
 }

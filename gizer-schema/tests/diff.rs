@@ -5,7 +5,7 @@
 mod generated;
 
 use generated::schema;
-use gizer_schema::diff::{PathChangeKind, SchemaDiff, Step, TableChange, compare_tables, shapes};
+use gizer_schema::diff::{PathChangeKind, PathStep, SchemaDiff, TableChange, compare_tables, shapes};
 use gizer_schema::{Field, Fields, Layout, Node, ScalarType, Schema};
 use proptest::prelude::*;
 
@@ -29,14 +29,14 @@ fn sorted(mut diff: SchemaDiff) -> (SchemaDiff, Vec<String>) {
 }
 
 /// Every path of a field whose change can be told, with the field.
-fn leaves<'f>(fields: &'f mut Fields, path: &[Step], found: &mut Vec<(Vec<Step>, &'f mut Field)>) {
+fn leaves<'f>(fields: &'f mut Fields, path: &[PathStep], found: &mut Vec<(Vec<PathStep>, &'f mut Field)>) {
     for (name, field) in fields {
-        let path: Vec<Step> = path.iter().cloned().chain([Step::Field(name.clone())]).collect();
+        let path: Vec<PathStep> = path.iter().cloned().chain([PathStep::Field(name.clone())]).collect();
         leaf(field, path, found);
     }
 }
 
-fn leaf<'f>(field: &'f mut Field, path: Vec<Step>, found: &mut Vec<(Vec<Step>, &'f mut Field)>) {
+fn leaf<'f>(field: &'f mut Field, path: Vec<PathStep>, found: &mut Vec<(Vec<PathStep>, &'f mut Field)>) {
     let has_more = match &field.node {
         node if node.is_object_id_pair() => false,
         Node::Document(fields) => !fields.is_empty(),
@@ -49,7 +49,7 @@ fn leaf<'f>(field: &'f mut Field, path: Vec<Step>, found: &mut Vec<(Vec<Step>, &
     match &mut field.node {
         Node::Document(fields) => leaves(fields, &path, found),
         Node::Array(element) | Node::NestedTable(element) => {
-            leaf(element, path.into_iter().chain([Step::Element]).collect(), found);
+            leaf(element, path.into_iter().chain([PathStep::Element]).collect(), found);
         }
         _ => {}
     }

@@ -9,7 +9,7 @@ use gizer_pg::rows::{Keys, RowChanges, RowStore};
 use gizer_schema::raw::RawDoc;
 use gizer_schema::{ColumnId, Layout, TableId};
 
-use crate::field::Fields;
+use crate::field::FieldComparer;
 use crate::key_text::key_text;
 use crate::stored::StoredRows;
 use crate::value_text::{cell_text, extra_text, field_text};
@@ -135,7 +135,7 @@ struct Comparison<'a> {
     named: usize,
     /// What is wrong with the document under way, and not counted yet.
     faults: Vec<(TableId, Fault)>,
-    fields: Fields,
+    fields: FieldComparer,
     /// For each key whether a document with it has come.
     has_document: Vec<bool>,
     /// For each key whether anything differs.
@@ -175,7 +175,7 @@ impl<'a> Comparison<'a> {
             verdict: Verdict::default(),
             named: NAMED_DIFFERENCES,
             faults: Vec::new(),
-            fields: Fields::default(),
+            fields: FieldComparer::default(),
             has_document: vec![false; keys.len()],
             differing: vec![false; keys.len()],
             lacks_root: vec![false; keys.len()],

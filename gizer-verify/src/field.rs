@@ -14,11 +14,11 @@ pub(crate) const EPOCH_MICROS: i128 = 946_684_800_000_000;
 
 /// Compares cells with fields; keeps a buffer for those that are written out to be compared.
 #[derive(Debug, Default)]
-pub(crate) struct Fields {
+pub(crate) struct FieldComparer {
     text: Vec<u8>,
 }
 
-impl Fields {
+impl FieldComparer {
     /// Whether the field holds what the cell says; `None` is NULL.
     pub(crate) fn hold(&mut self, field: Option<&[u8]>, cell: &Cell<'_>) -> bool {
         let Some(field) = field else { return *cell == Cell::Null };
@@ -68,7 +68,7 @@ impl Fields {
     /// An array: dimensions, a flag for NULLs, the elements' type; length and lower bound of the dimension; elements. One
     /// without elements has no dimension.
     fn holds_list(&mut self, field: &[u8], list: RawList<'_>) -> bool {
-        let mut rest = Reader::new(field);
+        let mut rest = FieldReader::new(field);
         let (Some(dimensions), Some(_), Some(ty)) = (rest.i32(), rest.i32(), rest.i32()) else { return false };
         let mut cells = list.cells();
         if dimensions == 0 {
@@ -92,20 +92,20 @@ impl Fields {
 pub(crate) const IS_KEY: i32 = -2;
 
 /// Takes numbers and fields from the front of bytes.
-pub(crate) struct Reader<'b> {
+pub(crate) struct FieldReader<'b> {
     rest: &'b [u8],
     /// What a field is that is [`IS_KEY`].
     key: &'b [u8],
 }
 
-impl<'b> Reader<'b> {
-    pub(crate) fn new(bytes: &'b [u8]) -> Reader<'b> {
-        Reader { rest: bytes, key: &[] }
+impl<'b> FieldReader<'b> {
+    pub(crate) fn new(bytes: &'b [u8]) -> FieldReader<'b> {
+        FieldReader { rest: bytes, key: &[] }
     }
 
     /// Of a row whose key stands elsewhere.
-    pub(crate) fn of_row(bytes: &'b [u8], key: &'b [u8]) -> Reader<'b> {
-        Reader { rest: bytes, key }
+    pub(crate) fn of_row(bytes: &'b [u8], key: &'b [u8]) -> FieldReader<'b> {
+        FieldReader { rest: bytes, key }
     }
 
     /// How many bytes are left.
@@ -176,7 +176,7 @@ mod tests {
     use gizer_flatten::Decimal;
 
     fn hold(field: &[u8], cell: Cell<'_>) -> bool {
-        Fields::default().hold(Some(field), &cell)
+        FieldComparer::default().hold(Some(field), &cell)
     }
 
     /// As the server sends them: seen with `int4send`, `float8send` and the like.
@@ -208,10 +208,10 @@ mod tests {
             assert!(!hold(field, Cell::Null));
             for (j, (_, cell)) in cases.iter().enumerate() {
                 assert_eq!(hold(field, *cell), i == j, "{field:?} and {cell:?}");
-                assert!(!Fields::default().hold(None, cell));
+                assert!(!FieldComparer::default().hold(None, cell));
             }
         }
-        assert!(Fields::default().hold(None, &Cell::Null));
+        assert!(FieldComparer::default().hold(None, &Cell::Null));
         assert!(
             !hold(b"00AB00000000000000000000", Cell::ObjectId([0, 0xAB, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
             "lower case"

@@ -18,12 +18,12 @@ pub(crate) fn same(expected: &[u8], stored: &[u8]) -> bool {
 
 /// The same whatever the order; `None` if they differ, or one of them is no JSON.
 fn walk(expected: &[u8], stored: &[u8]) -> Option<()> {
-    let (mut expected, mut stored) = (Text { bytes: expected, at: 0 }, Text { bytes: stored, at: 0 });
+    let (mut expected, mut stored) = (JsonText { bytes: expected, at: 0 }, JsonText { bytes: stored, at: 0 });
     same_value(&mut expected, &mut stored, MAX_DEPTH)?;
     (expected.peek().is_none() && stored.peek().is_none()).then_some(())
 }
 
-fn same_value(expected: &mut Text<'_>, stored: &mut Text<'_>, depth: usize) -> Option<()> {
+fn same_value(expected: &mut JsonText<'_>, stored: &mut JsonText<'_>, depth: usize) -> Option<()> {
     let depth = depth.checked_sub(1)?;
     match (expected.peek()?, stored.peek()?) {
         (b'{', b'{') => same_object(expected, stored, depth),
@@ -34,7 +34,7 @@ fn same_value(expected: &mut Text<'_>, stored: &mut Text<'_>, depth: usize) -> O
     }
 }
 
-fn same_array(expected: &mut Text<'_>, stored: &mut Text<'_>, depth: usize) -> Option<()> {
+fn same_array(expected: &mut JsonText<'_>, stored: &mut JsonText<'_>, depth: usize) -> Option<()> {
     let mut ends = (expected.opens(b']')?, stored.opens(b']')?);
     while ends == (false, false) {
         same_value(expected, stored, depth)?;
@@ -44,7 +44,7 @@ fn same_array(expected: &mut Text<'_>, stored: &mut Text<'_>, depth: usize) -> O
 }
 
 /// Fields that stand in the same order are compared as they come.
-fn same_object(expected: &mut Text<'_>, stored: &mut Text<'_>, depth: usize) -> Option<()> {
+fn same_object(expected: &mut JsonText<'_>, stored: &mut JsonText<'_>, depth: usize) -> Option<()> {
     let mut ends = (expected.opens(b'}')?, stored.opens(b'}')?);
     while ends == (false, false) {
         let at = (expected.at, stored.at);
@@ -59,7 +59,7 @@ fn same_object(expected: &mut Text<'_>, stored: &mut Text<'_>, depth: usize) -> 
 }
 
 /// The fields from here on, to the end of both objects.
-fn same_fields(expected: &mut Text<'_>, stored: &mut Text<'_>, depth: usize) -> Option<()> {
+fn same_fields(expected: &mut JsonText<'_>, stored: &mut JsonText<'_>, depth: usize) -> Option<()> {
     let (fields, others) = (expected.fields()?, stored.fields()?);
     if fields.len() != others.len() {
         return None;
@@ -95,12 +95,12 @@ fn same_word(expected: &[u8], stored: &[u8]) -> Option<()> {
 
 /// JSON, and how far it has been walked through.
 #[derive(Clone, Copy)]
-struct Text<'t> {
+struct JsonText<'t> {
     bytes: &'t [u8],
     at: usize,
 }
 
-impl<'t> Text<'t> {
+impl<'t> JsonText<'t> {
     /// The next byte that is no blank.
     fn peek(&mut self) -> Option<u8> {
         while matches!(self.bytes.get(self.at)?, b' ' | b'\n' | b'\r' | b'\t') {
@@ -132,8 +132,8 @@ impl<'t> Text<'t> {
     }
 
     /// The same text from another place on.
-    fn from(&self, at: u32) -> Text<'t> {
-        Text { bytes: self.bytes, at: at as usize }
+    fn from(&self, at: u32) -> JsonText<'t> {
+        JsonText { bytes: self.bytes, at: at as usize }
     }
 
     /// Where the fields from here on begin, to the end of the object: in the order of their names, of two with one name the last, as

@@ -7,7 +7,7 @@ use gizer_pg::rows::{KeyStretch, Keys, RowStore};
 use gizer_schema::{Layout, Table, TableId};
 
 use crate::RowTables;
-use crate::field::{IS_KEY, Reader};
+use crate::field::{FieldReader, IS_KEY};
 
 /// All rows of some keys, by table, key and positions. The fields of all rows of a table lie in one buffer.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl StoredTable {
         if self.depth == 0 {
             return;
         }
-        let mut fields = Reader::new(&self.bytes[start..]);
+        let mut fields = FieldReader::new(&self.bytes[start..]);
         let mut key_start = start;
         for column in 0..self.position_columns.end {
             if column == self.key_column {
@@ -185,7 +185,7 @@ impl StoredTable {
 
     /// The key that stands here.
     fn key_at(&self, start: usize) -> &[u8] {
-        Reader::new(&self.bytes[start..]).field().flatten().unwrap_or_default()
+        FieldReader::new(&self.bytes[start..]).field().flatten().unwrap_or_default()
     }
 
     fn sort(&mut self, keys: usize) {
@@ -219,10 +219,10 @@ impl StoredTable {
     }
 
     /// The fields of the row at this place.
-    pub(crate) fn fields(&self, place: u32) -> Reader<'_> {
+    pub(crate) fn fields(&self, place: u32) -> FieldReader<'_> {
         let row = self.sorted[place as usize] as usize;
         let key = self.key_starts.get(row).map_or(&[][..], |start| self.key_at(*start));
-        Reader::of_row(self.bytes(place), key)
+        FieldReader::of_row(self.bytes(place), key)
     }
 
     /// What begins with the fields of the row at this place.

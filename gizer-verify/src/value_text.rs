@@ -3,7 +3,7 @@
 use gizer_flatten::{Cell, Extra};
 use gizer_schema::ColumnType;
 
-use crate::field::{EPOCH_MICROS, Reader};
+use crate::field::{EPOCH_MICROS, FieldReader};
 use crate::key_text::{key_text, time_text};
 
 /// Characters of a value that are shown.
@@ -21,7 +21,7 @@ pub(crate) fn field_text(ty: ColumnType, field: Option<&[u8]>) -> String {
 
 /// The elements of an array of one dimension: dimensions, a flag for NULLs, the elements' type, length, lower bound, elements.
 fn list_text(ty: ColumnType, field: &[u8]) -> Option<String> {
-    let mut rest = Reader::new(field);
+    let mut rest = FieldReader::new(field);
     let (dimensions, _, _) = (rest.i32()?, rest.i32()?, rest.i32()?);
     if dimensions == 0 {
         return Some("{}".to_owned());

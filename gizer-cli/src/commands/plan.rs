@@ -17,7 +17,7 @@ use crate::report;
 use gizer_engine::due::{Due, DueCollection, Estimate, LogStanding, Policy, Sizes, Standing, Step, Tries};
 
 /// What would be done.
-pub(super) struct Plan {
+pub(super) struct RunPlan {
     pub(super) due: Due,
     pub(super) loads: Vec<PlannedLoad>,
     pub(super) logs: BTreeMap<String, LogStanding>,
@@ -34,14 +34,14 @@ pub(super) struct PlannedLoad {
     /// How large it is in MongoDB, if that is known.
     pub(super) size: Option<CollectionSize>,
     /// By name, with what happens to them; none before there is a schema file.
-    pub(super) tables: Vec<(String, TableChange)>,
+    pub(super) tables: Vec<(String, TableFate)>,
     /// `None` if it cannot be told.
     pub(super) estimate: Option<Estimate>,
 }
 
 /// What happens to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TableChange {
+pub(super) enum TableFate {
     Made,
     Replaced,
     Dropped,
@@ -132,7 +132,7 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
         let help = format!("add them to its schema file, then `{}`", report::command("load", [&collection], &[]));
         warnings.push(Remark::new(format!("{collection}: {what}"), help));
     }
-    Ok(Plan { due, loads, logs: standing.logs, hindrances, warnings })
+    Ok(RunPlan { due, loads, logs: standing.logs, hindrances, warnings })
 }
 
 /// The oplogs, if they can be read; otherwise none, and why.
@@ -172,19 +172,19 @@ async fn estimate(
     let known = standing.known(&layout.collection).filter(|known| known.live);
     let changes = table_changes(standing, layout);
     // Tables that stay as they are tell what they take.
-    let same = known.is_some() && changes.iter().all(|(_, change)| *change == TableChange::Replaced);
+    let same = known.is_some() && changes.iter().all(|(_, change)| *change == TableFate::Replaced);
     let sizes: Option<u64> = layout.tables.iter().map(|table| ready.sizes.get(&table.name)).sum();
     Estimate::of(cluster, collection, layout, known, sizes.filter(|_| same)).await
 }
 
-fn table_changes(standing: &Standing, layout: &Layout) -> Vec<(String, TableChange)> {
+fn table_changes(standing: &Standing, layout: &Layout) -> Vec<(String, TableFate)> {
     let known = standing.known(&layout.collection).filter(|known| known.live);
     let live: Vec<&str> = known.iter().flat_map(|known| &known.tables).map(|table| table.name.as_str()).collect();
-    let change = |name: &str| if live.contains(&name) { TableChange::Replaced } else { TableChange::Made };
+    let change = |name: &str| if live.contains(&name) { TableFate::Replaced } else { TableFate::Made };
     let of_layout = |name: &str| layout.tables.iter().any(|table| table.name == name);
     let mut changes: Vec<_> = layout.tables.iter().map(|table| (table.name.clone(), change(&table.name))).collect();
     let dropped = live.iter().filter(|name| !of_layout(name));
-    changes.extend(dropped.map(|name| ((*name).to_owned(), TableChange::Dropped)));
+    changes.extend(dropped.map(|name| ((*name).to_owned(), TableFate::Dropped)));
     changes
 }
 

@@ -6,7 +6,7 @@ use super::plan::{Plan, PlannedLoad, Remark, TableChange, UNFIT_KEY};
 use crate::report::{self, bytes, counted, duration, thousands};
 use gizer_engine::due::{DueCollection, Estimate, LogStanding, Step};
 
-pub(super) fn as_text(plan: &Plan) -> String {
+pub(super) fn as_text(plan: &RunPlan) -> String {
     let mut text = steps(plan);
     if !plan.loads.is_empty() {
         text.push_str("\nloads\n");
@@ -26,7 +26,7 @@ pub(super) fn as_text(plan: &Plan) -> String {
     text
 }
 
-fn steps(plan: &Plan) -> String {
+fn steps(plan: &RunPlan) -> String {
     if plan.due.all.is_empty() {
         return "there is nothing to be copied: no schema file, no collection\n".to_owned();
     }
@@ -99,8 +99,8 @@ fn totals(loads: &[PlannedLoad]) -> String {
     let sizes = || loads.iter().filter_map(|load| load.size);
     let disk: u64 = loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.disk).sum();
     let disk = if disk > 0 { format!("; about {} of disk", bytes(disk)) } else { String::new() };
-    let replaces = loads.iter().any(|load| load.tables.iter().any(|(_, change)| *change != TableChange::Made));
-    let beside = if replaces { ", beside the tables that are there, until they are swapped" } else { "" };
+    let replaces = loads.iter().any(|load| load.tables.iter().any(|(_, change)| *change != TableFate::Made));
+    let beside = if replaces { ", next to the existing tables, until they are swapped" } else { "" };
     format!(
         "{} of {} to be read{disk}{beside}\n",
         counted(sizes().map(|size| size.documents).sum(), "document", "documents"),
@@ -108,15 +108,15 @@ fn totals(loads: &[PlannedLoad]) -> String {
     )
 }
 
-fn change_word(change: TableChange) -> &'static str {
+fn change_word(change: TableFate) -> &'static str {
     match change {
-        TableChange::Made => "made",
-        TableChange::Replaced => "replaced",
-        TableChange::Dropped => "dropped",
+        TableFate::Made => "made",
+        TableFate::Replaced => "replaced",
+        TableFate::Dropped => "dropped",
     }
 }
 
-fn logs(plan: &Plan) -> String {
+fn logs(plan: &RunPlan) -> String {
     let row = |(shard, LogStanding { window, needed }): (&String, &LogStanding)| {
         let standing = needed.map(|at| (duration(window.behind(at.time)), duration(window.headroom(at.time))));
         let (behind, left) = standing.unwrap_or_default();
@@ -134,7 +134,7 @@ fn remark_text(remark: &Remark) -> String {
     format!("  {}{remedy}\n", remark.what)
 }
 
-pub(super) fn as_json(plan: &Plan) -> Value {
+pub(super) fn as_json(plan: &RunPlan) -> Value {
     let step = |DueCollection { name, step, standing }: &DueCollection| {
         let word = match step {
             Step::Infer => "infer",
@@ -159,7 +159,7 @@ pub(super) fn as_json(plan: &Plan) -> Value {
 }
 
 fn load_json(load: &PlannedLoad) -> Value {
-    let table = |(name, change): &(String, TableChange)| json!({"name": name, "change": change_word(*change)});
+    let table = |(name, change): &(String, TableFate)| json!({"name": name, "change": change_word(*change)});
     let estimate = load.estimate.as_ref().map(|estimate| {
         json!({
             "rows": estimate.rows, "disk_bytes": estimate.disk, "seconds_least": estimate.time.0.as_secs_f64(),

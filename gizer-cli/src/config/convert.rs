@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::file::OneOrMore;
-use super::{Effective, Origin, SETTINGS};
+use super::{Effective, SETTINGS, SettingOrigin};
 use crate::exit::Failure;
 
 /// The text of a `gizer.toml` that says the same as the classic file which was read, with a comment at each setting that says where it
@@ -77,10 +77,10 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf, Failure> {
     path.canonicalize().or_else(|_| here()).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
 }
 
-fn said_of(origin: &Origin) -> String {
+fn said_of(origin: &SettingOrigin) -> String {
     match origin {
-        Origin::File { of: Some(of), line: Some(line), .. } => format!("from {of} (line {line})"),
-        Origin::Default => "the default, beside the classic file".to_owned(),
+        SettingOrigin::File { of: Some(of), line: Some(line), .. } => format!("from {of} (line {line})"),
+        SettingOrigin::Default => "the default, next to the classic file".to_owned(),
         other => format!("from {other}"),
     }
 }

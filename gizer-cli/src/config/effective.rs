@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::classic::{self, ClassicSections, Ini};
 use super::file::{self, File};
-use super::origin::{self, Origin, Origins};
+use super::origin::{self, SettingOrigin, SettingOrigins};
 use super::{CACHE_SECTION_VARIABLE, Config, DEFAULT_FILE, POSTGRES_SECTION_VARIABLE, SETTINGS, Setting};
 use crate::exit::Failure;
 
@@ -14,7 +14,7 @@ pub struct Effective {
     /// What is in force.
     pub config: Config,
     /// Where each setting came from.
-    pub origins: Origins,
+    pub origins: SettingOrigins,
     /// The file that was read, if there is one.
     pub path: Option<PathBuf>,
     /// The file as it is written, if it is one of the classic tool.
@@ -55,7 +55,7 @@ impl Effective {
                 let values: Vec<String> =
                     if setting.list { value.split_whitespace().map(str::to_owned).collect() } else { vec![value] };
                 apply(setting, &mut file, &values, &variable)?;
-                read.origins.set(&setting.flag(), Origin::Variable(variable));
+                read.origins.set(&setting.flag(), SettingOrigin::Variable(variable));
             }
         }
         for setting in SETTINGS {
@@ -63,7 +63,7 @@ impl Effective {
             if !values.is_empty() {
                 let flag = format!("--{}", setting.flag());
                 apply(setting, &mut file, &values, &flag)?;
-                read.origins.set(&setting.flag(), Origin::Flag(flag));
+                read.origins.set(&setting.flag(), SettingOrigin::Flag(flag));
             }
         }
         if file.cache.as_ref().is_some_and(|cache| cache.uri.is_none()) {
@@ -89,7 +89,7 @@ fn read_file(named: Option<&Path>, sections: &ClassicSections) -> Result<Effecti
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(of_file(File::default(), Origins::default(), None));
+            return Ok(of_file(File::default(), SettingOrigins::default(), None));
         }
         Err(error) => return Err(Failure::usage(format!("cannot read the config file {}: {error}", path.display()))),
     };
@@ -105,7 +105,7 @@ fn read_file(named: Option<&Path>, sections: &ClassicSections) -> Result<Effecti
     Ok(of_file(file, origin::in_toml(&text, path), Some(path)))
 }
 
-fn of_file(file: File, origins: Origins, path: Option<&Path>) -> Effective {
+fn of_file(file: File, origins: SettingOrigins, path: Option<&Path>) -> Effective {
     Effective {
         config: Config::from_file(File::default(), Path::new("")),
         origins,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::redact::redact;
 pub use super::setting_types::{
-    Address, CollectionPatterns, Count, InferPolicy, LogFormat, Memory, Seconds, SpoolLimit, VerifyMode, Workers,
+    Address, CollectionPatterns, Count, InferPolicy, LogFormat, MemorySize, Seconds, SpoolLimit, VerifyMode, Workers,
 };
 
 /// All that the file may hold; everything may be missing.
@@ -14,24 +14,24 @@ pub use super::setting_types::{
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct File {
-    pub mongo: Mongo,
-    pub postgres: Postgres,
-    pub cache: Option<Cache>,
-    pub schemas: Schemas,
-    pub run: Run,
-    pub load: Load,
-    pub follow: Follow,
-    pub verify: Verify,
-    pub metrics: Metrics,
-    pub log: Log,
-    pub oplog: Vec<Oplog>,
+    pub mongo: MongoSection,
+    pub postgres: PostgresSection,
+    pub cache: Option<CacheSection>,
+    pub schemas: SchemasSection,
+    pub run: RunSection,
+    pub load: LoadSection,
+    pub follow: FollowSection,
+    pub verify: VerifySection,
+    pub metrics: MetricsSection,
+    pub log: LogSection,
+    pub oplog: Vec<OplogSection>,
 }
 
 /// `[mongo]`
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Mongo {
+pub struct MongoSection {
     pub uri: Option<OneOrMore>,
     pub database: Option<String>,
     pub password_file: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub struct Mongo {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Postgres {
+pub struct PostgresSection {
     pub uri: Option<String>,
     pub schema: Option<String>,
     pub password_file: Option<PathBuf>,
@@ -51,7 +51,7 @@ pub struct Postgres {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Cache {
+pub struct CacheSection {
     pub uri: Option<String>,
     pub password_file: Option<PathBuf>,
 }
@@ -60,7 +60,7 @@ pub struct Cache {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Schemas {
+pub struct SchemasSection {
     pub dir: Option<PathBuf>,
     pub infer: Option<InferPolicy>,
     pub include: Option<CollectionPatterns>,
@@ -71,8 +71,8 @@ pub struct Schemas {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Run {
-    pub memory: Option<Memory>,
+pub struct RunSection {
+    pub memory: Option<MemorySize>,
     pub retry_for: Option<Seconds>,
 }
 
@@ -80,7 +80,7 @@ pub struct Run {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Load {
+pub struct LoadSection {
     pub workers: Option<Workers>,
     pub key_workers: Option<u8>,
     pub swap_timeout: Option<Seconds>,
@@ -92,7 +92,7 @@ pub struct Load {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Follow {
+pub struct FollowSection {
     pub max_rejects: Option<Count>,
 }
 
@@ -100,7 +100,7 @@ pub struct Follow {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Verify {
+pub struct VerifySection {
     pub mode: Option<VerifyMode>,
     pub max_repairs: Option<Count>,
 }
@@ -109,7 +109,7 @@ pub struct Verify {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Metrics {
+pub struct MetricsSection {
     pub listen: Option<Address>,
     pub textfile: Option<PathBuf>,
 }
@@ -118,7 +118,7 @@ pub struct Metrics {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Log {
+pub struct LogSection {
     pub format: Option<LogFormat>,
 }
 
@@ -126,7 +126,7 @@ pub struct Log {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct Oplog {
+pub struct OplogSection {
     pub name: String,
     pub uri: String,
 }

@@ -33,7 +33,7 @@ pub use convert::converted;
 pub use effective::Effective;
 pub use environment::{nearest_of, unknown_variables};
 use file::File;
-pub use origin::{Origin, Origins};
+pub use origin::{SettingOrigin, SettingOrigins};
 pub use password::{Password, PasswordSource};
 pub use redact::{STARS as HIDDEN_PASSWORD, without_password};
 use setting_types::{CollectionPattern, InferPolicy, LogFormat, VerifyMode};
@@ -225,10 +225,10 @@ impl Config {
     }
 
     /// The passwords of the environment, which are over files that the environment or a file names, and under those of flags.
-    fn take_passwords(&mut self, environment: impl Fn(&str) -> Option<String>, origins: &Origins) {
+    fn take_passwords(&mut self, environment: impl Fn(&str) -> Option<String>, origins: &SettingOrigins) {
         let sources = [&mut self.mongo_password, &mut self.postgres_password, &mut self.cache_password];
         for (section, source) in password::SECTIONS.into_iter().zip(sources) {
-            let by_flag = matches!(origins.of(&format!("{section}-password-file")), Origin::Flag(_));
+            let by_flag = matches!(origins.of(&format!("{section}-password-file")), SettingOrigin::Flag(_));
             let set = environment(&password::variable(section)).filter(|text| !text.is_empty() && !by_flag);
             if let Some(text) = set {
                 *source = PasswordSource::Variable(Password::new(text));

@@ -11,7 +11,7 @@ use super::SETTINGS;
 
 /// Where the value of a setting came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// Nobody has set it.
     #[default]
     Default,
@@ -30,53 +30,53 @@ pub enum Origin {
     Flag(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Default => f.write_str("default"),
-            Origin::File { path, line, of } => {
+            SettingOrigin::Default => f.write_str("default"),
+            SettingOrigin::File { path, line, of } => {
                 write!(f, "{}", path.display())?;
                 line.map_or(Ok(()), |line| write!(f, ":{line}"))?;
                 of.as_ref().map_or(Ok(()), |of| write!(f, ", {of}"))
             }
-            Origin::Variable(name) => f.write_str(name),
-            Origin::Flag(name) => f.write_str(name),
+            SettingOrigin::Variable(name) => f.write_str(name),
+            SettingOrigin::Flag(name) => f.write_str(name),
         }
     }
 }
 
-impl Origin {
+impl SettingOrigin {
     /// For machines.
     pub fn json(&self) -> Value {
         match self {
-            Origin::Default => json!({"kind": "default"}),
-            Origin::File { path, line, of } => {
+            SettingOrigin::Default => json!({"kind": "default"}),
+            SettingOrigin::File { path, line, of } => {
                 json!({"kind": "file", "file": path.display().to_string(), "line": line, "classic": of})
             }
-            Origin::Variable(name) => json!({"kind": "environment", "name": name}),
-            Origin::Flag(name) => json!({"kind": "flag", "name": name}),
+            SettingOrigin::Variable(name) => json!({"kind": "environment", "name": name}),
+            SettingOrigin::Flag(name) => json!({"kind": "flag", "name": name}),
         }
     }
 }
 
 /// The origin of every setting that is not a default, by the setting's flag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<String, Origin>);
+pub struct SettingOrigins(BTreeMap<String, SettingOrigin>);
 
-impl Origins {
+impl SettingOrigins {
     /// Where the setting with this flag came from.
-    pub fn of(&self, flag: &str) -> Origin {
+    pub fn of(&self, flag: &str) -> SettingOrigin {
         self.0.get(flag).cloned().unwrap_or_default()
     }
 
-    pub(super) fn set(&mut self, flag: &str, origin: Origin) {
+    pub(super) fn set(&mut self, flag: &str, origin: SettingOrigin) {
         self.0.insert(flag.to_owned(), origin);
     }
 }
 
 /// The places of all settings in a TOML file, which is known to be one of gizer's.
-pub(super) fn in_toml(text: &str, path: &Path) -> Origins {
-    let mut origins = Origins::default();
+pub(super) fn in_toml(text: &str, path: &Path) -> SettingOrigins {
+    let mut origins = SettingOrigins::default();
     let Ok(table) = DeTable::parse(text) else { return origins };
     let table = table.get_ref();
     for setting in SETTINGS {
@@ -88,7 +88,7 @@ pub(super) fn in_toml(text: &str, path: &Path) -> Origins {
         };
         if let Some(at) = at {
             let line = text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
-            origins.set(&setting.flag(), Origin::File { path: path.to_owned(), line: Some(line), of: None });
+            origins.set(&setting.flag(), SettingOrigin::File { path: path.to_owned(), line: Some(line), of: None });
         }
     }
     origins

@@ -120,12 +120,12 @@ impl FromStr for Address {
 /// A number of bytes: `256MiB`, `1 GiB`, `500000`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "NumberOrText")]
-pub struct Memory(pub usize);
+pub struct MemorySize(pub usize);
 
 /// All stages can work with this much.
 const MIN_MEMORY_BYTES: usize = 32 * 1024 * 1024;
 
-impl FromStr for Memory {
+impl FromStr for MemorySize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -134,7 +134,7 @@ impl FromStr for Memory {
         if bytes < MIN_MEMORY_BYTES {
             return Err(format!("expected at least 32MiB, got {}", shown(text)));
         }
-        Ok(Memory(bytes))
+        Ok(MemorySize(bytes))
     }
 }
 
@@ -261,4 +261,4 @@ macro_rules! parsed_from {
 }
 
 parsed_from!(String: InferPolicy, VerifyMode, LogFormat, Address);
-parsed_from!(NumberOrText: Memory, SpoolLimit, Workers, Seconds, Count);
+parsed_from!(NumberOrText: MemorySize, SpoolLimit, Workers, Seconds, Count);

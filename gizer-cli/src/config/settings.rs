@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::file::{CollectionPatterns, File, OneOrMore, Oplog};
+use super::file::{CollectionPatterns, File, OneOrMore, OplogSection};
 
 /// One setting: its name and how a value gets into the configuration.
 #[derive(Debug)]
@@ -338,7 +338,7 @@ pub const SETTINGS: &[Setting] = &[
         set: |file, values| {
             let oplog = |value: &String| match value.split_once('=') {
                 Some((name, uri)) if !name.is_empty() && !name.contains([':', '/']) => {
-                    Ok(Oplog { name: name.to_owned(), uri: uri.to_owned() })
+                    Ok(OplogSection { name: name.to_owned(), uri: uri.to_owned() })
                 }
                 _ => Err("expected NAME=URI, such as shard1=mongodb://…".to_owned()),
             };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use gizer_oplog::SecretUri;
 use percent_encoding::percent_decode_str;
 
-use super::{Effective, Origin, SETTINGS, values, without_password};
+use super::{Effective, SETTINGS, SettingOrigin, values, without_password};
 
 impl Effective {
     /// What others can see that they should not, and options that are ignored, a line each, without the names of users: for standard error.
@@ -18,14 +18,14 @@ impl Effective {
                 continue;
             }
             match self.origins.of(&setting.flag()) {
-                Origin::Flag(flag) => warnings.push(format!(
-                    "whoever lists processes sees the password in {flag}: put it into a file (--{}-password-file), into the \
+                SettingOrigin::Flag(flag) => warnings.push(format!(
+                    "everyone who can list processes sees the password in {flag}: put it into a file (--{}-password-file), into the \
                      environment ({}), or into a config file",
                     super::password_section(setting),
                     super::password::variable(super::password_section(setting)),
                 )),
-                Origin::File { .. } => in_file = true,
-                Origin::Variable(_) | Origin::Default => {}
+                SettingOrigin::File { .. } => in_file = true,
+                SettingOrigin::Variable(_) | SettingOrigin::Default => {}
             }
         }
         let config_file = self.path.as_deref().filter(|_| in_file);

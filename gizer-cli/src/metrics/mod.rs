@@ -46,7 +46,7 @@ use crate::report;
 use following::{Standing, Watched};
 use registry::Registry;
 pub(crate) use run::{RUN_TARGET, Run};
-use serve::Server;
+use serve::MetricsServer;
 use textfile::Textfile;
 
 /// How often the textfile is written while gizer follows.
@@ -137,7 +137,7 @@ impl Metrics {
     pub async fn publish(&self, address: Option<SocketAddr>) -> Result<Published, Failure> {
         let mut tasks = Vec::new();
         if let Some(address) = address {
-            let server = Server::open(address).await?;
+            let server = MetricsServer::open(address).await?;
             report::note(format!("metrics are served at http://{}/metrics", server.address()));
             if let Some(inner) = self.0.as_deref() {
                 inner.served.store(true, Ordering::Relaxed);

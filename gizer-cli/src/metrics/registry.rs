@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::catalog::{ALL, Definition, Kind};
+use super::catalog::{ALL, MetricDefinition, MetricKind};
 
 /// Every metric with its values by labels.
 ///
@@ -38,7 +38,7 @@ impl Registry {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, of: &Definition, labels: &[&str], change: impl FnOnce(f64) -> f64) {
+    fn change(&self, of: &MetricDefinition, labels: &[&str], change: impl FnOnce(f64) -> f64) {
         debug_assert_eq!(of.labels.len(), labels.len(), "{}", of.name);
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         let mut values = self.values();
@@ -48,23 +48,23 @@ impl Registry {
     }
 
     /// Adds to a counter.
-    pub(super) fn add(&self, of: &Definition, labels: &[&str], count: u64) {
+    pub(super) fn add(&self, of: &MetricDefinition, labels: &[&str], count: u64) {
         // Below 2^53, which no counter reaches, this is exact.
         self.change(of, labels, |number| number + count as f64);
     }
 
     /// Sets a gauge.
-    pub(super) fn set(&self, of: &Definition, labels: &[&str], value: f64) {
+    pub(super) fn set(&self, of: &MetricDefinition, labels: &[&str], value: f64) {
         self.change(of, labels, |_| value);
     }
 
     /// Moves a gauge up or down.
-    pub(super) fn shift(&self, of: &Definition, by: f64) {
+    pub(super) fn shift(&self, of: &MetricDefinition, by: f64) {
         self.change(of, &[], |number| number + by);
     }
 
     /// From now on the value is not known.
-    pub(super) fn forget(&self, of: &Definition, labels: &[&str]) {
+    pub(super) fn forget(&self, of: &MetricDefinition, labels: &[&str]) {
         let mut values = self.values();
         if let Some(of_labels) = values.get_mut(of.name) {
             of_labels.retain(|other, _| !other.iter().eq(labels.iter()));
@@ -72,8 +72,8 @@ impl Registry {
     }
 
     /// Adds to a histogram without labels.
-    pub(super) fn observe(&self, of: &Definition, observed: f64) {
-        let Kind::Histogram(bounds) = of.kind else { return };
+    pub(super) fn observe(&self, of: &MetricDefinition, observed: f64) {
+        let MetricKind::Histogram(bounds) = of.kind else { return };
         let empty = || Value::Histogram(Histogram { counts: vec![0; bounds.len() + 1], sum: 0.0 });
         let mut values = self.values();
         let value = values.entry(of.name).or_default().entry(Vec::new()).or_insert_with(empty);
@@ -84,12 +84,12 @@ impl Registry {
     }
 
     /// The sum of a counter over all labels.
-    pub(super) fn sum(&self, of: &Definition) -> u64 {
+    pub(super) fn sum(&self, of: &MetricDefinition) -> u64 {
         self.sum_where(of, |_| true)
     }
 
     /// The sum of a counter over the labels for which this holds.
-    pub(super) fn sum_where(&self, of: &Definition, holds: impl Fn(&[String]) -> bool) -> u64 {
+    pub(super) fn sum_where(&self, of: &MetricDefinition, holds: impl Fn(&[String]) -> bool) -> u64 {
         let number = |value: &Value| match value {
             Value::Number(number) => *number as u64,
             Value::Histogram(_) => 0,
@@ -102,7 +102,7 @@ impl Registry {
     /// All series with their values, as they are now.
     pub(super) fn snapshot(&self) -> Snapshot {
         let values = self.values().clone();
-        let family = |of: &&'static Definition| {
+        let family = |of: &&'static MetricDefinition| {
             let of_labels = values.get(of.name)?;
             let mut series = Vec::new();
             for (labels, value) in of_labels {
@@ -111,14 +111,14 @@ impl Registry {
                     Value::Histogram(histogram) => series.extend(histogram.series(of)),
                 }
             }
-            (!series.is_empty()).then_some(Family { of, series })
+            (!series.is_empty()).then_some(MetricFamily { of, series })
         };
         Snapshot { families: ALL.iter().filter_map(family).collect() }
     }
 }
 
 impl Histogram {
-    fn series(&self, of: &Definition) -> Vec<(String, f64)> {
+    fn series(&self, of: &MetricDefinition) -> Vec<(String, f64)> {
         let mut total = 0;
         let cumulative = self.counts.iter().map(|count| {
             total += count;
@@ -130,8 +130,8 @@ impl Histogram {
 }
 
 /// The names of a histogram's series, in the order in which they must stand.
-pub(super) fn histogram_series(of: &Definition) -> Vec<String> {
-    let Kind::Histogram(bounds) = of.kind else { return Vec::new() };
+pub(super) fn histogram_series(of: &MetricDefinition) -> Vec<String> {
+    let MetricKind::Histogram(bounds) = of.kind else { return Vec::new() };
     let bounds = bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
     let buckets = bounds.map(|bound| format!("{}_bucket{{le=\"{bound}\"}}", of.name));
     buckets.chain(["_sum", "_count"].map(|suffix| of.name.to_owned() + suffix)).collect()
@@ -140,18 +140,18 @@ pub(super) fn histogram_series(of: &Definition) -> Vec<String> {
 /// The values of all metrics at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Snapshot {
-    pub(super) families: Vec<Family>,
+    pub(super) families: Vec<MetricFamily>,
 }
 
 /// One metric with its series: `name{label="value"}` and a number.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Family {
-    pub(super) of: &'static Definition,
+pub(super) struct MetricFamily {
+    pub(super) of: &'static MetricDefinition,
     pub(super) series: Vec<(String, f64)>,
 }
 
-impl PartialEq for Definition {
-    fn eq(&self, other: &Definition) -> bool {
+impl PartialEq for MetricDefinition {
+    fn eq(&self, other: &MetricDefinition) -> bool {
         self.name == other.name
     }
 }
@@ -160,11 +160,11 @@ impl Snapshot {
     /// As Prometheus reads it: the text format of version 0.0.4.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        for Family { of, series } in &self.families {
+        for MetricFamily { of, series } in &self.families {
             let kind = match of.kind {
-                Kind::Counter => "counter",
-                Kind::Histogram(_) => "histogram",
-                Kind::Gauge(_) => "gauge",
+                MetricKind::Counter => "counter",
+                MetricKind::Histogram(_) => "histogram",
+                MetricKind::Gauge(_) => "gauge",
             };
             let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", of.name, of.help, of.name);
             for (name, value) in series {

@@ -36,14 +36,14 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A server that has its address.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct MetricsServer {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Server {
+impl MetricsServer {
     /// Takes the address; of port 0 the system chooses one.
-    pub(super) async fn open(address: SocketAddr) -> Result<Server, Failure> {
+    pub(super) async fn open(address: SocketAddr) -> Result<MetricsServer, Failure> {
         let failed = |error: io::Error| {
             let message = format!("cannot serve metrics at {address}: {error}");
             Failure::usage(message)
@@ -51,7 +51,7 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Server { listener, address })
+        Ok(MetricsServer { listener, address })
     }
 
     pub(super) fn address(&self) -> SocketAddr {

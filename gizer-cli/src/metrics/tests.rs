@@ -12,18 +12,18 @@ use super::*;
 const DOCUMENTED: &str = include_str!("../../../docs/metrics.md");
 const DASHBOARD: &str = include_str!("../../../docs/grafana/gizer.json");
 
-fn kind(of: &Definition) -> &'static str {
+fn kind(of: &MetricDefinition) -> &'static str {
     match of.kind {
-        Kind::Counter => "counter",
-        Kind::Histogram(_) => "histogram",
-        Kind::Gauge(_) => "gauge",
+        MetricKind::Counter => "counter",
+        MetricKind::Histogram(_) => "histogram",
+        MetricKind::Gauge(_) => "gauge",
     }
 }
 
 /// All names that series can have.
 fn names() -> BTreeSet<String> {
-    let of = |of: &&Definition| match of.kind {
-        Kind::Histogram(_) => {
+    let of = |of: &&MetricDefinition| match of.kind {
+        MetricKind::Histogram(_) => {
             let series = histogram_series(of).into_iter();
             series.map(|name| name.split('{').next().unwrap_or_default().to_owned()).collect()
         }
@@ -41,7 +41,8 @@ fn used(expression: &str) -> BTreeSet<String> {
 #[test]
 fn every_metric_stands_in_the_table_and_no_other() {
     let rows: Vec<&str> = DOCUMENTED.lines().filter(|line| line.starts_with("| `")).collect();
-    let row = |of: &&Definition| format!("| `{}` | {} | {} | {} |", of.name, kind(of), of.labels.join(", "), of.help);
+    let row =
+        |of: &&MetricDefinition| format!("| `{}` | {} | {} | {} |", of.name, kind(of), of.labels.join(", "), of.help);
     assert_eq!(rows, ALL.iter().map(row).collect::<Vec<_>>());
 }
 
@@ -50,11 +51,11 @@ fn names_follow_the_conventions() {
     for of in ALL {
         assert!(of.name.starts_with("gizer_") || of.name.starts_with("process_"), "{}", of.name);
         assert!(of.name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()), "{}", of.name);
-        assert_eq!(of.name.ends_with("_total"), of.kind == Kind::Counter, "{}", of.name);
+        assert_eq!(of.name.ends_with("_total"), of.kind == MetricKind::Counter, "{}", of.name);
         assert!(!of.help.contains(['\n', '\\', '|']) && of.help.ends_with('.'), "{}", of.help);
         assert!(!of.labels.contains(&"le"), "{}", of.name);
         assert!(
-            !matches!(of.kind, Kind::Histogram(_)) || of.labels.is_empty(),
+            !matches!(of.kind, MetricKind::Histogram(_)) || of.labels.is_empty(),
             "{}: a histogram has no labels",
             of.name
         );
@@ -150,7 +151,7 @@ fn lag_and_headroom_are_told_once_both_ends_are_known() {
     };
     let told = || {
         let text = metrics.text();
-        let of = |of: &Definition| {
+        let of = |of: &MetricDefinition| {
             let line = text.lines().find_map(|line| line.strip_prefix(&format!("{}{{shard=\"rs0\"}} ", of.name)))?;
             line.parse::<f64>().ok()
         };

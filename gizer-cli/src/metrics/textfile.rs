@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::catalog::{ALL, Definition, HEADROOM, Kind, LAG, Lasting, POSITION};
-use super::registry::{Family, Snapshot, histogram_series};
+use super::catalog::{ALL, HEADROOM, LAG, Lasting, MetricDefinition, MetricKind, POSITION};
+use super::registry::{MetricFamily, Snapshot, histogram_series};
 
 /// How long another run may take with the file.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,12 +23,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Textfile {
     path: PathBuf,
-    memory: Mutex<Memory>,
+    memory: Mutex<TextfileMemory>,
 }
 
 /// What this run remembers of it.
 #[derive(Debug, Default)]
-struct Memory {
+struct TextfileMemory {
     /// What of this run's counters is in the file already.
     added: BTreeMap<String, f64>,
     /// What was last wrong, so that it is told once.
@@ -108,49 +108,49 @@ fn series(text: &str) -> BTreeMap<String, f64> {
     pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
 }
 
-fn adds_up(of: &Definition) -> bool {
-    matches!(of.kind, Kind::Counter | Kind::Histogram(_))
+fn adds_up(of: &MetricDefinition) -> bool {
+    matches!(of.kind, MetricKind::Counter | MetricKind::Histogram(_))
 }
 
 /// What the file has to say now: `before` is what it says, `added` what of this run is in it already.
 fn merged(before: &BTreeMap<String, f64>, now: &Snapshot, added: &BTreeMap<String, f64>, lost: bool) -> Snapshot {
     let follows = now.families.iter().any(|family| family.of == &POSITION);
-    let family = |of: &&'static Definition| {
+    let family = |of: &&'static MetricDefinition| {
         let own = now.families.iter().find(|family| family.of == *of);
         let own: BTreeMap<&str, f64> =
             own.into_iter().flat_map(|own| &own.series).map(|(name, value)| (name.as_str(), *value)).collect();
         let others =
             before.iter().filter(|(name, _)| belongs_to(name, of)).map(|(name, value)| (name.as_str(), *value));
         let values: BTreeMap<&str, f64> = match of.kind {
-            Kind::Counter | Kind::Histogram(_) => {
+            MetricKind::Counter | MetricKind::Histogram(_) => {
                 let mut values: BTreeMap<&str, f64> = others.collect();
                 for (name, value) in own {
                     *values.entry(name).or_default() += value - added.get(name).copied().unwrap_or_default();
                 }
                 values
             }
-            Kind::Gauge(Lasting::Never) => return None,
-            Kind::Gauge(Lasting::UntilWritten) => own,
-            Kind::Gauge(Lasting::UntilFollowed) if follows => own,
-            Kind::Gauge(Lasting::UntilFollowed) if lost && (*of == &LAG || *of == &HEADROOM) => own,
-            Kind::Gauge(Lasting::ByLabels | Lasting::UntilFollowed) => others.chain(own).collect(),
+            MetricKind::Gauge(Lasting::Never) => return None,
+            MetricKind::Gauge(Lasting::UntilWritten) => own,
+            MetricKind::Gauge(Lasting::UntilFollowed) if follows => own,
+            MetricKind::Gauge(Lasting::UntilFollowed) if lost && (*of == &LAG || *of == &HEADROOM) => own,
+            MetricKind::Gauge(Lasting::ByLabels | Lasting::UntilFollowed) => others.chain(own).collect(),
         };
         let series: Vec<(String, f64)> = match of.kind {
-            Kind::Histogram(_) if values.is_empty() => Vec::new(),
-            Kind::Histogram(_) => {
+            MetricKind::Histogram(_) if values.is_empty() => Vec::new(),
+            MetricKind::Histogram(_) => {
                 let value = |name: String| (values.get(name.as_str()).copied().unwrap_or_default(), name);
                 histogram_series(of).into_iter().map(value).map(|(value, name)| (name, value)).collect()
             }
             _ => values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         };
-        (!series.is_empty()).then_some(Family { of, series })
+        (!series.is_empty()).then_some(MetricFamily { of, series })
     };
     Snapshot { families: ALL.iter().filter_map(family).collect() }
 }
 
 /// Whether a series is one of this metric, with the labels that it has today.
-fn belongs_to(series: &str, of: &Definition) -> bool {
-    if let Kind::Histogram(_) = of.kind {
+fn belongs_to(series: &str, of: &MetricDefinition) -> bool {
+    if let MetricKind::Histogram(_) = of.kind {
         return series.starts_with(of.name) && histogram_series(of).iter().any(|name| name == series);
     }
     let labels: BTreeSet<&str> = match series.strip_prefix(of.name) {

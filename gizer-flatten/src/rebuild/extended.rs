@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use gizer_schema::raw::Kind;
 use serde_json::{Map, Value as Json};
 
-use super::value::{BuiltValue, Fields, text_bytes};
+use super::value::{BuiltFields, BuiltValue, text_bytes};
 use crate::extjson::OLD_BINARY;
 
 /// A value kept as JSON, or as `{"$bson": …}`; `None` if it is neither.
@@ -32,9 +32,9 @@ fn extended(json: &Json) -> Option<BuiltValue> {
     })
 }
 
-fn document(fields: &Map<String, Json>) -> Option<Fields> {
+fn document(fields: &Map<String, Json>) -> Option<BuiltFields> {
     let field = |(name, value): (&String, &Json)| Some((name.clone(), extended(value)?));
-    fields.iter().map(field).collect::<Option<_>>().map(Fields)
+    fields.iter().map(field).collect::<Option<_>>().map(BuiltFields)
 }
 
 fn wrapped(fields: &Map<String, Json>) -> Option<BuiltValue> {

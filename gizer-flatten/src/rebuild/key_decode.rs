@@ -2,7 +2,7 @@
 
 use gizer_schema::raw::Kind;
 
-use super::value::{BuiltValue, Fields};
+use super::value::{BuiltFields, BuiltValue};
 
 /// The value whose tagged form this is. Numbers come back as the first of int32, int64, decimal128 and double that
 /// holds them. `None` for a hash, for values that the form does not keep whole, and for text that is no tagged form.
@@ -10,16 +10,16 @@ pub(super) fn decode_key(form: &str) -> Option<BuiltValue> {
     if let Some(text) = form.strip_prefix('s') {
         return BuiltValue::text(Kind::String, &unescape(text)?);
     }
-    let mut reader = Reader { rest: form };
+    let mut reader = KeyReader { rest: form };
     let value = reader.value()?;
     reader.rest.is_empty().then_some(value)
 }
 
-struct Reader<'f> {
+struct KeyReader<'f> {
     rest: &'f str,
 }
 
-impl<'f> Reader<'f> {
+impl<'f> KeyReader<'f> {
     fn value(&mut self) -> Option<BuiltValue> {
         let tag = self.rest.chars().next()?;
         if tag != '{' && tag != '[' {
@@ -50,9 +50,9 @@ impl<'f> Reader<'f> {
         }
     }
 
-    fn document(&mut self) -> Option<Fields> {
+    fn document(&mut self) -> Option<BuiltFields> {
         // A name that comes twice stays twice.
-        let mut fields = Fields::default();
+        let mut fields = BuiltFields::default();
         self.list('{', '}', |reader| {
             reader.take('s')?;
             let name = reader.json_string()?;

@@ -26,7 +26,7 @@ use thiserror::Error;
 use crate::change::id_document;
 use crate::column_type::column_value;
 use key_decode::decode_key;
-use value::{BuiltValue, Fields};
+use value::{BuiltFields, BuiltValue};
 
 /// A row as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,7 +149,7 @@ pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Vec<u8>, Rebu
 pub fn rebuild_id(layout: &Layout, root: &StoredRow) -> Option<Vec<u8>> {
     let rebuild = Rebuild { layout, rows: Vec::new(), used: Vec::new() };
     let cell = rebuild.cell(0, layout.tables[0].key.0, root).ok()?;
-    let mut fields = Fields::default();
+    let mut fields = BuiltFields::default();
     cell.into_iter().for_each(|id| fields.insert("_id".to_owned(), id));
     let mut document = BuiltValue::Document(fields);
     let mut entries: Vec<_> = root.extra.iter().filter_map(Json::as_object).flatten().collect();
@@ -196,8 +196,8 @@ impl<'r> Rebuild<'r> {
         table: usize,
         row: &'r StoredRow,
         at: &[i64],
-    ) -> Result<Fields, RebuildError> {
-        let mut document = Fields::default();
+    ) -> Result<BuiltFields, RebuildError> {
+        let mut document = BuiltFields::default();
         for field in &plan.fields {
             let value = match &field.plan {
                 Plan::Document(inner) => {
@@ -304,7 +304,7 @@ fn set(root: &mut BuiltValue, pointer: &str, kept: BuiltValue) -> bool {
     let mut names = rest.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
     let Some(mut name) = names.next() else { return false };
     let BuiltValue::Document(fields) = root else { return false };
-    let mut fields: &mut Fields = fields;
+    let mut fields: &mut BuiltFields = fields;
     for next in names {
         match fields.document(name) {
             Some(inner) => (fields, name) = (inner, next),

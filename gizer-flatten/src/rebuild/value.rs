@@ -6,15 +6,15 @@ use gizer_schema::raw::{Kind, RawDoc};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BuiltValue {
     Raw(Kind, Vec<u8>),
-    Document(Fields),
+    Document(BuiltFields),
     Array(Vec<BuiltValue>),
 }
 
 /// Fields of a document. Each name once, unless it was kept as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Fields(pub(crate) Vec<(String, BuiltValue)>);
+pub(crate) struct BuiltFields(pub(crate) Vec<(String, BuiltValue)>);
 
-impl Fields {
+impl BuiltFields {
     pub(crate) fn insert(&mut self, name: String, value: BuiltValue) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, place)) => *place = value,
@@ -23,11 +23,11 @@ impl Fields {
     }
 
     /// The document of this name, made if there is none; `None` if something else has the name.
-    pub(crate) fn document(&mut self, name: String) -> Option<&mut Fields> {
+    pub(crate) fn document(&mut self, name: String) -> Option<&mut BuiltFields> {
         let at = match self.0.iter().position(|(known, _)| *known == name) {
             Some(at) => at,
             None => {
-                self.0.push((name, BuiltValue::Document(Fields::default())));
+                self.0.push((name, BuiltValue::Document(BuiltFields::default())));
                 self.0.len() - 1
             }
         };

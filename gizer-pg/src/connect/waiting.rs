@@ -51,7 +51,7 @@ const MAX_GRACE: u32 = 8;
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Whether to go on waiting.
-enum Verdict {
+enum WaitVerdict {
     Wait,
     /// The process is gone.
     Gone,
@@ -108,9 +108,9 @@ impl Session {
                 seen = process::look(&look, self.process()) => seen,
             };
             let pause = match wait.judge(self, doing, &seen) {
-                Verdict::Wait => LOOK_EVERY,
-                Verdict::Gone => LAST_WORD,
-                Verdict::Lost => return Err(self.give_up(doing, &seen)),
+                WaitVerdict::Wait => LOOK_EVERY,
+                WaitVerdict::Gone => LAST_WORD,
+                WaitVerdict::Lost => return Err(self.give_up(doing, &seen)),
             };
             if let Ok(outcome) = timeout(pause, &mut work).await {
                 return Ok(outcome);
@@ -179,22 +179,22 @@ struct Wait {
 }
 
 impl Wait {
-    fn judge(&mut self, session: &Session, doing: &str, seen: &Seen) -> Verdict {
+    fn judge(&mut self, session: &Session, doing: &str, seen: &Seen) -> WaitVerdict {
         let limit = match seen {
-            Seen::Gone => return Verdict::Gone,
+            Seen::Gone => return WaitVerdict::Gone,
             Seen::Works(_) => None,
             Seen::NothingToDo | Seen::NotToBeAsked(_) => Some(LOST_AFTER),
             Seen::Exchanges => Some(STALLED_AFTER),
         };
         let waited = self.began.elapsed();
         if limit.is_some_and(|limit| waited >= limit * GRACE.load(Ordering::Relaxed)) {
-            return Verdict::Lost;
+            return WaitVerdict::Lost;
         }
         if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_EVERY) {
             self.reported = Some(Instant::now());
             let (server, waited) = (session.server(), waited.as_secs());
             tracing::warn!("waiting for PostgreSQL at {server}: {doing}, {waited} s so far; {seen}");
         }
-        Verdict::Wait
+        WaitVerdict::Wait
     }
 }

@@ -13,7 +13,7 @@ const NULL: &[u8] = b"\\\\N";
 /// Encodes rows as lines of text, each table into a buffer of its own.
 #[derive(Debug)]
 pub struct CsvEncoder {
-    tables: Vec<Lines>,
+    tables: Vec<TableLines>,
     /// Bytes in all buffers, and of rejected documents.
     bytes: usize,
     documents: u64,
@@ -28,7 +28,7 @@ pub struct CsvEncoder {
 }
 
 #[derive(Debug, Default)]
-struct Lines {
+struct TableLines {
     bytes: Vec<u8>,
     rows: u64,
     has_extra: bool,
@@ -40,7 +40,7 @@ struct Lines {
 impl CsvEncoder {
     /// An encoder for the tables of a layout.
     pub fn new(layout: &Layout) -> CsvEncoder {
-        let lines = |table: &gizer_schema::Table| Lines { has_extra: table.has_extra, ..Lines::default() };
+        let lines = |table: &gizer_schema::Table| TableLines { has_extra: table.has_extra, ..TableLines::default() };
         CsvEncoder {
             tables: layout.tables.iter().map(lines).collect(),
             bytes: 0,

@@ -47,7 +47,7 @@ impl ExtractFolder {
             return Err(PgError::file("use", &path.join(taken), &reason));
         }
         fs::create_dir_all(path).map_err(failed)?;
-        let earlier = Earlier::look(path)?;
+        let earlier = EarlierExtract::look(path)?;
         if !earlier.is_empty() && !replace {
             let found = earlier.entries.iter().next().cloned().unwrap_or_default();
             return Err(PgError::FolderInUse { path: path.display().to_string(), found });
@@ -93,17 +93,17 @@ impl ExtractFolder {
 
 /// What is in a folder before an extract.
 #[derive(Debug, Default)]
-struct Earlier {
+struct EarlierExtract {
     entries: BTreeSet<String>,
     /// What an earlier extract has made of it.
     made: Vec<String>,
 }
 
-impl Earlier {
-    fn look(path: &Path) -> Result<Earlier, PgError> {
+impl EarlierExtract {
+    fn look(path: &Path) -> Result<EarlierExtract, PgError> {
         let failed = |error: io::Error| PgError::file("read", path, &error);
         // It is there alone if an extract was killed at its first step.
-        let mut earlier = Earlier { made: vec![UNFINISHED.to_owned()], ..Earlier::default() };
+        let mut earlier = EarlierExtract { made: vec![UNFINISHED.to_owned()], ..EarlierExtract::default() };
         for entry in fs::read_dir(path).map_err(failed)? {
             earlier.entries.insert(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
         }

@@ -20,7 +20,7 @@ use crate::error::PgError;
 use crate::ident::{Qualified, quote_identifier, quote_literal};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum AdditionKind {
     Index {
         unique: bool,
     },
@@ -36,7 +36,7 @@ pub(super) struct Addition {
     /// Name of its table.
     table: String,
     name: String,
-    kind: Kind,
+    kind: AdditionKind,
     /// What follows the table's name in CREATE INDEX, or the constraint's name in ADD CONSTRAINT. `None` if it could not be
     /// told apart from the rest of the statement.
     definition: Option<String>,
@@ -83,10 +83,10 @@ async fn read(session: &Session, tables: &[&str]) -> Result<Vec<Addition>, PgErr
 
 fn addition(row: &Row) -> Addition {
     let kind = match row.get::<_, &str>(2) {
-        "p" => Kind::PrimaryKey,
-        "u" | "x" => Kind::IndexedConstraint,
-        "c" => Kind::Check,
-        _ => Kind::Index { unique: row.get(3) },
+        "p" => AdditionKind::PrimaryKey,
+        "u" | "x" => AdditionKind::IndexedConstraint,
+        "c" => AdditionKind::Check,
+        _ => AdditionKind::Index { unique: row.get(3) },
     };
     Addition {
         table: row.get(0),
@@ -110,11 +110,11 @@ pub(super) async fn on_live(session: &Session, layout: &Layout, live: &[LiveTabl
             && new_table(layout, &addition.table)
                 .is_some_and(|table| table.key_columns().map(|column| &column.name).eq(&addition.columns));
         is_marked(addition.comment.as_deref())
-            || (addition.kind == Kind::PrimaryKey && again)
+            || (addition.kind == AdditionKind::PrimaryKey && again)
             // Keys that an older version has made bear no mark.
             || (by_gizer
                 && !described(&addition.table)
-                && (addition.kind == Kind::PrimaryKey || keys.contains(&addition.name)))
+                && (addition.kind == AdditionKind::PrimaryKey || keys.contains(&addition.name)))
     };
     Ok(all.iter().filter(|addition| !is_key(addition)).cloned().collect())
 }
@@ -132,10 +132,10 @@ impl Addition {
     /// For messages: `index posts_n`.
     pub(super) fn label(&self) -> String {
         let kind = match self.kind {
-            Kind::Index { unique: false } => "index",
-            Kind::Index { unique: true } => "unique index",
-            Kind::IndexedConstraint | Kind::Check => "constraint",
-            Kind::PrimaryKey => "primary key",
+            AdditionKind::Index { unique: false } => "index",
+            AdditionKind::Index { unique: true } => "unique index",
+            AdditionKind::IndexedConstraint | AdditionKind::Check => "constraint",
+            AdditionKind::PrimaryKey => "primary key",
         };
         format!("{kind} {}", self.name)
     }
@@ -150,21 +150,21 @@ impl Addition {
         if let Some(column) = self.columns.iter().find(gone) {
             return Some(format!("{label}, whose column {column} is no longer in the schema"));
         }
-        if key_names(layout).contains(&self.name) && self.kind != Kind::Check {
+        if key_names(layout).contains(&self.name) && self.kind != AdditionKind::Check {
             return Some(format!("{label}, whose name a key of gizer needs"));
         }
-        (self.kind == Kind::PrimaryKey || self.definition.is_none()).then_some(label)
+        (self.kind == AdditionKind::PrimaryKey || self.definition.is_none()).then_some(label)
     }
 
     /// Its name on the staging table. Constraints without an index are named table by table.
     fn staging_name(&self) -> String {
-        if self.kind == Kind::Check { self.name.clone() } else { staging_name(&self.name) }
+        if self.kind == AdditionKind::Check { self.name.clone() } else { staging_name(&self.name) }
     }
 
     fn create(&self, staging: &Qualified) -> Result<String, PgError> {
         let (name, definition) = (quote_identifier(&self.staging_name())?, self.definition.as_deref().unwrap_or(""));
         Ok(match self.kind {
-            Kind::Index { unique } => {
+            AdditionKind::Index { unique } => {
                 let unique = if unique { "UNIQUE " } else { "" };
                 format!("CREATE {unique}INDEX {name} ON {staging} {definition}")
             }
@@ -184,10 +184,10 @@ impl Addition {
     fn settle(&self, session: &Session) -> Result<String, PgError> {
         let (table, name) = (session.relation(&self.table)?, quote_identifier(&self.name)?);
         let mut sql = match self.kind {
-            Kind::Index { .. } => {
+            AdditionKind::Index { .. } => {
                 format!("ALTER INDEX {} RENAME TO {name};", session.relation(&self.staging_name())?)
             }
-            Kind::Check => String::new(),
+            AdditionKind::Check => String::new(),
             _ => {
                 let staging = quote_identifier(&self.staging_name())?;
                 format!("ALTER TABLE {table} RENAME CONSTRAINT {staging} TO {name};")
@@ -195,7 +195,7 @@ impl Addition {
         };
         if let Some(comment) = &self.comment {
             let on = match self.kind {
-                Kind::Index { .. } => format!("INDEX {}", session.relation(&self.name)?),
+                AdditionKind::Index { .. } => format!("INDEX {}", session.relation(&self.name)?),
                 _ => format!("CONSTRAINT {name} ON {table}"),
             };
             sql.push_str(&format!("COMMENT ON {on} IS {};", quote_literal(comment)?));
@@ -206,7 +206,7 @@ impl Addition {
     /// Takes what was built off its staging table again.
     fn remove(&self, session: &Session) -> Result<String, PgError> {
         Ok(match self.kind {
-            Kind::Index { .. } => format!("DROP INDEX {}", session.relation(&self.name)?),
+            AdditionKind::Index { .. } => format!("DROP INDEX {}", session.relation(&self.name)?),
             _ => {
                 let (table, name) = (session.relation(&self.table)?, quote_identifier(&self.name)?);
                 format!("ALTER TABLE {table} DROP CONSTRAINT {name}")

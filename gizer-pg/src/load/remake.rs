@@ -15,12 +15,12 @@ use crate::ident::{Qualified, quote_identifier, quote_literal};
 #[derive(Debug)]
 pub(super) struct Remake {
     view: View,
-    definition: Definition,
+    definition: ViewDefinition,
     grants: Grants,
 }
 
 #[derive(Debug)]
-struct Definition {
+struct ViewDefinition {
     /// What follows the view's name in CREATE VIEW.
     create: String,
     /// Defaults of columns, comments.
@@ -60,7 +60,7 @@ pub(super) async fn read(session: &Session, views: &[View]) -> Result<Vec<Remake
     Ok(all)
 }
 
-async fn definition(session: &Session, view: &View) -> Result<Definition, PgError> {
+async fn definition(session: &Session, view: &View) -> Result<ViewDefinition, PgError> {
     let (at, doing) = (&view.at, format!("reading the view {}", view.at));
     let row = session.query_one(&doing, VIEW, &[&view.oid]).await?;
     let (definition, parameters, comment): (String, Option<String>, Option<String>) =
@@ -82,7 +82,7 @@ async fn definition(session: &Session, view: &View) -> Result<Definition, PgErro
     // A view may have no columns at all, but no empty list of them.
     let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
     let parameters = parameters.map_or_else(String::new, |parameters| format!(" WITH ({parameters})"));
-    Ok(Definition { create: format!("{names}{parameters} AS {definition}"), others })
+    Ok(ViewDefinition { create: format!("{names}{parameters} AS {definition}"), others })
 }
 
 /// Drops the views. Whatever else depends on one stops it, and so nothing goes that would not come again.
@@ -99,7 +99,7 @@ pub(super) async fn drop_views(session: &Session, all: &[Remake]) -> Result<(), 
 /// # Errors
 /// [`PgError::NotCarriedOver`] if the new tables do not allow of a view.
 pub(super) async fn create(session: &Session, all: &[Remake], live: &[LiveTable]) -> Result<(), PgError> {
-    for Remake { view, definition: Definition { create, others }, .. } in all {
+    for Remake { view, definition: ViewDefinition { create, others }, .. } in all {
         let mut statements = vec![format!("CREATE VIEW {}{create}", view.at)];
         statements.extend_from_slice(others);
         for statement in &statements {

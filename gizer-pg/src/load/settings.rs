@@ -11,7 +11,7 @@ use crate::state::{self, Descriptions};
 
 /// What is carried over to one table.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct TableSettings {
     table: String,
     comments: OwnComments,
     /// As ALTER TABLE SET takes them.
@@ -27,20 +27,24 @@ const PARAMETERS: &str = "\
           WHERE c.oid = $1) AS options (option)";
 
 /// Reads them from the live tables that the layout still has.
-pub(super) async fn read(session: &Session, live: &[LiveTable], left: &Descriptions) -> Result<Vec<Settings>, PgError> {
+pub(super) async fn read(
+    session: &Session,
+    live: &[LiveTable],
+    left: &Descriptions,
+) -> Result<Vec<TableSettings>, PgError> {
     let names: Vec<&str> = live.iter().map(|table| table.name.as_str()).collect();
     let now = describe(session, &names).await?;
     let mut all = Vec::new();
     for table in live.iter().filter(|table| table.in_layout) {
         let doing = format!("reading the storage parameters of {}", table.name);
         let parameters = session.query_one(doing, PARAMETERS, &[&table.oid]).await?.get(0);
-        all.push(Settings { table: table.name.clone(), comments: own_comments(table, &now, left), parameters });
+        all.push(TableSettings { table: table.name.clone(), comments: own_comments(table, &now, left), parameters });
     }
     Ok(all)
 }
 
 /// Writes down how gizer leaves the new tables, and then gives them what the old ones had.
-pub(super) async fn apply(session: &Session, layout: &Layout, all: &[Settings]) -> Result<(), PgError> {
+pub(super) async fn apply(session: &Session, layout: &Layout, all: &[TableSettings]) -> Result<(), PgError> {
     let names: Vec<&str> = layout.tables.iter().map(|table| table.name.as_str()).collect();
     state::remember_tables(session, &layout.collection, &describe(session, &names).await?).await?;
     for settings in all {

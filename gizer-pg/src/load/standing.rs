@@ -91,17 +91,17 @@ async fn read(session: &Session, layout: &Layout) -> Result<Standing, PgError> {
     // A comment that gizer would not write is somebody's own, and says nothing about what the column holds.
     let known: BTreeSet<&str> =
         expected.iter().flat_map(|table| &table.columns).filter_map(|column| column.holds.as_deref()).collect();
-    let mut tables: BTreeMap<String, Found> = BTreeMap::new();
+    let mut tables: BTreeMap<String, FoundColumns> = BTreeMap::new();
     let doing = format!("reading the tables of {}", layout.collection);
     for row in session.query(doing, COLUMNS, &[&session.schema(), &names]).await? {
         let (name, comment): (String, Option<String>) = (row.get(0), row.get(1));
-        let found = tables.entry(name).or_insert_with(|| Found { comment, ..Found::default() });
+        let found = tables.entry(name).or_insert_with(|| FoundColumns { comment, ..FoundColumns::default() });
         let Some(name) = row.get::<_, Option<String>>(2) else { continue };
         found.key.extend(row.get::<_, Option<i32>>(5).map(|at| (at, name.clone())));
         let holds = row.get::<_, Option<String>>(4).filter(|comment| known.contains(comment.as_str()));
         found.columns.push(ColumnShape { holds, name, sql_type: row.get(3), schema_type: None });
     }
-    let ours = |(name, found): &(String, Found)| {
+    let ours = |(name, found): &(String, FoundColumns)| {
         wanted.contains(name.as_str()) || is_marked_for(found.comment.as_deref(), &layout.collection)
     };
     let tables = tables.into_iter().filter(ours).map(|(name, found)| found.shape(name, &layout.collection));
@@ -109,14 +109,14 @@ async fn read(session: &Session, layout: &Layout) -> Result<Standing, PgError> {
 }
 
 #[derive(Default)]
-struct Found {
+struct FoundColumns {
     comment: Option<String>,
     columns: Vec<ColumnShape>,
     /// Columns of the primary key with their places in it.
     key: Vec<(i32, String)>,
 }
 
-impl Found {
+impl FoundColumns {
     fn shape(mut self, name: String, collection: &str) -> TableShape {
         self.key.sort_unstable();
         let key = self.key.into_iter().map(|(_, column)| column).collect();

@@ -185,7 +185,7 @@ async fn attempt(
         let fence = part.part.load.fence();
         state::claim_swap(session, &fence.collection, fence.load_epoch).await?;
     }
-    let Found { surveys, live, views } = lock_found(session, parts, settings, order).await?;
+    let FoundTables { surveys, live, views } = lock_found(session, parts, settings, order).await?;
     let remakes = remake::read(session, &views).await?;
     let grants = grants::read(session, &live).await?;
     let mut settings_of_tables = Vec::new();
@@ -216,7 +216,7 @@ async fn attempt(
 }
 
 /// What the swap replaces and makes again.
-struct Found {
+struct FoundTables {
     /// One a part.
     surveys: Vec<Survey>,
     /// The tables of all parts, by name.
@@ -225,7 +225,7 @@ struct Found {
     views: Vec<View>,
 }
 
-async fn look(session: &Session, parts: &[Ready<'_>]) -> Result<Found, PgError> {
+async fn look(session: &Session, parts: &[Ready<'_>]) -> Result<FoundTables, PgError> {
     let mut surveys = Vec::new();
     for part in parts {
         surveys.push(survey_in_transaction(session, part.layout()).await?);
@@ -233,7 +233,7 @@ async fn look(session: &Session, parts: &[Ready<'_>]) -> Result<Found, PgError> 
     let mut live: Vec<LiveTable> = surveys.iter().flat_map(|survey| survey.live.clone()).collect();
     live.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let views = views::hanging(session, &live).await?;
-    Ok(Found { surveys, live, views })
+    Ok(FoundTables { surveys, live, views })
 }
 
 /// Locks what is found. Only what is true under the lock is true, so that it looks again: a view may have been made
@@ -243,7 +243,7 @@ async fn lock_found(
     parts: &[Ready<'_>],
     settings: &SwapSettings,
     order: &mut LockOrder,
-) -> Result<Found, PgError> {
+) -> Result<FoundTables, PgError> {
     let mut found = look(session, parts).await?;
     for _ in 0..LOOKS {
         order.lock(session, &found.live, &found.views, settings).await?;

@@ -32,11 +32,11 @@ pub(super) struct TableChanges {
     pub(super) inserted: Tuples,
     /// The document that brought the last change, and how much there was before it.
     document: u64,
-    before: [Extent; 3],
+    before: [RowsSize; 3],
 }
 
 /// How much there is: rows, and bytes of that of their parts whose length varies.
-type Extent = (usize, usize);
+type RowsSize = (usize, usize);
 
 /// What identifies rows: keys and positions, column by column, each value with its length before it.
 #[derive(Debug)]
@@ -172,11 +172,11 @@ impl Identities {
         self.rows += 1;
     }
 
-    fn extent(&self) -> Extent {
+    fn extent(&self) -> RowsSize {
         (self.rows, self.keys.len())
     }
 
-    fn truncate(&mut self, (rows, bytes): Extent) {
+    fn truncate(&mut self, (rows, bytes): RowsSize) {
         self.rows = rows;
         self.keys.truncate(bytes);
         self.positions.iter_mut().for_each(|column| column.truncate(rows * POSITION));
@@ -193,11 +193,11 @@ impl Tuples {
         write_tuple(&mut self.bytes, fields, row.cells, has_extra.then_some(row.extra));
     }
 
-    fn extent(&self) -> Extent {
+    fn extent(&self) -> RowsSize {
         (self.rows.len(), self.bytes.len())
     }
 
-    fn truncate(&mut self, (rows, bytes): Extent) {
+    fn truncate(&mut self, (rows, bytes): RowsSize) {
         self.rows.truncate(rows);
         self.bytes.truncate(bytes);
     }

@@ -66,11 +66,11 @@ pub struct RowStore<'s> {
 
 /// A row as it is stored: its fields in the order of the layout's columns, `_extra` included.
 #[derive(Debug, Clone, Copy)]
-pub struct StoredTuple<'r>(pub(super) Tuple<'r>);
+pub struct StoredTuple<'r>(pub(super) TupleForm<'r>);
 
 /// How a row came.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Tuple<'r> {
+pub(super) enum TupleForm<'r> {
     /// By a query.
     Row(&'r Row),
     /// By COPY: its fields, each with its length before it.
@@ -81,11 +81,11 @@ impl<'r> StoredTuple<'r> {
     /// Appends all fields to `out`, as COPY has them: each with its length as 32 bits before it, which is −1 for NULL.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         match self.0 {
-            Tuple::Copied(fields) => out.extend_from_slice(fields),
-            Tuple::Row(row) => {
+            TupleForm::Copied(fields) => out.extend_from_slice(fields),
+            TupleForm::Row(row) => {
                 for at in 0..row.len() {
                     // Of a type that takes every column nothing can fail.
-                    let field = row.try_get::<_, Field<'r>>(at).map_or(None, |field| field.0);
+                    let field = row.try_get::<_, StoredField<'r>>(at).map_or(None, |field| field.0);
                     let length = field.map_or(Ok(-1), |field| i32::try_from(field.len()));
                     let length = length.expect("the server's messages are of less than 2 GiB");
                     out.extend_from_slice(&length.to_be_bytes());
@@ -97,15 +97,15 @@ impl<'r> StoredTuple<'r> {
 }
 
 /// A column as it came.
-pub(super) struct Field<'r>(pub(super) Option<&'r [u8]>);
+pub(super) struct StoredField<'r>(pub(super) Option<&'r [u8]>);
 
-impl<'r> FromSql<'r> for Field<'r> {
+impl<'r> FromSql<'r> for StoredField<'r> {
     fn from_sql(_: &Type, raw: &'r [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Field(Some(raw)))
+        Ok(StoredField(Some(raw)))
     }
 
     fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Field(None))
+        Ok(StoredField(None))
     }
 
     fn accepts(_: &Type) -> bool {
@@ -179,7 +179,7 @@ impl<'s> RowStore<'s> {
             // Rows of one key come one after the other, unless the tables were hashed.
             let mut last: Option<(Vec<u8>, u32)> = None;
             while let Some(row) = self.session.next(&doing, rows.as_mut()).await? {
-                let field = row.try_get::<_, Field<'_>>(key).map_or(None, |field| field.0).unwrap_or_default();
+                let field = row.try_get::<_, StoredField<'_>>(key).map_or(None, |field| field.0).unwrap_or_default();
                 let number = match &last {
                     Some((same, number)) if same == field => *number,
                     _ => {
@@ -192,7 +192,7 @@ impl<'s> RowStore<'s> {
                         number
                     }
                 };
-                each(TableId(at), number, StoredTuple(Tuple::Row(&row)));
+                each(TableId(at), number, StoredTuple(TupleForm::Row(&row)));
             }
         }
         Ok(())

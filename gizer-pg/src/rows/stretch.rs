@@ -7,7 +7,7 @@ use gizer_schema::TableId;
 
 use super::keys::Keys;
 use super::parameter::FieldParameter;
-use super::store::{Field, PLANNING, RowStore, StoredTuple, Tuple};
+use super::store::{PLANNING, RowStore, StoredField, StoredTuple, TupleForm};
 use crate::error::PgError;
 
 /// Root keys behind `after` and not behind `upto`, in the order of their column; each in its binary form, and `None` is no end.
@@ -92,7 +92,7 @@ impl RowStore<'_> {
                             number
                         }
                     };
-                    each(TableId(at), number, StoredTuple(Tuple::Copied(&fields)));
+                    each(TableId(at), number, StoredTuple(TupleForm::Copied(&fields)));
                 }
             }
             tuples.finish().map_err(|reason| self.protocol(&doing, reason))?;
@@ -119,7 +119,7 @@ impl RowStore<'_> {
         let ends = (FieldParameter(stretch.after), FieldParameter(stretch.upto));
         let rows = self.session.query(doing, &sql, &[&ends.0, &ends.1, &most]).await?;
         let field = |row: &tokio_postgres::Row| {
-            row.try_get::<_, Field<'_>>(0).map_or(None, |field| field.0).unwrap_or_default().to_vec()
+            row.try_get::<_, StoredField<'_>>(0).map_or(None, |field| field.0).unwrap_or_default().to_vec()
         };
         Ok(rows.iter().map(field).collect())
     }
@@ -136,12 +136,12 @@ impl RowStore<'_> {
 struct CopiedTuples {
     /// What has come and is not used yet.
     rest: Bytes,
-    place: Place,
+    place: StreamPlace,
 }
 
 /// How far a stream of rows has come.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Place {
+enum StreamPlace {
     #[default]
     Header,
     Rows,
@@ -164,7 +164,7 @@ impl CopiedTuples {
 
     /// The fields of the next row, each with its length before it; `None` if more has to come first.
     fn next(&mut self) -> Result<Option<Bytes>, &'static str> {
-        if self.place == Place::Header {
+        if self.place == StreamPlace::Header {
             // The signature, flags, and an extension with its length before it.
             let Some(header) = self.rest.get(..SIGNATURE.len() + 8) else { return Ok(None) };
             let extension = int32(&header[SIGNATURE.len() + 4..]).and_then(|length| usize::try_from(length).ok());
@@ -176,15 +176,15 @@ impl CopiedTuples {
                 return Ok(None);
             }
             self.rest.advance(length);
-            self.place = Place::Rows;
+            self.place = StreamPlace::Rows;
         }
         let Some(count) = self.rest.first_chunk::<2>() else { return Ok(None) };
         let count = i16::from_be_bytes(*count);
-        if self.place == Place::End {
+        if self.place == StreamPlace::End {
             return Err("rows behind the end of COPY");
         }
         let Ok(count) = usize::try_from(count) else {
-            self.place = Place::End;
+            self.place = StreamPlace::End;
             self.rest.advance(2);
             return Ok(None);
         };
@@ -203,7 +203,7 @@ impl CopiedTuples {
 
     /// Whether all of it has come.
     fn finish(&self) -> Result<(), &'static str> {
-        match self.place == Place::End && self.rest.is_empty() {
+        match self.place == StreamPlace::End && self.rest.is_empty() {
             true => Ok(()),
             false => Err("rows that end half-way"),
         }

@@ -182,7 +182,7 @@ pub(crate) async fn take_up(
     new_epoch: i64,
 ) -> Result<Resumed, PgError> {
     let collection = layout.collection.as_str();
-    let Written { segments, places, mut resumed } = read(session, layout, old_epoch).await?;
+    let WrittenRanges { segments, places, mut resumed } = read(session, layout, old_epoch).await?;
     let mut next = 0;
     for segment in &segments {
         for range in segment.gaps(places.iter().filter(|place| place.segment == segment.number)) {
@@ -209,14 +209,14 @@ pub(crate) async fn take_up(
 }
 
 /// The rows of a load's epoch.
-struct Written {
+struct WrittenRanges {
     segments: Vec<Segment>,
     places: Vec<Place>,
     /// The sums; without segments.
     resumed: Resumed,
 }
 
-async fn read(session: &Session, layout: &Layout, epoch: i64) -> Result<Written, PgError> {
+async fn read(session: &Session, layout: &Layout, epoch: i64) -> Result<WrittenRanges, PgError> {
     let sql = format!(
         "SELECT kind, segment, source, sequence, part, lower, upper, rows, bytes, tally FROM {} \
          WHERE collection = $1 AND load_epoch = $2 ORDER BY segment, sequence NULLS FIRST, part",
@@ -260,7 +260,7 @@ async fn read(session: &Session, layout: &Layout, epoch: i64) -> Result<Written,
         let tally = tally.and_then(|tally| Tally::from_json(&tally, layout));
         resumed.tally.add(tally.ok_or_else(|| unreadable("no counts of this layout"))?);
     }
-    Ok(Written { segments, places, resumed })
+    Ok(WrittenRanges { segments, places, resumed })
 }
 
 fn bytes(bound: &Option<IdBound>) -> Option<&[u8]> {

@@ -306,7 +306,7 @@ async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
     require_rights_on_all(session, |table| table.rights).await
 }
 
-struct Found {
+struct StateTableFound {
     table: &'static StateTable,
     exists: bool,
     /// Whether this role may alter it.
@@ -314,7 +314,7 @@ struct Found {
 }
 
 /// State tables that are missing or lack columns.
-async fn missing(session: &Session) -> Result<Vec<(Found, Vec<usize>)>, PgError> {
+async fn missing(session: &Session) -> Result<Vec<(StateTableFound, Vec<usize>)>, PgError> {
     let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     let sql = "SELECT c.relname::pg_catalog.text, c.relkind IN ('r', 'p'), a.attname::pg_catalog.text, \
                       pg_catalog.pg_has_role(c.relowner, 'USAGE') \
@@ -342,13 +342,13 @@ async fn missing(session: &Session) -> Result<Vec<(Found, Vec<usize>)>, PgError>
             .filter(|&i| columns.is_none_or(|columns| !columns.contains(table.columns[i].0)))
             .collect();
         let owned = !foreign.contains(table.name);
-        (!lacking.is_empty()).then_some((Found { table, exists: columns.is_some(), owned }, lacking))
+        (!lacking.is_empty()).then_some((StateTableFound { table, exists: columns.is_some(), owned }, lacking))
     };
     Ok(TABLES.iter().filter_map(lacks).collect())
 }
 
 /// A right that is missing is told before anything else, with the statement that gives it.
-async fn require_rights_to_make(session: &Session, missing: &[(Found, Vec<usize>)]) -> Result<(), PgError> {
+async fn require_rights_to_make(session: &Session, missing: &[(StateTableFound, Vec<usize>)]) -> Result<(), PgError> {
     let server = session.server();
     let no_rights = |doing, reason: &str, grant| {
         Err(PgError::NoRights { server: Arc::clone(server), doing, reason: reason.to_owned(), grant })
@@ -372,7 +372,7 @@ async fn require_rights_to_make(session: &Session, missing: &[(Found, Vec<usize>
     }
 }
 
-fn create(session: &Session, found: &Found) -> Result<String, PgError> {
+fn create(session: &Session, found: &StateTableFound) -> Result<String, PgError> {
     let (table, name) = (found.table, session.relation(found.table.name)?);
     let mut parts = Vec::new();
     for (column, definition) in table.columns {
@@ -383,7 +383,7 @@ fn create(session: &Session, found: &Found) -> Result<String, PgError> {
     Ok(format!("CREATE TABLE {name} ({}); COMMENT ON TABLE {name} IS '{}'", parts.join(", "), table.comment))
 }
 
-fn add_columns(session: &Session, found: &Found, columns: &[usize]) -> Result<String, PgError> {
+fn add_columns(session: &Session, found: &StateTableFound, columns: &[usize]) -> Result<String, PgError> {
     let mut parts = Vec::new();
     for &column in columns {
         let (column, definition) = found.table.columns[column];

@@ -46,7 +46,8 @@ impl SchemaDiff {
     pub fn between(old: &Schema, new: &Schema) -> Result<SchemaDiff, LayoutError> {
         let tables = compare_tables(&shapes(&Layout::new(old)?), &shapes(&Layout::new(new)?));
         let differ = |differ: bool| differ.then_some(());
-        let mut walk = Walk { old: old.dialect, new: new.dialect, path: Vec::new(), changes: Vec::new(), kept: false };
+        let mut walk =
+            SchemaWalk { old: old.dialect, new: new.dialect, path: Vec::new(), changes: Vec::new(), kept: false };
         walk.fields(&old.fields, &new.fields);
         Ok(SchemaDiff {
             collection: differ(old.collection != new.collection)
@@ -87,7 +88,7 @@ pub(crate) fn swapped<T>((from, to): (T, T)) -> (T, T) {
 
 /// A step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum PathStep {
     /// Into the field of this name.
     Field(String),
     /// Into the elements of an array.
@@ -96,15 +97,15 @@ pub enum Step {
 
 /// A path of a schema: `comments[].items[].data` as text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SchemaPath(pub Vec<Step>);
+pub struct SchemaPath(pub Vec<PathStep>);
 
 impl fmt::Display for SchemaPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {
             match step {
-                Step::Element => f.write_str("[]")?,
-                Step::Field(name) if i == 0 => f.write_str(name)?,
-                Step::Field(name) => write!(f, ".{name}")?,
+                PathStep::Element => f.write_str("[]")?,
+                PathStep::Field(name) if i == 0 => f.write_str(name)?,
+                PathStep::Field(name) => write!(f, ".{name}")?,
             }
         }
         Ok(())
@@ -114,7 +115,7 @@ impl fmt::Display for SchemaPath {
 /// What becomes of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
-pub enum Policy {
+pub enum PathPolicy {
     /// One column of its type.
     Column,
     /// A nested document: columns of the same table.
@@ -129,7 +130,7 @@ pub enum Policy {
     Ignore,
 }
 
-impl Policy {
+impl PathPolicy {
     /// Its name: that of `$as` where it has one.
     pub fn name(self) -> &'static str {
         self.into()
@@ -138,37 +139,39 @@ impl Policy {
 
 /// What a schema says of one path, without what is inside of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Said {
+pub struct PathShape {
     /// What becomes of it.
-    pub policy: Policy,
+    pub policy: PathPolicy,
     /// The type of the value, or of an array's elements where that is in the same column.
     pub scalar: Option<ScalarType>,
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for PathShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.policy, self.scalar) {
-            (Policy::Column, Some(scalar)) => write!(f, "{scalar}"),
-            (Policy::Array, Some(scalar)) => write!(f, "array of {scalar}"),
-            (Policy::Json, None) => f.write_str("array as json"),
+            (PathPolicy::Column, Some(scalar)) => write!(f, "{scalar}"),
+            (PathPolicy::Array, Some(scalar)) => write!(f, "array of {scalar}"),
+            (PathPolicy::Json, None) => f.write_str("array as json"),
             (policy, _) => f.write_str(policy.name()),
         }
     }
 }
 
-fn said(node: &Node, dialect: Dialect, in_array: bool) -> Said {
+fn said(node: &Node, dialect: Dialect, in_array: bool) -> PathShape {
     let (policy, scalar) = match node {
-        Node::Scalar(ScalarType::Json) => (Policy::Json, Some(ScalarType::Json)),
-        Node::Scalar(scalar) => (Policy::Column, Some(*scalar)),
+        Node::Scalar(ScalarType::Json) => (PathPolicy::Json, Some(ScalarType::Json)),
+        Node::Scalar(scalar) => (PathPolicy::Column, Some(*scalar)),
         // One value in two columns.
-        pair if dialect == Dialect::Classic && pair.is_object_id_pair() => (Policy::Column, Some(ScalarType::ObjectId)),
-        Node::Document(_) => (Policy::Columns, None),
-        Node::Array(_) if in_array => (Policy::Json, None),
-        Node::Array(_) | Node::NestedTable(_) => (Policy::Table, None),
-        Node::List(scalar) => (Policy::Array, Some(*scalar)),
-        Node::Ignored => (Policy::Ignore, None),
+        pair if dialect == Dialect::Classic && pair.is_object_id_pair() => {
+            (PathPolicy::Column, Some(ScalarType::ObjectId))
+        }
+        Node::Document(_) => (PathPolicy::Columns, None),
+        Node::Array(_) if in_array => (PathPolicy::Json, None),
+        Node::Array(_) | Node::NestedTable(_) => (PathPolicy::Table, None),
+        Node::List(scalar) => (PathPolicy::Array, Some(*scalar)),
+        Node::Ignored => (PathPolicy::Ignore, None),
     };
-    Said { policy, scalar }
+    PathShape { policy, scalar }
 }
 
 /// A difference at one path.
@@ -184,11 +187,11 @@ pub struct PathChange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathChangeKind {
     /// It is in the new schema only.
-    Added(Said),
+    Added(PathShape),
     /// It is in the old schema only.
-    Removed(Said),
+    Removed(PathShape),
     /// It has another type, or another policy.
-    Changed(Said, Said),
+    Changed(PathShape, PathShape),
     /// Its column or table has another chosen name.
     Named(Option<String>, Option<String>),
 }
@@ -206,21 +209,21 @@ impl PathChange {
 }
 
 /// Both schemas at once, from the root.
-struct Walk {
+struct SchemaWalk {
     old: Dialect,
     new: Dialect,
-    path: Vec<Step>,
+    path: Vec<PathStep>,
     changes: Vec<PathChange>,
     kept: bool,
 }
 
-impl Walk {
+impl SchemaWalk {
     fn fields(&mut self, old: &Fields, new: &Fields) {
         let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
         names.sort_unstable();
         names.dedup();
         for name in names {
-            self.path.push(Step::Field(name.clone()));
+            self.path.push(PathStep::Field(name.clone()));
             match (old.get(name), new.get(name)) {
                 (Some(old), Some(new)) => self.field(old, new, false),
                 (Some(old), None) => self.one(old, self.old, PathChangeKind::Removed),
@@ -232,7 +235,7 @@ impl Walk {
     }
 
     /// A field of one schema only.
-    fn one(&mut self, field: &Field, dialect: Dialect, kind: fn(Said) -> PathChangeKind) {
+    fn one(&mut self, field: &Field, dialect: Dialect, kind: fn(PathShape) -> PathChangeKind) {
         // Unknown to gizer's dialect it is kept in `_extra`; the classic one has nowhere to keep it.
         self.kept |= dialect != Dialect::Classic && ignores(&field.node);
         self.change(kind(said(&field.node, dialect, false)));
@@ -249,7 +252,7 @@ impl Walk {
         match (&old.node, &new.node) {
             (Node::Document(old), Node::Document(new)) => self.fields(old, new),
             (Node::Array(old), Node::Array(new)) | (Node::NestedTable(old), Node::NestedTable(new)) => {
-                self.path.push(Step::Element);
+                self.path.push(PathStep::Element);
                 self.field(old, new, true);
                 self.path.pop();
             }

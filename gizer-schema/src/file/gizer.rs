@@ -131,14 +131,14 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
             if fields.contains_key(&name) {
                 return Err(de::Error::custom(format!("the field {:?} stands twice in this object", shortened(&name))));
             }
-            let field = map.next_value_seed(FieldSeed { place: Place::Field })?;
+            let field = map.next_value_seed(FieldSeed { place: FieldPlace::Field })?;
             fields.insert(name, field);
             continue;
         }
         match key.as_str() {
             "$as" => directives.policy = Some(map.next_value()?),
             "$type" => directives.ty = Some(scalar(&map.next_value::<String>()?)?),
-            "$items" => directives.items = Some(map.next_value_seed(FieldSeed { place: Place::Element })?),
+            "$items" => directives.items = Some(map.next_value_seed(FieldSeed { place: FieldPlace::Element })?),
             "$name" => directives.name = Some(map.next_value()?),
             "$seen" => directives.seen = map.next_value()?,
             other => {
@@ -155,14 +155,14 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
 
 /// Where a field's description stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum FieldPlace {
     Field,
     Element,
 }
 
 #[derive(Clone, Copy)]
 struct FieldSeed {
-    place: Place,
+    place: FieldPlace,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldSeed {
@@ -196,7 +196,7 @@ impl<'de> Visitor<'de> for FieldSeed {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
-        let element = seq.next_element_seed(FieldSeed { place: Place::Element })?;
+        let element = seq.next_element_seed(FieldSeed { place: FieldPlace::Element })?;
         let element = element.unwrap_or_else(|| Node::Document(Fields::new()).into());
         if seq.next_element::<de::IgnoredAny>()?.is_some() {
             return Err(de::Error::custom("a list describes its elements by one value: expected no second"));
@@ -205,7 +205,7 @@ impl<'de> Visitor<'de> for FieldSeed {
     }
 }
 
-fn node(fields: Fields, directives: Directives, place: Place) -> Result<Node, String> {
+fn node(fields: Fields, directives: Directives, place: FieldPlace) -> Result<Node, String> {
     let Directives { policy, ty, items, .. } = directives;
     match (policy.as_deref(), ty, items, fields.is_empty()) {
         (None | Some("columns"), None, None, _) => Ok(Node::Document(fields)),
@@ -219,9 +219,9 @@ fn node(fields: Fields, directives: Directives, place: Place) -> Result<Node, St
             ty => Ok(Node::List(ty)),
         },
         (None | Some("table"), None, Some(items), true) => Ok(match place {
-            Place::Field => Node::Array(Box::new(items)),
-            Place::Element if policy.is_some() => Node::NestedTable(Box::new(items)),
-            Place::Element => Node::Array(Box::new(items)),
+            FieldPlace::Field => Node::Array(Box::new(items)),
+            FieldPlace::Element if policy.is_some() => Node::NestedTable(Box::new(items)),
+            FieldPlace::Element => Node::Array(Box::new(items)),
         }),
         (Some("array"), ..) => Err("$as array: expected $type, and nothing else".to_owned()),
         (Some("table"), ..) => Err("$as table: expected $items, and nothing else".to_owned()),

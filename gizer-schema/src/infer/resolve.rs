@@ -53,7 +53,7 @@ pub(super) enum Rules {
 
 /// Families of types, in the order in which ties are decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+enum TypeFamily {
     Document,
     Array,
     Text,
@@ -66,18 +66,18 @@ enum Family {
     Other,
 }
 
-impl Family {
-    const ALL: [Family; 10] = [
-        Family::Document,
-        Family::Array,
-        Family::Text,
-        Family::Number,
-        Family::Time,
-        Family::Truth,
-        Family::Id,
-        Family::Uuid,
-        Family::Binary,
-        Family::Other,
+impl TypeFamily {
+    const ALL: [TypeFamily; 10] = [
+        TypeFamily::Document,
+        TypeFamily::Array,
+        TypeFamily::Text,
+        TypeFamily::Number,
+        TypeFamily::Time,
+        TypeFamily::Truth,
+        TypeFamily::Id,
+        TypeFamily::Uuid,
+        TypeFamily::Binary,
+        TypeFamily::Other,
     ];
 }
 
@@ -188,18 +188,20 @@ impl<'s> Resolve<'s> {
         let (node, chosen) = match family {
             Ruling::Nothing => scalar(ScalarType::TinyInt),
             Ruling::Mixed => scalar(ScalarType::Json),
-            Ruling::Family(Family::Text) => scalar(ScalarType::String),
-            Ruling::Family(Family::Number) => scalar(value.number(self.rules)),
-            Ruling::Family(Family::Time) => scalar(ScalarType::Timestamp),
-            Ruling::Family(Family::Truth) => scalar(ScalarType::Boolean),
-            Ruling::Family(Family::Id) if classic => (Node::object_id_pair(), "OBJECTID"),
-            Ruling::Family(Family::Id) => scalar(ScalarType::ObjectId),
-            Ruling::Family(Family::Uuid | Family::Binary | Family::Other) if classic => scalar(ScalarType::TinyInt),
-            Ruling::Family(Family::Uuid) => scalar(ScalarType::Uuid),
-            Ruling::Family(Family::Binary) => scalar(ScalarType::Binary),
-            Ruling::Family(Family::Other) => scalar(ScalarType::Json),
-            Ruling::Family(Family::Document) => self.document(value),
-            Ruling::Family(Family::Array) => self.array(value),
+            Ruling::Family(TypeFamily::Text) => scalar(ScalarType::String),
+            Ruling::Family(TypeFamily::Number) => scalar(value.number(self.rules)),
+            Ruling::Family(TypeFamily::Time) => scalar(ScalarType::Timestamp),
+            Ruling::Family(TypeFamily::Truth) => scalar(ScalarType::Boolean),
+            Ruling::Family(TypeFamily::Id) if classic => (Node::object_id_pair(), "OBJECTID"),
+            Ruling::Family(TypeFamily::Id) => scalar(ScalarType::ObjectId),
+            Ruling::Family(TypeFamily::Uuid | TypeFamily::Binary | TypeFamily::Other) if classic => {
+                scalar(ScalarType::TinyInt)
+            }
+            Ruling::Family(TypeFamily::Uuid) => scalar(ScalarType::Uuid),
+            Ruling::Family(TypeFamily::Binary) => scalar(ScalarType::Binary),
+            Ruling::Family(TypeFamily::Other) => scalar(ScalarType::Json),
+            Ruling::Family(TypeFamily::Document) => self.document(value),
+            Ruling::Family(TypeFamily::Array) => self.array(value),
         };
         let mut field = Field::from(node);
         if value.is_worth_telling(self.rules, &family) {
@@ -250,7 +252,7 @@ fn scalar(ty: ScalarType) -> (Node, &'static str) {
 enum Ruling {
     /// Nothing but null was seen.
     Nothing,
-    Family(Family),
+    Family(TypeFamily),
     /// None holds enough of it.
     Mixed,
 }
@@ -265,19 +267,19 @@ impl ValueSeen {
         self.counts.iter().sum()
     }
 
-    fn family_count(&self, family: Family) -> u64 {
+    fn family_count(&self, family: TypeFamily) -> u64 {
         let sum = |kinds: &[Kind]| kinds.iter().map(|kind| self.count(*kind)).sum::<u64>();
         match family {
-            Family::Document => self.count(Kind::Document),
-            Family::Array => self.count(Kind::Array),
-            Family::Text => self.count(Kind::String),
-            Family::Number => sum(&[Kind::Int32, Kind::Int64, Kind::Double, Kind::Decimal128]),
-            Family::Time => self.count(Kind::DateTime),
-            Family::Truth => self.count(Kind::Boolean),
-            Family::Id => self.count(Kind::ObjectId),
-            Family::Uuid => self.uuid,
-            Family::Binary => self.plain_binary,
-            Family::Other => {
+            TypeFamily::Document => self.count(Kind::Document),
+            TypeFamily::Array => self.count(Kind::Array),
+            TypeFamily::Text => self.count(Kind::String),
+            TypeFamily::Number => sum(&[Kind::Int32, Kind::Int64, Kind::Double, Kind::Decimal128]),
+            TypeFamily::Time => self.count(Kind::DateTime),
+            TypeFamily::Truth => self.count(Kind::Boolean),
+            TypeFamily::Id => self.count(Kind::ObjectId),
+            TypeFamily::Uuid => self.uuid,
+            TypeFamily::Binary => self.plain_binary,
+            TypeFamily::Other => {
                 // Null and the old `undefined` are of no family.
                 let kinds = [
                     Kind::Regex,
@@ -294,9 +296,9 @@ impl ValueSeen {
         }
     }
 
-    fn largest(&self) -> (Family, u64) {
-        let counted = Family::ALL.map(|family| (family, self.family_count(family)));
-        counted.into_iter().fold((Family::Document, 0), |best, next| if next.1 > best.1 { next } else { best })
+    fn largest(&self) -> (TypeFamily, u64) {
+        let counted = TypeFamily::ALL.map(|family| (family, self.family_count(family)));
+        counted.into_iter().fold((TypeFamily::Document, 0), |best, next| if next.1 > best.1 { next } else { best })
     }
 
     fn largest_family(&self) -> Ruling {
@@ -308,7 +310,7 @@ impl ValueSeen {
 
     /// The family that holds at least 99 % of the values that are not null.
     fn ruling_family(&self) -> Ruling {
-        let total: u64 = Family::ALL.into_iter().map(|family| self.family_count(family)).sum();
+        let total: u64 = TypeFamily::ALL.into_iter().map(|family| self.family_count(family)).sum();
         match self.largest() {
             (_, 0) => Ruling::Nothing,
             (family, count) if u128::from(count) * 100 >= u128::from(total) * 99 => Ruling::Family(family),
@@ -337,7 +339,7 @@ impl ValueSeen {
     /// Whether values were seen that the chosen type has no place for, or may not hold exactly.
     fn is_worth_telling(&self, rules: Rules, ruling: &Ruling) -> bool {
         let Ruling::Family(chosen) = *ruling else { return *ruling == Ruling::Mixed };
-        let strays = Family::ALL.into_iter().any(|family| family != chosen && self.family_count(family) > 0);
+        let strays = TypeFamily::ALL.into_iter().any(|family| family != chosen && self.family_count(family) > 0);
         let numbers: Vec<ScalarType> = [
             (Kind::Int32, ScalarType::Int),
             (Kind::Int64, ScalarType::BigInt),
@@ -355,8 +357,9 @@ impl ValueSeen {
             }
             Rules::Gizer => numbers.len() > 1,
         };
-        let no_type = rules == Rules::Classic && matches!(chosen, Family::Uuid | Family::Binary | Family::Other);
-        strays || no_type || (chosen == Family::Number && inexact)
+        let no_type =
+            rules == Rules::Classic && matches!(chosen, TypeFamily::Uuid | TypeFamily::Binary | TypeFamily::Other);
+        strays || no_type || (chosen == TypeFamily::Number && inexact)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::stored::StoredRows;
 
 /// What has to be found for a value.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum WalkStep {
     Column {
         column: usize,
         ty: ColumnType,
@@ -32,9 +32,9 @@ enum Step {
 
 /// The fields of one document of the plan.
 #[derive(Debug, Default)]
-struct Node {
+struct WalkedNode {
     /// In the order of their names.
-    fields: Vec<Field>,
+    fields: Vec<WalkedField>,
     /// For each field, and before it for the beginning, the field that came next last time.
     next: Vec<usize>,
     /// JSON Pointer of the document in its row.
@@ -42,20 +42,20 @@ struct Node {
 }
 
 #[derive(Debug)]
-struct Field {
+struct WalkedField {
     name: Box<[u8]>,
     /// JSON Pointer in its row.
     pointer: Vec<u8>,
-    step: Step,
+    step: WalkStep,
     /// The last document in which it was found.
     seen_in: u64,
 }
 
 /// The row under way of one table.
 #[derive(Debug)]
-struct Open {
+struct OpenRow {
     /// What becomes of an element; of the root table, of the document.
-    step: Step,
+    step: WalkStep,
     /// Which columns are of fields: not the key of a child table, nor positions, nor `_extra`.
     of_fields: Vec<bool>,
     has_extra: bool,
@@ -63,7 +63,7 @@ struct Open {
     cells: Vec<Option<(usize, usize)>>,
     /// How many of these have not been found in the document.
     left: usize,
-    extra: Vec<Entry>,
+    extra: Vec<KeptEntry>,
     /// The place of the next row.
     place: u32,
     /// Behind the last row.
@@ -72,7 +72,7 @@ struct Open {
 
 /// An entry of `_extra`: places in the bytes of the row.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct KeptEntry {
     pointer: (usize, usize),
     value: (usize, usize),
     taken: bool,
@@ -81,8 +81,8 @@ struct Entry {
 /// Walks documents of one collection.
 #[derive(Debug)]
 pub(super) struct Beside {
-    nodes: Vec<Node>,
-    tables: Vec<Open>,
+    nodes: Vec<WalkedNode>,
+    tables: Vec<OpenRow>,
     positions: Vec<i64>,
     /// Number of the last document, nested or not.
     walked: u64,
@@ -90,15 +90,15 @@ pub(super) struct Beside {
 
 /// Where a value stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stands {
+enum ValuePlace {
     InField,
     AsElement,
 }
 
 impl Beside {
     pub(super) fn new(layout: &Layout) -> Beside {
-        let open = |table: &gizer_schema::Table| Open {
-            step: Step::Ignored,
+        let open = |table: &gizer_schema::Table| OpenRow {
+            step: WalkStep::Ignored,
             of_fields: table.columns.iter().map(|column| matches!(column.source, ColumnSource::Field(_))).collect(),
             has_extra: table.has_extra,
             cells: Vec::new(),
@@ -109,37 +109,37 @@ impl Beside {
         };
         let tables = layout.tables.iter().map(open).collect();
         let mut beside = Beside { nodes: Vec::new(), tables, positions: Vec::new(), walked: 0 };
-        beside.tables[0].step = Step::Document(beside.node(layout, &layout.document, 0, Vec::new()));
+        beside.tables[0].step = WalkStep::Document(beside.node(layout, &layout.document, 0, Vec::new()));
         beside
     }
 
     fn node(&mut self, layout: &Layout, plan: &DocumentPlan, table: usize, pointer: Vec<u8>) -> usize {
         let id = self.nodes.len();
-        self.nodes.push(Node::default());
+        self.nodes.push(WalkedNode::default());
         let mut fields = Vec::with_capacity(plan.fields.len());
         for field in &plan.fields {
             let pointer = [&pointer, &b"/"[..], &escaped(field.name.as_bytes())].concat();
             let step = self.step(layout, &field.plan, table, pointer.clone());
-            fields.push(Field { name: field.name.as_bytes().into(), pointer, step, seen_in: 0 });
+            fields.push(WalkedField { name: field.name.as_bytes().into(), pointer, step, seen_in: 0 });
         }
         fields.sort_by(|a, b| a.name.cmp(&b.name));
-        self.nodes[id] = Node { next: vec![0; fields.len() + 1], fields, pointer };
+        self.nodes[id] = WalkedNode { next: vec![0; fields.len() + 1], fields, pointer };
         id
     }
 
-    fn step(&mut self, layout: &Layout, plan: &Plan, table: usize, pointer: Vec<u8>) -> Step {
+    fn step(&mut self, layout: &Layout, plan: &Plan, table: usize, pointer: Vec<u8>) -> WalkStep {
         match plan {
             Plan::Column(column) => {
                 let ty = layout.tables[table].columns[column.0].ty;
-                Step::Column { column: column.0, ty, numbers: Numbers::of_column(layout, ty) }
+                WalkStep::Column { column: column.0, ty, numbers: Numbers::of_column(layout, ty) }
             }
-            Plan::Document(document) => Step::Document(self.node(layout, document, table, pointer)),
+            Plan::Document(document) => WalkStep::Document(self.node(layout, document, table, pointer)),
             Plan::Table { table: child, element } => {
                 self.tables[child.0].step = self.step(layout, element, child.0, Vec::new());
-                Step::Table(child.0)
+                WalkStep::Table(child.0)
             }
             // A pair is of the classic dialect, which is not checked.
-            Plan::Ignored | Plan::ObjectIdPair { .. } => Step::Ignored,
+            Plan::Ignored | Plan::ObjectIdPair { .. } => WalkStep::Ignored,
         }
     }
 
@@ -150,7 +150,7 @@ impl Beside {
             (table.place, table.end) = (places.start, places.end);
         }
         self.positions.clear();
-        let Step::Document(node) = self.tables[0].step else { return false };
+        let WalkStep::Document(node) = self.tables[0].step else { return false };
         self.begin_row(0, stored) == Some(())
             && self.document(node, 0, document, stored).is_some()
             && self.end_row(0).is_some()
@@ -183,7 +183,7 @@ impl Beside {
             let text = bytes.get(start..start + length)?.strip_prefix(&[1])?;
             let place = |part: &[u8]| (part.as_ptr() as usize - bytes.as_ptr() as usize, part.len());
             entries(text, |pointer, value| {
-                open.extra.push(Entry { pointer: place(pointer), value: place(value), taken: false });
+                open.extra.push(KeptEntry { pointer: place(pointer), value: place(value), taken: false });
             })?;
         }
         Some(())
@@ -201,13 +201,13 @@ impl Beside {
         for element in document.elements() {
             let element = element.ok()?;
             let Some(at) = self.nodes[node].find(&mut last, element.name) else {
-                let Node { pointer, .. } = &self.nodes[node];
+                let WalkedNode { pointer, .. } = &self.nodes[node];
                 self.tables[table].take_kept(stored, table, &element, |kept| is_under(kept, pointer, element.name))?;
                 continue;
             };
             let field = &mut self.nodes[node].fields[at];
             let step = field.step;
-            if matches!(step, Step::Ignored) {
+            if matches!(step, WalkStep::Ignored) {
                 continue;
             }
             // A name that comes twice would be found twice in the same place.
@@ -222,39 +222,39 @@ impl Beside {
                     continue;
                 }
             }
-            self.value(step, table, Stands::InField, &element, stored)?;
+            self.value(step, table, ValuePlace::InField, &element, stored)?;
         }
         Some(())
     }
 
     fn value(
         &mut self,
-        step: Step,
+        step: WalkStep,
         table: usize,
-        stands: Stands,
+        stands: ValuePlace,
         element: &Element<'_>,
         stored: &StoredRows,
     ) -> Option<()> {
         match step {
-            Step::Ignored => Some(()),
-            Step::Column { column, ty, numbers } => {
+            WalkStep::Ignored => Some(()),
+            WalkStep::Column { column, ty, numbers } => {
                 let open = &mut self.tables[table];
                 let Some((start, length)) = open.cells[column] else {
                     // A field would be missing.
-                    return (stands == Stands::AsElement && element.kind == Kind::Null).then_some(());
+                    return (stands == ValuePlace::AsElement && element.kind == Kind::Null).then_some(());
                 };
                 open.left -= 1;
                 let field = open.bytes(stored, table, (start, length))?;
                 holds(ty, numbers, field, element).then_some(())
             }
-            Step::Document(node) => match element.value().ok()? {
+            WalkStep::Document(node) => match element.value().ok()? {
                 // A field would be missing.
-                Value::Document(document) if document.is_empty() && stands == Stands::InField => None,
+                Value::Document(document) if document.is_empty() && stands == ValuePlace::InField => None,
                 Value::Document(document) => self.document(node, table, document, stored),
                 _ => None,
             },
-            Step::Table(child) => match element.value().ok()? {
-                Value::Array(array) if array.is_empty() && stands == Stands::InField => None,
+            WalkStep::Table(child) => match element.value().ok()? {
+                Value::Array(array) if array.is_empty() && stands == ValuePlace::InField => None,
                 Value::Array(array) => self.array(child, array, stored),
                 _ => None,
             },
@@ -273,7 +273,7 @@ impl Beside {
             if !open.extra.is_empty() && open.take_kept(stored, table, &element, <[u8]>::is_empty).is_some() {
                 open.pass_over(step, stored, table, &element)?;
             } else {
-                self.value(step, table, Stands::AsElement, &element, stored)?;
+                self.value(step, table, ValuePlace::AsElement, &element, stored)?;
             }
             self.end_row(table)?;
         }
@@ -282,7 +282,7 @@ impl Beside {
     }
 }
 
-impl Node {
+impl WalkedNode {
     /// The field of this name: the one that followed the last one before, or else by looking for it.
     fn find(&mut self, last: &mut usize, name: &[u8]) -> Option<usize> {
         let expected = self.next[*last];
@@ -299,7 +299,7 @@ impl Node {
     }
 }
 
-impl Open {
+impl OpenRow {
     /// A part of the row under way.
     fn bytes<'s>(&self, stored: &'s StoredRows, table: usize, (start, length): (usize, usize)) -> Option<&'s [u8]> {
         stored.table(TableId(table)).bytes(self.place - 1).get(start..start + length)
@@ -314,7 +314,7 @@ impl Open {
         is: impl Fn(&[u8]) -> bool,
     ) -> Option<()> {
         for at in 0..self.extra.len() {
-            let Entry { pointer, value, taken } = self.extra[at];
+            let KeptEntry { pointer, value, taken } = self.extra[at];
             if !taken && is(self.bytes(stored, table, pointer)?) {
                 // One that is another value is left over, and so seen.
                 self.extra[at].taken = extended::is(self.bytes(stored, table, value)?, element);
@@ -325,8 +325,8 @@ impl Open {
     }
 
     /// What is kept in `_extra` stands over what the column has, which should be the same in the column's type.
-    fn pass_over(&mut self, step: Step, stored: &StoredRows, table: usize, element: &Element<'_>) -> Option<()> {
-        let Step::Column { column, ty, .. } = step else { return Some(()) };
+    fn pass_over(&mut self, step: WalkStep, stored: &StoredRows, table: usize, element: &Element<'_>) -> Option<()> {
+        let WalkStep::Column { column, ty, .. } = step else { return Some(()) };
         let Some(cell) = self.cells[column] else { return Some(()) };
         self.left -= 1;
         holds(ty, Numbers::ByValue, self.bytes(stored, table, cell)?, element).then_some(())

@@ -6,7 +6,7 @@
 use gizer_flatten::{RebuildError, StoredCell, StoredRow};
 use gizer_schema::{ColumnType, Table};
 
-use crate::field::Reader;
+use crate::field::FieldReader;
 
 /// Milliseconds from 1970-01-01 to 2000-01-01, the zero of PostgreSQL's times.
 const EPOCH_MILLIS: i64 = 946_684_800_000;
@@ -15,7 +15,7 @@ const EPOCH_MILLIS: i64 = 946_684_800_000;
 ///
 /// # Errors
 /// [`RebuildError::Cell`] where a field is not of the form of its column's type.
-pub(crate) fn row(table: &Table, mut fields: Reader<'_>) -> Result<StoredRow, RebuildError> {
+pub(crate) fn row(table: &Table, mut fields: FieldReader<'_>) -> Result<StoredRow, RebuildError> {
     let wrong = |at: usize| RebuildError::Cell {
         table: table.name.clone(),
         column: table.columns[at].name.clone(),
@@ -59,7 +59,7 @@ pub(crate) fn cell(ty: ColumnType, field: &[u8]) -> Option<StoredCell> {
         ColumnType::Json => StoredCell::Json(serde_json::from_slice(field.strip_prefix(&[1])?).ok()?),
         ColumnType::List(element) => {
             let mut cells = Vec::new();
-            for field in Elements::of(field)? {
+            for field in ListElements::of(field)? {
                 cells.push(match field? {
                     None => StoredCell::Null,
                     Some(field) => cell(element.into(), field)?,
@@ -110,42 +110,42 @@ fn numeric(field: &[u8]) -> Option<String> {
 }
 
 /// The elements of an array of one dimension: its header, then fields.
-pub(super) struct Elements<'f> {
-    rest: Reader<'f>,
+pub(super) struct ListElements<'f> {
+    rest: FieldReader<'f>,
     left: usize,
 }
 
-impl<'f> Elements<'f> {
+impl<'f> ListElements<'f> {
     /// Number of dimensions, whether NULLs are among the elements, and their type; length and lower bound of the
     /// dimension. An array without elements has no dimension. `None` if it is of another form.
-    pub(super) fn of(field: &'f [u8]) -> Option<Elements<'f>> {
+    pub(super) fn of(field: &'f [u8]) -> Option<ListElements<'f>> {
         let (header, rest) = field.split_first_chunk::<12>()?;
         match header[..4] {
-            [0, 0, 0, 0] if rest.is_empty() => Some(Elements { rest: Reader::new(rest), left: 0 }),
+            [0, 0, 0, 0] if rest.is_empty() => Some(ListElements { rest: FieldReader::new(rest), left: 0 }),
             [0, 0, 0, 1] => {
                 let (length, rest) = rest.split_first_chunk::<4>()?;
                 let rest = rest.strip_prefix(&[0, 0, 0, 1])?;
-                Some(Elements { rest: Reader::new(rest), left: u32::from_be_bytes(*length) as usize })
+                Some(ListElements { rest: FieldReader::new(rest), left: u32::from_be_bytes(*length) as usize })
             }
             _ => None,
         }
     }
 }
 
-impl<'f> Iterator for Elements<'f> {
+impl<'f> Iterator for ListElements<'f> {
     /// The element, NULL as `None`; or `None` if there is none where one should be, or something follows the last one.
     type Item = Option<Option<&'f [u8]>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             // Said once.
-            let left = std::mem::replace(&mut self.rest, Reader::new(&[])).left();
+            let left = std::mem::replace(&mut self.rest, FieldReader::new(&[])).left();
             return (left > 0).then_some(None);
         }
         self.left -= 1;
         let field = self.rest.field();
         if field.is_none() {
-            (self.left, self.rest) = (0, Reader::new(&[]));
+            (self.left, self.rest) = (0, FieldReader::new(&[]));
         }
         Some(field)
     }

@@ -10,13 +10,13 @@ const MOST_FIELDS: usize = 32;
 
 /// Whether the text is surely this value, type and all.
 pub(super) fn is(text: &[u8], element: &Element<'_>) -> bool {
-    let mut text = Text(text);
+    let mut text = ExtendedText(text);
     text.is(element) == Some(true) && text.is_at_end()
 }
 
 /// The entries of an object, names and values as they stand in the text; `None` if a name has escapes.
 pub(super) fn entries<'t>(text: &'t [u8], mut each: impl FnMut(&'t [u8], &'t [u8])) -> Option<()> {
-    let mut text = Text(text);
+    let mut text = ExtendedText(text);
     text.eat(b"{")?;
     if text.eat(b"}").is_some() {
         return text.is_at_end().then_some(());
@@ -33,9 +33,9 @@ pub(super) fn entries<'t>(text: &'t [u8], mut each: impl FnMut(&'t [u8], &'t [u8
 }
 
 /// What is left of the text. Every step gives `None` where something else stands.
-struct Text<'t>(&'t [u8]);
+struct ExtendedText<'t>(&'t [u8]);
 
-impl<'t> Text<'t> {
+impl<'t> ExtendedText<'t> {
     fn is_at_end(&self) -> bool {
         self.0.is_empty()
     }

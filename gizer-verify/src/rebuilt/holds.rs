@@ -3,7 +3,7 @@
 use gizer_schema::ColumnType;
 use gizer_schema::raw::{Element, Kind, Value};
 
-use super::decode::{Elements, millis};
+use super::decode::{ListElements, millis};
 use super::extended::{self, is_hex};
 use super::number::{Number, same_decimal_as, same_double};
 use super::same::Numbers;
@@ -38,7 +38,7 @@ fn sure(ty: ColumnType, numbers: Numbers, field: &[u8], element: &Element<'_>) -
         (ColumnType::Numeric, _) => holds_numeric(field, numbers, element)?,
         (ColumnType::List(scalar), Kind::Array) => {
             let Value::Array(array) = element.value().ok()? else { return None };
-            let (mut stored, mut elements) = (Elements::of(field)?, array.elements());
+            let (mut stored, mut elements) = (ListElements::of(field)?, array.elements());
             loop {
                 let (field, element) = match (stored.next(), elements.next()) {
                     (Some(field), Some(element)) => (field?, element.ok()?),

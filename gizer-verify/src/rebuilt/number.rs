@@ -23,10 +23,10 @@ impl Number {
             Value::Int32(number) => Number::whole(number.into()),
             Value::Int64(number) => Number::whole(number),
             Value::Double(number) => Number::double(number),
-            Value::Decimal128(bytes) => match Decimal128::decode(bytes) {
-                Decimal128::Finite { negative, digits, exponent } => Number::decimal(negative, digits, exponent),
-                Decimal128::Infinite { negative } => Number::Infinite { negative },
-                Decimal128::NaN => Number::NaN,
+            Value::Decimal128(bytes) => match ComparedDecimal::decode(bytes) {
+                ComparedDecimal::Finite { negative, digits, exponent } => Number::decimal(negative, digits, exponent),
+                ComparedDecimal::Infinite { negative } => Number::Infinite { negative },
+                ComparedDecimal::NaN => Number::NaN,
             },
             _ => return None,
         })
@@ -75,7 +75,7 @@ impl Number {
 
 /// A decimal128, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decimal128 {
+enum ComparedDecimal {
     /// `digits` × 10^`exponent`; the exponent is the scale.
     Finite {
         negative: bool,
@@ -88,33 +88,33 @@ enum Decimal128 {
     NaN,
 }
 
-impl Decimal128 {
+impl ComparedDecimal {
     /// IEEE 754-2008, binary integer encoding. More than 34 digits count as 0, as the standard says.
-    fn decode(bytes: [u8; 16]) -> Decimal128 {
+    fn decode(bytes: [u8; 16]) -> ComparedDecimal {
         let bits = u128::from_le_bytes(bytes);
         let negative = bits >> 127 != 0;
         let combination = (bits >> 122) as u8 & 0x1F;
         if combination == 0x1F {
-            return Decimal128::NaN;
+            return ComparedDecimal::NaN;
         }
         if combination == 0x1E {
-            return Decimal128::Infinite { negative };
+            return ComparedDecimal::Infinite { negative };
         }
         // Where the first two bits are set, the exponent stands two further on, and there are too many digits.
         let (shift, digits) = if combination >> 3 == 3 { (111, u128::MAX) } else { (113, bits & ((1 << 113) - 1)) };
         let digits = if digits < 10u128.pow(34) { digits } else { 0 };
-        Decimal128::Finite { negative, digits, exponent: ((bits >> shift) & 0x3FFF) as i32 - 6176 }
+        ComparedDecimal::Finite { negative, digits, exponent: ((bits >> shift) & 0x3FFF) as i32 - 6176 }
     }
 }
 
 /// Whether two decimal128 are one number of one scale; 0 and −0 are two.
 pub(super) fn same_decimal(a: [u8; 16], b: [u8; 16]) -> bool {
-    a == b || Decimal128::decode(a) == Decimal128::decode(b)
+    a == b || ComparedDecimal::decode(a) == ComparedDecimal::decode(b)
 }
 
 /// Whether a decimal128 is this number of this scale.
 pub(super) fn same_decimal_as(negative: bool, digits: u128, exponent: i32, bytes: [u8; 16]) -> bool {
-    Decimal128::decode(bytes) == Decimal128::Finite { negative, digits, exponent }
+    ComparedDecimal::decode(bytes) == ComparedDecimal::Finite { negative, digits, exponent }
 }
 
 /// Whether two doubles are one, by their bits. What stands behind "not a number" does not matter: Extended JSON has no

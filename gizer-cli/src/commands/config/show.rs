@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::args::{ConfigGetArgs, Format};
-use crate::config::{Effective, HIDDEN_PASSWORD, Origin, SETTINGS, Setting, nearest_of, values, without_password};
+use crate::config::{
+    Effective, HIDDEN_PASSWORD, SETTINGS, Setting, SettingOrigin, nearest_of, values, without_password,
+};
 use crate::exit::{ExitCode, Failure};
 use crate::report;
 
@@ -33,7 +35,7 @@ pub fn show(effective: &Effective, format: Format) -> ExitCode {
             };
             let file = effective.path.as_ref().map(|path| path.display().to_string());
             let passwords = effective.config.passwords_of_environment().into_iter().map(|(section, variable)| {
-                let from = Origin::Variable(variable).json();
+                let from = SettingOrigin::Variable(variable).json();
                 json!({"section": section, "key": "password", "value": HIDDEN_PASSWORD, "from": from})
             });
             let settings: Vec<Value> = SETTINGS.iter().map(setting).chain(passwords).collect();
@@ -80,7 +82,7 @@ pub fn get(effective: &Effective, args: &ConfigGetArgs, format: Format) -> Resul
     Ok(ExitCode::Done)
 }
 
-fn origin(effective: &Effective, setting: &Setting) -> Origin {
+fn origin(effective: &Effective, setting: &Setting) -> SettingOrigin {
     effective.origins.of(&setting.flag())
 }
 

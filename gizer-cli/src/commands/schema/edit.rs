@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use gizer_schema::edit::{self, Change, WrongValue};
+use gizer_schema::edit::{self, TypeChange, WrongValue};
 use gizer_schema::{Schema, file};
 use serde_json::{Value, json};
 
@@ -118,7 +118,7 @@ fn wrong_values(report: &str, collection: &str) -> Vec<WrongValue> {
     wrong.collect()
 }
 
-fn print_changes(context: &Context, changes: &[Change], refused: &[(WrongValue, String)]) {
+fn print_changes(context: &Context, changes: &[TypeChange], refused: &[(WrongValue, String)]) {
     match context.format {
         Format::Text => {
             let lines: String = changes.iter().map(|change| format!("{change}\n")).collect();
@@ -128,7 +128,7 @@ fn print_changes(context: &Context, changes: &[Change], refused: &[(WrongValue, 
             }
         }
         Format::Json => {
-            let change = |change: &Change| json!({"path": change.path, "from": change.from, "to": change.to});
+            let change = |change: &TypeChange| json!({"path": change.path, "from": change.from, "to": change.to});
             let refusal = |(wrong, reason): &(WrongValue, String)| json!({"path": wrong.path, "reason": reason});
             report::json(&json!({
                 "changes": changes.iter().map(change).collect::<Vec<Value>>(),

@@ -5,23 +5,23 @@ use std::time::Duration;
 use gizer_pg::state::{RunRow, Status};
 
 use super::audits;
-use super::source::{ShardStanding, Source};
+use super::source::{OplogStatus, ShardStanding};
 use crate::args::StatusArgs;
 use crate::report::{counted, duration, thousands};
 use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
 
 /// The limits beyond which there is a warning.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct CheckLimits {
     pub(super) lag: Duration,
     pub(super) headroom: Duration,
     pub(super) rejected: u64,
     pub(super) unverified: Option<Duration>,
 }
 
-impl From<&StatusArgs> for Limits {
-    fn from(args: &StatusArgs) -> Limits {
-        Limits {
+impl From<&StatusArgs> for CheckLimits {
+    fn from(args: &StatusArgs) -> CheckLimits {
+        CheckLimits {
             lag: args.max_lag,
             headroom: args.min_headroom,
             rejected: args.max_rejected,
@@ -31,15 +31,20 @@ impl From<&StatusArgs> for Limits {
 }
 
 /// A line for each warning; the gravest first.
-pub(super) fn warnings(status: &Status, source: &Source, standings: &CopyStandings, limits: Limits) -> Vec<String> {
+pub(super) fn warnings(
+    status: &Status,
+    source: &OplogStatus,
+    standings: &CopyStandings,
+    limits: CheckLimits,
+) -> Vec<String> {
     if status.collections.is_empty() && standings.0.is_empty() {
         return vec!["nothing has been loaded yet".to_owned()];
     }
     let mut all: Vec<String> = standings.missing().map(|(name, standing)| missing(name, standing)).collect();
     match source {
-        Source::NotAsked => {}
-        Source::Silent(failure) => all.push(format!("lag and headroom are not known: {failure}")),
-        Source::Told(shards) => {
+        OplogStatus::NotAsked => {}
+        OplogStatus::Silent(failure) => all.push(format!("lag and headroom are not known: {failure}")),
+        OplogStatus::Told(shards) => {
             for (shard, standing) in shards {
                 all.extend(of_shard(shard, standing, limits));
             }
@@ -63,7 +68,7 @@ fn missing(name: &str, standing: &CopyStanding) -> String {
     }
 }
 
-fn of_shard(shard: &str, standing: &ShardStanding, limits: Limits) -> Vec<String> {
+fn of_shard(shard: &str, standing: &ShardStanding, limits: CheckLimits) -> Vec<String> {
     let mut all = Vec::new();
     match standing.headroom {
         Some(Duration::ZERO) => {
@@ -121,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: CheckLimits = CheckLimits {
         lag: Duration::from_secs(900),
         headroom: Duration::from_secs(21_600),
         rejected: 0,
@@ -158,7 +163,7 @@ mod tests {
 
     #[test]
     fn nothing_loaded_is_worth_a_warning() {
-        let told = Source::Told(BTreeMap::new());
+        let told = OplogStatus::Told(BTreeMap::new());
         let none = CopyStandings::default();
         assert_eq!(warnings(&Status::default(), &told, &none, LIMITS), ["nothing has been loaded yet"]);
     }

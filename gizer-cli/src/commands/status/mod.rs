@@ -15,7 +15,7 @@ use crate::exit::{ExitCode, Failure, failure_json};
 use crate::report::{self, thousands};
 use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
 use gizer_schema::names::shortened;
-use source::Source;
+use source::OplogStatus;
 pub(crate) use unfit::Misplaced;
 
 /// Reads the state tables and prints what they say.
@@ -27,7 +27,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         let session = context.env.postgres().await?;
         // The last run is looked at, even if it is not shown.
         let status = state::read_status(&session, args.runs.max(1)).await?.unwrap_or_default();
-        let source = Source::ask(context, &status, &state::read_followed(&session).await?).await;
+        let source = OplogStatus::ask(context, &status, &state::read_followed(&session).await?).await;
         Ok((status, source, Misplaced::read(&session).await?))
     };
     let (mut status, source, mut misplaced) = context.env.stop.or_done(read).await?;
@@ -64,7 +64,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
     Ok(if warnings.is_some_and(|warnings| !warnings.is_empty()) { ExitCode::Warning } else { ExitCode::Done })
 }
 
-fn as_text(status: &Status, source: &Source, standings: &CopyStandings, misplaced: &Misplaced) -> String {
+fn as_text(status: &Status, source: &OplogStatus, standings: &CopyStandings, misplaced: &Misplaced) -> String {
     if status.collections.is_empty() && status.runs.is_empty() && standings.0.is_empty() {
         return "nothing has been loaded yet: run `gizer schema infer`, then `gizer load`\n".to_owned();
     }
@@ -226,14 +226,14 @@ const SHAPE: u32 = 1;
 
 fn as_json(
     status: &Status,
-    source: &Source,
+    source: &OplogStatus,
     standings: &CopyStandings,
     misplaced: &Misplaced,
     warnings: Option<&[String]>,
 ) -> Value {
     let silent = match source {
-        Source::Silent(failure) => Some(failure_json(failure)),
-        Source::NotAsked | Source::Told(_) => None,
+        OplogStatus::Silent(failure) => Some(failure_json(failure)),
+        OplogStatus::NotAsked | OplogStatus::Told(_) => None,
     };
     let mut object = json!({
         "version": SHAPE,

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// What MongoDB said.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum OplogStatus {
     /// Nothing is followed, or MongoDB is not configured: there is nothing to ask.
     NotAsked,
     /// By shard.
@@ -40,11 +40,11 @@ pub(super) struct ShardStanding {
     pub(super) rolls_over: bool,
 }
 
-impl Source {
+impl OplogStatus {
     /// Asks every shard, if anything is followed.
-    pub(super) async fn ask(context: &Context, status: &Status, followed: &[Followed]) -> Source {
+    pub(super) async fn ask(context: &Context, status: &Status, followed: &[Followed]) -> OplogStatus {
         if followed.is_empty() || context.config.mongo_uris.is_empty() {
-            return Source::NotAsked;
+            return OplogStatus::NotAsked;
         }
         let ask = async {
             let oplogs = context.env.mongo().await?.oplogs().await?;
@@ -55,18 +55,20 @@ impl Source {
             Ok::<_, Failure>(shards)
         };
         match tokio::time::timeout(LIMIT, ask).await {
-            Ok(Ok(shards)) => Source::Told(shards),
-            Ok(Err(failure)) => Source::Silent(failure),
-            Err(_) => Source::Silent(Failure::failed(format!("MongoDB did not answer within {} s", LIMIT.as_secs()))),
+            Ok(Ok(shards)) => OplogStatus::Told(shards),
+            Ok(Err(failure)) => OplogStatus::Silent(failure),
+            Err(_) => {
+                OplogStatus::Silent(Failure::failed(format!("MongoDB did not answer within {} s", LIMIT.as_secs())))
+            }
         }
     }
 
     /// A table, or why there is none.
     pub(super) fn text(&self) -> String {
         let shards = match self {
-            Source::NotAsked => return String::new(),
-            Source::Silent(failure) => return format!("\nlag and headroom are not known: {failure}\n"),
-            Source::Told(shards) => shards,
+            OplogStatus::NotAsked => return String::new(),
+            OplogStatus::Silent(failure) => return format!("\nlag and headroom are not known: {failure}\n"),
+            OplogStatus::Told(shards) => shards,
         };
         let told = |time: Option<Duration>| time.map_or_else(|| "unknown".to_owned(), duration);
         let row = |(shard, standing): (&String, &ShardStanding)| {
@@ -82,7 +84,7 @@ impl Source {
 
     /// A list by shard; null if it is not known.
     pub(super) fn json(&self) -> Value {
-        let Source::Told(shards) = self else { return Value::Null };
+        let OplogStatus::Told(shards) = self else { return Value::Null };
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
         let shard = |(shard, standing): (&String, &ShardStanding)| {
             json!({

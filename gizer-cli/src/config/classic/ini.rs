@@ -19,25 +19,25 @@ pub struct Ini {
 pub(super) struct Section {
     pub(super) name: String,
     pub(super) line: usize,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<IniEntry>,
 }
 
 /// A key with its value, which may be secret.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct IniEntry {
     pub(super) key: String,
     pub(super) line: usize,
     pub(super) value: String,
 }
 
-impl std::fmt::Debug for Entry {
+impl std::fmt::Debug for IniEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Entry").field("key", &self.key).field("line", &self.line).finish_non_exhaustive()
     }
 }
 
 impl Section {
-    fn entry(&self, key: &str) -> Option<&Entry> {
+    fn entry(&self, key: &str) -> Option<&IniEntry> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 }
@@ -79,7 +79,7 @@ impl Ini {
         self.sections.iter().filter(|section| section.name != DEFAULTS)
     }
 
-    pub(super) fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, section: &str, key: &str) -> Option<&IniEntry> {
         let defaults = || self.sections.iter().find(|section| section.name == DEFAULTS);
         self.section(section).and_then(|own| own.entry(key).or_else(|| defaults()?.entry(key)))
     }
@@ -98,7 +98,7 @@ impl Ini {
     fn follow_references(&mut self) -> Result<(), String> {
         let mut values: Vec<Vec<String>> = Vec::new();
         for section in &self.sections {
-            let value = |entry: &Entry| {
+            let value = |entry: &IniEntry| {
                 let of = |key: &str| {
                     let defaults = self.sections.iter().find(|section| section.name == DEFAULTS);
                     section.entry(key).or_else(|| defaults?.entry(key)).map(|entry| entry.value.clone())
@@ -171,7 +171,7 @@ fn outline(text: &str) -> Result<Vec<Section>, String> {
         let section = sections.last_mut().ok_or_else(|| format!("line {line}: expected a [section] before any key"))?;
         let key = key.trim().to_lowercase();
         first_time(&mut seen, &section.name, &key, line)?;
-        section.entries.push(Entry { key, line, value: String::new() });
+        section.entries.push(IniEntry { key, line, value: String::new() });
     }
     Ok(sections)
 }

@@ -9,12 +9,12 @@ mod uris;
 use std::path::{Path, PathBuf};
 
 pub use ini::Ini;
-use ini::{Entry, Section};
+use ini::{IniEntry, Section};
 use uris::Login;
 
 use super::environment::nearest_of;
-use super::file::{Cache, File, OneOrMore};
-use super::origin::{Origin, Origins};
+use super::file::{CacheSection, File, OneOrMore};
+use super::origin::{SettingOrigin, SettingOrigins};
 use super::redact::shown;
 
 /// Which sections of a classic file are the PostgreSQL connections.
@@ -28,9 +28,9 @@ pub struct ClassicSections {
 
 /// What a classic file says, in gizer's own words.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct ClassicReading {
     pub(super) file: File,
-    pub(super) origins: Origins,
+    pub(super) origins: SettingOrigins,
     pub(super) ini: Ini,
     /// What gizer has no need of, as a message names it.
     pub(super) ignored: Vec<String>,
@@ -73,7 +73,7 @@ pub(super) fn is_classic(path: &Path, text: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong, with its line, and never a value that may be secret.
-pub(super) fn read(text: &str, path: &Path, folder: &Path, chosen: &ClassicSections) -> Result<Reading, String> {
+pub(super) fn read(text: &str, path: &Path, folder: &Path, chosen: &ClassicSections) -> Result<ClassicReading, String> {
     let ini = Ini::parse(text)?;
     let postgres = chosen.postgres.as_deref().unwrap_or(PSQL).to_lowercase();
     let cache = chosen.cache.as_ref().map(|name| name.to_lowercase());
@@ -82,8 +82,13 @@ pub(super) fn read(text: &str, path: &Path, folder: &Path, chosen: &ClassicSecti
             return Err(format!("there is no section [{name}]"));
         }
     }
-    let mut reader =
-        Reader { ini: &ini, path, file: File::default(), origins: Origins::default(), ignored: Vec::new() };
+    let mut reader = ClassicReader {
+        ini: &ini,
+        path,
+        file: File::default(),
+        origins: SettingOrigins::default(),
+        ignored: Vec::new(),
+    };
     for section in ini.named_sections() {
         reader.check_names(section, &postgres, cache.as_deref())?;
     }
@@ -94,19 +99,19 @@ pub(super) fn read(text: &str, path: &Path, folder: &Path, chosen: &ClassicSecti
         reader.cache(cache)?;
     }
     oplogs::read(&mut reader)?;
-    let Reader { file, origins, ignored, .. } = reader;
-    Ok(Reading { file, origins, ignored, ini })
+    let ClassicReader { file, origins, ignored, .. } = reader;
+    Ok(ClassicReading { file, origins, ignored, ini })
 }
 
-struct Reader<'i> {
+struct ClassicReader<'i> {
     ini: &'i Ini,
     path: &'i Path,
     file: File,
-    origins: Origins,
+    origins: SettingOrigins,
     ignored: Vec<String>,
 }
 
-impl Reader<'_> {
+impl ClassicReader<'_> {
     /// Whether all of a section's keys are known; those that gizer has no need of are noted.
     fn check_names(&mut self, section: &Section, postgres: &str, cache: Option<&str>) -> Result<(), String> {
         let name = section.name.as_str();
@@ -191,7 +196,7 @@ impl Reader<'_> {
 
     fn cache(&mut self, name: &str) -> Result<(), String> {
         let Some(uri) = self.postgres_uri(name)? else { return Ok(()) };
-        self.file.cache = Some(Cache { uri: Some(uri), password_file: None });
+        self.file.cache = Some(CacheSection { uri: Some(uri), password_file: None });
         let origin = self.origin_of_uri(name);
         self.origins.set("cache-uri", origin);
         Ok(())
@@ -233,7 +238,7 @@ impl Reader<'_> {
     }
 
     /// An entry that says something.
-    fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
+    fn entry(&self, section: &str, key: &str) -> Option<&IniEntry> {
         self.ini.entry(section, key).filter(|entry| !entry.value.is_empty())
     }
 
@@ -241,7 +246,7 @@ impl Reader<'_> {
         self.entry(section, &format!("{section}-{key}")).map_or("", |entry| entry.value.as_str())
     }
 
-    fn required(&self, section: &Section, key: &str) -> Result<&Entry, String> {
+    fn required(&self, section: &Section, key: &str) -> Result<&IniEntry, String> {
         let key = format!("{}-{key}", section.name);
         let missing = || format!("line {}: [{}] lacks a value for {key}", section.line, section.name);
         self.entry(&section.name, &key).ok_or_else(missing)
@@ -265,23 +270,23 @@ impl Reader<'_> {
         format!("line {line}: {key}: {problem}")
     }
 
-    fn origin_of_uri(&self, section: &str) -> Origin {
+    fn origin_of_uri(&self, section: &str) -> SettingOrigin {
         let keys = ["host", "port", "dbname", "user", "pass"].map(|key| format!("{section}-{key}"));
         self.origin(section, &keys.each_ref().map(String::as_str))
     }
 
     /// The place of those of the keys that say something.
-    fn origin(&self, section: &str, keys: &[&str]) -> Origin {
-        let entries: Vec<&Entry> = keys.iter().filter_map(|key| self.entry(section, key)).collect();
+    fn origin(&self, section: &str, keys: &[&str]) -> SettingOrigin {
+        let entries: Vec<&IniEntry> = keys.iter().filter_map(|key| self.entry(section, key)).collect();
         let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
         let line = entries.iter().map(|entry| entry.line).min();
-        Origin::File { path: self.path.to_owned(), line, of: Some(format!("[{section}] {}", keys.join(", "))) }
+        SettingOrigin::File { path: self.path.to_owned(), line, of: Some(format!("[{section}] {}", keys.join(", "))) }
     }
 }
 
 /// Whether a section could be used as a PostgreSQL connection.
 fn has_form_of_psql(section: &Section, prefix: &str) -> bool {
-    let fits = |entry: &Entry| entry.key.strip_prefix(prefix).is_some_and(|key| PSQL_KEYS.contains(&key));
+    let fits = |entry: &IniEntry| entry.key.strip_prefix(prefix).is_some_and(|key| PSQL_KEYS.contains(&key));
     !section.entries.is_empty() && section.entries.iter().all(fits)
 }
 
@@ -296,7 +301,7 @@ fn is_oplog(name: &str) -> bool {
     name == OPLOG || name.strip_prefix(OPLOG).is_some_and(|rest| rest.starts_with('-'))
 }
 
-fn not_a_host(entry: &Entry) -> String {
+fn not_a_host(entry: &IniEntry) -> String {
     format!("line {}: {}: expected the name or address of a host, without a scheme and a login", entry.line, entry.key)
 }
 

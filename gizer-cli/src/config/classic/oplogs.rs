@@ -2,12 +2,12 @@
 
 use super::ini::Section;
 use super::uris::{self, Login};
-use super::{OPLOG, Reader, is_oplog};
-use crate::config::file::Oplog;
-use crate::config::origin::Origin;
+use super::{ClassicReader, OPLOG, is_oplog};
+use crate::config::file::OplogSection;
+use crate::config::origin::SettingOrigin;
 
 /// An oplog with the sections of its members, in the order of the file.
-struct Source<'i> {
+struct OplogSections<'i> {
     name: String,
     members: Vec<&'i Section>,
 }
@@ -16,9 +16,9 @@ struct Source<'i> {
 ///
 /// # Errors
 /// What is wrong, with its line.
-pub(super) fn read(reader: &mut Reader<'_>) -> Result<(), String> {
+pub(super) fn read(reader: &mut ClassicReader<'_>) -> Result<(), String> {
     let sections = reader.ini.named_sections().filter(|section| is_oplog(&section.name));
-    let mut sources: Vec<Source<'_>> = Vec::new();
+    let mut sources: Vec<OplogSections<'_>> = Vec::new();
     let mut depth: Option<(usize, &str)> = None;
     for section in sections {
         let parts: Vec<&str> = section.name[OPLOG.len()..].split('-').skip(1).collect();
@@ -40,20 +40,20 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<(), String> {
         }
         match sources.iter_mut().find(|source| source.name == name) {
             Some(source) => source.members.push(section),
-            None => sources.push(Source { name, members: vec![section] }),
+            None => sources.push(OplogSections { name, members: vec![section] }),
         }
     }
     let mut lines = Vec::new();
     for source in &sources {
         let uri = uri(reader, source)?;
         lines.extend(source.members.iter().map(|member| member.line));
-        reader.file.oplog.push(Oplog { name: source.name.clone(), uri });
+        reader.file.oplog.push(OplogSection { name: source.name.clone(), uri });
     }
     if !sources.is_empty() {
         let names: Vec<String> =
             sources.iter().flat_map(|source| &source.members).map(|member| format!("[{}]", member.name)).collect();
         let of = Some(names.join(", "));
-        let origin = Origin::File { path: reader.path.to_owned(), line: lines.into_iter().min(), of };
+        let origin = SettingOrigin::File { path: reader.path.to_owned(), line: lines.into_iter().min(), of };
         reader.origins.set("oplog-uri", origin);
     }
     Ok(())
@@ -63,7 +63,7 @@ fn expected_form(section: &Section) -> String {
     format!("line {}: [{}]: expected a name such as mongo-oplog-shard1-rs1", section.line, section.name)
 }
 
-fn uri(reader: &Reader<'_>, source: &Source<'_>) -> Result<String, String> {
+fn uri(reader: &ClassicReader<'_>, source: &OplogSections<'_>) -> Result<String, String> {
     let mut hosts = Vec::new();
     let mut login: Option<(Login, &Section)> = None;
     for member in &source.members {

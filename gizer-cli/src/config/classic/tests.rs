@@ -152,8 +152,8 @@ fn environment_and_flags_are_over_a_classic_file() {
     let config = &read.config;
     assert_eq!((config.postgres_schema.as_str(), config.mongo_database.as_deref()), ("flag", Some("env")));
     assert_eq!(config.cache_uri.as_deref(), Some("postgresql://t/tmp"));
-    assert_eq!(read.origins.of("postgres-schema"), Origin::Flag("--postgres-schema".to_owned()));
-    assert_eq!(read.origins.of("mongo-database"), Origin::Variable("GIZER_MONGO_DATABASE".to_owned()));
+    assert_eq!(read.origins.of("postgres-schema"), SettingOrigin::Flag("--postgres-schema".to_owned()));
+    assert_eq!(read.origins.of("mongo-database"), SettingOrigin::Variable("GIZER_MONGO_DATABASE".to_owned()));
 }
 
 /// Folders keep their meaning where the new file is elsewhere.

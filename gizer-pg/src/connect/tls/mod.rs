@@ -56,7 +56,7 @@ pub(super) struct TlsOptions {
 
 /// The options as they stand in the query of a URI.
 #[derive(Default)]
-struct Written<'u> {
+struct TlsParameters<'u> {
     mode: Option<&'u str>,
     root_certificates: Option<PathBuf>,
     certificate: Option<PathBuf>,
@@ -70,7 +70,7 @@ impl TlsOptions {
         let after_password = uri.rfind('@').map_or(0, |at| at + 1);
         let query_at = uri[after_password..].find('?').map(|at| after_password + at);
         let (place, query) = query_at.map_or((uri, ""), |at| (&uri[..at], &uri[at + 1..]));
-        let mut written = Written::default();
+        let mut written = TlsParameters::default();
         let mut rest = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
@@ -86,7 +86,7 @@ impl TlsOptions {
     }
 }
 
-impl Written<'_> {
+impl TlsParameters<'_> {
     fn options(self) -> Result<TlsOptions, PgError> {
         // libpq's word for the authorities of the system.
         let of_system = self.root_certificates.as_ref().is_some_and(|path| path.as_os_str() == "system");

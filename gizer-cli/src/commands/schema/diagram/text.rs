@@ -9,7 +9,7 @@ use super::tree::{Diagram, FieldRow, RowKind, columns_of, sql_type};
 const WIDEST: usize = 44;
 
 /// A line: a piece of the tree, and what stands beside it.
-struct Line {
+struct DiagramLine {
     left: String,
     /// Whether the field of this line leads to what stands beside it.
     leads: bool,
@@ -48,7 +48,7 @@ fn one(diagram: &Diagram<'_>) -> String {
 
 struct Drawing<'d, 'l> {
     diagram: &'d Diagram<'l>,
-    lines: Vec<Line>,
+    lines: Vec<DiagramLine>,
     /// Tables whose rows are being drawn, with the level of their array in the tree.
     open: Vec<(TableId, usize)>,
 }
@@ -154,7 +154,7 @@ impl Drawing<'_, '_> {
     }
 
     fn line(&mut self, left: String, leads: bool, right: String, ty: String, notes: String) {
-        self.lines.push(Line { left, leads, right, ty, notes });
+        self.lines.push(DiagramLine { left, leads, right, ty, notes });
     }
 }
 

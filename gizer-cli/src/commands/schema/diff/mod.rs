@@ -25,11 +25,11 @@ pub(super) struct Compared {
     /// Its name.
     pub(super) collection: String,
     /// What differs.
-    pub(super) outcome: Outcome,
+    pub(super) outcome: DiffOutcome,
 }
 
 /// What a comparison tells.
-pub(super) enum Outcome {
+pub(super) enum DiffOutcome {
     /// Both sides have a schema of it.
     Files(SchemaDiff),
     /// Only the new side has a schema of it; with its tables.
@@ -50,24 +50,24 @@ pub(super) enum Outcome {
 impl Compared {
     pub(super) fn differs(&self) -> bool {
         match &self.outcome {
-            Outcome::Files(diff) => !diff.is_empty(),
-            Outcome::Added(_) | Outcome::Removed(_) => true,
-            Outcome::Live { tables, by_another, .. } => !tables.is_empty() || *by_another,
+            DiffOutcome::Files(diff) => !diff.is_empty(),
+            DiffOutcome::Added(_) | DiffOutcome::Removed(_) => true,
+            DiffOutcome::Live { tables, by_another, .. } => !tables.is_empty() || *by_another,
         }
     }
 
     pub(super) fn load_due(&self) -> bool {
         match &self.outcome {
-            Outcome::Files(diff) => diff.load_due(),
-            Outcome::Removed(_) => false,
-            Outcome::Added(_) | Outcome::Live { .. } => self.differs(),
+            DiffOutcome::Files(diff) => diff.load_due(),
+            DiffOutcome::Removed(_) => false,
+            DiffOutcome::Added(_) | DiffOutcome::Live { .. } => self.differs(),
         }
     }
 
     pub(super) fn tables(&self) -> &[TableChange] {
         match &self.outcome {
-            Outcome::Files(diff) => &diff.tables,
-            Outcome::Added(tables) | Outcome::Removed(tables) | Outcome::Live { tables, .. } => tables,
+            DiffOutcome::Files(diff) => &diff.tables,
+            DiffOutcome::Added(tables) | DiffOutcome::Removed(tables) | DiffOutcome::Live { tables, .. } => tables,
         }
     }
 }
@@ -102,7 +102,7 @@ async fn live(context: &Context, collections: &[String]) -> Result<Vec<Compared>
             let tables = compare_tables(&there.tables, &shapes(layout));
             let hash = layout_hash(layout)?;
             let by_another = there.loaded_as.as_ref().is_some_and(|loaded| *loaded != hash);
-            let outcome = Outcome::Live { tables, loaded: there.loaded_as.is_some(), by_another };
+            let outcome = DiffOutcome::Live { tables, loaded: there.loaded_as.is_some(), by_another };
             compared.push(Compared { collection: layout.collection.clone(), outcome });
         }
         Ok(compared)
@@ -138,7 +138,7 @@ fn two_files(old: &Path, new: &Path) -> Result<Compared, Failure> {
     let new_name = also_said.unwrap_or_else(|| old_name.clone());
     let old = parse(&old_name, &old_text, old)?;
     let new = parse(&new_name, &new_text, new)?;
-    Ok(Compared { collection: new_name, outcome: Outcome::Files(between(&old, &new)?) })
+    Ok(Compared { collection: new_name, outcome: DiffOutcome::Files(between(&old, &new)?) })
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -173,9 +173,9 @@ fn folders(old: &Path, new: &Path) -> Result<Vec<Compared>, Failure> {
     }
     let compare = |name: &&str| {
         let outcome = match (of_old.contains(name), of_new.contains(name)) {
-            (true, true) => Outcome::Files(between(&old.read(name)?, &new.read(name)?)?),
-            (true, false) => Outcome::Removed(compare_tables(&shapes(&layout(&old.read(name)?)?), &[])),
-            _ => Outcome::Added(compare_tables(&[], &shapes(&layout(&new.read(name)?)?))),
+            (true, true) => DiffOutcome::Files(between(&old.read(name)?, &new.read(name)?)?),
+            (true, false) => DiffOutcome::Removed(compare_tables(&shapes(&layout(&old.read(name)?)?), &[])),
+            _ => DiffOutcome::Added(compare_tables(&[], &shapes(&layout(&new.read(name)?)?))),
         };
         Ok(Compared { collection: (*name).to_owned(), outcome })
     };

@@ -2,12 +2,12 @@
 
 use clap::builder::styling::{AnsiColor, Style};
 use gizer_schema::diff::{
-    ColumnChange, ColumnShape, PathChange, PathChangeKind, Said, SchemaDiff, TableChange, TableShape,
+    ColumnChange, ColumnShape, PathChange, PathChangeKind, PathShape, SchemaDiff, TableChange, TableShape,
 };
 use serde_json::{Value, json};
 
 use super::super::names::{padded, printable, width};
-use super::{Compared, Outcome, dialect};
+use super::{Compared, DiffOutcome, dialect};
 use crate::report::{self, counted};
 
 /// What a line tells of.
@@ -38,7 +38,7 @@ impl Sign {
 }
 
 /// A line: how far in it stands, what it is of, and what is said of it.
-struct Line(usize, Sign, String, String);
+struct DiffLine(usize, Sign, String, String);
 
 /// Names wider than this do not push what is said of others to the right.
 const WIDEST_NAME: usize = 40;
@@ -61,15 +61,15 @@ fn one(compared: &Compared, live: bool, colours: bool) -> String {
     if !compared.differs() {
         let what = if live { "the tables are those of the schema file" } else { "nothing differs" };
         let note = match compared.outcome {
-            Outcome::Live { loaded: false, .. } => {
-                "; gizer has not loaded them, so that `gizer load` comes before `gizer sync`"
+            DiffOutcome::Live { loaded: false, .. } => {
+                "; gizer did not load them: run `gizer load` before `gizer sync`"
             }
             _ => "",
         };
         return format!("{title}: {what}{note}\n");
     }
     let mut text = format!("{title}{}\n", headline(compared));
-    if let Outcome::Files(diff) = &compared.outcome {
+    if let DiffOutcome::Files(diff) = &compared.outcome {
         section("paths", diff.paths.iter().map(path_line).collect(), colours, &mut text);
     }
     section("tables", compared.tables().iter().flat_map(table_lines).collect(), colours, &mut text);
@@ -79,10 +79,10 @@ fn one(compared: &Compared, live: bool, colours: bool) -> String {
 
 fn headline(compared: &Compared) -> String {
     match &compared.outcome {
-        Outcome::Added(_) => ": has a schema file now".to_owned(),
-        Outcome::Removed(_) => ": has no schema file any more".to_owned(),
-        Outcome::Live { .. } => ": from the tables that are there to those of the schema file".to_owned(),
-        Outcome::Files(diff) => {
+        DiffOutcome::Added(_) => ": has a schema file now".to_owned(),
+        DiffOutcome::Removed(_) => ": has no schema file any more".to_owned(),
+        DiffOutcome::Live { .. } => ": from the tables that are there to those of the schema file".to_owned(),
+        DiffOutcome::Files(diff) => {
             let collection = diff.collection.as_ref().map(|(from, _)| format!(", was {}", printable(from)));
             let dialects = diff.dialect.map(|(from, to)| format!(": dialect {} → {}", dialect(from), dialect(to)));
             format!("{}{}", collection.unwrap_or_default(), dialects.unwrap_or_default())
@@ -90,14 +90,14 @@ fn headline(compared: &Compared) -> String {
     }
 }
 
-fn section(title: &str, lines: Vec<Line>, colours: bool, text: &mut String) {
+fn section(title: &str, lines: Vec<DiffLine>, colours: bool, text: &mut String) {
     if lines.is_empty() {
         return;
     }
-    let place = |line: &Line| 2 * line.0 + width(&line.2);
+    let place = |line: &DiffLine| 2 * line.0 + width(&line.2);
     let column = lines.iter().map(place).filter(|width| *width <= WIDEST_NAME).max().unwrap_or_default();
     text.push_str(&format!("\n  {title}\n"));
-    for Line(depth, sign, name, said) in lines {
+    for DiffLine(depth, sign, name, said) in lines {
         let name = padded(&name, column.saturating_sub(2 * depth));
         let line = format!("{}{} {name}  {said}", "  ".repeat(depth), sign.text());
         let line = line.trim_end();
@@ -110,7 +110,7 @@ fn styled(text: &str, style: Style) -> String {
     format!("{}{text}{}", style.render(), style.render_reset())
 }
 
-fn path_line(change: &PathChange) -> Line {
+fn path_line(change: &PathChange) -> DiffLine {
     let (sign, said) = match &change.kind {
         PathChangeKind::Added(said) => (Sign::Added, said.to_string()),
         PathChangeKind::Removed(said) => (Sign::Removed, said.to_string()),
@@ -120,30 +120,30 @@ fn path_line(change: &PathChange) -> Line {
             (Sign::Changed, format!("named {} → {}", name(from), name(to)))
         }
     };
-    Line(0, sign, printable(&change.path.to_string()), said)
+    DiffLine(0, sign, printable(&change.path.to_string()), said)
 }
 
-fn table_lines(change: &TableChange) -> Vec<Line> {
+fn table_lines(change: &TableChange) -> Vec<DiffLine> {
     match change {
         TableChange::Made(table) => {
             let of = table.path.as_deref().filter(|path| !path.is_empty());
             let of = of.map(|path| format!(", for {}", printable(path))).unwrap_or_default();
-            let head = Line(0, Sign::Added, printable(&table.name), format!("is made{of}"));
+            let head = DiffLine(0, Sign::Added, printable(&table.name), format!("is made{of}"));
             let columns = table.columns.iter().map(|column| column_line(1, Sign::Added, column));
             std::iter::once(head).chain(columns).collect()
         }
         TableChange::Dropped(table) => {
             let columns = u64::try_from(table.columns.len()).unwrap_or_default();
             let said = format!("is dropped, with its {}", counted(columns, "column", "columns"));
-            vec![Line(0, Sign::Removed, printable(&table.name), said)]
+            vec![DiffLine(0, Sign::Removed, printable(&table.name), said)]
         }
         TableChange::Changed { old, new, columns, key } => {
-            let mut lines = vec![Line(0, Sign::Changed, printable(&new.name), changed(old, new, *key))];
+            let mut lines = vec![DiffLine(0, Sign::Changed, printable(&new.name), changed(old, new, *key))];
             lines.extend(columns.iter().map(|column| match column {
                 ColumnChange::Added(column) => column_line(1, Sign::Added, column),
                 ColumnChange::Removed(column) => column_line(1, Sign::Removed, column),
                 ColumnChange::Changed(old, new) => {
-                    Line(1, Sign::Changed, printable(&new.name), changed_column(old, new))
+                    DiffLine(1, Sign::Changed, printable(&new.name), changed_column(old, new))
                 }
             }));
             lines
@@ -151,8 +151,8 @@ fn table_lines(change: &TableChange) -> Vec<Line> {
     }
 }
 
-fn column_line(depth: usize, sign: Sign, column: &ColumnShape) -> Line {
-    Line(depth, sign, printable(&column.name), column.sql_type.clone())
+fn column_line(depth: usize, sign: Sign, column: &ColumnShape) -> DiffLine {
+    DiffLine(depth, sign, printable(&column.name), column.sql_type.clone())
 }
 
 fn changed(old: &TableShape, new: &TableShape, key: bool) -> String {
@@ -214,7 +214,7 @@ fn meaning(compared: &Compared, live: bool) -> String {
     let load = if compared.load_due() {
         let ago = if live { "" } else { " where the old one is loaded" };
         format!("a load is due{ago}: {}", report::command("load", [&compared.collection], &[]))
-    } else if matches!(compared.outcome, Outcome::Removed(_)) {
+    } else if matches!(compared.outcome, DiffOutcome::Removed(_)) {
         "gizer leaves its tables alone".to_owned()
     } else {
         "no load is due: the rows stay as they are".to_owned()
@@ -222,10 +222,10 @@ fn meaning(compared: &Compared, live: bool) -> String {
     format!("{}; {load}", said.join(", "))
 }
 
-fn same_tables(outcome: &Outcome) -> &'static str {
+fn same_tables(outcome: &DiffOutcome) -> &'static str {
     match outcome {
-        Outcome::Live { .. } => "the tables have these columns, but were loaded by another schema",
-        Outcome::Files(diff) if diff.load_due() => "the same tables, with other values in them",
+        DiffOutcome::Live { .. } => "the tables have these columns, but were loaded by another schema",
+        DiffOutcome::Files(diff) if diff.load_due() => "the same tables, with other values in them",
         _ => "the same tables",
     }
 }
@@ -239,8 +239,8 @@ pub(super) fn as_json(all: &[Compared]) -> Value {
 
 fn one_json(compared: &Compared) -> Value {
     let change = match &compared.outcome {
-        Outcome::Added(_) => "added",
-        Outcome::Removed(_) => "removed",
+        DiffOutcome::Added(_) => "added",
+        DiffOutcome::Removed(_) => "removed",
         _ if compared.differs() => "changed",
         _ => "none",
     };
@@ -251,22 +251,23 @@ fn one_json(compared: &Compared) -> Value {
         "tables": compared.tables().iter().map(table_json).collect::<Vec<Value>>(),
     });
     match &compared.outcome {
-        Outcome::Files(SchemaDiff { collection, dialect: dialects, paths, .. }) => {
+        DiffOutcome::Files(SchemaDiff { collection, dialect: dialects, paths, .. }) => {
             value["was"] = json!(collection.as_ref().map(|(from, _)| from));
             value["dialect"] = json!(dialects.map(|(from, to)| json!({"from": dialect(from), "to": dialect(to)})));
             value["paths"] = paths.iter().map(path_json).collect::<Vec<Value>>().into();
         }
-        Outcome::Live { loaded, by_another, .. } => {
+        DiffOutcome::Live { loaded, by_another, .. } => {
             value["loaded"] = json!(loaded);
             value["loaded_by_another_schema"] = json!(by_another);
         }
-        Outcome::Added(_) | Outcome::Removed(_) => {}
+        DiffOutcome::Added(_) | DiffOutcome::Removed(_) => {}
     }
     value
 }
 
 fn path_json(change: &PathChange) -> Value {
-    let said = |said: &Said| json!({"policy": said.policy.name(), "type": said.scalar.map(|scalar| scalar.name())});
+    let said =
+        |said: &PathShape| json!({"policy": said.policy.name(), "type": said.scalar.map(|scalar| scalar.name())});
     let path = change.path.to_string();
     match &change.kind {
         PathChangeKind::Added(to) => json!({"path": path, "change": "added", "to": said(to)}),
