@@ -25,7 +25,7 @@ use crate::decimal::{Decimal128, exact_digits};
 use crate::extjson::write_text;
 
 /// Longest form that a key column holds, in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes.
-const LONGEST: usize = 1_000;
+const MAX_FORM_BYTES: usize = 1_000;
 
 /// An `_id` that is written in its tagged form.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,7 +40,7 @@ impl<'a> TaggedKey<'a> {
         let mut text = Vec::new();
         let mut faithful = true;
         write(&element, &mut text, false, &mut faithful)?;
-        let form = if faithful && text.len() <= LONGEST { Form::Faithful } else { Form::Lossy };
+        let form = if faithful && text.len() <= MAX_FORM_BYTES { Form::Faithful } else { Form::Lossy };
         Ok((TaggedKey(element), form))
     }
 
@@ -49,7 +49,7 @@ impl<'a> TaggedKey<'a> {
         let start = out.len();
         // new() has read all of it.
         let _ = write(&self.0, out, false, &mut true);
-        if out.len() - start > LONGEST {
+        if out.len() - start > MAX_FORM_BYTES {
             let hash = Sha256::digest(&out[start..]);
             out.truncate(start);
             out.push(b'#');

@@ -166,12 +166,12 @@ impl Differing {
 }
 
 /// Differences that a message shows.
-const SHOWN: usize = 3;
+const MAX_NAMED: usize = 3;
 
 impl fmt::Display for Differing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.described.len() as u64 + self.verdict.more;
-        let shown = self.described.len().min(SHOWN);
+        let shown = self.described.len().min(MAX_NAMED);
         write!(f, "{} of {all}: {}", self.collection, self.described[..shown].join("; "))?;
         if all > shown as u64 { write!(f, "; and {} more", all - shown as u64) } else { Ok(()) }
     }

@@ -7,7 +7,7 @@ use crate::field::{EPOCH_MICROS, FieldReader};
 use crate::key_text::{key_text, time_text};
 
 /// Characters of a value that are shown.
-const SHOWN: usize = 200;
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// A stored field, about as SQL would show it.
 pub(crate) fn field_text(ty: ColumnType, field: Option<&[u8]>) -> String {
@@ -79,8 +79,8 @@ pub(crate) fn extra_text(extra: Extra<'_>) -> String {
 
 /// A text that breaks no line and fills no screen.
 fn shortened(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(SHOWN).is_some() {
+    let mut shown: String = text.chars().take(MAX_SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MAX_SHOWN_CHARS).is_some() {
         shown.push('…');
     }
     shown
@@ -112,9 +112,9 @@ mod tests {
             assert_eq!((field_text(ty, Some(field)).as_str(), cell_text(&cell).as_str()), (text, text));
         }
         assert_eq!((field_text(ColumnType::Text, None), cell_text(&Cell::Null)), ("NULL".into(), "NULL".into()));
-        let long = "ü".repeat(SHOWN + 1);
+        let long = "ü".repeat(MAX_SHOWN_CHARS + 1);
         let shown = field_text(ColumnType::Text, Some(long.as_bytes()));
-        assert_eq!((shown.chars().count(), shown.ends_with("ü…")), (SHOWN + 1, true));
-        assert!(field_text(ColumnType::Text, Some("ü".repeat(SHOWN).as_bytes())).ends_with('ü'));
+        assert_eq!((shown.chars().count(), shown.ends_with("ü…")), (MAX_SHOWN_CHARS + 1, true));
+        assert!(field_text(ColumnType::Text, Some("ü".repeat(MAX_SHOWN_CHARS).as_bytes())).ends_with('ü'));
     }
 }

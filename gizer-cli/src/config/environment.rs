@@ -6,7 +6,7 @@ use super::{SETTINGS, password};
 const PREFIX: &str = "GIZER_";
 
 /// What the variables of gizer's own tests begin with, which their runs of gizer inherit.
-const OF_TESTS: &str = "GIZER_RIG_";
+const TESTS_PREFIX: &str = "GIZER_RIG_";
 
 /// Those of the names that begin like a setting's variable and belong to none, each with the nearest one that does.
 ///
@@ -17,7 +17,7 @@ pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<(String
     let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).chain(choices).chain(passwords).collect();
     let mut unknown: Vec<(String, Option<String>)> = names
         .into_iter()
-        .filter(|name| name.starts_with(PREFIX) && !name.starts_with(OF_TESTS) && !known.contains(name))
+        .filter(|name| name.starts_with(PREFIX) && !name.starts_with(TESTS_PREFIX) && !known.contains(name))
         .map(|name| {
             let near = nearest(&name, PREFIX.len(), &known);
             (name, near)

@@ -151,7 +151,7 @@ pub const STANDING: MetricDefinition = gauge(
     "1 for how a collection stands that is expected to be copied: followed, loading, load due, waiting, failing, refused, paused, excluded, copy.",
 );
 /// Memory under way.
-pub const UNDER_WAY: MetricDefinition = gauge(
+pub const LOOKUP_MEMORY: MetricDefinition = gauge(
     "gizer_documents_under_way_bytes",
     &[],
     Lasting::Never,
@@ -227,7 +227,7 @@ pub const ALL: &[&MetricDefinition] = &[
     &HEADROOM,
     &CATCHING_UP,
     &STANDING,
-    &UNDER_WAY,
+    &LOOKUP_MEMORY,
     &DIFFERING,
     &VERIFY_ENDED,
     &RUN_STARTED,

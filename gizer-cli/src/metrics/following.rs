@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::Metrics;
 use super::catalog::{
-    BATCH_SECONDS, BATCHES, CATCHING_UP, CHANGES, HEADROOM, LAG, POSITION, REJECTED, RELOADS, REPAIRS, ROWS, UNDER_WAY,
+    BATCH_SECONDS, BATCHES, CATCHING_UP, CHANGES, HEADROOM, LAG, POSITION, REJECTED, RELOADS, REPAIRS, ROWS, LOOKUP_MEMORY,
     UNFIT, UNKNOWN, VERIFIED,
 };
 
@@ -22,7 +22,7 @@ const NEWEST_EVERY: Duration = Duration::from_secs(5);
 const OLDEST_EVERY: u32 = 3;
 
 /// How long a shard may take to tell.
-const PATIENCE: Duration = Duration::from_secs(5);
+const OPLOG_ENDS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of one shard. Seconds since 1970.
 #[derive(Debug, Clone, Copy, Default)]
@@ -217,13 +217,13 @@ impl Metrics {
     /// So many bytes of documents more are under way, or fewer.
     fn under_way(&self, bytes: i64) {
         if let Some(registry) = self.registry() {
-            registry.shift(&UNDER_WAY, bytes as f64);
+            registry.shift(&LOOKUP_MEMORY, bytes as f64);
         }
     }
 }
 
 async fn seconds(position: impl Future<Output = Result<gizer_flatten::change::Position, MongoError>>) -> Option<u32> {
-    match tokio::time::timeout(PATIENCE, position).await {
+    match tokio::time::timeout(OPLOG_ENDS_TIMEOUT, position).await {
         Ok(Ok(position)) => Some(position.time.seconds),
         Ok(Err(error)) => {
             tracing::debug!(%error, "the ends of the oplog are not known");

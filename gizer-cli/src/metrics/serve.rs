@@ -17,13 +17,13 @@ use super::Metrics;
 use crate::exit::Failure;
 
 /// How long a client may take to send its request. Prometheus sends it at once.
-const REQUEST_LIMIT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long it may take to take the answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections at a time: a Prometheus or two, somebody with a browser, and many that say nothing.
-const MAX_CONNECTIONS: usize = 256;
+const MAX_METRICS_CONNECTIONS: usize = 256;
 
 /// The most bytes of a request. Prometheus sends some hundred.
 const MAX_REQUEST_BYTES: usize = 8 * 1024;
@@ -32,7 +32,7 @@ const MAX_REQUEST_BYTES: usize = 8 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The text format, as Prometheus asks for it.
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A server that has its address.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl MetricsServer {
 
     /// Answers until it is dropped.
     pub(super) async fn run(self, metrics: Metrics) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(MAX_METRICS_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
@@ -83,7 +83,7 @@ impl MetricsServer {
 }
 
 async fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
-    let answer = match timeout(REQUEST_LIMIT, head(&mut stream)).await?? {
+    let answer = match timeout(REQUEST_TIMEOUT, head(&mut stream)).await?? {
         Some(head) => respond(&head, || metrics.text()),
         None => Answer::new("431 Request Header Fields Too Large", "the request is too large\n"),
     };
@@ -92,7 +92,7 @@ async fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
         stream.write_all(&bytes).await?;
         stream.shutdown().await
     };
-    timeout(ANSWER_LIMIT, sent).await?
+    timeout(ANSWER_TIMEOUT, sent).await?
 }
 
 /// The request up to the empty line; `None` if it is too large.
@@ -130,7 +130,7 @@ impl Answer {
         let Answer { status, header, body, without_body } = self;
         let shown = if *without_body { "" } else { body };
         format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {TEXT}\r\nContent-Length: {}\r\n{header}Connection: close\r\n\r\n{shown}",
+            "HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {}\r\n{header}Connection: close\r\n\r\n{shown}",
             body.len()
         )
         .into_bytes()

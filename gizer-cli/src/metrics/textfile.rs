@@ -14,10 +14,10 @@ use super::catalog::{ALL, HEADROOM, LAG, Lasting, MetricDefinition, MetricKind, 
 use super::registry::{MetricFamily, Snapshot, histogram_series};
 
 /// How long another run may take with the file.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// How often to look whether it is done.
-const PAUSE: Duration = Duration::from_millis(20);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A file of metrics that this run and others write.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ fn lock(folder: &Path) -> io::Result<File> {
     loop {
         match held.try_lock() {
             Ok(()) => return Ok(held),
-            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_PAUSE),
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, "another program holds the lock on its folder"));
             }

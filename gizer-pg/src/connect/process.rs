@@ -11,7 +11,7 @@ use super::{Target, tls};
 use crate::error::Server;
 
 /// How long looking at a process may take, connecting included.
-const LOOK_LIMIT: Duration = Duration::from_secs(8);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Processes that sessions of this program have left, so that what they still hold is known as ours. The oldest are
 /// forgotten beyond [`MAX_ABANDONED`].
@@ -81,7 +81,7 @@ pub(super) async fn look(target: &Target, process: Option<&ProcessId>) -> Seen {
     let Some(process) = process else {
         return Seen::NotToBeAsked("its process there is not known".to_owned());
     };
-    match timeout(LOOK_LIMIT, look_without_limit(target, process)).await {
+    match timeout(LOOK_TIMEOUT, look_without_limit(target, process)).await {
         Ok(Ok(seen)) => seen,
         Ok(Err(reason)) => Seen::NotToBeAsked(format!("a second connection failed: {reason}")),
         Err(_) => Seen::NotToBeAsked("nor does the server answer on a second connection".to_owned()),

@@ -367,7 +367,7 @@ pub struct CancelHandle {
 }
 
 /// How long a cancel request may take: it needs a connection of its own.
-const CANCEL_LIMIT: Duration = Duration::from_secs(3);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl std::fmt::Debug for CancelHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -384,9 +384,9 @@ impl CancelHandle {
     pub async fn cancel(&self) -> Result<(), PgError> {
         self.asked.store(true, Ordering::Relaxed);
         let unreachable = |reason| PgError::Unreachable { server: Arc::clone(&self.server), reason };
-        match timeout(CANCEL_LIMIT, self.token.cancel_query(self.tls.0.clone())).await {
+        match timeout(CANCEL_TIMEOUT, self.token.cancel_query(self.tls.0.clone())).await {
             Ok(outcome) => outcome.map_err(|error| unreachable(cause_of(&error))),
-            Err(_) => Err(unreachable(format!("no answer within {} s", CANCEL_LIMIT.as_secs()))),
+            Err(_) => Err(unreachable(format!("no answer within {} s", CANCEL_TIMEOUT.as_secs()))),
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::connect::{CancelHandle, Session};
 
 /// How long a cancel request may take. It needs a connection of its own.
-const LIMIT: Duration = Duration::from_secs(2);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Cancel requests on their way.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Drop for CancelOnDrop<'_> {
         let mut sent = self.cancels.sent.lock().unwrap_or_else(PoisonError::into_inner);
         for handle in self.handles.drain(..) {
             sent.push(runtime.spawn(async move {
-                if !matches!(timeout(LIMIT, handle.cancel()).await, Ok(Ok(()))) {
+                if !matches!(timeout(CANCEL_TIMEOUT, handle.cancel()).await, Ok(Ok(()))) {
                     tracing::debug!(?handle, "a statement could not be cancelled");
                 }
             }));

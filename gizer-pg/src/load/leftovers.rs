@@ -1,6 +1,6 @@
 //! What failed loads have left next to tables that are in use.
 
-use super::staging::{BUSY_LIMIT, staging_of};
+use super::staging::{STAGING_LOCK_WAIT, staging_of};
 use crate::connect::Session;
 use crate::error::PgError;
 use crate::state;
@@ -29,7 +29,7 @@ async fn drop_of(session: &Session, collection: &str) -> Result<usize, PgError> 
         return Ok(0);
     }
     let stale = staging_of(session, collection).await?;
-    let sql = format!("SET LOCAL lock_timeout TO '{}s'", BUSY_LIMIT.as_secs());
+    let sql = format!("SET LOCAL lock_timeout TO '{}s'", STAGING_LOCK_WAIT.as_secs());
     session.run("setting lock_timeout", &sql).await?;
     for table in &stale {
         let sql = format!("DROP TABLE {table}");

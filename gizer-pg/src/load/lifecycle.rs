@@ -84,7 +84,7 @@ pub enum Earlier {
 
 /// How often to look at what stands in the way of a load. Nothing of it is locked, and another load that is swapped in
 /// meanwhile takes the tables away below a view that two collections have in common.
-const LOOKS: usize = 5;
+const SURVEY_ATTEMPTS: usize = 5;
 
 /// How a load begins.
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +181,7 @@ impl<'a> Load<'a> {
             if error.is_lock_conflict() {
                 return Err(staging::busy(session, request.layout).await);
             }
-            if !error.is_vanished_object() || looks == LOOKS {
+            if !error.is_vanished_object() || looks == SURVEY_ATTEMPTS {
                 return Err(error);
             }
             tracing::debug!(collection = request.layout.collection, %error, "something vanished while it was looked at");

@@ -51,7 +51,7 @@ pub(super) fn staging_tables(layout: &Layout, schema: &str) -> Result<Vec<Stagin
 /// [`PgError::ForeignTable`] if a relation that no load of this collection made has the name of a staging table or of its
 /// key; `lock_timeout` if somebody holds one of an earlier load ([`busy`]).
 pub(super) async fn recreate(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<(), PgError> {
-    let sql = format!("SET LOCAL lock_timeout TO '{}s'", BUSY_LIMIT.as_secs());
+    let sql = format!("SET LOCAL lock_timeout TO '{}s'", STAGING_LOCK_WAIT.as_secs());
     session.run("setting lock_timeout", &sql).await?;
     for stale in stale(session, layout).await? {
         let sql = format!("DROP TABLE {stale}");
@@ -73,7 +73,7 @@ pub(super) async fn are_there(session: &Session, layout: &Layout, tables: &[Stag
 }
 
 /// How long to wait for what an interrupted load left running. Autovacuum lets go after the server's `deadlock_timeout`.
-pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const STAGING_LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// What it means that [`recreate`] waited for a lock in vain. Outside of its transaction.
 pub(super) async fn busy(session: &Session, layout: &Layout) -> PgError {
@@ -87,7 +87,7 @@ pub(super) async fn busy(session: &Session, layout: &Layout) -> PgError {
     PgError::StagingBusy {
         schema: session.schema().to_owned(),
         collection: layout.collection.clone(),
-        waited: BUSY_LIMIT,
+        waited: STAGING_LOCK_WAIT,
         blockers: ask.await.unwrap_or_default(),
     }
 }
@@ -200,24 +200,24 @@ async fn additions_now(session: &Session, layout: &Layout) -> Result<Vec<Additio
         session.begin().await?;
         let outcome = survey_in_transaction(session, layout).await;
         match session.end(outcome).await {
-            Err(error) if error.is_vanished_object() && looks < LOOKS => looks += 1,
+            Err(error) if error.is_vanished_object() && looks < SURVEY_ATTEMPTS => looks += 1,
             outcome => return Ok(outcome?.additions),
         }
     }
 }
 
 /// How often to look at live tables that another load may swap away below a view on both.
-const LOOKS: usize = 5;
+const SURVEY_ATTEMPTS: usize = 5;
 
 /// How long keys that came more than once are counted: an operator waits for it, and only to be told how bad it is.
-const COUNT_LIMIT: Duration = Duration::from_secs(20);
+const COUNT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How many keys of the root table came more than once.
 async fn count_repeated(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<u64, PgError> {
     let root = layout.table(TableId(0));
     let key = quote_identifier(&root.columns[root.key.0].name)?;
     let Some(at) = tables.first().map(|table| &table.staging) else { return Ok(0) };
-    let limit = format!("SET LOCAL statement_timeout TO '{}s'", COUNT_LIMIT.as_secs());
+    let limit = format!("SET LOCAL statement_timeout TO '{}s'", COUNT_TIMEOUT.as_secs());
     let sql = format!("SELECT count(*) FROM (SELECT FROM {at} GROUP BY {key} HAVING count(*) > 1) AS repeated");
     let count = async {
         session.run("setting statement_timeout", &limit).await?;

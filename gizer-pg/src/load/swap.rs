@@ -77,7 +77,7 @@ pub struct Swapped {
 
 /// How often to lock what has come to hang on the tables while they were locked, and how often to begin anew because what
 /// was looked at before it was locked has vanished.
-const LOOKS: usize = 3;
+const LOCK_ATTEMPTS: usize = 3;
 
 /// Puts the staging tables of all of these loads in the place of the live ones, writes down what was loaded, and gives
 /// the locks of the loads back. One transaction, tried again while readers hold the live tables: a reader sees all of
@@ -143,7 +143,7 @@ async fn swap(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -
         let outcome = attempt(session, parts, settings, &mut order).await;
         match session.end(outcome).await {
             Ok(swapped) => return Ok(Swapped { gave_way, took: started.elapsed(), ..swapped }),
-            Err(error) if error.is_vanished_object() && vanished < LOOKS => vanished += 1,
+            Err(error) if error.is_vanished_object() && vanished < LOCK_ATTEMPTS => vanished += 1,
             Err(error) if !error.is_lock_conflict() => return Err(error),
             Err(_) if started.elapsed() + pause > settings.limit => {
                 let mut names: Vec<&str> = parts.iter().flat_map(|part| &part.names).map(String::as_str).collect();
@@ -245,7 +245,7 @@ async fn lock_found(
     order: &mut LockOrder,
 ) -> Result<FoundTables, PgError> {
     let mut found = look(session, parts).await?;
-    for _ in 0..LOOKS {
+    for _ in 0..LOCK_ATTEMPTS {
         order.lock(session, &found.live, &found.views, settings).await?;
         let again = look(session, parts).await?;
         if again.live != found.live {

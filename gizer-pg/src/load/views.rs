@@ -26,7 +26,7 @@ pub(super) struct View {
 }
 
 /// Views do not stand on each other as high as this, unless in a circle, which CREATE OR REPLACE can bring about.
-const HIGHEST: i32 = 64;
+const MAX_VIEW_DEPTH: i32 = 64;
 
 /// Plain views that use the tables `$1`, their row types, or such views; `$2`: where to stop.
 const HANGING: &str = "\
@@ -48,7 +48,7 @@ const HANGING: &str = "\
 
 /// The views that depend on these tables, each behind those that it uses.
 pub(super) async fn hanging(session: &Session, live: &[LiveTable]) -> Result<Vec<View>, PgError> {
-    let rows = session.query("looking for views on the tables", HANGING, &[&oids(live), &HIGHEST]).await?;
+    let rows = session.query("looking for views on the tables", HANGING, &[&oids(live), &MAX_VIEW_DEPTH]).await?;
     let view = |row: &tokio_postgres::Row| {
         let at = Qualified::new(row.get(1), row.get(2))?;
         Ok(View { oid: row.get(0), at, base: row.get(3), depth: row.get(4) })
@@ -94,7 +94,7 @@ pub(super) async fn hindrances(
     }
     let oids: Vec<u32> = views.iter().map(|view| view.oid).collect();
     let base_of = |oid: u32| views.iter().find(|view| view.oid == oid).map_or(oid, |view| view.base);
-    let circular = views.iter().filter(|view| view.depth >= HIGHEST);
+    let circular = views.iter().filter(|view| view.depth >= MAX_VIEW_DEPTH);
     let mut found: Vec<(u32, String)> =
         circular.map(|view| (view.base, format!("view {}, below which views go in a circle", view.at))).collect();
     for row in session.query("looking for what keeps views from being made again", HINDRANCES, &[&oids]).await? {

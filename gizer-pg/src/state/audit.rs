@@ -14,7 +14,7 @@ use crate::error::PgError;
 
 /// Audits of one collection and kind that are remembered. The last that is finished always is, however many of the other kind
 /// come after it.
-const REMEMBERED: i64 = 20;
+const MAX_KEPT_AUDITS: i64 = 20;
 
 /// An audit that is under way, or that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ async fn begin_in_transaction(
              (SELECT max(audit) - $2 FROM {audits} b \
               WHERE b.collection = $1 AND b.kind = a.kind AND b.finished_at IS NOT NULL))"
     );
-    session.execute(doing(), &sql, &[&collection, &REMEMBERED, &id.number]).await?;
+    session.execute(doing(), &sql, &[&collection, &MAX_KEPT_AUDITS, &id.number]).await?;
     let sql = format!(
         "INSERT INTO {parts} (collection, audit, segment, after, after_key, upto, upto_key, done, report) \
          SELECT $1, $2, plan.*, false, '{{}}' \

@@ -4,7 +4,7 @@
 
 use super::lock::{self, AdvisoryKey};
 use super::positions::ShardPositions;
-use super::run::{ASKED, PATIENCE, RunKind, Unlocked, close_dead_runs, insert};
+use super::run::{ASKED, CLASSIC_RUN_LIFETIME, RunKind, Unlocked, close_dead_runs, insert};
 use super::tables::{COLLECTIONS, RUNS};
 use crate::connect::Session;
 use crate::error::PgError;
@@ -24,12 +24,12 @@ pub enum LoadNeed {
 }
 
 /// The reason of a row that was closed as an error.
-const TOLD: &str = "`gizer etlstatus finish error`";
+const FINISHED_WITH_ERROR: &str = "`gizer etlstatus finish error`";
 
 /// What the status table says, be it gizer's or as the classic tool has left it. Nothing is written, no table is made.
 ///
 /// The current row, with the greatest `time_start`, decides: an error needs a load. An open row is under way if its run holds its
-/// lock; without a run number, [`PATIENCE`] long. The run of any other has died, and counts as the next run would close it.
+/// lock; without a run number, [`CLASSIC_RUN_LIFETIME`] long. The run of any other has died, and counts as the next run would close it.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -56,7 +56,7 @@ async fn look(session: &Session) -> Result<LoadNeed, PgError> {
          FROM r ORDER BY time_start DESC NULLS LAST LIMIT 1",
         session.relation(RUNS)?
     );
-    let patience = PATIENCE.as_secs_f64();
+    let patience = CLASSIC_RUN_LIFETIME.as_secs_f64();
     let Some(row) = session.query_opt("reading the current run", &sql, &[&ASKED, &patience]).await? else {
         return yes("the status table is empty: nothing has been loaded yet");
     };
@@ -132,7 +132,7 @@ async fn finish(session: &Session, error: bool) -> Result<bool, PgError> {
          WHERE time_end IS NULL AND run IS NULL \
              AND time_start = (SELECT pg_catalog.max(time_start) FROM {runs} WHERE time_end IS NULL AND run IS NULL)"
     );
-    let reason = error.then_some(TOLD);
+    let reason = error.then_some(FINISHED_WITH_ERROR);
     if session.execute("closing the row of the load", &sql, &[&error, &reason]).await? == 0 {
         return Ok(false);
     }
@@ -142,7 +142,7 @@ async fn finish(session: &Session, error: bool) -> Result<bool, PgError> {
              WHERE time_end IS NOT NULL AND error IS NOT TRUE \
                  AND time_start = (SELECT pg_catalog.max(time_start) FROM {runs})"
         );
-        session.execute("marking the current run", &sql, &[&TOLD]).await?;
+        session.execute("marking the current run", &sql, &[&FINISHED_WITH_ERROR]).await?;
     }
     Ok(true)
 }

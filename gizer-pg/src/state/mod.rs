@@ -73,7 +73,7 @@ pub use reject::{
 };
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
-pub use run::{PATIENCE, Run, RunKind, RunOutcome};
+pub use run::{CLASSIC_RUN_LIFETIME, Run, RunKind, RunOutcome};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
 pub use stream::{Checkpoint, POSITION_LOST, StreamFence, checkpoint, take_fence};

@@ -3,7 +3,7 @@
 //! `error = true` means that only a new load helps, as it always did. Any other failure closes its row with
 //! `error = false` and a reason. While a run lives it holds an advisory lock; a row that is open without that lock
 //! belongs to a run that died, and the next run closes it. A row that `gizer etlstatus start` has opened belongs to no connection:
-//! it is known by its reason ([`ASKED`]), and given up after [`PATIENCE`].
+//! it is known by its reason ([`ASKED`]), and given up after [`CLASSIC_RUN_LIFETIME`].
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ pub enum RunOutcome {
 pub(super) const ASKED: &str = "open until `gizer etlstatus finish`";
 
 /// How long a row that no lock vouches for counts as that of a run under way: as long as the classic tool waited.
-pub const PATIENCE: Duration = Duration::from_secs(9 * 60 * 60);
+pub const CLASSIC_RUN_LIFETIME: Duration = Duration::from_secs(9 * 60 * 60);
 
 /// Why the row of a dead run was closed.
 const DIED: &str = "the run ended without closing its row";
@@ -209,7 +209,7 @@ pub(super) async fn close_dead_runs(session: &Session, unlocked: Unlocked) -> Re
         collections = session.relation(COLLECTIONS)?
     );
     let all = unlocked == Unlocked::All;
-    let patience = PATIENCE.as_secs_f64();
+    let patience = CLASSIC_RUN_LIFETIME.as_secs_f64();
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [&DIED, &dead, &all, &ASKED, &patience];
     let closed = session.execute("closing the rows of dead runs", &sql, &values).await?;
     if closed > 0 {

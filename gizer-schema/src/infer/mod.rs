@@ -24,7 +24,7 @@ const MAX_DEPTH: usize = 200;
 const MAX_FIELDS: usize = 10_000;
 
 /// Longest text or binary that a key column takes as it is, in bytes; a longer `_id` is kept by its hash.
-const LONGEST_KEY: usize = 1_000;
+const MAX_TEXT_KEY_BYTES: usize = 1_000;
 
 /// What has been seen of a collection so far.
 #[derive(Debug, Clone, Default)]
@@ -94,8 +94,8 @@ impl Inference {
 /// Whether a key column of the value's own type would not take it.
 fn is_awkward(id: &Element<'_>) -> Result<bool, Malformed> {
     Ok(match id.value()? {
-        Value::String(text) => text.len() > LONGEST_KEY || text.contains(&0) || std::str::from_utf8(text).is_err(),
-        Value::Binary { bytes, .. } => bytes.len() > LONGEST_KEY,
+        Value::String(text) => text.len() > MAX_TEXT_KEY_BYTES || text.contains(&0) || std::str::from_utf8(text).is_err(),
+        Value::Binary { bytes, .. } => bytes.len() > MAX_TEXT_KEY_BYTES,
         Value::DateTime(millis) => !TIMESTAMP_MILLIS.contains(&millis),
         _ => false,
     })

@@ -6,7 +6,7 @@ use gizer_schema::raw::{Element, RawDoc, Value};
 use super::number::same_double;
 
 /// Most fields of a document that are looked for by going through all of them.
-const MOST_FIELDS: usize = 32;
+const MAX_FIELDS: usize = 32;
 
 /// Whether the text is surely this value, type and all.
 pub(super) fn is(text: &[u8], element: &Element<'_>) -> bool {
@@ -155,7 +155,7 @@ impl<'t> ExtendedText<'t> {
 
     /// `jsonb` has the fields in an order of its own.
     fn is_document(&mut self, document: RawDoc<'_>) -> Option<bool> {
-        let mut fields = [None; MOST_FIELDS];
+        let mut fields = [None; MAX_FIELDS];
         let mut left = 0;
         for element in document.elements() {
             *fields.get_mut(left)? = Some(element.ok()?);

@@ -13,7 +13,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::report;
 
 /// Only its owner reads a file with passwords.
-const MODE: u32 = 0o600;
+const OWNER_ONLY_MODE: u32 = 0o600;
 
 /// Writes what a classic file says as TOML. Neither environment nor flags take part.
 ///
@@ -37,7 +37,7 @@ pub fn run(effective: &Effective, args: &ConfigConvertArgs, format: Format) -> R
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY_MODE).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Failure::usage(format!("{} is there already", path.display()))

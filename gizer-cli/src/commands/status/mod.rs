@@ -165,7 +165,7 @@ fn collections(collections: &[CollectionStatus]) -> String {
 }
 
 /// Lines of values that did not fit that a person is shown.
-const MOST_UNFIT: usize = 10;
+const MAX_UNFIT_LINES: usize = 10;
 
 /// What did not fit into its column when it was loaded; nothing if all did.
 fn unfit(collections: &[CollectionStatus]) -> String {
@@ -177,11 +177,11 @@ fn unfit(collections: &[CollectionStatus]) -> String {
         return String::new();
     }
     all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let more = match all.len().saturating_sub(MOST_UNFIT) {
+    let more = match all.len().saturating_sub(MAX_UNFIT_LINES) {
         0 => String::new(),
         more => format!(" … and {}; --format json has all\n", report::counted(more as u64, "more", "more")),
     };
-    let rows = all.into_iter().take(MOST_UNFIT).map(|(what, count)| vec![what, thousands(count)]);
+    let rows = all.into_iter().take(MAX_UNFIT_LINES).map(|(what, count)| vec![what, thousands(count)]);
     format!(
         "\nvalues that did not fit, at the last load\n{}{more}",
         report::table(&["what", "times"], &["times"], rows)
@@ -222,7 +222,7 @@ fn runs(runs: &[RunRow]) -> String {
 }
 
 /// The version of the object's shape, which `docs/status.md` promises.
-const SHAPE: u32 = 1;
+const JSON_VERSION: u32 = 1;
 
 fn as_json(
     status: &Status,
@@ -236,7 +236,7 @@ fn as_json(
         OplogStatus::NotAsked | OplogStatus::Told(_) => None,
     };
     let mut object = json!({
-        "version": SHAPE,
+        "version": JSON_VERSION,
         "collections": status.collections.iter().map(|each| collection_json(each, misplaced)).collect::<Vec<Value>>(),
         "expected": report::standings_json(standings),
         "stream": {

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::report::{self, duration};
 
 /// How long MongoDB may take to answer: a status that is wanted at night must come soon.
-const LIMIT: Duration = Duration::from_secs(5);
+const MONGO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What MongoDB said.
 #[derive(Debug)]
@@ -54,11 +54,11 @@ impl OplogStatus {
             }
             Ok::<_, Failure>(shards)
         };
-        match tokio::time::timeout(LIMIT, ask).await {
+        match tokio::time::timeout(MONGO_TIMEOUT, ask).await {
             Ok(Ok(shards)) => OplogStatus::Told(shards),
             Ok(Err(failure)) => OplogStatus::Silent(failure),
             Err(_) => {
-                OplogStatus::Silent(Failure::failed(format!("MongoDB did not answer within {} s", LIMIT.as_secs())))
+                OplogStatus::Silent(Failure::failed(format!("MongoDB did not answer within {} s", MONGO_TIMEOUT.as_secs())))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 const DEFAULTS: &str = "default";
 
 /// How deep `%(name)s` may lead on; as Python has it.
-const DEEPEST_REFERENCE: usize = 10;
+const MAX_REFERENCE_DEPTH: usize = 10;
 
 /// The sections of a file, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Ini {
                     let defaults = self.sections.iter().find(|section| section.name == DEFAULTS);
                     section.entry(key).or_else(|| defaults?.entry(key)).map(|entry| entry.value.clone())
                 };
-                interpolated(&entry.value, &of, DEEPEST_REFERENCE)
+                interpolated(&entry.value, &of, MAX_REFERENCE_DEPTH)
                     .map_err(|problem| format!("line {}: {}: {problem}", entry.line, entry.key))
             };
             values.push(section.entries.iter().map(value).collect::<Result<_, _>>()?);

@@ -41,7 +41,7 @@ impl Sign {
 struct DiffLine(usize, Sign, String, String);
 
 /// Names wider than this do not push what is said of others to the right.
-const WIDEST_NAME: usize = 40;
+const MAX_NAME_WIDTH: usize = 40;
 
 /// For people.
 pub(super) fn as_text(all: &[Compared], live: bool, colours: bool) -> String {
@@ -95,7 +95,7 @@ fn section(title: &str, lines: Vec<DiffLine>, colours: bool, text: &mut String) 
         return;
     }
     let place = |line: &DiffLine| 2 * line.0 + width(&line.2);
-    let column = lines.iter().map(place).filter(|width| *width <= WIDEST_NAME).max().unwrap_or_default();
+    let column = lines.iter().map(place).filter(|width| *width <= MAX_NAME_WIDTH).max().unwrap_or_default();
     text.push_str(&format!("\n  {title}\n"));
     for DiffLine(depth, sign, name, said) in lines {
         let name = padded(&name, column.saturating_sub(2 * depth));
