@@ -102,7 +102,7 @@ fn flatten_to_csv(bencher: Bencher<'_, '_>, dialect: &str) {
     counted(bencher, &batch).bench_local(|| {
         encoder.clear();
         flattener.flatten(batch.documents(), &mut encoder, |_, rejection| panic!("{rejection:?}"));
-        encoder.lines(TableId(0)).1
+        encoder.rows_of(TableId(0)).1
     });
 }
 

@@ -6,8 +6,23 @@ use gizer_schema::{Layout, Table, TableId};
 use super::unit::{Buffers, EncodedUnit, Reject, TableData, UnitEncoder};
 use super::wire::{HEADER, TRAILER, field_count, write_tuple};
 
-/// Most bytes of buffers that an encoder has for itself, beside the rows that it holds.
+/// Most bytes of buffers that an encoder has for itself, in addition to the rows that it holds.
 pub const KEPT_BYTES: usize = 16 * 1024 * 1024;
+
+/// How rows are written: the binary tuples of COPY, or lines of text.
+///
+/// # Contract
+/// * A table's bytes are `HEADER`, then what [`write_row`](RowForm::write_row) appends for each row, then `TRAILER`.
+/// * A row appends the same bytes whatever came before it, and nothing else: bytes are cut off where a document is discarded.
+pub trait RowForm: Default + Send {
+    /// Before a table's first row.
+    const HEADER: &'static [u8];
+    /// After its last.
+    const TRAILER: &'static [u8];
+
+    /// Appends a row; `columns` is their number, `_extra` included, if the table has it.
+    fn write_row(&mut self, out: &mut Vec<u8>, row: Row<'_>, columns: usize, has_extra: bool);
+}
 
 /// Encodes rows for binary COPY, each table into a buffer of its own.
 ///
@@ -24,10 +39,27 @@ pub const KEPT_BYTES: usize = 16 * 1024 * 1024;
 /// assert_eq!((unit.documents, unit.rows()), (1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+pub type CopyEncoder = TableEncoder<BinaryRows>;
+
+/// Rows as tuples of binary COPY.
+#[derive(Debug, Default)]
+pub struct BinaryRows;
+
+impl RowForm for BinaryRows {
+    const HEADER: &'static [u8] = HEADER;
+    const TRAILER: &'static [u8] = &TRAILER;
+
+    #[inline]
+    fn write_row(&mut self, out: &mut Vec<u8>, row: Row<'_>, columns: usize, has_extra: bool) {
+        write_tuple(out, field_count(columns), row.cells, has_extra.then_some(row.extra));
+    }
+}
+
+/// Encodes rows of whole documents, each table into a buffer of its own.
 #[derive(Debug)]
-pub struct CopyEncoder {
+pub struct TableEncoder<F> {
     tables: Vec<TableBuffer>,
-    /// Bytes in all buffers.
+    /// Bytes in all buffers, and of rejected documents.
     bytes: usize,
     documents: u64,
     /// Number of the document that began last, from 1; never reset.
@@ -36,16 +68,14 @@ pub struct CopyEncoder {
     in_document: bool,
     rejects: Vec<Reject>,
     spare: Buffers,
+    form: F,
 }
 
 #[derive(Debug)]
 struct TableBuffer {
-    /// Number of columns, as each tuple begins with it.
-    fields: [u8; 2],
-    /// How many of them have a cell in each row: all but `_extra`.
-    cells: usize,
+    columns: usize,
     has_extra: bool,
-    /// Empty, or the header and some tuples.
+    /// Empty, or the header and some rows.
     bytes: Vec<u8>,
     rows: u64,
     /// The document that brought the last row, and length and rows before it: noted by its first row here, so that a
@@ -58,8 +88,7 @@ struct TableBuffer {
 impl TableBuffer {
     fn new(table: &Table) -> TableBuffer {
         TableBuffer {
-            fields: field_count(table.columns.len()),
-            cells: table.columns.len() - usize::from(table.has_extra),
+            columns: table.columns.len(),
             has_extra: table.has_extra,
             bytes: Vec::new(),
             rows: 0,
@@ -70,10 +99,10 @@ impl TableBuffer {
     }
 }
 
-impl CopyEncoder {
+impl<F: RowForm> TableEncoder<F> {
     /// An encoder for the tables of a layout.
-    pub fn new(layout: &Layout) -> CopyEncoder {
-        CopyEncoder {
+    pub fn new(layout: &Layout) -> TableEncoder<F> {
+        TableEncoder {
             tables: layout.tables.iter().map(TableBuffer::new).collect(),
             bytes: 0,
             documents: 0,
@@ -81,26 +110,27 @@ impl CopyEncoder {
             in_document: false,
             rejects: Vec::new(),
             spare: Buffers::default(),
+            form: F::default(),
         }
     }
 
-    /// Bytes encoded since the last [`take`](CopyEncoder::take): what to decide by whether a unit is full.
+    /// Bytes encoded since the last [`take`](TableEncoder::take): what to decide by whether a unit is full.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Keeps a document aside, to be written to `gizer_reject` with this unit. Its rows, if there are any, are
+    /// Takes a rejected document, to be written to `gizer_reject` with this unit. Its rows, if there are any, are
     /// another matter: see [`RowSink::discard_document`].
     pub fn reject(&mut self, reject: Reject) {
         self.bytes += reject.document.len();
         self.rejects.push(reject);
     }
 
-    /// Everything encoded so far; the encoder begins anew.
+    /// Everything encoded so far; the encoder starts over.
     pub fn take(&mut self) -> EncodedUnit {
         let mut tables = Vec::new();
         for (i, table) in self.tables.iter_mut().enumerate().filter(|(_, table)| table.rows > 0) {
-            table.bytes.extend_from_slice(&TRAILER);
+            table.bytes.extend_from_slice(F::TRAILER);
             let bytes = std::mem::take(&mut table.bytes);
             tables.push(TableData { table: TableId(i), bytes, rows: std::mem::take(&mut table.rows) });
         }
@@ -137,11 +167,23 @@ impl CopyEncoder {
             }
         }
     }
+
+    /// The bytes of a table so far, without a trailer, and how many rows they are.
+    pub fn rows_of(&self, table: TableId) -> (&[u8], u64) {
+        let table = &self.tables[table.0];
+        (&table.bytes, table.rows)
+    }
+
+    /// Forgets all rows and keeps the buffers.
+    pub fn clear(&mut self) {
+        let unit = self.take();
+        self.reuse(unit.into());
+    }
 }
 
-impl UnitEncoder for CopyEncoder {
-    fn new(layout: &Layout) -> CopyEncoder {
-        CopyEncoder::new(layout)
+impl<F: RowForm> UnitEncoder for TableEncoder<F> {
+    fn new(layout: &Layout) -> TableEncoder<F> {
+        TableEncoder::new(layout)
     }
 
     fn bytes(&self) -> usize {
@@ -161,7 +203,7 @@ impl UnitEncoder for CopyEncoder {
     }
 }
 
-impl RowSink for CopyEncoder {
+impl<F: RowForm> RowSink for TableEncoder<F> {
     fn begin_document(&mut self) {
         self.current += 1;
         self.documents += 1;
@@ -170,16 +212,16 @@ impl RowSink for CopyEncoder {
 
     fn row(&mut self, row: Row<'_>) {
         let table = &mut self.tables[row.table.0];
-        debug_assert_eq!(row.cells.len(), table.cells, "one cell a column");
+        debug_assert_eq!(row.cells.len() + usize::from(table.has_extra), table.columns, "one cell a column");
         debug_assert!(table.has_extra || row.extra.is_empty(), "no column for what does not fit");
         let before = table.bytes.len();
         if table.document != self.current {
             (table.document, table.bytes_before, table.rows_before) = (self.current, before, table.rows);
         }
         if before == 0 {
-            table.bytes.extend_from_slice(HEADER);
+            table.bytes.extend_from_slice(F::HEADER);
         }
-        write_tuple(&mut table.bytes, table.fields, row.cells, table.has_extra.then_some(row.extra));
+        self.form.write_row(&mut table.bytes, row, table.columns, table.has_extra);
         table.rows += 1;
         self.bytes += table.bytes.len() - before;
     }

@@ -21,7 +21,7 @@ mod cell_tests;
 #[cfg(test)]
 mod decode;
 
-pub use encoder::{CopyEncoder, KEPT_BYTES};
+pub use encoder::{BinaryRows, CopyEncoder, KEPT_BYTES, RowForm, TableEncoder};
 pub(crate) use timestamp::to_postgres_micros;
 pub use unit::{Buffers, EncodedUnit, Reject, RetryKey, TableData, UnitEncoder};
 pub(crate) use wire::{HEADER, TRAILER, field_count, write_cell, write_tuple};

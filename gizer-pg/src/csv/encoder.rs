@@ -2,158 +2,43 @@
 
 use std::io::Write;
 
-use gizer_flatten::{Cell, Row, RowSink};
-use gizer_schema::{Layout, TableId};
+use gizer_flatten::{Cell, Row};
 
 use crate::civil_time::CivilTime;
-use crate::copy::{Buffers, EncodedUnit, KEPT_BYTES, Reject, TableData, UnitEncoder, to_postgres_micros};
+use crate::copy::{RowForm, TableEncoder, to_postgres_micros};
 
 const NULL: &[u8] = b"\\\\N";
 
 /// Encodes rows as lines of text, each table into a buffer of its own.
-#[derive(Debug)]
-pub struct CsvEncoder {
-    tables: Vec<TableLines>,
-    /// Bytes in all buffers, and of rejected documents.
-    bytes: usize,
-    documents: u64,
-    /// Number of the document that began last, from 1; never reset.
-    current: u64,
-    /// Whether it is neither discarded nor taken.
-    in_document: bool,
-    rejects: Vec<Reject>,
-    spare: Buffers,
+pub type CsvEncoder = TableEncoder<TextRows>;
+
+/// Rows as lines of text.
+#[derive(Debug, Default)]
+pub struct TextRows {
     /// A value before it is escaped.
     plain: Vec<u8>,
 }
 
-#[derive(Debug, Default)]
-struct TableLines {
-    bytes: Vec<u8>,
-    rows: u64,
-    has_extra: bool,
-    /// The document that brought the last row, and length and rows before it.
-    document: u64,
-    before: (usize, u64),
-}
+impl RowForm for TextRows {
+    const HEADER: &'static [u8] = b"";
+    const TRAILER: &'static [u8] = b"";
 
-impl CsvEncoder {
-    /// An encoder for the tables of a layout.
-    pub fn new(layout: &Layout) -> CsvEncoder {
-        let lines = |table: &gizer_schema::Table| TableLines { has_extra: table.has_extra, ..TableLines::default() };
-        CsvEncoder {
-            tables: layout.tables.iter().map(lines).collect(),
-            bytes: 0,
-            documents: 0,
-            current: 0,
-            in_document: false,
-            rejects: Vec::new(),
-            spare: Buffers::default(),
-            plain: Vec::new(),
-        }
-    }
-
-    /// The lines of a table so far, and how many they are.
-    pub fn lines(&self, table: TableId) -> (&[u8], u64) {
-        let lines = &self.tables[table.0];
-        (&lines.bytes, lines.rows)
-    }
-
-    /// Forgets all lines and keeps the buffers.
-    pub fn clear(&mut self) {
-        let unit = self.take();
-        self.reuse(unit.into());
-    }
-}
-
-impl UnitEncoder for CsvEncoder {
-    fn new(layout: &Layout) -> CsvEncoder {
-        CsvEncoder::new(layout)
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn reject(&mut self, reject: Reject) {
-        self.bytes += reject.document.len();
-        self.rejects.push(reject);
-    }
-
-    fn take(&mut self) -> EncodedUnit {
-        let mut tables = Vec::new();
-        for (i, lines) in self.tables.iter_mut().enumerate().filter(|(_, lines)| lines.rows > 0) {
-            let bytes = std::mem::replace(&mut lines.bytes, self.spare.0.pop().unwrap_or_default());
-            tables.push(TableData { table: TableId(i), bytes, rows: std::mem::take(&mut lines.rows) });
-        }
-        self.bytes = 0;
-        // What comes now without a new document can be taken back no further than to here.
-        self.in_document = false;
-        EncodedUnit {
-            tables,
-            documents: std::mem::take(&mut self.documents),
-            rejects: std::mem::take(&mut self.rejects),
-        }
-    }
-
-    fn reuse(&mut self, buffers: Buffers) {
-        let own = self.tables.iter().map(|lines| &lines.bytes).chain(&self.spare.0);
-        let mut kept: usize = own.map(Vec::capacity).sum();
-        for buffer in buffers.0 {
-            if kept + buffer.capacity() > KEPT_BYTES {
-                continue;
-            }
-            kept += buffer.capacity();
-            match self.tables.iter_mut().find(|lines| lines.bytes.capacity() == 0) {
-                Some(lines) => lines.bytes = buffer,
-                None => self.spare.put(buffer),
-            }
-        }
-    }
-}
-
-impl RowSink for CsvEncoder {
-    fn begin_document(&mut self) {
-        self.current += 1;
-        self.documents += 1;
-        self.in_document = true;
-    }
-
-    fn row(&mut self, row: Row<'_>) {
-        let lines = &mut self.tables[row.table.0];
-        let begin = lines.bytes.len();
-        if lines.document != self.current {
-            (lines.document, lines.before) = (self.current, (begin, lines.rows));
-        }
+    fn write_row(&mut self, out: &mut Vec<u8>, row: Row<'_>, _: usize, has_extra: bool) {
         for (i, cell) in row.cells.iter().enumerate() {
             if i > 0 {
-                lines.bytes.push(b'\t');
+                out.push(b'\t');
             }
-            write_cell(&mut lines.bytes, &mut self.plain, cell);
+            write_cell(out, &mut self.plain, cell);
         }
-        if lines.has_extra {
-            lines.bytes.push(b'\t');
+        if has_extra {
+            out.push(b'\t');
             if row.extra.is_empty() {
-                lines.bytes.extend_from_slice(NULL);
+                out.extend_from_slice(NULL);
             } else {
-                escaped(&mut lines.bytes, &mut self.plain, |plain| row.extra.write_to(plain));
+                escaped(out, &mut self.plain, |plain| row.extra.write_to(plain));
             }
         }
-        lines.bytes.extend_from_slice(b"\r\n");
-        lines.rows += 1;
-        self.bytes += lines.bytes.len() - begin;
-    }
-
-    fn discard_document(&mut self) {
-        if !std::mem::take(&mut self.in_document) {
-            return;
-        }
-        self.documents -= 1;
-        for lines in self.tables.iter_mut().filter(|lines| lines.document == self.current) {
-            self.bytes -= lines.bytes.len() - lines.before.0;
-            lines.bytes.truncate(lines.before.0);
-            (lines.rows, lines.document) = (lines.before.1, 0);
-        }
+        out.extend_from_slice(b"\r\n");
     }
 }
 

@@ -27,7 +27,7 @@ mod manifest;
 mod rejected;
 mod sink;
 
-pub use encoder::CsvEncoder;
+pub use encoder::{CsvEncoder, TextRows};
 pub use files::{FILE_BYTES, TextFiles};
 pub use folder::{ExtractFolder, TextFile, TextFolder};
 pub use manifest::{ExtractedCollection, ExtractedFile, ExtractedTable, Manifest};

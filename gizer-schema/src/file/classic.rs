@@ -11,24 +11,15 @@ use crate::names::shortened;
 
 pub(super) fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let fields = TopLevel.deserialize(&mut reader)?;
+    let fields = reader.deserialize_map(ClassicFields)?;
     reader.end()?;
     Ok(Schema { collection: collection.to_owned(), dialect: Dialect::Classic, table: None, fields })
 }
 
-struct TopLevel;
+/// An object of fields.
+struct ClassicFields;
 
-impl<'de> DeserializeSeed<'de> for TopLevel {
-    type Value = Fields;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
+impl<'de> Visitor<'de> for ClassicFields {
     type Value = Fields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,26 +32,24 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             if fields.contains_key(&name) {
                 return Err(de::Error::custom(format!("the field {:?} stands twice in this object", shortened(&name))));
             }
-            let field = map.next_value_seed(FieldSeed)?;
+            let field = map.next_value_seed(ClassicField)?;
             fields.insert(name, field);
         }
         Ok(fields)
     }
 }
 
-struct FieldSeed;
+struct ClassicField;
 
-impl<'de> DeserializeSeed<'de> for FieldSeed {
+impl<'de> DeserializeSeed<'de> for ClassicField {
     type Value = Field;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field, D::Error> {
-        deserializer.deserialize_any(FieldVisitor)
+        deserializer.deserialize_any(self)
     }
 }
 
-struct FieldVisitor;
-
-impl<'de> Visitor<'de> for FieldVisitor {
+impl<'de> Visitor<'de> for ClassicField {
     type Value = Field;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,11 +71,11 @@ impl<'de> Visitor<'de> for FieldVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Field, A::Error> {
-        FieldsVisitor.visit_map(map).map(|fields| Node::Document(fields).into())
+        ClassicFields.visit_map(map).map(|fields| Node::Document(fields).into())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
-        let element = seq.next_element_seed(FieldSeed)?.unwrap_or_else(|| Node::Document(Fields::new()).into());
+        let element = seq.next_element_seed(ClassicField)?.unwrap_or_else(|| Node::Document(Fields::new()).into());
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Node::Array(Box::new(element)).into())
     }

@@ -94,7 +94,9 @@ impl Inference {
 /// Whether a key column of the value's own type would not take it.
 fn is_awkward(id: &Element<'_>) -> Result<bool, Malformed> {
     Ok(match id.value()? {
-        Value::String(text) => text.len() > MAX_TEXT_KEY_BYTES || text.contains(&0) || std::str::from_utf8(text).is_err(),
+        Value::String(text) => {
+            text.len() > MAX_TEXT_KEY_BYTES || text.contains(&0) || std::str::from_utf8(text).is_err()
+        }
         Value::Binary { bytes, .. } => bytes.len() > MAX_TEXT_KEY_BYTES,
         Value::DateTime(millis) => !TIMESTAMP_MILLIS.contains(&millis),
         _ => false,

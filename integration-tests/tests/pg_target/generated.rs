@@ -64,7 +64,7 @@ async fn text_files_hold_the_same() {
         client.batch_execute(&ddl::render(&layout, "text").unwrap()).await.unwrap();
         let encoder = lines(&layout, &documents);
         for (at, table) in layout.tables.iter().enumerate() {
-            let (lines, rows) = encoder.lines(TableId(at));
+            let (lines, rows) = encoder.rows_of(TableId(at));
             let name = quote_identifier(&table.name).unwrap();
             let copy = format!(r"COPY text.{name} FROM STDIN (FORMAT text, DELIMITER E'\t', NULL '\\N')");
             let mut sink = pin!(client.copy_in::<_, Bytes>(&copy).await.unwrap());

@@ -57,9 +57,10 @@ impl OplogStatus {
         match tokio::time::timeout(MONGO_TIMEOUT, ask).await {
             Ok(Ok(shards)) => OplogStatus::Told(shards),
             Ok(Err(failure)) => OplogStatus::Silent(failure),
-            Err(_) => {
-                OplogStatus::Silent(Failure::failed(format!("MongoDB did not answer within {} s", MONGO_TIMEOUT.as_secs())))
-            }
+            Err(_) => OplogStatus::Silent(Failure::failed(format!(
+                "MongoDB did not answer within {} s",
+                MONGO_TIMEOUT.as_secs()
+            ))),
         }
     }
 

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::verifiers::{AnyCertificate, AnyHost};
+use super::verifiers::AnyHost;
 use super::{ClientCertificate, TlsMode};
 use crate::connect::Target;
 use crate::error::PgError;
@@ -46,14 +46,14 @@ fn config(target: &Target) -> Result<ClientConfig, Unusable> {
         .with_safe_default_protocol_versions()
         .map_err(unusable)?;
     let verifier: Arc<dyn ServerCertVerifier> = match target.tls() {
-        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Arc::new(AnyCertificate { provider }),
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Arc::new(AnyHost { authorities: None, provider }),
         TlsMode::VerifyCa { root_certificates } | TlsMode::VerifyFull { root_certificates } => {
             let roots = Arc::new(roots(root_certificates.as_deref())?);
-            let inner = WebPkiServerVerifier::builder_with_provider(roots, provider)
+            let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                 .build()
                 .map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
             match target.tls() {
-                TlsMode::VerifyCa { .. } => Arc::new(AnyHost { inner }),
+                TlsMode::VerifyCa { .. } => Arc::new(AnyHost { authorities: Some(inner), provider }),
                 _ => inner,
             }
         }

@@ -28,7 +28,8 @@ pub(super) fn draw(diagrams: &[Diagram<'_>]) -> String {
 fn one(diagram: &Diagram<'_>) -> String {
     let mut drawing = Drawing { diagram, lines: Vec::new(), open: Vec::new() };
     drawing.tables();
-    let fitting = |widths: Vec<usize>| widths.into_iter().filter(|width| *width <= MAX_NAME_WIDTH).max().unwrap_or_default();
+    let fitting =
+        |widths: Vec<usize>| widths.into_iter().filter(|width| *width <= MAX_NAME_WIDTH).max().unwrap_or_default();
     let left = fitting(drawing.lines.iter().map(|line| width(&line.left)).collect());
     let with_type = drawing.lines.iter().filter(|line| !line.ty.is_empty());
     let right = fitting(with_type.clone().map(|line| width(&line.right)).collect());
