@@ -172,6 +172,9 @@ fn timestamp(out: &mut Vec<u8>, millis: i64) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use gizer_flatten::RowSink;
+    use gizer_schema::{Layout, TableId};
+
     use super::*;
 
     fn written(cell: &Cell<'_>) -> String {
