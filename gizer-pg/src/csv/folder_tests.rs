@@ -1,5 +1,4 @@
 use super::*;
-use crate::copy::UnitEncoder;
 use crate::csv::CsvEncoder;
 use crate::load::LoadSource;
 use crate::state::Ledger;
