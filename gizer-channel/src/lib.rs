@@ -27,7 +27,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 /// Bytes per semaphore permit: permits are 32-bit, budgets need not be.
 const BYTES_PER_PERMIT: usize = 1024;
 
-/// A number of bytes that may be under way at once, shared by everything that draws on it.
+/// A number of bytes that may be in use at once, shared by everything that draws on it.
 #[derive(Debug, Clone)]
 pub struct Budget {
     permits: Arc<Semaphore>,

@@ -17,7 +17,7 @@ const TRIM_THRESHOLD: u32 = 24 << 20;
 /// The variable that says how, by an operator or by this program.
 const VARIABLE: &str = "MALLOC_MMAP_THRESHOLD_";
 
-/// Begins the program anew with the threshold set, unless something is set already. Comes back where that is not
+/// Restarts the program with the threshold set, unless something is set already. Comes back where that is not
 /// possible or not needed: then all goes on, with more memory.
 pub fn give_large_blocks_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

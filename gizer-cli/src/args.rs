@@ -428,7 +428,7 @@ impl Cli {
 
     /// The configuration: file, environment, flags, and where each setting came from.
     ///
-    /// What is passed over is warned of: variables that are no settings, and what a classic file has beside gizer's needs.
+    /// What is skipped is warned of: variables that are no settings, and what a classic file holds that gizer does not need.
     ///
     /// # Errors
     /// As [`Effective::read`].

@@ -60,7 +60,7 @@ impl DocumentBatch {
         self.starts.is_empty()
     }
 
-    /// Bytes of BSON, without what stands around them in the buffer.
+    /// Bytes of BSON, without what is around them in the buffer.
     pub fn document_bytes(&self) -> usize {
         self.document_bytes
     }

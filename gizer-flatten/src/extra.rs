@@ -56,7 +56,7 @@ impl Extra<'_> {
     }
 }
 
-/// Gathers what goes into `_extra` of the row under way.
+/// Gathers what goes into `_extra` of the current row.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gathered<'b> {
     pointers: String,

@@ -206,12 +206,12 @@ struct FlattenPass<'f, 'b, S> {
     key_shape: KeyShape,
     keeping: Keeping,
     counts: &'f mut MismatchCounts,
-    /// The row under way of each table: of one table there is only ever one, because no table is inside of itself.
+    /// The current row of each table: of one table there is only ever one, because no table is inside of itself.
     rows: Vec<Vec<Cell<'b>>>,
     /// What goes into `_extra` of that row.
     extras: Vec<Gathered<'b>>,
     walked: u64,
-    /// Number of the whole document under way.
+    /// Number of the current whole document.
     whole: u64,
     key: Cell<'b>,
     sink: &'f mut S,
@@ -317,7 +317,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
         self.keep(table, origin, element);
     }
 
-    /// Puts a value, a field's or an array element's, into the row under way of `table`.
+    /// Puts a value, a field's or an array element's, into the current row of `table`.
     fn place(
         &mut self,
         table: usize,

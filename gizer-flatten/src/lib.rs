@@ -16,7 +16,7 @@
 //! # Which rows follow from a document
 //! One row of the root table, one row of a child table for each element of its array. An array that is missing, null,
 //! empty or no array gives no rows; an element of the wrong type keeps its row and position, with NULLs. A field that
-//! is missing is NULL. What fits which column stands in the table of [`Cell`]'s module. A document without a usable
+//! is missing is NULL. What fits which column is in the table of [`Cell`]'s module. A document without a usable
 //! key gives no rows and is a [`Rejection`].
 
 mod batch;

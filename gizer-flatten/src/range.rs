@@ -1,8 +1,8 @@
 //! Where documents lie in their collection: ranges of `_id`, which make a load resumable.
 //!
 //! A collection is cut into [`Segment`]s, one cursor reads a segment from its beginning to its end, and each of its
-//! batches is a range of its own, with a [`Place`] in the segment. A range that is written is written down with its
-//! place; what a load that died has left open is what its segments hold beside those ranges: [`Segment::gaps`].
+//! batches is a range of its own, with a [`Place`] in the segment. A range that is written is recorded with its
+//! place; what an interrupted load has left open is what its segments hold outside those ranges: [`Segment::gaps`].
 //!
 //! Nothing here compares two `_id`s. Their order over all BSON types, and under a collation, is the server's matter (MongoDB
 //! manual, "Comparison/Sort Order"); that one range ends where the next begins is a matter of equal bytes.
@@ -36,7 +36,7 @@ impl IdBound {
         Ok(Some(IdBound(bytes.into())))
     }
 
-    /// A boundary that was written down.
+    /// A boundary that was recorded.
     ///
     /// # Errors
     /// [`Malformed`] if the bytes are no document.
@@ -90,7 +90,7 @@ pub struct Place {
 }
 
 impl Segment {
-    /// What is left of the segment beside the ranges at these places, which lie in it and do not overlap. In the order
+    /// What is left of the segment outside the ranges at these places, which lie in it and do not overlap. In the order
     /// of the scan.
     pub fn gaps<'p>(&self, done: impl IntoIterator<Item = &'p Place>) -> Vec<IdRange> {
         let mut done: Vec<&Place> = done.into_iter().collect();

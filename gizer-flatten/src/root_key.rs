@@ -28,7 +28,7 @@ impl KeyShape {
         KeyShape { source, ty: layout.key.ty, pair }
     }
 
-    /// The root key of a document; all that it looks at is the field that the key comes from, and what stands before it.
+    /// The root key of a document; all that it looks at is the field that the key comes from, and what comes before it.
     pub(crate) fn key_of<'b>(&self, document: RawDoc<'b>) -> Result<Cell<'b>, RejectReason> {
         let expected = if self.pair { "OBJECTID" } else { self.ty.schema_name() };
         let cell = match document.get(self.source.field().as_bytes())? {

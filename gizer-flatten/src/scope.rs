@@ -2,7 +2,7 @@
 //!
 //! # Why it is exact
 //! A row follows from the value at its place and from nothing else: the root row from the document, a row of a child table
-//! from its element; beside it there are the `_id`, which never changes, and the positions, which are the place itself. An
+//! from its element; it also has the `_id`, which never changes, and the positions, which are the place itself. An
 //! edit changes what lies above, at or below its path. So a row can only change
 //!
 //! * if it lies **on the way**: its place is above the edit's. What is below its place may be part of it in other ways than by
@@ -88,7 +88,7 @@ impl Scope {
         })
     }
 
-    /// Bytes of memory that it keeps beside itself.
+    /// Bytes of memory that it keeps outside itself.
     pub fn memory_bytes(&self) -> usize {
         match self {
             Scope::All => 0,
@@ -137,13 +137,13 @@ impl TableSet {
         }
     }
 
-    /// What an edit affects whose path leads on from a document of the row under way.
+    /// What an edit affects whose path leads on from a document of the current row.
     fn add_document(&mut self, document: &DocumentPlan, path: &[Step]) {
         let name = match path.first() {
             Some(Step::Field(name) | Step::FieldOrIndex { name, .. }) => name.as_bytes(),
             Some(Step::Index(_)) | None => return self.add_fields(document),
         };
-        // A name that the schema does not have is kept in the row under way.
+        // A name that the schema does not have is kept in the current row.
         if let Ok(field) = document.fields.binary_search_by(|field| field.name.as_bytes().cmp(name)) {
             self.add_value(&document.fields[field].plan, &path[1..]);
         }

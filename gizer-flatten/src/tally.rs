@@ -18,7 +18,7 @@ pub enum Unfit {
     TextNotUtf8,
     /// A time outside of PostgreSQL's range, 4713 BC to 294276 AD.
     TimeOutOfRange,
-    /// The field's name stands more than once in its document; the first one counts.
+    /// The field's name is in its document more than once; the first one counts.
     Duplicate,
 }
 
@@ -165,7 +165,7 @@ impl Tally {
         }
     }
 
-    /// All counts in a form that can be kept beside the rows that they belong to. It refers to paths by their place in the
+    /// All counts in a form that can be stored with the rows that they belong to. It refers to paths by their place in the
     /// layout, so it is of use only with the same layout and the same version of gizer.
     pub fn to_json(&self) -> Value {
         let mismatch = |(&(path, unfit), (times, example)): (&(PathId, Unfit), &(Times, String))| {

@@ -19,7 +19,7 @@ const MARK: &str = "gizer: ";
 /// What the names of staging tables and of their indexes begin with.
 const STAGING_PREFIX: &str = "gizer_new_";
 
-/// The name under which a table or an index is filled, beside the live one.
+/// The name under which a table or an index is filled, next to the live one.
 pub fn staging_name(name: &str) -> String {
     let wanted = format!("{STAGING_PREFIX}{name}");
     if wanted.len() <= MAX_IDENTIFIER_BYTES { wanted } else { hashed(&wanted, name) }

@@ -94,7 +94,7 @@ pub enum PgError {
     #[error("cannot connect to PostgreSQL at {server} with TLS: {what}")]
     UnusableTlsFile { server: Arc<Server>, what: String, remedy: String },
 
-    /// No connection came about: name not found, refused, timed out, still starting up.
+    /// Could not connect: name not found, refused, timed out, still starting up.
     #[error("cannot reach PostgreSQL at {server}: {reason}")]
     Unreachable { server: Arc<Server>, reason: String },
 
@@ -172,7 +172,7 @@ pub enum PgError {
     #[error("rows of {schema}.{table} have the same key: expected each once{}", repeated_keys(*repeated))]
     DuplicateKey { schema: String, table: String, repeated: Option<u64> },
 
-    /// The connection ended while something was under way (SQLSTATE 57P01 to 57P05, class 08, or a closed socket).
+    /// The connection ended during a statement (SQLSTATE 57P01 to 57P05, class 08, or a closed socket).
     #[error("lost the connection to PostgreSQL at {server} while {doing}: {reason}")]
     ConnectionLost { server: Arc<Server>, doing: String, reason: String, sqlstate: Option<String> },
 

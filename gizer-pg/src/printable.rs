@@ -59,7 +59,7 @@ fn push_name(name: &str, shown: &mut String) {
     shown.push('"');
 }
 
-/// `escapes` says that a backslash stands for itself only where it is doubled.
+/// `escapes` says that a backslash means itself only where it is doubled.
 fn push_text(text: &str, escapes: bool, shown: &mut String) {
     let obeyed = text.contains(is_obeyed);
     shown.push_str(if escapes || obeyed { "E'" } else { "'" });

@@ -2,7 +2,7 @@
 //!
 //! It says of the shape what [`file::parse`](crate::file::parse) takes, in both dialects. What only the whole of a file
 //! tells is not in it: names given away twice, a `KEY` that is not `_id`, a schema without `_id`
-//! ([`LayoutError`](crate::LayoutError)), and fields that stand twice in one object, which JSON Schema cannot see.
+//! ([`LayoutError`](crate::LayoutError)), and fields that are in one object twice, which JSON Schema cannot see.
 
 use serde_json::{Value as Json, json};
 
@@ -105,7 +105,7 @@ fn list() -> Json {
 }
 
 fn object() -> Json {
-    // What an object says decides what may stand beside it.
+    // What an object says decides what may be next to it.
     let only = |names: &[&str]| json!({ "propertyNames": { "enum": names } });
     let says = |policy: &str| json!({ "properties": { "$as": { "const": policy } }, "required": ["$as"] });
     let when = |condition: Json, then: Json| json!({ "if": condition, "then": then });
@@ -191,7 +191,7 @@ fn classic_field() -> Json {
         "anyOf": [
             { "$ref": "#/$defs/classicType" },
             { "$ref": "#/$defs/classic" },
-            // Whatever comes behind the first is passed over, as the classic tool did.
+            // Whatever comes behind the first is skipped, as the classic tool did.
             { "type": "array", "prefixItems": [{ "$ref": "#/$defs/classicField" }] },
         ],
     })

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// Longest identifier that PostgreSQL keeps whole, in bytes.
 pub const MAX_IDENTIFIER_BYTES: usize = 63;
 
-/// Digits of the hash that tells two names apart.
+/// Digits of the hash that distinguishes two names.
 const HASH_DIGITS: usize = 8;
 
 /// A field's name as part of a table's or column's name: it loses one leading `_`, unless nothing would be left.
@@ -85,7 +85,7 @@ impl Taken {
         Taken(SYSTEM_COLUMNS.iter().map(|name| (*name).to_owned()).collect())
     }
 
-    /// Gives `name` away if it can stand as it is, else a hashed form of it; `path` tells apart what has one name.
+    /// Gives `name` away if it can stand as it is, else a hashed form of it; `path` distinguishes what has one name.
     pub fn take(&mut self, name: &str, path: &str) -> String {
         let usable = !name.is_empty() && name.len() <= MAX_IDENTIFIER_BYTES && !name.contains('\0');
         if usable && self.0.insert(name.to_owned()) {

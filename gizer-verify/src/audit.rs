@@ -1,4 +1,4 @@
-//! Looking at what a snapshot of the tables holds, beside the documents that it should hold.
+//! Compares what a snapshot of the tables holds with the documents that it should hold.
 //!
 //! Of several documents with one `_id` each is a copy of the same one: it is equal if any of them is.
 
@@ -17,7 +17,7 @@ use crate::key_text::key_text;
 use crate::stored::StoredRows;
 use crate::{RebuildCheck, Verdict, VerifyError};
 
-/// How a key stands.
+/// State of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stand {
     /// Document and rows are there, and differ.
@@ -35,7 +35,7 @@ pub struct DifferingKey {
     pub key: Vec<u8>,
     /// The `_id` of its document, as a document of this field; `None` where there is no document.
     pub id: Option<Bytes>,
-    /// How it stands.
+    /// Its state.
     pub stand: Stand,
 }
 
@@ -193,7 +193,7 @@ impl<'l> Auditor<'l> {
                 (Some(number), Some(Some(first))) if has_same_id(chosen[*first], document) => {
                     copies.entry(number).or_default().push(document);
                 }
-                // Two `_id`s that have one key are told as such.
+                // Two `_id`s that have one key are reported as such.
                 (_, place) => {
                     place.into_iter().for_each(|place| *place = Some(chosen.len()));
                     chosen.push(document);

@@ -133,7 +133,7 @@ struct Comparison<'a> {
     verdict: Verdict,
     /// How many differences are named one by one.
     named: usize,
-    /// What is wrong with the document under way, and not counted yet.
+    /// What is wrong with the current document, and not counted yet.
     faults: Vec<(TableId, Fault)>,
     fields: FieldComparer,
     /// For each key whether a document with it has come.
@@ -143,12 +143,12 @@ struct Comparison<'a> {
     /// For each key whether its document has no row in the root table.
     lacks_root: Vec<bool>,
     too_narrow: Vec<u32>,
-    /// The key of the document under way; `None` until its first row.
+    /// The key of the current document; `None` until its first row.
     key: Option<u32>,
     /// For each table the place of the next stored row of this key.
     places: Vec<u32>,
     positions: Vec<i64>,
-    /// How it stood before the document under way.
+    /// How it stood before the current document.
     before: Before,
     /// A key that two documents have.
     same_key: Option<u32>,
@@ -235,7 +235,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The key of the document under way, from its first row; `None` if its rows are not to be compared.
+    /// The key of the current document, from its first row; `None` if its rows are not to be compared.
     fn key_of(&mut self, row: &Row<'_>) -> Option<u32> {
         if self.key.is_some() {
             return self.key;

@@ -88,7 +88,7 @@ impl FieldComparer {
     }
 }
 
-/// In the place of a length: the field is the row's key, which stands elsewhere.
+/// In the place of a length: the field is the row's key, which is elsewhere.
 pub(crate) const IS_KEY: i32 = -2;
 
 /// Takes numbers and fields from the front of bytes.
@@ -103,7 +103,7 @@ impl<'b> FieldReader<'b> {
         FieldReader { rest: bytes, key: &[] }
     }
 
-    /// Of a row whose key stands elsewhere.
+    /// Of a row whose key is elsewhere.
     pub(crate) fn of_row(bytes: &'b [u8], key: &'b [u8]) -> FieldReader<'b> {
         FieldReader { rest: bytes, key }
     }

@@ -200,7 +200,7 @@ pub enum VerifyError {
         written: u64,
     },
 
-    /// Two of the documents have one root key, so that their rows cannot be told apart.
+    /// Two of the documents have one root key, so that their rows cannot be distinguished.
     #[error("two documents of {collection} have the key {key}: expected one")]
     SameKey {
         /// The collection.

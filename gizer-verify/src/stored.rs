@@ -13,7 +13,7 @@ use crate::field::{FieldReader, IS_KEY};
 #[derive(Debug)]
 pub struct StoredRows {
     tables: Vec<StoredTable>,
-    /// Whether what differs from them is to be told with its values.
+    /// Whether what differs from them is to be reported with its values.
     shows_values: bool,
 }
 
@@ -118,7 +118,7 @@ impl StoredRows {
         StoredRows { tables: layout.tables.iter().map(table).collect(), shows_values: false }
     }
 
-    /// The same rows; what differs from them is told with its values, if so.
+    /// The same rows; what differs from them is reported with its values, if so.
     pub(crate) fn showing_values(self, shows_values: bool) -> StoredRows {
         StoredRows { shows_values, ..self }
     }

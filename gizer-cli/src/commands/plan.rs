@@ -35,7 +35,7 @@ pub(super) struct PlannedLoad {
     pub(super) size: Option<CollectionSize>,
     /// By name, with what happens to them; none before there is a schema file.
     pub(super) tables: Vec<(String, TableFate)>,
-    /// `None` if it cannot be told.
+    /// `None` if it is not known.
     pub(super) estimate: Option<Estimate>,
 }
 
@@ -66,10 +66,10 @@ impl Remark {
 /// Why a key is widened.
 pub(super) const UNFIT_KEY: &str = "its _id has turned out to be of another type than in its schema file";
 
-/// Looks and tells.
+/// Reports what `run` would do.
 ///
 /// # Errors
-/// [`Failure`] if it cannot be told what is due.
+/// [`Failure`] if what is due cannot be found out.
 pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failure> {
     let plan = context.env.stop.or_done(plan(context, args)).await?;
     match context.format {

@@ -54,7 +54,7 @@ pub fn converted(effective: &Effective, folder: &Path) -> Result<String, Failure
     Ok(text)
 }
 
-/// A folder of the classic file, or that of its default where it would be another one beside the new file.
+/// A folder of the classic file, or that of its default where the new file would have another one.
 fn folder_that_stays(
     set: Option<&Path>,
     default: &str,

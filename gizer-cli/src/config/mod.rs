@@ -52,7 +52,7 @@ pub const CACHE_SECTION_VARIABLE: &str = "GIZER_CACHE_SECTION";
 /// The effective configuration, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where documents are read; one per shard where there is no router. Without passwords that stand elsewhere: see
+    /// Where documents are read; one per shard where there is no router. Without passwords that are elsewhere: see
     /// [`Config::mongo`].
     pub mongo_uris: Vec<String>,
     /// The password of `mongo_uris` and `oplogs`, where it is not in them.
@@ -75,7 +75,7 @@ pub struct Config {
     pub include: Vec<CollectionPattern>,
     /// The collections that are not, also of those that are included.
     pub exclude: Vec<CollectionPattern>,
-    /// Bytes that may be under way between the stages.
+    /// Bytes that may be in use between the stages.
     pub memory: usize,
     /// How long a command that does not stay on tries again after a failure that passes, once it has begun.
     pub retry_for: Duration,
@@ -85,9 +85,9 @@ pub struct Config {
     pub key_workers: u32,
     /// How long finished tables wait for readers of the live ones.
     pub swap_timeout: Duration,
-    /// Where the oplog is kept aside during a load, unless in a second PostgreSQL.
+    /// Where the oplog is spooled during a load, unless in a second PostgreSQL.
     pub spool_dir: PathBuf,
-    /// The most bytes that are kept aside of each shard's oplog.
+    /// The most bytes that are spooled of each shard's oplog.
     pub spool_limit: u64,
     /// The second PostgreSQL, if there is one; see [`Config::cache`].
     pub cache_uri: Option<String>,
@@ -97,7 +97,7 @@ pub struct Config {
     pub max_rejects: u64,
     /// What is to be read back and compared before each commit.
     pub verify_mode: VerifyMode,
-    /// A collection of which more documents than this have to be repaired in one run of following is loaded anew.
+    /// A collection of which more documents than this have to be repaired in one run of following is reloaded.
     pub max_repairs: u64,
     /// Where metrics are served while following.
     pub metrics_listen: Option<SocketAddr>,

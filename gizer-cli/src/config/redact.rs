@@ -2,7 +2,7 @@
 //!
 //! What a setting was given is worth showing when it is wrong, and often it is a URI that stands under the wrong name.
 
-/// What stands in the place of what is not shown.
+/// Replaces what is not shown.
 const HIDDEN: &str = "\"…\"";
 
 /// Whether a text looks like a connection string or a part of one.
@@ -44,7 +44,7 @@ const SECRET_OPTIONS: [&str; 6] = [
     "passfile",
 ];
 
-/// What stands in the place of a password.
+/// Replaces a password.
 pub const STARS: &str = "***";
 
 /// A connection string with `***` for whatever in it may be secret; other text as it is.

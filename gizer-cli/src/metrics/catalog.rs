@@ -12,7 +12,7 @@ pub struct MetricDefinition {
     pub kind: MetricKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// What it tells, in a line.
+    /// Its help, in a line.
     pub help: &'static str,
 }
 
@@ -143,14 +143,14 @@ pub const CATCHING_UP: MetricDefinition = gauge(
     Lasting::UntilFollowed,
     "1 while some documents were read later than the position, so that the tables equal no single moment; else 0.",
 );
-/// How expected collections stand.
+/// State of expected collections.
 pub const STANDING: MetricDefinition = gauge(
     "gizer_collection_standing",
     &["collection", "standing"],
     Lasting::UntilFollowed,
     "1 for how a collection stands that is expected to be copied: followed, loading, load due, waiting, failing, refused, paused, excluded, copy.",
 );
-/// Memory under way.
+/// Memory in use.
 pub const LOOKUP_MEMORY: MetricDefinition = gauge(
     "gizer_documents_under_way_bytes",
     &[],

@@ -1,4 +1,4 @@
-//! What following tells: batches, positions, and how far the oplogs reach.
+//! What following reports: batches, positions, and how far the oplogs reach.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Metrics {
         registry.observe(&BATCH_SECONDS, batch.took.as_secs_f64());
     }
 
-    /// A collection has to be loaded anew.
+    /// A collection has to be reloaded.
     fn reload_due(&self, reason: &str) {
         if let Some(registry) = self.registry() {
             registry.add(&RELOADS, &[reason], 1);
@@ -214,7 +214,7 @@ impl Metrics {
         }
     }
 
-    /// So many bytes of documents more are under way, or fewer.
+    /// So many bytes of documents more are in use, or fewer.
     fn under_way(&self, bytes: i64) {
         if let Some(registry) = self.registry() {
             registry.shift(&LOOKUP_MEMORY, bytes as f64);

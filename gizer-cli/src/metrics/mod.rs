@@ -8,10 +8,10 @@
 //!
 //! - **Truth.** A metric that is not known is absent, not 0: there is no lag before both the position and the newest entry of the
 //!   oplog are known, and none any more when MongoDB has not told the newest entry. Counters count what is committed.
-//! - **Cost.** Following tells its counts once a batch. What needs a question to MongoDB is asked on a clock of its own
+//! - **Cost.** Following reports its counts once a batch. What needs a question to MongoDB is asked on a clock of its own
 //!   (`Metrics::watch`): the newest entry each 5 s, the oldest each 15 s. A scrape copies the numbers, and its text goes to the
 //!   client without any lock.
-//! - **The textfile** is one file for all runs of one configuration. Counters add up from run to run and over runs beside each other;
+//! - **The textfile** is one file for all runs of one configuration. Counters add up from run to run and over runs at the same time;
 //!   what was told of the last `verify` stays when `load` writes ([`catalog::Lasting`]). It is replaced by a rename, under a lock
 //!   on its folder.
 //! - **The registry** is a page of our own: the official client writes OpenMetrics, of whose names (`# TYPE` without `_total`) the text

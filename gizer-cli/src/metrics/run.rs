@@ -30,7 +30,7 @@ impl Run {
         Run { metrics: metrics.clone(), command, began: Instant::now() }
     }
 
-    /// It has ended: the metrics are written down, and the log says so.
+    /// It has ended: the metrics are recorded, and the log says so.
     pub(crate) async fn end(self, outcome: &Result<ExitCode, Failure>) {
         let exit = outcome.as_ref().map_or_else(ExitCode::of, |exit| *exit);
         if let Some(registry) = self.metrics.registry() {

@@ -31,7 +31,7 @@ pub(super) struct Textfile {
 struct TextfileMemory {
     /// What of this run's counters is in the file already.
     added: BTreeMap<String, f64>,
-    /// What was last wrong, so that it is told once.
+    /// What was last wrong, so that it is reported once.
     told: Option<String>,
 }
 
@@ -100,7 +100,7 @@ fn lock(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// The series of a text, each with its value. What is none is passed over.
+/// The series of a text, each with its value. What is none is skipped.
 fn series(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     // A label's value may have blanks in it; a number has none.
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(series["gizer_batch_duration_seconds_count"], 2.0);
         assert!(!series.keys().any(|name| name.starts_with("gizer_lag")), "it is not known any more: {series:?}");
         assert!(!series.keys().any(|name| name.starts_with("process_")), "{series:?}");
-        // One that is gone begins anew with what came since.
+        // One that is gone starts over with what came since.
         fs::remove_file(folder.join("gizer.prom")).unwrap();
         sync.add(&CHANGES, &["a \"b\"", "insert"], 5);
         one.write(&sync.snapshot(), false).unwrap();

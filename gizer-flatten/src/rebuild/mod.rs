@@ -295,7 +295,7 @@ impl<'r> Rebuild<'r> {
     }
 }
 
-/// Sets the value at a JSON Pointer, making the documents on the way; false if something else is in the way.
+/// Sets the value at a JSON Pointer, making the documents on the way; false if something else is there.
 fn set(root: &mut BuiltValue, pointer: &str, kept: BuiltValue) -> bool {
     let Some(rest) = pointer.strip_prefix('/') else {
         *root = kept;

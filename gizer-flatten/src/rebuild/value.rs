@@ -1,8 +1,8 @@
-//! Values under way to BSON.
+//! Values on their way to BSON.
 
 use gizer_schema::raw::{Kind, RawDoc};
 
-/// A value under way: a scalar, and what is kept whole, has its bytes already.
+/// A value on its way to BSON: a scalar, and what is kept whole, has its bytes already.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BuiltValue {
     Raw(Kind, Vec<u8>),

@@ -79,7 +79,7 @@ const DEFAULTS: &str = "SET default_transaction_read_only TO off; SET statement_
 
 /// A session that holds a lock while others load is idle for as long as that takes, which a server may be set to end
 /// (`idle_session_timeout`). And a server finds out that nobody waits for a statement any more only when it ends, unless
-/// it is told to look (`client_connection_check_interval`). Both are settings of PostgreSQL 14 and later.
+/// it is set to look (`client_connection_check_interval`). Both are settings of PostgreSQL 14 and later.
 async fn stay(session: &Session) -> Result<(), PgError> {
     let sql = "SELECT pg_catalog.set_config(s.name, w.value, false) FROM pg_catalog.pg_settings s \
                JOIN (VALUES ('idle_session_timeout', '0'), ('client_connection_check_interval', '2s')) AS w (name, value) \
@@ -119,7 +119,7 @@ async fn check(session: &mut Session, target: &Target) -> Result<(), PgError> {
 /// How PgBouncer begins to say, in English always, that it does not take an option of the URI.
 const OPTION_REFUSED: &str = "unsupported startup parameter";
 
-/// What it means that no connection came about.
+/// Why no connection could be made.
 fn connect_error(error: &tokio_postgres::Error, target: &Target) -> PgError {
     use std::error::Error as _;
 

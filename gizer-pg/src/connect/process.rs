@@ -18,7 +18,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(8);
 static ABANDONED: Mutex<Vec<ProcessId>> = Mutex::new(Vec::new());
 const MAX_ABANDONED: usize = 1_000;
 
-/// A process of a server. Numbers are used again: the time tells two processes of one number apart.
+/// A process of a server. Numbers are used again: the time distinguishes two processes of one number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProcessId {
     pub(crate) server: Arc<Server>,

@@ -72,7 +72,7 @@ impl Target {
         &self.tls.mode
     }
 
-    /// What shows the server who connects, beside a password or in its place.
+    /// Shows the server who connects, with a password or in its place.
     pub fn client_certificate(&self) -> Option<&ClientCertificate> {
         self.tls.client.as_ref()
     }

@@ -24,7 +24,7 @@ fn encoded(layout: &Layout, document: &Document) -> Vec<Vec<Tuple>> {
     (0..layout.tables.len()).map(|i| of_table(i).map_or_else(Vec::new, |data| tuples(&data.bytes))).collect()
 }
 
-/// What comes of `value` in the column `v`, beside an integer for `_id`.
+/// What comes of `value` in the column `v`, with an integer for `_id`.
 fn encoded_value(ty: &str, value: impl Into<Bson>) -> Option<Vec<u8>> {
     let layout = layout(&format!(r#"{{ "_id": "INT", "v": {ty} }}"#));
     let tables = encoded(&layout, &doc! {"_id": 1, "v": value.into()});

@@ -152,7 +152,7 @@ impl<F: RowForm> TableEncoder<F> {
     }
 
     /// Takes back the buffers of a unit that was written. At most [`KEPT_BYTES`] are kept: buffers that a huge document
-    /// has blown up, and those of a time when more units were under way, go back to the system.
+    /// has blown up, and those of a time when there were more units, go back to the system.
     pub fn reuse(&mut self, buffers: Buffers) {
         let own = self.tables.iter().map(|table| &table.bytes).chain(&self.spare.0);
         let mut kept: usize = own.map(Vec::capacity).sum();

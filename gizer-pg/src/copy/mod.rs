@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An encoder belongs to one worker thread. It writes each table's rows into one buffer, which becomes the bytes of
-//! one COPY; the buffers come back for the next unit, so that a load allocates nothing once it is under way.
+//! one COPY; the buffers come back for the next unit, so that a load allocates nothing once it is running.
 
 mod array;
 mod encoder;

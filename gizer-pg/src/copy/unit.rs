@@ -10,7 +10,7 @@ pub struct EncodedUnit {
     pub tables: Vec<TableData>,
     /// Documents whose rows these are; rejected ones not counted.
     pub documents: u64,
-    /// Documents that are kept aside, written in the same transaction.
+    /// Rejected documents, written in the same transaction.
     pub rejects: Vec<Reject>,
 }
 
@@ -41,11 +41,11 @@ pub trait UnitEncoder: RowSink + Send {
     /// Bytes encoded since the last [`take`](UnitEncoder::take): what to decide by whether a unit is full.
     fn bytes(&self) -> usize;
 
-    /// Keeps a document aside, to be written with this unit. Its rows, if there are any, are another matter: see
+    /// Takes a rejected document, to be written with this unit. Its rows, if there are any, are another matter: see
     /// [`RowSink::discard_document`].
     fn reject(&mut self, reject: Reject);
 
-    /// Everything encoded so far; the encoder begins anew.
+    /// Everything encoded so far; the encoder starts over.
     fn take(&mut self) -> EncodedUnit;
 
     /// Takes back the buffers of a unit that was written.
@@ -63,7 +63,7 @@ pub struct TableData {
     pub rows: u64,
 }
 
-/// A document that cannot be loaded, kept aside in `gizer_reject`.
+/// A document that cannot be loaded, put into `gizer_reject`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
     /// Its `_id` as canonical Extended JSON, as far as it can be read.

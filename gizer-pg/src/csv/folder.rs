@@ -55,7 +55,7 @@ impl ExtractFolder {
         earlier.check(path)?;
         let whole = path.canonicalize().map_err(failed)?;
         made.extend(beside.iter().filter_map(|file| name_in(file, &whole)));
-        // First it is written down what is to be removed by whoever comes after this extract, should it not end.
+        // First record what a later extract has to remove, should this one not finish.
         let all: BTreeSet<&String> = made.iter().chain(&earlier.made).collect();
         write_whole(path, INCOMPLETE, &json!({ "made": all }))?;
         earlier.remove(path)?;
@@ -223,7 +223,7 @@ impl TextFolder {
     /// Looks at a folder. Blocks.
     ///
     /// # Errors
-    /// [`PgError::ExtractIncomplete`] if an extract has not come to its end there; [`PgError::UnreadableManifest`];
+    /// [`PgError::ExtractIncomplete`] if an extract did not finish there; [`PgError::UnreadableManifest`];
     /// [`PgError::File`] if it cannot be read.
     pub fn open(path: &Path) -> Result<TextFolder, PgError> {
         fs::read_dir(path).map_err(|error| PgError::file("read", path, &error))?;

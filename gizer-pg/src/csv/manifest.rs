@@ -18,7 +18,7 @@ pub struct Manifest {
     pub filter: Option<String>,
     /// By name.
     pub collections: Vec<ExtractedCollection>,
-    /// Files and folders that the extract made in its folder, beside those that all extracts make.
+    /// Files and folders that the extract made in its folder, in addition to those that all extracts make.
     pub(super) made: Vec<String>,
 }
 

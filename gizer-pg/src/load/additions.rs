@@ -1,4 +1,4 @@
-//! Indexes and constraints that somebody has added to live tables: made again on the tables that replace them.
+//! Indexes and constraints that somebody has added to live tables: recreated on the tables that replace them.
 //!
 //! ```text
 //!   survey ── what cannot be carried over is refused, by name
@@ -38,7 +38,7 @@ pub(super) struct Addition {
     name: String,
     kind: AdditionKind,
     /// What follows the table's name in CREATE INDEX, or the constraint's name in ADD CONSTRAINT. `None` if it could not be
-    /// told apart from the rest of the statement.
+    /// distinguished from the rest of the statement.
     definition: Option<String>,
     /// The columns that it needs, in the order of the key where it is a primary key.
     columns: Vec<String>,

@@ -1,4 +1,4 @@
-//! What hangs on live tables and on the views that the swap makes again, and would be lost with them.
+//! What hangs on live tables and on the views that the swap recreates, and would be lost with them.
 
 use gizer_schema::Layout;
 
@@ -53,7 +53,7 @@ const DEPENDENTS: &str = "\
     FROM pg_inherits i WHERE i.inhrelid = ANY ($1) \
     ORDER BY 1, 2";
 
-/// Refuses, by name, what neither the new tables nor the views that are made again would have.
+/// Refuses, by name, what neither the new tables nor the recreated views would have.
 ///
 /// # Errors
 /// [`PgError::Dependents`], for the first of the tables on which something hangs.

@@ -1,4 +1,4 @@
-//! What a live table looks like beside its rows: to notice what somebody has changed since gizer left it.
+//! What a live table looks like, apart from its rows: to notice what somebody has changed since gizer left it.
 //!
 //! Items that have their default value are left out, so that an item of a table that gizer has not described can be
 //! told to be somebody's. What can be carried over to the next table is not among them, with the exception of comments:

@@ -39,14 +39,14 @@ pub enum LoadSource {
 pub struct LoadRequest<'a> {
     /// The tables.
     pub layout: &'a Layout,
-    /// Where the documents come from; `None` where no server tells, as for a dump.
+    /// Where the documents come from; `None` where no server says, as for a dump.
     pub namespace: Option<Namespace>,
     /// The collection's UUID in MongoDB on each shard that has it, by the name of the shard's oplog. All are one where there
     /// is a router; replica sets without one have each their own.
     pub uuids: BTreeMap<String, [u8; 16]>,
     /// What can be done with it later.
     pub source: LoadSource,
-    /// What must be the same, beside the layout, for a later load to go on where this one ends if it dies: which
+    /// What must be the same, in addition to the layout, for a later load to resume this one if it dies: which
     /// collection, which part of it. `None` if none can.
     pub resumable_as: Option<String>,
 }
@@ -68,7 +68,7 @@ impl LoadRequest<'_> {
     }
 }
 
-/// Whether a load that did not come to its end can be taken up again.
+/// Whether a load that did not finish can be resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Earlier {
     /// There is none.
@@ -82,7 +82,7 @@ pub enum Earlier {
     },
 }
 
-/// How often to look at what stands in the way of a load. Nothing of it is locked, and another load that is swapped in
+/// How often to look for what prevents a load. Nothing of it is locked, and another load that is swapped in
 /// meanwhile takes the tables away below a view that two collections have in common.
 const SURVEY_ATTEMPTS: usize = 5;
 
@@ -93,9 +93,9 @@ enum Start {
     TakingUp { load_epoch: i64 },
 }
 
-/// A load under way. It holds the collection's lock on its session.
+/// A running load. It holds the collection's lock on its session.
 ///
-/// Dropped without [`swap`](Load::swap) or [`abandon`](Load::abandon) it is like a load that died: nothing of the live
+/// Dropped without [`swap`](Load::swap) or [`abandon`](Load::abandon) it counts as an interrupted load: nothing of the live
 /// tables has changed, and the next load drops the staging tables.
 #[derive(Debug)]
 pub struct Load<'a> {
@@ -107,7 +107,7 @@ pub struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    /// Looks at what stands in the way, takes the collection's lock and its next epoch, drops the staging tables of a
+    /// Looks for what prevents the load, takes the collection's lock and its next epoch, drops the staging tables of a
     /// dead load, and makes empty ones. All or nothing. The state tables must be there ([`state::prepare`]).
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl<'a> Load<'a> {
         Ok(Self::start(session, request, Start::Anew).await?.0)
     }
 
-    /// Looks for a load of the same documents into the same tables that did not come to its end. Nothing is locked, and
+    /// Looks for a load of the same documents into the same tables that did not finish. Nothing is locked, and
     /// nothing changes.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl<'a> Load<'a> {
     ///
     /// # Errors
     /// As [`begin`](Load::begin); [`PgError::Fenced`] if another run has begun a load since;
-    /// [`PgError::UnreadableState`] if what was written down of it cannot be used.
+    /// [`PgError::UnreadableState`] if what was recorded of it cannot be used.
     pub async fn resume(
         session: &'a Session,
         request: LoadRequest<'a>,
@@ -192,7 +192,7 @@ impl<'a> Load<'a> {
         Ok((Load { session, request, fence, tables, cancels: Cancels::default() }, resumed))
     }
 
-    /// Writes down what is going to be read: from now on the load can be taken up again. Before the first range is written.
+    /// Records what is going to be read: from now on the load can be resumed. Before the first range is written.
     ///
     /// # Errors
     /// [`PgError::Fenced`]; whatever the server says.
@@ -207,7 +207,7 @@ impl<'a> Load<'a> {
         self.session.end(outcome).await
     }
 
-    /// Forgets what was written: the load cannot be taken up again, the next one starts over.
+    /// Forgets what was written: the load cannot be resumed, the next one starts over.
     ///
     /// # Errors
     /// [`PgError::Fenced`]; whatever the server says.
@@ -279,12 +279,12 @@ impl<'a> Load<'a> {
         staging::sizes(self.session, &self.tables).await
     }
 
-    /// Puts the staging tables in the place of the live ones, writes down what was loaded, and gives the lock back. One
+    /// Puts the staging tables in the place of the live ones, records what was loaded, and gives the lock back. One
     /// transaction, tried again while readers hold the live tables.
     ///
     /// # Errors
     /// [`PgError::TablesBusy`] if they hold them for longer than the settings allow; [`PgError::Fenced`] if another run
-    /// has taken over; whatever has come to stand in the way since [`begin`](Load::begin). The live tables are then as
+    /// has taken over; whatever has come to prevent it since [`begin`](Load::begin). The live tables are then as
     /// they were, and the staging tables stay. Only if the connection is lost during the commit may the swap have taken
     /// place all the same.
     pub async fn swap(
@@ -296,9 +296,9 @@ impl<'a> Load<'a> {
         swap::swap_together(&[SwapPart { load: self, ledger, standing }], settings).await
     }
 
-    /// Writes down that the load failed and gives the lock back. The live tables and what is known of them stay as they
+    /// Records that the load failed and gives the lock back. The live tables and what is known of them stay as they
     /// are; a collection that has none is due for a load. The staging tables stay until the next load, or until
-    /// [`drop_leftovers`](super::drop_leftovers). Where it `goes_on`, a load stays due, as of one that died.
+    /// [`drop_leftovers`](super::drop_leftovers). Where it `goes_on`, a load stays due, as after an interrupted one.
     ///
     /// # Errors
     /// Whatever the server says.

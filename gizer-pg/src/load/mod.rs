@@ -1,8 +1,8 @@
-//! A load: into staging tables beside the live ones, then swapped in by rename.
+//! A load: fills staging tables next to the live ones, then swaps them in by rename.
 //!
 //! ```text
-//!   Load::begin ── what is in the way is told now; lock, epoch, empty staging tables
-//!   Load::resume ── or: the staging tables of a load that died, and what is left of it
+//!   Load::begin ── refused by name if something prevents it; lock, epoch, empty staging tables
+//!   Load::resume ── or: the staging tables of an interrupted load, and what is left of it
 //!        │
 //!        ├── Load::sink ──▶ CopySink: copy … commit, copy … commit, finish     (any number of connections at once)
 //!        │
@@ -16,11 +16,11 @@
 //! [`swap_together`] is the last step for several loads, in one transaction.
 //!
 //! Until the swap has committed the live tables are as they were. A load that dies leaves its staging tables behind, and
-//! next to them which ranges are in them; the next load of that collection goes on from there, or drops them first. Where none is
+//! next to them which ranges are in them; the next load of that collection resumes there, or drops them first. Where none is
 //! due, [`drop_leftovers`] drops what a failed load has left.
 //!
 //! What people have made of the live tables is not lost in silence: indexes, constraints, rights, storage parameters and
-//! comments on columns are carried over, views are made again, and anything else is refused by name before the first row
+//! comments on columns are carried over, views are recreated, and anything else is refused by name before the first row
 //! is read.
 
 mod additions;
@@ -80,13 +80,13 @@ pub trait RangeSink: Send {
     /// What encodes rows in the form that this sink takes.
     type Encoder: UnitEncoder;
 
-    /// Copies some rows of the range under way, and gives their buffers back for others.
+    /// Copies some rows of the current range, and gives their buffers back for others.
     ///
     /// # Errors
     /// See the contract.
     fn copy(&mut self, rows: EncodedUnit) -> impl Future<Output = Result<Buffers, PgError>> + Send;
 
-    /// Commits the range under way; gives the number of its rows.
+    /// Commits the current range; gives the number of its rows.
     ///
     /// # Errors
     /// See the contract.
@@ -114,7 +114,7 @@ pub trait RangeSink: Send {
 /// What a range was.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RangeDone<'a> {
-    /// Where it lies, and what was counted; `None` if it cannot be read from there again: then nothing is written down.
+    /// Where it lies, and what was counted; `None` if it cannot be read from there again: then nothing is recorded.
     pub place: Option<(&'a Place, &'a Tally)>,
     /// Bytes of its documents.
     pub bytes: u64,
@@ -129,7 +129,7 @@ pub struct Written {
     pub bytes: u64,
     /// Documents whose rows these are.
     pub documents: u64,
-    /// Documents kept aside.
+    /// Rejected documents.
     pub rejected: u64,
     /// Ranges: transactions.
     pub ranges: u64,

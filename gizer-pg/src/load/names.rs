@@ -1,6 +1,6 @@
 //! Names that the tables and keys of a collection need. Tables and indexes of a schema share one space of names.
 //!
-//! What is gizer's own is told apart from what others made: nobody is ever advised to drop a table of gizer.
+//! What is gizer's own is kept apart from what others made: nobody is ever advised to drop a table of gizer.
 
 use gizer_schema::Layout;
 

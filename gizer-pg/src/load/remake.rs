@@ -1,4 +1,4 @@
-//! Views that make way for a swap and are made again in the same transaction, with all that belongs to them.
+//! Views that make way for a swap and are recreated in the same transaction, with all that belongs to them.
 
 use gizer_schema::Layout;
 

@@ -43,7 +43,7 @@ pub(super) async fn read(
     Ok(all)
 }
 
-/// Writes down how gizer leaves the new tables, and then gives them what the old ones had.
+/// Records how gizer leaves the new tables, and then gives them what the old ones had.
 pub(super) async fn apply(session: &Session, layout: &Layout, all: &[TableSettings]) -> Result<(), PgError> {
     let names: Vec<&str> = layout.tables.iter().map(|table| table.name.as_str()).collect();
     state::remember_tables(session, &layout.collection, &describe(session, &names).await?).await?;

@@ -133,7 +133,7 @@ impl RangeSink for CopySink {
     type Encoder = CopyEncoder;
 
     async fn copy(&mut self, unit: EncodedUnit) -> Result<Buffers, PgError> {
-        // Taken out meanwhile: if this future is dropped, the next one begins anew.
+        // Taken out meanwhile: if this future is dropped, the next one starts over.
         let mut pending = match self.pending.take() {
             Some(pending) => pending,
             None => {

@@ -1,4 +1,4 @@
-//! Staging tables: beside the live ones in the same schema, filled without keys.
+//! Staging tables: next to the live ones in the same schema, filled without keys.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) fn staging_tables(layout: &Layout, schema: &str) -> Result<Vec<Stagin
     key_names(layout).into_iter().enumerate().map(table).collect()
 }
 
-/// Drops what a dead load of the collection left behind and makes the tables anew, in the open transaction. The
+/// Drops what an interrupted load of the collection left behind and makes the tables, in the open transaction. The
 /// tables bear gizer's mark from the start, so that what they are is known even if this load dies too.
 ///
 /// # Errors
@@ -66,7 +66,7 @@ pub(super) async fn recreate(session: &Session, layout: &Layout, tables: &[Stagi
     Ok(())
 }
 
-/// Whether all staging tables of the layout are there, and are of this collection: those of a load that died.
+/// Whether all staging tables of the layout are there, and are of this collection: those of an interrupted load.
 pub(super) async fn are_there(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<bool, PgError> {
     let there = stale(session, layout).await?;
     Ok(tables.iter().all(|table| there.contains(&table.staging)))
@@ -114,7 +114,7 @@ pub(super) async fn staging_of(session: &Session, collection: &str) -> Result<Ve
     Ok(stale)
 }
 
-/// Once the tables of dead loads are gone, the names of staging tables and of their keys must be free.
+/// Once the tables of interrupted loads are gone, the names of staging tables and of their keys must be free.
 async fn refuse_taken_names(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<(), PgError> {
     let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1 LIMIT 1";
@@ -154,7 +154,7 @@ pub struct KeySettings {
 
 impl Default for KeySettings {
     fn default() -> Self {
-        // The connections work in parallel already; workers beside them cost a tenth more (docs/architecture/swap.md).
+        // The connections work in parallel already; additional workers cost a tenth more (docs/architecture/swap.md).
         KeySettings { maintenance_work_mem_mib: Some(256), parallel_workers: Some(0) }
     }
 }
@@ -209,7 +209,7 @@ async fn additions_now(session: &Session, layout: &Layout) -> Result<Vec<Additio
 /// How often to look at live tables that another load may swap away below a view on both.
 const SURVEY_ATTEMPTS: usize = 5;
 
-/// How long keys that came more than once are counted: an operator waits for it, and only to be told how bad it is.
+/// How long keys that came more than once are counted: an operator waits for it, and only to learn how bad it is.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How many keys of the root table came more than once.
@@ -289,7 +289,7 @@ async fn finish_in_transaction(
     session.run(format!("analysing {at}"), &format!("ANALYZE {at}")).await
 }
 
-/// Whether a load that died got as far as this table's key, and with it to all that comes in the same transaction.
+/// Whether an interrupted load got as far as this table's key, and with it to all that comes in the same transaction.
 async fn has_key(session: &Session, table: &StagingTable) -> Result<bool, PgError> {
     let sql = "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
                JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace \

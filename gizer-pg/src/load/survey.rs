@@ -1,4 +1,4 @@
-//! What stands where a load wants to put its tables. Asked before the first row is read, and again at the swap.
+//! What exists where a load wants to put its tables. Asked before the first row is read, and again at the swap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub struct Survey {
     pub live: Vec<LiveTable>,
     /// Views on them, each behind those that it uses.
     pub(super) views: Vec<View>,
-    /// Indexes and constraints to make again on the new tables.
+    /// Indexes and constraints to recreate on the new tables.
     pub(super) additions: Vec<Addition>,
     /// How gizer left the tables.
     pub(super) left: Descriptions,
@@ -57,7 +57,7 @@ impl Survey {
         self.additions.iter().map(Addition::label).collect()
     }
 
-    /// Views on the tables, directly or through other views, that the swap makes again: `"public"."recent_posts"`.
+    /// Views on the tables, directly or through other views, that the swap recreates: `"public"."recent_posts"`.
     pub fn views(&self) -> Vec<String> {
         self.views.iter().map(|view| view.at.to_string()).collect()
     }
@@ -73,7 +73,7 @@ impl Survey {
 /// # Errors
 /// [`PgError::NameTaken`] (by gizer's own tables, or by another collection's), [`PgError::ForeignTable`],
 /// [`PgError::Dependents`] (materialized views, foreign keys, triggers, policies, publications and the like, which
-/// dropping the table would break or lose; views that cannot be made again as they are; columns, statistics and the
+/// dropping the table would break or lose; views that cannot be recreated as they are; columns, statistics and the
 /// like that somebody has added to a table of gizer; indexes whose columns the layout no longer has),
 /// [`PgError::NoRights`] (only its owner may replace a table).
 pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
@@ -208,7 +208,7 @@ async fn judge(session: &Session, layout: &Layout, found: &Relation, ours: bool)
     }
 }
 
-/// Only its owner may drop a table, and a role that is a member of the owner. Better told now than after the load.
+/// Only its owner may drop a table, and a role that is a member of the owner. Better known now than after the load.
 fn require_ownership(session: &Session, found: &Relation) -> Result<(), PgError> {
     if found.owned {
         return Ok(());

@@ -24,14 +24,14 @@ use crate::ddl::layout_hash;
 use crate::error::PgError;
 use crate::state::{self, Ledger, Loaded, Standing};
 
-/// A load to swap in, and what is written down of it.
+/// A load to swap in, and what is recorded of it.
 #[derive(Debug, Clone, Copy)]
 pub struct SwapPart<'p> {
     /// The load; its keys are built.
     pub load: &'p Load<'p>,
     /// What became of its documents.
     pub ledger: &'p Ledger,
-    /// How the tables stand to the oplog; `None` of a copy, and of a load that was not aligned: its changes are yet to be
+    /// Position of the tables relative to the oplog; `None` of a copy, and of a load that was not aligned: its changes are yet to be
     /// applied from where it was captured.
     pub standing: Option<&'p Standing>,
 }
@@ -71,17 +71,17 @@ pub struct Swapped {
     pub took: Duration,
     /// Live tables that the layout no longer has.
     pub dropped: Vec<String>,
-    /// Views that were made again: `"public"."recent_posts"`.
+    /// Views that were recreated: `"public"."recent_posts"`.
     pub views: Vec<String>,
 }
 
-/// How often to lock what has come to hang on the tables while they were locked, and how often to begin anew because what
+/// How often to lock what has come to hang on the tables while they were locked, and how often to start over because what
 /// was looked at before it was locked has vanished.
 const LOCK_ATTEMPTS: usize = 3;
 
-/// Puts the staging tables of all of these loads in the place of the live ones, writes down what was loaded, and gives
+/// Puts the staging tables of all of these loads in the place of the live ones, records what was loaded, and gives
 /// the locks of the loads back. One transaction, tried again while readers hold the live tables: a reader sees all of
-/// the collections as they were, or all of them anew. With no parts it does nothing.
+/// the collections as they were, or all of them new. With no parts it does nothing.
 ///
 /// The loads are of one schema and of a collection each. Everything is done on the first one's session.
 ///
@@ -215,7 +215,7 @@ async fn attempt(
     Ok(Swapped { dropped, views, ..Swapped::default() })
 }
 
-/// What the swap replaces and makes again.
+/// What the swap replaces and recreates.
 struct FoundTables {
     /// One a part.
     surveys: Vec<Survey>,

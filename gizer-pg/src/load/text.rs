@@ -146,7 +146,7 @@ fn line_of(context: &str, table: &str) -> Option<u64> {
     let rest = context.strip_prefix("COPY ")?.strip_prefix(table)?;
     let from = rest.find(|c: char| c.is_ascii_digit())?;
     let digits = rest[from..].split(|c: char| !c.is_ascii_digit()).next()?;
-    // What stands behind a colon is the line itself.
+    // What follows a colon is the line itself.
     (!rest[..from].contains([':', '"'])).then(|| digits.parse().ok())?
 }
 

@@ -1,8 +1,8 @@
 //! Views on live tables, directly or through other views: the swap makes them again on the tables that take over.
 //!
 //! ```text
-//!   survey ── what cannot be made again is refused, by name
-//!   swap   ── locked like the tables; read, dropped, and made again: see remake
+//!   survey ── what cannot be recreated is refused, by name
+//!   swap   ── locked like the tables; read, dropped, and recreated: see remake
 //! ```
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::connect::Session;
 use crate::error::PgError;
 use crate::ident::Qualified;
 
-/// A view that the swap makes again.
+/// A view that the swap recreates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) oid: u32,
@@ -82,7 +82,7 @@ const HINDRANCES: &str = "\
     ) AS why (text) \
     WHERE v.oid = ANY ($1) ORDER BY 1, 2";
 
-/// Why some of these views cannot be made again on the tables of the layout, each with the live table that it uses.
+/// Why some of these views cannot be recreated on the tables of the layout, each with the live table that it uses.
 pub(super) async fn hindrances(
     session: &Session,
     layout: &Layout,
@@ -177,7 +177,7 @@ async fn columns(session: &Session, live: &[LiveTable]) -> Result<BTreeMap<u32, 
     Ok(all)
 }
 
-/// Whether a definition names the columns of a table anew, as in `FROM public.posts p(a, b)`: another order of the
+/// Whether a definition renames the columns of a table, as in `FROM public.posts p(a, b)`: another order of the
 /// columns would give other columns these names, and no error. PostgreSQL writes this too where several tables are
 /// joined by columns of one name. Taken for it may be what only looks like it, as in a string.
 fn renames_by_position(definition: &str, table: &str) -> bool {

@@ -16,7 +16,7 @@ use crate::copy::{HEADER, TRAILER, field_count, write_tuple};
 #[derive(Debug)]
 pub struct RowChanges {
     pub(super) tables: Vec<TableChanges>,
-    /// Number of the document under way, from 1.
+    /// Number of the current document, from 1.
     document: u64,
 }
 
@@ -133,7 +133,7 @@ impl RowChanges {
         self.tables.iter().map(table).sum()
     }
 
-    /// The table, to which the document under way brings a change.
+    /// The table, to which the current document brings a change.
     fn table(&mut self, id: TableId) -> &mut TableChanges {
         let table = &mut self.tables[id.0];
         if table.document != self.document {

@@ -89,7 +89,7 @@ impl Keys {
         }
     }
 
-    /// The keys with these numbers, numbered anew in the order given, each looked at in those of its tables that are among
+    /// The keys with these numbers, renumbered in the order given, each looked at in those of its tables that are among
     /// `tables`.
     ///
     /// # Panics
@@ -104,7 +104,7 @@ impl Keys {
         part
     }
 
-    /// The keys for which `is_first` says so of their numbers, and the others, each numbered anew, in their scopes.
+    /// The keys for which `is_first` says so of their numbers, and the others, each renumbered, in their scopes.
     #[must_use]
     pub fn split(&self, is_first: impl Fn(u32) -> bool) -> (Keys, Keys) {
         let empty = || Keys {

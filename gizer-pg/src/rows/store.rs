@@ -34,7 +34,7 @@ pub(super) const PLANNING: &str = "SET LOCAL plan_cache_mode TO force_custom_pla
 pub enum WhichTables {
     /// Those that people read.
     Live,
-    /// Those that a load has filled beside them. Their keys should be built: without them every batch reads whole tables.
+    /// Those that a load has filled, to be swapped in. Their keys should be built: without them every batch reads whole tables.
     Staging,
 }
 

@@ -1,4 +1,4 @@
-//! `gizer_audit` and `gizer_audit_segment`: what audits have found, and how far one has come that did not come to its end.
+//! `gizer_audit` and `gizer_audit_segment`: what audits have found, and how far an unfinished one has come.
 //!
 //! A row of `gizer_audit` is one audit of one collection; its segments are there until it is finished. Their reports are the
 //! caller's, as JSON.
@@ -16,7 +16,7 @@ use crate::error::PgError;
 /// come after it.
 const MAX_KEPT_AUDITS: i64 = 20;
 
-/// An audit that is under way, or that was.
+/// An audit that is running or was interrupted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditId {
     /// The collection.
@@ -25,7 +25,7 @@ pub struct AuditId {
     pub number: i64,
 }
 
-/// What an audit is of: one that died goes on only where all of it is the same.
+/// What an audit is of: an interrupted one is resumed only where all of it is the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditSubject {
     /// The load that the tables are of.
@@ -60,7 +60,7 @@ pub struct AuditSegment {
 pub struct Audits {
     /// The last that looked at all of it and was finished.
     pub last_full: Option<FinishedAudit>,
-    /// The one that is under way, or that was interrupted.
+    /// The one that is running or was interrupted.
     pub unfinished: Option<UnfinishedAudit>,
 }
 
@@ -79,7 +79,7 @@ pub struct FinishedAudit {
     pub report: Value,
 }
 
-/// An audit that has not come to its end.
+/// An audit that did not finish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedAudit {
     /// `full`, or `sample`.
@@ -102,7 +102,7 @@ pub async fn hold_audit(session: &Session, collection: &str) -> Result<(), PgErr
     lock::hold(session, &AdvisoryKey::audit(session.schema(), collection)).await
 }
 
-/// Writes down that an audit begins, and what it is going to look at. What an earlier one has left unfinished is forgotten.
+/// Records that an audit begins, and what it is going to look at. What an earlier one has left unfinished is forgotten.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -157,7 +157,7 @@ async fn begin_in_transaction(
     Ok(id)
 }
 
-/// The audit of a collection that did not come to its end, if it is of the same, with all of its segments.
+/// The audit of a collection that did not finish, if it is of the same, with all of its segments.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -195,7 +195,7 @@ pub async fn unfinished_audit(
     Ok((!segments.is_empty()).then_some((id, segments)))
 }
 
-/// Writes down how far a segment has come.
+/// Records how far a segment has come.
 ///
 /// # Errors
 /// [`PgError::Fenced`] if another audit of the collection has begun.
@@ -213,7 +213,7 @@ pub async fn save_audit_segment(session: &Session, id: &AuditId, segment: &Audit
     if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("the audit of {}", id.collection) }) }
 }
 
-/// Writes down that an audit is finished, with its report; its segments are forgotten.
+/// Records that an audit is finished, with its report; its segments are forgotten.
 ///
 /// # Errors
 /// [`PgError::Fenced`] if another audit of the collection has begun.

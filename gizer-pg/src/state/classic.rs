@@ -14,7 +14,7 @@ use crate::error::PgError;
 pub enum LoadNeed {
     /// No: the last run has ended and left no error.
     No,
-    /// Not now: a run is under way.
+    /// Not now: a run is in progress.
     UnderWay,
     /// Yes.
     Yes {
@@ -28,7 +28,7 @@ const FINISHED_WITH_ERROR: &str = "`gizer etlstatus finish error`";
 
 /// What the status table says, be it gizer's or as the classic tool has left it. Nothing is written, no table is made.
 ///
-/// The current row, with the greatest `time_start`, decides: an error needs a load. An open row is under way if its run holds its
+/// The current row, with the greatest `time_start`, decides: an error needs a load. An open row is in progress if its run holds its
 /// lock; without a run number, [`CLASSIC_RUN_LIFETIME`] long. The run of any other has died, and counts as the next run would close it.
 ///
 /// # Errors
@@ -95,7 +95,7 @@ async fn any_live(session: &Session) -> Result<bool, PgError> {
 }
 
 /// Opens a row of status 0 with these positions, which stays open until [`finish_asked`]. Rows of dead runs are closed, and rows
-/// that an earlier call has left open: whoever begins anew has given them up.
+/// that an earlier call has left open: whoever starts over has given them up.
 ///
 /// # Errors
 /// Whatever the server says; the state tables must be there ([`prepare`](super::prepare)).

@@ -1,6 +1,6 @@
 //! `gizer_collection`: what is loaded of each collection, and the fence of its loads.
 //!
-//! The state is that of the live tables. A load that is under way beside them changes nothing of it: `load_started` and
+//! The state is that of the live tables. A running load changes nothing of it: `load_started` and
 //! `load_captured` tell of it, and only the swap makes its positions, tables and ledger those of the collection. So a
 //! reload that fails leaves a collection as it was, followed if it was followed.
 
@@ -23,7 +23,7 @@ use crate::error::{NameOwner, PgError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum CollectionState {
-    /// The first load is under way, or died; there are no live tables.
+    /// The first load is running, or died; there are no live tables.
     Loading,
     /// The live tables can be brought up to date from the stream's position.
     Following,
@@ -48,7 +48,7 @@ pub struct Ledger {
     pub read: u64,
     /// Documents whose rows are in the tables.
     pub loaded: u64,
-    /// Documents kept aside in `gizer_reject`.
+    /// Documents put into `gizer_reject`.
     pub rejected: u64,
     /// Documents left out on request.
     pub filtered: u64,
@@ -88,7 +88,7 @@ impl Ledger {
     }
 }
 
-/// What a load writes down when it begins.
+/// What a load records when it begins.
 pub(crate) struct LoadRow<'a> {
     pub(crate) collection: &'a str,
     pub(crate) namespace: Option<&'a Namespace>,
@@ -120,7 +120,7 @@ impl LoadRow<'_> {
 }
 
 /// Holds the collection's lock and counts its epoch up, which fences off whoever loaded it before; what loads that
-/// failed have kept aside goes. In the open transaction; gives the epoch.
+/// failed have rejected goes. In the open transaction; gives the epoch.
 ///
 /// # Errors
 /// [`PgError::Locked`] if another run loads the collection.
@@ -150,7 +150,7 @@ pub(crate) async fn begin_load(session: &Session, load: &LoadRow<'_>) -> Result<
     Ok(row.get(0))
 }
 
-/// As [`begin_load`], for a load that goes on where the load with this epoch ended: what that one has kept aside stays.
+/// As [`begin_load`], but resumes the load with this epoch: what that one has rejected stays.
 ///
 /// # Errors
 /// [`PgError::Locked`] if another run loads the collection; [`PgError::Fenced`] if another has begun since the epoch was read.
@@ -203,7 +203,7 @@ pub(crate) async fn tables_as_left(session: &Session, collection: &str) -> Resul
     Ok(left)
 }
 
-/// Writes down how gizer leaves the live tables, in the transaction that swaps them in.
+/// Records how gizer leaves the live tables, in the transaction that swaps them in.
 pub(crate) async fn remember_tables(session: &Session, collection: &str, left: &Descriptions) -> Result<(), PgError> {
     let sql = format!("UPDATE {} SET as_left = $2::text::jsonb WHERE collection = $1", session.relation(COLLECTIONS)?);
     let doing = format!("writing down how the tables of {collection} are left");
@@ -276,7 +276,7 @@ pub(super) fn uuids_to_json(uuids: &BTreeMap<String, [u8; 16]>) -> String {
     json!(uuids).to_string()
 }
 
-/// How the tables of a load stand to the oplog.
+/// Position of a load's tables in the oplog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// What lies after these positions is yet to be applied.
@@ -287,7 +287,7 @@ pub struct Standing {
     pub exact: bool,
 }
 
-/// What a load writes down in the transaction that swaps its tables in.
+/// What a load records in the transaction that swaps its tables in.
 pub(crate) struct Loaded<'a> {
     pub(crate) row: LoadRow<'a>,
     pub(crate) tables: &'a [String],
@@ -350,7 +350,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
     clear_repairs(session, collection).await
 }
 
-/// Writes down that a load has failed: the collection is as it was before, or due for a load if it has no live tables.
+/// Records that a load has failed: the collection is as it was before, or due for a load if it has no live tables.
 pub(crate) async fn fail_load(
     session: &Session,
     collection: &str,

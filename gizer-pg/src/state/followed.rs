@@ -1,6 +1,6 @@
 //! What of `gizer_collection` following needs and changes.
 //!
-//! These rows are locked by loads under way, so that following writes to one only where it must: when a collection has come to
+//! These rows are locked by running loads, so that following writes to one only where it must: when a collection has come to
 //! the stream's position, and at DDL in the source.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub struct Followed {
     pub read_until: Option<ClusterTime>,
     /// Whether it stands where the stream stands.
     pub joined: bool,
-    /// Changes were passed over, because another collection has its name, and no entry has told why yet: one must up to this
+    /// Changes were skipped, because another collection has its name, and no entry has said why yet: one must up to this
     /// time.
     pub passed_over: Option<ClusterTime>,
     /// The load that its tables are of.
@@ -133,7 +133,7 @@ pub async fn set_uuids(
     if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
 }
 
-/// Writes down, in the open transaction, that changes of the collection were passed over, and up to when an entry must tell
+/// Records, in the open transaction, that changes of the collection were skipped, and up to when an entry must tell
 /// why, or with `None` that one has. An earlier time stays.
 ///
 /// # Errors
@@ -155,7 +155,7 @@ pub async fn set_passed_over(
     if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
 }
 
-/// Writes down, in the open transaction, a remark on a collection that is followed, or that it no longer holds. Where nothing changes
+/// Records, in the open transaction, a remark on a collection that is followed, or that it no longer holds. Where nothing changes
 /// nothing is written.
 ///
 /// # Errors
@@ -204,7 +204,7 @@ pub async fn read_followed_now(session: &Session) -> Result<Vec<(String, i64)>, 
     session.end(outcome).await
 }
 
-/// From now on the collection stands for itself, in the open transaction: where the stream goes on its tables stay as they are, at
+/// From now on the collection is on its own, in the open transaction: where the stream goes on its tables stay as they are, at
 /// its own position, until it joins the stream again. `position` is that of the stream: one that has not joined has its own.
 /// `read_until` is up to when its documents may have been read.
 ///

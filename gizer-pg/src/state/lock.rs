@@ -86,7 +86,7 @@ const OWN_SESSION_PAUSE: Duration = Duration::from_millis(100);
 /// lock that it uses no more, that session is ended first.
 ///
 /// # Errors
-/// [`PgError::Locked`], with what `pg_stat_activity` tells of the holder; [`PgError::ConnectionLost`] if a lost session of
+/// [`PgError::Locked`], with what `pg_stat_activity` says of the holder; [`PgError::ConnectionLost`] if a lost session of
 /// ours does not end.
 pub(crate) async fn hold(session: &Session, key: &AdvisoryKey) -> Result<(), PgError> {
     let began = Instant::now();

@@ -6,9 +6,9 @@
 //! | `gizer_collection` | collection | what is loaded, from which positions, in which tables; the fence of loads |
 //! | `gizer_stream` | (one row) | how far changes have been applied; the fence of following |
 //! | `gizer_reject` | rejected document | nothing is lost in silence |
-//! | `gizer_range` | range of a load under way | a load that died goes on |
+//! | `gizer_range` | range of a running load | an interrupted load resumes |
 //! | `gizer_audit` | audit of a collection | what was found, and when |
-//! | `gizer_audit_segment` | segment of an audit under way | an audit that died goes on |
+//! | `gizer_audit_segment` | segment of a running audit | an interrupted audit resumes |
 //! | `gizer_repair` | document that differs | whoever follows makes its rows equal |
 //! | `gizer_expected` | collection that should be copied | what is missing is never forgotten |
 //! | `gizer_unfit` | collection, path and type | what came since its load that its schema has no place for |

@@ -1,4 +1,4 @@
-//! How the live tables of a collection stand, as a snapshot shows it.
+//! State of the live tables of a collection, as a snapshot shows it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::tables::{COLLECTIONS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 
-/// How the live tables of a collection stand at one moment.
+/// State of the live tables of a collection at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// The load that they are of.
@@ -25,7 +25,7 @@ pub struct Moment {
     pub uuids: BTreeMap<String, [u8; 16]>,
 }
 
-/// How the live tables of a collection stand, read in the open transaction; `None` if it has none that are followed.
+/// State of the live tables of a collection, read in the open transaction; `None` if it has none that are followed.
 ///
 /// # Errors
 /// [`PgError::UnreadableState`]; whatever the server says.

@@ -1,12 +1,12 @@
-//! `gizer_range`: which ranges of a load are written, so that a load that died goes on with the others.
+//! `gizer_range`: which ranges of a load are written, so that an interrupted load resumes with the others.
 //!
 //! | kind | a row says |
 //! |---|---|
 //! | `segment` | one cursor is to read this part of the collection |
 //! | `range` | this range of a segment is written; the row is committed with the range's rows |
-//! | `before` | what was written before the load was taken up again, summed up |
+//! | `before` | what was written before the load was resumed, summed up |
 //!
-//! The rows are there from the plan of a load to its swap. Where they are missing nothing can be taken up again.
+//! The rows are there from the plan of a load to its swap. Where they are missing nothing can be resumed.
 
 use std::pin::pin;
 
@@ -21,7 +21,7 @@ use super::tables::{COLLECTIONS, RANGES, REJECTS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 
-/// A load that did not come to its end.
+/// A load that did not finish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedLoad {
     /// Its epoch, as long as nobody has taken over.
@@ -32,7 +32,7 @@ pub struct UnfinishedLoad {
     pub documents: u64,
 }
 
-/// What a load that is taken up again has yet to do, and what was done before.
+/// What a resumed load has yet to do, and what was done before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resumed {
     /// What is left.
@@ -45,7 +45,7 @@ pub struct Resumed {
     pub tally: Tally,
 }
 
-/// What is written down of a range.
+/// What is recorded of a range.
 #[derive(Debug)]
 pub(crate) struct RangeRow<'a> {
     pub(crate) place: &'a Place,
@@ -54,7 +54,7 @@ pub(crate) struct RangeRow<'a> {
     pub(crate) tally: &'a Tally,
 }
 
-/// Writes down what the load is going to read, in the open transaction.
+/// Records what the load is going to read, in the open transaction.
 pub(crate) async fn write_segments(
     session: &Session,
     collection: &str,
@@ -74,7 +74,7 @@ pub(crate) async fn write_segments(
     session.execute(doing, &sql, &[&collection, &load_epoch, &numbers, &sources, &lower, &upper]).await.map(|_| ())
 }
 
-/// Writes down that a range is written, in the transaction that holds its rows.
+/// Records that a range is written, in the transaction that holds its rows.
 pub(crate) async fn write_range(
     session: &Session,
     collection: &str,
@@ -108,7 +108,7 @@ pub(crate) async fn clear_ranges(session: &Session, collection: &str) -> Result<
     session.execute(format!("forgetting the ranges of {collection}"), &sql, &[&collection]).await.map(|_| ())
 }
 
-/// The load of a collection that could be taken up again, and what it was of: see `load_identity`.
+/// The load of a collection that could be resumed, and what it was of: see `load_identity`.
 pub(crate) async fn unfinished(
     session: &Session,
     collection: &str,

@@ -1,4 +1,4 @@
-//! Rejected documents, kept aside.
+//! `gizer_reject`: rejected documents.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -62,7 +62,7 @@ pub async fn keep_rejected(
     write_rejects(session, collection, live_epoch, rejects).await
 }
 
-/// Those of these ids whose documents are kept aside for the tables of this load, and so have no rows.
+/// Those of these ids whose documents are rejected for the tables of this load, and so have no rows.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -151,7 +151,7 @@ async fn reject_reasons(session: &Session) -> Result<BTreeMap<String, RejectReas
     Ok(all)
 }
 
-/// Removes all that was kept aside of a collection, in the open transaction: it is gone.
+/// Removes all rejected documents of a collection, in the open transaction: it is gone.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -162,7 +162,7 @@ pub async fn forget_rejected(session: &Session, collection: &str) -> Result<(), 
 }
 
 /// Removes those of loads that failed: they were kept until the next load, for people to look at. Those of the live
-/// tables stay. A swap of an older version did not write down its epoch: then none can be told from those of failed loads.
+/// tables stay. A swap of an older version did not record its epoch: then none can be told from those of failed loads.
 pub(super) async fn clear_dead_rejects(session: &Session, collection: &str) -> Result<(), PgError> {
     let sql = format!(
         "DELETE FROM {rejects} r USING {collections} c WHERE r.collection = $1 AND c.collection = $1 \

@@ -106,7 +106,7 @@ pub async fn forget_repairs(
 
 /// Empties the queue of a collection, in the open transaction: its tables are empty, or those of another load.
 ///
-/// What a batch under way is just taking off is left to it: it holds the rows and may wait for the tables, which
+/// What a running batch is just taking off is left to it: it holds the rows and may wait for the tables, which
 /// whoever swaps a load in holds. Where it is rolled back, those keys are looked at once more, which changes nothing.
 ///
 /// # Errors

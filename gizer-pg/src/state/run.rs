@@ -73,13 +73,13 @@ pub enum RunOutcome {
 /// The reason of a row that `gizer etlstatus start` has opened, while it is open.
 pub(super) const ASKED: &str = "open until `gizer etlstatus finish`";
 
-/// How long a row that no lock vouches for counts as that of a run under way: as long as the classic tool waited.
+/// How long a row that no lock vouches for counts as that of a run in progress: as long as the classic tool waited.
 pub const CLASSIC_RUN_LIFETIME: Duration = Duration::from_secs(9 * 60 * 60);
 
 /// Why the row of a dead run was closed.
 const DIED: &str = "the run ended without closing its row";
 
-/// A run under way: an open row in `qmetlstatus`, and a lock that says that it lives.
+/// A run in progress: an open row in `qmetlstatus`, and a lock that says that it lives.
 #[derive(Debug)]
 pub struct Run<'s> {
     session: &'s Session,

@@ -24,7 +24,7 @@ pub struct Status {
     pub expected: Vec<Expected>,
     /// The last runs, newest first.
     pub runs: Vec<RunRow>,
-    /// Where following goes on from.
+    /// Where following resumes.
     pub stream: Positions,
     /// Whether changes have ever been applied.
     pub applied: bool,
@@ -63,7 +63,7 @@ pub struct CollectionStatus {
     pub exact_at: Option<Positions>,
     /// When its tables were swapped in.
     pub loaded_at: Option<String>,
-    /// When the load that is under way began, or one that died.
+    /// When the running load began, or an interrupted one.
     pub load_started: Option<String>,
     /// Whether a run is alive that loads it.
     pub loading_now: bool,
@@ -77,7 +77,7 @@ pub struct CollectionStatus {
     pub layout_hash: Option<String>,
     /// Whether it exists in MongoDB, as far as changes were applied.
     pub in_source: bool,
-    /// What audits have found, and how far one under way has come.
+    /// What audits have found, and how far a running one has come.
     pub audits: Audits,
 }
 

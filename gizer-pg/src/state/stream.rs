@@ -58,10 +58,10 @@ async fn take_in_transaction(session: &Session) -> Result<StreamFence, PgError> 
     Ok(StreamFence { epoch: row.get(0), position, applied: row.get(2), ahead })
 }
 
-/// What is written down with the rows of a batch.
+/// What is recorded with the rows of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint<'a> {
-    /// Where following goes on.
+    /// Where following resumes.
     pub position: &'a Positions,
     /// Up to when documents were read, where that is later than the position: the tables are catching up. `None`: they are
     /// exact at the position.

@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for FieldsSeed {
     }
 }
 
-/// What an object says beside its fields.
+/// What an object says in addition to its fields.
 #[derive(Default)]
 struct Directives {
     policy: Option<String>,
@@ -151,7 +151,7 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
     Ok((fields, directives))
 }
 
-/// Where a field's description stands.
+/// Where a field's description is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FieldPlace {
     Field,

@@ -30,7 +30,7 @@
 //! | `$name` | the column's name, or an array's table's |
 //! | `$seen` | what inference saw, by type; for people |
 //!
-//! A field whose own name begins with `$` is written with one `$` more. Beside `"$gizer": 1` may stand
+//! A field whose own name begins with `$` is written with one `$` more. With `"$gizer": 1` there may be
 //! `"exact_types": true`: numbers that are stored as another numeric type keep their own in `_extra`; and `"$name"`: the
 //! name of the root table.
 
@@ -69,7 +69,7 @@ fn without_middle(problem: &str) -> String {
 ///
 /// # Errors
 /// [`ParseError`] with the place of: text that is not JSON, something other than an object at the top, a type name,
-/// directive or policy that is not known, a field that stands twice in one object, a value that describes no field.
+/// directive or policy that is not known, a field that is in one object twice, a value that describes no field.
 pub fn parse(collection: &str, text: &str) -> Result<Schema, ParseError> {
     let is_new = matches!(serde_json::from_str(text), Ok(Json::Object(top)) if top.contains_key("$gizer"));
     if is_new { gizer::parse(collection, text) } else { classic::parse(collection, text) }

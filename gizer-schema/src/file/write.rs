@@ -100,7 +100,7 @@ fn policy_items(
     object(&all, out);
 }
 
-/// A nested document with something to say beside its fields.
+/// A nested document with directives in addition to its fields.
 fn document_with(directives: &[String], inner: &Fields, depth: usize, escape: bool, out: &mut String) {
     let mut body = String::new();
     fields(inner, depth, escape, &mut body);

@@ -4,7 +4,7 @@
 //! from these counts alone, so that neither the order of the documents nor how they are split among workers matters;
 //! [`Inference::merge`] adds the parts. Memory grows with the number of distinct paths, not with the documents.
 //!
-//! Which schema follows from the counts stands in [`resolve`](Inference::schema)'s module: there the two dialects part
+//! Which schema follows from the counts is in [`resolve`](Inference::schema)'s module: there the two dialects part
 //! ways.
 
 mod resolve;

@@ -1,7 +1,7 @@
 //! The tables that follow from a schema: the classic mapping.
 //!
 //! A collection is a root table; each array is a child table. [`Layout`] holds the tables in path order (a parent
-//! stands before its children) and beside them the [`DocumentPlan`]: the tree of the schema in which every leaf
+//! comes before its children) and with them the [`DocumentPlan`]: the tree of the schema in which every leaf
 //! knows its column and every array its table. DDL, COPY and comparison read the tables; flattening and rebuilding
 //! walk the plan.
 
@@ -243,7 +243,7 @@ pub enum LayoutError {
     MisplacedKey {
         /// The collection.
         collection: String,
-        /// Where it stands.
+        /// Where it is.
         path: String,
     },
     /// PostgreSQL has a limit of 1,600 columns a table ("Limits" in its documentation).
@@ -291,7 +291,7 @@ impl Layout {
         build::layout(schema)
     }
 
-    /// The same tables under names that begin with `prefix`, for a copy beside the tables of the collection. Names of
+    /// The same tables under names that begin with `prefix`, for a copy next to the tables of the collection. Names of
     /// columns stay as they are, that of the root's key in child tables too, so that SQL needs other table names only.
     ///
     /// [`Layout::collection`] becomes `<prefix>$<collection>`, which no collection in MongoDB can be called: whatever is

@@ -1,4 +1,4 @@
-//! A layout beside another one: the same tables under other names.
+//! A layout for a copy: the same tables under other names.
 
 use super::{Layout, LayoutError};
 use crate::names::MAX_IDENTIFIER_BYTES;

@@ -1,7 +1,7 @@
-//! A document walked beside its rows: the quick way to see that it comes back from them.
+//! A document walked along with its rows: the quick way to see that it comes back from them.
 //!
 //! Nothing is built. Every value of the document has to be found where the plan says that it would come back from: in a
-//! column of the row under way, in `_extra`, or as the next row of a child table. And nothing may be left over: a column that is not
+//! column of the current row, in `_extra`, or as the next row of a child table. And nothing may be left over: a column that is not
 //! NULL, an entry of `_extra`, a row. Then [`rebuild`](gizer_flatten::rebuild) would give this document, and no other.
 //!
 //! It gives a sure yes, or none: what is rare, such as a document kept whole, is left to the definition. So is everything that
@@ -51,7 +51,7 @@ struct WalkedField {
     seen_in: u64,
 }
 
-/// The row under way of one table.
+/// The current row of one table.
 #[derive(Debug)]
 struct OpenRow {
     /// What becomes of an element; of the root table, of the document.
@@ -88,7 +88,7 @@ pub(super) struct Beside {
     walked: u64,
 }
 
-/// Where a value stands.
+/// Where a value is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ValuePlace {
     InField,
@@ -157,7 +157,7 @@ impl Beside {
             && self.tables.iter().all(|table| table.place == table.end)
     }
 
-    /// Takes the next row of a table, if it is the one at the positions under way.
+    /// Takes the next row of a table, if it is the one at the current positions.
     fn begin_row(&mut self, table: usize, stored: &StoredRows) -> Option<()> {
         let rows = stored.table(TableId(table));
         let open = &mut self.tables[table];
@@ -300,7 +300,7 @@ impl WalkedNode {
 }
 
 impl OpenRow {
-    /// A part of the row under way.
+    /// A part of the current row.
     fn bytes<'s>(&self, stored: &'s StoredRows, table: usize, (start, length): (usize, usize)) -> Option<&'s [u8]> {
         stored.table(TableId(table)).bytes(self.place - 1).get(start..start + length)
     }

@@ -1,4 +1,4 @@
-//! Whether JSON text, as `jsonb` gives it, is the canonical Extended JSON of a value: read beside the value, without building
+//! Whether JSON text, as `jsonb` gives it, is the canonical Extended JSON of a value: read along with the value, without building
 //! anything. Only what is common; of the rest it says that it does not know.
 
 use gizer_schema::raw::{Element, RawDoc, Value};
@@ -14,7 +14,7 @@ pub(super) fn is(text: &[u8], element: &Element<'_>) -> bool {
     text.is(element) == Some(true) && text.is_at_end()
 }
 
-/// The entries of an object, names and values as they stand in the text; `None` if a name has escapes.
+/// The entries of an object, names and values as they are in the text; `None` if a name has escapes.
 pub(super) fn entries<'t>(text: &'t [u8], mut each: impl FnMut(&'t [u8], &'t [u8])) -> Option<()> {
     let mut text = ExtendedText(text);
     text.eat(b"{")?;

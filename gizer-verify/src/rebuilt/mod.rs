@@ -38,7 +38,7 @@ pub struct RebuiltDiffers {
 pub struct RebuildCheck<'l> {
     layout: &'l Layout,
     beside: Beside,
-    /// How many documents were not settled by walking beside.
+    /// How many documents walking along did not settle.
     rebuilt: u64,
 }
 

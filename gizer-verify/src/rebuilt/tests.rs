@@ -139,7 +139,7 @@ fn judged<'b>(
     let mut check = RebuildCheck::new(layout).unwrap();
     let each = (0..).zip(documents).map(|(key, document)| {
         let found = check.check(document, key, &stored);
-        // Walking beside may be unsure, but never wrong.
+        // Walking along may be unsure, but never wrong.
         assert_eq!(found, check.by_definition(document, key, &stored));
         found
     });

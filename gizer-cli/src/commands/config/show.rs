@@ -45,7 +45,7 @@ pub fn show(effective: &Effective, format: Format) -> ExitCode {
     ExitCode::Done
 }
 
-/// Prints one value: of a setting, or as it stands in a classic file.
+/// Prints one value: of a setting, or as it is in a classic file.
 ///
 /// # Errors
 /// [`Failure`] if there is no such name, it is not set, or it is secret and was not asked for as such.

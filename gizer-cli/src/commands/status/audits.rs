@@ -1,4 +1,4 @@
-//! What `gizer status` says of audits: the last full one of each collection, and one that has not come to its end.
+//! What `gizer status` says of audits: the last full one of each collection, and one that did not finish.
 
 use gizer_engine::audit::Report;
 use gizer_pg::state::{CollectionStatus, FinishedAudit};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::report::{self, counted, thousands};
 
-/// A table of the last full audits, and a line for each that is under way or was interrupted; nothing if there are none.
+/// A table of the last full audits, and a line for each that is running or was interrupted; nothing if there are none.
 pub(super) fn text(collections: &[CollectionStatus]) -> String {
     let mut text = String::new();
     let rows: Vec<Vec<String>> = collections.iter().filter_map(row).collect();
@@ -58,7 +58,7 @@ pub(super) fn last_full_json(each: &CollectionStatus) -> Value {
     })
 }
 
-/// An audit that is under way or was interrupted; null if there is none.
+/// An audit that is running or was interrupted; null if there is none.
 pub(super) fn unfinished_json(each: &CollectionStatus) -> Value {
     let Some(audit) = &each.audits.unfinished else { return Value::Null };
     json!({

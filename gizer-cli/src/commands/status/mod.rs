@@ -1,4 +1,4 @@
-//! `gizer status`: how things stand.
+//! `gizer status`: the state of collections, tables and runs.
 
 mod audits;
 mod check;

@@ -1,4 +1,4 @@
-//! How the tables stand to MongoDB's oplogs: lag and headroom.
+//! Position of the tables relative to MongoDB's oplogs: lag and headroom.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) enum OplogStatus {
     Silent(Failure),
 }
 
-/// How the tables stand to one oplog.
+/// Position of the tables relative to one oplog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ShardStanding {
     /// From the earliest position of what is followed to the newest entry; `None` of a shard without a position.
@@ -99,7 +99,7 @@ impl OplogStatus {
 }
 
 fn standing(oplog: &Oplog, window: LogWindow, status: &Status, followed: &[Followed]) -> ShardStanding {
-    // What was loaded since the last sync stands elsewhere than the stream.
+    // What was loaded since the last sync is elsewhere than the stream.
     let position = followed.iter().filter_map(|each| each.position_on(&status.stream, oplog.name())).min();
     let verified = status.verified_up_to.as_ref().and_then(|verified| verified.get(oplog.name()));
     ShardStanding {

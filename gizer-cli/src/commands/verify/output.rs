@@ -116,7 +116,7 @@ fn summary(verified: &[Verified]) -> String {
     report::table(&header, numbers, verified.iter().map(row))
 }
 
-/// What differs, and what is to be known beside that.
+/// What differs, and what else is to be known.
 fn details(each: &Verified, args: &VerifyArgs) -> String {
     let mut text = String::new();
     let found = &each.found;

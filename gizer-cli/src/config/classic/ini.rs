@@ -176,7 +176,7 @@ fn outline(text: &str) -> Result<Vec<Section>, String> {
     Ok(sections)
 }
 
-/// Python refuses what stands twice, and so do we: one of the two would be passed over in silence.
+/// Python refuses what is there twice, and so do we: one of the two would be lost in silence.
 fn first_time(
     seen: &mut HashMap<(String, String), usize>,
     section: &str,

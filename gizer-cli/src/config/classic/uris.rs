@@ -72,7 +72,7 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// `host:port`; the folder of a socket is encoded, an IPv6 address stands in brackets. `None` if it is none of these.
+/// `host:port`; the folder of a socket is encoded, an IPv6 address is in brackets. `None` if it is none of these.
 pub(super) fn place(host: &str, port: Option<u16>) -> Option<String> {
     let host = if host.starts_with('/') {
         encoded(host)

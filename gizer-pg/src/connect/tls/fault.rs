@@ -1,4 +1,4 @@
-//! What it means that no TLS came about.
+//! Why TLS negotiation failed.
 
 use std::error::Error;
 use std::io;

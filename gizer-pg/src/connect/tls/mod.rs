@@ -54,7 +54,7 @@ pub(super) struct TlsOptions {
     pub(super) client: Option<ClientCertificate>,
 }
 
-/// The options as they stand in the query of a URI.
+/// The options as they are in the query of a URI.
 #[derive(Default)]
 struct TlsParameters<'u> {
     mode: Option<&'u str>,

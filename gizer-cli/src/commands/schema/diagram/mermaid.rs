@@ -2,7 +2,7 @@
 //!
 //! Mermaid's grammar (`erDiagram.jison`) takes hardly more than letters and digits in names. So tables go by names of their
 //! own, `t1`, with the real one as their label, and columns by what Mermaid takes of their names; a name of which
-//! something was left out stands in the comment beside it.
+//! something was left out is in the comment next to it.
 
 use std::collections::HashSet;
 

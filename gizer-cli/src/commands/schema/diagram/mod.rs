@@ -1,4 +1,4 @@
-//! `gizer schema diagram`: the document tree beside the tables that it becomes.
+//! `gizer schema diagram`: draws the document tree next to the tables that it becomes.
 
 mod html;
 mod mermaid;

@@ -105,7 +105,7 @@ enum Piece {
     Text(String),
 }
 
-/// Takes a page apart, as strictly as XML: every attribute has a value in double quotes, no `<` stands for itself.
+/// Takes a page apart, as strictly as XML: every attribute has a value in double quotes, no `<` means itself.
 fn pieces(page: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
@@ -213,7 +213,7 @@ fn the_page_is_well_formed_and_nothing_is_missing() {
     }
 }
 
-/// The policy names the hash of what stands between the tags: another byte there, and browsers run nothing.
+/// The policy names the hash of what is between the tags: another byte there, and browsers run nothing.
 #[test]
 fn the_page_fetches_and_runs_nothing_else() {
     use base64::Engine;

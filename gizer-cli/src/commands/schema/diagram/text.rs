@@ -8,10 +8,10 @@ use super::tree::{Diagram, FieldRow, RowKind, columns_of, sql_type};
 /// Fields and columns wider than this do not push the others to the right.
 const MAX_NAME_WIDTH: usize = 44;
 
-/// A line: a piece of the tree, and what stands beside it.
+/// A line: a piece of the tree, and what is next to it.
 struct DiagramLine {
     left: String,
-    /// Whether the field of this line leads to what stands beside it.
+    /// Whether the field of this line leads to what is next to it.
     leads: bool,
     /// Bars of the tables around, and the name of a column or table.
     right: String,

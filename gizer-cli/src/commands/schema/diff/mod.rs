@@ -36,7 +36,7 @@ pub(super) enum DiffOutcome {
     Added(Vec<TableChange>),
     /// Only the old side has.
     Removed(Vec<TableChange>),
-    /// The tables that are there, beside those that follow from the schema file.
+    /// The existing tables, and those that follow from the schema file.
     Live {
         /// What a load would make of them.
         tables: Vec<TableChange>,
