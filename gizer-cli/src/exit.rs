@@ -21,8 +21,7 @@ pub enum ExitCode {
     Usage = 2,
     /// Only a new load helps: the log has rolled over, or its history is another one.
     LoadDue = 3,
-    /// Documents and rows differ: as `verify` found them, or still do after a repair; before the swap of a load, or after `sync` has
-    /// written them twice.
+    /// Documents and rows differ, after `verify` or a repair, before a swap, or after `sync` wrote them twice.
     Differs = 4,
     /// Another run holds the lock, or took over.
     Locked = 5,

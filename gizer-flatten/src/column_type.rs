@@ -31,8 +31,7 @@ use crate::row::Cell;
 use crate::tally::Unfit;
 use crate::text::Text;
 
-/// The cell of a value of exactly its column's own type, as most are; `None` of any other, which is for [`fit`]: it would
-/// give the same.
+/// The cell of a value of exactly its column's type, as most are. `None` of others, for which [`fit`] is there.
 #[inline]
 pub(crate) fn usual<'a>(ty: ColumnType, element: &Element<'a>) -> Option<Cell<'a>> {
     let bytes = element.bytes;

@@ -117,8 +117,7 @@ impl Flattener {
         }
     }
 
-    /// Gives the rows of these documents to `sink`, in the order of the documents; those that give no rows go to
-    /// `rejected` with the reason.
+    /// Gives the rows of these documents to `sink`, in order. Documents without rows go to `rejected` with the reason.
     pub fn flatten<'b, S: RowSink>(
         &mut self,
         documents: impl IntoIterator<Item = RawDoc<'b>>,

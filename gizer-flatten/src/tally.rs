@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 /// Why a value is not in its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unfit {
-    /// It is of this type, which the column (or the nested document, or the array) does not take, or a number that the
-    /// column cannot hold exactly.
+    /// It is of a type that the column, document or array does not take, or no exact number of it.
     Kind(Kind),
     /// Text with NUL, which PostgreSQL has no form for.
     TextWithNul,

@@ -35,8 +35,8 @@ impl CivilTime {
     }
 }
 
-/// Year, month and day of a number of days since 0000-03-01: in years that begin in March the leap day is the last, and
-/// months have lengths that one formula gives.
+/// Year, month and day of a number of days since 0000-03-01. In years that begin in March the leap day is the last,
+/// and one formula gives the lengths of months.
 fn date(days: i64) -> (i64, i64, i64) {
     const DAYS_IN_400_YEARS: i64 = 146_097;
     let (cycle, day) = (days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));

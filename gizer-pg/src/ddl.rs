@@ -25,8 +25,8 @@ pub fn staging_name(name: &str) -> String {
     if wanted.len() <= MAX_IDENTIFIER_BYTES { wanted } else { hashed(&wanted, name) }
 }
 
-/// The name of each table's key, in the order of the tables: `<table>_pkey`, or `<table>_idx` where it is a plain
-/// index ([`add_key`]); hashed where that is too long or the name of another table of the collection.
+/// The name of each table's key, in the order of the tables. It is `<table>_pkey`, or `<table>_idx` of a plain index
+/// ([`add_key`]), hashed where that is too long or taken.
 pub fn key_names(layout: &Layout) -> Vec<String> {
     let mut taken = Taken::default();
     for table in &layout.tables {
@@ -74,8 +74,8 @@ pub(crate) fn column_definition(layout: &Layout, column: &Column, is_key: bool) 
     Ok(definition)
 }
 
-/// What gives the table at `at` its key under the name `key`: the root key, then the positions, as PRIMARY KEY; as a
-/// plain index where the root key is not unique.
+/// Adds the key `key` to the table at `at`: root key, then positions. It is a PRIMARY KEY, or a plain index where the
+/// root key is not unique.
 ///
 /// # Errors
 /// [`PgError::UnusableName`] if a column cannot be named.
@@ -142,8 +142,8 @@ fn table_path(layout: &Layout, id: TableId) -> String {
     layout.table(id).path.map_or_else(String::new, |path| marked_path(layout, path))
 }
 
-/// Field names joined by dots, `[]` behind every array that has a table, so that an array directly in an array, which
-/// has no name in documents, is `matrix[][]`.
+/// Field names joined by dots, with `[]` behind every array that has a table. An array directly in an array is
+/// `matrix[][]`.
 fn marked_path(layout: &Layout, path: PathId) -> String {
     let mut marked = String::new();
     let mut fields = layout.path(path).fields.iter();
@@ -226,8 +226,8 @@ pub fn render(layout: &Layout, schema: &str) -> Result<String, PgError> {
     Ok(sql)
 }
 
-/// SHA-256 of everything in the tables of a layout that [`render`] shows, and of what their values stand for where the
-/// column's type does not say so, in hex: two layouts with one hash have the same tables and write values alike.
+/// SHA-256 in hex of what [`render`] shows of a layout and of what its values mean. Layouts with one hash have the
+/// same tables and write values alike.
 ///
 /// # Errors
 /// As [`render`].

@@ -167,8 +167,8 @@ pub enum PgError {
     #[error("{object} of {schema}.{table} cannot be made on the table that replaces it: {said}")]
     NotCarriedOver { schema: String, table: String, object: String, said: Box<Said> },
 
-    /// The loaded rows do not satisfy the primary key; `repeated` is the number of documents' keys that came more than
-    /// once, if it could be counted in time.
+    /// The loaded rows do not satisfy the primary key. `repeated` counts the keys that came more than once, if there
+    /// was time.
     #[error("rows of {schema}.{table} have the same key: expected each once{}", repeated_keys(*repeated))]
     DuplicateKey { schema: String, table: String, repeated: Option<u64> },
 
@@ -342,8 +342,8 @@ impl PgError {
         }
     }
 
-    /// Whether rows conflict with others, so that they may be taken once those have changed: SQLSTATE class 23 without what a row
-    /// violates by itself (23502, 23514), and what a trigger raises, which may have looked at others.
+    /// Whether rows conflict with others, and may be taken once those have changed. That is SQLSTATE class 23 without
+    /// what a row violates by itself (23502, 23514), and what a trigger raises.
     pub fn is_conflict(&self) -> bool {
         self.sqlstate().is_some_and(|code| {
             code.starts_with("P0")
@@ -364,9 +364,8 @@ impl PgError {
         matches!(self.sqlstate(), Some("55P03" | "40P01"))
     }
 
-    /// Whether something in the catalog was dropped while a statement was looking at it: functions such as
-    /// `pg_get_viewdef` take what a view stands on as it is now and not as of the statement's snapshot, and then say no
-    /// more than that there was an internal error.
+    /// Whether something in the catalog was dropped while a statement read it. Functions such as `pg_get_viewdef` look
+    /// at the catalog as it is now, not as of the snapshot, and report an internal error.
     pub(crate) fn is_vanished_object(&self) -> bool {
         matches!(self.sqlstate(), Some("XX000"))
     }

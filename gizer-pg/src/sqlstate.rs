@@ -1,5 +1,4 @@
-//! From an error of the client library to a [`PgError`]: by SQLSTATE, never by the text of a message, which comes in
-//! the server's language.
+//! Turns errors of the client library into [`PgError`] by SQLSTATE. Texts of messages come in the server's language.
 
 use std::error::Error as _;
 use std::sync::Arc;

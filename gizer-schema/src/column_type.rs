@@ -96,8 +96,8 @@ impl ScalarType {
     }
 }
 
-/// The times that PostgreSQL's `timestamptz` holds, in milliseconds since 1970-01-01 UTC ("Date/Time Types": 4713 BC to
-/// 294276 AD; the bounds are `MIN_TIMESTAMP` and `END_TIMESTAMP` of its `datatype/timestamp.h`). BSON's dates go beyond.
+/// The times that `timestamptz` holds, in milliseconds since 1970-01-01 UTC. They go from 4713 BC to 294276 AD
+/// (`MIN_TIMESTAMP` and `END_TIMESTAMP` of PostgreSQL's `datatype/timestamp.h`). BSON's dates go beyond.
 pub const TIMESTAMP_MILLIS: std::ops::Range<i64> = -210_866_803_200_000..9_224_318_016_000_000;
 
 /// PostgreSQL type of a column.

@@ -22,8 +22,8 @@ impl fmt::Display for TypeChange {
     }
 }
 
-/// Takes over from `secondary` the type of every leaf of `primary` that it types differently, unless as `TINYINT`; paths
-/// that only `secondary` has are not added. A leaf is a value, and a document or an array of which nothing is known.
+/// Takes the types of `secondary` over into the leaves of `primary`, unless `TINYINT`. Paths that only `secondary` has
+/// are not added. A leaf is a value, and a document or an array of which nothing is known.
 pub fn merge(primary: &mut Schema, secondary: &Schema) -> Vec<TypeChange> {
     let mut changes = Vec::new();
     merge_fields(&mut primary.fields, &secondary.fields, &mut Vec::new(), &mut changes);

@@ -74,8 +74,8 @@ pub struct Auditor<'l> {
 }
 
 impl<'l> Auditor<'l> {
-    /// For the tables of this layout; of each look `named` differences are named one by one, with both values where they are to be
-    /// shown.
+    /// An auditor for the tables of this layout. Of each look it names `named` differences, with both values where
+    /// they are to be shown.
     ///
     /// In gizer's dialect each document is also rebuilt from its rows: what the flattener gets wrong is wrong on both sides of the
     /// comparison of cells.
@@ -176,8 +176,8 @@ impl<'l> Auditor<'l> {
         pass
     }
 
-    /// The documents, but one of those that have one `_id`: shards that are read one by one may both have it, where a migration has
-    /// left a copy behind, and nobody but a router knows whose it is. It is one that equals the stored rows, if any does.
+    /// The documents, each `_id` once. Shards that are read one by one may both have it, where a migration left a
+    /// copy, and only a router knows whose it is. It is one that equals the stored rows, if any does.
     fn one_of_each<'d>(
         &mut self,
         documents: Vec<RawDoc<'d>>,

@@ -15,8 +15,8 @@ use crate::stored::StoredRows;
 use crate::value_text::{cell_text, extra_text, field_text};
 use crate::{Difference, Fault, NAMED_DIFFERENCES, Values, Verdict, VerifyError};
 
-/// Compares documents with the rows that are stored under `keys` and under the documents' own keys, in the open transaction:
-/// those of all tables, whatever the scopes of the keys. Nothing is written.
+/// Compares documents with the rows stored under `keys` and the documents' own keys, in the open transaction. It reads
+/// all tables, whatever the keys' scopes. Nothing is written.
 ///
 /// # Errors
 /// [`VerifyError::Tables`] if the rows cannot be read; [`VerifyError::SameKey`]. A difference is no error.
@@ -39,8 +39,8 @@ pub(crate) fn all(documents: &[DocumentBatch]) -> impl Iterator<Item = RawDoc<'_
     documents.iter().flat_map(DocumentBatch::documents)
 }
 
-/// The keys, and those of the documents: one that MongoDB gives under another form of an `_id` than was asked for has
-/// been touched as well. A scope is of use only for a key that has a document: of one that has none all rows must go.
+/// The keys, and those of the documents. MongoDB may give a document under another form of the `_id`, which then
+/// counts as touched. A scope is of use only for a key that has a document: of one that has none all rows must go.
 pub(crate) fn to_look_at<'k>(documents: &[DocumentBatch], flattener: &Flattener, keys: &'k Keys) -> Cow<'k, Keys> {
     let mut found = vec![false; keys.len()];
     let mut keys = Cow::Borrowed(keys);
@@ -75,8 +75,8 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// Flattens the documents and compares their rows in the scopes of their keys; what is to be written goes into
-    /// `changes`, where there is any.
+    /// Flattens the documents and compares their rows in the scopes of their keys. What is to be written goes into
+    /// `changes`.
     pub(crate) fn over<'b>(
         layout: &Layout,
         flattener: &mut Flattener,

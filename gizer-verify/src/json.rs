@@ -136,8 +136,8 @@ impl<'t> JsonText<'t> {
         JsonText { bytes: self.bytes, at: at as usize }
     }
 
-    /// Where the fields from here on begin, to the end of the object: in the order of their names, of two with one name the last, as
-    /// `jsonb` has them. Leaves the object.
+    /// Where the object's remaining fields begin, by name; of two with one name the last, as in `jsonb`. Leaves the
+    /// object.
     fn fields(&mut self) -> Option<Vec<u32>> {
         let mut fields = Vec::new();
         loop {

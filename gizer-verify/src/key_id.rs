@@ -36,8 +36,8 @@ fn document(id: Bson) -> Option<Vec<u8>> {
     doc! { "_id": id }.to_vec().ok()
 }
 
-/// For each key the `_id` that its row in the root table tells, as a document of this one field; `None` where there is no such
-/// row, or it does not tell. In the snapshot, or transaction, that the store has begun.
+/// For each key the `_id` from its root row, as a document of this one field; `None` where the row is missing or does
+/// not hold it. In the snapshot, or transaction, that the store has begun.
 ///
 /// # Errors
 /// [`VerifyError::Tables`] if the rows cannot be read.
@@ -69,9 +69,8 @@ fn has_key(layout: &Layout, flattener: &Flattener, id: &[u8], key: &[u8]) -> boo
 /// Compares two keys in the binary form of their column.
 pub type KeyOrder = fn(&[u8], &[u8]) -> Ordering;
 
-/// How two keys compare in the order of their column, which is that of MongoDB's `_id`s of this type; `None` of a type where
-/// the two orders differ, or where neither is simple: doubles (NaN), decimals, binary (MongoDB looks at the length first), tagged
-/// keys. It presumes that the collection has no collation.
+/// Compares keys in the order of their column, where MongoDB's order is the same. `None` of doubles (NaN), decimals,
+/// binary (MongoDB looks at the length first) and tagged keys. It presumes that the collection has no collation.
 pub fn key_order(ty: ColumnType) -> Option<KeyOrder> {
     match ty {
         // As bytes: text is COLLATE "C".

@@ -32,8 +32,8 @@ fn plain(ty: ColumnType, field: &[u8]) -> Option<String> {
     })
 }
 
-/// A time in microseconds since 2000-01-01, as ISO 8601 in UTC: with as many digits of a second as it takes, and with a sign and more
-/// digits for a year that does not have four. What stands for infinity in PostgreSQL is called so.
+/// A time in microseconds since 2000-01-01, as ISO 8601 in UTC. Years without four digits have a sign. What stands for
+/// infinity in PostgreSQL is called so.
 pub(crate) fn time_text(micros: i64) -> String {
     match micros {
         i64::MAX => return "infinity".to_owned(),

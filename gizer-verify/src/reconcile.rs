@@ -19,7 +19,7 @@ use crate::{Differing, RowTables, VerifyError};
 pub enum ReadBack {
     /// All of them.
     All,
-    /// Those of one key in so many, chosen by a hash of the key; of the others the server's count of them is that of the changes.
+    /// Rows of one key in so many, chosen by a hash of the key. Of the others only the server's counts are checked.
     Sample(u32),
     /// None: the server's count of them is that of the changes.
     Off,
@@ -75,9 +75,9 @@ pub struct Reconciled {
     pub tally: Tally,
 }
 
-/// Makes the stored rows of `keys` equal to the documents, in the open transaction: reads what is stored, compares, writes
-/// the rows that differ, reads again what was written, as far as the checks say so, and compares again. What differs then is
-/// written once more, and compared a last time.
+/// Makes the stored rows of `keys` equal to the documents, in the open transaction. It reads, compares, writes the
+/// rows that differ, and reads back and compares as far as the checks say. What differs then is written once more, and
+/// compared a last time.
 ///
 /// * A key without a document has no rows afterwards: they are deleted by the key, unread, and it is read back
 ///   whether any is left. Nor has one whose document is rejected.

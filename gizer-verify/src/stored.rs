@@ -79,8 +79,8 @@ impl StoredRows {
         Ok(rows)
     }
 
-    /// Rows that were read in another way: of each its table, the number of its key, which is below `keys`, and its fields in
-    /// binary form, `_extra` included.
+    /// Rows that were read in another way: of each the table, the key's number (below `keys`), and its fields in
+    /// binary form with `_extra`.
     ///
     /// # Panics
     /// If a number is too high.

@@ -6,8 +6,8 @@ use super::file::OneOrMore;
 use super::{Effective, SETTINGS, SettingOrigin};
 use crate::exit::Failure;
 
-/// The text of a `gizer.toml` that says the same as the classic file which was read, with a comment at each setting that says where it
-/// came from. `folder` is where it will be, by which relative paths in it go. It holds the passwords of the classic file.
+/// The text of a `gizer.toml` for the classic file that was read. A comment at each setting says where it came from.
+/// `folder` is where it will be, by which relative paths in it go. It holds the passwords of the classic file.
 ///
 /// # Errors
 /// [`Failure`] if what was read is no classic file, or a path is not text.

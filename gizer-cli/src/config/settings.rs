@@ -17,8 +17,7 @@ pub struct Setting {
     pub help: &'static str,
     /// Whether it may be given several times (in the environment: separated by blanks).
     pub list: bool,
-    /// Puts the values into the configuration, in the place of what the file says; or says what is wrong with them,
-    /// without showing what may hold a password.
+    /// Overrides what the file says, or says what is wrong with the values. It never shows what may hold a password.
     pub set: fn(&mut File, &[String]) -> Result<(), String>,
 }
 

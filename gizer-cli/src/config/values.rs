@@ -3,8 +3,8 @@
 use super::setting_types::CollectionPattern;
 use super::{Config, PasswordSource, Setting};
 
-/// The value of a setting that is in force, as it could be given on the command line: none if it is not set, several if it is a
-/// list. It may be secret.
+/// The value of a setting as the command line would take it. There is none if it is not set, and several for a list.
+/// It may be secret.
 pub fn values(config: &Config, setting: &Setting) -> Vec<String> {
     let one = |value: &Option<String>| value.iter().cloned().collect();
     let file = |source: &PasswordSource| source.file().iter().map(|path| path.display().to_string()).collect();

@@ -62,8 +62,8 @@ fn key_file(uri: &str) -> Option<PathBuf> {
     percent_decode_str(path).decode_utf8().ok().map(|path| PathBuf::from(path.as_ref()))
 }
 
-/// Whether anybody but its owner may read or write a file, or its group where it belongs to root, as secrets that are
-/// mounted into a container do. Unknown of what is no file.
+/// Whether others than its owner may read or write a file. The group may where the file belongs to root, as mounted
+/// secrets of containers do. Unknown of what is no file.
 #[cfg(unix)]
 fn others_may_read(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

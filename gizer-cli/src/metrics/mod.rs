@@ -130,7 +130,7 @@ impl Metrics {
         registry.set(&catalog::VERIFY_ENDED, &[&verified.name], now());
     }
 
-    /// Begins to publish, for as long as what is given lives: at this address, if there is one, and in the textfile, if one is set.
+    /// Publishes metrics while the returned value lives: at this address and in the textfile, where set.
     ///
     /// # Errors
     /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage) if the address cannot be listened at.

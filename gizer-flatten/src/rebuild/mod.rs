@@ -144,8 +144,8 @@ pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Vec<u8>, Rebu
     }
 }
 
-/// The `_id` of a document from its row in the root table alone, as a document of this one field: also where the key column holds a
-/// hash. `None` if the row does not tell.
+/// The `_id` of a document from its root row alone, also where the key column holds a hash. `None` if the row does not
+/// tell.
 pub fn rebuild_id(layout: &Layout, root: &StoredRow) -> Option<Vec<u8>> {
     let rebuild = Rebuild { layout, rows: Vec::new(), used: Vec::new() };
     let cell = rebuild.cell(0, layout.tables[0].key.0, root).ok()?;

@@ -77,9 +77,9 @@ async fn open(target: &Target) -> Result<Session, PgError> {
 /// others, settings and all, has been refused before ([`pooling`]), and one that pools sessions resets it in between.
 const DEFAULTS: &str = "SET default_transaction_read_only TO off; SET statement_timeout TO 0; SET lock_timeout TO 0";
 
-/// A session that holds a lock while others load is idle for as long as that takes, which a server may be set to end
-/// (`idle_session_timeout`). And a server finds out that nobody waits for a statement any more only when it ends, unless
-/// it is set to look (`client_connection_check_interval`). Both are settings of PostgreSQL 14 and later.
+/// Keeps an idle session open: it holds a lock while others load, and a server may end idle ones
+/// (`idle_session_timeout`). And a server finds out that nobody waits for a statement any more only when it ends,
+/// unless it is set to look (`client_connection_check_interval`). Both are settings of PostgreSQL 14 and later.
 async fn stay(session: &Session) -> Result<(), PgError> {
     let sql = "SELECT pg_catalog.set_config(s.name, w.value, false) FROM pg_catalog.pg_settings s \
                JOIN (VALUES ('idle_session_timeout', '0'), ('client_connection_check_interval', '2s')) AS w (name, value) \

@@ -181,9 +181,8 @@ impl Session {
         self.client.is_closed()
     }
 
-    /// Comes true when the connection is lost, and says why: a session that waits for others learns of its end only
-    /// when it is used again, unless somebody waits for this as well as for what it waits for. Never comes true of a session
-    /// that is closed by being dropped.
+    /// Resolves when the connection is lost, and says why. A waiting session would learn of it only at its next use.
+    /// Never comes true of a session that is closed by being dropped.
     pub fn ended(&self) -> impl Future<Output = PgError> + Send + use<> {
         let (mut ended, server) = (self.ended.subscribe(), Arc::clone(self.server()));
         async move {

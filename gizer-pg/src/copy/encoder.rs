@@ -78,8 +78,8 @@ struct TableBuffer {
     /// Empty, or the header and some rows.
     bytes: Vec<u8>,
     rows: u64,
-    /// The document that brought the last row, and length and rows before it: noted by its first row here, so that a
-    /// document costs nothing in tables that it has no rows for.
+    /// The document of the last row, and length and rows before it. Its first row notes them, so that it costs nothing
+    /// in tables without its rows.
     document: u64,
     bytes_before: usize,
     rows_before: u64,

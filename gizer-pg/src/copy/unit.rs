@@ -72,7 +72,7 @@ pub struct Reject {
     pub reason: String,
     /// The document as BSON.
     pub document: Vec<u8>,
-    /// How it is found again, if PostgreSQL has refused it, so that it is tried again; `None`: it can never be taken as it is.
+    /// How a document that PostgreSQL refused is found for a retry; `None` if no retry can help.
     pub retry: Option<RetryKey>,
     /// Whether it is its `_id` that the schema has no place for: a key of type `KEY` would take it.
     pub is_unfit_key: bool,

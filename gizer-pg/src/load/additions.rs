@@ -229,8 +229,8 @@ pub(super) async fn create(session: &Session, addition: &Addition, table: &Stagi
     }
 }
 
-/// Brings a staging table whose key is built up to date with what the live table has by now, in the open transaction:
-/// makes what is missing, and takes off what it has no longer or in another form.
+/// Gives a staging table with its key what the live table has by now, in the open transaction. It makes what is
+/// missing and removes what is gone or has changed.
 pub(super) async fn catch_up(session: &Session, additions: &[Addition], table: &StagingTable) -> Result<(), PgError> {
     let wanted: Vec<&Addition> = additions.iter().filter(|each| each.table == table.live.name()).collect();
     let mut built = read(session, &[table.staging.name()]).await?;

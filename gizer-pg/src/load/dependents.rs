@@ -7,9 +7,9 @@ use super::views::{self, View};
 use crate::connect::Session;
 use crate::error::PgError;
 
-/// What hangs on tables and views from outside and would stop the drop (PostgreSQL documentation, `pg_depend`: normal
-/// dependencies), and what hangs on them alone and would be lost in silence, but for what
-/// [`additions`](super::additions) and [`describe`](super::description::describe) know better. `$1`: tables and views.
+/// What depends on tables and views: it would stop the drop (normal dependencies of `pg_depend`), or be lost in
+/// silence. What [`additions`](super::additions) and [`describe`](super::description::describe) know better is left
+/// out. `$1`: tables and views.
 const DEPENDENTS: &str = "\
     SELECT d.refobjid, CASE r.rulename WHEN '_RETURN' THEN pg_describe_object('pg_class'::regclass, r.ev_class, 0) \
                             ELSE pg_describe_object('pg_rewrite'::regclass, r.oid, 0) END \

@@ -5,8 +5,8 @@ use crate::connect::Session;
 use crate::error::PgError;
 use crate::state;
 
-/// Drops the staging tables of loads that have failed and that nothing is going to take up: their collections have live tables, and
-/// no load of them is due, running or interrupted. Gives the collections, each with the number of tables.
+/// Drops the staging tables of failed loads that nothing will resume. Their collections have live tables, and no load
+/// of them is due, running or interrupted. Gives the collections, each with the number of tables.
 ///
 /// # Errors
 /// `lock_timeout` if statements of that load still run; whatever else the server says. Nothing is dropped of that collection then.

@@ -46,8 +46,8 @@ pub struct LoadRequest<'a> {
     pub uuids: BTreeMap<String, [u8; 16]>,
     /// What can be done with it later.
     pub source: LoadSource,
-    /// What must be the same, in addition to the layout, for a later load to resume this one if it dies: which
-    /// collection, which part of it. `None` if none can.
+    /// What must be the same, like the layout, for a later load to resume this one: which collection, which part of
+    /// it. `None` if none can.
     pub resumable_as: Option<String>,
 }
 
@@ -107,8 +107,9 @@ pub struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    /// Looks for what prevents the load, takes the collection's lock and its next epoch, drops the staging tables of a
-    /// dead load, and makes empty ones. All or nothing. The state tables must be there ([`state::prepare`]).
+    /// Starts a load: looks for what prevents it, takes the collection's lock and next epoch, and makes empty staging
+    /// tables in place of those of an interrupted load. All or nothing. The state tables must be there
+    /// ([`state::prepare`]).
     ///
     /// # Errors
     /// [`PgError::Locked`] if another run loads the collection; whatever the [`survey`](super::survey()) finds in the
@@ -255,8 +256,8 @@ impl<'a> Load<'a> {
         Ok(TextSink::new(session, self.fence.clone(), targets))
     }
 
-    /// Adds the keys, makes the indexes and constraints again that somebody has added to the live tables, and analyses, in parallel over the given sessions; with none, on the load's own. The sinks must
-    /// have finished.
+    /// Adds keys, recreates the indexes and constraints that somebody added to the live tables, and analyses. It works
+    /// in parallel over the given sessions; with none, on the load's own. The sinks must have finished.
     ///
     /// If the future is dropped, what runs on the sessions is cancelled by requests that are sent in the background of
     /// the current tokio runtime; [`abandon`](Load::abandon) waits for them.

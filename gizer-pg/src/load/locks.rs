@@ -73,8 +73,8 @@ impl LockOrder {
     }
 }
 
-/// What locks each relation against everybody, in the order in which most readers will: a view before what is in it, a
-/// parent before its children, whose names are longer as a rule.
+/// Locks each relation against everybody, in the order of most readers: a view before what is in it, a parent before
+/// its children.
 fn statements(session: &Session, live: &[LiveTable], views: &[View]) -> Result<Vec<(Qualified, String)>, PgError> {
     let mut statements = Vec::new();
     let mut views: Vec<&View> = views.iter().collect();

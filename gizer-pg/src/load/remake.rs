@@ -124,7 +124,7 @@ fn not_allowed(session: &Session, view: &View, live: &[LiveTable], error: PgErro
     }
 }
 
-/// Makes the views on empty tables like the new ones, to see before the load that it can be done, and none in the end.
+/// Tries the views on empty tables like the new ones before the load, and leaves none.
 ///
 /// The tables are temporary ones under the names of the live tables: definitions are read with gizer's schema on the
 /// search path, so that their names are not qualified, and what is temporary is found first. A role that may make no

@@ -39,8 +39,8 @@ pub async fn standing(session: &Session, layout: &Layout) -> Result<Standing, Pg
     session.end(outcome).await
 }
 
-/// Which of these collections have tables that are not as their layouts need them, whoever has changed them, and how: a table is
-/// missing, or a column is, or has another type. What somebody has added is no difference.
+/// Which of these collections have tables that somebody changed, and how: a table or a column is missing, or has
+/// another type. What somebody has added is no difference.
 ///
 /// # Errors
 /// Whatever the server says.

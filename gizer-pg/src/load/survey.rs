@@ -155,8 +155,8 @@ async fn relations(session: &Session, layout: &Layout, earlier: &[String]) -> Re
     Ok(rows.iter().map(read).collect())
 }
 
-/// Whether an earlier load of the collection has made a table: by its comment, or, where somebody has put another one in its
-/// place, by the state tables and the columns that it had.
+/// Whether an earlier load of the collection made a table. Its comment says so; where somebody has changed that, the
+/// state tables and its columns do.
 async fn is_ours(
     session: &Session,
     layout: &Layout,

@@ -31,8 +31,7 @@ pub struct SwapPart<'p> {
     pub load: &'p Load<'p>,
     /// What became of its documents.
     pub ledger: &'p Ledger,
-    /// Position of the tables relative to the oplog; `None` of a copy, and of a load that was not aligned: its changes are yet to be
-    /// applied from where it was captured.
+    /// Position of the tables relative to the oplog; `None` of a copy and of a load that was not aligned.
     pub standing: Option<&'p Standing>,
 }
 
@@ -75,13 +74,13 @@ pub struct Swapped {
     pub views: Vec<String>,
 }
 
-/// How often to lock what has come to hang on the tables while they were locked, and how often to start over because what
-/// was looked at before it was locked has vanished.
+/// How often to lock views that came while the tables were locked, or start over because something vanished before it
+/// was locked.
 const LOCK_ATTEMPTS: usize = 3;
 
-/// Puts the staging tables of all of these loads in the place of the live ones, records what was loaded, and gives
-/// the locks of the loads back. One transaction, tried again while readers hold the live tables: a reader sees all of
-/// the collections as they were, or all of them new. With no parts it does nothing.
+/// Swaps the staging tables of all these loads in, records what was loaded, and releases the loads' locks. One
+/// transaction, tried again while readers hold the live tables: a reader sees all of the collections as they were, or
+/// all of them new. With no parts it does nothing.
 ///
 /// The loads are of one schema and of a collection each. Everything is done on the first one's session.
 ///

@@ -177,9 +177,9 @@ async fn columns(session: &Session, live: &[LiveTable]) -> Result<BTreeMap<u32, 
     Ok(all)
 }
 
-/// Whether a definition renames the columns of a table, as in `FROM public.posts p(a, b)`: another order of the
-/// columns would give other columns these names, and no error. PostgreSQL writes this too where several tables are
-/// joined by columns of one name. Taken for it may be what only looks like it, as in a string.
+/// Whether a definition renames the columns of a table, as in `FROM public.posts p(a, b)`. In another order other
+/// columns would get these names, without an error. PostgreSQL writes this too where several tables are joined by
+/// columns of one name. Taken for it may be what only looks like it, as in a string.
 fn renames_by_position(definition: &str, table: &str) -> bool {
     let renamed = |(at, _): (usize, &str)| {
         let Some(alias) = definition[at + table.len()..].strip_prefix(' ') else { return false };

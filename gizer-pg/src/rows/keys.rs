@@ -153,8 +153,8 @@ impl Keys {
         &self.elements[self.starts[at]..end]
     }
 
-    /// For each number its place among all keys in the order of their bytes, which is about that of the primary key's
-    /// index: what is written in this order touches each of its pages once.
+    /// For each number its place among all keys in byte order. That is about the order of the primary key's index:
+    /// writes in it touch each page once.
     pub fn ranks(&self) -> Vec<u32> {
         let mut ranks = vec![0; self.len()];
         for (rank, number) in self.sorted().into_iter().enumerate() {
@@ -175,8 +175,7 @@ impl Keys {
         self.ty
     }
 
-    /// Of those of these numbers that are looked at in a table how many there are, and their values, each with its length
-    /// before it.
+    /// How many of these keys are looked at in a table, and their values, each with its length before it.
     pub(super) fn elements(&self, numbers: &[u32], table: TableId) -> (usize, Vec<u8>) {
         let (mut count, mut elements) = (0, Vec::new());
         for &number in numbers.iter().filter(|number| self.scope(**number).contains(table)) {

@@ -148,8 +148,8 @@ impl RowStore<'_> {
         Ok(References { any: row.get(0), cascading: row.get(1) })
     }
 
-    /// Deletes all rows under these keys, whatever their scope, and holds the values of people's own columns until the end of the
-    /// transaction, in case these rows come after all.
+    /// Deletes all rows under these keys, whatever their scope. The values of people's own columns are held until the
+    /// transaction ends, in case the rows come after all.
     ///
     /// # Errors
     /// Whatever the server says.

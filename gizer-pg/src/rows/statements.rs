@@ -133,7 +133,7 @@ fn staged_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<Qualifie
     Qualified::new("pg_temp", &format!("gizer_changed_{hash}"))
 }
 
-/// Takes a third less time than a join with the keys as rows, and a fifth of what a temporary table of 1,000 keys takes.
+/// Reads by an array of keys: a third faster than a join, five times as fast as a temporary table of 1,000 keys.
 fn read(select: &str, (key, ty): &(String, &'static str)) -> String {
     format!("{select} WHERE {key} = ANY ($1::{ty}[])")
 }

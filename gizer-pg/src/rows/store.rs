@@ -149,8 +149,8 @@ impl<'s> RowStore<'s> {
         self.statements
     }
 
-    /// Gives every row that is stored under one of the keys, in the tables of its scope, to `each`, with its table and the
-    /// number of its key: the rows of one table after those of another, in no order within.
+    /// Gives every stored row under one of the keys, within its scope, to `each`, with its table and the key's number.
+    /// Tables come one after another, their rows in no order.
     ///
     /// # Errors
     /// [`PgError::ColumnDiffers`] if a column is not of the type that the layout says; whatever the server says.
@@ -198,8 +198,8 @@ impl<'s> RowStore<'s> {
         Ok(())
     }
 
-    /// Deletes, changes and adds rows; gives the numbers of rows as the server counts them, which are those of the
-    /// changes unless something in the database, such as a trigger, made it otherwise.
+    /// Deletes, changes and adds rows; gives the server's counts. They are those of the changes unless something in
+    /// the database, such as a trigger, interferes.
     ///
     /// Rows that are deleted go first, and child tables before their parents; then parents before their children.
     ///

@@ -41,8 +41,8 @@ impl RowStore<'_> {
         }
     }
 
-    /// Gives every row of a stretch of keys to `each`, with its table and the number of its key, which is added to `keys` where
-    /// it is not there: the rows of one table after those of another, in no order within.
+    /// Gives every row of a stretch of keys to `each`, with its table and the key's number, and adds new keys to
+    /// `keys`. Tables come one after another, their rows in no order.
     ///
     /// Of use where the keys are of a type that has an order, and only within a transaction that
     /// [`begin_snapshot`](RowStore::begin_snapshot) has begun.
@@ -100,7 +100,7 @@ impl RowStore<'_> {
         Ok(())
     }
 
-    /// Root keys of one table that no row of the tables before it in the layout has: each once, in the order of the column, at most
+    /// Root keys of one table that no earlier table of the layout has: each once, in the order of the column, at most
     /// so many. Those of the root table are those of documents; any other is of rows that have none.
     ///
     /// # Errors

@@ -237,8 +237,8 @@ async fn finish_in_transaction(session: &Session, id: &AuditId, outcome: &str, r
     session.execute(doing(), &sql, &[&id.collection, &id.number]).await.map(|_| ())
 }
 
-/// What is known of the audits of each collection, for the status; nothing where an older version has made no such tables, or this
-/// role may not read them.
+/// What is known of the audits of each collection, for the status. It is nothing where an older version made no such
+/// tables, or this role may not read them.
 pub(super) async fn audits(session: &Session) -> Result<HashMap<String, Audits>, PgError> {
     let mut found: HashMap<String, Audits> = HashMap::new();
     if !tables::may_read(session, AUDITS).await? {

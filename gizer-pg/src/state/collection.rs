@@ -174,8 +174,8 @@ pub(crate) async fn tables_of(session: &Session, collection: &str) -> Result<Vec
     Ok(row.map_or_else(Vec::new, |row| row.get(0)))
 }
 
-/// The live tables of a collection and the hash of the layout that they were loaded by; nothing where gizer has not loaded
-/// it, or the schema holds no state of gizer.
+/// The live tables of a collection and the hash of the layout that they were loaded by; nothing where gizer has not
+/// loaded it.
 pub(crate) async fn loaded_as(session: &Session, collection: &str) -> Result<(Vec<String>, Option<String>), PgError> {
     if !super::tables::exist(session).await? {
         return Ok((Vec::new(), None));

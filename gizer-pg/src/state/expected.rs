@@ -85,8 +85,7 @@ impl ObstacleKind {
     }
 }
 
-/// The collections that are expected, by the bytes of their names; none where nothing was decided yet, or an older version
-/// has made the state tables.
+/// The expected collections, by the bytes of their names; none where nothing was decided yet.
 ///
 /// # Errors
 /// As [`expected`].
@@ -160,8 +159,8 @@ pub async fn expect(session: &Session, collections: &[&str], choice: Option<Choi
     session.execute("recording which collections are expected", &sql, &[&collections, &choice]).await.map(|_| ())
 }
 
-/// `run` has made the schema file of this collection, which leads to the layout of this hash; in the open transaction or in one of
-/// its own.
+/// Records that `run` made this collection's schema file, with the hash of its layout, in the open transaction or in
+/// one of its own.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -187,9 +186,10 @@ pub async fn no_longer_expect(session: &Session, collections: &[&str]) -> Result
     session.execute("recording which collections are expected", &sql, &[&collections]).await.map(|_| ())
 }
 
-/// Records what keeps a collection from being copied or followed, in the open transaction or in one of its own; from now on it is
-/// expected. The same kind again counts an attempt and keeps `since`. One that is *failing* is tried again after 30 s, then after
-/// twice as long each time, an hour at most. One that is *paused* stays so, whatever happens to it meanwhile.
+/// Records what keeps a collection from being copied or followed, in the open transaction or in one of its own. From
+/// now on it is expected. The same kind again counts an attempt and keeps `since`. One that is *failing* is tried
+/// again after 30 s, then after twice as long each time, an hour at most. One that is *paused* stays so, whatever
+/// happens to it meanwhile.
 ///
 /// # Errors
 /// Whatever the server says.

@@ -133,8 +133,8 @@ pub async fn set_uuids(
     if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
 }
 
-/// Records, in the open transaction, that changes of the collection were skipped, and up to when an entry must tell
-/// why, or with `None` that one has. An earlier time stays.
+/// Records, in the open transaction, that changes were skipped, and by when an entry must say why; `None`: one has. An
+/// earlier time stays.
 ///
 /// # Errors
 /// [`PgError::Fenced`] if another load has taken the place of the one with this epoch.
@@ -176,8 +176,8 @@ pub async fn set_remark(
     session.execute(doing, &sql, &[&collection, &live_epoch, &remark, &holds]).await.map(drop)
 }
 
-/// The collections that are followed now, with the loads that their tables are of, in the open transaction: all but those that are
-/// *paused*, and those that are *failing* and whose next try has not come.
+/// The collections that are followed now, with their loads, in the open transaction. Left out are *paused* ones, and
+/// *failing* ones whose next try has not come.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -204,9 +204,9 @@ pub async fn read_followed_now(session: &Session) -> Result<Vec<(String, i64)>, 
     session.end(outcome).await
 }
 
-/// From now on the collection is on its own, in the open transaction: where the stream goes on its tables stay as they are, at
-/// its own position, until it joins the stream again. `position` is that of the stream: one that has not joined has its own.
-/// `read_until` is up to when its documents may have been read.
+/// Takes a collection out of the stream, in the open transaction. Its tables stay at a position of their own until it
+/// joins again. `position` is that of the stream: one that has not joined has its own. `read_until` is up to when its
+/// documents may have been read.
 ///
 /// # Errors
 /// [`PgError::Fenced`] if another load has taken the place of the one with this epoch.

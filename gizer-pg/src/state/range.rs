@@ -131,9 +131,9 @@ pub(crate) async fn unfinished(
     Ok(Some((UnfinishedLoad { load_epoch: row.get(0), captured, documents }, row.get(2))))
 }
 
-/// From which positions on the log is still needed, while these collections are loaded: by loads that are not finished,
-/// unless these `restart`, and by the other collections that are followed. Not by the tables that these loads replace, or a
-/// load a day would read and keep the log of all days. `None` if nobody needs it. The state tables must be there.
+/// The positions from which the log is still needed while these collections are loaded: by unfinished loads, unless
+/// these `restart`, and by the other followed collections. Not by the tables that these loads replace, or a load a day
+/// would read and keep the log of all days. `None` if nobody needs it. The state tables must be there.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -170,8 +170,8 @@ pub async fn has_unfinished_loads(session: &Session) -> Result<bool, PgError> {
     Ok(session.query_one("looking for unfinished loads", &sql, &[]).await?.get(0))
 }
 
-/// Takes a load up again, in the open transaction: its ranges are summed up, and what they have left of their segments
-/// becomes the segments of the new epoch.
+/// Resumes a load, in the open transaction. Its ranges are summed up, and the rest of their segments becomes the
+/// segments of the new epoch.
 ///
 /// # Errors
 /// [`PgError::UnreadableState`] if the rows are not what this version writes for this layout.

@@ -144,8 +144,8 @@ pub async fn server_time(session: &Session) -> Result<String, PgError> {
     Ok(session.query_one("asking for the time", sql, &[]).await?.get(0))
 }
 
-/// Refused documents that are to be tried again, at most `limit`, those that have waited longest first, in the open transaction:
-/// those whose time has come, and those that were not tried since `since`.
+/// Refused documents to retry, at most `limit`, the longest waiting first, in the open transaction. They are due, or
+/// were not tried since `since`.
 ///
 /// # Errors
 /// Whatever the server says.

@@ -78,8 +78,8 @@ pub async fn take_repairs(session: &Session, collection: &str, limit: u32) -> Re
     Ok(rows.iter().map(repair).collect())
 }
 
-/// Takes repairs off the queue, in the open transaction, which makes the rows of these keys equal **after** that: one that is
-/// queued again meanwhile waits for the transaction, and stays. Gives how many there were, by reason.
+/// Takes repairs off the queue, in the open transaction, which repairs the rows **after** that. One that is queued
+/// again meanwhile waits for the transaction, and stays. Gives how many there were, by reason.
 ///
 /// # Errors
 /// Whatever the server says.

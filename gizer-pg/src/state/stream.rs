@@ -28,8 +28,8 @@ impl StreamFence {
         self.applied
     }
 
-    /// Some documents were read as they were up to this time, later than the position: the tables are exact again once the
-    /// position has come by there.
+    /// Some documents were read as of this time, later than the position. The tables are exact once the position has
+    /// passed it.
     pub fn ahead(&self) -> Option<ClusterTime> {
         self.ahead
     }
@@ -137,10 +137,9 @@ pub(super) async fn restore_row(session: &Session) -> Result<(), PgError> {
 /// Why collections are due for a load whose position was that of a row that is gone.
 pub const POSITION_LOST: &str = "its position in the oplog was lost: gizer_stream had no row";
 
-/// At the end of a load, in the transaction that swaps its tables in: as long as no changes have been applied, the
-/// stream begins at the earliest position that any followed collection was captured at; from then on its position
-/// moves by [`checkpoint`] only. The row stays locked until the end of the transaction, so that two loads that end at
-/// once see each other.
+/// Sets where the stream begins, in the transaction of a swap: at the earliest position that a followed collection was
+/// captured at. Once changes have been applied, only [`checkpoint`] moves it. The row stays locked until the end of
+/// the transaction, so that two loads that end at once see each other.
 pub(crate) async fn settle_position(session: &Session) -> Result<(), PgError> {
     let stream = session.relation(STREAM)?;
     let sql = format!("SELECT applied FROM {stream} WHERE singleton FOR UPDATE");

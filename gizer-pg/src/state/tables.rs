@@ -402,8 +402,7 @@ pub(crate) async fn require_rights(session: &Session) -> Result<(), PgError> {
     if missing.is_empty() { require_rights_on_all(session, |table| table.rights).await } else { Ok(()) }
 }
 
-/// Whether this schema has been prepared, by this version or an older one, whose tables may lack columns, and which has not
-/// made all of them.
+/// Whether this schema has been prepared. An older version may have made fewer tables and columns.
 ///
 /// # Errors
 /// [`PgError::NoRights`] if it has been, and this role may not read its state, with the GRANT that helps.
@@ -418,8 +417,8 @@ pub(super) async fn exist(session: &Session) -> Result<bool, PgError> {
     Ok(true)
 }
 
-/// Whether a table that the status does without is there and may be read: a role that has read the state so far goes on
-/// doing so when a later version adds a table.
+/// Whether an optional table exists and may be read. So a role that could read the state still can when a later
+/// version adds a table.
 pub(super) async fn may_read(session: &Session, table: &str) -> Result<bool, PgError> {
     let sql = "SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass($1), 'SELECT'), false)";
     let relation = session.relation(table)?.to_string();

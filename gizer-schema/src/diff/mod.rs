@@ -33,8 +33,7 @@ pub struct SchemaDiff {
     pub paths: Vec<PathChange>,
     /// Differences by table: those of the new schema in their order, then those that it no longer has.
     pub tables: Vec<TableChange>,
-    /// Whether values without a column are kept in one schema and not in the other: a path that is ignored in one of them, and
-    /// in the other not known, so that it is in `_extra`.
+    /// Whether one schema keeps values that the other ignores: there the path is not known, so that it is in `_extra`.
     pub kept_differently: bool,
 }
 

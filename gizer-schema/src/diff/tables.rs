@@ -223,8 +223,8 @@ fn both_differ(old: &Option<String>, new: &Option<String>) -> bool {
     matches!((old, new), (Some(old), Some(new)) if old != new)
 }
 
-/// Which of the old is which of the new, by their places: first what agrees in both path and name, then in the path, then
-/// in the name. Fields may have dots in their names, so that two have one path as text.
+/// Pairs old and new by place: first what agrees in path and name, then in the path, then in the name. Fields may have
+/// dots in their names, so that two have one path as text.
 fn pair<'t, T>(old: &'t [T], new: &'t [T], by: impl Fn(&'t T) -> (Option<&'t str>, &'t String)) -> Vec<(usize, usize)> {
     type Same<'s> = &'s dyn Fn((Option<&str>, &String), (Option<&str>, &String)) -> bool;
     let rounds: [Same<'_>; 3] =

@@ -31,8 +31,7 @@ const MAX_TEXT_KEY_BYTES: usize = 1_000;
 pub struct Inference {
     documents: u64,
     root: DocumentSeen,
-    /// Values of `_id` that a key column of their own type does not take: too long, text with NUL, or a date that
-    /// `timestamptz` does not hold.
+    /// Ids that a key column of their own type does not take: too long, text with NUL, or a date out of range.
     awkward_ids: u64,
 }
 

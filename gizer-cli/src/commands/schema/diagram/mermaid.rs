@@ -63,8 +63,8 @@ fn word(name: &str) -> String {
     word
 }
 
-/// Text between quotes: without what ends it, what Mermaid's grammar does not take there, what it takes for code of a
-/// character (`#…;`), and what a page that shows it might take for HTML.
+/// Text between quotes. It leaves out what ends it, what Mermaid does not take or reads as a character's code (`#…;`),
+/// and what a page might read as HTML.
 fn label(text: &str) -> String {
     let taken = |c: char| !matches!(c, '"' | '%' | '\\' | '#' | ';' | '<' | '>' | '&' | '`') && !is_obeyed(c);
     let label: String = text.chars().map(|c| if taken(c) { c } else { '_' }).collect();
