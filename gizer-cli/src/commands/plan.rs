@@ -79,7 +79,7 @@ pub async fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failure
     Ok(if plan.hindrances.is_empty() { ExitCode::Done } else { ExitCode::Failed })
 }
 
-async fn plan(context: &Context, args: &PlanArgs) -> Result<Plan, Failure> {
+async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
     let (cluster, session) = tokio::try_join!(context.env.mongo(), context.env.postgres())?;
     let mut hindrances = Vec::new();
     let oplogs = readable_oplogs(&cluster, &mut hindrances).await?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::plan::{Plan, PlannedLoad, Remark, TableChange, UNFIT_KEY};
+use super::plan::{PlannedLoad, Remark, RunPlan, TableFate, UNFIT_KEY};
 use crate::report::{self, bytes, counted, duration, thousands};
 use gizer_engine::due::{DueCollection, Estimate, LogStanding, Step};
 
