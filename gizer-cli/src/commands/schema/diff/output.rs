@@ -62,7 +62,7 @@ fn one(compared: &Compared, live: bool, colours: bool) -> String {
         let what = if live { "the tables are those of the schema file" } else { "nothing differs" };
         let note = match compared.outcome {
             DiffOutcome::Live { loaded: false, .. } => {
-                "; gizer did not load them: run `gizer load` before `gizer sync`"
+                "; gizer has not loaded them, so that `gizer load` comes before `gizer sync`"
             }
             _ => "",
         };
