@@ -169,7 +169,7 @@ async fn a_folder_of_the_classic_tool_is_copied_and_marked() {
         r#"{"_id": "INT", "at": "TIMESTAMP", "flag": "BOOLEAN", "text": "STRING", "l": ["STRING"], "m": ["INT"]}"#;
     place.schema_file("posts.json", schema);
     let copied = copy(&place, &[]).await.expect_code(0);
-    assert!(copied.stderr.contains("whether its files are whole is not proven"), "{}", copied.stderr);
+    assert!(copied.stderr.contains("whether its files are complete is not proven"), "{}", copied.stderr);
     let rows = place.rows("SELECT at AT TIME ZONE 'UTC' AS at, flag, id, text FROM posts ORDER BY id").await;
     let expected = [
         json!({"at": "2016-02-08T19:45:32.501", "flag": true, "id": 1, "text": "a\r\nb\t\""}),

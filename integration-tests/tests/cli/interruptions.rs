@@ -232,7 +232,7 @@ async fn a_spool_that_does_not_answer_does_not_keep_a_load_from_its_end() {
     wait_until("the spool to wait", LIMIT, async || place.number(waiting).await > 0).await.unwrap();
     reader.batch_execute("ROLLBACK").await.unwrap();
     let finished = running.wait().await.unwrap().expect_code(0);
-    assert!(finished.stderr.contains("the spool could not be written to its end"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("the spool could not be completed"), "{}", finished.stderr);
 }
 
 #[tokio::test]
