@@ -15,7 +15,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use gizer_engine::infer::InferOptions;
 
 pub use config::{ConfigAction, ConfigConvertArgs, ConfigGetArgs};
@@ -28,11 +28,13 @@ pub use shell::{CompletionsArgs, ManArgs};
 pub use status::StatusArgs;
 pub use verify::VerifyArgs;
 
+pub use crate::ui::Format;
+
 use crate::config::{
     CACHE_SECTION_VARIABLE, ClassicSections, Effective, POSTGRES_SECTION_VARIABLE, SETTINGS, Setting, unknown_variables,
 };
 use crate::exit::Failure;
-use crate::{log, report};
+use crate::ui::{log, report};
 
 use schema::JSON_SCHEMA_HELP;
 pub use schema::{DiagramArgs, DiagramForm, DiffArgs};
@@ -98,15 +100,6 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
-
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object.
-    Json,
-}
 
 /// The commands.
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use gizer_engine::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{ExitCode, Failure, FailureKind};
-use crate::report;
+use crate::ui::report;
 
 /// Listens for SIGINT and SIGTERM for as long as the process lives, so that none is lost between two pieces of work. Needs a
 /// tokio runtime.

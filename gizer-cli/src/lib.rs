@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   args ─┐
-//!   env  ─┼─▶ Config ──▶ commands ──▶ pipeline: source ─▶ flatten ─▶ encode ─▶ sink
+//!   env  ─┼─▶ Config ──▶ commands ──Env──▶ gizer-engine ──events──▶ ui::observer ──▶ ui::report, ui::progress, metrics
 //!   file ─┘                 │
-//!                           └──▶ report (tables or JSON), exit code
+//!                           └──▶ ui::report (tables or JSON), exit code
 //! ```
 //!
 //! What does the work is in the other crates, joined by gizer-engine; this one reads what is wanted, and talks to people.
@@ -15,11 +15,8 @@ pub mod commands;
 pub mod config;
 pub mod exit;
 pub mod interrupt;
-mod log;
 pub mod metrics;
-mod observer;
-pub mod progress;
-pub mod report;
+pub mod ui;
 
 use std::sync::Arc;
 
@@ -29,7 +26,8 @@ use commands::Context;
 use exit::{ExitCode, Failure};
 use gizer_engine::Env;
 use metrics::{Metrics, Run};
-use observer::Screen;
+use ui::observer::Screen;
+use ui::{log, report};
 
 /// Reads the command line, does what it says, and gives the exit code.
 pub fn run() -> ExitCode {

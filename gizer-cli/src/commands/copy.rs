@@ -6,7 +6,7 @@ use super::Context;
 use super::load_report::print;
 use crate::args::CopyArgs;
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 
 /// Copies the collections, one after the other.
 ///

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Context;
 use crate::args::{EtlOutcome, Format};
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 
 /// Whether a load is needed: by the exit code, and `1` or `0` on standard output while it is not.
 ///

@@ -6,7 +6,7 @@ use super::Context;
 use super::load_report::print;
 use crate::args::LoadArgs;
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 
 /// Loads the collections, one after the other.
 ///

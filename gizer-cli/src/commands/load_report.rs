@@ -8,7 +8,7 @@ use gizer_pg::state::Ledger;
 use serde_json::{Value, json};
 
 use crate::args::Format;
-use crate::report::{self, thousands};
+use crate::ui::report::{self, thousands};
 
 /// Prints what was loaded, and what was not.
 pub(super) fn print(format: Format, reports: &[Loaded], failures: &Failures) {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Context;
 use crate::args::{Format, PauseArgs, ResumeArgs};
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 use gizer_engine::Failures;
 
 /// Pauses collections.

@@ -13,7 +13,7 @@ use super::{Context, plan_report};
 use crate::args::{Format, PlanArgs};
 use crate::config::Config;
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 use gizer_engine::due::{Due, DueCollection, Estimate, LogStanding, Policy, Sizes, Standing, Step, Tries};
 
 /// What would be done.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::plan::{PlannedLoad, Remark, RunPlan, TableFate, UNFIT_KEY};
-use crate::report::{self, bytes, counted, duration, thousands};
+use crate::ui::report::{self, bytes, counted, duration, thousands};
 use gizer_engine::due::{DueCollection, Estimate, LogStanding, Step};
 
 pub(super) fn as_text(plan: &RunPlan) -> String {

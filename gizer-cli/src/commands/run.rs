@@ -24,7 +24,7 @@ use super::sync_report::Shown;
 use super::{Context, load_report};
 use crate::args::{Format, RunArgs};
 use crate::exit::{ExitCode, Failure, FailureKind, failure_json};
-use crate::report;
+use crate::ui::report;
 
 /// How often a load that is found out to be due while following is tried, where nothing was applied in between.
 const LOADS_IN_A_ROW: u32 = 2;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::args::{Cli, CompletionsArgs, ManArgs};
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 
 /// Prints the completions of a shell.
 ///

@@ -10,7 +10,7 @@ use super::Context;
 use super::sync_report::Shown;
 use crate::args::SyncArgs;
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 
 /// Follows until everything is applied, or until somebody says stop.
 ///

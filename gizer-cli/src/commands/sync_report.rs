@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::{Failure, failure_json};
-use crate::report::{self, counted, thousands};
+use crate::ui::report::{self, counted, thousands};
 
 /// A [`SyncReport`] as people and machines read it.
 pub(super) struct Shown<'r>(pub(super) &'r SyncReport);

@@ -17,7 +17,7 @@
 //! - **The registry** is a page of our own: the official client writes OpenMetrics, of whose names (`# TYPE` without `_total`) the text
 //!   format, which the node exporter's textfiles have to be in, makes counters of no type.
 //!
-//! A command has the handle in its [`Context`](crate::commands::Context). One that stays on says
+//! A command has the handle in its `Context`. One that stays on says
 //! `let _published = context.metrics.publish(address).await?;` before it begins.
 
 pub mod catalog;
@@ -42,10 +42,10 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::report;
+use crate::ui::report;
 use following::{Standing, Watched};
 use registry::Registry;
-pub(crate) use run::{RUN_TARGET, Run};
+pub(crate) use run::Run;
 use serve::MetricsServer;
 use textfile::Textfile;
 

@@ -7,10 +7,7 @@ use super::catalog::{
 };
 use super::{Metrics, now};
 use crate::exit::{ExitCode, Failure};
-use crate::log;
-
-/// The target of the one line that the log has of each run.
-pub(crate) const RUN_TARGET: &str = "gizer::run";
+use crate::ui::log;
 
 /// A run that has begun.
 #[derive(Debug)]
@@ -63,7 +60,7 @@ impl Run {
         let sum = |of| inner.registry.sum(of);
         let rows = |operation: &str| inner.registry.sum_where(&ROWS, |labels| labels[1] == operation);
         tracing::info!(
-            target: RUN_TARGET,
+            target: log::RUN_TARGET,
             command = self.command,
             exit_code = exit as u8,
             ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),

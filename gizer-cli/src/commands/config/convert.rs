@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::{ConfigConvertArgs, Format};
 use crate::config::{Effective, converted};
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 
 /// Only its owner reads a file with passwords.
 const OWNER_ONLY_MODE: u32 = 0o600;

@@ -7,7 +7,7 @@ use crate::config::{
     Effective, HIDDEN_PASSWORD, SETTINGS, Setting, SettingOrigin, nearest_of, values, without_password,
 };
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 
 /// Prints every setting with its value and its origin, without passwords.
 pub fn show(effective: &Effective, format: Format) -> ExitCode {

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::args::{DdlArgs, Format};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 use gizer_engine::layouts::Layouts;
 
 /// Prints the statements.

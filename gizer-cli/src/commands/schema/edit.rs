@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::args::{Format, MergeArgs, PatchArgs, TablesArgs};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 use gizer_engine::layouts::Layouts;
 use gizer_engine::schema_files;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{Format, InferArgs};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
-use crate::report::{self, counted};
+use crate::ui::report::{self, counted};
 
 /// Infers and writes the schemas.
 ///

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-pub(super) use crate::report::printable;
+pub(super) use crate::ui::report::printable;
 
 /// How many columns of a terminal it takes.
 pub(super) fn width(text: &str) -> usize {

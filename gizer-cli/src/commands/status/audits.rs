@@ -4,7 +4,7 @@ use gizer_engine::audit::Report;
 use gizer_pg::state::{CollectionStatus, FinishedAudit};
 use serde_json::{Value, json};
 
-use crate::report::{self, counted, thousands};
+use crate::ui::report::{self, counted, thousands};
 
 /// A table of the last full audits, and a line for each that is running or was interrupted; nothing if there are none.
 pub(super) fn text(collections: &[CollectionStatus]) -> String {

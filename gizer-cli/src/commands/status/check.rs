@@ -7,7 +7,7 @@ use gizer_pg::state::{RunRow, Status};
 use super::audits;
 use super::source::{OplogStatus, ShardStanding};
 use crate::args::StatusArgs;
-use crate::report::{counted, duration, thousands};
+use crate::ui::report::{counted, duration, thousands};
 use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
 
 /// The limits beyond which there is a warning.

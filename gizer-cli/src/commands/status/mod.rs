@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::args::{Format, StatusArgs};
 use crate::exit::{ExitCode, Failure, failure_json};
-use crate::report::{self, thousands};
+use crate::ui::report::{self, thousands};
 use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
 use gizer_schema::names::shortened;
 use source::OplogStatus;

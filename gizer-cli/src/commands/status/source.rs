@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::commands::Context;
 use crate::exit::Failure;
-use crate::report::{self, duration};
+use crate::ui::report::{self, duration};
 
 /// How long MongoDB may take to answer: a status that is wanted at night must come soon.
 const MONGO_TIMEOUT: Duration = Duration::from_secs(5);

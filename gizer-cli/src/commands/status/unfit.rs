@@ -6,7 +6,7 @@ use gizer_pg::state::{self, RejectReasons, UnfitCount, UnfitRow};
 use gizer_pg::{PgError, Session};
 use serde_json::{Value, json};
 
-use crate::report::{self, counted, thousands};
+use crate::ui::report::{self, counted, thousands};
 
 /// Lines of one kind that a person is shown.
 const MAX_LINES: usize = 10;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Format, VerifyArgs};
 use crate::exit::ExitCode;
-use crate::report::{self, thousands};
+use crate::ui::report::{self, thousands};
 
 /// The outcome for a person, who takes *equal* for all there is.
 fn outcome_text(verified: &Verified) -> String {

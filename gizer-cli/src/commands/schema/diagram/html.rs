@@ -10,7 +10,7 @@ use gizer_schema::{Column, ColumnId, ColumnSource, Dialect, TableId};
 use sha2::{Digest, Sha256};
 
 use super::tree::{Diagram, FieldRow, RowKind, sql_type};
-use crate::report::counted;
+use crate::ui::report::counted;
 
 const STYLE: &str = include_str!("diagram.css");
 const SCRIPT: &str = include_str!("diagram.js");

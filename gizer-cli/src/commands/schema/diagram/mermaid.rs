@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use gizer_schema::{ColumnId, ColumnSource, TableId};
 
 use super::tree::{Diagram, sql_type};
-use crate::report::is_obeyed;
+use crate::ui::report::is_obeyed;
 
 /// Draws all collections in one diagram.
 pub(super) fn draw(diagrams: &[Diagram<'_>]) -> String {

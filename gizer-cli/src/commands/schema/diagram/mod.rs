@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::{DiagramArgs, DiagramForm, Format};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
-use crate::report;
+use crate::ui::report;
 use gizer_engine::layouts::Layouts;
 use tree::Diagram;
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::args::{DiffArgs, Format};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure, FailureKind};
-use crate::report;
+use crate::ui::report;
 use gizer_engine::layouts::{Layouts, unusable_schema};
 use gizer_engine::schema_files::SchemaFiles;
 
@@ -83,7 +83,7 @@ pub async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure
         _ => failure,
     })?;
     match context.format {
-        Format::Text => report::text(&as_text(&compared, args.live, report::colours_are_seen(&std::io::stdout()))),
+        Format::Text => report::text(&as_text(&compared, args.live, report::sees_colours(&std::io::stdout()))),
         Format::Json => report::json(&as_json(&compared)),
     }
     Ok(if compared.iter().any(Compared::differs) { ExitCode::Failed } else { ExitCode::Done })

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::names::{padded, printable, width};
 use super::{Compared, DiffOutcome, dialect};
-use crate::report::{self, counted};
+use crate::ui::report::{self, counted};
 
 /// What a line tells of.
 #[derive(Clone, Copy, PartialEq, Eq)]

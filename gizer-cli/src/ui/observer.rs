@@ -2,11 +2,10 @@
 
 use gizer_engine::{Activity, ActivityKind, Event, Observer};
 
-use crate::args::Format;
+use super::progress::Progress;
+use super::{Format, report};
 use crate::commands::schema::infer;
 use crate::metrics::Metrics;
-use crate::progress::Progress;
-use crate::report;
 
 /// Shows events to people, and passes them on to metrics.
 #[derive(Debug)]

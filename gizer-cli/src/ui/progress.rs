@@ -8,7 +8,7 @@ use gizer_engine::{Counters, Expected};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use crate::report::{self, thousands};
+use super::report::{self, thousands};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -18,14 +18,14 @@ const DRAW_EVERY: Duration = Duration::from_millis(200);
 
 /// Shows counters until it is dropped.
 #[derive(Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     task: JoinHandle<()>,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     /// Starts to show `counters` under `name`; what is `expected` is an estimate, if there is one. Needs a tokio runtime.
-    pub fn start(name: &str, counters: Arc<Counters>, expected: Option<Expected>) -> Progress {
+    pub(super) fn start(name: &str, counters: Arc<Counters>, expected: Option<Expected>) -> Progress {
         if std::io::stderr().is_terminal() {
             let bar = bar(name, &counters, expected);
             let task = tokio::spawn(draw(bar.clone(), counters, expected));
@@ -39,7 +39,7 @@ impl Progress {
 
 impl Progress {
     /// Starts to show that something goes on whose end is not known: `orders: keys and indexes`.
-    pub fn of_step(name: &str, step: &'static str) -> Progress {
+    pub(super) fn of_step(name: &str, step: &'static str) -> Progress {
         if std::io::stderr().is_terminal() {
             let bar = unseen(None, "{prefix:24!} {spinner} {msg}, {elapsed}", name);
             bar.set_message(step);

@@ -11,17 +11,18 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ArgMatches;
+use gizer_engine::BATCH_TARGET;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::terminal::sees_colours;
 use crate::config::file::LogFormat;
-use crate::metrics::RUN_TARGET;
-use gizer_engine::BATCH_TARGET;
 
-use crate::report;
+/// The target of the line that the log has for each run.
+pub(crate) const RUN_TARGET: &str = "gizer::run";
 
 /// The target of what is said to people, where that is part of the log.
 pub(crate) const NOTE_TARGET: &str = "gizer::note";
@@ -61,7 +62,7 @@ pub(crate) fn start(verbose: u8) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter(verbose))
         .with_writer(std::io::stderr)
-        .with_ansi(report::colours_are_seen(&std::io::stderr()))
+        .with_ansi(sees_colours(&std::io::stderr()))
         .event_format(LogLines::default())
         .try_init();
 }

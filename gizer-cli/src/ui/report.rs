@@ -1,7 +1,7 @@
 //! What commands print: results on standard output, everything else on standard error.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
@@ -9,14 +9,14 @@ pub use gizer_engine::wording::{command, counted, is_obeyed, lines, positions, p
 use gizer_flatten::change::ClusterTime;
 use serde_json::{Value, json};
 
-use crate::args::Format;
+use super::{Format, log};
 use crate::exit::{ExitCode, Failure, failure_json};
-use crate::log;
 
 mod failures;
 mod standings;
 mod unfit;
 
+pub(crate) use super::terminal::sees_colours;
 pub(crate) use failures::{add_failures, exit, failures};
 pub(crate) use standings::{missing, missing_json, standings_json};
 pub(crate) use unfit::{add_unfit, unfit_lines};
@@ -79,11 +79,6 @@ pub fn failure(failure: &Failure, format: Format) {
 
 /// A line under the header, and nothing else that is not text.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-
-/// Whether whoever reads this stream sees colours, and wants them (no-color.org).
-pub fn colours_are_seen(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
 
 /// A table for people; the columns named in `numbers` stand to the right.
 pub fn table(header: &[&str], numbers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
