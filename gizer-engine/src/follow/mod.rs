@@ -1,35 +1,29 @@
 //! Following the oplog: from a stream of changes to committed, compared rows. `docs/architecture/exactness.md` says why it is exact.
 //!
 //! ```text
-//!   Reader:  ChangeSource ──▶ collect: Batch of touched ids, up to a watermark ──▶ LookUp
-//!                                                                                    │ Delivery, one ahead
-//!   Writer:  reconcile ──▶ Commit (checkpoint, or the fence of a load)  ◀────────────┘
+//!   ChangeSource ──▶ Collector ──▶ Batch ──▶ LookUp ──Delivery──▶ Isolation ──▶ reconcile ──▶ commit
+//!   └─────────────────── Reader ─────────────────┘                └──────────── Writer ────────────┘
+//!                          ▲                                                       │
+//!                          └───────── what to read again: Repairs, StoredIds ──────┘
 //! ```
 //!
-//! While PostgreSQL takes one batch, the documents of the next are read. [`Follow`] is one way along the stream, for live tables
-//! ([`Purpose::Stream`]) and for the staging tables of a load that is being aligned ([`Purpose::Load`]).
+//! Data flows one way, from source to commit. Against it goes only what the writer wants read again, through a channel of its own; the
+//! channels are bounded, and `channels.rs` says why neither side can wait for the other for ever. While PostgreSQL takes one batch, the
+//! documents of the next are read. [`Follow`] is one way along the stream, for live tables ([`Purpose::Stream`]) and for the staging
+//! tables of a load that is being aligned ([`Purpose::Load`]).
 
-mod apart;
-mod asked;
-mod capped;
-mod collect;
-mod commit;
+mod batch;
+mod channels;
 mod fail_point;
-mod isolate;
 mod layout;
 mod layouts;
 mod member;
-mod members;
-mod monitors;
-mod read;
-mod repair;
+mod progress;
+mod reader;
 mod report;
 mod session;
-mod touched;
-mod unfit;
-mod write;
+mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,29 +32,24 @@ use gizer_flatten::Tally;
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{ChangeSource, LookUp, Oplog};
 use gizer_pg::Session;
-use gizer_pg::rows::TableCounts;
 use gizer_schema::Layout;
-use gizer_verify::{Checks, ReadBack};
-use tokio::sync::mpsc;
+use gizer_verify::Checks;
 
-pub use capped::DELETIONS_UNKNOWN;
-pub use commit::Purpose;
 pub use layout::{LayoutSlot, LayoutVersion};
 pub use layouts::layouts_of;
 pub(crate) use layouts::{audit_settings, settings, source_options};
 pub use member::Member;
 pub(crate) use member::{earliest, interest, members_of, read_ahead};
+pub use progress::{ChangeCounts, FollowProgress, RejectCount, Rejects};
 pub use report::SyncReport;
 pub use session::{SyncOptions, sync, sync_once};
-pub use touched::ChangeCounts;
-pub use unfit::Rejects;
-pub use write::replaced;
+pub use writer::{DELETIONS_UNKNOWN, Purpose, replaced};
 
 use crate::failure::Failure;
 use crate::observer::Observer;
-use read::Reader;
-use touched::Mark;
-use write::Writer;
+use batch::Mark;
+use reader::{Collector, Reader};
+use writer::Writer;
 
 /// How far to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,41 +71,6 @@ pub enum PauseReason {
     Changed,
 }
 
-/// What a way along the stream has done so far.
-#[derive(Debug, Default)]
-pub struct FollowProgress {
-    /// Changes applied.
-    pub changes: ChangeCounts,
-    /// Documents read, each counted once a batch.
-    pub documents: u64,
-    /// Rows written.
-    pub rows: TableCounts,
-    /// Transactions committed.
-    pub batches: u64,
-    /// Those of them that were not exact.
-    pub catching_up: u64,
-    /// Documents whose rows were made equal because somebody has found them different, or were written a second time.
-    pub repaired: u64,
-    /// Documents that were rejected: without a usable key, or refused by PostgreSQL.
-    pub rejected: u64,
-    /// Documents that had been rejected, and are no longer: their rows are stored, or they are gone.
-    pub accepted: u64,
-    /// Collections that are failing, and why.
-    pub failing: BTreeMap<String, Failure>,
-    /// Collections that were failing, and are followed again.
-    pub followed_again: Vec<String>,
-    /// Statements that it took.
-    pub statements: u64,
-    /// What happened to collections as such, a line each.
-    pub events: Vec<String>,
-    /// Values that did not fit, by collection.
-    pub tallies: BTreeMap<String, Tally>,
-    /// Documents that were rejected, by collection.
-    pub rejects: BTreeMap<String, Rejects>,
-    /// Collections of which the oplog does not tell what is gone, and nobody has looked.
-    pub deletions_unknown: BTreeSet<String>,
-}
-
 /// Settings of following.
 #[derive(Debug, Clone, Copy)]
 pub struct FollowSettings {
@@ -133,15 +87,6 @@ pub struct FollowSettings {
     /// A collection of which PostgreSQL refuses more documents than this is failing.
     pub max_rejects: u64,
 }
-
-/// How long a batch waits for more once everything there is has been given.
-const LINGER: Duration = Duration::from_millis(2);
-
-/// How long changes are gathered at most, while there are always more.
-const GATHERING_LIMIT: Duration = Duration::from_secs(1);
-
-/// How often a position is written down to which nothing has happened.
-const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 
 /// How often to look whether a collection has been loaded meanwhile, or anything is to be repaired.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -187,21 +132,19 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     /// A run that has not begun yet.
     pub fn new(setup: FollowSetup<'f, S, L>) -> Follow<'f, S, L> {
         let FollowSetup { session, oplogs, source, look_up, settings, purpose, members, start, observer } = setup;
-        let deletions_unknown = members.iter().filter_map(Member::unknown_deletions).collect();
         let (collections, tables) = members.into_iter().map(Member::split).unzip();
         let time = start.positions.values().map(|position| position.time).min().unwrap_or_default();
         let mark = Mark { time, positions: start.positions, read_to: time };
-        let reader_observer = Arc::clone(&observer);
-        let reader =
-            Reader::new(oplogs, settings, source, look_up, collections, mark.clone(), start.ahead, reader_observer);
-        let mut writer = Writer::new(session, settings, purpose, tables, mark, start.ahead, observer);
-        writer.progress.deletions_unknown = deletions_unknown;
-        Follow { reader, writer }
+        let collector = Collector::new(source, collections, mark.clone(), settings.batch_documents);
+        Follow {
+            reader: Reader::new(collector, look_up, oplogs, settings, start.ahead, Arc::clone(&observer)),
+            writer: Writer::new(session, settings, purpose, tables, mark, start.ahead, observer),
+        }
     }
 
     /// The place of a collection's layout: another one that is put there counts from the next batch on.
     pub fn layout_slot(&self, collection: &str) -> Option<LayoutSlot> {
-        self.reader.members.all.iter().find(|member| member.name == collection).map(|member| member.slot.clone())
+        self.reader.layout_slot(collection)
     }
 
     /// Follows, once. When it ends, what was committed is exact or said not to be; what was read beyond that is forgotten.
@@ -209,10 +152,9 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     /// # Errors
     /// [`Failure`]; what was committed stays.
     pub async fn run(&mut self, until: Until, stop: impl Fn() -> bool) -> Result<PauseReason, Failure> {
-        // One delivery is on its way while one is written and one is read.
-        let (deliver, delivered) = mpsc::channel(1);
-        let mut reading = pin!(self.reader.run(until, stop, deliver));
-        let mut writing = pin!(self.writer.run(delivered));
+        let (reader_end, writer_end) = channels::channels();
+        let mut reading = pin!(self.reader.run(until, stop, reader_end));
+        let mut writing = pin!(self.writer.run(writer_end));
         tokio::select! {
             biased;
             written = &mut writing => written,
@@ -226,75 +168,32 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
 
     /// What was done.
     pub fn progress(&self) -> &FollowProgress {
-        &self.writer.progress
+        self.writer.progress()
     }
 
     /// Ends following; gives what it was for.
     pub fn into_purpose(self) -> Purpose<'f> {
-        self.writer.purpose
+        self.writer.into_purpose()
     }
 
     /// Up to when documents have been read, where that is later than the last watermark.
     pub fn ahead(&self) -> Option<ClusterTime> {
-        self.writer.ahead.filter(|ahead| *ahead > self.writer.mark.time)
+        self.writer.ahead()
     }
 
     /// What did not fit, by collection, with its layout.
     pub fn tallies(&self) -> impl Iterator<Item = (&str, &Tally, &Layout)> {
-        let of =
-            |name: &str| self.writer.tables.iter().find(|tables| tables.name == name).map(|tables| &*tables.layout);
-        self.writer.progress.tallies.iter().filter_map(move |(name, tally)| Some((name.as_str(), tally, of(name)?)))
+        let tallies = self.progress().tallies.iter();
+        tallies.filter_map(|(name, tally)| Some((name.as_str(), tally, self.writer.layout(name)?)))
     }
 
     /// Whether all that is written is read back and compared.
     pub fn reads_all_back(&self) -> bool {
-        self.writer.settings.checks.read_back == ReadBack::All
+        self.writer.reads_all_back()
     }
 
     /// Where the tables stand.
     pub fn positions(&self) -> &Positions {
-        &self.writer.mark.positions
-    }
-}
-
-impl FollowProgress {
-    /// The numbers that writing to a collection changes.
-    fn counted(&self) -> FollowProgress {
-        let FollowProgress { documents, rows, rejected, accepted, .. } = *self;
-        FollowProgress { documents, rows, rejected, accepted, ..FollowProgress::default() }
-    }
-
-    /// What has been counted of a collection since then is taken back.
-    fn take_back(&mut self, before: &FollowProgress, collection: &str) {
-        let FollowProgress { documents, rows, rejected, accepted, .. } = *before;
-        (self.documents, self.rows, self.rejected, self.accepted) = (documents, rows, rejected, accepted);
-        self.tallies.remove(collection);
-        self.rejects.remove(collection);
-    }
-
-    /// Adds what was done elsewhere.
-    pub fn add(&mut self, other: &FollowProgress) {
-        self.changes.add(&other.changes);
-        self.documents += other.documents;
-        self.rows.inserted += other.rows.inserted;
-        self.rows.updated += other.rows.updated;
-        self.rows.deleted += other.rows.deleted;
-        self.batches += other.batches;
-        self.catching_up += other.catching_up;
-        self.repaired += other.repaired;
-        self.rejected += other.rejected;
-        self.accepted += other.accepted;
-        other.followed_again.iter().for_each(|name| drop(self.failing.remove(name)));
-        self.failing.extend(other.failing.iter().map(|(name, failure)| (name.clone(), failure.clone())));
-        self.statements += other.statements;
-        self.events.extend(other.events.iter().cloned());
-        for (name, tally) in &other.tallies {
-            self.tallies.entry(name.clone()).or_default().add(tally.clone());
-        }
-        // The later one knows all.
-        self.deletions_unknown.clone_from(&other.deletions_unknown);
-        for (name, rejects) in &other.rejects {
-            self.rejects.entry(name.clone()).or_default().add(rejects);
-        }
+        self.writer.positions()
     }
 }

@@ -243,11 +243,9 @@ pub struct TableCounts {
 impl RowCounts {
     /// Those of all tables together.
     pub fn sum(&self) -> TableCounts {
-        self.tables.iter().fold(TableCounts::default(), |sum, table| TableCounts {
-            deleted: sum.deleted + table.deleted,
-            updated: sum.updated + table.updated,
-            inserted: sum.inserted + table.inserted,
-        })
+        let mut sum = TableCounts::default();
+        self.tables.iter().for_each(|table| sum += *table);
+        sum
     }
 
     /// Rows written in all.
@@ -263,10 +261,16 @@ impl AddAssign<&RowCounts> for RowCounts {
             self.tables.resize(other.tables.len(), TableCounts::default());
         }
         for (sum, table) in self.tables.iter_mut().zip(&other.tables) {
-            sum.deleted += table.deleted;
-            sum.updated += table.updated;
-            sum.inserted += table.inserted;
+            *sum += *table;
         }
+    }
+}
+
+impl AddAssign for TableCounts {
+    fn add_assign(&mut self, other: TableCounts) {
+        self.deleted += other.deleted;
+        self.updated += other.updated;
+        self.inserted += other.inserted;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was asked for in a batch, and of which collections anything is rejected.
+//! The keys that a part of a batch is about, and the collections of which anything is rejected.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,25 @@ use gizer_pg::{PgError, Session};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
-/// Ids that were asked for together.
-pub(super) struct Asked {
+/// The keys of ids that were looked up together.
+pub(super) struct RequestedKeys {
     /// Their keys, each with the tables in which its rows can have changed.
     pub(super) keys: Keys,
     /// Which of them a document was found for.
     pub(super) found: Vec<bool>,
-    /// Those that have neither a key nor a document: one may be kept aside.
+    /// The `_id`s that have neither a key nor a document: one may be rejected.
     pub(super) gone: BTreeSet<String>,
     /// The keys of repairs and of rejected documents among them.
     pub(super) known: Vec<Vec<u8>>,
 }
 
-impl Asked {
-    pub(super) fn new(layout: &Layout, flattener: &Flattener, ids: &[(Bytes, Scope)], repairs: &[RepairKey]) -> Asked {
+impl RequestedKeys {
+    pub(super) fn new(
+        layout: &Layout,
+        flattener: &Flattener,
+        ids: &[(Bytes, Scope)],
+        repairs: &[RepairKey],
+    ) -> RequestedKeys {
         let (mut keys, mut gone) = (Keys::new(layout), BTreeSet::new());
         // One that its `_id` does not give, or that has none, belongs to no document.
         for repair in repairs {
@@ -37,7 +42,7 @@ impl Asked {
             }
         }
         let known = repairs.iter().map(|repair| repair.key.clone()).collect();
-        Asked { found: vec![false; keys.len()], keys, gone, known }
+        RequestedKeys { found: vec![false; keys.len()], keys, gone, known }
     }
 
     /// The keys of these documents and, with the last of them, those that belong to none.
@@ -47,7 +52,7 @@ impl Asked {
         flattener: &Flattener,
         documents: &[DocumentBatch],
         all: bool,
-    ) -> (Keys, Asked) {
+    ) -> (Keys, RequestedKeys) {
         let mut keys = Keys::new(layout);
         for document in documents.iter().flat_map(DocumentBatch::documents) {
             let Ok(key) = flattener.key_of(document) else {

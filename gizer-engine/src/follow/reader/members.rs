@@ -2,12 +2,67 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gizer_flatten::change::{Change, ChangeKind, Namespace};
+use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Namespace, Positions};
+use gizer_oplog::WatchedCollection;
 
-use super::member::FollowedCollection;
-use super::touched::Effect;
+use crate::follow::batch::Effect;
+use crate::follow::layout::{LayoutSlot, LayoutVersion};
+
+/// A collection as changes name it.
+pub(in crate::follow) struct FollowedCollection {
+    name: String,
+    slot: LayoutSlot,
+    /// The layout that the present batch is read by.
+    layout: LayoutVersion,
+    /// Where it is in MongoDB, by UUID.
+    watched: WatchedCollection,
+    /// What lies at or before these positions has been applied.
+    applied_to: Positions,
+    /// What was skipped of it is yet to be explained, by an entry up to this time.
+    skipped_until: Option<ClusterTime>,
+}
 
 impl FollowedCollection {
+    pub(in crate::follow) fn new(
+        slot: LayoutSlot,
+        watched: WatchedCollection,
+        applied_to: Positions,
+        skipped_until: Option<ClusterTime>,
+    ) -> FollowedCollection {
+        let layout = slot.current();
+        FollowedCollection { name: layout.collection.clone(), slot, layout, watched, applied_to, skipped_until }
+    }
+
+    pub(in crate::follow) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn layout(&self) -> &LayoutVersion {
+        &self.layout
+    }
+
+    pub(in crate::follow) fn watched(&self) -> &WatchedCollection {
+        &self.watched
+    }
+
+    pub(in crate::follow) fn applied_to(&self) -> &Positions {
+        &self.applied_to
+    }
+
+    pub(super) fn skipped_until(&self) -> Option<ClusterTime> {
+        self.skipped_until
+    }
+
+    /// Whether it exists in MongoDB.
+    pub(super) fn exists(&self) -> bool {
+        !self.watched.uuids.is_empty()
+    }
+
+    /// Whether its tables stand at this time or before it.
+    pub(super) fn stands_by(&self, time: ClusterTime) -> bool {
+        self.applied_to.values().all(|applied| applied.time <= time)
+    }
+
     /// Whether a change was applied before: it lies at or before the collection's own position.
     fn has_applied(&self, change: &Change) -> bool {
         self.applied_to.get(&*change.shard).is_some_and(|applied| change.position.time <= applied.time)
@@ -15,6 +70,22 @@ impl FollowedCollection {
 
     fn is_called(&self, namespace: &Namespace) -> bool {
         self.watched.namespace == *namespace
+    }
+
+    /// A collection that exists already under this name was seen by a later load.
+    fn created(&self, change: &Change) -> Option<Ddl> {
+        match self.watched.uuids.contains_key(&*change.shard) {
+            true => None,
+            false => change.uuid.map(Ddl::Created),
+        }
+    }
+
+    /// Where other shards have the collection under another UUID, their documents stay, and nobody knows which those are.
+    fn gone(&self, change: &Change, why: &'static str) -> Ddl {
+        match change.uuid {
+            Some(uuid) if self.watched.uuids.values().all(|other| *other == uuid) => Ddl::Gone(uuid),
+            _ => Ddl::Reload(why),
+        }
     }
 }
 
@@ -31,7 +102,7 @@ pub(super) enum Concern {
 
 /// The collections by UUID.
 pub(super) struct Members {
-    pub(super) all: Vec<FollowedCollection>,
+    all: Vec<FollowedCollection>,
     by_uuid: HashMap<[u8; 16], usize>,
 }
 
@@ -51,6 +122,15 @@ impl Members {
         let uuids = self.all.iter().enumerate();
         self.by_uuid =
             uuids.flat_map(|(at, member)| member.watched.uuids.values().map(move |uuid| (*uuid, at))).collect();
+    }
+
+    pub(super) fn get(&self, member: usize) -> &FollowedCollection {
+        &self.all[member]
+    }
+
+    /// The place of a collection's layout.
+    pub(super) fn layout_slot(&self, collection: &str) -> Option<LayoutSlot> {
+        self.all.iter().find(|member| member.name == collection).map(|member| member.slot.clone())
     }
 
     /// Whose UUID a change has; where entries have none, who has its name.
@@ -119,7 +199,7 @@ impl Members {
 
 /// What a change of a collection as such means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ddl {
+pub(in crate::follow) enum Ddl {
     /// It exists now on the change's shard, with this UUID.
     Created([u8; 16]),
     /// The collection with this UUID is gone, on all shards: the tables are emptied.
@@ -129,25 +209,7 @@ pub(super) enum Ddl {
 }
 
 impl Ddl {
-    pub(super) fn is_gone(self) -> bool {
+    pub(in crate::follow) fn is_gone(self) -> bool {
         matches!(self, Ddl::Gone(_))
-    }
-}
-
-impl FollowedCollection {
-    /// A collection that exists already under this name was seen by a later load.
-    fn created(&self, change: &Change) -> Option<Ddl> {
-        match self.watched.uuids.contains_key(&*change.shard) {
-            true => None,
-            false => change.uuid.map(Ddl::Created),
-        }
-    }
-
-    /// Where other shards have the collection under another UUID, their documents stay, and nobody knows which those are.
-    fn gone(&self, change: &Change, why: &'static str) -> Ddl {
-        match change.uuid {
-            Some(uuid) if self.watched.uuids.values().all(|other| *other == uuid) => Ddl::Gone(uuid),
-            _ => Ddl::Reload(why),
-        }
     }
 }

@@ -1,73 +1,41 @@
 //! Capped collections of servers that do not log what goes from them.
 //!
-//! Up to MongoDB 4.4 a capped collection drops its oldest documents without an entry in the oplog. They go only as new ones come:
-//! so whenever a batch touches such a collection, all documents that have rows are looked up, too, and those that are no longer there are
-//! found as any deleted one is. Of a large collection that would be too much work at each batch; then it is not called exact.
+//! Up to MongoDB 4.4 a capped collection drops its oldest documents without an entry in the oplog, and only as new ones come. So
+//! whenever a batch touches such a collection, all documents that have rows are looked up, too: those that are gone are found as any
+//! deleted one is. Of a large collection that is too much work at each batch; then it is not called exact.
 
-use bytes::Bytes;
-use gizer_flatten::Scope;
-use gizer_oplog::{ChangeSource, LookUp, WantedId};
 use gizer_pg::PgError;
 use gizer_pg::rows::KeyStretch;
 use gizer_pg::state;
 use gizer_schema::TableId;
 use gizer_verify::{VerifyError, id_of_key, ids_in_rows};
-use tokio::sync::mpsc::Sender;
-use tokio::sync::oneshot;
 
-use super::Purpose;
 use super::isolate::Trouble;
-use super::member::FollowedTables;
-use super::read::{Delivery, Ended, Plan, Reader};
-use super::write::Writer;
+use super::{FollowedTables, Purpose, Writer};
 use crate::failure::Failure;
+use crate::follow::channels::StoredIds;
 
 /// Documents of a capped collection that are looked up at each batch; of more, none are.
 const MAX_CAPPED_DOCUMENTS: usize = 10_000;
 
-/// What is said of a collection whose deletions nobody looks for.
+/// The remark about a collection whose deletions nobody looks for.
 pub const DELETIONS_UNKNOWN: &str =
     "capped, on MongoDB 4.4 or older: deletions are not logged; `gizer verify --repair` removes what is gone";
 
-/// The `_id`s of the documents that have rows; `None` if they are too many to be looked up each time.
-pub(super) type StoredIds = Option<Vec<Bytes>>;
-
-impl<S: ChangeSource, L: LookUp> Reader<'_, S, L> {
-    /// Looks up and delivers what has rows of a collection that a batch has touched, where the oplog does not tell what has gone.
-    pub(super) async fn find_gone(
-        &mut self,
-        member: usize,
-        plan: &mut Plan,
-        deliver: &Sender<Delivery>,
-    ) -> Result<(), Ended> {
-        let (answer, stored) = oneshot::channel();
-        deliver.send(Delivery::StoredIds(member, answer)).await.map_err(|_| Ended::Unwanted)?;
-        let Some(ids) = stored.await.map_err(|_| Ended::Unwanted)? else { return Ok(()) };
-        for ids in ids.chunks(self.settings.batch_documents) {
-            if plan.skips(member) {
-                return Ok(());
-            }
-            let wanted = ids.iter().map(|id| (WantedId { id: id.clone(), first: None, last: None }, Scope::All));
-            self.find(member, wanted.collect(), Vec::new(), plan, deliver).await?;
-        }
-        Ok(())
-    }
-}
-
 impl Writer<'_> {
-    /// The `_id`s of the documents that have rows, as the open transaction sees them, or one of its own.
-    /// `None`, too, where they cannot be read: the collection has been set apart then.
+    /// The `_id`s of the documents that have rows, as the open transaction sees them, or one of its own. `None`, too, where they
+    /// cannot be read: the collection has been set apart then.
     pub(super) async fn stored_ids(&mut self, member: usize) -> Result<StoredIds, Failure> {
         if self.batch.apart.contains_key(&member) {
             return Ok(None);
         }
-        let outcome = match self.batch.begun {
-            None => {
+        let outcome = match self.batch.is_begun() {
+            false => {
                 self.session.begin_reading().await?;
                 let outcome = ids_of(&mut self.tables[member]).await;
                 self.session.end(outcome).await
             }
-            Some(_) => {
+            true => {
                 self.enter(member).await?;
                 ids_of(&mut self.tables[member]).await
             }
@@ -97,17 +65,6 @@ impl Writer<'_> {
             state::set_remark(self.session, name, *live_epoch, DELETIONS_UNKNOWN, *is_unknown).await?;
         }
         Ok(())
-    }
-
-    /// Remembers them once that is committed.
-    pub(super) fn add_capped(&mut self, capped: impl IntoIterator<Item = (usize, bool)>) {
-        for (member, is_unknown) in capped {
-            let name = self.tables[member].name.clone();
-            match is_unknown {
-                true => self.progress.deletions_unknown.insert(name),
-                false => self.progress.deletions_unknown.remove(&name),
-            };
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Documents that PostgreSQL refuses are found by halving, and all others are written.
+//! Documents that PostgreSQL refuses are found by halving; all others are written.
 //!
 //! ```text
 //!   documents ──▶ in place ──refused──▶ replaced as a whole ──refused──▶ halves … ──▶ one document ──▶ refused: no rows
@@ -37,7 +37,7 @@ pub(super) struct Isolation<'w, 'f> {
 
 /// What came of some documents.
 #[derive(Default)]
-pub(super) struct Isolated {
+pub(super) struct IsolationOutcome {
     pub(super) reconciled: Reconciled,
     pub(super) refused: Vec<Refused>,
     /// Keys without a document whose rows cannot be deleted, and the last reason.
@@ -70,36 +70,49 @@ impl From<PgError> for Trouble {
 
 impl Isolation<'_, '_> {
     /// Makes rows equal to documents, and deletes those of keys without one.
-    pub(super) async fn write(&mut self, documents: &[DocumentBatch], keys: &Keys) -> Result<Isolated, Trouble> {
+    pub(super) async fn write(
+        &mut self,
+        documents: &[DocumentBatch],
+        keys: &Keys,
+    ) -> Result<IsolationOutcome, Trouble> {
         let refusal = match self.attempt(documents, keys, Writing::InPlace).await? {
-            Ok(reconciled) => return Ok(Isolated { reconciled, ..Isolated::default() }),
+            Ok(reconciled) => return Ok(IsolationOutcome { reconciled, ..IsolationOutcome::default() }),
             Err(refusal) => refusal,
         };
         let all: Vec<Bytes> =
             documents.iter().flat_map(|batch| (0..batch.len()).filter_map(|n| batch.share(n))).collect();
-        let references = self.store.references().await?;
-        let writing = if references.any { Writing::InPlace } else { Writing::Replacing };
+        let (references, writing) = self.references().await?;
         if refusal.is_conflict()
             && writing == Writing::Replacing
             && let Ok(reconciled) = self.attempt(documents, keys, writing).await?
         {
-            return Ok(Isolated { reconciled, ..Isolated::default() });
+            return Ok(IsolationOutcome { reconciled, ..IsolationOutcome::default() });
         }
-        let mut isolated = Isolated::default();
-        self.delete(self.gone(&all, keys), &mut isolated).await?;
-        self.halve(all, keys, writing, &references, &mut isolated).await?;
-        Ok(isolated)
+        let mut outcome = IsolationOutcome::default();
+        self.delete(self.gone(&all, keys), &mut outcome).await?;
+        self.halve(all, keys, writing, &references, &mut outcome).await?;
+        Ok(outcome)
     }
 
     /// The same of documents that have no rows because they were refused: they are not read again.
-    pub(super) async fn write_again(&mut self, documents: Vec<Bytes>, undeleted: Keys) -> Result<Isolated, Trouble> {
+    pub(super) async fn write_again(
+        &mut self,
+        documents: Vec<Bytes>,
+        undeleted: Keys,
+    ) -> Result<IsolationOutcome, Trouble> {
+        let (references, writing) = self.references().await?;
+        let mut outcome = IsolationOutcome::default();
+        self.delete(undeleted, &mut outcome).await?;
+        let none = Keys::new(self.layout);
+        self.halve(documents, &none, writing, &references, &mut outcome).await?;
+        Ok(outcome)
+    }
+
+    /// What points at the tables, and how documents are written next to it.
+    async fn references(&mut self) -> Result<(References, Writing), PgError> {
         let references = self.store.references().await?;
         let writing = if references.any { Writing::InPlace } else { Writing::Replacing };
-        let mut isolated = Isolated::default();
-        self.delete(undeleted, &mut isolated).await?;
-        let none = Keys::new(self.layout);
-        self.halve(documents, &none, writing, &references, &mut isolated).await?;
-        Ok(isolated)
+        Ok((references, writing))
     }
 
     /// One attempt in a savepoint; gives the error if the data are refused, and everything is as before then.
@@ -137,7 +150,7 @@ impl Isolation<'_, '_> {
         keys: &Keys,
         writing: Writing,
         references: &References,
-        isolated: &mut Isolated,
+        outcome: &mut IsolationOutcome,
     ) -> Result<(), Trouble> {
         let mut open = vec![documents];
         while let Some(mut documents) = open.pop() {
@@ -147,9 +160,9 @@ impl Isolation<'_, '_> {
             let part_keys = self.keys_of(&documents, keys);
             let part = sequence(&documents);
             match self.attempt(&part, &part_keys, writing).await? {
-                Ok(reconciled) => isolated.add(reconciled),
+                Ok(reconciled) => outcome.add(reconciled),
                 Err(refusal) if documents.len() == 1 => {
-                    self.refuse(&documents[0], &part_keys, references, refusal, isolated).await?;
+                    self.refuse(&documents[0], &part_keys, references, refusal, outcome).await?;
                 }
                 Err(_) => {
                     let second = documents.split_off(documents.len() / 2);
@@ -167,13 +180,13 @@ impl Isolation<'_, '_> {
         keys: &Keys,
         references: &References,
         refusal: PgError,
-        isolated: &mut Isolated,
+        outcome: &mut IsolationOutcome,
     ) -> Result<(), Trouble> {
         let reason = reason(&refusal);
-        if isolated.refused.len() as u64 >= self.limit {
+        if outcome.refused.len() as u64 >= self.limit {
             return Err(Trouble::TooMany { limit: self.limit, last: reason });
         }
-        // What is deferred of it must not be told of the next one.
+        // What is deferred of it must not be blamed on the next one.
         self.session.set_savepoint(ATTEMPT).await?;
         let counts = self.store.set_apart(keys).await?;
         self.session.release_savepoint(ATTEMPT).await?;
@@ -184,8 +197,8 @@ impl Isolation<'_, '_> {
         let Ok(raw) = RawDoc::new(document) else { return Err(Trouble::Tables(refusal)) };
         let lookup = id_document(raw).ok().flatten();
         let (Some(lookup), true) = (lookup, keys.len() == 1) else { return Err(Trouble::Tables(refusal)) };
-        isolated.reconciled.changes += &counts;
-        isolated.refused.push(Refused {
+        outcome.reconciled.changes += &counts;
+        outcome.refused.push(Refused {
             id: id_text(raw),
             reason,
             document: document.to_vec(),
@@ -200,17 +213,17 @@ impl Isolation<'_, '_> {
     }
 
     /// Deletes the rows of keys without a document, as far as that is not refused.
-    async fn delete(&mut self, keys: Keys, isolated: &mut Isolated) -> Result<(), Trouble> {
+    async fn delete(&mut self, keys: Keys, outcome: &mut IsolationOutcome) -> Result<(), Trouble> {
         let mut open = vec![keys];
         while let Some(keys) = open.pop() {
             if keys.is_empty() {
                 continue;
             }
             match self.attempt(&[], &keys, Writing::InPlace).await? {
-                Ok(reconciled) => isolated.add(reconciled),
+                Ok(reconciled) => outcome.add(reconciled),
                 Err(refusal) if keys.len() == 1 => {
-                    isolated.undeleted.push(keys.field(0).to_vec());
-                    isolated.why_undeleted = Some(refusal);
+                    outcome.undeleted.push(keys.field(0).to_vec());
+                    outcome.why_undeleted = Some(refusal);
                 }
                 Err(_) => {
                     let half = u32::try_from(keys.len() / 2).unwrap_or(u32::MAX);
@@ -246,7 +259,7 @@ impl Isolation<'_, '_> {
     }
 }
 
-impl Isolated {
+impl IsolationOutcome {
     fn add(&mut self, other: Reconciled) {
         let Reconciled { documents, rejected, rows, stored, changes, repaired, tally } = other;
         let sum = &mut self.reconciled;

@@ -1,11 +1,11 @@
-//! What belongs to the rows of a batch in its transaction.
+//! What is committed with the rows of a batch: the checkpoint, or the fence of a load.
 
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_pg::load::LoadFence;
 use gizer_pg::state::{self, Checkpoint, Run, ShardPositions, StreamFence};
 use gizer_pg::{PgError, Session};
 
-use super::member::FollowedTables;
+use super::FollowedTables;
 
 /// What is followed for.
 pub enum Purpose<'f> {
@@ -33,9 +33,9 @@ pub(super) struct Commit<'c> {
     pub(super) verified: bool,
 }
 
-/// What has been written down.
+/// What a commit has written down.
 #[derive(Debug, Default)]
-pub(super) struct WrittenDown {
+pub(super) struct CommitOutcome {
     /// Whether the tables are exact where they stand.
     pub(super) exact: bool,
     /// Collections that were failing, and stand where the stream stands again.
@@ -43,17 +43,17 @@ pub(super) struct WrittenDown {
 }
 
 impl Purpose<'_> {
-    /// Writes down in the open transaction where the tables stand with it.
+    /// Writes down in the open transaction where the tables stand.
     pub(super) async fn write_down(
         &mut self,
         session: &Session,
         tables: &mut [FollowedTables<'_>],
         commit: &Commit<'_>,
-    ) -> Result<WrittenDown, PgError> {
+    ) -> Result<CommitOutcome, PgError> {
         match self {
             Purpose::Load { fence } => {
                 state::check_load(session, fence).await?;
-                Ok(WrittenDown { exact: commit.ahead.is_none(), followed_again: Vec::new() })
+                Ok(CommitOutcome { exact: commit.ahead.is_none(), followed_again: Vec::new() })
             }
             Purpose::Stream { fence, run } => {
                 let there = is_at(commit.positions, fence.position());
@@ -82,7 +82,7 @@ impl Purpose<'_> {
                 if there {
                     tables.iter_mut().filter(|tables| !tables.apart).for_each(|tables| tables.joined = true);
                 }
-                Ok(WrittenDown { exact: ahead.is_none(), followed_again })
+                Ok(CommitOutcome { exact: ahead.is_none(), followed_again })
             }
         }
     }
@@ -113,21 +113,22 @@ impl Purpose<'_> {
         session.end(outcome).await
     }
 
-    /// The same in the open transaction. Asked at its end, nothing changes any more: a load that is swapped in takes the
-    /// place of tables that this transaction has locked, so that it comes before all that was written, or after the commit.
-    /// Collections that this transaction has itself marked as due for a load, or as failing, by name, are left out.
+    /// The same in the open transaction, without the collections that it has itself marked as due for a load, or as failing.
+    ///
+    /// At its end nothing changes any more: a load that is swapped in replaces tables that this transaction has locked. So it comes
+    /// before all that was written, or after the commit.
     pub(super) async fn has_changed_now(
         &self,
         session: &Session,
         tables: &[FollowedTables<'_>],
-        due: &[String],
+        left_out: &[String],
     ) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
         let now = state::followed_now(session).await?;
         let mut now: Vec<(&str, i64)> = now.iter().map(|(name, epoch)| (name.as_str(), *epoch)).collect();
         let mut then: Vec<(&str, i64)> =
             tables.iter().map(|tables| (tables.name.as_str(), tables.live_epoch)).collect();
-        then.retain(|(name, _)| due.iter().all(|due| due != name));
+        then.retain(|(name, _)| !left_out.iter().any(|left_out| left_out == name));
         // The server has an order of its own for names, by the collation of its database.
         now.sort_unstable();
         then.sort_unstable();

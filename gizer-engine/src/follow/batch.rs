@@ -1,4 +1,4 @@
-//! What the changes between two watermarks have touched.
+//! What is applied in one transaction: what the changes between watermarks have touched.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -8,58 +8,13 @@ use bytes::Bytes;
 use gizer_flatten::Scope;
 use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Positions, id_document};
 use gizer_oplog::WantedId;
+use gizer_pg::state::RepairKey;
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
-use super::members::Ddl;
-use super::repair::Repairs;
+use super::progress::ChangeCounts;
+use super::reader::Ddl;
 use crate::failure::Failure;
-
-/// How many changes there were, by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ChangeCounts {
-    /// New documents.
-    pub inserts: u64,
-    /// Documents that took the place of others.
-    pub replacements: u64,
-    /// Documents of which fields changed.
-    pub updates: u64,
-    /// Documents that went.
-    pub deletes: u64,
-    /// Entries that a chunk migration wrote: no change of data.
-    pub migrations: u64,
-    /// Documents passed over because their collection is dropped or replaced further on.
-    pub skipped: u64,
-}
-
-impl ChangeCounts {
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.inserts + self.replacements + self.updates + self.deletes + self.migrations
-    }
-
-    /// Counts a change of a document.
-    fn count(&mut self, change: &Change) {
-        let count = match &change.kind {
-            _ if change.from_migrate => &mut self.migrations,
-            ChangeKind::Insert { .. } => &mut self.inserts,
-            ChangeKind::Replace { .. } => &mut self.replacements,
-            ChangeKind::Update { .. } => &mut self.updates,
-            ChangeKind::Delete { .. } => &mut self.deletes,
-            _ => return,
-        };
-        *count += 1;
-    }
-
-    pub(super) fn add(&mut self, other: &ChangeCounts) {
-        self.inserts += other.inserts;
-        self.replacements += other.replacements;
-        self.updates += other.updates;
-        self.deletes += other.deletes;
-        self.migrations += other.migrations;
-        self.skipped += other.skipped;
-    }
-}
 
 /// A place in the stream of changes: everything up to it has been given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +24,10 @@ pub(super) struct Mark {
     pub(super) read_to: ClusterTime,
 }
 
-/// What is applied in one transaction, and whether there is anything.
+/// What is to be repaired, by the number of the collection.
+pub(super) type Repairs = BTreeMap<usize, Vec<RepairKey>>;
+
+/// What is applied in one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// By the number of the collection.

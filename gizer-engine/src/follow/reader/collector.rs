@@ -1,0 +1,185 @@
+//! From single changes to batches: everything up to a watermark.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use gizer_flatten::change::{Change, ClusterTime};
+use gizer_oplog::{ChangeEvent, ChangeSource};
+use tokio::time::timeout;
+
+use super::members::{Concern, Ddl, FollowedCollection, Members};
+use crate::failure::Failure;
+use crate::follow::batch::{Batch, Effect, Mark};
+use crate::follow::layout::LayoutSlot;
+use crate::follow::{LOOK_EVERY, Until};
+
+/// How long a batch waits for more once everything there is has been given.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// How long changes are gathered at most, while there are always more.
+const GATHERING_LIMIT: Duration = Duration::from_secs(1);
+
+/// Makes batches of the changes of a source.
+pub(in crate::follow) struct Collector<S> {
+    source: S,
+    members: Members,
+    /// The last watermark.
+    mark: Mark,
+    /// An event that came when the batch before it had to end.
+    pending: Option<ChangeEvent>,
+    /// Collections that are skipped because another one has their name, and up to when the entry that explains it must have come.
+    unexplained: BTreeMap<usize, ClusterTime>,
+    /// Whether what is known of the collections is later than the mark.
+    knows_later: bool,
+    batch_documents: usize,
+}
+
+impl<S: ChangeSource> Collector<S> {
+    pub(in crate::follow) fn new(
+        source: S,
+        collections: Vec<FollowedCollection>,
+        mark: Mark,
+        batch_documents: usize,
+    ) -> Collector<S> {
+        let skipped = collections.iter().enumerate();
+        let unexplained = skipped.filter_map(|(at, collection)| Some((at, collection.skipped_until()?))).collect();
+        let members = Members::new(collections);
+        Collector { source, members, mark, pending: None, unexplained, knows_later: false, batch_documents }
+    }
+
+    /// The last watermark.
+    pub(super) fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
+    pub(super) fn collection(&self, member: usize) -> &FollowedCollection {
+        self.members.get(member)
+    }
+
+    pub(super) fn layout_slot(&self, collection: &str) -> Option<LayoutSlot> {
+        self.members.layout_slot(collection)
+    }
+
+    /// Whether everything up to there has been collected.
+    pub(super) fn has_reached(&self, until: Until) -> bool {
+        matches!(until, Until::Time(time) if self.mark.read_to >= time && self.pending.is_none())
+    }
+
+    /// Whether documents of any collection may be read as they were at the last watermark.
+    pub(super) fn can_repair_any(&self) -> bool {
+        !self.knows_later
+    }
+
+    /// The same of one: its tables stand at the mark or before it, and it is the one that is followed.
+    pub(super) fn can_repair(&self, member: usize) -> bool {
+        !self.unexplained.contains_key(&member) && self.collection(member).stands_by(self.mark.time)
+    }
+
+    /// A collection is skipped; up to this time an entry must explain it.
+    pub(super) fn expect_explanation(&mut self, member: usize, until: ClusterTime) {
+        self.unexplained.entry(member).or_insert(until);
+    }
+
+    /// Those of these collections that no entry has explained yet.
+    pub(super) fn unexplained_among(&self, skipped: &BTreeSet<usize>) -> BTreeMap<usize, ClusterTime> {
+        let unexplained = self.unexplained.iter().filter(|(member, _)| skipped.contains(member));
+        unexplained.map(|(member, until)| (*member, *until)).collect()
+    }
+
+    /// Reloads of collections that were skipped, and no entry has explained it though all up to then have come: a shard that was
+    /// added, files that were exchanged below the server. What was skipped of them is not known any more.
+    pub(super) fn take_unexplained(&mut self) -> Batch {
+        let time = self.mark.time;
+        let due = self.unexplained.extract_if(.., |_, until| *until <= time);
+        let ddl = Ddl::Reload("it is another collection, and no entry of the oplog says since when");
+        let effects = due.map(|(member, _)| Effect { member, ddl, uuids: BTreeMap::new() }).collect();
+        Batch { effects, ..Batch::default() }
+    }
+
+    /// The next batch: everything up to a watermark at which there is no more to have at once, or enough. It is empty if there was
+    /// nothing for a while.
+    pub(super) async fn next_batch(&mut self, until: Until, stop: &impl Fn() -> bool) -> Result<Batch, Failure> {
+        self.members.take_layouts();
+        let (mut batch, started, before) = (Batch::default(), Instant::now(), self.mark.clone());
+        // What came after the last watermark, and is not whole yet.
+        let mut open = Batch::default();
+        loop {
+            let lingers = open.is_empty() && !batch.touched.is_empty();
+            let event = match self.next_event(if lingers { LINGER } else { LOOK_EVERY }).await? {
+                Some(event) => event,
+                None if open.is_empty() => return Ok(batch),
+                None if stop() => return Ok(self.without(&open, batch, before)),
+                None => continue,
+            };
+            match event {
+                ChangeEvent::Watermark { time, positions, read_to } => {
+                    let is_done = matches!(until, Until::Time(until) if read_to >= until);
+                    // The same again: a prepared transaction holds it back, and with it what came after.
+                    let stands = !open.is_empty() && time == self.mark.time && positions == self.mark.positions;
+                    self.mark = Mark { time, positions, read_to };
+                    match (stands, is_done) {
+                        (true, true) => return Ok(self.without(&open, batch, before)),
+                        (true, false) => continue,
+                        (false, _) => batch.append(std::mem::take(&mut open)),
+                    }
+                    if is_done || self.is_enough(&batch, started) {
+                        return Ok(batch);
+                    }
+                }
+                ChangeEvent::Change(change) => {
+                    if let Some(change) = self.take_change(change, &mut open, &batch)? {
+                        self.pending = Some(ChangeEvent::Change(change));
+                        return Ok(batch);
+                    }
+                }
+                // Events of later versions.
+                _ => {}
+            }
+        }
+    }
+
+    async fn next_event(&mut self, patience: Duration) -> Result<Option<ChangeEvent>, Failure> {
+        match self.pending.take() {
+            Some(event) => Ok(Some(event)),
+            None => Ok(timeout(patience, self.source.next()).await.ok().transpose()?),
+        }
+    }
+
+    fn is_enough(&self, batch: &Batch, started: Instant) -> bool {
+        !batch.effects.is_empty()
+            || batch.documents() >= self.batch_documents
+            || (!batch.touched.is_empty() && started.elapsed() >= GATHERING_LIMIT)
+            || started.elapsed() >= LOOK_EVERY
+    }
+
+    /// Adds a change to what is open; gives it back if the batch has to end before it.
+    fn take_change(&mut self, change: Change, open: &mut Batch, batch: &Batch) -> Result<Option<Change>, Failure> {
+        match self.members.concern(&change) {
+            Concern::None => {}
+            Concern::Document(member) => open.touch(member, self.collection(member).layout(), &change)?,
+            // What was touched before is read before it.
+            Concern::Ddl if open.is_empty() && !batch.touched.is_empty() => return Ok(Some(change)),
+            // A transaction may make a collection and fill it: what follows belongs to it already.
+            Concern::Ddl => {
+                let effects = self.members.take_in(&change);
+                // That it was created, too, on another shard, does not bring back what was skipped.
+                let explains = |effect: &Effect| !matches!(effect.ddl, Ddl::Created(_));
+                let explained = |member| effects.iter().any(|it| it.member == member && explains(it));
+                self.unexplained.retain(|member, _| !explained(*member));
+                open.effects.extend(effects);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The batch where following ends before what is open is whole: it is given again to whoever begins at the position. Where
+    /// a collection was created or dropped in it, the batch could be read only by what was before: it waits, too.
+    fn without(&mut self, open: &Batch, batch: Batch, before: Mark) -> Batch {
+        if open.effects.is_empty() {
+            return batch;
+        }
+        self.mark = Mark { read_to: self.mark.read_to, ..before };
+        self.knows_later = true;
+        Batch::default()
+    }
+}
