@@ -20,7 +20,7 @@
 //! * [`ClusterLookUp`] reads single documents by `_id`, [`ClusterChunks`] a collection stretch by stretch, both as of a time.
 //!
 //! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`], [`RangeSource`],
-//! [`ChangeSource`], [`LookUp`] and [`ChunkSource`]. This crate only reads and decodes. What a document or a change means for tables
+//! [`ChangeSource`], [`LookUp`] and [`ClusterChunks`]. This crate only reads and decodes. What a document or a change means for tables
 //! is decided in gizer-flatten.
 //!
 //! Every failure is a [`MongoError`], which says where it happened and, if something can be done, what. None shows a
@@ -56,7 +56,7 @@ mod waiting;
 mod window;
 
 pub use changes::{ChangeEvent, ChangeSource};
-pub use chunks::{Chunk, ChunkSource, ClusterChunks, Stretch};
+pub use chunks::{Chunk, ClusterChunks, Stretch};
 pub use collections::{Collection, CollectionSize, SkipReason, SourceCollection};
 pub use connect::{Cluster, Deployment, Topology};
 pub use dump::{Dump, DumpFile, DumpScan};

@@ -1,7 +1,7 @@
-//! Audits: tables beside the documents that they should hold. `docs/architecture/audit.md` says why what one finds is true.
+//! Audits compare tables with the documents that they should hold. `docs/architecture/audit.md` says why what one finds is true.
 //!
 //! ```text
-//!   plan: segments ──▶ Worker (several): chunk by chunk ──▶ Report
+//!   plan: segments ──▶ Worker (several): chunk by chunk ──▶ AuditReport
 //!                        │  snapshot, its Moment; documents as of it; rows; compared
 //!                        └─ settle: what differs where the time is out of reach
 //! ```
@@ -23,8 +23,8 @@ use gizer_pg::state::{AuditId, Moment, RepairKey};
 use gizer_schema::Layout;
 use gizer_verify::{Auditor, KeyOrder, key_order};
 
-pub use plan::{Plan, keys_of_tables, plan};
-pub use report::Report;
+pub use plan::{AuditPlan, keys_of_tables, plan};
+pub use report::AuditReport;
 pub use verify::{Verified, VerifyOptions, verify};
 pub use worker::{look_again, run};
 
@@ -49,28 +49,28 @@ impl Extent {
     }
 }
 
-/// Which tables are looked at, and how it is known at which time they should equal the documents.
+/// The tables of an audit, and at which time they should equal the documents.
 #[derive(Debug, Clone)]
-pub enum Tables {
-    /// Those that people read: the state tables tell, in the snapshot in which they are read. They are of this load.
+pub enum AuditTables {
+    /// Those that people read, of this load. The state tables say when, in the snapshot in which they are read.
     Live(i64),
-    /// Those of a load that has been aligned, which stand as it says.
+    /// Those of a load that has been aligned, and stands as this says.
     Staging(Moment),
 }
 
-impl Tables {
+impl AuditTables {
     /// The load that they are of.
     fn epoch(&self) -> i64 {
         match self {
-            Tables::Live(epoch) => *epoch,
-            Tables::Staging(moment) => moment.live_epoch,
+            AuditTables::Live(epoch) => *epoch,
+            AuditTables::Staging(moment) => moment.live_epoch,
         }
     }
 
     fn which(&self) -> WhichTables {
         match self {
-            Tables::Live(_) => WhichTables::Live,
-            Tables::Staging(_) => WhichTables::Staging,
+            AuditTables::Live(_) => WhichTables::Live,
+            AuditTables::Staging(_) => WhichTables::Staging,
         }
     }
 }
@@ -84,7 +84,7 @@ pub struct AuditSettings {
     pub shards_apart: bool,
 }
 
-/// What is audited, and how: the same for all workers, each of which is a task and has one of its own.
+/// What is audited, and how; each worker has a copy.
 #[derive(Clone)]
 pub struct Audit {
     /// How MongoDB is read.
@@ -96,42 +96,55 @@ pub struct Audit {
     /// The collection.
     pub watched: WatchedCollection,
     /// Which of its tables.
-    pub tables: Tables,
+    pub tables: AuditTables,
     /// Where the order of the keys is that of the `_id`s.
     pub order: Option<KeyOrder>,
-    /// Whether the collection did not exist any more when the tables were brought up to date: no row should be left.
+    /// Whether the collection was gone when the tables were brought up to date: no row should be left.
     pub is_gone: bool,
     /// Documents of one chunk, at most.
     pub chunk_documents: usize,
-    /// Whether one chunk of each segment is enough.
+    /// How much of it is looked at.
     pub extent: Extent,
     /// Differences that are named one by one.
     pub named: usize,
     /// Whether they are named with both values.
     pub show_values: bool,
-    /// Where it is written down how far it has come.
+    /// The row that says how far it has come.
     pub id: Option<AuditId>,
-    /// Where keys are gathered that have to be looked at again: of live tables those that were queued to be repaired, which
-    /// they are where this is given; of staging tables those that nothing decides about yet.
+    /// Keys to look at again. Of live tables those that were queued to be repaired, which they are where this is given; of staging
+    /// tables those that nothing decides about yet.
     pub again: Option<Arc<Mutex<Vec<RepairKey>>>>,
     /// What was looked at so far.
     pub counters: Arc<Counters>,
 }
 
-/// Bytes of BSON of one chunk, about: its documents, their rows and what is compared are in memory at once, for each worker.
+/// Bytes of BSON of one chunk, about. Each worker has its documents, their rows and what is compared in memory.
 const CHUNK_BYTES: u64 = 2 << 20;
 
-/// How long a read at a time may take that is a matter of milliseconds, unless it waits for a prepared transaction.
+/// How long a read at a time may take: milliseconds, unless it waits for a prepared transaction.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// What one worker reads documents with: chunks, documents by `_id`, and which `_id`s there are.
-pub fn readers(cluster: &Cluster, oplogs: &[Oplog]) -> (ClusterChunks, ClusterLookUp, ClusterLookUp) {
-    let look_up = || cluster.look_up(oplogs).giving_up_after(READ_LIMIT);
-    (cluster.chunks(oplogs).giving_up_after(READ_LIMIT), look_up(), look_up().ids_only())
+/// What one worker reads documents with.
+pub struct AuditReaders {
+    chunks: ClusterChunks,
+    look_up: ClusterLookUp,
+    /// Looks up what only has to be there.
+    exists: ClusterLookUp,
 }
 
-/// How many workers an audit has, of so many that a load has: one more. Each waits for MongoDB, then for PostgreSQL, and then compares; with two on
-/// two cores a quarter of both stood idle, and with three an audit took 13 % less.
+impl AuditReaders {
+    /// Reads this cluster, through a router or shard by shard.
+    pub fn new(cluster: &Cluster, oplogs: &[Oplog]) -> AuditReaders {
+        let look_up = || cluster.look_up(oplogs).giving_up_after(READ_LIMIT);
+        let chunks = cluster.chunks(oplogs).giving_up_after(READ_LIMIT);
+        AuditReaders { chunks, look_up: look_up(), exists: look_up().ids_only() }
+    }
+}
+
+/// How many workers an audit has: one more than a load.
+///
+/// Each waits for MongoDB, then for PostgreSQL, and then compares. With two on two cores a quarter of both stood idle, and with three
+/// an audit took 13 % less.
 pub fn workers(load_workers: usize) -> usize {
     load_workers + 1
 }
@@ -146,26 +159,26 @@ pub fn same_uuids(one: &BTreeMap<String, [u8; 16]>, other: &BTreeMap<String, [u8
 }
 
 /// The tables of an audit, and the collection whose documents they should hold.
-pub struct AuditedTables {
+pub struct AuditTarget {
     /// The layout of the tables.
     pub layout: Arc<Layout>,
     /// The collection, by UUID.
     pub watched: WatchedCollection,
     /// Which tables they are.
-    pub tables: Tables,
+    pub tables: AuditTables,
 }
 
 impl Audit {
-    /// An audit of these tables beside a collection, `None` if it does not exist any more. Nothing is written down of it, and ten
-    /// differences are named.
+    /// An audit of these tables against a collection, `None` if it is gone. Nothing is written down of it, and ten differences are
+    /// named.
     pub fn of(
         settings: AuditSettings,
         oplogs: &[Oplog],
-        subject: AuditedTables,
+        subject: AuditTarget,
         collection: Option<&Collection>,
         extent: Extent,
     ) -> Audit {
-        let AuditedTables { layout, watched, tables } = subject;
+        let AuditTarget { layout, watched, tables } = subject;
         let average = collection.and_then(Collection::size).map_or(0, |size| size.average()).max(1);
         let chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_DOCUMENTS);
         let has_collation = collection.is_some_and(|collection| collection.collation.is_some());
@@ -187,13 +200,13 @@ impl Audit {
         }
     }
 
-    /// Whether it is of a collection that has these UUIDs on its shards: of that one the documents are read.
+    /// Whether its documents are those of a collection with these UUIDs.
     pub(super) fn is_of(&self, uuids: &BTreeMap<String, [u8; 16]>) -> bool {
         same_uuids(&self.watched.uuids, uuids)
     }
 
-    /// The whole collection, or a sample of about so many documents where there are many times as many: of fewer, chunks would
-    /// overlap, and all of it takes no longer.
+    /// A sample of about so many documents, or all of a collection that has few more: chunks would overlap, and all of it takes no
+    /// longer.
     pub fn extent(collection: Option<&Collection>, sample: Option<u64>) -> Extent {
         let all = collection.and_then(Collection::size).map_or(0, |size| size.documents);
         match sample {
@@ -202,7 +215,7 @@ impl Audit {
         }
     }
 
-    /// Of a sample, how many documents are looked at behind each `_id` that was drawn.
+    /// Documents of a sample that are looked at behind each `_id` that was drawn.
     fn sample_chunk(&self) -> Option<u64> {
         match self.extent {
             Extent::Full => None,

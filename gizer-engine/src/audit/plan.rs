@@ -1,4 +1,4 @@
-//! Into which segments an audit is cut, or where one that died goes on.
+//! The segments of an audit, or what is left of them where one was interrupted.
 
 use gizer_flatten::Flattener;
 use gizer_flatten::range::IdBound;
@@ -11,11 +11,10 @@ use gizer_schema::raw::RawDoc;
 use gizer_verify::KeyOrder;
 use serde_json::Value;
 
-use super::{Extent, Report};
+use super::{AuditReport, Extent};
 use crate::failure::Failure;
 
-/// Segments of a full audit, of which each worker takes one after the other. More of them make the end more even, and cost
-/// nothing.
+/// Segments of a full audit. More of them make the end more even, and cost nothing.
 const SEGMENTS: usize = 16;
 
 /// Documents of one chunk of a sample.
@@ -24,18 +23,19 @@ pub(super) const SAMPLE_CHUNK: u64 = 100;
 /// The number of the segment that goes through the keys of the tables.
 pub(super) const KEYS_OF_TABLES: i32 = -1;
 
-/// What is to be done.
-pub struct Plan {
-    /// What is left, some of it under way.
+/// What an audit has to do.
+pub struct AuditPlan {
+    /// Segments that are left, some of them in progress.
     pub segments: Vec<AuditSegment>,
-    /// What segments have found that are done, in an earlier run.
-    pub found: Report,
-    /// Whether it goes on where an earlier run has ended.
+    /// What an earlier run has found in segments that are done.
+    pub found: AuditReport,
+    /// Whether an earlier run was interrupted, and this one goes on with it.
     pub goes_on: bool,
 }
 
-/// Cuts a collection into segments. With `order` they are ranges of keys, too; without, another segment is for the keys
-/// of the tables.
+/// Cuts a collection into segments.
+///
+/// With `order` they are ranges of keys, too; without, another segment is for the keys of the tables.
 ///
 /// # Errors
 /// [`Failure`] if MongoDB cannot be asked.
@@ -71,7 +71,7 @@ pub async fn plan(
     };
     let mut segments = Vec::new();
     match extent {
-        // An `_id` that was drawn begins what is looked at; where none was, the collection does.
+        // Each starts at an `_id` that was drawn; where none was, at the collection's first.
         Extent::Sample(_) => {
             let begins = if boundaries.is_empty() { vec![(None, None)] } else { boundaries };
             segments.extend(begins.into_iter().enumerate().map(|(i, begin)| segment(i, begin, (None, None))));
@@ -103,8 +103,8 @@ pub(super) fn key_of(layout: &Layout, flattener: &Flattener, id: &IdBound) -> Op
     Some(keys.field(number).to_vec())
 }
 
-impl Plan {
-    /// Goes on where an audit of the same has ended before its time, unless it is to `restart`, or begins one.
+impl AuditPlan {
+    /// Resumes an interrupted audit of the same, unless it is to `restart`, or starts one.
     ///
     /// # Errors
     /// [`Failure`] if either server cannot be asked.
@@ -115,22 +115,22 @@ impl Plan {
         restart: bool,
         segments: impl AsyncFnOnce() -> Result<Vec<AuditSegment>, Failure>,
         named: usize,
-    ) -> Result<(AuditId, Plan), Failure> {
+    ) -> Result<(AuditId, AuditPlan), Failure> {
         if !restart && let Some((id, all)) = state::unfinished_audit(session, collection, subject).await? {
             let (done, segments): (Vec<_>, Vec<_>) = all.into_iter().partition(|segment| segment.done);
-            let mut found = Report::default();
+            let mut found = AuditReport::default();
             for segment in done {
                 found.add(report_of(&segment), named);
             }
-            return Ok((id, Plan { segments, found, goes_on: true }));
+            return Ok((id, AuditPlan { segments, found, goes_on: true }));
         }
         let segments = segments().await?;
         let id = state::begin_audit(session, collection, subject, &segments).await?;
-        Ok((id, Plan { segments, found: Report::default(), goes_on: false }))
+        Ok((id, AuditPlan { segments, found: AuditReport::default(), goes_on: false }))
     }
 }
 
 /// What a segment has found so far.
-pub(super) fn report_of(segment: &AuditSegment) -> Report {
+pub(super) fn report_of(segment: &AuditSegment) -> AuditReport {
     serde_json::from_value(segment.report.clone()).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What has been found of one collection, or of a part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Report {
+pub struct AuditReport {
     /// Documents read.
     pub documents: u64,
     /// Rows that they have, over all tables.
@@ -23,7 +23,7 @@ pub struct Report {
     pub only_in_mongodb: u64,
     /// Keys that have rows and no document.
     pub only_in_postgresql: u64,
-    /// Documents that have no rows because they were rejected, as it is known.
+    /// Documents that have no rows because they were rejected.
     pub rejected: u64,
     /// Documents that have changed since the tables were brought up to date.
     pub not_compared: u64,
@@ -35,11 +35,11 @@ pub struct Report {
     pub differences: Vec<NamedDifference>,
     /// Differences beyond those.
     pub more: u64,
-    /// Keys of documents that differ, where the key does not tell its `_id` (a hash), as text: their rows belong to a document,
-    /// though they need not say so themselves.
+    /// Keys of documents that differ, as text, where a key does not say its `_id` (a hash). Their rows belong to a document, though
+    /// they need not say so themselves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub untold: Vec<String>,
-    /// From when to when: each part of the tables equals the documents at some time between these.
+    /// Each part of the tables equals the documents at some time between these.
     pub proven: Option<Proven>,
 }
 
@@ -77,7 +77,7 @@ pub struct NamedDifference {
     pub fault: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub column: Option<String>,
-    /// What the document has and what is stored, where that is to be shown.
+    /// The value of the document, where values are to be shown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expected: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -118,14 +118,14 @@ impl NamedDifference {
     }
 }
 
-impl Report {
+impl AuditReport {
     /// Whether all that was compared is equal.
     pub fn is_equal(&self) -> bool {
         self.differing() == 0
     }
 
-    /// What is kept of it: what documents hold is shown to who asked for it, and not kept.
-    pub fn without_values(&self) -> Report {
+    /// The report without what documents hold, which is shown only to those who ask.
+    pub fn without_values(&self) -> AuditReport {
         let mut report = self.clone();
         for difference in &mut report.differences {
             (difference.expected, difference.stored) = (None, None);
@@ -138,14 +138,14 @@ impl Report {
         self.different + self.only_in_mongodb + self.only_in_postgresql
     }
 
-    /// Rows that are stored, of what was just looked at.
+    /// Adds rows that are stored, by table.
     pub fn add_stored(&mut self, layout: &Layout, stored: &[u64]) {
         for (table, rows) in layout.tables.iter().zip(stored) {
             self.table(&table.name).rows += rows;
         }
     }
 
-    /// What differs, for good; at most `named` differences are named in all.
+    /// Adds what differs for good; at most `named` differences are named in all.
     pub fn add_differences(&mut self, layout: &Layout, audited: &Audited, named: usize) {
         for key in &audited.differing {
             *match key.stand {
@@ -172,7 +172,7 @@ impl Report {
         self.more += more + differences.len().saturating_sub(room) as u64;
     }
 
-    /// Documents that do not come back from rows whose cells are equal: a fault of gizer itself.
+    /// Adds documents that do not come back from rows whose cells are equal: a fault in gizer.
     pub fn add_not_rebuilt(&mut self, layout: &Layout, not_rebuilt: &[NotRebuilt], named: usize) {
         self.different += not_rebuilt.len() as u64;
         let room = named.saturating_sub(self.differences.len());
@@ -193,7 +193,7 @@ impl Report {
         }));
     }
 
-    /// Part of the tables equals the documents at this time, but for what is told.
+    /// Notes that part of the tables equals the documents at this time, but for what is reported.
     pub fn prove_at(&mut self, time: ClusterTime) {
         let proven = self.proven.get_or_insert(Proven { from: time, until: time });
         proven.from = proven.from.min(time);
@@ -201,7 +201,7 @@ impl Report {
     }
 
     /// Adds what was found elsewhere; at most `named` differences are named in all.
-    pub fn add(&mut self, other: Report, named: usize) {
+    pub fn add(&mut self, other: AuditReport, named: usize) {
         self.documents += other.documents;
         self.rows += other.rows;
         self.equal += other.equal;

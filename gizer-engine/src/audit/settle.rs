@@ -1,4 +1,4 @@
-//! What differs where the time of the tables is out of reach: looked at again, until the log or an exact time decides.
+//! A second look at what differs where the time of the tables is out of reach, until the log or an exact time decides.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{ChunkSource, LookUp, MongoError, ReadAt, WantedId};
+use gizer_oplog::{ClusterLookUp, LookUp, MongoError, ReadAt, WantedId};
 use gizer_pg::rows::Keys;
 use gizer_pg::state::{self, Moment, RepairKey};
 use gizer_verify::{Audited, DifferingKey, Stand};
@@ -14,40 +14,45 @@ use tokio::time::{Instant, sleep};
 
 use super::touched::touched_between;
 use super::worker::{Worker, cannot_compare, time_of};
-use super::{Report, Tables};
+use super::{AuditReport, AuditTables};
 use crate::failure::Failure;
 
-/// How long one who follows may take to come by a time.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a follower may take to reach a time.
+const REACHING_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often to look whether it has.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const REACHING_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a document is looked at again that changes all the time.
-const ROUNDS: usize = 20;
+const MAX_LOOKS: usize = 20;
 
-/// Documents as of a time, where they could be had.
-struct Found {
+/// Documents that were read again.
+struct FoundAgain {
     documents: Vec<DocumentBatch>,
+    /// Whether they are as of the time of the tables.
     exact: bool,
     /// Every one was read at this time or before it.
     until: ClusterTime,
 }
 
-impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
-    /// Decides about keys that seem to differ, and puts what does into the report. No snapshot is open before or after.
-    pub(super) async fn settle(&mut self, suspects: Vec<DifferingKey>, report: &mut Report) -> Result<(), Failure> {
+impl Worker<'_> {
+    /// Decides about keys that seem to differ, and reports what does. No snapshot is open before or after.
+    pub(super) async fn settle(
+        &mut self,
+        suspects: Vec<DifferingKey>,
+        report: &mut AuditReport,
+    ) -> Result<(), Failure> {
         if suspects.is_empty() {
             return Ok(());
         }
         let mut suspects = suspects;
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_LOOKS {
             let moment = self.begin_snapshot().await?;
             let repairs: Vec<RepairKey> = suspects.iter().map(|key| self.repair_of(key)).collect();
             let found = self.find_documents(&repairs, &moment).await?;
             let audited = self.compare_only(&found.documents, &suspects).await?;
             let not_rebuilt = &audited.not_rebuilt;
-            let counts = Counts::of(&suspects, &audited.differing);
+            let counts = SecondLook::of(&suspects, &audited.differing);
             report.equal += counts.equal.saturating_sub(not_rebuilt.len() as u64);
             report.documents = (report.documents + counts.come).saturating_sub(counts.gone);
             report.add_not_rebuilt(&self.audit.layout, not_rebuilt, self.audit.named);
@@ -55,7 +60,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
                 self.store.end_snapshot().await;
                 return self.find(&audited, report).await;
             }
-            if let Tables::Staging(_) = self.audit.tables {
+            if let AuditTables::Staging(_) = self.audit.tables {
                 // They are aligned once more, and looked at again then.
                 self.store.end_snapshot().await;
                 let open = audited.differing.iter().map(|key| self.repair_of(key));
@@ -100,26 +105,27 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         self.auditor.keys(&mut self.store, documents, &keys).await.map_err(cannot_compare)
     }
 
-    /// The documents of these keys, as of the moment where that can be had.
-    async fn find_documents(&mut self, keys: &[RepairKey], moment: &Moment) -> Result<Found, Failure> {
+    /// The documents of these keys, as of the moment where that is in reach.
+    async fn find_documents(&mut self, keys: &[RepairKey], moment: &Moment) -> Result<FoundAgain, Failure> {
         if self.audit.is_gone {
             // There is nothing to read, and the state that says so is of the snapshot.
-            return Ok(Found { documents: Vec::new(), exact: true, until: time_of(moment) });
+            return Ok(FoundAgain { documents: Vec::new(), exact: true, until: time_of(moment) });
         }
         if let Some(time) = moment.exact {
-            match read(&mut self.look_up, self.audit, keys, ReadAt::Exactly(time)).await {
-                Ok((documents, _)) => return Ok(Found { documents, exact: true, until: time }),
+            match read(&mut self.readers.look_up, self.audit, keys, ReadAt::Exactly(time)).await {
+                Ok((documents, _)) => return Ok(FoundAgain { documents, exact: true, until: time }),
                 Err(MongoError::TimeOutOfReach { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let (documents, until) = read(&mut self.look_up, self.audit, keys, ReadAt::Committed(time_of(moment))).await?;
-        Ok(Found { documents, exact: false, until })
+        let (documents, until) =
+            read(&mut self.readers.look_up, self.audit, keys, ReadAt::Committed(time_of(moment))).await?;
+        Ok(FoundAgain { documents, exact: false, until })
     }
 
     /// For each key whether there is a document that has it.
     pub(super) async fn find_ids(&mut self, keys: &[RepairKey], at: ReadAt) -> Result<Vec<bool>, MongoError> {
-        let (documents, _) = read(&mut self.exists, self.audit, keys, at).await?;
+        let (documents, _) = read(&mut self.readers.exists, self.audit, keys, at).await?;
         let mut there = Keys::new(&self.audit.layout);
         for document in documents.iter().flat_map(DocumentBatch::documents) {
             if let Ok(key) = self.auditor.flattener().key_of(document) {
@@ -129,8 +135,7 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
         Ok(keys.iter().map(|key| there.number_of_stored(&key.key).is_some()).collect())
     }
 
-    /// Waits until the tables are exact at or after a time; gives whether they have come to be, which nobody brings about where
-    /// nobody follows.
+    /// Waits until the tables are exact at or after a time; false if nobody follows, or it takes too long.
     async fn wait_until_applied(&mut self, time: ClusterTime) -> Result<bool, Failure> {
         let began = Instant::now();
         loop {
@@ -139,17 +144,17 @@ impl<C: ChunkSource, L: LookUp> Worker<'_, C, L> {
             if moment?.exact.is_some_and(|exact| exact >= time) {
                 return Ok(true);
             }
-            if began.elapsed() >= PATIENCE || !state::is_followed_now(self.session).await? {
+            if began.elapsed() >= REACHING_LIMIT || !state::is_followed_now(self.session).await? {
                 return Ok(false);
             }
-            sleep(LOOK_EVERY).await;
+            sleep(REACHING_PAUSE).await;
         }
     }
 }
 
-/// What a second look has brought, in documents.
+/// Documents that count otherwise after a second look.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
+struct SecondLook {
     /// Differed before, and differ no longer. A key that had rows only and has none any more is no document.
     equal: u64,
     /// Keys that had rows only, and have a document now, which still differs: it was not counted before.
@@ -158,11 +163,11 @@ struct Counts {
     gone: u64,
 }
 
-impl Counts {
-    fn of(suspects: &[DifferingKey], differing: &[DifferingKey]) -> Counts {
+impl SecondLook {
+    fn of(suspects: &[DifferingKey], differing: &[DifferingKey]) -> SecondLook {
         let has_document = |key: &DifferingKey| key.stand != Stand::OnlyRows;
         let now: HashMap<&[u8], bool> = differing.iter().map(|key| (&key.key[..], has_document(key))).collect();
-        let mut counts = Counts::default();
+        let mut counts = SecondLook::default();
         for suspect in suspects {
             match (has_document(suspect), now.get(&suspect.key[..])) {
                 (true, None) => counts.equal += 1,
@@ -175,10 +180,12 @@ impl Counts {
     }
 }
 
-/// The documents of these keys. Where shards are read one by one it is not known which of them a document belongs to: each is
-/// asked first in turn, so that of one that a migration has left a copy of both are given, and some are given twice.
-async fn read<L: LookUp>(
-    look_up: &mut L,
+/// The documents of these keys, some of them twice.
+///
+/// Where shards are read one by one it is not known which of them a document belongs to. Each is asked first in turn, so that both
+/// copies of one that was migrated are given.
+async fn read(
+    look_up: &mut ClusterLookUp,
     audit: &super::Audit,
     keys: &[RepairKey],
     at: ReadAt,
@@ -212,7 +219,7 @@ mod tests {
     fn documents_that_come_and_go_between_two_looks_add_up() {
         use Stand::{Different, OnlyDocument, OnlyRows};
         let suspects = [
-            key("mended", Different),
+            key("repaired", Different),
             key("written", OnlyDocument),
             key("removed", OnlyRows),
             key("deleted and not yet applied", Different),
@@ -226,6 +233,6 @@ mod tests {
             key("open", OnlyDocument),
             key("left over", OnlyRows),
         ];
-        assert_eq!(Counts::of(&suspects, &differing), Counts { equal: 2, come: 1, gone: 1 });
+        assert_eq!(SecondLook::of(&suspects, &differing), SecondLook { equal: 2, come: 1, gone: 1 });
     }
 }

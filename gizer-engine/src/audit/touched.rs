@@ -1,4 +1,4 @@
-//! What the log says about documents that differ.
+//! Which documents that differ the log has touched since.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,11 +10,10 @@ use gizer_schema::raw::RawDoc;
 
 use super::Audit;
 
-/// The numbers of those keys whose documents entries have touched that lie after these positions and at or before `until`.
+/// The numbers of keys whose documents were touched after these positions, up to `until`.
 ///
 /// # Errors
-/// [`MongoError::RolledOver`] and [`MongoError::Diverged`] if the log does not hold those entries any more; whatever can happen
-/// to it.
+/// [`MongoError::RolledOver`] and [`MongoError::Diverged`] if the log does not hold those entries any more; others of the source.
 pub(super) async fn touched_between(
     audit: &Audit,
     flattener: &Flattener,
@@ -41,7 +40,7 @@ pub(super) async fn touched_between(
                         .and_then(|id| flattener.key_of(id).ok().and_then(|key| keys.number_of(&key)));
                     touched.extend(key);
                 }
-                // Whatever happened to the collection as such happened to all of its documents.
+                // What happens to the collection happens to all of its documents.
                 None => touched.extend(0..u32::try_from(keys.len()).unwrap_or(u32::MAX)),
             },
             _ => {}
@@ -49,7 +48,7 @@ pub(super) async fn touched_between(
     }
 }
 
-/// Whether a change is of the collection, or of another one that has its name, or comes to have it.
+/// Whether a change is of the collection, or of another one that has its name or gets it.
 fn concerns(audit: &Audit, change: &Change) -> bool {
     let is_ours = |uuid: [u8; 16]| audit.watched.uuids.values().any(|of| *of == uuid);
     if change.uuid.is_some_and(is_ours) || *change.namespace == audit.watched.namespace {

@@ -10,7 +10,7 @@ use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 use gizer_schema::names::shortened;
 
-use super::{Audit, AuditedTables, Extent, Plan, Report, Tables};
+use super::{Audit, AuditPlan, AuditReaders, AuditReport, AuditTables, AuditTarget, Extent};
 use crate::audit;
 use crate::counters::Expected;
 use crate::env::Env;
@@ -47,9 +47,9 @@ pub struct Verified {
     /// How much of it was looked at.
     pub extent: Extent,
     /// What was found.
-    pub found: Report,
+    pub found: AuditReport,
     /// What of it differed after it was repaired.
-    pub left: Option<Report>,
+    pub left: Option<AuditReport>,
     /// In all.
     pub took: Duration,
 }
@@ -256,8 +256,8 @@ impl<'v> Verifying<'v> {
             Some(collection) => audit::plan(&self.cluster, collection, layout, order, extent).await,
             None => Ok(vec![audit::keys_of_tables()]),
         };
-        let (id, plan) = Plan::begin(session, name, &subject, self.options.restart, segments, audit.named).await?;
-        let Plan { segments, mut found, goes_on } = plan;
+        let (id, plan) = AuditPlan::begin(session, name, &subject, self.options.restart, segments, audit.named).await?;
+        let AuditPlan { segments, mut found, goes_on } = plan;
         if goes_on {
             self.env.notice(&Notice::AuditResumes { collection: name.clone() });
         }
@@ -295,10 +295,10 @@ impl<'v> Verifying<'v> {
             // An earlier version did not write down on which shards.
             uuids.extend(self.oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid)));
         }
-        let subject = AuditedTables {
+        let subject = AuditTarget {
             layout: Arc::clone(layout),
             watched: WatchedCollection { namespace: followed.namespace.clone(), uuids },
-            tables: Tables::Live(followed.live_epoch),
+            tables: AuditTables::Live(followed.live_epoch),
         };
         let extent = Audit::extent(collection, self.options.sample);
         Audit {
@@ -309,12 +309,17 @@ impl<'v> Verifying<'v> {
         }
     }
 
-    async fn run(&self, audit: &Audit, segments: Vec<state::AuditSegment>, before: &Report) -> Result<Report, Failure> {
+    async fn run(
+        &self,
+        audit: &Audit,
+        segments: Vec<state::AuditSegment>,
+        before: &AuditReport,
+    ) -> Result<AuditReport, Failure> {
         let mut sessions = Vec::new();
         for _ in 0..audit::workers(self.env.settings.load_workers).min(segments.len()) {
             sessions.push(gizer_pg::connect(&self.target).await?);
         }
-        let readers = || audit::readers(&self.cluster, &self.oplogs);
+        let readers = || AuditReaders::new(&self.cluster, &self.oplogs);
         audit::run(audit, sessions, segments, before, readers).await
     }
 
@@ -350,7 +355,7 @@ impl<'v> Verifying<'v> {
         audit: &Audit,
         followed: &Followed,
         differing: Vec<RepairKey>,
-    ) -> Result<Report, Failure> {
+    ) -> Result<AuditReport, Failure> {
         let name = &followed.collection;
         self.env.notice(&Notice::ToRepair { collection: name.clone(), documents: differing.len() as u64 });
         let (mut waiting, mut since) = (u64::MAX, Instant::now());
@@ -380,7 +385,7 @@ impl<'v> Verifying<'v> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let audit = Audit { again: None, id: None, ..audit.clone() };
-        let readers = audit::readers(&self.cluster, &self.oplogs);
+        let readers = AuditReaders::new(&self.cluster, &self.oplogs);
         audit::look_again(&audit, session, readers, differing).await
     }
 }

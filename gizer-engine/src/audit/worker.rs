@@ -1,4 +1,4 @@
-//! One of several workers: chunk by chunk through one segment after the other.
+//! The workers of an audit: chunk by chunk through one segment after the other.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
 use gizer_flatten::range::IdBound;
 use gizer_flatten::{DocumentBatch, id_text};
-use gizer_oplog::{Chunk, ChunkSource, LookUp, MongoError, ReadAt, Stretch};
+use gizer_oplog::{Chunk, MongoError, ReadAt, Stretch};
 use gizer_pg::Session;
 use gizer_pg::rows::{KeyStretch, Keys, RowStore};
 use gizer_pg::state::{self, AuditSegment, Moment, RepairKey};
@@ -20,60 +20,58 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::plan::{KEYS_OF_TABLES, report_of};
-use super::{Audit, Report, Tables, plan};
+use super::{Audit, AuditReaders, AuditReport, AuditTables, plan};
 use crate::failure::{Failure, FailureKind};
 
-/// How often it is written down how far a segment has come.
+/// How often the state is written of how far a segment has come.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// A read at a time that was given up after so long has waited for a prepared transaction: so would that of the next chunk.
-const HELD_UP: Duration = Duration::from_secs(2);
+/// A read at a time that took so long has waited for a prepared transaction: so would that of the next chunk.
+const HELD_UP_AFTER: Duration = Duration::from_secs(2);
 
-/// How long documents are read as they are now then.
-const WAIT_AGAIN: Duration = Duration::from_secs(60);
+/// How long documents are read as they are now after that.
+const HELD_UP_PAUSE: Duration = Duration::from_secs(60);
 
-/// Keys of the tables that are asked for at once.
+/// Keys of the tables that are read at once.
 const KEYS_AT_ONCE: usize = 5_000;
 
 /// The reason in `gizer_repair`.
 const REASON: &str = "found by gizer verify";
 
-/// A worker: a session, and readers of documents.
-pub(crate) struct Worker<'a, C, L> {
+/// A worker, with a session and readers of its own.
+pub(crate) struct Worker<'a> {
     pub(super) audit: &'a Audit,
     pub(super) session: &'a Session,
     pub(super) store: RowStore<'a>,
     pub(super) auditor: Auditor<'a>,
-    chunks: C,
-    pub(super) look_up: L,
-    /// Looks up what only has to be there.
-    pub(super) exists: L,
-    /// Keys that do not tell their `_id`, of documents that were found to differ.
+    pub(super) readers: AuditReaders,
+    /// Keys that do not say their `_id`, of documents that differ.
     untold: HashSet<String>,
     saved: Instant,
-    /// When a read at a time has waited for a prepared transaction in vain.
+    /// When a read at a time last waited for a prepared transaction in vain.
     held_up: Option<Instant>,
 }
 
-/// All workers, one for each session, take segments until none is left; gives what they have found. The keys of the tables come
-/// last: what was found `before`, too, tells which of them belong to documents.
+/// Workers, one a session, take segments until none is left; gives what they have found.
+///
+/// The keys of the tables come last: what was found, `before` included, says which of them belong to documents.
 ///
 /// # Errors
 /// [`Failure`] of the first that fails. What was written down of the segments stays.
-pub async fn run<C: ChunkSource + 'static, L: LookUp + 'static>(
+pub async fn run(
     audit: &Audit,
     mut sessions: Vec<Session>,
     segments: Vec<AuditSegment>,
-    before: &Report,
-    readers: impl Fn() -> (C, L, L),
-) -> Result<Report, Failure> {
+    before: &AuditReport,
+    readers: impl Fn() -> AuditReaders,
+) -> Result<AuditReport, Failure> {
     let (keys, documents): (Vec<_>, Vec<_>) =
         segments.into_iter().partition(|segment| segment.number == KEYS_OF_TABLES);
-    let mut found = Report::default();
+    let mut found = AuditReport::default();
     for segments in [documents, keys] {
         let untold: HashSet<String> = before.untold.iter().chain(&found.untold).cloned().collect();
         let queue = Arc::new(Mutex::new(VecDeque::from(segments)));
-        // Each has a thread: most of an audit is comparing. Where this future is dropped half-way, so is `going_on`, and they end.
+        // Each has a thread: most of an audit is comparing. Where this future is dropped, so is `going_on`, and they end.
         let (going_on, _) = watch::channel(());
         let mut workers = JoinSet::new();
         for session in sessions.drain(..) {
@@ -89,7 +87,7 @@ pub async fn run<C: ChunkSource + 'static, L: LookUp + 'static>(
                 })
             });
         }
-        let mut by_segment = Found::new();
+        let mut by_segment = FoundBySegment::new();
         while let Some(ended) = workers.join_next().await {
             let (session, reports) =
                 ended.map_err(|error| Failure::failed(format!("a worker ended without a result: {error}")))??;
@@ -104,32 +102,32 @@ pub async fn run<C: ChunkSource + 'static, L: LookUp + 'static>(
 }
 
 /// One worker; gives its session back.
-async fn work<C: ChunkSource, L: LookUp>(
+async fn work(
     audit: Audit,
     session: Session,
-    readers: (C, L, L),
+    readers: AuditReaders,
     untold: HashSet<String>,
     queue: Arc<Mutex<VecDeque<AuditSegment>>>,
-) -> Result<(Session, Found), Failure> {
+) -> Result<(Session, FoundBySegment), Failure> {
     let found = Worker::new(&audit, &session, readers, untold).await?.take_all(&queue).await?;
     Ok((session, found))
 }
 
 /// What was found, by the number of the segment.
-type Found = Vec<(i32, Report)>;
+type FoundBySegment = Vec<(i32, AuditReport)>;
 
-/// Looks at keys again that were found to differ.
+/// Looks again at keys that differ.
 ///
 /// # Errors
-/// [`Failure`].
-pub async fn look_again<C: ChunkSource, L: LookUp>(
+/// [`Failure`] if either server cannot be read.
+pub async fn look_again(
     audit: &Audit,
     session: &Session,
-    readers: (C, L, L),
+    readers: AuditReaders,
     differing: Vec<RepairKey>,
-) -> Result<Report, Failure> {
+) -> Result<AuditReport, Failure> {
     let mut worker = Worker::new(audit, session, readers, HashSet::new()).await?;
-    let (mut found, mut rest) = (Report::default(), differing.into_iter().peekable());
+    let (mut found, mut rest) = (AuditReport::default(), differing.into_iter().peekable());
     while rest.peek().is_some() {
         let some = rest.by_ref().take(KEYS_AT_ONCE);
         let suspects = some.map(|RepairKey { key, id }| DifferingKey { key, id, stand: Stand::Different }).collect();
@@ -138,20 +136,20 @@ pub async fn look_again<C: ChunkSource, L: LookUp>(
     Ok(found)
 }
 
-impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
+impl<'a> Worker<'a> {
     async fn new(
         audit: &'a Audit,
         session: &'a Session,
-        (chunks, look_up, exists): (C, L, L),
+        readers: AuditReaders,
         untold: HashSet<String>,
-    ) -> Result<Worker<'a, C, L>, Failure> {
+    ) -> Result<Worker<'a>, Failure> {
         let store = RowStore::open(session, &audit.layout, audit.tables.which()).await?;
         let (auditor, saved) = (audit.auditor(), Instant::now());
-        Ok(Worker { audit, session, store, auditor, chunks, look_up, exists, untold, saved, held_up: None })
+        Ok(Worker { audit, session, store, auditor, readers, untold, saved, held_up: None })
     }
 
-    async fn take_all(&mut self, queue: &Mutex<VecDeque<AuditSegment>>) -> Result<Found, Failure> {
-        let mut found = Found::new();
+    async fn take_all(&mut self, queue: &Mutex<VecDeque<AuditSegment>>) -> Result<FoundBySegment, Failure> {
+        let mut found = FoundBySegment::new();
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(mut segment) = next else { return Ok(found) };
@@ -169,8 +167,8 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         }
     }
 
-    /// Writes down how far a segment has come, now and then, and at its end.
-    async fn save(&mut self, segment: &mut AuditSegment, report: &Report) -> Result<(), Failure> {
+    /// Writes down how far a segment has come, now and then and at its end.
+    async fn save(&mut self, segment: &mut AuditSegment, report: &AuditReport) -> Result<(), Failure> {
         let Some(id) = &self.audit.id else { return Ok(()) };
         if !segment.done && self.saved.elapsed() < SAVE_EVERY {
             return Ok(());
@@ -186,8 +184,8 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         self.store.begin_snapshot().await?;
         let name = &self.audit.layout.collection;
         match &self.audit.tables {
-            Tables::Staging(moment) => Ok(moment.clone()),
-            Tables::Live(epoch) => match state::moment(self.session, name).await? {
+            AuditTables::Staging(moment) => Ok(moment.clone()),
+            AuditTables::Live(epoch) => match state::moment(self.session, name).await? {
                 Some(moment) if moment.live_epoch == *epoch && self.audit.is_of(&moment.uuids) => Ok(moment),
                 _ => Err(became_another(name)),
             },
@@ -195,7 +193,7 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
     }
 
     /// The next chunk of documents of a segment, and the rows of the same keys.
-    async fn look_at_documents(&mut self, segment: &mut AuditSegment, report: &mut Report) -> Result<(), Failure> {
+    async fn look_at_documents(&mut self, segment: &mut AuditSegment, report: &mut AuditReport) -> Result<(), Failure> {
         let began = (segment.after.clone(), segment.after_key.clone());
         let moment = self.begin_snapshot().await?;
         let most = self.audit.sample_chunk().map_or(self.audit.chunk_documents, |wanted| {
@@ -247,19 +245,18 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         let malformed = |_| Failure::failed("an audit that was written down cannot be read").remedy("use --restart");
         let after = bound(&segment.after).map_err(malformed)?;
         let stretch = Stretch { after, upto: bound(&segment.upto).map_err(malformed)? };
-        if let Some(time) = moment.exact.filter(|_| self.held_up.is_none_or(|at| at.elapsed() >= WAIT_AGAIN)) {
+        if let Some(time) = moment.exact.filter(|_| self.held_up.is_none_or(|at| at.elapsed() >= HELD_UP_PAUSE)) {
             let began = Instant::now();
-            match self.chunks.read(&self.audit.watched, &stretch, ReadAt::Exactly(time), most).await {
+            match self.readers.chunks.read(&self.audit.watched, &stretch, ReadAt::Exactly(time), most).await {
                 Ok(chunk) => return Ok((chunk, true)),
-                // Where it has waited for a transaction, so would the next chunk.
                 Err(MongoError::TimeOutOfReach { .. }) => {
-                    self.held_up = (began.elapsed() >= HELD_UP).then(Instant::now).or(self.held_up);
+                    self.held_up = (began.elapsed() >= HELD_UP_AFTER).then(Instant::now).or(self.held_up);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         let now = ReadAt::Committed(time_of(moment));
-        Ok((self.chunks.read(&self.audit.watched, &stretch, now, most).await?, false))
+        Ok((self.readers.chunks.read(&self.audit.watched, &stretch, now, most).await?, false))
     }
 
     /// The greatest key of documents; `None` if none of them has one.
@@ -297,13 +294,13 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         audited.map_err(cannot_compare)
     }
 
-    /// Puts what differs into the report: at once where the time was exact, or what is left of it after a second look.
+    /// Reports what differs: at once where the time was exact, else after a second look.
     async fn decide(
         &mut self,
         mut audited: Audited,
         documents: &[DocumentBatch],
         exact: bool,
-        report: &mut Report,
+        report: &mut AuditReport,
     ) -> Result<(), Failure> {
         if audited.differing.is_empty() {
             return Ok(());
@@ -324,15 +321,15 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         self.find(&audited, report).await
     }
 
-    /// These differ, for good.
-    pub(super) async fn find(&mut self, audited: &Audited, report: &mut Report) -> Result<(), Failure> {
+    /// Reports what differs for good, and queues its repair.
+    pub(super) async fn find(&mut self, audited: &Audited, report: &mut AuditReport) -> Result<(), Failure> {
         report.add_differences(&self.audit.layout, audited, self.audit.named);
         let of_documents = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows);
         let untold =
             of_documents.filter(|key| id_of_key(&self.audit.layout, self.auditor.flattener(), &key.key).is_none());
         report.untold.extend(untold.map(|key| String::from_utf8_lossy(&key.key).into_owned()));
         let Some(again) = self.audit.again.as_ref().filter(|_| !audited.differing.is_empty()) else { return Ok(()) };
-        if let Tables::Staging(_) = self.audit.tables {
+        if let AuditTables::Staging(_) = self.audit.tables {
             // They are not swapped in: nothing is to be repaired.
             return Ok(());
         }
@@ -369,7 +366,7 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
     }
 
     /// The next keys of the tables: each must be that of a document.
-    async fn look_at_keys(&mut self, segment: &mut AuditSegment, report: &mut Report) -> Result<(), Failure> {
+    async fn look_at_keys(&mut self, segment: &mut AuditSegment, report: &mut AuditReport) -> Result<(), Failure> {
         let moment = self.begin_snapshot().await?;
         let after = segment.after_key.clone();
         let stretch = KeyStretch { after: after.as_deref(), upto: None };
@@ -402,7 +399,7 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         &mut self,
         keys: Vec<Vec<u8>>,
         moment: &Moment,
-        report: &mut Report,
+        report: &mut AuditReport,
     ) -> Result<(), Failure> {
         if keys.is_empty() {
             return Ok(());
@@ -433,13 +430,12 @@ impl<'a, C: ChunkSource, L: LookUp> Worker<'a, C, L> {
         self.settle(suspects, report).await
     }
 
-    /// Whether a key that does not tell its `_id`, and whose rows do not tell it either, is that of a document that was found to
-    /// differ: of one that is equal the rows tell it.
+    /// Whether a key that says no `_id`, nor do its rows, is that of a document that differs: rows that are equal say it.
     fn belongs(&self, key: &DifferingKey) -> bool {
         key.id.is_none() && self.untold.contains(String::from_utf8_lossy(&key.key).as_ref())
     }
 
-    /// The `_id`s of keys that do not tell theirs, from their rows in the root table.
+    /// The `_id`s of keys that do not say theirs, from their rows in the root table.
     async fn ids_in_rows(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Failure> {
         let tells = |key: &Vec<u8>| id_of_key(&self.audit.layout, self.auditor.flattener(), key).is_some();
         let silent: Vec<Vec<u8>> = keys.iter().filter(|key| !tells(key)).cloned().collect();
@@ -476,7 +472,7 @@ pub(super) fn cannot_compare(error: VerifyError) -> Failure {
     }
 }
 
-/// The tables were exchanged, or came to be those of another collection, while they were looked at.
+/// The tables were replaced, or are those of another collection now.
 fn became_another(collection: &str) -> Failure {
     let message =
         format!("{collection} was loaded anew, became due for a load, or was dropped or created in MongoDB meanwhile");

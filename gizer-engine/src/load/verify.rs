@@ -10,7 +10,7 @@ use gizer_pg::state::{Moment, RepairKey, Standing};
 use super::Comparison;
 use super::fill::Filled;
 use super::job::Job;
-use crate::audit::{self, Audit, AuditedTables, Extent, Report, Tables};
+use crate::audit::{self, Audit, AuditReaders, AuditReport, AuditTables, AuditTarget, Extent};
 use crate::failure::{Failure, FailureKind};
 use crate::follow;
 use crate::notice::Notice;
@@ -53,14 +53,14 @@ impl Job<'_, '_> {
         filled: &mut Filled<'_>,
         watched: &WatchedCollection,
         sample: Option<u64>,
-    ) -> Result<Report, Failure> {
+    ) -> Result<AuditReport, Failure> {
         let collection = match self.cluster.collection(filled.name()).await {
             Ok(collection) => collection,
             // It was gone when the load began, and nothing was loaded.
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. })
                 if watched.uuids.is_empty() && self.options.empties_gone =>
             {
-                return Ok(Report::default());
+                return Ok(AuditReport::default());
             }
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => {
                 return Err(follow::replaced(filled.name()));
@@ -69,7 +69,7 @@ impl Job<'_, '_> {
         };
         let again = Arc::new(Mutex::new(Vec::new()));
         let extent = Audit::extent(Some(&collection), sample);
-        let mut found = Report::default();
+        let mut found = AuditReport::default();
         {
             let source = (watched, &collection);
             let audit = self.audit(&filled.load, filled.whole.standing.as_ref(), source, extent, &again);
@@ -79,8 +79,8 @@ impl Job<'_, '_> {
             for _ in 0..audit::workers(self.env.settings.load_workers).min(segments.len()) {
                 sessions.push(gizer_pg::connect(&self.env.target()?).await?);
             }
-            let readers = || audit::readers(self.cluster, self.oplogs);
-            found.add(audit::run(&audit, sessions, segments, &Report::default(), readers).await?, audit.named);
+            let readers = || AuditReaders::new(self.cluster, self.oplogs);
+            found.add(audit::run(&audit, sessions, segments, &AuditReport::default(), readers).await?, audit.named);
         }
         for _ in 0..ROUNDS {
             let open: Vec<RepairKey> = std::mem::take(&mut *again.lock().unwrap_or_else(PoisonError::into_inner));
@@ -92,7 +92,7 @@ impl Job<'_, '_> {
             let source = (watched, &collection);
             let audit = self.audit(&filled.load, filled.whole.standing.as_ref(), source, Extent::Full, &again);
             let session = gizer_pg::connect(&self.env.target()?).await?;
-            let readers = audit::readers(self.cluster, self.oplogs);
+            let readers = AuditReaders::new(self.cluster, self.oplogs);
             found.add(audit::look_again(&audit, &session, readers, open).await?, audit.named);
         }
         let open = again.lock().unwrap_or_else(PoisonError::into_inner).len();
@@ -118,10 +118,10 @@ impl Job<'_, '_> {
         let audit = Audit::of(
             follow::audit_settings(self.env, self.cluster),
             self.oplogs,
-            AuditedTables {
+            AuditTarget {
                 layout: Arc::new(load.layout().clone()),
                 watched: watched.clone(),
-                tables: Tables::Staging(moment),
+                tables: AuditTables::Staging(moment),
             },
             Some(collection),
             extent,
@@ -131,7 +131,7 @@ impl Job<'_, '_> {
 }
 
 /// What is not equal is not swapped in.
-fn not_equal(collection: &str, found: &Report) -> Failure {
+fn not_equal(collection: &str, found: &AuditReport) -> Failure {
     let count = counted(found.differing(), "document differs", "documents differ");
     let first: Vec<&str> = found.differences.iter().take(3).map(|each| each.text.as_str()).collect();
     let more = if found.differing() > first.len() as u64 { "; …" } else { "" };

@@ -10,8 +10,8 @@ use futures::TryStreamExt;
 use gizer_flatten::change::ClusterTime;
 use gizer_flatten::range::IdBound;
 use gizer_oplog::{
-    Chunk, ChunkSource, Cluster, ClusterChunks, LookUp, MongoError, Oplog, ReadAt, Settings, Stretch, WantedId,
-    WatchedCollection, draw_boundaries, draw_ids, newest_positions,
+    Chunk, Cluster, ClusterChunks, LookUp, MongoError, Oplog, ReadAt, Settings, Stretch, WantedId, WatchedCollection,
+    draw_boundaries, draw_ids, newest_positions,
 };
 use integration_tests::random::Random;
 use integration_tests::rig::{Mongod, Version, shared_mongod, unique_name, wait_for};

@@ -1,6 +1,6 @@
 //! What `gizer status` says of audits: the last full one of each collection, and one that did not finish.
 
-use gizer_engine::audit::Report;
+use gizer_engine::audit::AuditReport;
 use gizer_pg::state::{CollectionStatus, FinishedAudit};
 use serde_json::{Value, json};
 
@@ -83,6 +83,6 @@ fn is_of_these_tables(each: &CollectionStatus, audit: &FinishedAudit) -> bool {
     each.live_epoch == Some(audit.live_epoch)
 }
 
-fn found(audit: &FinishedAudit) -> Report {
+fn found(audit: &FinishedAudit) -> AuditReport {
     serde_json::from_value(audit.report.clone()).unwrap_or_default()
 }

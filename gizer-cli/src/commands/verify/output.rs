@@ -1,7 +1,7 @@
 //! What `gizer verify` prints.
 
 use gizer_engine::Failures;
-use gizer_engine::audit::{Extent, Report, Verified};
+use gizer_engine::audit::{AuditReport, Extent, Verified};
 use gizer_engine::due::CopyStandings;
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ fn summary(verified: &[Verified]) -> String {
     ];
     let numbers = &header[1..10];
     let row = |each: &Verified| {
-        let Report {
+        let AuditReport {
             documents,
             rows,
             equal,
