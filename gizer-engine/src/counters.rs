@@ -1,18 +1,18 @@
-//! What the stages have done so far: for whoever shows progress.
+//! Counters of a load or an audit, for whoever shows progress.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the stages have done so far. All threads count here.
+/// Counters of one load or audit, shared by its threads.
 #[derive(Debug, Default)]
 pub struct Counters {
     documents: AtomicU64,
     bytes: AtomicU64,
     rows: AtomicU64,
-    /// What an earlier run has done: it is part of the whole, and not of this run's speed.
+    /// What an interrupted run has done: part of the whole, not of this run's speed.
     before: Done,
 }
 
-/// What has been done.
+/// Documents, bytes and rows that are done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
     /// Documents.
@@ -24,13 +24,13 @@ pub struct Done {
 }
 
 impl Counters {
-    /// Counters that go on where an earlier run has ended.
+    /// Counters that go on where an interrupted run ended.
     pub fn going_on(before: Done) -> Counters {
         let Done { documents, bytes, rows } = before;
         Counters { documents: documents.into(), bytes: bytes.into(), rows: rows.into(), before }
     }
 
-    /// What this run has done.
+    /// The part that this run has done.
     pub fn in_this_run(&self) -> Done {
         let less = |all: &AtomicU64, before: u64| all.load(Ordering::Relaxed).saturating_sub(before);
         Done {

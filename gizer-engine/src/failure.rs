@@ -1,25 +1,24 @@
-//! Failures: what happened, what a person can do about it, and whether the same may succeed later.
+//! Failures: what happened, what helps, and whether the same may succeed later.
 
 use std::fmt;
 
 use gizer_oplog::{ErrorClass, MongoError};
 use gizer_pg::{ErrorKind, PgError};
 
-/// The kinds of [`Failure`]: what a caller can do about it differs.
+/// The kinds of [`Failure`], by what a caller can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// It could not be done; the next try may succeed.
     Failed,
-    /// What was asked for, a setting or a schema file is wrong, or a database or collection that it names does not exist. Nothing
-    /// was begun.
+    /// A request, a setting or a schema file is wrong, or names what does not exist. Nothing was started.
     Usage,
-    /// Only a new load helps: the log has rolled over, or its history is another one.
+    /// Only a load helps: the log has rolled over, or diverged.
     LoadDue,
     /// Documents and rows differ.
     Differs,
     /// Another run holds the lock, or took over.
     Locked,
-    /// Done, but not all that is expected to be copied is.
+    /// Done, but not everything that is expected is copied.
     NotAll,
     /// Ended by SIGINT.
     Interrupted,
@@ -27,29 +26,29 @@ pub enum FailureKind {
     Terminated,
 }
 
-/// Why something was not done.
+/// Why something could not be done.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// What kind it is.
     pub kind: FailureKind,
-    /// What happened: what was expected, what came, and where. Lower-case, without a full stop.
+    /// What was expected, what came, and where. Lower case, no full stop.
     pub message: String,
-    /// What the operator can do about it.
+    /// What the operator can do.
     pub remedy: Option<String>,
-    /// Whether it ends the whole run, as a lost connection does, and not only the work on one collection.
+    /// Whether it ends the whole run, as a lost connection does, not only the work on one collection.
     pub ends_run: bool,
     /// Whether the same may succeed a little later, as after an election or a restart.
     pub passes: bool,
 }
 
 impl Failure {
-    /// A failure of this kind with this message. Only an interruption ends the whole run, unless told.
+    /// A failure of this kind. Only an interruption ends the whole run by itself.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
         let ends_run = matches!(kind, FailureKind::Interrupted | FailureKind::Terminated);
         Failure { kind, message: within_limit(message.into()), remedy: None, ends_run, passes: false }
     }
 
-    /// What was asked for, a setting or a schema file is wrong.
+    /// A request, a setting or a schema file is wrong.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure::new(FailureKind::Usage, message)
     }
@@ -59,7 +58,7 @@ impl Failure {
         Failure::new(FailureKind::Failed, message)
     }
 
-    /// Says what the operator can do.
+    /// Adds what the operator can do.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
         self.remedy = Some(within_limit(remedy.into()));
@@ -72,7 +71,7 @@ impl Failure {
         format!("{}{}", self.message, remedy.unwrap_or_default())
     }
 
-    /// Says that nothing can be done for other collections either.
+    /// Marks that other collections cannot be worked on either.
     #[must_use]
     pub fn ending_the_run(mut self) -> Failure {
         self.ends_run = true;
@@ -80,16 +79,16 @@ impl Failure {
     }
 }
 
-/// Most characters of a message: more than any that lists what it should, and less than what a hostile name can make of it.
-const LONGEST_MESSAGE: usize = 4_000;
+/// Characters of a message: more than any list takes, less than a hostile name can.
+const MAX_MESSAGE_CHARS: usize = 4_000;
 
-/// A message without its middle, if it is too long to be read.
+/// A message without its middle, if it is too long.
 fn within_limit(message: String) -> String {
     let count = message.chars().count();
-    if count <= LONGEST_MESSAGE {
+    if count <= MAX_MESSAGE_CHARS {
         return message;
     }
-    let half = LONGEST_MESSAGE / 2;
+    let half = MAX_MESSAGE_CHARS / 2;
     let (begin, end): (String, String) =
         (message.chars().take(half).collect(), message.chars().skip(count - half).collect());
     format!("{begin} … ({} characters) … {end}", count - 2 * half)
@@ -125,7 +124,7 @@ impl From<PgError> for Failure {
             ErrorKind::Interrupted => FailureKind::Interrupted,
             ErrorKind::Failed => FailureKind::Failed,
         };
-        // These are about the tables or rows of one collection; whatever else goes wrong would go wrong for the next one too.
+        // These are about one collection; anything else would go wrong for the next one, too.
         let of_one_collection = match &error {
             PgError::Locked { .. }
             | PgError::Fenced { .. }
@@ -166,7 +165,7 @@ mod tests {
     #[test]
     fn a_message_can_be_read() {
         let failure = Failure::usage(format!("the field {} is unknown", "é".repeat(10_000)));
-        assert!(failure.message.chars().count() < LONGEST_MESSAGE + 40, "{}", failure.message.len());
+        assert!(failure.message.chars().count() < MAX_MESSAGE_CHARS + 40, "{}", failure.message.len());
         assert!(failure.message.starts_with("the field é") && failure.message.ends_with(" is unknown"));
         assert_eq!(Failure::usage("short").message, "short");
     }

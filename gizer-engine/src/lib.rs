@@ -1,5 +1,6 @@
-//! What gizer does, as a library: it joins the stages of the other crates, and knows no command line, no reports, no metrics and
-//! no exit codes.
+//! The engine of gizer as a library: it joins the stages of the other crates.
+//!
+//! It knows no command line, no reports, no metrics and no exit codes.
 //!
 //! ```text
 //!   infer      documents ─▶ schema files

@@ -1,4 +1,4 @@
-//! What the engine says while it works: typed events, which a caller shows, counts or leaves alone.
+//! Typed events: what the engine says while it works.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,9 +17,12 @@ use crate::load::Loaded;
 use crate::notice::Notice;
 use crate::wording::thousands;
 
-/// Whoever wants to know what happens. It is called in the middle of the work, so that it must not wait for anything.
+/// Receives the events of the engine.
+///
+/// * **Never waits.** It is called in the middle of the work.
+/// * **In order.** Events of one run come one after the other.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// Something has happened.
+    /// Takes one event.
     fn observe(&self, event: Event<'_>);
 
     /// Work has begun that may take a while; it ends when what is given is dropped.
@@ -98,23 +101,22 @@ pub enum Event<'e> {
     },
     /// A batch is committed.
     Committed(&'e CommittedBatch<'e>),
-    /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
-    /// said.
+    /// The tables stand here now.
     StandsAt {
         /// By shard.
         positions: &'e Positions,
-        /// Whether documents in the tables may be later than the position.
+        /// Whether documents in the tables may be later than the position; `None`: as before.
         catching_up: Option<bool>,
     },
-    /// Up to here the tables are known to be equal, with all that was written read back.
+    /// The tables are known to be equal up to here: all that was written was read back.
     VerifiedUpTo(&'e Positions),
-    /// So many bytes of documents more are on their way from MongoDB to the tables, or fewer where it is negative.
+    /// So many more bytes of documents are on their way from MongoDB to the tables; fewer, where it is negative.
     InFlight(i64),
-    /// Something has happened to a collection, and is committed.
+    /// Something has happened to a collection.
     Collection(&'e CollectionEvent),
 }
 
-/// What has happened to a collection as such.
+/// What has happened to a collection, once it is committed.
 #[derive(Debug, Clone)]
 pub struct CollectionEvent {
     /// Its name.
@@ -126,22 +128,22 @@ pub struct CollectionEvent {
 /// The kinds of [`CollectionEvent`].
 #[derive(Debug, Clone)]
 pub enum CollectionEventKind {
-    /// It is gone from MongoDB, and its tables are empty.
+    /// It was dropped or renamed in MongoDB, and its tables are empty.
     Gone,
-    /// Only a load helps, for this reason, and it is loaded.
+    /// Only a load helps, for this reason; it is reloaded.
     ReloadDue(String),
-    /// So many documents had to be repaired in one run that it is loaded.
+    /// Too many documents had to be repaired in one run; it is reloaded.
     TooManyRepairs {
         /// How many.
         repairs: u64,
         /// How many are allowed.
         most: u64,
     },
-    /// It is left as it was before the batch, for this reason.
+    /// It is left as it was before the batch.
     SetApart {
         /// Why.
         failure: Failure,
-        /// Whether it is loaded; else it is failing, and tried again.
+        /// Whether it is reloaded; else it is failing, and retried.
         reload: bool,
     },
     /// It was failing, and is followed again.
@@ -153,7 +155,7 @@ pub(crate) const TOO_MANY_REPAIRS: &str =
     "more documents had to be repaired in one run than [verify] max_repairs allows";
 
 impl CollectionEvent {
-    /// Why the collection has to be loaded, if the log or repairs say that it has.
+    /// Why the collection is reloaded, if the log or repairs say so.
     pub fn reload_reason(&self) -> Option<&str> {
         match &self.what {
             CollectionEventKind::ReloadDue(reason) => Some(reason),
@@ -190,7 +192,7 @@ impl fmt::Display for CollectionEvent {
     }
 }
 
-/// What was applied to the tables of one collection.
+/// Counts of what a batch applied to one collection.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AppliedCounts {
     /// Changes, by kind.
@@ -212,11 +214,11 @@ pub struct CommittedBatch<'c> {
     pub applied: Vec<(&'c str, AppliedCounts)>,
     /// Documents that were repaired, by reason.
     pub repaired: Vec<(&'c str, u64)>,
-    /// From the beginning of the transaction to the commit.
+    /// From the start of the transaction to the commit.
     pub took: Duration,
 }
 
-/// Documents that are under way: an observer is told of their bytes now, and again when this is dropped.
+/// Documents in flight: counts their bytes with the observer until it is dropped.
 #[derive(Debug)]
 pub struct InFlight {
     observer: Arc<dyn Observer>,
@@ -224,7 +226,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// So many bytes, from now on.
+    /// So many bytes from now on.
     pub fn of(observer: &Arc<dyn Observer>, bytes: usize) -> InFlight {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         observer.observe(Event::InFlight(bytes));

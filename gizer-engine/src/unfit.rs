@@ -30,8 +30,9 @@ pub fn of_unknown(field: &UnknownField) -> UnfitCount {
     }
 }
 
-/// One line about values of one type at one path: `posts.n: 2 values are STRING, expected INT; kept in _extra`. Under a classic schema
-/// file it is the classic tool's, which `gizer schema patch` reads.
+/// One line about values of one type at one path: `posts.n: 2 values are STRING, expected INT; kept in _extra`.
+///
+/// Under a classic schema file it is the classic tool's line, which `gizer schema patch` reads.
 pub fn unfit_line(collection: &str, unfit: &UnfitCount, dialect: Dialect) -> String {
     let UnfitCount { path, expected, came, count, .. } = unfit;
     let times = counted(*count, "time", "times");

@@ -2,18 +2,19 @@
 
 use gizer_flatten::change::{ClusterTime, Positions};
 
-/// A name, or what holds one, on one line of a terminal: what is no visible character, or would turn the line round, is escaped.
+/// A name on one line of a terminal, with control characters escaped.
+///
 /// Names of collections and fields may hold anything, also what a terminal obeys.
 pub fn printable(name: &str) -> String {
     escaped(name, |_| false)
 }
 
-/// The same for several lines.
+/// A text of several lines, escaped like [`printable`].
 pub fn lines(text: &str) -> String {
     escaped(text, |c| c == '\n')
 }
 
-/// Whether a terminal or a page would obey a character, and not show it: a control character, or one that turns the line round.
+/// Whether a terminal obeys a character instead of showing it: control characters, and those that turn the line round.
 pub fn is_obeyed(c: char) -> bool {
     gizer_pg::printable::is_obeyed(c)
 }
@@ -26,8 +27,9 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// A command of gizer with names as a shell has to be given them, for messages: `gizer load orders`. Who copies it runs that, and
-/// nothing that the name of a collection says.
+/// A command of gizer for messages, quoted for a shell: `gizer load orders`.
+///
+/// Who copies it runs that, and nothing that the name of a collection says.
 pub fn command<N: AsRef<str>>(command: &str, names: impl IntoIterator<Item = N>, flags: &[&str]) -> String {
     let names: Vec<String> = names.into_iter().map(|name| shell_word(name.as_ref())).collect();
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -46,7 +48,7 @@ fn shell_word(name: &str) -> String {
     format!("'{}'", printable(name).replace('\'', "'\\''"))
 }
 
-/// A number with its thousands apart: `1,234,567`.
+/// A number with separated thousands: `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

@@ -26,7 +26,7 @@ pub async fn copy(
         copying.spawn(drain(sink, Arc::clone(&files), Arc::clone(counters)));
     }
     let mut written = Written::default();
-    // What is still under way when an error is given is dropped with the set, and rolled back.
+    // What is still in progress at an error is dropped with the set, and rolled back.
     while let Some(ended) = copying.join_next().await {
         let ended = ended.map_err(|error| Failure::failed(format!("a writer ended without a result: {error}")))?;
         written += &ended?;

@@ -11,31 +11,30 @@ use gizer_schema::Layout;
 
 use super::RejectLimit;
 
-/// How many times smaller the parts of a large document are: it brings many of them, and what counts is their memory.
-const SMALLER_PARTS: usize = 4;
+/// How many times smaller the parts of a large document are, because there are many of them.
+const LARGE_DOCUMENT_PARTS: usize = 4;
 
-/// Bytes of a document from which on its rows may go in several parts. What has gone cannot be taken back, so such a document
-/// is looked through first.
-const LARGE_DOCUMENT: usize = 64 << 10;
+/// Bytes of a document whose rows may go in several parts. What is sent cannot be taken back, so it is checked first.
+const LARGE_DOCUMENT_BYTES: usize = 64 << 10;
 
-/// Some rows of a range; the last part ends it.
+/// Encoded rows of a range; the last part ends it.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct RangePart {
     pub(super) rows: EncodedUnit,
     pub(super) end: Option<RangeEnd>,
 }
 
-/// What a range was, once all of its rows are encoded.
+/// The end of a range, once all of its rows are encoded.
 #[derive(Debug)]
 pub(super) struct RangeEnd {
-    /// The documents, in case that the sink refuses them.
+    /// The documents, in case the sink refuses them.
     pub(super) range: DocumentRange,
     pub(super) tally: Tally,
     /// Their bytes count against the budget until they are committed.
     pub(super) lease: Option<Lease>,
 }
 
-/// Flattens and encodes ranges until no more come, or nobody wants them any more.
+/// Flattens and encodes ranges until no more come, or the sink has failed.
 pub(super) fn encode_ranges<E: UnitEncoder>(
     layout: &Layout,
     ranges: &ThreadReceiver<DocumentRange>,
@@ -57,7 +56,7 @@ pub(super) fn encode_ranges<E: UnitEncoder>(
     }
 }
 
-/// Flattens and encodes one range; less of it if more of its documents are rejected than may be.
+/// Flattens and encodes one range; less of it once too many documents are rejected.
 pub(super) fn encode_range<E: UnitEncoder>(
     flattener: &mut Flattener,
     parts: &RefCell<PartBuilder<E>>,
@@ -67,10 +66,10 @@ pub(super) fn encode_range<E: UnitEncoder>(
 ) {
     let rejected = Cell::new(0);
     let documents = range.documents.documents().take_while(|_| rejects.allows(rejected.get())).inspect(|document| {
-        let large = document.as_bytes().len() >= LARGE_DOCUMENT;
+        let large = document.as_bytes().len() >= LARGE_DOCUMENT_BYTES;
         parts.borrow_mut().divisible = large && document.check().is_ok();
     });
-    flattener.flatten(documents, &mut Rows(parts), |document, Rejection { id, reason }| {
+    flattener.flatten(documents, &mut PartSink(parts), |document, Rejection { id, reason }| {
         let (is_unfit_key, reason) = (reason.is_unfit_key(), reason.to_string());
         rejects.note(&reason);
         rejected.set(rejected.get() + 1);
@@ -89,15 +88,15 @@ pub(super) fn encode_range<E: UnitEncoder>(
     }
 }
 
-/// Encodes rows and sends a part whenever enough have come together.
+/// Encodes rows, and sends a part whenever it is full.
 pub(super) struct PartBuilder<E> {
     encoder: E,
-    /// What rejects take beside their documents, which the encoder does not count: with small documents most of it.
-    beside_rejects: usize,
+    /// Bytes of rejects without their documents, which the encoder does not count. With small documents that is most of it.
+    reject_overhead: usize,
     full_at: usize,
-    parts: ThreadSender<Part>,
+    parts: ThreadSender<RangePart>,
     spare: mpsc::Receiver<Buffers>,
-    /// Whether the rows of the document under way may go before it has ended.
+    /// Whether rows of the present document may be sent before its end.
     divisible: bool,
     closed: bool,
 }
@@ -106,42 +105,42 @@ impl<E: UnitEncoder> PartBuilder<E> {
     pub(super) fn new(
         layout: &Layout,
         full_at: usize,
-        parts: ThreadSender<Part>,
+        parts: ThreadSender<RangePart>,
         spare: mpsc::Receiver<Buffers>,
     ) -> PartBuilder<E> {
         let encoder = E::new(layout);
-        PartBuilder { encoder, beside_rejects: 0, full_at, parts, spare, divisible: false, closed: false }
+        PartBuilder { encoder, reject_overhead: 0, full_at, parts, spare, divisible: false, closed: false }
     }
 
-    /// Keeps a document aside; between documents.
+    /// Adds a rejected document; between documents.
     fn reject(&mut self, reject: Reject) {
         self.send_if_full();
-        self.beside_rejects += size_of::<Reject>() + reject.id.len() + reject.reason.len();
+        self.reject_overhead += size_of::<Reject>() + reject.id.len() + reject.reason.len();
         self.encoder.reject(reject);
     }
 
     fn send_if_full(&mut self) {
-        let full_at = if self.divisible { self.full_at / SMALLER_PARTS } else { self.full_at };
-        if self.encoder.bytes() + self.beside_rejects >= full_at {
+        let full_at = if self.divisible { self.full_at / LARGE_DOCUMENT_PARTS } else { self.full_at };
+        if self.encoder.bytes() + self.reject_overhead >= full_at {
             self.send(None);
         }
     }
 
     fn send(&mut self, end: Option<RangeEnd>) {
         let rows = self.encoder.take();
-        self.beside_rejects = 0;
+        self.reject_overhead = 0;
         if !self.closed {
             let memory = rows.memory_bytes();
-            self.closed = self.parts.send(Part { rows, end }, memory).is_err();
+            self.closed = self.parts.send(RangePart { rows, end }, memory).is_err();
         }
         self.spare.try_iter().for_each(|buffers| self.encoder.reuse(buffers));
     }
 }
 
-/// The rows' way into a part.
-struct Rows<'p, E>(&'p RefCell<PartBuilder<E>>);
+/// Puts rows into parts.
+struct PartSink<'p, E>(&'p RefCell<PartBuilder<E>>);
 
-impl<E: UnitEncoder> RowSink for Rows<'_, E> {
+impl<E: UnitEncoder> RowSink for PartSink<'_, E> {
     fn begin_document(&mut self) {
         let mut parts = self.0.borrow_mut();
         parts.send_if_full();
@@ -158,8 +157,8 @@ impl<E: UnitEncoder> RowSink for Rows<'_, E> {
 
     fn discard_document(&mut self) {
         let mut parts = self.0.borrow_mut();
-        // What has been looked through is not discarded, so nothing of it has gone yet.
-        debug_assert!(!parts.divisible, "a document that was looked through");
+        // What was checked is not discarded, so nothing of it has been sent.
+        debug_assert!(!parts.divisible, "a document that was checked is discarded");
         parts.encoder.discard_document();
     }
 }

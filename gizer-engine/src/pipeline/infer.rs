@@ -11,7 +11,7 @@ use super::{joined, on_thread};
 use crate::counters::Counters;
 use crate::failure::Failure;
 
-/// Looks at all documents of a source, on `workers` threads, with at most `memory` bytes under way.
+/// Infers a schema from all documents of a source, on `workers` threads, with at most `memory` bytes in flight.
 ///
 /// # Errors
 /// Those of the source; a document that is no BSON.
@@ -57,7 +57,7 @@ async fn pump(
         let (documents, document_bytes) = (batch.len() as u64, batch.document_bytes() as u64);
         let memory = batch.memory_bytes();
         if sender.send(batch, memory).await.is_err() {
-            // The stage after this one has failed; it says why.
+            // The next stage has failed; it says why.
             return Ok(());
         }
         counters.add_documents(documents, document_bytes);

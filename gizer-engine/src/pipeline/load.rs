@@ -1,4 +1,4 @@
-//! From documents to tables, or to the files of tables: which of the two is the sinks' matter.
+//! From documents to tables, or to files of rows: that is for the sinks to say.
 
 use std::sync::{Arc, mpsc};
 
@@ -11,12 +11,12 @@ use gizer_schema::Layout;
 use tokio::task::JoinSet;
 
 use super::encode::{PartBuilder, encode_ranges};
-use super::write::{Shared, Writer};
+use super::write::{RangeWriter, Shared};
 use super::{RejectLimit, joined, on_thread, part_bytes, share};
 use crate::counters::Counters;
 use crate::failure::Failure;
 
-/// What went through a load's pipeline.
+/// Counts of what went through a load's pipeline.
 #[derive(Debug, Default)]
 pub struct Flow {
     /// Documents that the source gave.
@@ -28,7 +28,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Both together.
+    /// Adds the counts of another pass.
     #[must_use]
     pub fn and(mut self, other: Flow) -> Flow {
         self.read += other.read;
@@ -37,7 +37,7 @@ impl Flow {
         self
     }
 
-    /// Whether every document that was read was either written or kept aside.
+    /// Checks that every document that was read was either written or rejected.
     ///
     /// # Errors
     /// The counts that do not agree.
@@ -56,11 +56,12 @@ impl Flow {
     }
 }
 
-/// Loads all ranges of the sources into the sinks, each of which has a thread that flattens for it, with about `memory` bytes
-/// under way. Stops early, and then without an error, once more documents are rejected than `rejects` allows.
+/// Loads all ranges of the sources into the sinks, with about `memory` bytes in flight. Each sink has a thread that flattens for it.
+///
+/// Stops early, and without an error, once more documents are rejected than `rejects` allows.
 ///
 /// # Errors
-/// Those of the sources and the sinks; which ranges have been written then is the sinks' to know.
+/// Those of the sources and the sinks. The sinks know which ranges are written.
 pub async fn load<K: RangeSink + 'static>(
     layout: &Layout,
     sources: Vec<impl RangeSource + 'static>,
@@ -86,7 +87,7 @@ pub async fn load<K: RangeSink + 'static>(
         let stage = PartBuilder::<K::Encoder>::new(layout, shared.part_bytes, part_sender, returned);
         let (ranges, of_thread) = (range_receiver.clone(), Arc::clone(&shared));
         threads.push(on_thread(move || encode_ranges(&of_thread.layout, &ranges, stage, &of_thread.rejects)));
-        writers.spawn(Writer::new(sink, Arc::clone(&shared)).drain(part_receiver, spare));
+        writers.spawn(RangeWriter::new(sink, Arc::clone(&shared)).drain(part_receiver, spare));
     }
     drop(range_receiver);
     let mut cursors = JoinSet::new();
@@ -107,7 +108,7 @@ async fn pump(mut source: impl RangeSource, sender: AsyncSender<DocumentRange>) 
     while let Some(range) = source.next_range().await? {
         let (documents, memory) = (range.documents.len() as u64, range.documents.memory_bytes());
         if sender.send(range, memory).await.is_err() {
-            // The stage after this one has failed; it says why.
+            // The next stage has failed; it says why.
             break;
         }
         read += documents;

@@ -11,8 +11,9 @@
 //!
 //! # Memory
 //! `[run] memory` is divided: an eighth for ranges of documents, which are held until they are committed; an eighth for
-//! encoded rows on their way; the rest is what the stages hold while they work: each cursor two replies, each thread
-//! the rows that it encodes and some buffers, and the allocator what it does not give back. A range with more rows than fit goes in parts, even a single document.
+//! encoded rows in flight; the rest is what the stages hold while they work. Each cursor holds two replies, each thread the rows
+//! that it encodes and some buffers, and the allocator what it does not give back. A range, or a document, with more rows than fit
+//! goes in parts.
 //!
 //! The first stage that fails ends the others: its channels close, they stop quietly, and its error is the pipeline's.
 
@@ -39,28 +40,30 @@ pub fn batch_bytes(memory: usize) -> usize {
     (memory / 64).clamp(256 << 10, 4 << 20)
 }
 
-/// Bytes of documents that make up a range: one transaction. Large enough that the COPY commands of a range's tables do
-/// not count, small enough that every worker can have several under way. The server gives no more than 16 MiB at once.
+/// Bytes of documents that make up a range: one transaction.
+///
+/// Large enough that the COPY commands of a range's tables do not count, small enough that every worker can have several in flight.
+/// The server gives no more than 16 MiB at once.
 pub fn range_bytes(memory: usize) -> usize {
     (memory / 32).clamp(256 << 10, 8 << 20)
 }
 
-/// Encoded bytes at which a part of a range goes on its way; most ranges have one part. A buffer that grows doubles, so
-/// that this should lie well below a power of two.
+/// Encoded bytes at which a part of a range is sent; most ranges have one part. A buffer that grows doubles, so that this should lie
+/// well below a power of two.
 fn part_bytes(memory: usize) -> usize {
     (memory / 64 * 3).clamp(512 << 10, 12 << 20)
 }
 
-/// What each of the two channels of a load may hold.
+/// Bytes that each of the two channels of a load may hold.
 fn share(memory: usize) -> usize {
     memory / 8
 }
 
-/// Runs a stage on a thread of its own; what it gives comes through the receiver.
+/// Runs a stage on a thread of its own; its result comes through the receiver.
 fn on_thread<O: Send + 'static>(stage: impl FnOnce() -> O + Send + 'static) -> oneshot::Receiver<O> {
     let (done, output) = oneshot::channel();
     thread::spawn(move || {
-        // Nobody waits for it any more: the pipeline was dropped.
+        // A pipeline that was dropped waits for nothing.
         let _ = done.send(stage());
     });
     output

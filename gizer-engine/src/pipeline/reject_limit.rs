@@ -1,11 +1,11 @@
-//! How many documents may be rejected.
+//! The limit of documents that a load may reject.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many documents of a load may be rejected; its sinks count together.
+/// The limit of documents that a load may reject; its sinks count together.
 ///
-/// Once there are more the load cannot be swapped in any more: whatever is still read is read in vain.
+/// Beyond it the load cannot be swapped in: whatever is still read is read in vain.
 #[derive(Debug)]
 pub struct RejectLimit {
     most: u64,
@@ -14,17 +14,17 @@ pub struct RejectLimit {
 }
 
 impl RejectLimit {
-    /// At most this many; `before` were rejected already, before the load was taken up again.
+    /// At most this many; `before` were rejected by the run that was interrupted.
     pub fn new(most: u64, before: u64) -> RejectLimit {
         RejectLimit { most, count: AtomicU64::new(before), first: OnceLock::new() }
     }
 
-    /// Whether there were more.
+    /// Whether more were rejected.
     pub fn exceeded(&self) -> bool {
         !self.allows(0)
     }
 
-    /// Whether there may be so many more.
+    /// Whether so many more may be.
     pub(super) fn allows(&self, more: u64) -> bool {
         self.count.load(Ordering::Relaxed).saturating_add(more) <= self.most
     }
@@ -34,7 +34,7 @@ impl RejectLimit {
         self.first.get().map(String::as_str)
     }
 
-    /// Counts documents that were kept aside and committed.
+    /// Counts documents that were rejected, once that is committed.
     pub(super) fn count(&self, rejected: u64) {
         self.count.fetch_add(rejected, Ordering::Relaxed);
     }

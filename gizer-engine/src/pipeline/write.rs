@@ -1,7 +1,7 @@
 //! The last stage: parts of ranges into a sink, each range in a transaction of its own.
 //!
 //! A range that PostgreSQL refuses is not the end of the load. It is divided, and each half is encoded and written as a range of
-//! its own, until what is refused is one document: that is kept aside, with PostgreSQL's reason.
+//! its own, until what is refused is one document: that is rejected, with PostgreSQL's reason.
 
 use std::cell::RefCell;
 use std::sync::{Arc, mpsc};
@@ -18,11 +18,11 @@ use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
 use super::RejectLimit;
-use super::encode::{Part, PartBuilder, RangeEnd, encode_range};
+use super::encode::{PartBuilder, RangeEnd, RangePart, encode_range};
 use crate::counters::Counters;
 use crate::failure::Failure;
 
-/// What every writer of a load knows.
+/// What all writers of a load share.
 pub(super) struct Shared {
     pub(super) layout: Layout,
     pub(super) part_bytes: usize,
@@ -30,26 +30,26 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
 }
 
-/// One sink, and what went into it.
-pub(super) struct Writer<K> {
+/// Writes ranges into one sink.
+pub(super) struct RangeWriter<K> {
     sink: K,
     shared: Arc<Shared>,
     tally: Tally,
 }
 
-impl<K: RangeSink> Writer<K> {
-    pub(super) fn new(sink: K, shared: Arc<Shared>) -> Writer<K> {
-        Writer { sink, shared, tally: Tally::default() }
+impl<K: RangeSink> RangeWriter<K> {
+    pub(super) fn new(sink: K, shared: Arc<Shared>) -> RangeWriter<K> {
+        RangeWriter { sink, shared, tally: Tally::default() }
     }
 
     /// Writes ranges until no more come, or too many documents are rejected.
     pub(super) async fn drain(
         mut self,
-        parts: AsyncReceiver<Part>,
+        parts: AsyncReceiver<RangePart>,
         spare: mpsc::Sender<Buffers>,
     ) -> Result<(Written, Tally), Failure> {
         while let Some(outcome) = self.write_range(&parts, &spare).await? {
-            if let Outcome::Refused(refused) = outcome {
+            if let RangeOutcome::Refused(refused) = outcome {
                 self.divide(*refused).await?;
             }
             if self.shared.rejects.exceeded() {
@@ -62,12 +62,12 @@ impl<K: RangeSink> Writer<K> {
     /// Takes parts until one ends its range; `None` if no more come.
     async fn write_range(
         &mut self,
-        parts: &AsyncReceiver<Part>,
+        parts: &AsyncReceiver<RangePart>,
         spare: &mpsc::Sender<Buffers>,
-    ) -> Result<Option<Outcome>, Failure> {
+    ) -> Result<Option<RangeOutcome>, Failure> {
         let mut refused = None;
         while let Some(held) = parts.recv().await {
-            let (Part { rows, end }, lease) = held.into_parts();
+            let (RangePart { rows, end }, lease) = held.into_parts();
             if refused.is_none() && !rows.is_empty() {
                 match self.sink.copy(rows).await {
                     // The encoder may have ended by now, and its buffers with it.
@@ -80,13 +80,13 @@ impl<K: RangeSink> Writer<K> {
             let Some(end) = end else { continue };
             return match refused {
                 None => self.commit(end).await.map(Some),
-                Some(error) => Ok(Some(Outcome::Refused(Box::new(Refused { end, error })))),
+                Some(error) => Ok(Some(RangeOutcome::Refused(Box::new(RefusedRange { end, error })))),
             };
         }
         Ok(None)
     }
 
-    async fn commit(&mut self, end: RangeEnd) -> Result<Outcome, Failure> {
+    async fn commit(&mut self, end: RangeEnd) -> Result<RangeOutcome, Failure> {
         let bytes = end.range.documents.document_bytes() as u64;
         let place = end.range.place.as_ref().map(|place| (place, &end.tally));
         match self.sink.commit(RangeDone { place, bytes }).await {
@@ -94,31 +94,31 @@ impl<K: RangeSink> Writer<K> {
                 self.shared.counters.add_written(end.tally.read, bytes, rows);
                 self.shared.rejects.count(end.tally.rejected);
                 self.tally.add(end.tally);
-                Ok(Outcome::Written)
+                Ok(RangeOutcome::Written)
             }
             // A constraint that is checked at the end of the transaction.
-            Err(error) if error.is_data_rejected() => Ok(Outcome::Refused(Box::new(Refused { end, error }))),
+            Err(error) if error.is_data_rejected() => Ok(RangeOutcome::Refused(Box::new(RefusedRange { end, error }))),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Writes what was refused as a whole in pieces.
-    async fn divide(&mut self, refused: Refused) -> Result<(), Failure> {
-        let Refused { end: RangeEnd { range, lease, .. }, error } = refused;
+    /// Writes in pieces what was refused as a whole.
+    async fn divide(&mut self, refused: RefusedRange) -> Result<(), Failure> {
+        let RefusedRange { end: RangeEnd { range, lease, .. }, error } = refused;
         let mut open = vec![(range, Some(error))];
         while let Some((range, error)) = open.pop() {
             let error = match error {
                 Some(error) => error,
                 None => match self.write_again(range.clone()).await? {
-                    Some(Outcome::Written) => continue,
-                    Some(Outcome::Refused(refused)) => refused.error,
-                    // Too many were rejected elsewhere: what is left open is for another load.
+                    Some(RangeOutcome::Written) => continue,
+                    Some(RangeOutcome::Refused(refused)) => refused.error,
+                    // Too many were rejected elsewhere: what is left is for another load.
                     None => break,
                 },
             };
             match range.split_at(range.documents.len() / 2) {
                 Some((first, second)) => open.extend([(second, None), (first, None)]),
-                None => self.keep_aside(range, &error).await?,
+                None => self.reject(range, &error).await?,
             }
         }
         drop(lease);
@@ -126,8 +126,8 @@ impl<K: RangeSink> Writer<K> {
     }
 
     /// Encodes and writes some documents of a range that was refused; `None` if too many are rejected by now.
-    async fn write_again(&mut self, range: DocumentRange) -> Result<Option<Outcome>, Failure> {
-        // Its bytes are not the budget's: what was refused has given them back, and no more than this is under way.
+    async fn write_again(&mut self, range: DocumentRange) -> Result<Option<RangeOutcome>, Failure> {
+        // Its bytes are not the budget's: what was refused has given them back, and no more than this is in flight.
         let (sender, parts) = to_tokio(&Budget::new(self.shared.part_bytes));
         let (spare, returned) = mpsc::channel();
         let shared = Arc::clone(&self.shared);
@@ -143,8 +143,8 @@ impl<K: RangeSink> Writer<K> {
         Ok(outcome)
     }
 
-    /// Keeps the only document of a range aside, in a transaction of its own.
-    async fn keep_aside(&mut self, range: DocumentRange, error: &PgError) -> Result<(), Failure> {
+    /// Rejects the only document of a range, in a transaction of its own.
+    async fn reject(&mut self, range: DocumentRange, error: &PgError) -> Result<(), Failure> {
         let Some(document) = range.documents.documents().next() else { return Ok(()) };
         let reason = format!("PostgreSQL refused it: {error}");
         self.shared.rejects.note(&reason);
@@ -155,13 +155,13 @@ impl<K: RangeSink> Writer<K> {
         let mut tally = Tally::default();
         (tally.read, tally.rejected) = (1, 1);
         match self.commit(RangeEnd { range, tally, lease: None }).await? {
-            Outcome::Written => Ok(()),
-            Outcome::Refused(refused) => Err(refused.error.into()),
+            RangeOutcome::Written => Ok(()),
+            RangeOutcome::Refused(refused) => Err(refused.error.into()),
         }
     }
 }
 
-/// How a document that was refused is found again; `None` if it has no key, so that following could not write it either.
+/// The key by which following retries a document that was refused; `None` if it has none, so that following could not write it either.
 fn retry_key(layout: &Layout, document: RawDoc<'_>, error: &PgError) -> Option<RetryKey> {
     let mut keys = Keys::new(layout);
     keys.insert(&Flattener::new(layout).key_of(document).ok()?)?;
@@ -171,14 +171,14 @@ fn retry_key(layout: &Layout, document: RawDoc<'_>, error: &PgError) -> Option<R
 }
 
 /// A range, and why it is not written.
-struct Refused {
+struct RefusedRange {
     end: RangeEnd,
     error: PgError,
 }
 
-/// What became of a range.
-enum Outcome {
+/// What a sink has made of a range.
+enum RangeOutcome {
     Written,
     /// Nothing of it is written.
-    Refused(Box<Refused>),
+    Refused(Box<RefusedRange>),
 }
