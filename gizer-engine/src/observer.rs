@@ -174,20 +174,20 @@ impl fmt::Display for CollectionEvent {
             CollectionEventKind::Gone => {
                 write!(f, "{collection}: dropped or renamed in MongoDB; its tables are empty now")
             }
-            CollectionEventKind::ReloadDue(why) => write!(f, "{collection}: {why}; it is loaded anew"),
+            CollectionEventKind::ReloadDue(why) => write!(f, "{collection}: {why}; it is reloaded"),
             CollectionEventKind::TooManyRepairs { repairs, most } => write!(
                 f,
-                "{collection}: {} documents to repair in one run, with at most {} allowed ([verify] max_repairs); it is loaded anew",
+                "{collection}: {} documents to repair in one run, with at most {} allowed ([verify] max_repairs); it is reloaded",
                 thousands(*repairs),
                 thousands(*most)
             ),
             CollectionEventKind::SetApart { failure, reload: true } => {
-                write!(f, "{}; it is loaded anew", failure.message)
+                write!(f, "{}; it is reloaded", failure.message)
             }
             CollectionEventKind::SetApart { failure, reload: false } => {
-                write!(f, "{}; it is failing, and tried again by itself; the others go on", failure.message)
+                write!(f, "{}; failing, retried automatically; the others go on", failure.message)
             }
-            CollectionEventKind::FollowedAgain => write!(f, "{collection}: is followed again"),
+            CollectionEventKind::FollowedAgain => write!(f, "{collection}: followed again"),
         }
     }
 }

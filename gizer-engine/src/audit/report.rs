@@ -187,7 +187,7 @@ impl AuditReport {
             expected: None,
             stored: None,
             text: format!(
-                "{table}, key {}: the document does not come back from its rows, first at {:?}: a fault in gizer, which no repair mends",
+                "{table}, key {}: the document does not come back from its rows, first at {:?}: a fault in gizer, which no repair fixes",
                 each.key, each.path
             ),
         }));

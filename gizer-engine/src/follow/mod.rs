@@ -65,7 +65,7 @@ pub enum Until {
 pub enum PauseReason {
     /// It has come as far as it was to.
     Done,
-    /// These collections have to be loaded anew.
+    /// These collections have to be reloaded.
     Reload(Vec<String>),
     /// Collections have been loaded meanwhile: what is followed has to be read again.
     Changed,
@@ -80,7 +80,7 @@ pub struct FollowSettings {
     pub part_bytes: usize,
     /// What is read back and compared of what was written.
     pub checks: Checks,
-    /// A collection of which more documents than this have to be repaired is loaded anew.
+    /// A collection of which more documents than this have to be repaired is reloaded.
     pub max_repairs: u64,
     /// Whether the log names what the schema has no place for, because nobody reports it soon.
     pub logs_unfit: bool,

@@ -359,6 +359,6 @@ async fn a_collection_is_replaced_under_a_follower() {
             world.mongo().collection::<Document>("drafts").delete_many(doc! {}).await.unwrap();
         }
         let said = ended_by_signal(follower).await;
-        assert_eq!(said.stderr.matches("it is loaded anew").count(), 2, "{}", said.stderr);
+        assert_eq!(said.stderr.matches("it is reloaded").count(), 2, "{}", said.stderr);
     }
 }

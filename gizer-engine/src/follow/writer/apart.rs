@@ -107,7 +107,7 @@ fn failure(collection: &str, trouble: Trouble) -> Failure {
             let own = error.remedy();
             let load = command("load", [collection], &[]);
             let remedy = own.unwrap_or_else(|| {
-                format!("undo what was changed about its tables, or run `{load}`, which makes them anew")
+                format!("undo what was changed about its tables, or run `{load}`, which recreates them")
             });
             Failure::new(FailureKind::NotAll, format!("{collection}: {error}")).remedy(remedy)
         }
@@ -117,7 +117,7 @@ fn failure(collection: &str, trouble: Trouble) -> Failure {
         // Rows that differ after they were written have a code of their own.
         Trouble::Rows(error) => Failure::new(FailureKind::Differs, format!("{collection}: {error}")).remedy(format!(
             "nothing of the batch was committed for {collection}; look for triggers, rules and other writers of its tables, \
-             then `{}` makes them anew",
+             then run `{}`, which recreates them",
             command("load", [collection], &[])
         )),
         Trouble::TooMany { limit, last } => {

@@ -87,7 +87,7 @@ async fn s4_who_stays_on_tries_a_failing_collection_again() {
     .unwrap();
     place.sql(HEAL).await;
     place.sql("UPDATE gizer_expected SET next_try = now()").await;
-    running.wait_for_output("a: is followed again").await.unwrap();
+    running.wait_for_output("a: followed again").await.unwrap();
     running.signal(Signal::Terminate).unwrap();
     running.wait().await.unwrap().expect_code(143);
     place.sync().await;

@@ -91,7 +91,7 @@ async fn o6_a_capped_collection_whose_rows_cannot_be_read_is_loaded_again() {
     place.insert(doc! { "_id": 21, "s": "new", "tags": [] }).await;
     place.write_others(20..30).await;
     wait_until("the others to go on", LIMIT, async || others(23).await).await.unwrap();
-    running.wait_for_output("loaded anew").await.unwrap();
+    running.wait_for_output("it is reloaded").await.unwrap();
     wait_until("it to be loaded again", LIMIT, async || {
         let there = "SELECT count(*) FROM pg_tables WHERE tablename = 'a'";
         place.rows(there).await == json!([{ "count": 1 }])
