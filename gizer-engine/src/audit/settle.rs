@@ -61,14 +61,8 @@ impl Worker<'_> {
                 return self.find(&audited, report).await;
             }
             if let AuditTables::Staging(_) = self.audit.tables {
-                // They are aligned once more, and looked at again then.
                 self.store.end_snapshot().await;
-                let open = audited.differing.iter().map(|key| self.repair_of(key));
-                let again = self.audit.again.as_ref().map(|again| again.lock().unwrap_or_else(PoisonError::into_inner));
-                match again {
-                    Some(mut again) => again.extend(open),
-                    None => report.not_compared += open.count() as u64,
-                }
+                self.leave_open(&audited.differing, report);
                 return Ok(());
             }
             let keys = self.keys(&audited.differing);
@@ -91,6 +85,15 @@ impl Worker<'_> {
         }
         report.not_compared += suspects.len() as u64;
         Ok(())
+    }
+
+    /// Leaves keys of staging tables to the next look, before which these are aligned once more.
+    fn leave_open(&self, differing: &[DifferingKey], report: &mut AuditReport) {
+        let open = differing.iter().map(|key| self.repair_of(key));
+        match &self.audit.again {
+            Some(again) => again.lock().unwrap_or_else(PoisonError::into_inner).extend(open),
+            None => report.not_compared += open.count() as u64,
+        }
     }
 
     pub(super) async fn compare_only(

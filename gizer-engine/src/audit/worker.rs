@@ -474,7 +474,8 @@ pub(super) fn cannot_compare(error: VerifyError) -> Failure {
 
 /// The tables were replaced, or are those of another collection now.
 fn became_another(collection: &str) -> Failure {
-    let message =
-        format!("{collection} was reloaded, became due for a load, or was dropped or created in MongoDB during the audit");
+    let message = format!(
+        "{collection} was reloaded, became due for a load, or was dropped or created in MongoDB during the audit"
+    );
     Failure::new(FailureKind::Failed, message).remedy("`gizer status` says how it stands; audit it again")
 }
