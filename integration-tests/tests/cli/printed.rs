@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bson::{Document, doc};
 use integration_tests::printed::expect_printed;
-use integration_tests::rig::{Finished, Version};
+use integration_tests::rig::{Finished, Mongod, Version, shared_postgres};
 
 use super::place::Place;
 
@@ -30,8 +30,8 @@ async fn session(place: &Place, name: &str, lines: &[&str]) {
     expect_printed(&text, &file(name));
 }
 
-async fn shop() -> Place {
-    let place = Place::shared(Version::V6_0).await;
+async fn shop(mongod: &Mongod) -> Place {
+    let place = Place::on(mongod, shared_postgres().await.unwrap()).await;
     let order = |n: i32| -> Document {
         let lines: Vec<Document> =
             (0..n % 3).map(|line| doc! { "sku": format!("sku-{line}"), "quantity": line }).collect();
@@ -44,7 +44,9 @@ async fn shop() -> Place {
 
 #[tokio::test]
 async fn a_first_day() {
-    let place = shop().await;
+    // A server of its own: what others write would shift the headroom, and split the batches.
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let place = shop(&mongod).await;
     session(
         &place,
         "first_day",
@@ -82,7 +84,9 @@ async fn a_first_day() {
 /// Without the oplogs and what is to be considered: how young a log is in a test, and what its servers are set to, is theirs.
 #[tokio::test]
 async fn plans() {
-    let place = shop().await;
+    // A server of its own: what others write would shift the headroom, and split the batches.
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let place = shop(&mongod).await;
     let mut text = String::new();
     let plan = async |args: &[&str]| {
         let finished = place.gizer(args).await.expect_code(0);
@@ -100,7 +104,9 @@ async fn plans() {
 
 #[tokio::test]
 async fn text_files() {
-    let place = shop().await;
+    // A server of its own: what others write would shift the headroom, and split the batches.
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let place = shop(&mongod).await;
     place.gizer(&["schema", "infer"]).await.expect_code(0);
     session(
         &place,
@@ -112,7 +118,9 @@ async fn text_files() {
 
 #[tokio::test]
 async fn schema_files() {
-    let place = shop().await;
+    // A server of its own: what others write would shift the headroom, and split the batches.
+    let mongod = Mongod::start(Version::V6_0).await.unwrap();
+    let place = shop(&mongod).await;
     place.gizer(&["schema", "infer", "--classic"]).await.expect_code(0);
     place.schema_file("report.txt", "'wrong value (STRING) for posts.title(INT)': 3\n");
     place.schema_file("other.json", r#"{"_id": "BIGINT", "title": "INT"}"#);
