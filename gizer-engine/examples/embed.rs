@@ -28,13 +28,16 @@ impl Observer for Commits {
 }
 
 async fn copy(mongo: &str, database: &str, collection: &str, postgres: &str, folder: &str) -> Result<(), Failure> {
-    let servers = FixedServers::new((mongo, database), (postgres, "public"), folder)?;
+    let servers = FixedServers::new((mongo, database), (postgres, "public"), format!("{folder}/spool"))?;
     let (stopper, stop) = Stop::new();
     let settings = Settings::new(Arc::new(servers), folder);
     let env = Env { settings, stop, observer: Arc::new(Commits) };
     let collections = vec![collection.to_owned()];
 
-    infer(&env, &InferOptions { collections: collections.clone(), ..InferOptions::default() }).await?;
+    if env.schema_files()?.existing(collection).is_none() {
+        let options = InferOptions { collections: collections.clone(), ..InferOptions::default() };
+        infer(&env, &options).await?.failures.into_first().map_or(Ok(()), Err)?;
+    }
     let (loaded, failures) = load(&env, &LoadOptions::of(collections)).await?;
     failures.into_first().map_or(Ok(()), Err)?;
     println!("loaded: {} documents", loaded[0].ledger.loaded);

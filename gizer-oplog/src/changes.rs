@@ -12,7 +12,7 @@ pub enum ChangeEvent {
     Change(Change),
     /// Everything up to and at this time has been given, on all shards.
     Watermark {
-        /// The time W of DESIGN's "Reading MongoDB".
+        /// The time up to which all shards are known (`docs/architecture/oplog.md`).
         time: ClusterTime,
         /// For each shard its last entry at or before `time`: where reading goes on after a restart.
         positions: Positions,

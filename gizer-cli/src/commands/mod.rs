@@ -38,6 +38,16 @@ pub struct Context {
 }
 
 impl Context {
+    /// Has metrics look once more at what was followed, unless a signal has come.
+    pub async fn settle_metrics(&self) {
+        let settle = async {
+            self.metrics.settle().await;
+            Ok(())
+        };
+        // What is not looked at is as it was.
+        let _ = self.env.stop.or_done(settle).await;
+    }
+
     /// How the command ends because a signal has come, if one has.
     pub fn signal(&self) -> Option<ExitCode> {
         self.env.stop.reason().as_ref().map(ExitCode::of)

@@ -348,7 +348,7 @@ impl Job<'_> {
         } else {
             sync.await
         };
-        self.context.metrics.settle().await;
+        self.context.settle_metrics().await;
         Ok((report, failure, pause.load(Ordering::Relaxed)))
     }
 

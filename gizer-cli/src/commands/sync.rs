@@ -23,7 +23,7 @@ pub async fn run(context: &Context, args: &SyncArgs) -> Result<ExitCode, Failure
     };
     let options = SyncOptions { stays_on: args.follow, shows_values: args.show_values };
     let (done, failure) = follow::sync(&context.env, options, &AtomicBool::new(false)).await;
-    context.metrics.settle().await;
+    context.settle_metrics().await;
     // What is missing is reported, whatever has happened to the rest.
     let standings = match context.signal() {
         None => context.env.stop.or_done(recorded_standings(context)).await.ok(),

@@ -43,7 +43,8 @@ pub struct SyncOptions {
 
 /// Follows until everything is applied, or until somebody says stop; it ends between batches when `pause` says so.
 ///
-/// Gives what was done, and what went wrong, if anything did.
+/// Gives what was done, and what went wrong, if anything did. A stop is no failure where following has begun; while it is set
+/// up, it is the failure that was asked with.
 pub async fn sync(env: &Env, options: SyncOptions, pause: &AtomicBool) -> (SyncReport, Option<Failure>) {
     let mut report = SyncReport::default();
     let mut retry = if options.stays_on { Retry::for_good() } else { Retry::once(env) };
@@ -79,6 +80,10 @@ pub async fn sync(env: &Env, options: SyncOptions, pause: &AtomicBool) -> (SyncR
             Err(failure) => break Some(failure),
         }
     };
+    if failure.is_some() {
+        // Whatever an earlier pass came to: how far the tables are behind is not known.
+        env.observer.observe(Event::FollowsNoMore { done: false });
+    }
     let failure = failure.or(report.failed_reload.take()).or_else(|| report.failing().filter(|_| !env.stop.is_asked()));
     (report, failure)
 }
@@ -277,7 +282,7 @@ async fn pass(
         }
     };
     let collections: Vec<&str> = followed.iter().map(|followed| followed.collection.as_str()).collect();
-    env.observer.observe(Event::Follows { collections: &collections, oplogs: &oplogs });
+    let mut following = FollowsGuard::begin(env, &collections, &oplogs);
     let from_time = from.values().map(|position| position.time).min();
     let catching_up = Some(joining || ahead > from_time);
     env.observer.observe(Event::StandsAt { positions: &from, catching_up });
@@ -298,14 +303,34 @@ async fn pass(
     let until = if options.stays_on { Until::Stopped } else { Until::Time(newest) };
     let stop = || env.stop.is_asked() || pause.load(Ordering::Relaxed);
     let outcome = follow.run(until, stop).await;
-    // What a round leaves behind is known until the next one.
-    env.observer.observe(Event::FollowsNoMore { done: outcome.is_ok() && !options.stays_on });
+    following.done = outcome.is_ok() && !options.stays_on;
+    drop(following);
     report.add(&follow);
     let (records, queries) = (follow.progress().changes.total(), follow.progress().statements);
     if let Purpose::Stream { run, .. } = follow.into_purpose() {
         close(run, outcome.as_ref().map(|_| (records, queries))).await;
     }
     outcome
+}
+
+/// Says that collections are followed, and that they no longer are, however following ends.
+struct FollowsGuard<'e> {
+    env: &'e Env,
+    /// Whether it came to its end as it was to: what a round leaves behind is known until the next one.
+    done: bool,
+}
+
+impl<'e> FollowsGuard<'e> {
+    fn begin(env: &'e Env, collections: &[&str], oplogs: &[Oplog]) -> FollowsGuard<'e> {
+        env.observer.observe(Event::Follows { collections, oplogs });
+        FollowsGuard { env, done: false }
+    }
+}
+
+impl Drop for FollowsGuard<'_> {
+    fn drop(&mut self) {
+        self.env.observer.observe(Event::FollowsNoMore { done: self.done });
+    }
 }
 
 /// Collections whose tables somebody has changed are due for a load, so that the others can be followed; gives whether any is.

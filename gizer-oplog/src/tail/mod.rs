@@ -128,7 +128,7 @@ impl OplogBatch {
 /// next call goes on.
 ///
 /// # What an error means
-/// The saved position, as DESIGN's "Reading MongoDB" tells the cases apart:
+/// The saved position against what the log holds (`docs/architecture/oplog.md`):
 ///
 /// | in the log | error |
 /// |---|---|

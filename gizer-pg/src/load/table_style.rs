@@ -1,6 +1,6 @@
 //! How tables are stored: all that makes staging tables, and what gives them their names in a swap.
 //!
-//! This is where Citus comes in (DESIGN §12, issue 18): a style whose `after_create` distributes the empty staging table by
+//! This is where Citus comes in : a style whose `after_create` distributes the empty staging table by
 //! the root key, before the first COPY. Other tables of PostgreSQL's kind need nothing but another variant.
 
 use gizer_schema::Layout;

@@ -415,6 +415,8 @@ async fn each_run_leaves_a_textfile() {
     let repaired = textfile(&path);
     assert_eq!(single(&repaired, "gizer_differing_documents"), Some(0.0));
     assert_eq!(single(&repaired, "gizer_repairs_total"), Some(1.0), "{repaired:#?}");
+    assert!(single(&repaired, "gizer_lag_seconds").is_some_and(|lag| lag <= 5.0), "its round followed: {repaired:#?}");
+    assert!(single(&repaired, "gizer_oplog_headroom_seconds").is_some_and(|left| left >= 0.0), "{repaired:#?}");
 
     // A round that gets nowhere does not know how far the tables are behind. They stand where they stood.
     place.gizer(&["sync", "--postgres-uri", "postgresql://nobody:hunter2@127.0.0.1:1/x"]).await.expect_code(1);

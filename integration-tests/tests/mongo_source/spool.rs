@@ -96,7 +96,7 @@ impl Scene {
         Ok((entries, reader.reached()))
     }
 
-    /// The entries in the log that matter to this database, by the words of the DESIGN.
+    /// The entries in the log that matter to this database.
     async fn logged(&self, after: Position, to: Position) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
         let prefix = format!("{}.", self.database.name());
         let mut entries = log_between(&self.client, after, to).await?;

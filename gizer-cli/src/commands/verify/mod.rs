@@ -23,7 +23,10 @@ pub async fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode, Failu
         shows_values: args.show_values,
         named: args.differences,
     };
-    let (verified, failures) = verify(&context.env, &options).await?;
+    let outcome = verify(&context.env, &options).await;
+    // Repairs may have taken a round of following.
+    context.settle_metrics().await;
+    let (verified, failures) = outcome?;
     // Of what was asked for by name all was compared.
     let standings = match args.collections.is_empty() && context.signal().is_none() {
         true => context.env.stop.or_done(recorded_standings(context)).await.ok(),

@@ -21,7 +21,7 @@ use crate::world::{LIMIT, Reached, World};
 /// The number of the signal: POSIX.
 const SIGTERM: i32 = 15;
 
-/// How long gizer may take to end after a signal (DESIGN, promise 9).
+/// How long gizer may take to end after a signal (`docs/operations.md`).
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long gizer may take to come to rest once nothing breaks any more.
