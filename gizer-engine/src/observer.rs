@@ -25,6 +25,11 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// Takes one event.
     fn observe(&self, event: Event<'_>);
 
+    /// Whether [`Event::VerifiedUpTo`] is worth a query each time that following is set up.
+    fn wants_verified_up_to(&self) -> bool {
+        false
+    }
+
     /// Work has begun that may take a while; it ends when what is given is dropped.
     fn begin(&self, activity: Activity) -> Box<dyn Send> {
         let _ = activity;

@@ -151,7 +151,7 @@ fn is_hex(field: &[u8], id: [u8; 12]) -> bool {
             .all(|([high, low], byte)| value(*high).zip(value(*low)).is_some_and(|(high, low)| high << 4 | low == byte))
 }
 
-/// Whether an array's elements are of this type, by its `pg_type.oid`. Only for arrays whose column says so already:
+/// Whether an array's elements are of this type, by its `pg_type.oid`. The table is the judge's own: it shares none with gizer-pg. Only for arrays whose column says so already:
 /// an array of domains or the like cannot be in it.
 fn is_type(oid: i32, ty: ColumnType) -> bool {
     let expected = match ty {

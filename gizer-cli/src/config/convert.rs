@@ -80,7 +80,7 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf, Failure> {
 fn said_of(origin: &SettingOrigin) -> String {
     match origin {
         SettingOrigin::File { of: Some(of), line: Some(line), .. } => format!("from {of} (line {line})"),
-        SettingOrigin::Default => "the default, beside the classic file".to_owned(),
+        SettingOrigin::Default => "the default, next to the classic file".to_owned(),
         other => format!("from {other}"),
     }
 }

@@ -162,16 +162,14 @@ impl Metrics {
         *inner.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watched { oplogs, task, is_done: false });
     }
 
-    /// Nobody follows any more: what the oplogs hold is not known, unless it was done and they are looked at once more.
+    /// Nobody follows any more: what the oplogs hold is not known, until they are looked at once more where following was done.
     fn watch_no_more(&self, is_done: bool) {
         let Some(inner) = self.0.as_deref() else { return };
         let mut watched = inner.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(watched) = watched.as_mut() else { return };
         watched.is_done = is_done;
         watched.task.take();
-        if !is_done {
-            self.look_away(&watched.oplogs);
-        }
+        self.look_away(&watched.oplogs);
     }
 
     /// Looks once more at the oplogs of what was followed to its end, so that what a round leaves behind is known until the next.

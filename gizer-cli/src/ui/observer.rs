@@ -26,6 +26,10 @@ impl Observer for Screen {
         self.metrics.observe(event);
     }
 
+    fn wants_verified_up_to(&self) -> bool {
+        self.metrics.are_read()
+    }
+
     fn begin(&self, activity: Activity) -> Box<dyn Send> {
         let Activity { collection, kind } = activity;
         Box::new(match kind {

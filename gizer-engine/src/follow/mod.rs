@@ -124,7 +124,7 @@ pub struct FollowSetup<'f, S, L> {
     pub members: Vec<Member<'f>>,
     /// Where it begins.
     pub start: FollowStart,
-    /// Whoever is told what happens.
+    /// Observes what happens.
     pub observer: Arc<dyn Observer>,
 }
 

@@ -97,7 +97,7 @@ pub async fn sync_once(env: &Env) -> Result<(), Failure> {
     let mut with = Failing::All;
     loop {
         match pass(env, SyncOptions::default(), with, &mut report, &mut false, &AtomicBool::new(false)).await? {
-            // What is failing is told by `sync`.
+            // What is failing, `sync` reports.
             PauseReason::Done => return Ok(()),
             PauseReason::Changed => {}
             PauseReason::Reload(collections) => reload(env, &collections, &mut report).await?,
@@ -153,7 +153,9 @@ async fn set_up(env: &Env, with: Failing) -> Result<Setting, Failure> {
     leave_paused(env, &session, &fence, &followed, newest).await?;
     let now = state::read_followed_now(&session).await?;
     followed.retain(|followed| now.contains(&(followed.collection.clone(), followed.live_epoch)));
-    if let Some(verified) = state::read_status(&session, 0).await?.and_then(|status| status.verified_up_to) {
+    if env.observer.wants_verified_up_to()
+        && let Some(verified) = state::read_status(&session, 0).await?.and_then(|status| status.verified_up_to)
+    {
         env.observer.observe(Event::VerifiedUpTo(&verified));
     }
     Ok(Setting { session, cluster, oplogs, fence, followed, newest })

@@ -157,7 +157,7 @@ impl<'e> Served<'e> {
             return copy("it was extracted with --filter, so that it is only a part of the collection");
         }
         if self.options.prefix.is_some() {
-            return copy("it was extracted with --prefix, as a copy beside the tables of the collection");
+            return copy("it was extracted with --prefix, as a copy next to the tables of the collection");
         }
         if part.layout.key.source == KeySource::Id {
             return copy("its schema has no _id, without which changes cannot be followed");
@@ -208,9 +208,9 @@ async fn extract_all(
     from: &impl Collections,
 ) -> Result<Vec<Loaded>, Failure> {
     let layouts: Vec<Layout> = parts.iter().map(|part| part.layout.clone()).collect();
-    let beside: Vec<&Path> = options.ddl_file.iter().chain(&options.stats_file).map(AsRef::as_ref).collect();
-    check_folders(options, &beside)?;
-    let folder = ExtractFolder::create(&options.folder, &layouts, &beside, options.replaces)?;
+    let files: Vec<&Path> = options.ddl_file.iter().chain(&options.stats_file).map(AsRef::as_ref).collect();
+    check_folders(options, &files)?;
+    let folder = ExtractFolder::create(&options.folder, &layouts, &files, options.replaces)?;
     let filter = options.filter.as_ref().and_then(|filter| serde_json::to_string(filter).ok());
     let mut manifest = Manifest::new(options.prefix.clone(), filter);
     let mut reports = Vec::new();

@@ -239,7 +239,7 @@ impl Job<'_, '_> {
             return copy("it was loaded with --filter, so that it is only a part of the collection");
         }
         if self.options.prefix.is_some() {
-            return copy("it was loaded with --prefix, beside the tables that are followed");
+            return copy("it was loaded with --prefix, next to the tables that are followed");
         }
         match layout.key.source {
             KeySource::Id => copy("its schema has no _id, without which changes cannot be followed"),
@@ -286,7 +286,7 @@ impl Job<'_, '_> {
         })
     }
 
-    /// What was kept aside of each oplog, to be read from these positions on; of those that have no spool, nothing.
+    /// What was spooled of each oplog, to be read from these positions on; nothing of those that have no spool.
     pub(super) async fn spools(
         &self,
         from: &Positions,

@@ -32,6 +32,9 @@ async fn another_program_loads_and_follows() {
     orders.delete_one(doc! {"_id": 3}).await.unwrap();
     orders.update_one(doc! {"_id": 4}, doc! {"$push": {"list": 5}}).await.unwrap();
     wait_until("its batches", LIMIT, async || place.number(joined).await == 39).await.unwrap();
+    // What comes after a batch is applied by a program that stays on, and by no other.
+    orders.insert_one(doc! {"_id": 30, "list": [1, 2, 3]}).await.unwrap();
+    wait_until("what comes later", LIMIT, async || place.number(joined).await == 42).await.unwrap();
     assert!(embedding.try_wait().unwrap().is_none(), "it stays on");
     embedding.kill().await.unwrap();
 }

@@ -58,7 +58,7 @@ async fn a_copy_beside_followed_tables_leaves_them_alone() {
     assert_eq!(place.number(joined).await, 10);
     assert_eq!(place.number("SELECT count(*) FROM new_orders").await, 6);
     assert_eq!(place.number("SELECT count(*) FROM new_posts").await, 5);
-    let reason = "it was loaded with --prefix, beside the tables that are followed";
+    let reason = "it was loaded with --prefix, next to the tables that are followed";
     let tables = "new_orders new_order_list";
     let expected = json!({"state": "copy", "live": true, "captured": null, "reason": reason, "tables": tables});
     assert_eq!(copy(&place, "new_$orders").await, expected);

@@ -30,7 +30,7 @@ pub(crate) fn unfit_lines(report: &UnfitReport, collection: &str) -> Vec<String>
     lines
 }
 
-/// Adds what machines are told to the object of a collection.
+/// Adds it to the object of a collection, for machines.
 pub(crate) fn add_unfit(report: &UnfitReport, object: &mut Value) {
     let mismatch = |m: &Mismatch| {
         json!({
