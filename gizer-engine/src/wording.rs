@@ -75,6 +75,6 @@ pub fn utc(time: ClusterTime) -> String {
 
 /// Where the shards are: `rs0 2016-02-08T19:45:32Z`, …
 pub fn positions(positions: &Positions) -> String {
-    let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", utc(at.time))).collect();
+    let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", utc(at.time()))).collect();
     shards.join(", ")
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gizer_schema::raw::{Malformed, RawDoc};
 
+pub use crate::source_position::{NotASourcePosition, SourcePosition};
+
 /// A time of MongoDB's logical clock: the `ts` of an oplog entry, `clusterTime`, `operationTime`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ClusterTime {
@@ -44,17 +46,8 @@ impl FromStr for ClusterTime {
     }
 }
 
-/// A place in one shard's oplog: an entry is identified by its time and the election term it was written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Position {
-    /// The entry's `ts`.
-    pub time: ClusterTime,
-    /// The entry's `t`; −1 where an entry has none (written before protocol version 1).
-    pub term: i64,
-}
-
 /// One position a shard, by the shard's name in alphabetical order.
-pub type Positions = BTreeMap<String, Position>;
+pub type Positions = BTreeMap<String, SourcePosition>;
 
 /// A database and a collection; the database's name holds no dot, the collection's may.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,10 +75,10 @@ impl fmt::Display for Namespace {
 /// One change of one collection, at a known time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Name of the shard whose oplog it was read from.
+    /// Name of the shard that it was read from.
     pub shard: Arc<str>,
-    /// Where in that oplog.
-    pub position: Position,
+    /// Where in that shard's changes.
+    pub position: SourcePosition,
     /// The collection by name, as the entry has it; of [`ChangeKind::DropDatabase`] the name is empty.
     pub namespace: Arc<Namespace>,
     /// The collection's UUID, by which it is followed; it outlives renames.

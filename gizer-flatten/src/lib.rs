@@ -34,6 +34,7 @@ mod rebuild;
 mod root_key;
 mod row;
 mod scope;
+mod source_position;
 mod tally;
 mod text;
 

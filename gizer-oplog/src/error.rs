@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::{ClusterTime, SourcePosition};
 use gizer_schema::names::shortened;
 
 pub use self::class::ErrorClass;
@@ -19,6 +19,7 @@ use self::wording::{asked_for, did_you_mean, each, of_content, user};
 
 use crate::collections::SkipReason;
 use crate::decode::DecodeError;
+use crate::position::OplogPosition;
 use crate::spool::SpoolError;
 use crate::tls::TlsFault;
 use crate::uri::Hosts;
@@ -306,7 +307,7 @@ pub enum MongoError {
         /// The oplog's name.
         shard: String,
         /// Where reading was to go on.
-        saved: Position,
+        saved: OplogPosition,
         /// The oldest entry that is left.
         oldest: ClusterTime,
     },
@@ -318,7 +319,7 @@ pub enum MongoError {
         /// The oplog's name.
         shard: String,
         /// Where reading was to go on.
-        saved: Position,
+        saved: OplogPosition,
     },
 
     /// The member that was asked has not got as far as the saved position.
@@ -327,7 +328,7 @@ pub enum MongoError {
         /// The oplog's name.
         shard: String,
         /// Where reading was to go on.
-        saved: Position,
+        saved: OplogPosition,
         /// The member's newest entry.
         newest: ClusterTime,
     },
@@ -345,12 +346,21 @@ pub enum MongoError {
     },
 
     /// A saved position without an oplog.
-    #[error("expected an oplog {shard:?}, which was read up to {}, found none of that name", saved.time)]
+    #[error("expected an oplog {shard:?}, which was read up to {}, found none of that name", saved.time())]
     ShardGone {
         /// The oplog's name.
         shard: String,
         /// How far it was read.
-        saved: Position,
+        saved: SourcePosition,
+    },
+
+    /// A saved position that no oplog has made.
+    #[error("expected a position in the oplog of {shard}, found {saved}, which another kind of source has made")]
+    OtherSource {
+        /// The oplog's name.
+        shard: String,
+        /// What was saved.
+        saved: SourcePosition,
     },
 
     /// An entry that is not what the oplog's form says, or of a kind that is not known.
@@ -359,7 +369,7 @@ pub enum MongoError {
         /// The oplog's name.
         shard: String,
         /// Where the entry is.
-        position: Position,
+        position: OplogPosition,
         /// What is wrong with it.
         found: DecodeError,
     },
@@ -370,7 +380,7 @@ pub enum MongoError {
         /// The oplog's name.
         shard: String,
         /// Where it should have been.
-        position: Position,
+        position: OplogPosition,
     },
 
     /// Operations of transactions that are not decided yet did not fit in memory, and cannot be kept on disk.
@@ -410,9 +420,9 @@ pub enum MongoError {
         /// The oplog's name.
         shard: String,
         /// Where it begins.
-        start: Position,
+        start: OplogPosition,
         /// From where it was to be read.
-        wanted: Position,
+        wanted: OplogPosition,
     },
 
     /// Documents can no longer be read as of that time (server errors 239 and 246).

@@ -63,7 +63,7 @@ pub use dump::{Dump, DumpFile, DumpScan};
 pub use error::{ErrorClass, MalformedReply, MongoError};
 pub use follow::{FollowOptions, Interest, KeptInFile, KeptLog, OplogChanges};
 pub use lookup::{ClusterLookUp, LookUp, WantedId};
-pub use position::{Oplog, latest_time, newest_positions};
+pub use position::{Oplog, OplogPosition, latest_time, newest_positions, position_json};
 pub use scan::{
     CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read,
     draw_boundaries, draw_ids, plan_segments,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bson::{Document, RawDocumentBuf, Timestamp, doc};
 use bytes::Bytes;
 use futures::future::try_join_all;
-use gizer_flatten::change::{ClusterTime, Position, Positions};
+use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
 use gizer_schema::raw::RawDoc;
 use mongodb::options::ReadConcern;
 use tokio::time::sleep;
@@ -15,6 +15,39 @@ use crate::connect::{Deployment, Topology};
 use crate::error::{MalformedReply, MongoError};
 use crate::tail::RawEntry;
 use crate::waiting::ReplyLimit;
+
+/// A position in one shard's oplog: an entry is identified by its time and the election term it was written in.
+///
+/// To everybody else it is a [`SourcePosition`], whose place is the term, big-endian, the sign bit turned over so that terms sort
+/// as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct OplogPosition {
+    /// The entry's `ts`.
+    pub time: ClusterTime,
+    /// The entry's `t`; −1 where an entry has none (written before protocol version 1).
+    pub term: i64,
+}
+
+impl OplogPosition {
+    /// What a position says of an oplog; `None` if another source has made it.
+    pub fn of(position: &SourcePosition) -> Option<OplogPosition> {
+        let term = i64::from_be_bytes(position.place().try_into().ok()?) ^ i64::MIN;
+        Some(OplogPosition { time: position.time(), term })
+    }
+}
+
+impl From<OplogPosition> for SourcePosition {
+    fn from(OplogPosition { time, term }: OplogPosition) -> SourcePosition {
+        SourcePosition::new(time, &(term ^ i64::MIN).to_be_bytes())
+    }
+}
+
+/// A position as `gizer status --format json` shows it: seconds, increment and, of an oplog's, the term.
+pub fn position_json(position: &SourcePosition) -> serde_json::Value {
+    let ClusterTime { seconds, increment } = position.time();
+    let term = OplogPosition::of(position).map(|position| position.term);
+    serde_json::json!({"seconds": seconds, "increment": increment, "term": term})
+}
 
 const NAMESPACE: &str = "local.oplog.rs";
 
@@ -66,7 +99,7 @@ impl Oplog {
     ///
     /// # Errors
     /// [`MongoError::NoRights`] if the user may not read the database `local`; all that can happen to a connection.
-    pub async fn newest(&self) -> Result<Position, MongoError> {
+    pub async fn newest(&self) -> Result<OplogPosition, MongoError> {
         self.end(-1).await
     }
 
@@ -74,7 +107,7 @@ impl Oplog {
     ///
     /// # Errors
     /// As [`Oplog::newest`].
-    pub async fn oldest(&self) -> Result<Position, MongoError> {
+    pub async fn oldest(&self) -> Result<OplogPosition, MongoError> {
         self.end(1).await
     }
 
@@ -83,7 +116,7 @@ impl Oplog {
     /// # Errors
     /// [`MongoError::RolledOver`] if the log no longer goes back so far; [`MongoError::Diverged`] if it does, and the
     /// entry is not there; [`MongoError::MemberLags`]; all that can happen to a connection.
-    pub async fn entry_at(&self, position: Position) -> Result<Bytes, MongoError> {
+    pub async fn entry_at(&self, position: OplogPosition) -> Result<Bytes, MongoError> {
         let ts = Timestamp { time: position.time.seconds, increment: position.time.increment };
         let log = self.deployment.database("local").collection::<RawDocumentBuf>("oplog.rs");
         // The server finds the place of a time by `$gte` without looking at what lies before it.
@@ -113,7 +146,7 @@ impl Oplog {
 
     /// The first entry in natural order, which in a capped collection is the order of insertion (MongoDB manual,
     /// "Capped Collections"), or in its reverse. Both look at one entry, however long the oplog is.
-    async fn end(&self, direction: i32) -> Result<Position, MongoError> {
+    async fn end(&self, direction: i32) -> Result<OplogPosition, MongoError> {
         let began = Instant::now();
         loop {
             match self.look_at_end(direction).await {
@@ -127,7 +160,7 @@ impl Oplog {
         }
     }
 
-    async fn look_at_end(&self, direction: i32) -> Result<Position, MongoError> {
+    async fn look_at_end(&self, direction: i32) -> Result<OplogPosition, MongoError> {
         let oplog = self.deployment.database("local").collection::<Document>("oplog.rs");
         let find = oplog
             .find_one(doc! {})
@@ -155,7 +188,7 @@ impl fmt::Debug for Oplog {
 /// # Errors
 /// As [`Oplog::newest`], the first that fails.
 pub async fn newest_positions(oplogs: &[Oplog]) -> Result<Positions, MongoError> {
-    let newest = oplogs.iter().map(async |oplog| Ok((oplog.name.clone(), oplog.newest().await?)));
+    let newest = oplogs.iter().map(async |oplog| Ok((oplog.name.clone(), oplog.newest().await?.into())));
     Ok(try_join_all(newest).await?.into_iter().collect())
 }
 
@@ -186,10 +219,10 @@ impl Deployment {
 }
 
 /// The position of an oplog entry. `t` is missing where an entry was written before protocol version 1.
-pub(crate) fn position(entry: &Document) -> Option<Position> {
+pub(crate) fn position(entry: &Document) -> Option<OplogPosition> {
     let ts = entry.get_timestamp("ts").ok()?;
     let time = ClusterTime { seconds: ts.time, increment: ts.increment };
-    Some(Position { time, term: entry.get_i64("t").unwrap_or(-1) })
+    Some(OplogPosition { time, term: entry.get_i64("t").unwrap_or(-1) })
 }
 
 #[cfg(test)]
@@ -197,11 +230,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_position_is_a_source_position_and_back() {
+        let times = [(0, 0), (7, 2), (7, 3), (u32::MAX, u32::MAX)];
+        let times = times.map(|(seconds, increment)| ClusterTime { seconds, increment });
+        let terms = [i64::MIN, -1, 0, 1, 255, 256, i64::MAX];
+        let all = times.iter().flat_map(|&time| terms.map(|term| OplogPosition { time, term }));
+        let all: Vec<OplogPosition> = all.collect();
+        let carried: Vec<SourcePosition> = all.iter().map(|&position| position.into()).collect();
+        assert!(all.is_sorted() && carried.is_sorted_by(|one, next| one < next));
+        for (position, carried) in all.iter().zip(&carried) {
+            assert_eq!(OplogPosition::of(carried), Some(*position));
+            assert_eq!(*carried, SourcePosition::of_first_version(position.time, position.term));
+        }
+        assert_eq!(OplogPosition::of(&SourcePosition::new(times[1], b"a resume token")), None);
+    }
+
+    #[test]
     fn an_entry_without_a_term_has_term_minus_one() {
         let ts = Timestamp { time: 7, increment: 2 };
         let time = ClusterTime { seconds: 7, increment: 2 };
-        assert_eq!(position(&doc! { "ts": ts, "t": 3_i64 }), Some(Position { time, term: 3 }));
-        assert_eq!(position(&doc! { "ts": ts }), Some(Position { time, term: -1 }));
+        assert_eq!(position(&doc! { "ts": ts, "t": 3_i64 }), Some(OplogPosition { time, term: 3 }));
+        assert_eq!(position(&doc! { "ts": ts }), Some(OplogPosition { time, term: -1 }));
         assert_eq!(position(&doc! { "t": 3_i64 }), None);
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use futures::future::try_join;
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 
 use crate::error::MongoError;
 use crate::position::Oplog;
+use crate::position::OplogPosition;
 use crate::waiting::ReplyLimit;
 
 /// What an oplog holds.
@@ -17,9 +18,9 @@ use crate::waiting::ReplyLimit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogWindow {
     /// The oldest entry.
-    pub oldest: Position,
+    pub oldest: OplogPosition,
     /// The newest entry that a majority of the members has.
-    pub newest: Position,
+    pub newest: OplogPosition,
     /// How full it is; `None` if this user may not know.
     pub fill: Option<LogFill>,
     /// Whether the oldest entry is the first that the replica set ever had.
@@ -36,9 +37,9 @@ pub struct LogFill {
 }
 
 impl LogWindow {
-    /// Whether reading can go on from this position, as far as its age tells.
-    pub fn holds(&self, at: Position) -> bool {
-        self.oldest.time <= at.time
+    /// Whether reading can go on from a position at this time, as far as its age tells.
+    pub fn holds(&self, at: ClusterTime) -> bool {
+        self.oldest.time <= at
     }
 
     /// Whether old entries may be going as new ones come: not of a log that has never been full. Of one whose size is not known, yes.
@@ -123,8 +124,8 @@ impl Oplog {
 mod tests {
     use super::*;
 
-    fn at(seconds: u32) -> Position {
-        Position { time: ClusterTime { seconds, increment: 1 }, term: 1 }
+    fn at(seconds: u32) -> OplogPosition {
+        OplogPosition { time: ClusterTime { seconds, increment: 1 }, term: 1 }
     }
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!((window.span().as_secs(), window.behind(at(4_000).time).as_secs()), (3_600, 600));
         assert_eq!(window.headroom(at(4_000).time).as_secs(), 3_000);
         assert_eq!(window.headroom(at(999).time), Duration::ZERO);
-        assert!(window.holds(at(1_000)) && !window.holds(at(999)));
+        assert!(window.holds(at(1_000).time) && !window.holds(at(999).time));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Document, Timestamp, doc};
-use gizer_flatten::change::{Change, ChangeKind, Edit, EditAction, Edits, Namespace, Position, Step};
+use gizer_flatten::change::{Change, ChangeKind, Edit, EditAction, Edits, Namespace, Step};
+use gizer_oplog::OplogPosition;
 use gizer_oplog::RawEntry;
 use gizer_oplog::decode::{DecodeError, Decoded, Operation, PieceEnd, decode};
 use gizer_schema::raw::RawDoc;
@@ -339,7 +340,7 @@ fn operation_told(operation: &Operation<'_>) -> Result<String, DecodeError> {
 /// Decodes all of it, and looks whether all ways to it say the same.
 fn change(operation: &Operation<'_>) -> Result<Change, DecodeError> {
     let namespace = Namespace { database: operation.database.into(), collection: operation.collection.into() };
-    let change = operation.to_change(&Arc::from("rs0"), Position::default(), Arc::new(namespace))?;
+    let change = operation.to_change(&Arc::from("rs0"), OplogPosition::default(), Arc::new(namespace))?;
     let key = match &change.kind {
         ChangeKind::Insert { document } | ChangeKind::Replace { document } => {
             let id =

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use reader::{PgSpoolEntry, PgSpoolReader};
 
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 
 use crate::connect::{Params, Session, Target, connect};
 use crate::error::PgError;
@@ -31,6 +31,15 @@ pub(crate) const TABLES: [&str; 2] = [ENTRIES, SPANS];
 
 /// What an entry takes beside its bytes: the row's header, its columns, and its place in the key.
 const BESIDE_ENTRY: u64 = 96;
+
+/// Where an entry stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PgSpoolPlace {
+    /// Its time.
+    pub time: ClusterTime,
+    /// The election term it was written in.
+    pub term: i64,
+}
 
 /// Whose changes a spool keeps, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +66,11 @@ pub struct PgSpool {
 
 #[derive(Debug, Clone, Copy)]
 struct Begun {
-    start: Position,
+    start: PgSpoolPlace,
     /// How far it reaches in the tables.
-    recorded: Position,
+    recorded: PgSpoolPlace,
     /// How far it reaches with what is yet to be written down.
-    reached: Position,
+    reached: PgSpoolPlace,
     bytes: u64,
     full: bool,
 }
@@ -88,7 +97,7 @@ impl PgSpool {
     }
 
     /// From where (not included) to where (included) it covers the log; `None` before it was begun.
-    pub fn span(&self) -> Option<(Position, Position)> {
+    pub fn span(&self) -> Option<(PgSpoolPlace, PgSpoolPlace)> {
         self.begun.map(|begun| (begun.start, begun.reached))
     }
 
@@ -96,7 +105,7 @@ impl PgSpool {
     ///
     /// # Errors
     /// [`PgError::Fenced`] if another run has taken over; whatever the server says.
-    pub async fn begin(&mut self, start: Position) -> Result<(), PgError> {
+    pub async fn begin(&mut self, start: PgSpoolPlace) -> Result<(), PgError> {
         self.begun = None;
         self.session.begin().await?;
         let outcome = async {
@@ -144,7 +153,7 @@ impl PgSpool {
     ///
     /// # Panics
     /// If it was not begun.
-    pub async fn append(&mut self, entries: &[(Position, &[u8])], reached: Position) -> Result<usize, PgError> {
+    pub async fn append(&mut self, entries: &[(PgSpoolPlace, &[u8])], reached: PgSpoolPlace) -> Result<usize, PgError> {
         let mut begun = self.begun.expect("a spool is begun before anything is added");
         if begun.full {
             return Ok(0);
@@ -201,7 +210,7 @@ impl PgSpool {
         Ok(())
     }
 
-    async fn write(&self, entries: &[(Position, &[u8])], begun: &Begun) -> Result<(), PgError> {
+    async fn write(&self, entries: &[(PgSpoolPlace, &[u8])], begun: &Begun) -> Result<(), PgError> {
         self.set_span(None, begun.reached, begun.bytes).await?;
         let column = |part: usize| entries.iter().map(|(position, _)| parts(*position)[part]).collect::<Vec<i64>>();
         let documents: Vec<&[u8]> = entries.iter().map(|(_, entry)| *entry).collect();
@@ -217,7 +226,7 @@ impl PgSpool {
     }
 
     /// Writes down what the spool covers, if it is still this run's.
-    async fn set_span(&self, start: Option<Position>, reached: Position, bytes: u64) -> Result<(), PgError> {
+    async fn set_span(&self, start: Option<PgSpoolPlace>, reached: PgSpoolPlace, bytes: u64) -> Result<(), PgError> {
         let sql = format!(
             "UPDATE {} SET start = coalesce($3, start), reached = $4, bytes = $5 WHERE spool = $1 AND epoch = $2",
             self.session.relation(SPANS)?
@@ -340,15 +349,15 @@ async fn require_right_to_create(session: &Session) -> Result<(), PgError> {
 }
 
 /// Seconds, increment and term.
-fn parts(position: Position) -> [i64; 3] {
+fn parts(position: PgSpoolPlace) -> [i64; 3] {
     [position.time.seconds.into(), position.time.increment.into(), position.term]
 }
 
 /// The inverse of [`parts`].
-fn position(parts: &[i64]) -> Option<Position> {
+fn position(parts: &[i64]) -> Option<PgSpoolPlace> {
     let &[seconds, increment, term] = parts else { return None };
     let time = ClusterTime { seconds: u32::try_from(seconds).ok()?, increment: u32::try_from(increment).ok()? };
-    Some(Position { time, term })
+    Some(PgSpoolPlace { time, term })
 }
 
 fn unreadable(session: &Session, table: &'static str) -> PgError {

@@ -252,7 +252,7 @@ fn windows_that_are_short(
     let longest: Duration =
         loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.time.1).sum();
     for (shard, LogStanding { window, needed }) in logs {
-        let reach = window.headroom(needed.map_or(window.newest.time, |needed| needed.time));
+        let reach = window.headroom(needed.unwrap_or(window.newest.time));
         if window.rolls_over() && reach < SHORT_WINDOW {
             let what = format!(
                 "MongoDB: at the write rate of the last {} the oplog of {shard} keeps an entry for about {}: if gizer does not run \

@@ -118,7 +118,7 @@ fn change_word(change: TableFate) -> &'static str {
 
 fn logs(plan: &RunPlan) -> String {
     let row = |(shard, LogStanding { window, needed }): (&String, &LogStanding)| {
-        let standing = needed.map(|at| (duration(window.behind(at.time)), duration(window.headroom(at.time))));
+        let standing = needed.map(|at| (duration(window.behind(at)), duration(window.headroom(at))));
         let (behind, left) = standing.unwrap_or_default();
         vec![shard.clone(), duration(window.span()), behind, left]
     };
@@ -177,7 +177,7 @@ fn load_json(load: &PlannedLoad) -> Value {
 fn log_json(shard: &str, LogStanding { window, needed }: &LogStanding) -> Value {
     json!({
         "shard": shard, "seconds": window.span().as_secs(),
-        "lag_seconds": needed.map(|at| window.behind(at.time).as_secs()),
-        "headroom_seconds": needed.map(|at| window.headroom(at.time).as_secs()),
+        "lag_seconds": needed.map(|at| window.behind(at).as_secs()),
+        "headroom_seconds": needed.map(|at| window.headroom(at).as_secs()),
     })
 }

@@ -137,7 +137,7 @@ impl Shown<'_> {
         } = self.0.done();
         let ChangeCounts { inserts, replacements, updates, deletes, migrations, skipped } = changes;
         let positions: BTreeMap<&str, String> =
-            self.0.positions().iter().map(|(shard, position)| (shard.as_str(), position.time.to_string())).collect();
+            self.0.positions().iter().map(|(shard, position)| (shard.as_str(), position.time().to_string())).collect();
         let failing: BTreeMap<&str, Value> =
             self.0.done().failing.iter().map(|(name, failure)| (name.as_str(), failure_json(failure))).collect();
         json!({

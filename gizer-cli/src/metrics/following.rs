@@ -112,7 +112,7 @@ impl Metrics {
             registry.set(&CATCHING_UP, &[], f64::from(u8::from(catching_up)));
         }
         for (shard, position) in positions {
-            self.restate(shard, |standing| standing.position = Some(position.time));
+            self.restate(shard, |standing| standing.position = Some(position.time()));
         }
     }
 
@@ -120,7 +120,7 @@ impl Metrics {
     fn verified_up_to(&self, positions: &Positions) {
         let Some(registry) = self.registry() else { return };
         for (shard, position) in positions {
-            registry.set(&VERIFIED, &[shard], f64::from(position.time.seconds));
+            registry.set(&VERIFIED, &[shard], f64::from(position.time().seconds));
         }
     }
 
@@ -220,7 +220,7 @@ impl Metrics {
     }
 }
 
-async fn seconds(position: impl Future<Output = Result<gizer_flatten::change::Position, MongoError>>) -> Option<u32> {
+async fn seconds(position: impl Future<Output = Result<gizer_oplog::OplogPosition, MongoError>>) -> Option<u32> {
     match tokio::time::timeout(OPLOG_ENDS_TIMEOUT, position).await {
         Ok(Ok(position)) => Some(position.time.seconds),
         Ok(Err(error)) => {

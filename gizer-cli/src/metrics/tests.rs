@@ -147,7 +147,10 @@ fn lag_and_headroom_are_told_once_both_ends_are_known() {
     let metrics = Metrics::new(&config);
     let position = |seconds| {
         let time = gizer_flatten::change::ClusterTime { seconds, increment: 1 };
-        gizer_flatten::change::Positions::from([("rs0".to_owned(), gizer_flatten::change::Position { time, term: 1 })])
+        gizer_flatten::change::Positions::from([(
+            "rs0".to_owned(),
+            gizer_flatten::change::SourcePosition::new(time, &[]),
+        )])
     };
     let told = || {
         let text = metrics.text();

@@ -462,7 +462,7 @@ impl<'a> Worker<'a> {
 
 /// What has been applied lies at or before this time.
 pub(super) fn time_of(moment: &Moment) -> ClusterTime {
-    moment.positions.values().map(|position| position.time).max().unwrap_or_default()
+    moment.positions.values().map(|position| position.time()).max().unwrap_or_default()
 }
 
 pub(super) fn cannot_compare(error: VerifyError) -> Failure {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gizer_flatten::change::Position;
+use gizer_flatten::change::{ClusterTime, SourcePosition};
 use gizer_oplog::{Cluster, Collection, LogWindow, MongoError, Oplog};
 use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
@@ -39,8 +39,8 @@ pub struct Standing {
 pub struct LogStanding {
     /// What it holds.
     pub window: LogWindow,
-    /// The earliest position that anything needs; `None` if nothing is followed.
-    pub needed: Option<Position>,
+    /// From when on anything needs it; `None` if nothing is followed.
+    pub needed: Option<ClusterTime>,
 }
 
 /// Whether it matters how large collections are.
@@ -94,18 +94,18 @@ impl Standing {
         let mut standing = Standing { layouts, source, status, logs: BTreeMap::new(), followed, changed, unfit_keys };
         for oplog in oplogs {
             let window = oplog.window().await?;
-            let needed = standing.positions_on(oplog.name()).min();
+            let needed = standing.positions_on(oplog.name()).map(|at| at.time()).min();
             standing.logs.insert(oplog.name().to_owned(), LogStanding { window, needed });
         }
         Ok(standing)
     }
 
     /// Where the collections that are followed stand on a shard.
-    fn positions_on(&self, shard: &str) -> impl Iterator<Item = Position> {
+    fn positions_on(&self, shard: &str) -> impl Iterator<Item = SourcePosition> {
         self.followed.iter().filter_map(move |followed| self.position_of(followed, shard))
     }
 
-    fn position_of(&self, followed: &Followed, shard: &str) -> Option<Position> {
+    fn position_of(&self, followed: &Followed, shard: &str) -> Option<SourcePosition> {
         followed.position_on(&self.status.as_ref()?.stream, shard)
     }
 
@@ -161,7 +161,7 @@ impl Standing {
         let followed = self.followed.iter().find(|followed| followed.collection == name);
         let rolled_over = followed.and_then(|followed| {
             let gone = |(shard, log): &(&String, &LogStanding)| {
-                self.position_of(followed, shard).is_some_and(|at| !log.window.holds(at))
+                self.position_of(followed, shard).is_some_and(|at| !log.window.holds(at.time()))
             };
             self.logs.iter().find(gone).map(|(shard, _)| shard.clone())
         });

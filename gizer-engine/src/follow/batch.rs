@@ -85,7 +85,7 @@ impl Batch {
             _ => return Ok(()),
         };
         let id = id.ok_or_else(|| {
-            let message = format!("an oplog entry of {} at {} has no _id", change.namespace, change.position.time);
+            let message = format!("an oplog entry of {} at {} has no _id", change.namespace, change.position.time());
             Failure::failed(message)
         })?;
         let scope = match &change.kind {
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use bson::doc;
     use gizer_flatten::TableSet;
-    use gizer_flatten::change::{Edit, EditAction, Edits, Namespace, Position, Step};
+    use gizer_flatten::change::{Edit, EditAction, Edits, Namespace, SourcePosition, Step};
     use gizer_schema::{TableId, file};
 
     fn update(shard: &str, path: &[&str], from_migrate: bool) -> Change {
@@ -195,7 +195,7 @@ mod tests {
 
     fn change(shard: &str, from_migrate: bool, kind: ChangeKind) -> Change {
         let namespace = Namespace { database: "shop".to_owned(), collection: "orders".to_owned() };
-        let (shard, position) = (Arc::from(shard), Position::default());
+        let (shard, position) = (Arc::from(shard), SourcePosition::default());
         Change { shard, position, namespace: Arc::new(namespace), uuid: None, from_migrate, kind }
     }
 

@@ -89,7 +89,8 @@ pub(crate) async fn members_of<'f>(
 pub(crate) fn earliest(members: &[Member<'_>]) -> Positions {
     let mut earliest = Positions::new();
     for (shard, at) in members.iter().flat_map(|member| member.collection.applied_to()) {
-        earliest.entry(shard.clone()).and_modify(|least| *least = *at.min(least)).or_insert(*at);
+        let least = earliest.entry(shard.clone()).or_insert_with(|| at.clone());
+        *least = (&*least).min(at).clone();
     }
     earliest
 }

@@ -133,7 +133,7 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
     pub fn new(setup: FollowSetup<'f, S, L>) -> Follow<'f, S, L> {
         let FollowSetup { session, oplogs, source, look_up, settings, purpose, members, start, observer } = setup;
         let (collections, tables) = members.into_iter().map(Member::split).unzip();
-        let time = start.positions.values().map(|position| position.time).min().unwrap_or_default();
+        let time = start.positions.values().map(|position| position.time()).min().unwrap_or_default();
         let mark = Mark { time, positions: start.positions, read_to: time };
         let collector = Collector::new(source, collections, mark.clone(), settings.batch_documents);
         Follow {

@@ -208,7 +208,7 @@ async fn leave_stream(
 ) -> Result<(), PgError> {
     let position = fence.position();
     let loaded_until = followed.read_until.or((!followed.joined).then_some(newest));
-    let read_until = position.values().map(|at| at.time).max().max(fence.ahead()).max(loaded_until);
+    let read_until = position.values().map(|at| at.time()).max().max(fence.ahead()).max(loaded_until);
     let (name, epoch) = (&followed.collection, followed.live_epoch);
     state::leave_stream(session, name, epoch, position, read_until.unwrap_or_default()).await
 }
@@ -263,7 +263,7 @@ async fn pass(
     }
     let joining = followed.iter().any(|followed| !followed.joined);
     let kind = if joining { RunKind::OplogSync } else { RunKind::OplogUse };
-    let shown: ShardPositions = fence.position().iter().map(|(shard, at)| (shard.clone(), Some(*at))).collect();
+    let shown: ShardPositions = fence.position().iter().map(|(shard, at)| (shard.clone(), Some(at.clone()))).collect();
     let run = Run::start(&session, kind, &shown).await?;
     let members = members_of(&session, &oplogs, &fence, &followed, &layouts).await?;
     let mut from = earliest(&members);
@@ -285,7 +285,7 @@ async fn pass(
     };
     let collections: Vec<&str> = followed.iter().map(|followed| followed.collection.as_str()).collect();
     let mut following = FollowsGuard::begin(env, &collections, &oplogs);
-    let from_time = from.values().map(|position| position.time).min();
+    let from_time = from.values().map(|position| position.time()).min();
     let catching_up = Some(joining || ahead > from_time);
     env.observer.observe(Event::StandsAt { positions: &from, catching_up });
     let mut settings = settings(env);
@@ -407,7 +407,7 @@ async fn behind_the_log(
         let oldest = oplog.oldest().await?.time;
         for followed in followed.iter().filter(|followed| !followed.joined) {
             let name = &followed.collection;
-            let is_behind = followed.applied_to.get(oplog.name()).is_some_and(|at| at.time < oldest);
+            let is_behind = followed.applied_to.get(oplog.name()).is_some_and(|at| at.time() < oldest);
             if is_behind && behind.iter().all(|(other, _)| other != name) {
                 let reason = format!("the oplog of {} no longer reaches back to where its tables stand", oplog.name());
                 session.begin().await?;
@@ -428,7 +428,7 @@ async fn add_new_shards(env: &Env, oplogs: &[Oplog], from: &mut Positions) -> Re
     {
         let oldest = oplog.oldest().await?;
         env.notice(&Notice::NewShard { shard: oplog.name().to_owned(), from: oldest.time });
-        from.insert(oplog.name().to_owned(), oldest);
+        from.insert(oplog.name().to_owned(), oldest.into());
     }
     Ok(())
 }

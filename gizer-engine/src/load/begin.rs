@@ -132,13 +132,14 @@ pub(super) fn refused(error: PgError, prefix: Option<&str>) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use gizer_flatten::change::Position;
+    use gizer_flatten::change::SourcePosition;
 
     use super::*;
 
     #[test]
     fn a_shard_that_came_after_a_load_is_found() {
-        let of = |shards: &[&str]| shards.iter().map(|shard| ((*shard).to_owned(), Position::default())).collect();
+        let of =
+            |shards: &[&str]| shards.iter().map(|shard| ((*shard).to_owned(), SourcePosition::default())).collect();
         let (one, two): (Positions, Positions) = (of(&["a"]), of(&["a", "b"]));
         assert_eq!(added_shard(&one, &two), Some("b"));
         assert_eq!(added_shard(&two, &two), None);

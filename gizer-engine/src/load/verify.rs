@@ -112,7 +112,7 @@ impl Job<'_, '_> {
         again: &Arc<Mutex<Vec<RepairKey>>>,
     ) -> Audit {
         let positions = standing.map_or_else(Positions::new, |standing| standing.applied_to.clone());
-        let latest = positions.values().map(|position| position.time).max();
+        let latest = positions.values().map(|position| position.time()).max();
         let exact = latest.filter(|_| standing.is_some_and(|standing| standing.exact));
         let moment = Moment { live_epoch: load.fence().load_epoch, positions, exact, uuids: watched.uuids.clone() };
         let audit = Audit::of(

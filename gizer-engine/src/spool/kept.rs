@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gizer_flatten::change::Position;
 use gizer_oplog::spool::{SpoolError, SpoolIdentity, SpoolReader};
-use gizer_oplog::{KeptInFile, KeptLog, MongoError, OplogBatch};
+use gizer_oplog::{KeptInFile, KeptLog, MongoError, OplogBatch, OplogPosition};
 use gizer_pg::Target;
-use gizer_pg::spool::{PgSpoolIdentity, PgSpoolReader};
+use gizer_pg::spool::{PgSpoolIdentity, PgSpoolPlace, PgSpoolReader};
 use tokio::sync::watch;
 
 use super::{SpoolSettings, State, of_cache};
@@ -35,7 +34,7 @@ impl Kept {
     pub(super) async fn open(
         settings: &SpoolSettings,
         identity: SpoolIdentity,
-        from: Position,
+        from: OplogPosition,
         capture: watch::Receiver<State>,
     ) -> Result<Option<Kept>, Failure> {
         let shard = identity.shard.clone();
@@ -57,7 +56,9 @@ impl Kept {
             return Ok(None);
         }
         let entries: Vec<u8> = page.into_iter().flat_map(|each| each.entry).collect();
-        OplogBatch::of_kept(entries, reader.reached()).map(Some).map_err(|found| unreadable(&self.shard, found))
+        OplogBatch::of_kept(entries, of_place(reader.reached()))
+            .map(Some)
+            .map_err(|found| unreadable(&self.shard, found))
     }
 
     /// Reads on, and waits until the capture has kept more or has ended.
@@ -91,17 +92,17 @@ impl Kept {
 }
 
 impl KeptLog for Kept {
-    fn start(&self) -> Position {
+    fn start(&self) -> OplogPosition {
         match &self.place {
             Place::File { log, .. } => log.start(),
-            Place::Postgres(reader) => reader.start(),
+            Place::Postgres(reader) => of_place(reader.start()),
         }
     }
 
-    fn reached(&self) -> Position {
+    fn reached(&self) -> OplogPosition {
         match &self.place {
             Place::File { log, .. } => log.reached(),
-            Place::Postgres(reader) => reader.reached(),
+            Place::Postgres(reader) => of_place(reader.reached()),
         }
     }
 
@@ -114,6 +115,10 @@ impl KeptLog for Kept {
     }
 }
 
+fn of_place(PgSpoolPlace { time, term }: PgSpoolPlace) -> OplogPosition {
+    OplogPosition { time, term }
+}
+
 async fn in_postgres(target: &Target, identity: SpoolIdentity) -> Result<Option<Place>, Failure> {
     let SpoolIdentity { owner, shard, database } = identity;
     let identity = PgSpoolIdentity { owner, shard, database };
@@ -121,7 +126,7 @@ async fn in_postgres(target: &Target, identity: SpoolIdentity) -> Result<Option<
     Ok(reader.map(Place::Postgres))
 }
 
-fn in_file(settings: &SpoolSettings, identity: SpoolIdentity, from: Position) -> Result<Option<Place>, Failure> {
+fn in_file(settings: &SpoolSettings, identity: SpoolIdentity, from: OplogPosition) -> Result<Option<Place>, Failure> {
     let path = settings.folder.join(identity.file_name());
     let reader = match SpoolReader::open(&path, &identity, from) {
         Err(SpoolError::NotCovered { .. }) => None,
@@ -147,8 +152,8 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: u32) -> Position {
-        Position { time: ClusterTime { seconds, increment: 1 }, term: 1 }
+    fn at(seconds: u32) -> OplogPosition {
+        OplogPosition { time: ClusterTime { seconds, increment: 1 }, term: 1 }
     }
 
     fn append(spool: &mut Spool, seconds: u32, reached: u32) {
@@ -158,7 +163,7 @@ mod tests {
         spool.append([RawEntry::read(RawDoc::new(&bytes).unwrap()).unwrap()], at(reached)).unwrap();
     }
 
-    async fn next(kept: &mut Kept) -> Option<(usize, Position)> {
+    async fn next(kept: &mut Kept) -> Option<(usize, OplogPosition)> {
         kept.next_batch().await.unwrap().map(|batch| (batch.len(), batch.position()))
     }
 

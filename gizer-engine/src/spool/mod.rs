@@ -21,9 +21,9 @@ mod store;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gizer_flatten::change::{Position, Positions};
+use gizer_flatten::change::Positions;
 use gizer_oplog::spool::Span;
-use gizer_oplog::{ErrorClass, KeptLog, MongoError, Oplog, OplogTail, TailOptions};
+use gizer_oplog::{ErrorClass, KeptLog, MongoError, Oplog, OplogPosition, OplogTail, TailOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -50,14 +50,14 @@ pub struct Capture {
 #[derive(Debug)]
 struct Watched {
     name: String,
-    start: Position,
+    start: OplogPosition,
     state: watch::Receiver<State>,
 }
 
 /// How far a task has got.
 #[derive(Debug, Clone, Copy)]
 struct State {
-    reached: Position,
+    reached: OplogPosition,
     ended: bool,
 }
 
@@ -76,7 +76,7 @@ impl CaptureReport {
 
     /// How far the spools reach: from here on the log itself is needed.
     pub fn reached(&self) -> Positions {
-        self.shards.iter().map(|shard| (shard.shard.clone(), shard.span.reached)).collect()
+        self.shards.iter().map(|shard| (shard.shard.clone(), shard.span.reached.into())).collect()
     }
 }
 
@@ -142,11 +142,12 @@ impl Capture {
         for (oplog, mut store) in oplogs.iter().zip(stores) {
             let name = oplog.name().to_owned();
             let (earliest, t0) = newest(oplog).await?;
-            let needed = needed.and_then(|needed| needed.get(&name)).map(|needed| earliest.min(*needed));
+            let needed = needed.and_then(|needed| needed.get(&name));
+            let needed = needed.and_then(OplogPosition::of).map(|needed| earliest.min(needed));
             let (tail, span) = open(oplog, &mut store, needed, earliest).await?;
             tracing::info!(shard = name, start = %span.start.time, from = %span.reached.time, "the oplog is kept aside");
             let (shard, state) = Shard::new(tail, store, database.clone(), span, stopped.clone());
-            capture.t0.insert(name.clone(), t0);
+            capture.t0.insert(name.clone(), t0.into());
             capture.shards.push(Watched { name, start: span.start, state });
             capture.tasks.spawn(shard.run());
         }
@@ -160,12 +161,12 @@ impl Capture {
 
     /// Where each spool begins: T0 or earlier.
     pub fn start_positions(&self) -> Positions {
-        self.shards.iter().map(|shard| (shard.name.clone(), shard.start)).collect()
+        self.shards.iter().map(|shard| (shard.name.clone(), shard.start.into())).collect()
     }
 
     /// How far each spool has got by now.
     pub fn reached(&self) -> Positions {
-        self.shards.iter().map(|shard| (shard.name.clone(), shard.state.borrow().reached)).collect()
+        self.shards.iter().map(|shard| (shard.name.clone(), shard.state.borrow().reached.into())).collect()
     }
 
     /// Whether spool and log together hold everything after these positions. Of a capture that has ended early nobody
@@ -173,7 +174,9 @@ impl Capture {
     pub fn reaches(&self, positions: &Positions) -> bool {
         positions.iter().all(|(name, position)| {
             let shard = self.shards.iter().find(|shard| shard.name == *name);
-            shard.is_some_and(|shard| shard.start <= *position && !shard.state.borrow().ended)
+            shard.is_some_and(|shard| {
+                OplogPosition::of(position).is_some_and(|at| shard.start <= at) && !shard.state.borrow().ended
+            })
         })
     }
 
@@ -184,7 +187,7 @@ impl Capture {
     pub async fn still_reaches(&self, oplogs: &[Oplog], positions: &Positions) -> Result<bool, Failure> {
         for (name, position) in positions {
             let Some(shard) = self.shards.iter().find(|shard| shard.name == *name) else { return Ok(false) };
-            if shard.start > *position {
+            if OplogPosition::of(position).is_none_or(|at| shard.start > at) {
                 return Ok(false);
             }
             let State { reached, ended } = *shard.state.borrow();
@@ -204,9 +207,9 @@ impl Capture {
     pub async fn readers(&self, from: &Positions) -> Result<HashMap<String, Box<dyn KeptLog>>, Failure> {
         let mut readers: HashMap<String, Box<dyn KeptLog>> = HashMap::new();
         for shard in &self.shards {
-            let Some(position) = from.get(&shard.name) else { continue };
+            let Some(position) = from.get(&shard.name).and_then(OplogPosition::of) else { continue };
             let identity = self.settings.identity(&shard.name);
-            let open = Kept::open(&self.settings, identity, *position, shard.state.clone());
+            let open = Kept::open(&self.settings, identity, position, shard.state.clone());
             match tokio::time::timeout(ANSWER_LIMIT, open).await {
                 Ok(kept) => drop(kept?.map(|kept| readers.insert(shard.name.clone(), Box::new(kept)))),
                 // As a rule the log still holds all of it.
@@ -248,7 +251,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// From where on the log is needed by whoever reads documents now, and the newest position. The first of them lies before
 /// the second where a transaction is under way, whose entries a later commit leads back to.
-async fn newest(oplog: &Oplog) -> Result<(Position, Position), Failure> {
+async fn newest(oplog: &Oplog) -> Result<(OplogPosition, OplogPosition), Failure> {
     let before = oplog.newest().await?;
     let undecided = oplog.before_undecided().await?;
     // What was decided before this was asked for is in the log after the first position.
@@ -259,10 +262,10 @@ async fn newest(oplog: &Oplog) -> Result<(Position, Position), Failure> {
 async fn open(
     oplog: &Oplog,
     store: &mut Store,
-    needed: Option<Position>,
-    earliest: Position,
+    needed: Option<OplogPosition>,
+    earliest: OplogPosition,
 ) -> Result<(OplogTail, Span), Failure> {
-    let covers = |span: &Span, needed: Position| span.start <= needed && needed <= span.reached;
+    let covers = |span: &Span, needed: OplogPosition| span.start <= needed && needed <= span.reached;
     let continued = store.span().filter(|span| needed.is_some_and(|needed| covers(span, needed)));
     if let Some(span) = continued
         && let Some(tail) = open_if_there(oplog, span.reached).await?
@@ -283,7 +286,7 @@ async fn open(
 }
 
 /// A tail from a position on, if the log still holds it.
-async fn open_if_there(oplog: &Oplog, position: Position) -> Result<Option<OplogTail>, MongoError> {
+async fn open_if_there(oplog: &Oplog, position: OplogPosition) -> Result<Option<OplogTail>, MongoError> {
     match OplogTail::open(oplog, position, TailOptions::default()).await {
         Ok(tail) => Ok(Some(tail)),
         Err(error) if error.class() == ErrorClass::LoadDue => {

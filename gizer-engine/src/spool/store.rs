@@ -1,9 +1,8 @@
 //! Where entries are kept aside: in a file, or in a second PostgreSQL.
 
-use gizer_flatten::change::Position;
 use gizer_oplog::spool::{Appended, Span, Spool, SpoolError, SpoolIdentity, keeps};
-use gizer_oplog::{MongoError, OplogBatch};
-use gizer_pg::spool::{PgSpool, PgSpoolIdentity};
+use gizer_oplog::{MongoError, OplogBatch, OplogPosition};
+use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolPlace};
 
 use super::{SpoolSettings, of_cache};
 use crate::failure::{Failure, FailureKind};
@@ -39,7 +38,10 @@ impl Store {
     pub(super) fn span(&self) -> Option<Span> {
         match self {
             Store::File(spool) => spool.as_ref().and_then(|spool| spool.span()),
-            Store::Postgres(spool) => spool.span().map(|(start, reached)| Span { start, reached }),
+            Store::Postgres(spool) => spool.span().map(|(start, reached)| {
+                let of = |PgSpoolPlace { time, term }| OplogPosition { time, term };
+                Span { start: of(start), reached: of(reached) }
+            }),
         }
     }
 
@@ -50,10 +52,10 @@ impl Store {
         }
     }
 
-    pub(super) async fn begin(&mut self, start: Position) -> Result<(), Failure> {
+    pub(super) async fn begin(&mut self, start: OplogPosition) -> Result<(), Failure> {
         match self {
             Store::File(spool) => on_file(spool, move |spool| spool.begin(start)).await,
-            Store::Postgres(spool) => spool.begin(start).await.map_err(of_cache),
+            Store::Postgres(spool) => spool.begin(place(start)).await.map_err(of_cache),
         }
     }
 
@@ -63,10 +65,10 @@ impl Store {
             Store::File(spool) => on_file(spool, move |spool| spool.append(batch.entries(), batch.position())).await,
             Store::Postgres(spool) => {
                 let entries = batch.entries().filter(|entry| keeps(entry, database));
-                let entries: Vec<(Position, &[u8])> =
-                    entries.map(|entry| (entry.position(), entry.document().as_bytes())).collect();
+                let entries: Vec<(PgSpoolPlace, &[u8])> =
+                    entries.map(|entry| (place(entry.position()), entry.document().as_bytes())).collect();
                 let before = spool.bytes();
-                let added = spool.append(&entries, batch.position()).await.map_err(of_cache)?;
+                let added = spool.append(&entries, place(batch.position())).await.map_err(of_cache)?;
                 Ok(Appended { entries: added as u64, bytes: spool.bytes() - before, full: spool.is_full() })
             }
         }
@@ -87,6 +89,10 @@ impl Store {
             Store::Postgres(spool) => spool.sync().await.map_err(of_cache),
         }
     }
+}
+
+fn place(OplogPosition { time, term }: OplogPosition) -> PgSpoolPlace {
+    PgSpoolPlace { time, term }
 }
 
 /// Runs what waits for the disk where it holds up nobody else.

@@ -1,9 +1,10 @@
 //! The outer fields of an entry, and of an operation within `applyOps`, which has the same ones except for its time.
 
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 use gizer_schema::raw::{Element, Malformed, RawDoc, Value};
 
 use super::error::DecodeError;
+use crate::position::OplogPosition;
 
 /// What an entry has beside its position; nothing inside of `o` and `o2` has been looked at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -95,7 +96,7 @@ pub(super) fn find<'b>(document: RawDoc<'b>, name: &[u8]) -> Result<Option<Eleme
 }
 
 /// The position that `prevOpTime` names; `None` of the null position, `{ts: Timestamp(0, 0), t: -1}`.
-pub(super) fn position(document: RawDoc<'_>) -> Result<Option<Position>, DecodeError> {
+pub(super) fn position(document: RawDoc<'_>) -> Result<Option<OplogPosition>, DecodeError> {
     let (mut time, mut term) = (None, -1);
     for element in document.elements() {
         match element.map(|element| (element.name, element.value()))? {
@@ -105,5 +106,5 @@ pub(super) fn position(document: RawDoc<'_>) -> Result<Option<Position>, DecodeE
         }
     }
     let time = time.ok_or(DecodeError::Missing { expected: "a time in prevOpTime" })?;
-    Ok((time != ClusterTime::default()).then_some(Position { time, term }))
+    Ok((time != ClusterTime::default()).then_some(OplogPosition { time, term }))
 }

@@ -15,7 +15,6 @@ mod operation;
 mod transaction;
 mod update;
 
-use gizer_flatten::change::Position;
 use gizer_schema::raw::RawDoc;
 
 pub use error::DecodeError;
@@ -23,6 +22,7 @@ pub use operation::{Operation, OperationKind};
 pub use transaction::{Operations, Piece, PieceEnd, TransactionId};
 
 use self::fields::Fields;
+use crate::position::OplogPosition;
 use crate::tail::RawEntry;
 
 /// What an entry says.
@@ -39,7 +39,7 @@ pub enum Decoded<'b> {
         /// Which transaction.
         transaction: TransactionId,
         /// Where its prepare entry is (`prevOpTime`).
-        prepare: Position,
+        prepare: OplogPosition,
     },
     /// `abortTransaction`: what there is of the transaction never takes effect.
     Abort {

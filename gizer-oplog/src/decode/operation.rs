@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use gizer_flatten::change::{Change, ChangeKind, Namespace, Position};
+use gizer_flatten::change::{Change, ChangeKind, Namespace};
 use gizer_schema::raw::{Element, RawDoc};
 
 use super::error::DecodeError;
 use super::fields::{Fields, find};
 use super::update;
+use crate::position::OplogPosition;
 
 /// An operation on one collection, as far as it is needed to tell whether it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,12 +135,19 @@ impl<'b> Operation<'b> {
     pub fn to_change(
         &self,
         shard: &Arc<str>,
-        position: Position,
+        position: OplogPosition,
         namespace: Arc<Namespace>,
     ) -> Result<Change, DecodeError> {
         debug_assert!((&*namespace.database, &*namespace.collection) == (self.database, self.collection));
         let (uuid, from_migrate) = (self.uuid, self.from_migrate);
-        Ok(Change { shard: Arc::clone(shard), position, namespace, uuid, from_migrate, kind: self.change_kind()? })
+        Ok(Change {
+            shard: Arc::clone(shard),
+            position: position.into(),
+            namespace,
+            uuid,
+            from_migrate,
+            kind: self.change_kind()?,
+        })
     }
 
     fn change_kind(&self) -> Result<ChangeKind, DecodeError> {

@@ -1,12 +1,12 @@
 //! Operations that take effect together.
 
-use gizer_flatten::change::Position;
 use gizer_schema::raw::{Elements, Malformed, RawDoc, Value};
 
 use super::Statement;
 use super::error::DecodeError;
 use super::fields::{Fields, find, nested, position};
 use super::operation::Operation;
+use crate::position::OplogPosition;
 
 /// A transaction: a session and a number within it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,7 +34,7 @@ pub struct Piece<'b> {
     /// The transaction it belongs to; `None` if it stands alone, and then it has no `previous` and is committed.
     pub transaction: Option<TransactionId>,
     /// The piece before it in the transaction's chain (`prevOpTime`); `None` for the first.
-    pub previous: Option<Position>,
+    pub previous: Option<OplogPosition>,
     /// What follows.
     pub end: PieceEnd,
     operations: RawDoc<'b>,

@@ -32,7 +32,8 @@ impl MongoError {
             | MongoError::NoDump { .. }
             | MongoError::NotInDump { .. }
             | MongoError::NotFollowable { .. }
-            | MongoError::ShardGone { .. } => ErrorClass::Configuration,
+            | MongoError::ShardGone { .. }
+            | MongoError::OtherSource { .. } => ErrorClass::Configuration,
             MongoError::RolledOver { .. } | MongoError::Diverged { .. } | MongoError::ShardAdded { .. } => {
                 ErrorClass::LoadDue
             }

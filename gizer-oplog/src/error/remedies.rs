@@ -82,6 +82,7 @@ impl MongoError {
             MongoError::ShardGone { .. } => {
                 "name its [[oplog]] again; if the shard was removed, load the collections again".into()
             }
+            MongoError::OtherSource { .. } => "load the collections again".into(),
             MongoError::MalformedEntry { found, .. } => found.remedy(),
             MongoError::HeldBack { .. } => {
                 "make room on the disk and let gizer's user write there, or name another folder as spool_dir under [load]"

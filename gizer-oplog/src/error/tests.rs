@@ -32,7 +32,7 @@ fn a_remedy_names_the_role_and_notices_a_uri_without_a_user() {
 
 #[test]
 fn only_a_lost_position_makes_a_load_due() {
-    let saved = Position::default();
+    let saved = OplogPosition::default();
     let oldest = ClusterTime { seconds: 9, increment: 1 };
     assert_eq!(MongoError::RolledOver { shard: "a".into(), saved, oldest }.class(), ErrorClass::LoadDue);
     assert_eq!(MongoError::Diverged { shard: "a".into(), saved }.class(), ErrorClass::LoadDue);

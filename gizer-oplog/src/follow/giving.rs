@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use gizer_flatten::change::Position;
 use gizer_schema::raw::RawDoc;
 
 use super::transactions::{Decided, HeldBack, Operations};
 use crate::decode::{DecodeError, Decoded, Piece, PieceEnd, TransactionId, decode};
 use crate::error::MongoError;
+use crate::position::OplogPosition;
 use crate::tail::RawEntry;
 
 /// A transaction whose operations are being given: those of pieces that have to be fetched from the log, those that were held back, and
@@ -17,13 +17,13 @@ pub(super) struct Giving {
     /// The shard's place.
     pub(super) shard: usize,
     /// Where it takes effect.
-    pub(super) position: Position,
+    pub(super) position: OplogPosition,
     transaction: Option<TransactionId>,
     /// The piece that is to be fetched next on the way back to the first one.
-    back: Option<Position>,
+    back: Option<OplogPosition>,
     /// Pieces that were passed on the way back, the earliest last: each is fetched again when its turn comes, since all of them
     /// may not fit in memory.
-    ahead: Vec<Position>,
+    ahead: Vec<OplogPosition>,
     held: Operations,
     own: VecDeque<Bytes>,
     /// What is given now.
@@ -33,7 +33,7 @@ pub(super) struct Giving {
 impl Giving {
     pub(super) fn new(
         shard: usize,
-        position: Position,
+        position: OplogPosition,
         transaction: Option<TransactionId>,
         earlier: Decided,
         own: VecDeque<Bytes>,
@@ -63,12 +63,12 @@ impl Giving {
     }
 
     /// The entry that is needed next.
-    pub(super) fn wanted(&self) -> Option<Position> {
+    pub(super) fn wanted(&self) -> Option<OplogPosition> {
         self.back.or_else(|| self.ahead.last().copied())
     }
 
     /// The entry that was needed.
-    pub(super) fn fetched(&mut self, shard: &str, at: Position, entry: &Bytes) -> Result<(), MongoError> {
+    pub(super) fn fetched(&mut self, shard: &str, at: OplogPosition, entry: &Bytes) -> Result<(), MongoError> {
         let malformed = |found| malformed(shard, at, found);
         let read = RawDoc::new(entry).and_then(RawEntry::read).map_err(|found| malformed(found.into()))?;
         let piece = match decode(&read).map_err(malformed)? {
@@ -106,6 +106,6 @@ pub(super) fn operations_of(entry: &Bytes, piece: &Piece<'_>) -> Result<VecDeque
 }
 
 /// An entry that cannot be decoded.
-pub(super) fn malformed(shard: &str, position: Position, found: DecodeError) -> MongoError {
+pub(super) fn malformed(shard: &str, position: OplogPosition, found: DecodeError) -> MongoError {
     MongoError::MalformedEntry { shard: shard.to_owned(), position, found }
 }

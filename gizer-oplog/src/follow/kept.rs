@@ -2,10 +2,10 @@
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use gizer_flatten::change::Position;
 use tokio::task::JoinHandle;
 
 use crate::error::MongoError;
+use crate::position::OplogPosition;
 use crate::spool::{SpoolError, SpoolReader};
 use crate::tail::OplogBatch;
 
@@ -21,10 +21,10 @@ const BATCH_BYTES: usize = 4 << 20;
 /// * What it cannot read for a reason of its own is [`MongoError::Kept`].
 pub trait KeptLog: Send {
     /// The position after which it begins.
-    fn start(&self) -> Position;
+    fn start(&self) -> OplogPosition;
 
     /// How far that which was given leads: after the last entry, where the log itself goes on.
-    fn reached(&self) -> Position;
+    fn reached(&self) -> OplogPosition;
 
     /// The next entries; `None` at the end of what was kept. More may be there when it is asked again.
     fn next_batch(&mut self) -> BoxFuture<'_, Result<Option<OplogBatch>, MongoError>>;
@@ -40,8 +40,8 @@ pub trait KeptLog: Send {
 #[derive(Debug)]
 pub struct KeptInFile {
     shard: String,
-    start: Position,
-    reached: Position,
+    start: OplogPosition,
+    reached: OplogPosition,
     /// `None` while it is read on another thread, or if that has panicked.
     reader: Option<SpoolReader>,
     reading: Option<JoinHandle<(SpoolReader, SpoolBatch)>>,
@@ -81,11 +81,11 @@ impl KeptInFile {
 }
 
 impl KeptLog for KeptInFile {
-    fn start(&self) -> Position {
+    fn start(&self) -> OplogPosition {
         self.start
     }
 
-    fn reached(&self) -> Position {
+    fn reached(&self) -> OplogPosition {
         self.reached
     }
 

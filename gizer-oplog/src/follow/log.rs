@@ -1,11 +1,11 @@
 //! Where the entries of one shard come from: its oplog, or what was kept of it aside and then the oplog.
 
 use bytes::Bytes;
-use gizer_flatten::change::Position;
 
 use super::kept::KeptLog;
 use crate::error::MongoError;
 use crate::position::Oplog;
+use crate::position::OplogPosition;
 use crate::tail::{OplogBatch, OplogTail, Patience, TailOptions};
 
 /// Entries of one shard, from a position on, in the log's order.
@@ -18,14 +18,14 @@ pub(super) trait RawLog: Send {
     fn next_batch(&mut self) -> impl Future<Output = Result<OplogBatch, MongoError>> + Send;
 
     /// One entry, wherever it stands. A call may be dropped before it is ready.
-    fn entry_at(&mut self, position: Position) -> impl Future<Output = Result<Bytes, MongoError>> + Send;
+    fn entry_at(&mut self, position: OplogPosition) -> impl Future<Output = Result<Bytes, MongoError>> + Send;
 }
 
 /// A shard's log.
 pub(super) struct ShardLog {
     oplog: Oplog,
     options: TailOptions,
-    from: Position,
+    from: OplogPosition,
     source: Source,
     patience: Patience,
 }
@@ -41,7 +41,7 @@ enum Source {
 
 impl ShardLog {
     /// From the log itself.
-    pub(super) async fn open(oplog: &Oplog, from: Position, options: TailOptions) -> Result<ShardLog, MongoError> {
+    pub(super) async fn open(oplog: &Oplog, from: OplogPosition, options: TailOptions) -> Result<ShardLog, MongoError> {
         let tail = OplogTail::open(oplog, from, options).await?;
         Ok(ShardLog::new(oplog, from, options, Source::Tail(Box::new(tail))))
     }
@@ -50,7 +50,7 @@ impl ShardLog {
     pub(super) fn with_kept(
         oplog: &Oplog,
         kept: Box<dyn KeptLog>,
-        from: Position,
+        from: OplogPosition,
         options: TailOptions,
     ) -> Result<ShardLog, MongoError> {
         // What lies before the position tells which transactions are under way there.
@@ -61,7 +61,7 @@ impl ShardLog {
         Ok(ShardLog::new(oplog, from, options, Source::Kept { kept, ended: false }))
     }
 
-    fn new(oplog: &Oplog, from: Position, options: TailOptions, source: Source) -> ShardLog {
+    fn new(oplog: &Oplog, from: OplogPosition, options: TailOptions, source: Source) -> ShardLog {
         ShardLog { oplog: oplog.clone(), options, from, source, patience: Patience::new(options.patience) }
     }
 }
@@ -96,7 +96,7 @@ impl RawLog for ShardLog {
         }
     }
 
-    async fn entry_at(&mut self, position: Position) -> Result<Bytes, MongoError> {
+    async fn entry_at(&mut self, position: OplogPosition) -> Result<Bytes, MongoError> {
         loop {
             match self.oplog.entry_at(position).await {
                 Ok(entry) => {

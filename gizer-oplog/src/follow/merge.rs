@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::future::select_all;
-use gizer_flatten::change::{ClusterTime, Position, Positions};
+use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_schema::raw::RawDoc;
 
 use super::giving::{Giving, malformed, operations_of};
@@ -15,6 +15,7 @@ use super::transactions::{Decided, HeldBack, Undecided};
 use crate::changes::ChangeEvent;
 use crate::decode::{Decoded, Operation, Piece, PieceEnd, TransactionId, decode, read_operation};
 use crate::error::MongoError;
+use crate::position::OplogPosition;
 use crate::tail::RawEntry;
 
 /// After how much a watermark is due.
@@ -62,19 +63,19 @@ struct Since {
 enum Step {
     Give(ChangeEvent),
     /// An earlier entry of this shard is needed.
-    Fetch(usize, Position),
+    Fetch(usize, OplogPosition),
     Read,
 }
 
 impl<L: RawLog> Merged<L> {
     /// `logs` with the positions from which they are read.
-    pub(super) fn new(logs: Vec<(L, Position)>, interest: Interest, held: HeldBack, limits: Limits) -> Merged<L> {
+    pub(super) fn new(logs: Vec<(L, OplogPosition)>, interest: Interest, held: HeldBack, limits: Limits) -> Merged<L> {
         let mut shards: Vec<Shard<L>> = logs.into_iter().map(|(log, from)| Shard::new(log, from)).collect();
         shards.sort_by(|a, b| a.name.cmp(&b.name));
         // Before the latest of the positions there can be no watermark: that shard's changes up to there are not given.
         let start = shards.iter().map(|shard| shard.from().time).max().unwrap_or_default();
-        let from: Positions = shards.iter().map(|shard| (shard.name.to_string(), shard.from())).collect();
-        let earliest = from.values().map(|position| position.time).min().unwrap_or_default();
+        let from: Positions = shards.iter().map(|shard| (shard.name.to_string(), shard.from().into())).collect();
+        let earliest = shards.iter().map(|shard| shard.from().time).min().unwrap_or_default();
         Merged {
             shards,
             interest,
@@ -143,7 +144,7 @@ impl<L: RawLog> Merged<L> {
     }
 
     /// The entry that is next by time and by name of its shard, if no log can still give one that comes before it.
-    fn next_entry(&self) -> Option<(usize, Position)> {
+    fn next_entry(&self) -> Option<(usize, OplogPosition)> {
         let heads = || self.shards.iter().enumerate().filter_map(|(place, shard)| Some((place, shard.head()?)));
         if let Some(before) = heads().find(|(place, _)| self.shards[*place].is_before_start()) {
             return Some(before);
@@ -169,7 +170,7 @@ impl<L: RawLog> Merged<L> {
         if self.held.caps() || !is_new {
             return None;
         }
-        let position = |shard: &Shard<L>| (shard.name.to_string(), shard.position_at(time));
+        let position = |shard: &Shard<L>| (shard.name.to_string(), shard.position_at(time).into());
         let positions: Positions = self.shards.iter().map(position).collect();
         // More may have been read, and is yet to be given.
         let read_to = time;
@@ -193,7 +194,7 @@ impl<L: RawLog> Merged<L> {
     }
 
     /// Looks at the next entry. A watermark that has to be given before it leaves it where it is.
-    fn look_at(&mut self, place: usize, position: Position) -> Result<Option<ChangeEvent>, MongoError> {
+    fn look_at(&mut self, place: usize, position: OplogPosition) -> Result<Option<ChangeEvent>, MongoError> {
         let Some(bytes) = self.shards[place].entry() else { return Ok(None) };
         let malformed = |found| malformed(&self.shards[place].name, position, found);
         let entry = RawDoc::new(&bytes).and_then(RawEntry::read).map_err(|found| malformed(found.into()))?;
@@ -218,7 +219,7 @@ impl<L: RawLog> Merged<L> {
     fn look_at_operation(
         &mut self,
         place: usize,
-        position: Position,
+        position: OplogPosition,
         operation: &Operation<'_>,
         may_come_in: bool,
         bytes: usize,
@@ -246,7 +247,7 @@ impl<L: RawLog> Merged<L> {
     fn look_at_piece(
         &mut self,
         place: usize,
-        position: Position,
+        position: OplogPosition,
         entry: &Bytes,
         piece: &Piece<'_>,
     ) -> Result<Option<ChangeEvent>, MongoError> {
@@ -272,7 +273,13 @@ impl<L: RawLog> Merged<L> {
     }
 
     /// Holds back what a piece of an undecided transaction has of interest.
-    fn hold(&mut self, place: usize, position: Position, key: &Undecided, piece: &Piece<'_>) -> Result<(), MongoError> {
+    fn hold(
+        &mut self,
+        place: usize,
+        position: OplogPosition,
+        key: &Undecided,
+        piece: &Piece<'_>,
+    ) -> Result<(), MongoError> {
         let malformed = |found| malformed(&self.shards[place].name, position, found);
         self.held.begin_piece(key, position, piece.previous);
         let mut operations = piece.operations();
@@ -292,9 +299,9 @@ impl<L: RawLog> Merged<L> {
     fn decided(
         &mut self,
         place: usize,
-        position: Position,
+        position: OplogPosition,
         transaction: Option<TransactionId>,
-        previous: Option<Position>,
+        previous: Option<OplogPosition>,
         own: VecDeque<Bytes>,
     ) {
         let key = transaction.map(|transaction| Undecided { shard: place, transaction });
@@ -344,7 +351,7 @@ impl<L: RawLog> Merged<L> {
     }
 
     /// An entry has been dealt with.
-    fn pass(&mut self, place: usize, position: Position) {
+    fn pass(&mut self, place: usize, position: OplogPosition) {
         self.looked_to = self.looked_to.max(position.time);
         self.shards[place].advance();
     }

@@ -48,7 +48,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use futures::future::try_join_all;
-use gizer_flatten::change::{Position, Positions};
+use gizer_flatten::change::Positions;
 
 pub use interest::Interest;
 pub use kept::{KeptInFile, KeptLog};
@@ -60,6 +60,7 @@ use self::transactions::HeldBack;
 use crate::changes::{ChangeEvent, ChangeSource};
 use crate::error::MongoError;
 use crate::position::Oplog;
+use crate::position::OplogPosition;
 use crate::tail::TailOptions;
 
 /// How oplogs are followed.
@@ -168,13 +169,15 @@ impl fmt::Debug for OplogChanges {
 }
 
 /// Each oplog with its position.
-fn pair<'o>(oplogs: &'o [Oplog], from: &Positions) -> Result<Vec<(&'o Oplog, Position)>, MongoError> {
+fn pair<'o>(oplogs: &'o [Oplog], from: &Positions) -> Result<Vec<(&'o Oplog, OplogPosition)>, MongoError> {
     if let Some((shard, saved)) = from.iter().find(|(shard, _)| oplogs.iter().all(|oplog| oplog.name() != **shard)) {
-        return Err(MongoError::ShardGone { shard: shard.clone(), saved: *saved });
+        return Err(MongoError::ShardGone { shard: shard.clone(), saved: saved.clone() });
     }
-    let position = |oplog: &'o Oplog| match from.get(oplog.name()) {
-        Some(position) => Ok((oplog, *position)),
-        None => Err(MongoError::ShardAdded { shard: oplog.name().to_owned() }),
+    let position = |oplog: &'o Oplog| {
+        let shard = || oplog.name().to_owned();
+        let saved = from.get(oplog.name()).ok_or_else(|| MongoError::ShardAdded { shard: shard() })?;
+        let position = OplogPosition::of(saved);
+        Ok((oplog, position.ok_or_else(|| MongoError::OtherSource { shard: shard(), saved: saved.clone() })?))
     };
     oplogs.iter().map(position).collect()
 }

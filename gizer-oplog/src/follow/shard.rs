@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 
 use super::log::RawLog;
 use crate::decode::{Decoded, Piece, PieceEnd, TransactionId, decode};
 use crate::error::MongoError;
+use crate::position::OplogPosition;
 use crate::tail::{OplogBatch, RawEntry};
 
 /// A shard's log and how far it has been looked at.
@@ -16,23 +17,23 @@ pub(super) struct Shard<L> {
     pub(super) name: Arc<str>,
     pub(super) log: L,
     /// Entries up to here have been given by somebody else: they only tell which transactions are under way.
-    from: Position,
+    from: OplogPosition,
     batch: Option<OplogBatch>,
     /// Places of the batch's entries.
-    positions: Vec<Position>,
+    positions: Vec<OplogPosition>,
     /// How many of them have been looked at.
     next: usize,
     /// Whether a transaction that the batch prepares is not decided in it.
     leaves_undecided: bool,
     /// The last entry that was looked at.
-    position: Position,
+    position: OplogPosition,
     /// Where the batches end that were looked at. What was kept of a log may end with a mark, far behind its last entry.
-    end: Position,
+    end: OplogPosition,
     reached: ClusterTime,
 }
 
 impl<L: RawLog> Shard<L> {
-    pub(super) fn new(log: L, from: Position) -> Shard<L> {
+    pub(super) fn new(log: L, from: OplogPosition) -> Shard<L> {
         Shard {
             name: log.name().into(),
             log,
@@ -67,7 +68,7 @@ impl<L: RawLog> Shard<L> {
     }
 
     /// Where the next entry stands; `None` if it has to be read first.
-    pub(super) fn head(&self) -> Option<Position> {
+    pub(super) fn head(&self) -> Option<OplogPosition> {
         self.positions.get(self.next).copied()
     }
 
@@ -100,12 +101,12 @@ impl<L: RawLog> Shard<L> {
     }
 
     /// Where reading began.
-    pub(super) fn from(&self) -> Position {
+    pub(super) fn from(&self) -> OplogPosition {
         self.from
     }
 
     /// The last place at or before this time, up to which everything was looked at on all shards.
-    pub(super) fn position_at(&self, time: ClusterTime) -> Position {
+    pub(super) fn position_at(&self, time: ClusterTime) -> OplogPosition {
         if self.end.time <= time { self.position.max(self.end) } else { self.position }
     }
 

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use gizer_flatten::change::Position;
 use gizer_schema::raw::RawDoc;
 
 use super::spill::{Extent, SpillFile};
 use crate::decode::TransactionId;
 use crate::error::MongoError;
+use crate::position::OplogPosition;
 
 /// Operations lie together in memory in pieces of about this size: so is the file written and read.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -25,9 +25,9 @@ pub(super) struct Undecided {
 #[derive(Debug)]
 struct Chain {
     /// The piece before the first that is held: it lies before the place where reading began, or was let go of.
-    missing: Option<Position>,
+    missing: Option<OplogPosition>,
     /// The latest piece.
-    last: Position,
+    last: OplogPosition,
     prepared: bool,
     operations: Operations,
 }
@@ -65,7 +65,7 @@ impl Operations {
 #[derive(Debug, Default)]
 pub(super) struct Decided {
     /// The last of the pieces that have to be fetched from the log first.
-    pub(super) missing: Option<Position>,
+    pub(super) missing: Option<OplogPosition>,
     pub(super) operations: Operations,
 }
 
@@ -91,7 +91,7 @@ impl HeldBack {
     }
 
     /// Begins a piece at a position, which goes on where `previous` ends; its operations are pushed after this.
-    pub(super) fn begin_piece(&mut self, key: &Undecided, at: Position, previous: Option<Position>) {
+    pub(super) fn begin_piece(&mut self, key: &Undecided, at: OplogPosition, previous: Option<OplogPosition>) {
         match self.chains.get_mut(key) {
             Some(chain) if previous == Some(chain.last) => chain.last = at,
             _ => {
@@ -120,7 +120,7 @@ impl HeldBack {
     }
 
     /// Takes a transaction that takes effect with the piece or the prepare entry at `last`.
-    pub(super) fn decide(&mut self, key: &Undecided, last: Position) -> Decided {
+    pub(super) fn decide(&mut self, key: &Undecided, last: OplogPosition) -> Decided {
         match self.chains.remove(key) {
             Some(chain) if chain.last == last => {
                 self.capping -= usize::from(chain.caps());
@@ -228,13 +228,13 @@ mod tests {
         let key = Undecided { shard: 0, transaction };
         let operation = bson::doc! { "o": 1 }.to_vec().unwrap();
         for _ in 0..3 {
-            held.begin_piece(&key, Position::default(), None);
+            held.begin_piece(&key, OplogPosition::default(), None);
             held.push(&key, &operation).unwrap();
             held.push(&key, &operation).unwrap();
             held.prepared(&key);
         }
         assert!(held.caps() && held.is_within(20));
-        let mut decided = held.decide(&key, Position::default());
+        let mut decided = held.decide(&key, OplogPosition::default());
         assert_eq!(held.next_chunk(&mut decided.operations).unwrap().len(), 2);
         assert!(!held.caps() && !held.spill.is_open() && held.memory_bytes == 0);
     }

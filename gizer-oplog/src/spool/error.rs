@@ -3,9 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use gizer_flatten::change::Position;
-
 use crate::error::ErrorClass;
+use crate::position::OplogPosition;
 
 /// Why a spool could not be used. Messages name the file, and never what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +54,9 @@ pub enum SpoolError {
         /// The file.
         path: PathBuf,
         /// How far it goes.
-        reached: Position,
+        reached: OplogPosition,
         /// What was to be added.
-        came: Position,
+        came: OplogPosition,
     },
 
     /// The spool was to be read from a position before its start.
@@ -66,9 +65,9 @@ pub enum SpoolError {
         /// The file.
         path: PathBuf,
         /// Where it begins.
-        start: Position,
+        start: OplogPosition,
         /// From where it was to be read.
-        wanted: Position,
+        wanted: OplogPosition,
     },
 }
 

@@ -12,10 +12,11 @@
 //! counts only in its place, after all that were written before it. What is left of an older file, or zeros that a
 //! crash has left, never passes.
 
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 use gizer_schema::raw::RawDoc;
 
 use super::SpoolIdentity;
+use crate::position::OplogPosition;
 use crate::tail::RawEntry;
 
 const MAGIC: &[u8; 8] = b"GIZSPOOL";
@@ -59,12 +60,12 @@ impl Chain {
 /// A record as it lies in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record<'b> {
-    Entry { position: Position, bytes: &'b [u8] },
-    Mark(Position),
+    Entry { position: OplogPosition, bytes: &'b [u8] },
+    Mark(OplogPosition),
 }
 
 impl Record<'_> {
-    pub(super) fn position(&self) -> Position {
+    pub(super) fn position(&self) -> OplogPosition {
         match self {
             Record::Entry { position, .. } | Record::Mark(position) => *position,
         }
@@ -80,7 +81,7 @@ pub(super) fn write_entry(entry: &[u8], chain: &mut Chain, to: &mut Vec<u8>) {
     write(ENTRY, entry, chain, to);
 }
 
-pub(super) fn write_mark(position: Position, chain: &mut Chain, to: &mut Vec<u8>) {
+pub(super) fn write_mark(position: OplogPosition, chain: &mut Chain, to: &mut Vec<u8>) {
     write(MARK, &position_bytes(position), chain, to);
 }
 
@@ -129,7 +130,7 @@ pub(super) fn entry_of(record: &[u8]) -> Option<&[u8]> {
     }
 }
 
-pub(super) fn write_header(identity: &SpoolIdentity, start: Position) -> (Vec<u8>, Chain) {
+pub(super) fn write_header(identity: &SpoolIdentity, start: OplogPosition) -> (Vec<u8>, Chain) {
     let mut body = Vec::new();
     for text in [&identity.owner, &identity.shard, &identity.database] {
         body.extend_from_slice(&(text.len() as u32).to_le_bytes());
@@ -150,7 +151,7 @@ pub(super) fn write_header(identity: &SpoolIdentity, start: Position) -> (Vec<u8
 pub(super) enum Header {
     Whole {
         identity: SpoolIdentity,
-        start: Position,
+        start: OplogPosition,
         bytes: usize,
         chain: Chain,
     },
@@ -198,7 +199,7 @@ fn whole_header(bytes: &[u8]) -> Option<Header> {
     Some(Header::Whole { identity, start: position_at(checked, at)?, bytes: length, chain: Chain(checksum) })
 }
 
-fn position_bytes(position: Position) -> [u8; POSITION] {
+fn position_bytes(position: OplogPosition) -> [u8; POSITION] {
     let mut bytes = [0; POSITION];
     bytes[..4].copy_from_slice(&position.time.seconds.to_le_bytes());
     bytes[4..8].copy_from_slice(&position.time.increment.to_le_bytes());
@@ -206,10 +207,10 @@ fn position_bytes(position: Position) -> [u8; POSITION] {
     bytes
 }
 
-fn position_at(bytes: &[u8], at: usize) -> Option<Position> {
+fn position_at(bytes: &[u8], at: usize) -> Option<OplogPosition> {
     let time = ClusterTime { seconds: u32_at(bytes, at)?, increment: u32_at(bytes, at + 4)? };
     let term = i64::from_le_bytes(*bytes.get(at + 8..)?.first_chunk()?);
-    Some(Position { time, term })
+    Some(OplogPosition { time, term })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

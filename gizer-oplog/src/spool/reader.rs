@@ -4,18 +4,18 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use gizer_flatten::change::Position;
 use gizer_schema::raw::RawDoc;
 
 use super::format::{self, Chain, Header, Record};
 use super::records::{Next, Records};
 use super::{SpoolError, SpoolIdentity};
+use crate::position::OplogPosition;
 
 /// An entry of the oplog, out of a spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolEntry<'r> {
     /// Where it stands in the log.
-    pub position: Position,
+    pub position: OplogPosition,
     /// The entry as the server had it.
     pub document: RawDoc<'r>,
 }
@@ -28,9 +28,9 @@ pub struct SpoolEntry<'r> {
 pub struct SpoolReader {
     path: PathBuf,
     records: Records<BufReader<File>>,
-    start: Position,
-    after: Position,
-    reached: Position,
+    start: OplogPosition,
+    after: OplogPosition,
+    reached: OplogPosition,
 }
 
 impl SpoolReader {
@@ -39,7 +39,11 @@ impl SpoolReader {
     /// # Errors
     /// [`SpoolError::NotCovered`] if the spool begins after that position; [`SpoolError::Foreign`] if it is another's;
     /// [`SpoolError::Io`].
-    pub fn open(path: &Path, identity: &SpoolIdentity, after: Position) -> Result<Option<SpoolReader>, SpoolError> {
+    pub fn open(
+        path: &Path,
+        identity: &SpoolIdentity,
+        after: OplogPosition,
+    ) -> Result<Option<SpoolReader>, SpoolError> {
         let failed = |reason| SpoolError::Io { path: path.to_owned(), doing: "open", reason };
         let file = match File::open(path) {
             Ok(file) => file,
@@ -62,14 +66,14 @@ impl SpoolReader {
     }
 
     /// Where the spool begins.
-    pub fn start(&self) -> Position {
+    pub fn start(&self) -> OplogPosition {
         self.start
     }
 
     /// How far the spool has been read: everything that matters up to here has been given. After the last entry it is where
     /// to go on in the log itself; if that lies before the position that the reader was opened with, the spool ends earlier, and
     /// the log is to be read from that position.
-    pub fn reached(&self) -> Position {
+    pub fn reached(&self) -> OplogPosition {
         self.reached
     }
 
@@ -94,7 +98,7 @@ impl SpoolReader {
 
 /// A header that was read.
 pub(super) struct Begun {
-    pub(super) start: Position,
+    pub(super) start: OplogPosition,
     pub(super) bytes: u64,
     pub(super) chain: Chain,
 }

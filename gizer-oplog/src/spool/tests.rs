@@ -2,17 +2,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bson::{Timestamp, doc};
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 use gizer_schema::raw::RawDoc;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::position::OplogPosition;
 
 const NO_LIMIT: u64 = u64::MAX;
 
-fn at(number: u32) -> Position {
-    Position { time: ClusterTime { seconds: 100 + number, increment: 1 }, term: 3 }
+fn at(number: u32) -> OplogPosition {
+    OplogPosition { time: ClusterTime { seconds: 100 + number, increment: 1 }, term: 3 }
 }
 
 fn identity() -> SpoolIdentity {
@@ -29,7 +30,7 @@ struct Entry {
 
 fn entry(number: u32, kept: bool, payload: usize) -> Entry {
     let ns = if kept { "shop.orders" } else { "other.orders" };
-    let Position { time, term } = at(number);
+    let OplogPosition { time, term } = at(number);
     let ts = Timestamp { time: time.seconds, increment: time.increment };
     let document = doc! { "op": "i", "ns": ns, "o": { "_id": number, "x": "x".repeat(payload) }, "ts": ts, "t": term };
     Entry { number, kept, bytes: document.to_vec().unwrap() }
@@ -69,7 +70,7 @@ impl Place {
 }
 
 /// All entries after a position, and how far the spool reaches.
-fn read(path: &Path, after: Position) -> (Vec<Vec<u8>>, Position) {
+fn read(path: &Path, after: OplogPosition) -> (Vec<Vec<u8>>, OplogPosition) {
     let mut reader = SpoolReader::open(path, &identity(), after).unwrap().unwrap();
     let mut entries = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
@@ -147,7 +148,7 @@ fn it_is_read_from_a_position_on_and_not_from_before_its_start() {
     append(&mut spool, &entries);
     assert_eq!(read(&place.path, at(3)).0, kept(&entries[3..]));
     assert_eq!(read(&place.path, at(9)), (vec![], at(5)), "it says that it does not reach as far");
-    let before = Position { term: 1, ..Position::default() };
+    let before = OplogPosition { term: 1, ..OplogPosition::default() };
     let error = SpoolReader::open(&place.path, &identity(), before).unwrap_err();
     assert!(matches!(error, SpoolError::NotCovered { .. }), "{error}");
     assert!(SpoolReader::open(&place.path.with_extension("no"), &identity(), at(0)).unwrap().is_none());

@@ -5,12 +5,11 @@ use std::io::{self, BufReader, Seek};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use gizer_flatten::change::Position;
-
 use super::format::{self, Chain, MARK_BYTES};
 use super::reader::{Begun, read_header};
 use super::records::{Next, Records};
 use super::{SpoolError, SpoolIdentity, keeps};
+use crate::position::OplogPosition;
 use crate::tail::RawEntry;
 
 /// Bytes after which what has gathered is written, in the middle of a batch.
@@ -20,9 +19,9 @@ const WRITE_BYTES: usize = 4 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// Everything that matters after this position …
-    pub start: Position,
+    pub start: OplogPosition,
     /// … up to and at this one is in the spool.
-    pub reached: Position,
+    pub reached: OplogPosition,
 }
 
 /// What was cut off the end of a spool when it was opened.
@@ -61,25 +60,25 @@ pub struct Spool {
 
 #[derive(Debug)]
 struct State {
-    start: Position,
+    start: OplogPosition,
     /// How far the records in the file reach.
-    recorded: Position,
+    recorded: OplogPosition,
     /// How far they do with a mark that is yet to be written.
-    reached: Position,
+    reached: OplogPosition,
     /// Bytes of the file.
     end: u64,
     chain: Chain,
     full: bool,
     unsynced: bool,
     /// How far the records reach that survive a crash of the machine.
-    synced: Position,
+    synced: OplogPosition,
     /// Whether the system could not write to the disk what it had taken.
     failed: bool,
 }
 
 impl State {
     /// All of it is on the disk.
-    fn synced(start: Position, reached: Position, end: u64, chain: Chain) -> State {
+    fn synced(start: OplogPosition, reached: OplogPosition, end: u64, chain: Chain) -> State {
         let (recorded, synced) = (reached, reached);
         State { start, recorded, reached, end, chain, full: false, unsynced: false, synced, failed: false }
     }
@@ -132,7 +131,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError::Io`].
-    pub fn begin(&mut self, start: Position) -> Result<(), SpoolError> {
+    pub fn begin(&mut self, start: OplogPosition) -> Result<(), SpoolError> {
         let (header, chain) = format::write_header(&self.identity, start);
         self.begun = None;
         let write = || {
@@ -159,7 +158,7 @@ impl Spool {
     pub fn append<'e>(
         &mut self,
         entries: impl IntoIterator<Item = RawEntry<'e>>,
-        reached: Position,
+        reached: OplogPosition,
     ) -> Result<Appended, SpoolError> {
         let state = self.begun.as_ref().expect("a spool is begun before anything is added");
         self.check_sound(state)?;
@@ -308,8 +307,8 @@ impl Spool {
 /// What holds once the buffer is written.
 #[derive(Clone, Copy)]
 struct Pending {
-    recorded: Position,
-    reached: Position,
+    recorded: OplogPosition,
+    reached: OplogPosition,
     chain: Chain,
 }
 

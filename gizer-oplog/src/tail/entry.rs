@@ -1,12 +1,14 @@
 //! What has to be known of an oplog entry before it is decoded.
 
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 use gizer_schema::raw::{Malformed, RawDoc, Value};
+
+use crate::position::OplogPosition;
 
 /// An oplog entry as the server has it, with the few fields that decide where it belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawEntry<'b> {
-    position: Position,
+    position: OplogPosition,
     operation: &'b [u8],
     namespace: Option<&'b [u8]>,
     document: RawDoc<'b>,
@@ -31,12 +33,12 @@ impl<'b> RawEntry<'b> {
         }
         let time = time.ok_or(Malformed { what: "an oplog entry with ts", at: 0 })?;
         // Entries from before protocol version 1 have no term.
-        let position = Position { time, term: term.unwrap_or(-1) };
+        let position = OplogPosition { time, term: term.unwrap_or(-1) };
         Ok(RawEntry { position, operation, namespace, document })
     }
 
     /// Where it stands.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> OplogPosition {
         self.position
     }
 
@@ -68,7 +70,7 @@ mod tests {
             doc! { "o": { "ts": 1, "op": "x" }, "ns": "a.b", "ts": ts, "op": "i", "t": 3_i64 }.to_vec().unwrap();
         let entry = RawEntry::read(RawDoc::new(&bytes).unwrap()).unwrap();
         let time = ClusterTime { seconds: 7, increment: 2 };
-        assert_eq!(entry.position(), Position { time, term: 3 });
+        assert_eq!(entry.position(), OplogPosition { time, term: 3 });
         assert_eq!((entry.operation(), entry.namespace()), (&b"i"[..], Some(&b"a.b"[..])));
         assert_eq!(entry.document().as_bytes(), bytes);
     }

@@ -11,7 +11,7 @@ use bson::{Document, Timestamp, doc};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use gizer_flatten::DocumentBatch;
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 use gizer_schema::raw::Malformed;
 use mongodb::options::{CursorType, FindOptions, ReadConcern};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
@@ -21,6 +21,7 @@ pub use entry::RawEntry;
 pub(crate) use patience::Patience;
 
 use crate::error::{MalformedReply, MongoError};
+use crate::position::OplogPosition;
 use crate::position::{CAPPED_POSITION_LOST, Oplog};
 use crate::reply::Reply;
 use crate::waiting::{ReplyLimit, ReplyWait};
@@ -49,13 +50,18 @@ pub struct OplogBatch {
     documents: DocumentBatch,
     /// Entries at the front that have been given before: the saved one.
     skip: usize,
-    position: Position,
+    position: OplogPosition,
     reached: ClusterTime,
 }
 
 impl OplogBatch {
     /// The caller has read each entry, or knows that each can be.
-    pub(crate) fn new(documents: DocumentBatch, skip: usize, position: Position, reached: ClusterTime) -> OplogBatch {
+    pub(crate) fn new(
+        documents: DocumentBatch,
+        skip: usize,
+        position: OplogPosition,
+        reached: ClusterTime,
+    ) -> OplogBatch {
         OplogBatch { documents, skip, position, reached }
     }
 
@@ -64,7 +70,7 @@ impl OplogBatch {
     ///
     /// # Errors
     /// [`Malformed`] if one of them is no entry, or cut off.
-    pub fn of_kept(entries: impl Into<Bytes>, reached: Position) -> Result<OplogBatch, Malformed> {
+    pub fn of_kept(entries: impl Into<Bytes>, reached: OplogPosition) -> Result<OplogBatch, Malformed> {
         let documents = DocumentBatch::from_sequence(entries.into())?;
         let mut position = reached;
         for document in documents.documents() {
@@ -96,7 +102,7 @@ impl OplogBatch {
 
     /// The last entry that has been given, in this batch or an earlier one; at first the saved position. Reading can go on
     /// from here.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> OplogPosition {
         self.position
     }
 
@@ -142,7 +148,7 @@ impl OplogBatch {
 pub struct OplogTail {
     oplog: Oplog,
     options: TailOptions,
-    position: Position,
+    position: OplogPosition,
     reached: ClusterTime,
     cursor: Option<RawBatchCursor>,
     /// The `operationTime` of the latest reply of this cursor.
@@ -161,7 +167,7 @@ impl OplogTail {
     ///
     /// # Errors
     /// See the contract; [`MongoError::NoRights`] if the user may not read the database `local`.
-    pub async fn open(oplog: &Oplog, saved: Position, options: TailOptions) -> Result<OplogTail, MongoError> {
+    pub async fn open(oplog: &Oplog, saved: OplogPosition, options: TailOptions) -> Result<OplogTail, MongoError> {
         let mut tail = OplogTail {
             oplog: oplog.clone(),
             options,
@@ -179,7 +185,7 @@ impl OplogTail {
     }
 
     /// The last entry that has been given: where another tail would go on.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> OplogPosition {
         self.position
     }
 
@@ -359,7 +365,7 @@ mod tests {
     #[allow(dead_code)]
     fn a_tail_can_be_spawned(oplog: &'static Oplog, tail: &'static mut OplogTail) {
         fn spawnable(_: impl Future + Send) {}
-        spawnable(OplogTail::open(oplog, Position::default(), TailOptions::default()));
+        spawnable(OplogTail::open(oplog, OplogPosition::default(), TailOptions::default()));
         spawnable(tail.next_batch());
     }
 }

@@ -2,11 +2,12 @@
 
 use bson::{Document, Timestamp, doc};
 use futures::TryStreamExt;
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
 use mongodb::options::ReadConcern;
 
 use super::NAMESPACE;
 use crate::error::{MalformedReply, MongoError};
+use crate::position::OplogPosition;
 use crate::position::{Oplog, position};
 use crate::waiting::ReplyLimit;
 
@@ -27,7 +28,7 @@ impl Oplog {
     /// # Errors
     /// [`MongoError::RolledOver`] if the log no longer holds what such a transaction needs; all that can happen to a
     /// connection.
-    pub async fn before_undecided(&self) -> Result<Option<Position>, MongoError> {
+    pub async fn before_undecided(&self) -> Result<Option<OplogPosition>, MongoError> {
         let oldest = match self.oldest_undecided().await {
             Err(MongoError::NoRights { .. }) => {
                 tracing::info!(
@@ -52,7 +53,11 @@ impl Oplog {
             return Ok(Some(entry));
         }
         let oldest = self.oldest().await?.time;
-        Err(MongoError::RolledOver { shard: self.name().to_owned(), saved: Position { time: first, term: -1 }, oldest })
+        Err(MongoError::RolledOver {
+            shard: self.name().to_owned(),
+            saved: OplogPosition { time: first, term: -1 },
+            oldest,
+        })
     }
 
     /// The time of the first entry of any transaction under way.

@@ -143,7 +143,7 @@ impl ExtractedCollection {
         let source = match (value.get("captured").filter(|captured| !captured.is_null()), optional("copy_because")) {
             (Some(captured), None) => LoadSource::Followable {
                 captured: positions_from_json(&captured.to_string())
-                    .ok_or("expected a position (seconds, increment, term) a shard in captured")?,
+                    .ok_or("expected a position a shard in captured")?,
             },
             (None, Some(reason)) => LoadSource::Copy { reason: reason.to_owned() },
             _ => return Err("expected either captured or copy_because".to_owned()),
@@ -198,7 +198,7 @@ fn uuid_of(text: &str) -> Option<[u8; 16]> {
 
 #[cfg(test)]
 mod tests {
-    use gizer_flatten::change::{ClusterTime, Position, Positions};
+    use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
 
     use super::*;
 
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_manifest_reads_back() {
-        let at = Position { time: ClusterTime { seconds: 7, increment: 1 }, term: 3 };
+        let at = SourcePosition::new(ClusterTime { seconds: 7, increment: 1 }, &[3]);
         let captured = Positions::from([("rs0".to_owned(), at)]);
         for source in [LoadSource::Followable { captured }, LoadSource::Copy { reason: "a dump".to_owned() }] {
             let manifest = manifest(source);

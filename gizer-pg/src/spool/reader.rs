@@ -1,8 +1,6 @@
 //! Reading a spool that somebody else may be writing.
 
-use gizer_flatten::change::Position;
-
-use super::{ENTRIES, PgSpoolIdentity, SPANS, TABLES, parts, position, rights, unreadable};
+use super::{ENTRIES, PgSpoolIdentity, PgSpoolPlace, SPANS, TABLES, parts, position, rights, unreadable};
 use crate::connect::{Session, Target, connect};
 use crate::error::PgError;
 
@@ -10,7 +8,7 @@ use crate::error::PgError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PgSpoolEntry {
     /// Where it stands in the log.
-    pub position: Position,
+    pub position: PgSpoolPlace,
     /// The entry, as BSON.
     pub entry: Vec<u8>,
 }
@@ -24,8 +22,8 @@ pub struct PgSpoolEntry {
 pub struct PgSpoolReader {
     session: Session,
     number: i64,
-    start: Position,
-    reached: Position,
+    start: PgSpoolPlace,
+    reached: PgSpoolPlace,
 }
 
 impl PgSpoolReader {
@@ -46,12 +44,12 @@ impl PgSpoolReader {
     }
 
     /// The position after which the spool begins.
-    pub fn start(&self) -> Position {
+    pub fn start(&self) -> PgSpoolPlace {
         self.start
     }
 
     /// Everything that matters up to here has been given: after the last entry, how far the spool goes.
-    pub fn reached(&self) -> Position {
+    pub fn reached(&self) -> PgSpoolPlace {
         self.reached
     }
 
@@ -69,7 +67,7 @@ impl PgSpoolReader {
     }
 
     /// The entries, and how far they lead, as of one time: the spool may begin anew at any other.
-    async fn look(&self, bytes: usize) -> Result<(Vec<PgSpoolEntry>, Position), PgError> {
+    async fn look(&self, bytes: usize) -> Result<(Vec<PgSpoolEntry>, PgSpoolPlace), PgError> {
         let sql = format!("SELECT start, reached FROM {} WHERE spool = $1", self.session.relation(SPANS)?);
         let row = self.session.query_opt("looking how far a spool goes", &sql, &[&self.number]).await?;
         let Some(row) = row else { return Ok((Vec::new(), self.reached)) };
@@ -111,7 +109,7 @@ impl PgSpoolReader {
 }
 
 /// A spool's number, and where it begins.
-async fn find(session: &Session, identity: &PgSpoolIdentity) -> Result<Option<(i64, Position)>, PgError> {
+async fn find(session: &Session, identity: &PgSpoolIdentity) -> Result<Option<(i64, PgSpoolPlace)>, PgError> {
     if rights(session).await?.len() < TABLES.len() {
         return Ok(None);
     }

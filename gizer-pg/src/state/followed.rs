@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use gizer_flatten::change::{ClusterTime, Namespace, Position, Positions};
+use gizer_flatten::change::{ClusterTime, Namespace, Positions, SourcePosition};
 use serde_json::Value;
 
 use super::collection::uuids_to_json;
@@ -45,8 +45,8 @@ pub struct Followed {
 
 impl Followed {
     /// Where its tables stand on a shard, if the stream stands at `stream`; `None` of a shard that is new.
-    pub fn position_on(&self, stream: &Positions, shard: &str) -> Option<Position> {
-        if self.joined { stream } else { &self.applied_to }.get(shard).copied()
+    pub fn position_on(&self, stream: &Positions, shard: &str) -> Option<SourcePosition> {
+        if self.joined { stream } else { &self.applied_to }.get(shard).cloned()
     }
 }
 

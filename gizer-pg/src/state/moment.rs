@@ -49,7 +49,7 @@ pub async fn moment(session: &Session, collection: &str) -> Result<Option<Moment
     })?;
     let positions = row.get::<_, Option<&str>>(1).unwrap_or("{}");
     let positions = from_json(positions, session.schema(), COLLECTIONS)?;
-    let exact = positions.values().map(|position| position.time).max().filter(|_| row.get(2));
+    let exact = positions.values().map(|position| position.time()).max().filter(|_| row.get(2));
     Ok(Some(Moment { live_epoch: row.get::<_, Option<_>>(0).unwrap_or_default(), positions, exact, uuids }))
 }
 

@@ -2,32 +2,62 @@
 
 use std::collections::BTreeMap;
 
-use gizer_flatten::change::{ClusterTime, Position, Positions};
-use serde_json::{Map, Value, json};
+use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
+use serde_json::{Map, Value};
 
+use super::tables::{COLLECTIONS, STREAM};
+use crate::connect::Session;
 use crate::error::PgError;
 
 /// One position a shard, by the shard's name in alphabetical order; `None` for a shard whose oplog is empty.
-pub type ShardPositions = BTreeMap<String, Option<Position>>;
+pub type ShardPositions = BTreeMap<String, Option<SourcePosition>>;
+
+/// The columns that hold positions.
+const COLUMNS: [(&str, &str); 6] = [
+    (COLLECTIONS, "captured"),
+    (COLLECTIONS, "exact_at"),
+    (COLLECTIONS, "load_captured"),
+    (STREAM, "position"),
+    (STREAM, "exact_at"),
+    (STREAM, "verified"),
+];
 
 /// The classic form, for the column `ts`: `Timestamp(1454960732, 1)` a shard, joined by `;` in alphabetical order of the
 /// shards' names, `None` for a shard without a position.
 pub fn classic_ts(positions: &ShardPositions) -> String {
-    let each: Vec<String> =
-        positions.values().map(|at| at.map_or_else(|| "None".to_owned(), |at| at.time.to_string())).collect();
-    each.join(";")
+    let text = |at: &Option<SourcePosition>| at.as_ref().map_or_else(|| "None".to_owned(), |at| at.time().to_string());
+    positions.values().map(text).collect::<Vec<_>>().join(";")
 }
 
-/// `{"rs0": {"seconds": 1454960732, "increment": 1, "term": 7}}`
+/// `{"rs0": "1454960732.1:8000000000000007"}`
 pub(crate) fn to_json(positions: &Positions) -> String {
-    let shards: Map<String, Value> = positions
-        .iter()
-        .map(|(shard, at)| {
-            let at = json!({"seconds": at.time.seconds, "increment": at.time.increment, "term": at.term});
-            (shard.clone(), at)
-        })
-        .collect();
-    Value::Object(shards).to_string()
+    let shards = positions.iter().map(|(shard, at)| (shard.clone(), at.to_string().into()));
+    Value::Object(shards.collect::<Map<_, _>>()).to_string()
+}
+
+/// Rewrites positions that gizer 0.1 has left as `{"rs0": {"seconds": …, "increment": …, "term": …}}`, in the open transaction.
+///
+/// A run of 0.1 that is still under way finds another position than it left, and is fenced off; one that starts later cannot read
+/// it, and says so. Where another run holds a row, this waits for it.
+pub(super) async fn rewrite_first_version(session: &Session) -> Result<(), PgError> {
+    let mut selects = Vec::new();
+    for (at, (table, column)) in COLUMNS.iter().enumerate() {
+        selects.push(format!(
+            "SELECT {at}, {column}::text FROM {} \
+             WHERE pg_catalog.jsonb_path_exists({column}, '$.* ? (@.type() == \"object\")')",
+            session.relation(table)?
+        ));
+    }
+    let doing = "looking for positions of an earlier version";
+    for row in session.query(doing, &selects.join(" UNION "), &[]).await? {
+        let (at, old): (i32, String) = (row.get(0), row.get(1));
+        let Some((table, column)) = usize::try_from(at).ok().and_then(|at| COLUMNS.get(at)) else { continue };
+        let new = to_json(&from_json(&old, session.schema(), table)?);
+        let relation = session.relation(table)?;
+        let sql = format!("UPDATE {relation} SET {column} = $2::text::jsonb WHERE {column} = $1::text::jsonb");
+        session.execute("rewriting positions of an earlier version", &sql, &[&old, &new]).await?;
+    }
+    Ok(())
 }
 
 /// The inverse of [`to_json`].
@@ -35,7 +65,7 @@ pub(super) fn from_json(text: &str, schema: &str, table: &'static str) -> Result
     parse(text).ok_or_else(|| PgError::UnreadableState {
         schema: schema.to_owned(),
         table,
-        expected: "a position (seconds, increment, term) a shard",
+        expected: "a position a shard",
         came: text.to_owned(),
     })
 }
@@ -55,24 +85,25 @@ pub(super) fn time_from_text(
     text.map(|text| text.parse().map_err(|_| unreadable(text))).transpose()
 }
 
-/// The inverse of [`to_json`]; `None` if it is something else.
+/// The inverse of [`to_json`], also of what gizer 0.1 has left; `None` if it is something else.
 pub(crate) fn parse(text: &str) -> Option<Positions> {
     let Ok(Value::Object(shards)) = serde_json::from_str(text) else { return None };
-    let number = |at: &Value, part: &str| at.get(part).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-    shards
-        .iter()
-        .map(|(shard, at)| {
-            let time = ClusterTime { seconds: number(at, "seconds")?, increment: number(at, "increment")? };
-            Some((shard.clone(), Position { time, term: at.get("term")?.as_i64()? }))
-        })
-        .collect()
+    let position = |at: &Value| match at {
+        Value::String(text) => text.parse().ok(),
+        first_version => {
+            let number = |part| first_version.get(part)?.as_u64()?.try_into().ok();
+            let time = ClusterTime { seconds: number("seconds")?, increment: number("increment")? };
+            Some(SourcePosition::of_first_version(time, first_version.get("term")?.as_i64()?))
+        }
+    };
+    shards.iter().map(|(shard, at)| Some((shard.clone(), position(at)?))).collect()
 }
 
 /// For each shard that any of them names, the earliest position: from there on nothing of any is missed.
 pub(super) fn earliest(all: impl IntoIterator<Item = Positions>) -> Positions {
     let mut earliest = Positions::new();
     for (shard, at) in all.into_iter().flatten() {
-        earliest.entry(shard).and_modify(|least: &mut Position| *least = at.min(*least)).or_insert(at);
+        earliest.entry(shard).and_modify(|least| *least = (&*least).min(&at).clone()).or_insert(at);
     }
     earliest
 }
@@ -81,12 +112,12 @@ pub(super) fn earliest(all: impl IntoIterator<Item = Positions>) -> Positions {
 mod tests {
     use super::*;
 
-    fn at(seconds: u32, increment: u32, term: i64) -> Position {
-        Position { time: ClusterTime { seconds, increment }, term }
+    fn at(seconds: u32, increment: u32, place: u8) -> SourcePosition {
+        SourcePosition::new(ClusterTime { seconds, increment }, &[place])
     }
 
-    fn positions(shards: &[(&str, Position)]) -> Positions {
-        shards.iter().map(|(shard, at)| ((*shard).to_owned(), *at)).collect()
+    fn positions(shards: &[(&str, SourcePosition)]) -> Positions {
+        shards.iter().map(|(shard, at)| ((*shard).to_owned(), at.clone())).collect()
     }
 
     #[test]
@@ -99,14 +130,27 @@ mod tests {
 
     #[test]
     fn json_reads_back_and_nonsense_does_not() {
-        let some = positions(&[("rs\"0", at(u32::MAX, 1, -1)), ("ü", at(0, 0, i64::MAX))]);
+        let some = positions(&[("rs\"0", at(u32::MAX, 1, 0)), ("ü", at(0, 0, u8::MAX))]);
         assert_eq!(from_json(&to_json(&some), "s", "t").unwrap(), some);
         assert_eq!(from_json("{}", "s", "t").unwrap(), Positions::new());
-        for nonsense in
-            ["", "[]", "null", r#"{"a": 1}"#, r#"{"a": {"seconds": 4294967296, "increment": 1, "term": 1}}"#]
-        {
+        for nonsense in [
+            "",
+            "[]",
+            "null",
+            r#"{"a": 1}"#,
+            r#"{"a": "1"}"#,
+            r#"{"a": {"seconds": 1, "increment": 1}}"#,
+            r#"{"a": {"seconds": 4294967296, "increment": 1, "term": 1}}"#,
+        ] {
             assert!(matches!(from_json(nonsense, "s", "t"), Err(PgError::UnreadableState { .. })), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn positions_of_the_first_version_are_read() {
+        let text = r#"{"a": {"term": 7, "seconds": 1454960732, "increment": 1}, "b": "5.2:00"}"#;
+        let a = SourcePosition::of_first_version(ClusterTime { seconds: 1_454_960_732, increment: 1 }, 7);
+        assert_eq!(parse(text), Some(positions(&[("a", a), ("b", at(5, 2, 0))])));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::lock::{self, AdvisoryKey};
-use super::stream;
+use super::{positions, stream};
 use crate::connect::Session;
 use crate::error::PgError;
 use crate::ident::quote_identifier;
@@ -292,7 +292,8 @@ pub async fn prepare(session: &Session) -> Result<(), PgError> {
 async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
     if missing(session).await?.is_empty() {
         require_rights_on_all(session, |table| table.rights).await?;
-        return stream::restore_row(session).await;
+        stream::restore_row(session).await?;
+        return positions::rewrite_first_version(session).await;
     }
     // Somebody else may be at it: whoever gets the lock second looks again.
     lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
@@ -303,7 +304,8 @@ async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
         session.run(format!("preparing {}.{}", session.schema(), found.table.name), &statement).await?;
     }
     stream::restore_row(session).await?;
-    require_rights_on_all(session, |table| table.rights).await
+    require_rights_on_all(session, |table| table.rights).await?;
+    positions::rewrite_first_version(session).await
 }
 
 struct StateTableFound {

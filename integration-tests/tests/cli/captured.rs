@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use futures::TryStreamExt;
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::{ClusterTime, SourcePosition};
+use gizer_oplog::OplogPosition as Position;
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use integration_tests::rig::{Mongod, Version, shared_mongod, shared_postgres, wait_until};
 use mongodb::Collection;
@@ -71,9 +72,8 @@ async fn logged(place: &Place, after: Position, to: Position) -> Vec<Document> {
 async fn recorded(place: &Place, column: &str) -> Option<Position> {
     let rows = place.rows(&format!("SELECT {column} AS at FROM gizer_collection WHERE collection = 'orders'")).await;
     let at = rows[0]["at"].get("rs0")?;
-    let number = |part: &str| u32::try_from(at[part].as_u64().unwrap()).unwrap();
-    let time = ClusterTime { seconds: number("seconds"), increment: number("increment") };
-    Some(Position { time, term: at["term"].as_i64().unwrap() })
+    let at: SourcePosition = at.as_str().unwrap().parse().unwrap();
+    Some(Position::of(&at).unwrap())
 }
 
 /// What a spool has of the log.

@@ -113,12 +113,13 @@ async fn whatever_makes_a_load_due_is_mended_by_one() {
     assert_eq!(steps, ["load", "sync"]);
     assert_eq!(place.number("SELECT count(*) FROM pg_class WHERE relname = 'order_list'").await, 0);
 
-    let moved = |time: &str| {
+    let moved = |part: &str, to: &str| {
         format!(
-            "UPDATE gizer_stream SET position = (SELECT jsonb_object_agg(key, value || '{time}') FROM jsonb_each(position))"
+            "UPDATE gizer_stream SET position = \
+                 (SELECT jsonb_object_agg(key, regexp_replace(value, '{part}', '{to}')) FROM jsonb_each_text(position))"
         )
     };
-    place.postgres.batch_execute(&moved(r#"{"seconds": 1000}"#)).await.unwrap();
+    place.postgres.batch_execute(&moved("^[0-9]+", "1000")).await.unwrap();
     let (due, object) = plan(&place, &[], 0).await;
     assert_eq!(due, pairs(&[("orders", "load")]));
     assert!(object["steps"][0]["why"].as_str().unwrap().contains("no longer reaches back"), "{object}");
@@ -126,7 +127,7 @@ async fn whatever_makes_a_load_due_is_mended_by_one() {
     assert!(warned["warnings"][0].as_str().unwrap().contains("a load is due"), "{warned}");
     assert_eq!(run(&place, &[], 0).await.0, ["load", "sync"]);
 
-    place.postgres.batch_execute(&moved(r#"{"term": 77}"#)).await.unwrap();
+    place.postgres.batch_execute(&moved(":.*", ":800000000000004d")).await.unwrap();
     assert_eq!(plan(&place, &[], 0).await.0, pairs(&[("orders", "sync")]));
     place.insert("orders", [doc! { "_id": 1_000, "text": "new" }]).await;
     assert_eq!(run(&place, &[], 0).await.0, ["sync", "load", "sync"]);

@@ -15,6 +15,7 @@ mod etlstatus;
 mod every_value;
 mod extracting;
 mod failures;
+mod first_version;
 mod interruptions;
 mod loading;
 mod logged;

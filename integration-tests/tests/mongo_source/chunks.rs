@@ -74,7 +74,7 @@ impl Scene {
     }
 
     async fn now(&self) -> Result<ClusterTime, MongoError> {
-        Ok(newest_positions(&self.oplogs).await?.values().map(|newest| newest.time).max().unwrap_or_default())
+        Ok(newest_positions(&self.oplogs).await?.values().map(|newest| newest.time()).max().unwrap_or_default())
     }
 
     /// A time that all servers have reached, after everything that was written: their clocks do not know of each other.
@@ -85,7 +85,7 @@ impl Scene {
                 database.collection::<Document>("beside").insert_one(doc! {}).await.ok()?;
             }
             let newest = newest_positions(&self.oplogs).await.ok()?;
-            newest.values().map(|newest| newest.time).min().filter(|reached| *reached >= written)
+            newest.values().map(|newest| newest.time()).min().filter(|reached| *reached >= written)
         });
         Ok(reached.await?)
     }

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use bson::{Document, doc};
-use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Position, Positions};
+use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Positions, SourcePosition};
+use gizer_oplog::OplogPosition;
 use gizer_oplog::{
     ChangeEvent, ChangeSource, Cluster, ErrorClass, FollowOptions, Interest, MongoError, Oplog, OplogChanges,
     OplogTail, Settings, TailOptions, newest_positions,
@@ -34,7 +35,7 @@ pub(super) struct Followed {
 impl Followed {
     /// Follows until a watermark lies at or after each of the positions.
     pub(super) async fn until(&mut self, source: &mut OplogChanges, to: &Positions) -> Outcome {
-        let end = to.values().map(|position| position.time).max().unwrap_or_default();
+        let end = to.values().map(|position| position.time()).max().unwrap_or_default();
         self.until_time(source, end).await
     }
 
@@ -52,7 +53,7 @@ impl Followed {
         match event {
             ChangeEvent::Change(change) => {
                 assert!(
-                    Some(change.position.time) > self.watermark(),
+                    Some(change.position.time()) > self.watermark(),
                     "{:?} is not after the watermark",
                     change.position
                 );
@@ -65,7 +66,7 @@ impl Followed {
                 if last == Some((time, &positions)) || (last.is_none() && read_to > time) {
                     return;
                 }
-                assert!(self.changes.last().is_none_or(|change| change.position.time <= time));
+                assert!(self.changes.last().is_none_or(|change| change.position.time() <= time));
                 self.watermarks.push((self.changes.len(), time, positions));
             }
             _ => {}
@@ -116,8 +117,8 @@ impl Spilling {
     }
 }
 
-fn one(position: Position) -> Positions {
-    Positions::from([("rs0".to_owned(), position)])
+fn one(position: impl Into<SourcePosition>) -> Positions {
+    Positions::from([("rs0".to_owned(), position.into())])
 }
 
 pub(super) async fn majority(orders: &Collection<Document>, id: impl Into<bson::Bson>) -> Outcome {
@@ -126,7 +127,11 @@ pub(super) async fn majority(orders: &Collection<Document>, id: impl Into<bson::
 }
 
 /// Where the entries of a log are.
-async fn positions_between(oplog: &Oplog, from: Position, to: Position) -> Result<Vec<Position>, Box<dyn Error>> {
+async fn positions_between(
+    oplog: &Oplog,
+    from: OplogPosition,
+    to: OplogPosition,
+) -> Result<Vec<OplogPosition>, Box<dyn Error>> {
     let mut tail = OplogTail::open(oplog, from, AT_ONCE).await?;
     let mut positions = vec![from];
     while tail.position() < to {
@@ -161,17 +166,18 @@ async fn a_large_transaction_comes_whole_from_wherever_it_is_read(version: Versi
     let mut whole = Followed::default();
     whole.until(&mut source, &one(end)).await?;
     assert_eq!(whole.inserted(), ["\"first\"", "0", "1", "2", "3", "4", "\"last\""]);
-    let committed = whole.changes[1].position;
-    assert!(whole.changes[1..6].iter().all(|change| change.position == committed));
+    let committed = &whole.changes[1].position;
+    assert!(whole.changes[1..6].iter().all(|change| change.position == *committed));
     assert!(whole.watermarks.iter().all(|(given, ..)| !(2..6).contains(given)), "a watermark inside of it");
 
     // From each watermark, and from each entry: some of them are pieces of the transaction.
     let positions = positions_between(&oplog, start, end).await?;
-    let pieces = positions.iter().filter(|position| **position < committed && **position > whole.changes[0].position);
+    let positions: Vec<SourcePosition> = positions.into_iter().map(SourcePosition::from).collect();
+    let pieces = positions.iter().filter(|position| *position < committed && **position > whole.changes[0].position);
     assert!(pieces.count() >= 2);
-    let watermarks = whole.watermarks.iter().map(|(_, _, positions)| positions["rs0"]);
-    for from in positions.iter().copied().chain(watermarks).filter(|from| *from < end) {
-        let mut source = OplogChanges::open(&oplogs, &one(from), interest(), spilling.options()).await?;
+    let watermarks = whole.watermarks.iter().map(|(_, _, positions)| positions["rs0"].clone());
+    for from in positions.iter().cloned().chain(watermarks).filter(|from| *from < end.into()) {
+        let mut source = OplogChanges::open(&oplogs, &one(from.clone()), interest(), spilling.options()).await?;
         let mut rest = Followed::default();
         rest.until(&mut source, &one(end)).await?;
         let expected = whole.changes.iter().filter(|change| change.position > from);
@@ -226,8 +232,8 @@ async fn a_prepared_transaction_holds_the_watermark_back_until_it_is_decided(ver
     followed.until(&mut source, &newest_positions(&oplogs).await?).await?;
     assert_eq!(followed.inserted(), ["\"first\"", "\"beside\"", "\"committed\"", "\"last\""]);
     let prepared = ClusterTime { seconds: time.time, increment: time.increment };
-    let decided = followed.changes[2].position.time;
-    assert!(decided > beside["rs0"].time);
+    let decided = followed.changes[2].position.time();
+    assert!(decided > beside["rs0"].time());
     for (_, watermark, _) in &followed.watermarks {
         assert!(*watermark < prepared || *watermark >= decided, "{watermark} between {prepared} and {decided}");
     }
@@ -328,12 +334,12 @@ async fn an_idle_shard_does_not_keep_the_other_from_going_on() -> Outcome {
 
     // Who has a position, and who has an oplog, has to have both.
     let open = async |from: Positions| OplogChanges::open(&oplogs, &from, all_of("shop"), spilling.options()).await;
-    let added = Positions::from([("rs-a".to_owned(), start["rs-a"])]);
+    let added = Positions::from([("rs-a".to_owned(), start["rs-a"].clone())]);
     let error = open(added).await.expect_err("an oplog without a position");
     assert!(matches!(&error, MongoError::ShardAdded { shard } if shard == "rs-b"), "{error}");
     assert_eq!((error.class(), error.remedy().is_some()), (ErrorClass::LoadDue, true));
     let mut gone = start.clone();
-    gone.insert("rs-c".to_owned(), start["rs-a"]);
+    gone.insert("rs-c".to_owned(), start["rs-a"].clone());
     let error = open(gone).await.expect_err("a position without an oplog");
     assert!(matches!(&error, MongoError::ShardGone { shard, .. } if shard == "rs-c"), "{error}");
     assert_eq!((error.class(), error.remedy().is_some()), (ErrorClass::Configuration, true));
@@ -377,7 +383,8 @@ async fn a_primary_that_steps_down_neither_loses_nor_repeats_changes() -> Outcom
     let newest = newest_positions(&oplogs).await?;
     followed.until(&mut source, &newest).await?;
     assert_eq!(followed.inserted(), (0..60).map(|id| id.to_string()).collect::<Vec<String>>());
-    assert!(newest["rs0"].term > start["rs0"].term);
+    let term = |positions: &Positions| OplogPosition::of(&positions["rs0"]).map(|position| position.term);
+    assert!(term(&newest) > term(&start));
     Ok(())
 }
 
@@ -391,12 +398,12 @@ async fn an_entry_is_looked_up_where_it_is_or_it_is_told_why_not() -> Outcome {
     majority(&orders, 2).await?;
     let entry = oplog.entry_at(there).await?;
     assert_eq!(Document::from_reader(entry.as_ref())?.get_timestamp("ts")?.time, there.time.seconds);
-    let error = oplog.entry_at(Position { term: there.term + 1, ..there }).await.expect_err("another term");
+    let error = oplog.entry_at(OplogPosition { term: there.term + 1, ..there }).await.expect_err("another term");
     assert!(matches!(error, MongoError::Diverged { .. }), "{error}");
     let time = ClusterTime { seconds: there.time.seconds + 3_600, increment: 1 };
-    let error = oplog.entry_at(Position { time, ..there }).await.expect_err("a time to come");
+    let error = oplog.entry_at(OplogPosition { time, ..there }).await.expect_err("a time to come");
     assert!(matches!(error, MongoError::MemberLags { .. }), "{error}");
-    let error = oplog.entry_at(Position::default()).await.expect_err("before the log");
+    let error = oplog.entry_at(OplogPosition::default()).await.expect_err("before the log");
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
     Ok(())
 }

@@ -6,7 +6,8 @@ use bson::{Document, doc};
 use gizer_cli::config::Config;
 use gizer_engine::Servers;
 use gizer_engine::spool::Capture;
-use gizer_flatten::change::{Position, Positions};
+use gizer_flatten::change::Positions;
+use gizer_oplog::OplogPosition;
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use gizer_oplog::{KeptInFile, KeptLog, Oplog, OplogChanges, newest_positions};
 use integration_tests::rig::{Mongod, Version, wait_until};
@@ -53,7 +54,7 @@ async fn what_was_kept_aside_is_read_first_and_the_log_from_there_on() -> Outcom
     let identity = SpoolIdentity { owner: "127.0.0.1:1/app copy".into(), shard: "rs0".into(), database: "shop".into() };
     let file = folder.path().join("spool").join(identity.file_name());
     let open = async |from: &Positions| {
-        let reader = SpoolReader::open(&file, &identity, start["rs0"])?;
+        let reader = SpoolReader::open(&file, &identity, OplogPosition::of(&start["rs0"]).unwrap())?;
         assert!(reader.is_some(), "no spool");
         let mut kept = reader.map(|reader| Box::new(KeptInFile::new("rs0", reader)) as Box<dyn KeptLog>);
         let mut source =
@@ -71,7 +72,7 @@ async fn what_was_kept_aside_is_read_first_and_the_log_from_there_on() -> Outcom
     // A position behind the end of the spool.
     assert_eq!(open(&kept).await?.inserted(), ["\"logged\""]);
     let mut before = start.clone();
-    before.insert("rs0".to_owned(), Position::default());
+    before.insert("rs0".to_owned(), OplogPosition::default().into());
     let error = open(&before).await.err().ok_or("a position before the spool")?;
     assert!(error.to_string().contains("begins at"), "{error}");
     Ok(())
@@ -101,7 +102,7 @@ async fn a_log_that_rolls_over_behind_the_end_of_what_was_kept_is_read_from_what
     majority(&orders, "kept since").await?;
     let since = newest_positions(&oplogs).await?;
     caught_up(&since).await?;
-    roll_over(&client, &oplogs[0], since["rs0"]).await?;
+    roll_over(&client, &oplogs[0], OplogPosition::of(&since["rs0"]).unwrap()).await?;
     majority(&orders, "logged").await?;
     let end = newest_positions(&oplogs).await?;
 
@@ -114,7 +115,7 @@ async fn a_log_that_rolls_over_behind_the_end_of_what_was_kept_is_read_from_what
     // A capture that has ended keeps nothing more.
     let mut kept = capture.readers(&t0).await?;
     capture.stop().await?;
-    roll_over(&client, &oplogs[0], end["rs0"]).await?;
+    roll_over(&client, &oplogs[0], OplogPosition::of(&end["rs0"]).unwrap()).await?;
     let end = newest_positions(&oplogs).await?;
     let spools = |oplog: &Oplog| kept.remove(oplog.name());
     let mut source = OplogChanges::open_with_spools(&oplogs, spools, &t0, all_of("shop"), spilling.options()).await?;

@@ -48,7 +48,7 @@ impl Scene {
     }
 
     async fn now(&self) -> Result<ClusterTime, MongoError> {
-        Ok(newest_positions(&self.oplogs).await?.values().map(|newest| newest.time).max().unwrap_or_default())
+        Ok(newest_positions(&self.oplogs).await?.values().map(|newest| newest.time()).max().unwrap_or_default())
     }
 
     async fn find(&mut self, ids: &[Bson], at: ReadAt) -> Result<Vec<Document>, MongoError> {
@@ -194,7 +194,7 @@ async fn of_two_copies_that_of_the_shard_that_wrote_last_is_given() -> Outcome {
     let mut look_up = cluster.look_up(&oplogs);
     let names_of = [oplogs[0].name().to_owned(), oplogs[1].name().to_owned()];
     let [a, b] = [&names_of[0], &names_of[1]].map(|name| Some(name.as_str()));
-    let reached = newest_positions(&oplogs).await?.values().map(|newest| newest.time).min().unwrap_or_default();
+    let reached = newest_positions(&oplogs).await?.values().map(|newest| newest.time()).min().unwrap_or_default();
     let now = ReadAt::NotBefore(reached);
     let id = |id: i32| Bson::from(id);
     for (first, last, expected) in [(b, a, "new"), (a, b, "old"), (None, a, "new"), (None, b, "old")] {

@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use bson::{Document, Timestamp, doc};
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
+use gizer_oplog::OplogPosition;
 use gizer_oplog::{Cluster, ErrorClass, MongoError, Oplog, OplogSettings, SecretUri, Settings, newest_positions};
 use integration_tests::rig::{Mongod, ReplicaSet, Version, wait_for};
 use mongodb::options::WriteConcern;
@@ -21,10 +22,10 @@ fn time(ts: Timestamp) -> ClusterTime {
 }
 
 /// The position that the set's own status gives for what a majority has.
-async fn committed(shop: &Shop) -> Result<Position, Box<dyn Error>> {
+async fn committed(shop: &Shop) -> Result<OplogPosition, Box<dyn Error>> {
     let status = shop.client.database("admin").run_command(doc! { "replSetGetStatus": 1 }).await?;
     let optime = status.get_document("optimes")?.get_document("lastCommittedOpTime")?;
-    Ok(Position { time: time(optime.get_timestamp("ts")?), term: optime.get_i64("t")? })
+    Ok(OplogPosition { time: time(optime.get_timestamp("ts")?), term: optime.get_i64("t")? })
 }
 
 async fn only_oplog(shop: &Shop) -> Result<Oplog, Box<dyn Error>> {
@@ -52,7 +53,7 @@ async fn the_newest_position_is_what_the_set_has_committed(version: Version) -> 
     let entry = shop.client.database("local").collection::<Document>("oplog.rs").find_one(insert).await?;
     let inserted = time(entry.ok_or("the entry of the insert")?.get_timestamp("ts")?);
     let positions = newest_positions(std::slice::from_ref(&oplog)).await?;
-    assert!(positions["rs0"].time >= inserted, "{positions:?} lies before {inserted}");
+    assert!(positions["rs0"].time() >= inserted, "{positions:?} lies before {inserted}");
     Ok(())
 }
 

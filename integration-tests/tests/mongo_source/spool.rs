@@ -7,10 +7,11 @@ use gizer_cli::config::Config;
 
 use gizer_engine::spool::{Capture, CaptureEnd};
 use gizer_engine::{Failure, FailureKind, Servers};
-use gizer_flatten::change::{Position, Positions};
+use gizer_flatten::change::Positions;
+use gizer_oplog::OplogPosition;
 use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use gizer_oplog::{Cluster, MongoError, Oplog, OplogTail, Settings, TailOptions, newest_positions};
-use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolReader};
+use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolPlace, PgSpoolReader};
 use integration_tests::rig::{Mongod, Version, shared_postgres, unique_name, wait_for, wait_until};
 use mongodb::options::WriteConcern;
 use mongodb::{Client, Database};
@@ -25,7 +26,12 @@ on_each_version!(all_that_matters_is_kept_through_a_crash, a_log_that_rolls_over
 const TARGET: &str = "postgresql://user:secret@127.0.0.1:1/app";
 
 /// Entries of the log, and how far they go.
-type Kept = (Vec<Vec<u8>>, Position);
+type Kept = (Vec<Vec<u8>>, OplogPosition);
+
+/// The position of the one shard.
+fn oplog_position(positions: &Positions) -> OplogPosition {
+    OplogPosition::of(&positions["rs0"]).unwrap()
+}
 
 /// A configuration in a folder of its own, and what it leads to.
 struct Scene {
@@ -73,18 +79,18 @@ impl Scene {
             .map(drop)
     }
 
-    async fn newest(&self) -> Result<Position, MongoError> {
+    async fn newest(&self) -> Result<OplogPosition, MongoError> {
         self.oplogs[0].newest().await
     }
 
     /// Waits until a capture has kept all that is in the log now.
     async fn caught_up(&self, capture: &Capture) -> Outcome {
         let newest = self.newest().await?;
-        Ok(wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= newest).await?)
+        Ok(wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= newest.into()).await?)
     }
 
     /// What the spool holds after a position, and how far it reaches.
-    fn spooled(&self, after: Position) -> Result<Kept, Box<dyn Error>> {
+    fn spooled(&self, after: OplogPosition) -> Result<Kept, Box<dyn Error>> {
         let owner = "127.0.0.1:1/app copy".to_owned();
         let identity = SpoolIdentity { owner, shard: "rs0".into(), database: self.database.name().into() };
         let path = self.folder.path().join("spool").join(identity.file_name());
@@ -97,7 +103,7 @@ impl Scene {
     }
 
     /// The entries in the log that matter to this database.
-    async fn logged(&self, after: Position, to: Position) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+    async fn logged(&self, after: OplogPosition, to: OplogPosition) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
         let prefix = format!("{}.", self.database.name());
         let mut entries = log_between(&self.client, after, to).await?;
         entries.retain(|bytes| {
@@ -149,19 +155,19 @@ async fn all_that_matters_is_kept_through_a_crash(version: Version) -> Outcome {
     scene.caught_up(&capture).await?;
     let report = capture.stop().await?;
     assert!(report.is_whole(), "{report:?}");
-    let (kept, reached) = scene.spooled(start["rs0"])?;
-    assert_eq!(reached, report.reached()["rs0"]);
+    let (kept, reached) = scene.spooled(oplog_position(&start))?;
+    assert_eq!(reached, oplog_position(&report.reached()));
     assert!(report.shards[0].entries > 300 && report.shards[0].bytes > 600_000, "{report:?}");
-    let logged = scene.logged(start["rs0"], reached).await?;
+    let logged = scene.logged(oplog_position(&start), reached).await?;
     assert!(logged.len() > 1_500, "{}", logged.len());
     assert!(kept == logged, "{} entries were kept, {} are in the log", kept.len(), logged.len());
     // Nothing torn and nothing repeated for whoever goes on from the middle either.
-    let middle = t0["rs0"];
+    let middle = oplog_position(&t0);
     assert!(scene.spooled(middle)?.0 == scene.logged(middle, reached).await?);
 
     // Nobody needs what it holds: it begins anew.
     let capture = scene.start(None).await?;
-    assert!(capture.start_positions()["rs0"] >= reached && !capture.reaches(&t0));
+    assert!(capture.start_positions()["rs0"] >= reached.into() && !capture.reaches(&t0));
     Ok(())
 }
 
@@ -173,12 +179,13 @@ async fn a_log_that_rolls_over_has_been_kept(version: Version) -> Outcome {
     let t0 = capture.t0().clone();
     let padding = "x".repeat(4 << 20);
     let mut ids = 0;
-    while oplog.oldest().await?.time <= t0["rs0"].time {
+    while oplog.oldest().await?.time <= t0["rs0"].time() {
         scene.insert(vec![doc! { "_id": ids, "padding": &padding }]).await?;
         ids += 1;
         scene.caught_up(&capture).await?;
     }
-    let error = OplogTail::open(oplog, t0["rs0"], TailOptions::default()).await.expect_err("it has rolled over");
+    let error =
+        OplogTail::open(oplog, oplog_position(&t0), TailOptions::default()).await.expect_err("it has rolled over");
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
     drop(capture);
     // The log itself still holds where the spool ends.
@@ -187,7 +194,7 @@ async fn a_log_that_rolls_over_has_been_kept(version: Version) -> Outcome {
     scene.insert(vec![doc! { "_id": ids }]).await?;
     scene.caught_up(&capture).await?;
     assert!(capture.stop().await?.is_whole());
-    let inserted = scene.spooled(t0["rs0"])?.0.into_iter().filter_map(|bytes| {
+    let inserted = scene.spooled(oplog_position(&t0))?.0.into_iter().filter_map(|bytes| {
         let entry = Document::from_reader(bytes.as_slice()).ok()?;
         entry
             .get_str("ns")
@@ -200,7 +207,7 @@ async fn a_log_that_rolls_over_has_been_kept(version: Version) -> Outcome {
     let end = scene.newest().await?;
     roll_over(&scene.client, oplog, end).await?;
     let capture = scene.start(Some(&t0)).await?;
-    assert!(!capture.reaches(&t0) && capture.start_positions()["rs0"] > end);
+    assert!(!capture.reaches(&t0) && capture.start_positions()["rs0"] > end.into());
     assert!(capture.reaches(capture.t0()));
     Ok(())
 }
@@ -210,13 +217,14 @@ async fn without_a_spool_it_begins_where_it_is_needed_if_the_log_goes_back_so_fa
     let shop = Shop::new(Version::V6_0).await?;
     let scene = Scene::new(shop.mongod, shop.database.name(), "").await?;
     scene.insert(numbered(1, 50)).await?;
-    let needed = Positions::from([("rs0".to_owned(), scene.newest().await?)]);
+    let needed = Positions::from([("rs0".to_owned(), scene.newest().await?.into())]);
     scene.insert(vec![doc! { "_id": "after" }]).await?;
     let capture = scene.start(Some(&needed)).await?;
     assert!(capture.reaches(&needed) && capture.t0()["rs0"] > needed["rs0"]);
     scene.caught_up(&capture).await?;
-    let reached = capture.stop().await?.reached()["rs0"];
-    assert!(scene.spooled(needed["rs0"])?.0 == scene.logged(needed["rs0"], reached).await?);
+    let reached = oplog_position(&capture.stop().await?.reached());
+    let needed = oplog_position(&needed);
+    assert!(scene.spooled(needed)?.0 == scene.logged(needed, reached).await?);
     Ok(())
 }
 
@@ -235,9 +243,9 @@ async fn a_limit_that_is_reached_is_told_and_what_is_there_stays() -> Outcome {
     let shard = &report.shards[0];
     assert!(matches!(shard.end, CaptureEnd::LimitReached) && !report.is_whole(), "{report:?}");
     assert!(shard.bytes <= 32 << 20 && shard.bytes > 16 << 20, "{report:?}");
-    let (kept, reached) = scene.spooled(t0["rs0"])?;
+    let (kept, reached) = scene.spooled(oplog_position(&t0))?;
     assert_eq!(reached, shard.span.reached);
-    assert!(kept == scene.logged(t0["rs0"], reached).await?);
+    assert!(kept == scene.logged(oplog_position(&t0), reached).await?);
     Ok(())
 }
 
@@ -284,7 +292,7 @@ async fn a_transaction_that_was_prepared_before_the_start_is_kept_as_a_whole() -
     admin.run_command(doc! { "commitTransaction": 1, "commitTimestamp": time }).session(&mut session).await?;
     scene.insert(vec![doc! { "_id": "after" }]).await?;
     scene.caught_up(&capture).await?;
-    let start = capture.start_positions()["rs0"];
+    let start = oplog_position(&capture.start_positions());
     let commands = scene.spooled(start)?.0.into_iter().filter_map(|bytes| {
         let o = Document::from_reader(bytes.as_slice()).ok()?.get_document("o").ok()?.clone();
         o.keys().next().filter(|name| ["applyOps", "commitTransaction"].contains(&name.as_str())).cloned()
@@ -328,14 +336,15 @@ async fn it_is_kept_in_a_second_postgresql_where_there_is_one() -> Outcome {
     };
     let spool = PgSpool::open(&target, &identity, u64::MAX).await?;
     let (begun, reached) = spool.span().ok_or("a spool")?;
-    assert_eq!((begun, reached), (start["rs0"], report.reached()["rs0"]));
+    let of = |PgSpoolPlace { time, term }| OplogPosition { time, term };
+    assert_eq!((of(begun), of(reached)), (oplog_position(&start), oplog_position(&report.reached())));
     let mut reader = PgSpoolReader::open(&target, &identity).await?.ok_or("a spool")?;
     let mut kept = Vec::new();
     while reader.reached() < reached {
         kept.extend(reader.next_page(100_000).await?.into_iter().map(|each| each.entry));
     }
     assert!(kept.len() > 1_000, "{}", kept.len());
-    assert!(kept == scene.logged(begun, reached).await?, "what was kept differs from the log");
+    assert!(kept == scene.logged(of(begun), of(reached)).await?, "what was kept differs from the log");
     assert!(!scene.folder.path().join("spool").exists());
     Ok(())
 }
@@ -361,7 +370,7 @@ async fn each_shard_has_a_spool_of_its_own() -> Outcome {
     })
     .await?;
     let mut unknown = t0.clone();
-    unknown.insert("rs-c".to_owned(), Position::default());
+    unknown.insert("rs-c".to_owned(), OplogPosition::default().into());
     assert!(capture.reaches(&t0) && !capture.reaches(&unknown));
     let report = capture.stop().await?;
     assert!(report.is_whole());

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use futures::TryStreamExt;
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::ClusterTime;
+use gizer_oplog::OplogPosition;
 use gizer_oplog::{Cluster, ErrorClass, MongoError, Oplog, OplogTail, TailOptions};
 use integration_tests::rig::{Mongod, MongodBuilder, ReplicaSet, Version, unique_name};
 use mongodb::Client;
@@ -38,10 +39,10 @@ pub(crate) async fn only_oplog(uri: &str) -> Result<Oplog, Box<dyn Error>> {
 /// The entries after a position and up to another one, as the driver reads them.
 pub(crate) async fn log_between(
     client: &Client,
-    after: Position,
-    to: Position,
+    after: OplogPosition,
+    to: OplogPosition,
 ) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
-    let time = |at: Position| bson::Timestamp { time: at.time.seconds, increment: at.time.increment };
+    let time = |at: OplogPosition| bson::Timestamp { time: at.time.seconds, increment: at.time.increment };
     let range = doc! { "ts": { "$gt": time(after), "$lte": time(to) } };
     let log = client.database("local").collection::<Document>("oplog.rs");
     let entries: Vec<Document> = log.find(range).sort(doc! { "$natural": 1 }).await?.try_collect().await?;
@@ -49,7 +50,7 @@ pub(crate) async fn log_between(
 }
 
 /// What a tail gives until it has reached a position, and no more than that.
-async fn read_to(tail: &mut OplogTail, to: Position) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+async fn read_to(tail: &mut OplogTail, to: OplogPosition) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     let mut entries = read_past(tail, to).await?;
     // Others may write to the same server.
     entries.retain(|(position, _)| *position <= to);
@@ -57,7 +58,7 @@ async fn read_to(tail: &mut OplogTail, to: Position) -> Result<Vec<Vec<u8>>, Box
 }
 
 /// All that a tail gives until it has reached a position: up to where it is then.
-async fn read_past(tail: &mut OplogTail, to: Position) -> Result<Vec<(Position, Vec<u8>)>, Box<dyn Error>> {
+async fn read_past(tail: &mut OplogTail, to: OplogPosition) -> Result<Vec<(OplogPosition, Vec<u8>)>, Box<dyn Error>> {
     let mut entries = Vec::new();
     let read = async {
         while tail.position() < to {
@@ -155,12 +156,12 @@ async fn a_position_of_another_history_is_told(version: Version) -> Outcome {
     // So that the log goes on after it.
     orders.insert_one(doc! { "_id": 2 }).write_concern(majority()).await?;
     let never = ClusterTime { increment: there.time.increment + 100_000, ..there.time };
-    let other_term = Position { term: there.term + 1, ..there };
+    let other_term = OplogPosition { term: there.term + 1, ..there };
     let next = ClusterTime { seconds: there.time.seconds + 2, increment: 1 };
     while oplog.newest().await?.time < next {
         orders.insert_one(doc! {}).write_concern(majority()).await?;
     }
-    for saved in [other_term, Position { term: there.term - 1, ..there }, Position { time: never, ..there }] {
+    for saved in [other_term, OplogPosition { term: there.term - 1, ..there }, OplogPosition { time: never, ..there }] {
         let error = OplogTail::open(&oplog, saved, AT_ONCE).await.expect_err("another history");
         assert!(matches!(error, MongoError::Diverged { .. }), "{saved:?}: {error}");
         assert_eq!(error.class(), ErrorClass::LoadDue);
@@ -176,7 +177,7 @@ async fn a_position_ahead_of_the_member_is_told(version: Version) -> Outcome {
     let oplog = only_oplog(&shop.mongod.uri()).await?;
     let newest = oplog.newest().await?;
     let time = ClusterTime { seconds: newest.time.seconds + 3_600, increment: 1 };
-    let error = OplogTail::open(&oplog, Position { time, ..newest }, AT_ONCE).await.expect_err("a time to come");
+    let error = OplogTail::open(&oplog, OplogPosition { time, ..newest }, AT_ONCE).await.expect_err("a time to come");
     assert!(matches!(error, MongoError::MemberLags { .. }), "{error}");
     assert_eq!((error.class(), error.is_transient()), (ErrorClass::Failed, true));
     Ok(())
@@ -221,7 +222,7 @@ pub(crate) fn small_log(version: Version) -> MongodBuilder {
 }
 
 /// Writes until a position is no longer in the log.
-pub(crate) async fn roll_over(client: &Client, oplog: &Oplog, position: Position) -> Outcome {
+pub(crate) async fn roll_over(client: &Client, oplog: &Oplog, position: OplogPosition) -> Outcome {
     let filler = client.database(&unique_name("filler")).collection::<Document>("filler");
     let padding = "x".repeat(8 << 20);
     let roll = async {

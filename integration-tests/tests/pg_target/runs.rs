@@ -1,6 +1,6 @@
 //! `qmetlstatus`, as monitors of the classic tool read it.
 
-use gizer_flatten::change::{ClusterTime, Position};
+use gizer_flatten::change::{ClusterTime, SourcePosition};
 use gizer_pg::state::{self, Run, RunKind, RunOutcome, ShardPositions, read_status};
 use integration_tests::rig::wait_until;
 
@@ -14,7 +14,7 @@ const CLASSIC: &str = "CREATE TABLE qmetlstatus (comment TEXT, time_start TIMEST
     queries_count INT, ts TEXT, status INT, attempt INT, error BOOLEAN)";
 
 fn positions(shards: &[(&str, Option<(u32, u32)>)]) -> ShardPositions {
-    let at = |(seconds, increment)| Position { time: ClusterTime { seconds, increment }, term: 1 };
+    let at = |(seconds, increment)| SourcePosition::new(ClusterTime { seconds, increment }, &[1]);
     shards.iter().map(|&(shard, time)| (shard.to_owned(), time.map(at))).collect()
 }
 

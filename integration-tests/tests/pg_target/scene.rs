@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::Document;
-use gizer_flatten::change::{ClusterTime, Position, Positions};
+use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
 use gizer_flatten::{DocumentBatch, Flattener};
 use gizer_pg::copy::{CopyEncoder, EncodedUnit};
 use gizer_pg::load::{KeySettings, Load, LoadRequest, LoadSource, RangeSink, SwapSettings, Swapped};
@@ -116,9 +116,9 @@ pub(crate) fn followable(seconds: u32) -> LoadSource {
     LoadSource::Followable { captured: positions(&[("rs0", seconds, 1)]) }
 }
 
-/// Shard, seconds, increment; always term 7.
+/// Shard, seconds, increment; always the same place.
 pub(crate) fn positions(shards: &[(&str, u32, u32)]) -> Positions {
-    let at = |seconds, increment| Position { time: ClusterTime { seconds, increment }, term: 7 };
+    let at = |seconds, increment| SourcePosition::new(ClusterTime { seconds, increment }, &[7]);
     shards.iter().map(|&(shard, seconds, increment)| (shard.to_owned(), at(seconds, increment))).collect()
 }
 

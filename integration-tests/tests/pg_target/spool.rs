@@ -1,14 +1,14 @@
 //! The oplog, kept aside in PostgreSQL.
 
-use gizer_flatten::change::{ClusterTime, Position};
-use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolReader};
+use gizer_flatten::change::ClusterTime;
+use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolPlace, PgSpoolReader};
 use gizer_pg::{PgError, Target};
 use integration_tests::rig::{Postgres, unique_name, wait_for};
 
 use crate::scene::{LIMIT, Scene};
 
-fn at(seconds: u32) -> Position {
-    Position { time: ClusterTime { seconds, increment: 7 }, term: 3 }
+fn at(seconds: u32) -> PgSpoolPlace {
+    PgSpoolPlace { time: ClusterTime { seconds, increment: 7 }, term: 3 }
 }
 
 fn identity(shard: &str) -> PgSpoolIdentity {
@@ -33,7 +33,7 @@ async fn reader(target: &Target) -> PgSpoolReader {
 }
 
 /// What a reader gives by and by, to the end as of now.
-async fn rest(reader: &mut PgSpoolReader) -> Vec<(Position, Vec<u8>)> {
+async fn rest(reader: &mut PgSpoolReader) -> Vec<(PgSpoolPlace, Vec<u8>)> {
     let mut found = Vec::new();
     loop {
         let page = reader.next_page(10).await.unwrap();
@@ -43,7 +43,7 @@ async fn rest(reader: &mut PgSpoolReader) -> Vec<(Position, Vec<u8>)> {
     }
 }
 
-async fn all(target: &Target) -> Vec<(Position, Vec<u8>)> {
+async fn all(target: &Target) -> Vec<(PgSpoolPlace, Vec<u8>)> {
     rest(&mut reader(target).await).await
 }
 
@@ -92,7 +92,7 @@ async fn a_reader_gives_what_is_written_beside_it_and_nothing_behind_a_gap() {
     assert_eq!(reader.next_page(1).await.unwrap()[0].position, at(2));
     // The writer is neither locked out nor fenced.
     spool.append(&[(at(6), b"six")], at(7)).await.unwrap();
-    let positions: Vec<Position> = rest(&mut reader).await.into_iter().map(|(position, _)| position).collect();
+    let positions: Vec<PgSpoolPlace> = rest(&mut reader).await.into_iter().map(|(position, _)| position).collect();
     assert_eq!((positions, reader.reached()), (vec![at(3), at(4), at(6)], at(7)));
     spool.append(&[], at(8)).await.unwrap();
     spool.sync().await.unwrap();
@@ -117,7 +117,7 @@ async fn it_stops_at_its_limit_and_says_how_far_it_goes() {
     let mut spool = PgSpool::open(&scene.target(), &identity("rs0"), 1_000).await.unwrap();
     spool.begin(at(1)).await.unwrap();
     let entry = [1_u8; 300];
-    let batch: Vec<(Position, &[u8])> = (2..9).map(|n| (at(n), &entry[..])).collect();
+    let batch: Vec<(PgSpoolPlace, &[u8])> = (2..9).map(|n| (at(n), &entry[..])).collect();
     assert_eq!(spool.append(&batch, at(9)).await.unwrap(), 2);
     assert_eq!((spool.is_full(), spool.span()), (true, Some((at(1), at(3)))));
     assert_eq!(spool.append(&[(at(10), b"")], at(10)).await.unwrap(), 0);

@@ -15,7 +15,7 @@ async fn newest(world: &World<'_>) -> String {
     let entry = log.find_one(doc! {}).sort(doc! { "$natural": -1 }).await.unwrap().unwrap();
     let (ts, term) = (entry.get_timestamp("ts").unwrap(), entry.get_i64("t").unwrap());
     let shard: Vec<String> = world.reached().await.into_keys().collect();
-    json!({ shard[0].clone(): { "seconds": ts.time, "increment": ts.increment, "term": term } }).to_string()
+    json!({ shard[0].clone(): format!("{}.{}:8{term:015x}", ts.time, ts.increment) }).to_string()
 }
 
 /// Its documents are older than those of the load, whose position says that nothing of them is left to apply.

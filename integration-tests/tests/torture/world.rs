@@ -130,7 +130,10 @@ impl<'s> World<'s> {
     pub(crate) async fn reached(&self) -> Reached {
         let rows = self.rows("SELECT position FROM gizer_stream").await;
         let shards = rows[0]["position"].as_object().unwrap();
-        let time = |at: &Value| (at["seconds"].as_u64().unwrap(), at["increment"].as_u64().unwrap());
+        let time = |at: &Value| {
+            let (seconds, rest) = at.as_str().unwrap().split_once('.').unwrap();
+            (seconds.parse().unwrap(), rest.split_once(':').unwrap().0.parse().unwrap())
+        };
         shards.iter().map(|(shard, at)| (shard.clone(), time(at))).collect()
     }
 

@@ -6,6 +6,7 @@ mod source;
 mod unfit;
 
 use gizer_flatten::change::Positions;
+use gizer_oplog::position_json;
 use gizer_pg::state::{self, CollectionStatus, HistoryRow, RunRow, Status};
 use serde_json::{Value, json};
 
@@ -276,8 +277,7 @@ fn collection_json(each: &CollectionStatus, misplaced: &Misplaced) -> Value {
 }
 
 fn positions_json(positions: &Positions) -> Value {
-    let shard = |at: &gizer_flatten::change::Position| json!({"seconds": at.time.seconds, "increment": at.time.increment, "term": at.term});
-    positions.iter().map(|(name, at)| (name.clone(), shard(at))).collect::<serde_json::Map<_, _>>().into()
+    positions.iter().map(|(name, at)| (name.clone(), position_json(at))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn history_json(row: &HistoryRow) -> Value {

@@ -100,12 +100,13 @@ impl OplogStatus {
 
 fn standing(oplog: &Oplog, window: LogWindow, status: &Status, followed: &[Followed]) -> ShardStanding {
     // What was loaded since the last sync is elsewhere than the stream.
-    let position = followed.iter().filter_map(|each| each.position_on(&status.stream, oplog.name())).min();
+    let positions = followed.iter().filter_map(|each| each.position_on(&status.stream, oplog.name()));
+    let position = positions.map(|at| at.time()).min();
     let verified = status.verified_up_to.as_ref().and_then(|verified| verified.get(oplog.name()));
     ShardStanding {
-        lag: position.map(|at| window.behind(at.time)),
-        headroom: position.map(|at| window.headroom(at.time)),
-        unverified: verified.map(|at| window.behind(at.time)),
+        lag: position.map(|at| window.behind(at)),
+        headroom: position.map(|at| window.headroom(at)),
+        unverified: verified.map(|at| window.behind(at.time())),
         span: window.span(),
         rolls_over: window.rolls_over(),
     }

@@ -60,12 +60,12 @@ impl FollowedCollection {
 
     /// Whether its tables stand at this time or before it.
     pub(super) fn stands_by(&self, time: ClusterTime) -> bool {
-        self.applied_to.values().all(|applied| applied.time <= time)
+        self.applied_to.values().all(|applied| applied.time() <= time)
     }
 
     /// Whether a change was applied before: it lies at or before the collection's own position.
     fn has_applied(&self, change: &Change) -> bool {
-        self.applied_to.get(&*change.shard).is_some_and(|applied| change.position.time <= applied.time)
+        self.applied_to.get(&*change.shard).is_some_and(|applied| change.position.time() <= applied.time())
     }
 
     fn is_called(&self, namespace: &Namespace) -> bool {

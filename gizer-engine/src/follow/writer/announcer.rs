@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gizer_flatten::change::{Position, Positions};
+use gizer_flatten::change::Positions;
 use gizer_pg::state::UnfitCount;
 use gizer_verify::ReadBack;
 
@@ -232,6 +232,6 @@ impl Announcer {
 
 /// Positions, for the log: `rs0 Timestamp(1454960732, 1)`.
 fn positions_text(positions: &Positions) -> String {
-    let of = |(shard, position): (&String, &Position)| format!("{shard} {}", position.time);
-    positions.iter().map(of).collect::<Vec<_>>().join(", ")
+    let each = positions.iter().map(|(shard, position)| format!("{shard} {}", position.time()));
+    each.collect::<Vec<_>>().join(", ")
 }

@@ -96,7 +96,7 @@ impl Writer<'_> {
 }
 
 fn latest(position: &Positions) -> Option<ClusterTime> {
-    position.values().map(|position| position.time).max()
+    position.values().map(|position| position.time()).max()
 }
 
 /// The trouble of a collection as a failure that names it.

@@ -61,7 +61,7 @@ impl Purpose<'_> {
                 // What is yet to come to the stream's position has not been applied up to there.
                 let ahead = match there {
                     true => commit.ahead,
-                    false => commit.ahead.max(fence.position().values().map(|position| position.time).max()),
+                    false => commit.ahead.max(fence.position().values().map(|position| position.time()).max()),
                 };
                 let joining: Vec<(&str, i64)> = tables
                     .iter()
@@ -138,5 +138,5 @@ impl Purpose<'_> {
 
 /// Whether positions lie at or after others, on every shard.
 fn is_at(positions: &Positions, others: &Positions) -> bool {
-    others.iter().all(|(shard, other)| positions.get(shard).is_some_and(|position| position.time >= other.time))
+    others.iter().all(|(shard, other)| positions.get(shard).is_some_and(|position| position.time() >= other.time()))
 }

@@ -6,7 +6,6 @@ use bson::{Timestamp, doc};
 use bytes::Bytes;
 use futures::FutureExt;
 use gizer_flatten::DocumentBatch;
-use gizer_flatten::change::Position;
 
 use super::super::FollowOptions;
 use super::super::log::RawLog;
@@ -16,6 +15,7 @@ use super::super::transactions::HeldBack;
 use super::log::{MANY, TERM, at, insert, orders, place};
 use crate::changes::ChangeEvent;
 use crate::error::MongoError;
+use crate::position::OplogPosition;
 use crate::tail::OplogBatch;
 
 /// Pieces of a transaction, each as large as the server makes them: 1 GiB in all.
@@ -96,7 +96,7 @@ impl RawLog for Generated {
         Ok(OplogBatch::new(documents, 0, place(self.given), at(self.given)))
     }
 
-    async fn entry_at(&mut self, position: Position) -> Result<Bytes, MongoError> {
+    async fn entry_at(&mut self, position: OplogPosition) -> Result<Bytes, MongoError> {
         Ok(Bytes::from(self.entry(position.time.seconds)))
     }
 }

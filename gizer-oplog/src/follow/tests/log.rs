@@ -10,7 +10,7 @@ use bson::{Binary, Bson, Document, Timestamp, doc};
 use bytes::Bytes;
 use futures::FutureExt;
 use gizer_flatten::DocumentBatch;
-use gizer_flatten::change::{ChangeKind, ClusterTime, Position, Positions};
+use gizer_flatten::change::{ChangeKind, ClusterTime, Positions};
 
 use super::super::interest::Interest;
 use super::super::log::RawLog;
@@ -19,6 +19,7 @@ use super::super::spill::SpillFile;
 use super::super::transactions::HeldBack;
 use crate::changes::ChangeEvent;
 use crate::error::MongoError;
+use crate::position::OplogPosition;
 use crate::tail::OplogBatch;
 
 pub(super) const TERM: i64 = 3;
@@ -27,8 +28,8 @@ pub(super) fn at(tick: u32) -> ClusterTime {
     ClusterTime { seconds: tick, increment: 1 }
 }
 
-pub(super) fn place(tick: u32) -> Position {
-    Position { time: at(tick), term: TERM }
+pub(super) fn place(tick: u32) -> OplogPosition {
+    OplogPosition { time: at(tick), term: TERM }
 }
 
 fn ts(tick: u32) -> Timestamp {
@@ -86,7 +87,7 @@ pub(super) fn abort() -> Document {
 /// The entries of one shard, and up to when there is nothing more.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Written {
-    pub(super) entries: Vec<(Position, Bytes)>,
+    pub(super) entries: Vec<(OplogPosition, Bytes)>,
     pub(super) end: u32,
 }
 
@@ -95,13 +96,13 @@ impl Written {
         let entries = entries.into_iter().map(|entry| {
             let ts = entry.get_timestamp("ts").unwrap();
             let time = ClusterTime { seconds: ts.time, increment: ts.increment };
-            (Position { time, term: TERM }, Bytes::from(entry.to_vec().unwrap()))
+            (OplogPosition { time, term: TERM }, Bytes::from(entry.to_vec().unwrap()))
         });
         Written { entries: entries.collect(), end }
     }
 
     /// The last entry at or before a time.
-    pub(super) fn last_at(&self, time: ClusterTime) -> Option<Position> {
+    pub(super) fn last_at(&self, time: ClusterTime) -> Option<OplogPosition> {
         self.entries.iter().map(|(position, _)| *position).take_while(|position| position.time <= time).last()
     }
 }
@@ -120,11 +121,11 @@ pub(super) struct MadeUp {
     /// Entries before this are gone from the log.
     oldest: u32,
     /// Where it leads behind its last entry.
-    mark: Position,
+    mark: OplogPosition,
 }
 
 impl MadeUp {
-    pub(super) fn new(name: &str, written: &Arc<Written>, from: Position, sizes: &[usize]) -> MadeUp {
+    pub(super) fn new(name: &str, written: &Arc<Written>, from: OplogPosition, sizes: &[usize]) -> MadeUp {
         let next = written.entries.partition_point(|(position, _)| *position <= from);
         let (name, written, sizes) = (name.to_owned(), Arc::clone(written), sizes.to_vec());
         MadeUp {
@@ -137,7 +138,7 @@ impl MadeUp {
             ready_every: 3,
             ended: false,
             oldest: 0,
-            mark: Position::default(),
+            mark: OplogPosition::default(),
         }
     }
 
@@ -188,7 +189,7 @@ impl RawLog for MadeUp {
         }
         self.calls += 1;
         self.next += given.len();
-        let position = self.next.checked_sub(1).map_or(Position::default(), |last| self.written.entries[last].0);
+        let position = self.next.checked_sub(1).map_or(OplogPosition::default(), |last| self.written.entries[last].0);
         let position = if given.is_empty() { position.max(self.mark) } else { position };
         let reached = if self.ended { at(self.written.end).max(position.time) } else { position.time };
         let bytes: Vec<u8> = given.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
@@ -196,7 +197,7 @@ impl RawLog for MadeUp {
         Ok(OplogBatch::new(documents, 0, position, reached))
     }
 
-    async fn entry_at(&mut self, position: Position) -> Result<Bytes, MongoError> {
+    async fn entry_at(&mut self, position: OplogPosition) -> Result<Bytes, MongoError> {
         if position.time < at(self.oldest) {
             return Err(MongoError::RolledOver { shard: self.name.clone(), saved: position, oldest: at(self.oldest) });
         }
@@ -210,7 +211,7 @@ pub(super) fn orders() -> Interest {
 }
 
 /// With room for so many bytes of what is held back.
-pub(super) fn merged(logs: Vec<(MadeUp, Position)>, held_back_bytes: usize, limits: Limits) -> Merged<MadeUp> {
+pub(super) fn merged(logs: Vec<(MadeUp, OplogPosition)>, held_back_bytes: usize, limits: Limits) -> Merged<MadeUp> {
     let held = HeldBack::new(held_back_bytes, SpillFile::new(std::env::temp_dir()));
     Merged::new(logs, orders(), held, limits)
 }
@@ -235,7 +236,7 @@ pub(super) fn seen(event: ChangeEvent) -> Seen {
                 }
                 _ => -1,
             };
-            Seen::Change(change.position.time.seconds, change.shard.to_string(), id)
+            Seen::Change(change.position.time().seconds, change.shard.to_string(), id)
         }
         ChangeEvent::Watermark { time, positions, read_to } => {
             assert!(read_to >= time, "{read_to} before {time}");
@@ -245,7 +246,7 @@ pub(super) fn seen(event: ChangeEvent) -> Seen {
 }
 
 fn ticks(positions: &Positions) -> BTreeMap<String, u32> {
-    positions.iter().map(|(shard, position)| (shard.clone(), position.time.seconds)).collect()
+    positions.iter().map(|(shard, position)| (shard.clone(), position.time().seconds)).collect()
 }
 
 /// The next event; `None` once nothing comes any more. Each call is dropped where it has to wait.

@@ -7,7 +7,6 @@ mod random;
 use std::sync::Arc;
 
 use bson::Document;
-use gizer_flatten::change::Position;
 
 use self::log::{
     FEW, MANY, MadeUp, Seen, Written, abort, all, at, commit, create, entry, insert, merged, next, no_op,
@@ -17,12 +16,15 @@ use super::interest::Interest;
 use super::merge::{Limits, Merged};
 use crate::changes::ChangeEvent;
 use crate::error::MongoError;
+use gizer_flatten::change::SourcePosition;
+
+use crate::position::OplogPosition;
 
 /// All shards read from before their first entries, in batches of one size.
 fn read(shards: &[(&str, Vec<Document>)], end: u32, size: usize, limits: Limits) -> Merged<MadeUp> {
     let logs = shards.iter().map(|(name, entries)| {
         let written = Arc::new(Written::new(entries.clone(), end));
-        (MadeUp::new(name, &written, Position::default(), &[size]), Position::default())
+        (MadeUp::new(name, &written, OplogPosition::default(), &[size]), OplogPosition::default())
     });
     merged(logs.collect(), 1 << 20, limits)
 }
@@ -115,8 +117,8 @@ fn chains(prepared: bool) -> Vec<Document> {
 fn a_chain_is_given_at_its_last_entry() {
     for (size, held) in [(1, 0), (3, 1 << 20), (20, 60)] {
         let written = Arc::new(Written::new(chains(false), 9));
-        let log = MadeUp::new("a", &written, Position::default(), &[size]);
-        let mut merged = merged(vec![(log, Position::default())], held, FEW);
+        let log = MadeUp::new("a", &written, OplogPosition::default(), &[size]);
+        let mut merged = merged(vec![(log, OplogPosition::default())], held, FEW);
         let expected = [(3, 30), (6, 1), (6, 2), (6, 3), (6, 4), (9, 90)].map(|(tick, id)| change(tick, "a", id));
         let seen = all(&mut merged);
         assert_eq!(only_changes(seen.clone()), expected);
@@ -150,7 +152,7 @@ fn an_undecided_transaction_leaves_the_watermark_before_it_and_says_how_far_was_
             latest = Some(event);
         }
         let Some(ChangeEvent::Watermark { time, positions, read_to }) = latest else { panic!("{latest:?}") };
-        assert_eq!((time, positions["a"], read_to), (at(1), place(1), at(7)));
+        assert_eq!((time, &positions["a"], read_to), (at(1), &place(1).into(), at(7)));
     }
 
     // Whether or not something is given after it, and before the first watermark, too.
@@ -163,7 +165,8 @@ fn an_undecided_transaction_leaves_the_watermark_before_it_and_says_how_far_was_
             seen.push(event);
         }
         let Some(ChangeEvent::Watermark { time, positions, read_to }) = seen.pop() else { panic!("{seen:?}") };
-        assert_eq!((time, positions["a"], read_to), (Default::default(), Default::default(), at(7)));
+        let start = SourcePosition::from(OplogPosition::default());
+        assert_eq!((time, &positions["a"], read_to), (Default::default(), &start, at(7)));
         assert!(seen.iter().any(|event| matches!(event, ChangeEvent::Change(_))), "{seen:?}");
     }
 
@@ -215,7 +218,7 @@ fn what_is_read_before_the_position_gives_nothing_but_transactions_under_way() {
 fn no_position_lies_after_its_watermark() {
     let a = Arc::new(Written::new(vec![order(2, 2)], 9));
     let b = Arc::new(Written::new(vec![order(3, 3)], 5));
-    let start = Position::default();
+    let start = OplogPosition::default();
     let logs = vec![
         (MadeUp::new("a", &a, start, &[1]).leading_to(9), start),
         (MadeUp::new("b", &b, start, &[1]).ready_every(20), start),
@@ -245,8 +248,8 @@ fn no_watermark_comes_before_each_shard_was_read_at_all() {
 #[test]
 fn collections_that_matter_from_now_on_are_found_in_transactions_under_way() {
     let written = Arc::new(Written::new(chains(false), 9));
-    let log = MadeUp::new("a", &written, Position::default(), &[1]);
-    let mut merged = merged(vec![(log, Position::default())], 1 << 20, MANY);
+    let log = MadeUp::new("a", &written, OplogPosition::default(), &[1]);
+    let mut merged = merged(vec![(log, OplogPosition::default())], 1 << 20, MANY);
     let mut ids = Vec::new();
     while let Some(event) = next(&mut merged).unwrap() {
         match seen(event) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bson::Document;
-use gizer_flatten::change::{Position, Positions};
+use gizer_flatten::change::Positions;
 use proptest::prelude::*;
 
 use super::super::merge::Limits;
@@ -13,6 +13,7 @@ use super::log::{
     place, seen,
 };
 use crate::changes::ChangeEvent;
+use crate::position::OplogPosition;
 
 const SHARDS: [&str; 3] = ["a", "b", "c"];
 const SESSIONS: usize = 3;
@@ -165,7 +166,7 @@ fn run(
     watermarks: usize,
 ) -> Result<u32, TestCaseError> {
     let logs = written.iter().zip(SHARDS).map(|(written, name)| {
-        let from = from[name];
+        let from = OplogPosition::of(&from[name]).unwrap();
         let log = MadeUp::new(name, written, from, &reading.sizes);
         (log.begin_at((from.time.seconds + 1).saturating_sub(reading.before)), from)
     });
@@ -191,7 +192,13 @@ fn run(
         prop_assert_eq!(&*committed, &model.changes_to(tick), "at the watermark {}", tick);
         prop_assert!(tick >= latest, "{} after {}", tick, latest);
         for (written, name) in written.iter().zip(SHARDS) {
-            prop_assert_eq!(positions[name], written.last_at(time).unwrap_or_default(), "{} at {}", name, tick);
+            prop_assert_eq!(
+                &positions[name],
+                &written.last_at(time).unwrap_or_default().into(),
+                "{} at {}",
+                name,
+                tick
+            );
         }
         let inside = |(prepare, decision): &&(u32, Option<u32>)| {
             *prepare <= tick && decision.is_none_or(|decision| tick < decision)
@@ -216,7 +223,7 @@ proptest! {
         let written: Vec<Arc<Written>> =
             model.entries.iter().map(|entries| Arc::new(Written::new(entries.clone(), model.tick))).collect();
         let mut from: Positions =
-            SHARDS[..shards].iter().map(|shard| ((*shard).to_owned(), Position::default())).collect();
+            SHARDS[..shards].iter().map(|shard| ((*shard).to_owned(), OplogPosition::default().into())).collect();
         let mut committed = Vec::new();
         for watermarks in reading.runs.iter().copied().chain([usize::MAX]) {
             let latest = run(&model, &written, &reading, &mut from, &mut committed, watermarks)?;

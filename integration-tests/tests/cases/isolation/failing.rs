@@ -158,8 +158,8 @@ async fn s4_a_collection_that_failed_too_long_is_due_for_a_load() {
     place.sql(REFUSE).await;
     write(&place, 0).await;
     place.sync_with_code(7).await;
-    let long_ago = "UPDATE gizer_collection SET captured = (SELECT jsonb_object_agg(key, jsonb_set(value, '{seconds}', '1000')) \
-                        FROM jsonb_each(captured)) WHERE collection = 'a'";
+    let long_ago = "UPDATE gizer_collection SET captured = (SELECT jsonb_object_agg(key, '1000.' || split_part(value, '.', 2)) \
+                        FROM jsonb_each_text(captured)) WHERE collection = 'a'";
     place.sql(long_ago).await;
     place.write_others(200..203).await;
     let report = place.sync_with_code(3).await;

@@ -10,7 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bson::{Document, RawDocumentBuf, Timestamp, doc};
 use futures::TryStreamExt;
-use gizer_flatten::change::{ChangeKind, Edit, EditAction, Edits, Namespace, Position, Step};
+use gizer_flatten::change::{ChangeKind, Edit, EditAction, Edits, Namespace, Step};
+use gizer_oplog::OplogPosition;
 use gizer_oplog::RawEntry;
 use gizer_oplog::decode::{Decoded, Operation, OperationKind, PieceEnd, decode};
 use gizer_schema::raw::RawDoc;
@@ -224,7 +225,7 @@ impl Bed {
             return Ok(());
         }
         let namespace = Namespace { database: operation.database.into(), collection: operation.collection.into() };
-        let change = operation.to_change(&Arc::from("rs0"), Position::default(), Arc::new(namespace))?;
+        let change = operation.to_change(&Arc::from("rs0"), OplogPosition::default(), Arc::new(namespace))?;
         assert_eq!(change.namespace.collection, "odds");
         let key = operation.key()?.ok_or("a key")?;
         let id = Document::from_reader(&key[..])?.get_i32("_id")?;
