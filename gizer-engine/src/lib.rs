@@ -9,7 +9,7 @@
 //!   audit      tables next to the documents that they should hold: what differs
 //!   due        how everything stands, and what is to be done: infer, load or follow
 //!   pipeline   cursors ─▶ flatten and encode ─▶ sinks: one pass over a collection
-//!   spool      the changes of every shard, recorded while a load runs
+//!   spool      what is touched while a load runs, so that a small oplog cannot roll over under it
 //! ```
 //!
 //! All of it takes an [`Env`]: settings, a [`Stop`], and an [`Observer`] of typed events. `examples/embed.rs` loads and follows a

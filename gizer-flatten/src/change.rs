@@ -96,12 +96,12 @@ pub struct Change {
 pub enum ChangeKind {
     /// A new document; what somebody gave to the command `applyOps` also replaces one.
     Insert {
-        /// All of it.
+        /// All of it; out of a spool, its `_id` alone.
         document: Bytes,
     },
     /// A document takes the place of the one with its `_id`.
     Replace {
-        /// All of it.
+        /// All of it; out of a spool, its `_id` alone.
         document: Bytes,
     },
     /// Single fields change.
@@ -145,9 +145,23 @@ pub enum Edits {
     /// `$v: 1`. A field on the way that is missing is made, as a document. A value on the way that has no fields: nothing
     /// happens. An array that is too short gets nulls. Where something is to be unset, nothing is made.
     Modifiers(Vec<Edit>),
+    /// What changes at these paths is not known, and nothing changes elsewhere: out of a spool.
+    Paths(Vec<Vec<Step>>),
     /// Which document changes is all that is known: somebody gave the update to the command `applyOps` in a form that the server
     /// itself does not write (`$inc`, or a document without `_id`), or a later server wrote it.
     Unknown,
+}
+
+impl Edits {
+    /// The paths at which a document changes; `None` if they are not known.
+    pub fn paths(&self) -> Option<impl Iterator<Item = &[Step]>> {
+        let (edits, paths): (&[Edit], &[Vec<Step>]) = match self {
+            Edits::Diff(edits) | Edits::Modifiers(edits) => (edits, &[]),
+            Edits::Paths(paths) => (&[], paths),
+            Edits::Unknown => return None,
+        };
+        Some(edits.iter().map(|edit| &*edit.path).chain(paths.iter().map(|path| &**path)))
+    }
 }
 
 /// The `_id` of a document, as a document of this one field; `None` if there is none.

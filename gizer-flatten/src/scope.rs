@@ -44,14 +44,14 @@ impl Scope {
     /// The tables that these edits can change; the root table is always one of them. [`Scope::All`] also if these are
     /// all tables there are.
     pub fn of(layout: &Layout, edits: &Edits) -> Scope {
-        let (Edits::Diff(edits) | Edits::Modifiers(edits)) = edits else { return Scope::All };
+        let Some(paths) = edits.paths() else { return Scope::All };
         let mut tables = TableSet::default();
         tables.insert(TableId(0));
-        for edit in edits {
+        for path in paths {
             let is_key = |name: &String| name == layout.key.source.field();
-            match edit.path.first() {
-                Some(Step::Field(name)) if !is_key(name) => tables.add_document(&layout.document, &edit.path),
-                Some(Step::FieldOrIndex { .. }) => tables.add_document(&layout.document, &edit.path),
+            match path.first() {
+                Some(Step::Field(name)) if !is_key(name) => tables.add_document(&layout.document, path),
+                Some(Step::FieldOrIndex { .. }) => tables.add_document(&layout.document, path),
                 // The key never changes, and the document is not an array: this is no edit that is understood.
                 _ => return Scope::All,
             }
@@ -245,6 +245,7 @@ mod tests {
             ("", "all"),
         ] {
             let edit = edit(path, EditAction::Unset);
+            assert_eq!(affected(&orders, &Edits::Paths(vec![edit.path.clone()])), expected, "{path}");
             assert_eq!(affected(&orders, &Edits::Diff(vec![edit])), expected, "{path}");
         }
         let edits = vec![edit("items.3.qty", EditAction::Unset), edit("events", EditAction::Resize(2))];

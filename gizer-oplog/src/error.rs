@@ -20,7 +20,6 @@ use self::wording::{asked_for, did_you_mean, each, of_content, user};
 use crate::collections::SkipReason;
 use crate::decode::DecodeError;
 use crate::position::OplogPosition;
-use crate::spool::SpoolError;
 use crate::tls::TlsFault;
 use crate::uri::Hosts;
 use crate::version::ServerVersion;
@@ -394,35 +393,11 @@ pub enum MongoError {
         reason: io::Error,
     },
 
-    /// The file in which the oplog is kept aside was being read by a thread that has ended.
-    #[error("the thread that reads the spool of {shard} has panicked")]
-    SpoolThreadLost {
-        /// The oplog's name.
-        shard: String,
-    },
-
-    /// The file in which the oplog is kept aside cannot be used.
-    #[error(transparent)]
-    Spool(SpoolError),
-
-    /// What was kept of an oplog aside, elsewhere than in a file, cannot be read.
-    #[error("cannot read what was kept aside of the oplog of {shard}: {reason}")]
-    Kept {
-        /// The oplog's name.
-        shard: String,
+    /// What was spooled of the changes cannot be read.
+    #[error("cannot read the spool: {reason}")]
+    Spool {
         /// What is wrong with it.
         reason: Box<dyn std::error::Error + Send + Sync>,
-    },
-
-    /// What was kept of an oplog aside was to be read from a position before its beginning.
-    #[error("what was kept aside of the oplog of {shard} begins at {}: expected it to go back to {}", start.time, wanted.time)]
-    KeptFromLater {
-        /// The oplog's name.
-        shard: String,
-        /// Where it begins.
-        start: OplogPosition,
-        /// From where it was to be read.
-        wanted: OplogPosition,
     },
 
     /// Documents can no longer be read as of that time (server errors 239 and 246).

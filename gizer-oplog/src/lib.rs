@@ -13,7 +13,7 @@
 //!   it by several cursors, over segments from [`plan_segments`], and says of each batch where it lies.
 //! * [`Dump`] is what mongodump has written: [`DumpScan`] reads a file of it, and needs no server.
 //! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
-//! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored; [`spool`] keeps them aside.
+//! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored.
 //! * [`OplogChanges`] reads the logs of all shards as changes, merged by time, each transaction once it is committed; what
 //!   was kept aside is read first ([`KeptLog`]).
 //! * [`decode`] knows what an entry says.
@@ -45,7 +45,6 @@ mod reply;
 mod scan;
 mod settings;
 mod sources;
-pub mod spool;
 mod tail;
 mod tls;
 mod uri;
@@ -61,7 +60,7 @@ pub use collections::{Collection, CollectionSize, SkipReason, SourceCollection};
 pub use connect::{Cluster, Deployment, Topology};
 pub use dump::{Dump, DumpFile, DumpScan};
 pub use error::{ErrorClass, MalformedReply, MongoError};
-pub use follow::{FollowOptions, Interest, KeptInFile, KeptLog, OplogChanges};
+pub use follow::{FollowOptions, Interest, OplogChanges};
 pub use lookup::{ClusterLookUp, LookUp, WantedId};
 pub use position::{Oplog, OplogPosition, latest_time, newest_positions, position_json};
 pub use scan::{

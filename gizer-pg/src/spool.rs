@@ -1,53 +1,43 @@
-//! The oplog, kept aside in a second PostgreSQL (`[cache]`) while a load runs, so that a small oplog cannot roll over
-//! under a long load.
+//! The pages of a spool in a second PostgreSQL (`[cache]`); what is in them this crate does not know.
 //!
 //! | table | one row a | for |
 //! |---|---|---|
-//! | `gizer_spool_span` | target, shard and MongoDB database | from where to where the log is covered; the fence of writers |
-//! | `gizer_spool` | oplog entry | the entry as BSON, under its time |
+//! | `gizer_spool_span` | target, source and MongoDB database | from where to where the source is covered; the fence of writers |
+//! | `gizer_spool` | page | its bytes, by its number from 1 on |
 //!
-//! Entries and the position that they lead to are written in one transaction. As everywhere in gizer, an advisory lock
-//! keeps writers apart for politeness, and an epoch for safety.
-
-mod reader;
+//! A page and the positions that it leads to are written in one transaction. As everywhere in gizer, an advisory lock keeps writers
+//! apart for politeness, and an epoch for safety.
 
 use std::sync::Arc;
 
-pub use reader::{PgSpoolEntry, PgSpoolReader};
-
-use gizer_flatten::change::ClusterTime;
+use gizer_flatten::change::Positions;
 
 use crate::connect::{Params, Session, Target, connect};
 use crate::error::PgError;
 use crate::ident::quote_identifier;
 use crate::sqlstate::grant_for;
 use crate::state::lock::{self, AdvisoryKey};
+use crate::state::{positions_from_json, positions_to_json};
 
-const ENTRIES: &str = "gizer_spool";
+const PAGES: &str = "gizer_spool";
 const SPANS: &str = "gizer_spool_span";
 
 /// All tables of a spool.
-pub(crate) const TABLES: [&str; 2] = [ENTRIES, SPANS];
+pub(crate) const TABLES: [&str; 2] = [PAGES, SPANS];
 
-/// What an entry takes beside its bytes: the row's header, its columns, and its place in the key.
-const BESIDE_ENTRY: u64 = 96;
+/// The form of the tables and of what is in the pages. Version 1, whose tables do not say so, held oplog entries.
+const VERSION: i32 = 2;
 
-/// Where an entry stands in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PgSpoolPlace {
-    /// Its time.
-    pub time: ClusterTime,
-    /// The election term it was written in.
-    pub term: i64,
-}
+/// What a page takes besides its bytes: the row's header, its columns, and its place in the key.
+const PAGE_OVERHEAD_BYTES: u64 = 96;
 
-/// Whose changes a spool keeps, and for whom.
+/// Whose changes a spool holds, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PgSpoolIdentity {
+pub struct SpoolIdentity {
     /// The target that the changes are for: server, database and schema, without a password.
     pub owner: String,
-    /// The oplog's name.
-    pub shard: String,
+    /// The source: the names of its shards.
+    pub source: String,
     /// The MongoDB database.
     pub database: String,
 }
@@ -56,33 +46,34 @@ pub struct PgSpoolIdentity {
 #[derive(Debug)]
 pub struct PgSpool {
     session: Session,
-    identity: PgSpoolIdentity,
+    identity: SpoolIdentity,
     limit: u64,
-    /// The number under which the entries stand.
+    /// The number under which the pages stand.
     number: i64,
     epoch: i64,
     begun: Option<Begun>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Begun {
-    start: PgSpoolPlace,
-    /// How far it reaches in the tables.
-    recorded: PgSpoolPlace,
-    /// How far it reaches with what is yet to be written down.
-    reached: PgSpoolPlace,
+    start: Positions,
+    reached: Positions,
+    /// The last page that ends with a mark.
+    marked: i64,
+    last: i64,
     bytes: u64,
     full: bool,
 }
 
 impl PgSpool {
-    /// Connects, makes schema and tables where they are missing, and takes the spool over from whoever had it.
+    /// Connects, makes schema and tables where they are missing or of an earlier version, and takes the spool over from whoever
+    /// had it. Pages that no mark covers are dropped.
     ///
     /// # Errors
     /// As [`connect`]; [`PgError::NoRights`] with the statement that helps, if schema or tables may not be made or
     /// written; [`PgError::Locked`] if another run writes it; [`PgError::ForeignTable`] if something else has the
     /// tables' names.
-    pub async fn open(target: &Target, identity: &PgSpoolIdentity, limit: u64) -> Result<PgSpool, PgError> {
+    pub async fn open(target: &Target, identity: &SpoolIdentity, limit: u64) -> Result<PgSpool, PgError> {
         let session = match connect(target).await {
             Err(PgError::NoSchema { .. }) => {
                 make_schema(target).await?;
@@ -96,148 +87,100 @@ impl PgSpool {
         Ok(PgSpool { session, identity: identity.clone(), limit, number, epoch, begun })
     }
 
-    /// From where (not included) to where (included) it covers the log; `None` before it was begun.
-    pub fn span(&self) -> Option<(PgSpoolPlace, PgSpoolPlace)> {
-        self.begun.map(|begun| (begun.start, begun.reached))
+    /// From where (not included) to where (included) it covers the source; `None` before it has a start.
+    pub fn span(&self) -> Option<(&Positions, &Positions)> {
+        self.begun.as_ref().map(|begun| (&begun.start, &begun.reached))
     }
 
-    /// Begins anew at a position: whatever the spool holds is gone.
+    /// Drops all pages; with a start it covers nothing after that from here on, without one nothing is left.
     ///
     /// # Errors
     /// [`PgError::Fenced`] if another run has taken over; whatever the server says.
-    pub async fn begin(&mut self, start: PgSpoolPlace) -> Result<(), PgError> {
+    pub async fn trim(&mut self, start: Option<&Positions>) -> Result<(), PgError> {
         self.begun = None;
         self.session.begin().await?;
         let outcome = async {
-            self.set_span(Some(start), start, 0).await?;
-            let sql = format!("DELETE FROM {} WHERE spool = $1", self.session.relation(ENTRIES)?);
+            let sql = format!(
+                "UPDATE {} SET version = $3, start = $4::text::jsonb, reached = $4::text::jsonb, marked = 0, bytes = 0 \
+                 WHERE spool = $1 AND epoch = $2",
+                self.session.relation(SPANS)?
+            );
+            let start = start.map(positions_to_json);
+            let params: Params<'_> = &[&self.number, &self.epoch, &VERSION, &start];
+            if self.session.execute("starting a spool", &sql, params).await? == 0 {
+                return Err(self.fenced());
+            }
+            let sql = format!("DELETE FROM {} WHERE spool = $1", self.session.relation(PAGES)?);
             self.session.execute("emptying a spool", &sql, &[&self.number]).await
         };
         let outcome = outcome.await;
         self.session.end(outcome).await?;
-        self.begun = Some(Begun { start, recorded: start, reached: start, bytes: 0, full: false });
+        self.begun = start.map(|start| Begun {
+            start: start.clone(),
+            reached: start.clone(),
+            marked: 0,
+            last: 0,
+            bytes: 0,
+            full: false,
+        });
         Ok(())
     }
 
-    /// Removes all that the spool holds: nobody needs it any more.
+    /// Adds a page, in one transaction with the positions of the mark that it ends with, if it does. Gives how many bytes it
+    /// takes; `None` if it would go beyond the limit: neither it nor what comes after it is added.
     ///
     /// # Errors
-    /// As [`PgSpool::begin`].
-    pub async fn remove(self) -> Result<(), PgError> {
+    /// [`PgError::Fenced`] if another run has taken over, or the spool has no start; whatever the server says. Nothing was
+    /// added then.
+    pub async fn append(&mut self, records: &[u8], reached: Option<&Positions>) -> Result<Option<u64>, PgError> {
+        let Some(begun) = &mut self.begun else { return Err(self.fenced()) };
+        let taken = records.len() as u64 + PAGE_OVERHEAD_BYTES;
+        if begun.full || begun.bytes + taken > self.limit {
+            begun.full = true;
+            return Ok(None);
+        }
+        let mut after = begun.clone();
+        (after.last, after.bytes) = (after.last + 1, after.bytes + taken);
+        if let Some(reached) = reached {
+            (after.reached, after.marked) = (reached.clone(), after.last);
+        }
         self.session.begin().await?;
-        let outcome = async {
-            let sql = format!(
-                "UPDATE {} SET start = NULL, reached = NULL, bytes = 0 WHERE spool = $1 AND epoch = $2",
-                self.session.relation(SPANS)?
-            );
-            if self.session.execute("removing a spool", &sql, &[&self.number, &self.epoch]).await? == 0 {
-                return Err(self.fenced());
-            }
-            let sql = format!("DELETE FROM {} WHERE spool = $1", self.session.relation(ENTRIES)?);
-            self.session.execute("emptying a spool", &sql, &[&self.number]).await
-        };
-        let outcome = outcome.await;
-        self.session.end(outcome).await.map(drop)
+        let outcome = self.write(records, &after).await;
+        self.session.end(outcome).await?;
+        self.begun = Some(after);
+        Ok(Some(taken))
+    }
+
+    async fn write(&self, records: &[u8], after: &Begun) -> Result<(), PgError> {
+        let sql = format!(
+            "UPDATE {} SET reached = $3::text::jsonb, marked = $4, bytes = $5 WHERE spool = $1 AND epoch = $2",
+            self.session.relation(SPANS)?
+        );
+        let (reached, bytes) = (positions_to_json(&after.reached), i64::try_from(after.bytes).unwrap_or(i64::MAX));
+        let params: Params<'_> = &[&self.number, &self.epoch, &reached, &after.marked, &bytes];
+        if self.session.execute("moving a spool on", &sql, params).await? != 1 {
+            return Err(self.fenced());
+        }
+        let sql = format!("INSERT INTO {} (spool, page, records) VALUES ($1, $2, $3)", self.session.relation(PAGES)?);
+        self.session.execute("spooling changes", &sql, &[&self.number, &after.last, &records]).await.map(drop)
+    }
+
+    /// The page after this one, the first after 0; `None` at the end of what a mark covers.
+    ///
+    /// # Errors
+    /// [`PgError::UnreadableState`] if it is not there; whatever the server says.
+    pub async fn read(&self, after: i64) -> Result<Option<Vec<u8>>, PgError> {
+        if self.begun.as_ref().is_none_or(|begun| after >= begun.marked) {
+            return Ok(None);
+        }
+        let sql = format!("SELECT records FROM {} WHERE spool = $1 AND page = $2", self.session.relation(PAGES)?);
+        let row = self.session.query_opt("reading the spool", &sql, &[&self.number, &(after + 1)]).await?;
+        let records = row.map(|row| row.get(0));
+        records.map(Some).ok_or_else(|| unreadable(&self.session, PAGES, "a page", "none"))
     }
 
     fn fenced(&self) -> PgError {
-        PgError::Fenced { what: format!("keeping aside the oplog of {}", self.identity.shard) }
-    }
-
-    /// Adds entries, in the log's order, in one transaction with the position that they lead to; afterwards the spool
-    /// covers the log up to `reached`. Gives how many were added before the limit was reached: fewer than there are
-    /// means that nothing will be from now on. Without entries nothing is written before [`sync`](PgSpool::sync).
-    ///
-    /// # Errors
-    /// [`PgError::Fenced`] if another run has taken over; whatever the server says. Nothing was added then.
-    ///
-    /// # Panics
-    /// If it was not begun.
-    pub async fn append(&mut self, entries: &[(PgSpoolPlace, &[u8])], reached: PgSpoolPlace) -> Result<usize, PgError> {
-        let mut begun = self.begun.expect("a spool is begun before anything is added");
-        if begun.full {
-            return Ok(0);
-        }
-        let mut fitting = 0;
-        for (position, entry) in entries {
-            let bytes = begun.bytes + entry.len() as u64 + BESIDE_ENTRY;
-            if bytes > self.limit {
-                begun.full = true;
-                break;
-            }
-            (begun.bytes, begun.reached) = (bytes, *position);
-            fitting += 1;
-        }
-        if !begun.full {
-            begun.reached = begun.reached.max(reached);
-        }
-        if fitting > 0 {
-            self.session.begin().await?;
-            let outcome = self.write(&entries[..fitting], &begun).await;
-            self.session.end(outcome).await?;
-            begun.recorded = begun.reached;
-        }
-        self.begun = Some(begun);
-        Ok(fitting)
-    }
-
-    /// Whether the limit was reached.
-    pub fn is_full(&self) -> bool {
-        self.begun.is_some_and(|begun| begun.full)
-    }
-
-    /// Bytes that the entries take, about.
-    pub fn bytes(&self) -> u64 {
-        self.begun.map_or(0, |begun| begun.bytes)
-    }
-
-    /// Whether [`sync`](PgSpool::sync) has anything to do.
-    pub fn is_dirty(&self) -> bool {
-        self.begun.is_some_and(|begun| begun.reached > begun.recorded)
-    }
-
-    /// Writes down how far the spool reaches beyond its last entry.
-    ///
-    /// # Errors
-    /// As [`append`](PgSpool::append).
-    pub async fn sync(&mut self) -> Result<(), PgError> {
-        let Some(mut begun) = self.begun.filter(|begun| begun.reached > begun.recorded) else { return Ok(()) };
-        self.session.begin().await?;
-        let outcome = self.set_span(None, begun.reached, begun.bytes).await;
-        self.session.end(outcome).await?;
-        begun.recorded = begun.reached;
-        self.begun = Some(begun);
-        Ok(())
-    }
-
-    async fn write(&self, entries: &[(PgSpoolPlace, &[u8])], begun: &Begun) -> Result<(), PgError> {
-        self.set_span(None, begun.reached, begun.bytes).await?;
-        let column = |part: usize| entries.iter().map(|(position, _)| parts(*position)[part]).collect::<Vec<i64>>();
-        let documents: Vec<&[u8]> = entries.iter().map(|(_, entry)| *entry).collect();
-        let sql = format!(
-            "INSERT INTO {} (spool, seconds, increment, term, entry) \
-             SELECT $1, * FROM ROWS FROM (pg_catalog.unnest($2::pg_catalog.int8[]), pg_catalog.unnest($3::pg_catalog.int8[]), \
-                                          pg_catalog.unnest($4::pg_catalog.int8[]), pg_catalog.unnest($5::pg_catalog.bytea[])) AS entry",
-            self.session.relation(ENTRIES)?
-        );
-        let columns = (column(0), column(1), column(2));
-        let params: Params<'_> = &[&self.number, &columns.0, &columns.1, &columns.2, &documents];
-        self.session.execute("keeping oplog entries aside", &sql, params).await.map(drop)
-    }
-
-    /// Writes down what the spool covers, if it is still this run's.
-    async fn set_span(&self, start: Option<PgSpoolPlace>, reached: PgSpoolPlace, bytes: u64) -> Result<(), PgError> {
-        let sql = format!(
-            "UPDATE {} SET start = coalesce($3, start), reached = $4, bytes = $5 WHERE spool = $1 AND epoch = $2",
-            self.session.relation(SPANS)?
-        );
-        let (start, reached) = (start.map(|start| parts(start).to_vec()), parts(reached).to_vec());
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let params: Params<'_> = &[&self.number, &self.epoch, &start, &reached, &bytes];
-        match self.session.execute("moving a spool on", &sql, params).await? {
-            1 => Ok(()),
-            _ => Err(self.fenced()),
-        }
+        PgError::Fenced { what: format!("spooling the changes of {}", self.identity.source) }
     }
 }
 
@@ -260,49 +203,59 @@ async fn make_schema(target: &Target) -> Result<(), PgError> {
 
 type TakenOver = (i64, i64, Option<Begun>);
 
-async fn take_over(session: &Session, identity: &PgSpoolIdentity) -> Result<TakenOver, PgError> {
+async fn take_over(session: &Session, identity: &SpoolIdentity) -> Result<TakenOver, PgError> {
     make_tables(session).await?;
-    let PgSpoolIdentity { owner, shard, database } = identity;
-    lock::hold(session, &AdvisoryKey::spool(session.schema(), owner, shard, database)).await?;
+    let SpoolIdentity { owner, source, database } = identity;
+    lock::hold(session, &AdvisoryKey::spool(session.schema(), owner, source, database)).await?;
     let sql = format!(
-        "INSERT INTO {} AS span (owner, shard, database) VALUES ($1, $2, $3) \
+        "INSERT INTO {} AS span (owner, shard, database, version) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (owner, shard, database) DO UPDATE SET epoch = span.epoch + 1 \
-         RETURNING spool, epoch, start, reached, bytes",
+         RETURNING spool, epoch, CASE WHEN version = $4 THEN start::text END, reached::text, marked, bytes",
         session.relation(SPANS)?
     );
-    let row = session.query_one("taking over a spool", &sql, &[owner, shard, database]).await?;
-    let (start, reached): (Option<Vec<i64>>, Option<Vec<i64>>) = (row.get(2), row.get(3));
+    let row = session.query_one("taking over a spool", &sql, &[owner, source, database, &VERSION]).await?;
+    let (number, marked): (i64, i64) = (row.get(0), row.get(4));
+    let sql = format!("DELETE FROM {} WHERE spool = $1 AND page > $2", session.relation(PAGES)?);
+    session.execute("dropping what no mark covers", &sql, &[&number, &marked]).await?;
+    let positions = |text: String| {
+        positions_from_json(&text).ok_or_else(|| unreadable(session, SPANS, "a position a shard", &text))
+    };
+    let (start, reached): (Option<String>, Option<String>) = (row.get(2), row.get(3));
     let begun = match start.zip(reached) {
         None => None,
         Some((start, reached)) => {
-            let both = position(&start).zip(position(&reached));
-            let (start, reached) = both.ok_or_else(|| unreadable(session, SPANS))?;
-            let bytes = row.get::<_, i64>(4).max(0) as u64;
-            Some(Begun { start, recorded: reached, reached, bytes, full: false })
+            let bytes = row.get::<_, i64>(5).max(0) as u64;
+            let (start, reached) = (positions(start)?, positions(reached)?);
+            Some(Begun { start, reached, marked, last: marked, bytes, full: false })
         }
     };
-    Ok((row.get(0), row.get(1), begun))
+    Ok((number, row.get(1), begun))
 }
 
-/// Makes the tables where they are missing; where both are there, no right to create any is needed.
+/// Makes the tables where they are missing, or of version 1; where both are there, no right to create any is needed.
 async fn make_tables(session: &Session) -> Result<(), PgError> {
-    if rights(session).await?.len() < TABLES.len() {
+    if rights(session).await?.len() < TABLES.len() || is_first_version(session).await? {
         // Somebody else may be at it.
         lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
         require_right_to_create(session).await?;
-        let (spans, entries) = (session.relation(SPANS)?, session.relation(ENTRIES)?);
+        let (spans, pages) = (session.relation(SPANS)?, session.relation(PAGES)?);
+        // What version 1 has spooled cannot be used: loads that need it start over, if the log does not hold it either.
+        let drop = match is_first_version(session).await? {
+            true => format!("DROP TABLE IF EXISTS {spans}, {pages};"),
+            false => String::new(),
+        };
         let sql = format!(
-            "CREATE TABLE IF NOT EXISTS {spans} ( \
+            "{drop} \
+             CREATE TABLE IF NOT EXISTS {spans} ( \
                  spool BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE, owner TEXT, shard TEXT, database TEXT, \
-                 epoch BIGINT NOT NULL DEFAULT 0, start BIGINT[], reached BIGINT[], bytes BIGINT NOT NULL DEFAULT 0, \
+                 epoch BIGINT NOT NULL DEFAULT 0, version INT NOT NULL, start JSONB, reached JSONB, \
+                 marked BIGINT NOT NULL DEFAULT 0, bytes BIGINT NOT NULL DEFAULT 0, \
                  PRIMARY KEY (owner, shard, database)); \
-             COMMENT ON TABLE {spans} IS 'gizer state: from where to where oplogs are kept aside'; \
-             CREATE TABLE IF NOT EXISTS {entries} ( \
-                 spool BIGINT, seconds BIGINT, increment BIGINT, term BIGINT NOT NULL, entry BYTEA NOT NULL, \
-                 PRIMARY KEY (spool, seconds, increment)); \
-             COMMENT ON TABLE {entries} IS 'gizer state: oplog entries kept aside during loads'"
+             COMMENT ON TABLE {spans} IS 'gizer state: from where to where changes are spooled'; \
+             CREATE TABLE IF NOT EXISTS {pages} (spool BIGINT, page BIGINT, records BYTEA NOT NULL, PRIMARY KEY (spool, page)); \
+             COMMENT ON TABLE {pages} IS 'gizer state: changes spooled during loads'"
         );
-        session.run(format!("preparing {}.{ENTRIES}", session.schema()), &sql).await?;
+        session.run(format!("preparing {}.{PAGES}", session.schema()), &sql).await?;
     }
     let lacking: Vec<String> =
         rights(session).await?.into_iter().filter(|(_, may_write)| !may_write).map(|(table, _)| table).collect();
@@ -314,10 +267,19 @@ async fn make_tables(session: &Session) -> Result<(), PgError> {
     let user = quote_identifier(&session.server().user)?;
     Err(PgError::NoRights {
         server: Arc::clone(session.server()),
-        doing: format!("keeping the oplog aside in schema {}", session.schema()),
+        doing: format!("using the spool in schema {}", session.schema()),
         reason: format!("it may not write {}", lacking.join(" and ")),
         grant: format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {user}", tables.join(", ")),
     })
+}
+
+/// Whether a table of version 1 is there.
+async fn is_first_version(session: &Session) -> Result<bool, PgError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
+                              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped \
+                              WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = 'entry')";
+    Ok(session.query_one("looking for the spool's tables", sql, &[&session.schema(), &PAGES]).await?.get(0))
 }
 
 /// The tables that are there, and whether this role may write them.
@@ -348,23 +310,6 @@ async fn require_right_to_create(session: &Session) -> Result<(), PgError> {
     })
 }
 
-/// Seconds, increment and term.
-fn parts(position: PgSpoolPlace) -> [i64; 3] {
-    [position.time.seconds.into(), position.time.increment.into(), position.term]
-}
-
-/// The inverse of [`parts`].
-fn position(parts: &[i64]) -> Option<PgSpoolPlace> {
-    let &[seconds, increment, term] = parts else { return None };
-    let time = ClusterTime { seconds: u32::try_from(seconds).ok()?, increment: u32::try_from(increment).ok()? };
-    Some(PgSpoolPlace { time, term })
-}
-
-fn unreadable(session: &Session, table: &'static str) -> PgError {
-    PgError::UnreadableState {
-        schema: session.schema().to_owned(),
-        table,
-        expected: "a position (seconds, increment, term)",
-        came: "something else".to_owned(),
-    }
+fn unreadable(session: &Session, table: &'static str, expected: &'static str, came: &str) -> PgError {
+    PgError::UnreadableState { schema: session.schema().to_owned(), table, expected, came: came.to_owned() }
 }

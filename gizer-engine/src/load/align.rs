@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use gizer_oplog::{OplogChanges, WatchedCollection, latest_time};
+use gizer_oplog::{WatchedCollection, latest_time};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::state::Standing;
 
@@ -51,8 +51,7 @@ impl Job<'_, '_> {
         let member = Member::staging(self.session, load.fence(), layout, watched.clone(), from.clone()).await?;
         let interest = follow::interest(self.cluster.database(), std::slice::from_ref(&member));
         let options = follow::source_options(self.env);
-        let spools = self.spools(&from).await?;
-        let source = OplogChanges::open_with_spools(self.oplogs, spools, &from, interest, options).await?;
+        let source = self.changes(&from, interest, options).await?;
         let mut follow = Follow::new(FollowSetup {
             session: self.session,
             oplogs: self.oplogs,

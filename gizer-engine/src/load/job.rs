@@ -1,11 +1,11 @@
 //! A load of documents of a server: captured, filled, aligned, verified, swapped in.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use gizer_flatten::change::Positions;
 use gizer_oplog::{
-    Cluster, Collection, KeptLog, MongoError, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions,
+    Cluster, Collection, FollowOptions, Interest, MongoError, Oplog, RangeScan, ScanOptions, WatchedCollection,
+    newest_positions,
 };
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, CollectionState, Resumed};
@@ -24,7 +24,7 @@ use crate::failures::Failures;
 use crate::notice::Notice;
 use crate::pipeline;
 use crate::retry::Retry;
-use crate::spool::Capture;
+use crate::spool::{Capture, SpooledChanges};
 
 /// How long the end of a load waits for its spools. What is not in them yet is one batch and a second's worth at most, unless
 /// their disk or their server does not answer any more.
@@ -286,16 +286,17 @@ impl Job<'_, '_> {
         })
     }
 
-    /// What was spooled of each oplog, to be read from these positions on; nothing of those that have no spool.
-    pub(super) async fn spools(
+    /// The changes after these positions: what was spooled of them first.
+    pub(super) async fn changes(
         &self,
         from: &Positions,
-    ) -> Result<impl FnMut(&Oplog) -> Option<Box<dyn KeptLog>> + use<>, Failure> {
-        let mut readers = match &self.capture {
-            Some(capture) => capture.readers(from).await?,
-            None => HashMap::new(),
-        };
-        Ok(move |oplog: &Oplog| readers.remove(oplog.name()))
+        interest: Interest,
+        options: FollowOptions,
+    ) -> Result<SpooledChanges, MongoError> {
+        match &self.capture {
+            Some(capture) => capture.changes(self.oplogs, from, interest, options).await,
+            None => SpooledChanges::of_log(self.oplogs, from, interest, options).await,
+        }
     }
 
     /// Whether what has changed since these positions can still be read.
@@ -325,10 +326,10 @@ impl Job<'_, '_> {
                 self.env.notice(&Notice::SpoolUnfinished { why });
             }
             Ok(Ok(report)) if report.is_whole() => {
-                tracing::info!(reached = ?report.reached(), "the oplog was spooled");
+                tracing::info!(reached = ?report.reached(), "changes were spooled");
             }
             // It was told when it happened, and the loads were checked against it.
-            Ok(Ok(report)) => tracing::warn!(reached = ?report.reached(), "the oplog was spooled up to here only"),
+            Ok(Ok(report)) => tracing::warn!(reached = ?report.reached(), "changes were spooled up to here only"),
             Ok(Err(failure)) => self.env.notice(&Notice::SpoolUnfinished { why: failure.message }),
         }
     }

@@ -9,7 +9,7 @@ pub(crate) fn apply(document: &mut Document, edits: &Edits) {
     let (edits, rule): (_, fn(&mut Bson, &[Step], &EditAction)) = match edits {
         Edits::Diff(edits) => (edits, diff),
         Edits::Modifiers(edits) => (edits, modify),
-        Edits::Unknown => panic!("an update that the server wrote is not known"),
+        Edits::Paths(_) | Edits::Unknown => panic!("an update that the server wrote is not known"),
     };
     let mut root = Bson::Document(std::mem::take(document));
     for Edit { path, action } in edits {

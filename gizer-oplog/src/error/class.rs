@@ -37,7 +37,6 @@ impl MongoError {
             MongoError::RolledOver { .. } | MongoError::Diverged { .. } | MongoError::ShardAdded { .. } => {
                 ErrorClass::LoadDue
             }
-            MongoError::Spool(error) => error.class(),
             _ => ErrorClass::Failed,
         }
     }

@@ -88,7 +88,6 @@ impl MongoError {
                 "make room on the disk and let gizer's user write there, or name another folder as spool_dir under [load]"
                     .into()
             }
-            MongoError::Spool(error) => return error.remedy(),
             _ => return None,
         })
     }

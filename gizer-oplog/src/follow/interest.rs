@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use gizer_flatten::change::Namespace;
+use gizer_flatten::change::{Change, ChangeKind, Namespace};
 
 use crate::decode::{DecodeError, Operation, OperationKind};
 
@@ -33,10 +33,26 @@ impl Interest {
         self.database == other.database && names && self.uuids.is_superset(&other.uuids)
     }
 
+    /// Whether a change is of interest that was given to a wider one in the same database.
+    pub fn has_change(&self, change: &Change) -> bool {
+        let is_of_document = matches!(
+            change.kind,
+            ChangeKind::Insert { .. }
+                | ChangeKind::Replace { .. }
+                | ChangeKind::Update { .. }
+                | ChangeKind::Delete { .. }
+        );
+        !is_of_document || self.has_collection(&change.namespace.database, &change.namespace.collection, change.uuid)
+    }
+
     fn has(&self, operation: &Operation<'_>) -> bool {
-        let named = operation.database == self.database
-            && self.collections.as_ref().is_none_or(|names| names.contains(operation.collection));
-        named || operation.uuid.is_some_and(|uuid| self.uuids.contains(&uuid))
+        self.has_collection(operation.database, operation.collection, operation.uuid)
+    }
+
+    fn has_collection(&self, database: &str, collection: &str, uuid: Option<[u8; 16]>) -> bool {
+        let named =
+            database == self.database && self.collections.as_ref().is_none_or(|names| names.contains(collection));
+        named || uuid.is_some_and(|uuid| self.uuids.contains(&uuid))
     }
 
     /// What becomes of an operation. `may_come_in`: it may be a rename out of another database.

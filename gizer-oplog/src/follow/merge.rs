@@ -70,12 +70,12 @@ enum Step {
 impl<L: RawLog> Merged<L> {
     /// `logs` with the positions from which they are read.
     pub(super) fn new(logs: Vec<(L, OplogPosition)>, interest: Interest, held: HeldBack, limits: Limits) -> Merged<L> {
+        let times = logs.iter().map(|(_, from)| from.time);
+        // Before the latest of the positions there can be no watermark: that shard's changes up to there are not given.
+        let (start, earliest) = (times.clone().max().unwrap_or_default(), times.min().unwrap_or_default());
+        let from: Positions = logs.iter().map(|(log, from)| (log.name().to_owned(), (*from).into())).collect();
         let mut shards: Vec<Shard<L>> = logs.into_iter().map(|(log, from)| Shard::new(log, from)).collect();
         shards.sort_by(|a, b| a.name.cmp(&b.name));
-        // Before the latest of the positions there can be no watermark: that shard's changes up to there are not given.
-        let start = shards.iter().map(|shard| shard.from().time).max().unwrap_or_default();
-        let from: Positions = shards.iter().map(|shard| (shard.name.to_string(), shard.from().into())).collect();
-        let earliest = shards.iter().map(|shard| shard.from().time).min().unwrap_or_default();
         Merged {
             shards,
             interest,
@@ -146,9 +146,6 @@ impl<L: RawLog> Merged<L> {
     /// The entry that is next by time and by name of its shard, if no log can still give one that comes before it.
     fn next_entry(&self) -> Option<(usize, OplogPosition)> {
         let heads = || self.shards.iter().enumerate().filter_map(|(place, shard)| Some((place, shard.head()?)));
-        if let Some(before) = heads().find(|(place, _)| self.shards[*place].is_before_start()) {
-            return Some(before);
-        }
         let first = heads().min_by_key(|(place, head)| (head.time, *place))?;
         let known = |shard: &Shard<L>| shard.head().is_some() || shard.reached() >= first.1.time;
         self.shards.iter().all(known).then_some(first)
@@ -170,7 +167,7 @@ impl<L: RawLog> Merged<L> {
         if self.held.caps() || !is_new {
             return None;
         }
-        let position = |shard: &Shard<L>| (shard.name.to_string(), shard.position_at(time).into());
+        let position = |shard: &Shard<L>| (shard.name.to_string(), shard.position().into());
         let positions: Positions = self.shards.iter().map(position).collect();
         // More may have been read, and is yet to be given.
         let read_to = time;
@@ -199,11 +196,11 @@ impl<L: RawLog> Merged<L> {
         let malformed = |found| malformed(&self.shards[place].name, position, found);
         let entry = RawDoc::new(&bytes).and_then(RawEntry::read).map_err(|found| malformed(found.into()))?;
         match decode(&entry).map_err(malformed)? {
-            Decoded::Operation(operation) if !self.shards[place].is_before_start() => {
+            Decoded::Operation(operation) => {
                 let may_come_in = entry.operation() == b"c";
                 return self.look_at_operation(place, position, &operation, may_come_in, bytes.len());
             }
-            Decoded::Nothing | Decoded::Operation(_) => self.pass(place, position),
+            Decoded::Nothing => self.pass(place, position),
             Decoded::Operations(piece) => return self.look_at_piece(place, position, &bytes, &piece),
             Decoded::Commit { transaction, prepare } => {
                 self.decided(place, position, Some(transaction), Some(prepare), VecDeque::new());
@@ -295,7 +292,7 @@ impl<L: RawLog> Merged<L> {
         Ok(())
     }
 
-    /// A transaction takes effect at a position of this shard, or did before anything was asked for.
+    /// A transaction takes effect at a position of this shard.
     fn decided(
         &mut self,
         place: usize,
@@ -305,13 +302,6 @@ impl<L: RawLog> Merged<L> {
         own: VecDeque<Bytes>,
     ) {
         let key = transaction.map(|transaction| Undecided { shard: place, transaction });
-        if self.shards[place].is_before_start() {
-            if let Some(key) = &key {
-                self.held.remove(key);
-            }
-            self.pass(place, position);
-            return;
-        }
         let earlier = match (&key, previous) {
             (Some(key), Some(previous)) => self.held.decide(key, previous),
             _ => Decided::default(),

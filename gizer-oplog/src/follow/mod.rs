@@ -1,11 +1,11 @@
 //! The oplogs of all shards, followed as one stream of changes.
 //!
 //! ```text
-//!   RawLog (tail, or KeptLog and then tail)  ──OplogBatch──▶ Shard ─┐
-//!   RawLog …                                                Shard ─┼─▶ Merged ──ChangeEvent──▶
-//!                                                          …     ─┘     │ ▲
-//!                                           pieces of undecided         ▼ │ when they are decided
-//!                                           transactions               HeldBack (memory, then SpillFile)
+//!   RawLog (tail)  ──OplogBatch──▶ Shard ─┐
+//!   RawLog …                       Shard ─┼─▶ Merged ──ChangeEvent──▶
+//!                                    …   ─┘     │ ▲
+//!                  pieces of undecided          ▼ │ when they are decided
+//!                  transactions                HeldBack (memory, then SpillFile)
 //! ```
 //!
 //! # Order
@@ -27,9 +27,9 @@
 //! prepared takes effect with its last entry, and nothing of it can be seen at a W before that, so nothing is held back. Where an entry
 //! leads back (`prevOpTime`) to one that was not read, that one is looked up in the log. So nothing has to be saved but
 //! positions, and a crash loses nothing. The same goes for a commit whose prepare entry lies before a position that was taken while the
-//! transaction was under way. No watermark can have been such a position, but the beginning of a load can: with
-//! [`OplogChanges::open_with_spools`] the transactions under way there are known, otherwise watermarks may come between prepare and
-//! decision of those, and of no others.
+//! transaction was in progress. No watermark can have been such a position, but the beginning of a load can: whoever begins there opens
+//! the source before the entries of those transactions (see [`Oplog::before_undecided`]), else watermarks may come
+//! between their prepare and their decision, and of no others.
 //!
 //! # Memory
 //! A batch a shard, what [`FollowOptions::held_back_bytes`] allows, and one piece of a transaction. What is held back beyond that
@@ -37,7 +37,6 @@
 
 mod giving;
 mod interest;
-mod kept;
 mod log;
 mod merge;
 mod shard;
@@ -51,7 +50,6 @@ use futures::future::try_join_all;
 use gizer_flatten::change::Positions;
 
 pub use interest::Interest;
-pub use kept::{KeptInFile, KeptLog};
 
 use self::log::ShardLog;
 use self::merge::{Limits, Merged};
@@ -117,32 +115,12 @@ impl OplogChanges {
         interest: Interest,
         options: FollowOptions,
     ) -> Result<OplogChanges, MongoError> {
-        OplogChanges::open_with_spools(oplogs, |_| None, from, interest, options).await
-    }
-
-    /// The same, but of each log that was kept aside what was kept is read first, as far as it goes, and from there on
-    /// the log itself. The position must lie in it or behind it; nothing may have been read of it.
-    ///
-    /// # Errors
-    /// As [`OplogChanges::open`]; [`MongoError::KeptFromLater`] if what was kept begins after the position. That a log has
-    /// rolled over behind its end shows only when that has been read, and only if nobody keeps more of it.
-    pub async fn open_with_spools(
-        oplogs: &[Oplog],
-        mut spools: impl FnMut(&Oplog) -> Option<Box<dyn KeptLog>>,
-        from: &Positions,
-        interest: Interest,
-        options: FollowOptions,
-    ) -> Result<OplogChanges, MongoError> {
         if oplogs.is_empty() {
             return Err(MongoError::NoUri);
         }
-        let paired = pair(oplogs, from)?.into_iter().map(|(oplog, from)| (oplog, from, spools(oplog)));
-        let opened = paired.map(async |(oplog, from, spool)| {
-            let log = match spool {
-                Some(spool) => ShardLog::with_kept(oplog, spool, from, options.tail)?,
-                None => ShardLog::open(oplog, from, options.tail).await?,
-            };
-            Ok((log, from))
+        let opened = pair(oplogs, from)?.into_iter().map(async |(oplog, from)| {
+            let log = ShardLog::open(oplog, from, options.tail).await?;
+            Ok::<_, MongoError>((log, from))
         });
         let logs = try_join_all(opened.collect::<Vec<_>>()).await?;
         let held = HeldBack::new(options.held_back_bytes, SpillFile::new(options.spill_dir));

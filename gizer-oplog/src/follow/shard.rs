@@ -16,8 +16,6 @@ use crate::tail::{OplogBatch, RawEntry};
 pub(super) struct Shard<L> {
     pub(super) name: Arc<str>,
     pub(super) log: L,
-    /// Entries up to here have been given by somebody else: they only tell which transactions are under way.
-    from: OplogPosition,
     batch: Option<OplogBatch>,
     /// Places of the batch's entries.
     positions: Vec<OplogPosition>,
@@ -27,8 +25,6 @@ pub(super) struct Shard<L> {
     leaves_undecided: bool,
     /// The last entry that was looked at.
     position: OplogPosition,
-    /// Where the batches end that were looked at. What was kept of a log may end with a mark, far behind its last entry.
-    end: OplogPosition,
     reached: ClusterTime,
 }
 
@@ -37,13 +33,11 @@ impl<L: RawLog> Shard<L> {
         Shard {
             name: log.name().into(),
             log,
-            from,
             batch: None,
             positions: Vec::new(),
             next: 0,
             leaves_undecided: false,
             position: from,
-            end: from,
             reached: ClusterTime::default(),
         }
     }
@@ -77,37 +71,25 @@ impl<L: RawLog> Shard<L> {
         self.batch.as_ref()?.entry(self.next)
     }
 
-    /// Whether the next entry has been given by somebody else.
-    pub(super) fn is_before_start(&self) -> bool {
-        self.head().is_some_and(|head| head <= self.from)
-    }
-
     /// The next entry has been looked at.
     pub(super) fn advance(&mut self) {
         if let Some(head) = self.head() {
-            self.position = self.position.max(head);
+            self.position = head;
             self.next += 1;
         }
         self.leave_at_end();
     }
 
-    /// At its end a batch is let go of, and what it says of the log behind its last entry holds.
+    /// At its end a batch is let go of.
     fn leave_at_end(&mut self) {
-        if self.next >= self.positions.len()
-            && let Some(batch) = self.batch.take()
-        {
-            self.end = self.end.max(batch.position());
+        if self.next >= self.positions.len() {
+            self.batch = None;
         }
     }
 
-    /// Where reading began.
-    pub(super) fn from(&self) -> OplogPosition {
-        self.from
-    }
-
-    /// The last place at or before this time, up to which everything was looked at on all shards.
-    pub(super) fn position_at(&self, time: ClusterTime) -> OplogPosition {
-        if self.end.time <= time { self.position.max(self.end) } else { self.position }
+    /// The last entry that was looked at; at first where reading began.
+    pub(super) fn position(&self) -> OplogPosition {
+        self.position
     }
 
     /// Everything up to and at this time has been read; zero before the first batch.

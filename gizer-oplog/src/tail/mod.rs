@@ -12,7 +12,6 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use gizer_flatten::DocumentBatch;
 use gizer_flatten::change::ClusterTime;
-use gizer_schema::raw::Malformed;
 use mongodb::options::{CursorType, FindOptions, ReadConcern};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::time::Instant;
@@ -63,20 +62,6 @@ impl OplogBatch {
         reached: ClusterTime,
     ) -> OplogBatch {
         OplogBatch { documents, skip, position, reached }
-    }
-
-    /// Entries that were kept aside, one after the other as BSON, in the log's order; everything that may matter up to and at
-    /// `reached` is in them, or was given before.
-    ///
-    /// # Errors
-    /// [`Malformed`] if one of them is no entry, or cut off.
-    pub fn of_kept(entries: impl Into<Bytes>, reached: OplogPosition) -> Result<OplogBatch, Malformed> {
-        let documents = DocumentBatch::from_sequence(entries.into())?;
-        let mut position = reached;
-        for document in documents.documents() {
-            position = position.max(RawEntry::read(document)?.position());
-        }
-        Ok(OplogBatch::new(documents, 0, position, position.time))
     }
 
     /// One of the entries by its number; `None` if there are not so many. It keeps the batch in memory as long as it lives.
@@ -325,7 +310,7 @@ impl OplogTail {
         }
         reached = reached.max(position.time);
         self.majority = reply.operation_time;
-        Ok(OplogBatch { documents: reply.documents, skip, position, reached })
+        Ok(OplogBatch::new(reply.documents, skip, position, reached))
     }
 
     fn understand(&self, reply: RawBatch, command: &'static str) -> Result<Reply, MongoError> {

@@ -1,21 +1,22 @@
-//! The oplog, kept aside while a load runs: nothing that changes meanwhile is lost, and what is lost is told.
+//! What is touched while a load runs is spooled: nothing that changes meanwhile is lost, and what is lost is said.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bson::{Document, doc};
 use futures::TryStreamExt;
-use gizer_flatten::change::{ClusterTime, SourcePosition};
+use gizer_engine::spool::{FileSpool, Spool, SpoolIdentity, file_name};
+use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
 use gizer_oplog::OplogPosition as Position;
-use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use integration_tests::rig::{Mongod, Version, shared_mongod, shared_postgres, wait_until};
 use mongodb::Collection;
 use mongodb::options::{CollectionOptions, WriteConcern};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::compared::assert_same_tables;
 use super::interruptions::{ORDERS, assert_untouched, filled_after_a_load, held_with, loaded_once};
 use super::place::{Place, assert_says};
+use super::touched::{changes_of_page, spooled_changes, touch_of_change, touches_of_entry};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -56,16 +57,13 @@ async fn last_write(place: &Place) -> Position {
     position(&log(place).find_one(of_orders).sort(doc! {"$natural": -1}).await.unwrap().unwrap())
 }
 
-/// The entries in the log that matter to the database, as the driver reads them.
-async fn logged(place: &Place, after: Position, to: Position) -> Vec<Document> {
+/// What the log says was touched of the database, as the driver reads it.
+async fn logged(place: &Place, after: Position, to: Position) -> Vec<String> {
     let time = |at: Position| bson::Timestamp { time: at.time.seconds, increment: at.time.increment };
     let range = doc! {"ts": {"$gt": time(after), "$lte": time(to)}};
     let entries: Vec<Document> =
         log(place).find(range).sort(doc! {"$natural": 1}).await.unwrap().try_collect().await.unwrap();
-    let database = format!("{}.", place.mongo.name());
-    let matters =
-        |entry: &Document| entry.get_str("op").unwrap() == "c" || entry.get_str("ns").unwrap().starts_with(&database);
-    entries.into_iter().filter(matters).collect()
+    entries.iter().flat_map(|entry| touches_of_entry(entry, place.mongo.name())).collect()
 }
 
 /// A position in `gizer_collection`.
@@ -76,21 +74,21 @@ async fn recorded(place: &Place, column: &str) -> Option<Position> {
     Some(Position::of(&at).unwrap())
 }
 
-/// What a spool has of the log.
+/// What a spool has.
 struct Spooled {
     start: Position,
     reached: Position,
-    entries: Vec<Document>,
+    touched: Vec<String>,
 }
 
 fn identity(place: &Place) -> SpoolIdentity {
     let (server, database) = place.postgres_uri.split_once('@').unwrap().1.split_once('/').unwrap();
     let owner = format!("{server}/{database} public");
-    SpoolIdentity { owner, shard: "rs0".into(), database: place.mongo.name().into() }
+    SpoolIdentity { owner, source: "rs0".into(), database: place.mongo.name().into() }
 }
 
 fn spool_file(place: &Place) -> PathBuf {
-    place.gizer.folder().join("spool").join(identity(place).file_name())
+    place.gizer.folder().join("spool").join(file_name(&identity(place)))
 }
 
 /// Another name of the spool file, under which it outlives the load.
@@ -107,35 +105,35 @@ fn spool_files(place: &Place) -> usize {
     std::fs::read_dir(place.gizer.folder().join("spool")).unwrap().count()
 }
 
-/// The entries of the spool file after a position; once the load is done those of its other name.
-fn spooled(place: &Place, after: Position) -> Spooled {
+/// What the spool file has after a position, as of now; once the load is done, what its other name has.
+async fn spooled(place: &Place, after: Position) -> Spooled {
     let path = Some(spool_file(place)).filter(|path| path.exists()).unwrap_or_else(|| linked_file(place));
-    let mut reader =
-        SpoolReader::open(&path, &identity(place), after).unwrap().expect("a spool beside the config file");
-    let mut entries = Vec::new();
-    while let Some(entry) = reader.next_entry().unwrap() {
-        entries.push(Document::from_reader(entry.document.as_bytes()).unwrap());
-    }
-    Spooled { start: reader.start(), reached: reader.reached(), entries }
+    // The load holds the file itself.
+    let copy = tempfile::tempdir().unwrap();
+    let copied = copy.path().join("copy.spool");
+    std::fs::copy(path, &copied).unwrap();
+    let spool = FileSpool::open(&copied, &identity(place), u64::MAX).unwrap();
+    let of = |positions: &Positions| Position::of(&positions["rs0"]).unwrap();
+    let span = spool.span().expect("a spool beside the config file");
+    let changes = spooled_changes(&spool).await;
+    let after = changes.iter().filter(|change| change.position > after.into());
+    let touched = after.filter_map(touch_of_change).collect();
+    Spooled { start: of(&span.start), reached: of(&span.reached), touched }
 }
 
 /// Waits until the spool of a load under way has everything that was written so far.
 async fn caught_up(place: &Place, after: Position) {
     let last = last_write(place).await;
-    wait_until("the spool to catch up", LIMIT, async || spooled(place, after).reached >= last).await.unwrap();
+    wait_until("the spool to catch up", LIMIT, async || spooled(place, after).await.reached >= last).await.unwrap();
 }
 
-/// Checks that entries are all that is in the log, with so many rounds of [`write`] among them.
-async fn assert_whole(place: &Place, entries: &[Document], after: Position, reached: Position, rounds: usize) {
+/// Checks that all that the log says was touched is there, with so many rounds of [`write`] among it.
+async fn assert_whole(place: &Place, touched: &[String], after: Position, reached: Position, rounds: usize) {
     assert!(reached >= last_write(place).await, "it ends before the last write");
     let logged = logged(place, after, reached).await;
-    assert!(entries == logged, "{} entries were kept, {} are in the log", entries.len(), logged.len());
-    // What was there before has another type of _id.
-    let of_a_round = |entry: &&Document| {
-        let id = entry.get_document("o2").or_else(|_| entry.get_document("o")).unwrap().get_str("_id");
-        entry.get_str("ns").unwrap() == namespace(place) && id.is_ok()
-    };
-    assert_eq!(entries.iter().filter(of_a_round).count(), rounds * ENTRIES);
+    assert_eq!(touched, logged);
+    let of_a_round = |line: &&String| line.contains(&format!(" {} ", namespace(place))) && line.contains("round ");
+    assert_eq!(touched.iter().filter(of_a_round).count(), rounds * ENTRIES);
 }
 
 async fn shared() -> Place {
@@ -165,7 +163,13 @@ async fn roll_over(place: &Place, database: &str) {
     let filler = place.mongo.client().database(database).collection::<Document>("filler");
     let padding = "x".repeat(8 << 20);
     let write = async || {
-        filler.insert_one(doc! {"padding": &padding}).write_concern(WriteConcern::majority()).await.unwrap();
+        // In the _id, so that a spool of this database has it, too; a larger one does not fit in the server's small cache.
+        let id = format!("{} {}", bson::oid::ObjectId::new(), &padding[..1 << 20]);
+        filler
+            .insert_one(doc! {"_id": id, "padding": &padding[..4 << 20]})
+            .write_concern(WriteConcern::majority())
+            .await
+            .unwrap();
         oldest(place).await > Some(last)
     };
     wait_until("the log to roll over", LIMIT, write).await.unwrap();
@@ -202,13 +206,13 @@ async fn what_is_written_during_a_load_is_in_the_spool() {
     assert_loaded(&place).await;
     assert_aligned(&place, captured).await;
     assert_eq!(spool_files(&place), 0, "it is gone after the load");
-    let Spooled { start, reached, entries } = spooled(&place, captured);
+    let Spooled { start, reached, touched } = spooled(&place, captured).await;
     assert!(start <= captured);
-    assert_whole(&place, &entries, captured, reached, 1).await;
+    assert_whole(&place, &touched, captured, reached, 1).await;
 }
 
 #[tokio::test]
-async fn a_load_that_goes_on_keeps_what_was_written_while_nobody_looked() {
+async fn a_load_that_goes_on_has_what_was_written_while_nobody_looked() {
     let place = shared().await;
     let (running, holder) = held_with(&place, &REJECTING).await;
     let captured = recorded(&place, "load_captured").await.unwrap();
@@ -216,7 +220,7 @@ async fn a_load_that_goes_on_keeps_what_was_written_while_nobody_looked() {
     caught_up(&place, captured).await;
     running.kill().await.unwrap();
     drop(holder);
-    let before = spooled(&place, captured);
+    let before = spooled(&place, captured).await;
     write(&place, 2).await;
 
     let (running, holder) = held_with(&place, &REJECTING).await;
@@ -228,9 +232,9 @@ async fn a_load_that_goes_on_keeps_what_was_written_while_nobody_looked() {
     assert!(finished.stderr.contains("orders: resuming after"), "{}", finished.stderr);
     assert_loaded(&place).await;
     assert_aligned(&place, captured).await;
-    let Spooled { start, reached, entries } = spooled(&place, captured);
+    let Spooled { start, reached, touched } = spooled(&place, captured).await;
     assert_eq!(start, before.start, "it was continued");
-    assert_whole(&place, &entries, captured, reached, 3).await;
+    assert_whole(&place, &touched, captured, reached, 3).await;
 }
 
 /// Kills a load half-way, lets the log roll over, and gives what the next load says.
@@ -239,7 +243,7 @@ async fn next_after_a_gap(place: &Place, in_between: impl FnOnce(&Place)) -> Str
     let captured = recorded(place, "load_captured").await.unwrap();
     running.kill().await.unwrap();
     drop(holder);
-    assert!(spooled(place, captured).start <= captured, "the spool reaches back as long as it is there");
+    assert!(spooled(place, captured).await.start <= captured, "the spool reaches back as long as it is there");
     in_between(place);
     roll_over(place, "filler").await;
     let finished = place.gizer(&["load"]).await.expect_code(0);
@@ -266,6 +270,36 @@ async fn a_load_starts_over_where_the_log_has_left_its_spool_behind() {
     assert!(!said.contains("resuming after"), "{said}");
 }
 
+/// Gives the spool the form in which gizer 0.1 wrote it: oplog entries, which nothing reads any more.
+fn make_first_version(place: &Place) {
+    let mut bytes = b"GIZSPOOL".to_vec();
+    bytes.extend_from_slice(&1_u32.to_le_bytes());
+    bytes.extend_from_slice(&[0x55; 4_000]);
+    std::fs::write(spool_file(place), bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_load_with_a_spool_of_the_first_version_goes_on_where_the_log_reaches_back() {
+    let place = shared().await;
+    let (running, holder) = held_with(&place, &REJECTING).await;
+    let captured = recorded(&place, "load_captured").await.unwrap();
+    running.kill().await.unwrap();
+    drop(holder);
+    make_first_version(&place);
+    write(&place, 1).await;
+    let finished = place.gizer(&["load", "--max-rejects", "100"]).await.expect_code(0);
+    assert!(finished.stderr.contains("orders: resuming after"), "{}", finished.stderr);
+    assert_loaded(&place).await;
+    assert_aligned(&place, captured).await;
+}
+
+#[tokio::test]
+async fn a_load_with_a_spool_of_the_first_version_starts_over_where_it_does_not() {
+    let (_mongod, place) = small_log(Version::V6_0).await;
+    let said = next_after_a_gap(&place, make_first_version).await;
+    assert!(said.contains("neither the oplog nor its spool reaches back") && said.contains("starting over"), "{said}");
+}
+
 #[tokio::test]
 async fn a_log_that_rolls_over_under_a_load_does_no_harm() {
     let (_mongod, place) = small_log(Version::V5_0).await;
@@ -280,17 +314,17 @@ async fn a_log_that_rolls_over_under_a_load_does_no_harm() {
     running.wait().await.unwrap().expect_code(0);
     assert_loaded(&place).await;
     assert_aligned(&place, captured).await;
-    let entries = spooled(&place, captured).entries;
-    assert!(entries.starts_with(&expected), "{} of {} entries", entries.len(), expected.len());
+    let touched = spooled(&place, captured).await.touched;
+    assert!(touched.starts_with(&expected), "{} of {} touches", touched.len(), expected.len());
 }
 
 #[tokio::test]
 async fn a_load_whose_changes_are_lost_is_not_swapped_in() {
     let (_mongod, place) = small_log(Version::V6_0).await;
     let (running, holder) = held_with(&place, &["--load-spool-limit", "32MiB"]).await;
-    // Of this database, so that it is kept: more than there is room for.
+    // Of this database, so that it is spooled: more than there is room for.
     let database = place.mongo.name().to_owned();
-    for _ in 0..3 {
+    for _ in 0..12 {
         roll_over(&place, &database).await;
     }
     running.wait_for_output("load.spool_limit is reached").await.unwrap();
@@ -308,14 +342,7 @@ async fn a_load_whose_changes_are_lost_is_not_swapped_in() {
     assert_loaded(&place).await;
 }
 
-/// A number of three parts, as a spool in PostgreSQL has positions.
-fn parts(value: &Value) -> Position {
-    let number = |part: usize| value[part].as_i64().unwrap();
-    let small = |part: usize| u32::try_from(number(part)).unwrap();
-    Position { time: ClusterTime { seconds: small(0), increment: small(1) }, term: number(2) }
-}
-
-/// A database of another server than the target's, as far as gizer knows, in which the oplog of a place is kept aside.
+/// A database of another server than the target's, as far as gizer knows, for the spool of a place.
 struct Cache(tokio_postgres::Client);
 
 impl Cache {
@@ -331,10 +358,10 @@ impl Cache {
 
     /// From where to where the log is covered.
     async fn span(&self) -> (Position, Position) {
-        let span = "SELECT to_jsonb(start)::text, to_jsonb(reached)::text FROM gizer_spool_span";
-        let row = self.0.query_one(span, &[]).await.unwrap();
-        let [start, reached] = [0, 1].map(|i| parts(&serde_json::from_str(row.get(i)).unwrap()));
-        (start, reached)
+        let row =
+            self.0.query_one("SELECT start ->> 'rs0', reached ->> 'rs0' FROM gizer_spool_span", &[]).await.unwrap();
+        let [start, reached] = [0, 1].map(|i| row.get::<_, &str>(i).parse::<SourcePosition>().unwrap());
+        (Position::of(&start).unwrap(), Position::of(&reached).unwrap())
     }
 
     /// Waits until it has everything that was written so far.
@@ -356,13 +383,12 @@ async fn a_second_postgresql_takes_the_place_of_the_file() {
     cache.caught_up(&place).await;
     let (start, reached) = cache.span().await;
     assert!(start <= captured);
-    let between = "SELECT entry FROM gizer_spool WHERE (seconds, increment) > ($1, $2) AND (seconds, increment) <= ($3, $4) \
-                   ORDER BY seconds, increment";
-    let [from, to] = [captured, reached].map(|at| [i64::from(at.time.seconds), i64::from(at.time.increment)]);
-    let rows = cache.0.query(between, &[&from[0], &from[1], &to[0], &to[1]]).await.unwrap();
-    let entries: Vec<Document> =
-        rows.iter().map(|row| Document::from_reader(row.get::<_, &[u8]>(0)).unwrap()).collect();
-    assert_whole(&place, &entries, captured, reached, 1).await;
+    let pages = cache.0.query("SELECT records FROM gizer_spool ORDER BY page", &[]).await.unwrap();
+    let changes = pages.iter().flat_map(|row| changes_of_page(row.get::<_, Vec<u8>>(0)));
+    let ours = |position: &SourcePosition| *position > captured.into() && *position <= reached.into();
+    let touched: Vec<String> =
+        changes.filter(|change| ours(&change.position)).filter_map(|change| touch_of_change(&change)).collect();
+    assert_whole(&place, &touched, captured, reached, 1).await;
     drop(holder);
     running.wait().await.unwrap().expect_code(0);
 
@@ -384,7 +410,7 @@ async fn touch(place: &Place) {
 }
 
 #[tokio::test]
-async fn a_log_that_rolls_over_under_a_load_does_no_harm_to_one_that_is_kept_in_postgresql() {
+async fn a_log_that_rolls_over_under_a_load_does_no_harm_to_one_that_is_spooled_in_postgresql() {
     let mongod = small_oplog(Version::V5_0).await;
     let place = Place::on(&mongod, shared_postgres().await.unwrap()).await;
     let cache = Cache::of(&place).await;

@@ -32,3 +32,5 @@ mod schema_diffs;
 mod settings;
 mod shell;
 mod together;
+#[path = "../touched/mod.rs"]
+mod touched;

@@ -34,12 +34,12 @@ pub(super) struct Followed {
 
 impl Followed {
     /// Follows until a watermark lies at or after each of the positions.
-    pub(super) async fn until(&mut self, source: &mut OplogChanges, to: &Positions) -> Outcome {
+    pub(super) async fn until(&mut self, source: &mut impl ChangeSource, to: &Positions) -> Outcome {
         let end = to.values().map(|position| position.time()).max().unwrap_or_default();
         self.until_time(source, end).await
     }
 
-    async fn until_time(&mut self, source: &mut OplogChanges, end: ClusterTime) -> Outcome {
+    async fn until_time(&mut self, source: &mut impl ChangeSource, end: ClusterTime) -> Outcome {
         let follow = async {
             while self.watermark() < Some(end) {
                 self.take(source.next().await?);
@@ -49,7 +49,7 @@ impl Followed {
         Ok(timeout(LIMIT, follow).await??)
     }
 
-    fn take(&mut self, event: ChangeEvent) {
+    pub(super) fn take(&mut self, event: ChangeEvent) {
         match event {
             ChangeEvent::Change(change) => {
                 assert!(

@@ -7,13 +7,16 @@ mod chunks;
 mod concurrent;
 mod decoding;
 mod following;
-mod following_kept;
+mod following_spooled;
 mod lookup;
 mod positions;
 mod ranges;
 mod scan;
 mod spool;
 mod tail;
+#[path = "../touched/mod.rs"]
+#[allow(dead_code, reason = "a part of it is for the command line")]
+mod touched;
 
 use std::error::Error;
 use std::time::Duration;

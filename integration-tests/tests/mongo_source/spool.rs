@@ -1,32 +1,30 @@
-//! The oplog, kept aside while something else takes its time.
+//! What is touched is spooled while something else takes its time.
 
 use std::error::Error;
 
 use bson::{Document, doc};
 use gizer_cli::config::Config;
-
-use gizer_engine::spool::{Capture, CaptureEnd};
+use gizer_engine::spool::{Capture, CaptureEnd, FileSpool, PostgresSpool, Spool, file_name};
 use gizer_engine::{Failure, FailureKind, Servers};
 use gizer_flatten::change::Positions;
 use gizer_oplog::OplogPosition;
-use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
 use gizer_oplog::{Cluster, MongoError, Oplog, OplogTail, Settings, TailOptions, newest_positions};
-use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolPlace, PgSpoolReader};
 use integration_tests::rig::{Mongod, Version, shared_postgres, unique_name, wait_for, wait_until};
 use mongodb::options::WriteConcern;
 use mongodb::{Client, Database};
 use tempfile::TempDir;
 
 use super::tail::{log_between, only_oplog, roll_over, small_log};
+use super::touched::{spooled_changes, touch_of_change, touches_of_entry};
 use super::{LIMIT, Outcome, Shop, numbered, on_each_version};
 
-on_each_version!(all_that_matters_is_kept_through_a_crash, a_log_that_rolls_over_has_been_kept,);
+on_each_version!(all_that_matters_is_spooled_through_a_crash, a_log_that_rolls_over_has_been_spooled,);
 
 /// A target that is named in the spool, and never connected to.
 const TARGET: &str = "postgresql://user:secret@127.0.0.1:1/app";
 
-/// Entries of the log, and how far they go.
-type Kept = (Vec<Vec<u8>>, OplogPosition);
+/// What was touched, and how far that goes.
+type Spooled = (Vec<String>, OplogPosition);
 
 /// The position of the one shard.
 fn oplog_position(positions: &Positions) -> OplogPosition {
@@ -89,28 +87,29 @@ impl Scene {
         Ok(wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= newest.into()).await?)
     }
 
-    /// What the spool holds after a position, and how far it reaches.
-    fn spooled(&self, after: OplogPosition) -> Result<Kept, Box<dyn Error>> {
-        let owner = "127.0.0.1:1/app copy".to_owned();
-        let identity = SpoolIdentity { owner, shard: "rs0".into(), database: self.database.name().into() };
-        let path = self.folder.path().join("spool").join(identity.file_name());
-        let mut reader = SpoolReader::open(&path, &identity, after)?.ok_or("a spool beside the config file")?;
-        let mut entries = Vec::new();
-        while let Some(entry) = reader.next_entry()? {
-            entries.push(entry.document.as_bytes().to_vec());
-        }
-        Ok((entries, reader.reached()))
+    /// What the spool file holds after a position, and how far it reaches, as of now.
+    async fn spooled(&self, after: OplogPosition) -> Result<Spooled, Box<dyn Error>> {
+        let identity = self.config.spools()?.identity(&self.oplogs);
+        // A capture that goes on holds the file itself.
+        let copy = self.folder.path().join("copy.spool");
+        std::fs::copy(self.folder.path().join("spool").join(file_name(&identity)), &copy)?;
+        let spool = FileSpool::open(&copy, &identity, u64::MAX)?;
+        self.held_by(&spool, after).await
     }
 
-    /// The entries in the log that matter to this database.
-    async fn logged(&self, after: OplogPosition, to: OplogPosition) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
-        let prefix = format!("{}.", self.database.name());
-        let mut entries = log_between(&self.client, after, to).await?;
-        entries.retain(|bytes| {
-            let entry = Document::from_reader(bytes.as_slice()).unwrap_or_default();
-            entry.get_str("op").is_ok_and(|op| op == "c") || entry.get_str("ns").is_ok_and(|ns| ns.starts_with(&prefix))
-        });
-        Ok(entries)
+    async fn held_by(&self, spool: &dyn Spool, after: OplogPosition) -> Result<Spooled, Box<dyn Error>> {
+        let reached = oplog_position(&spool.span().ok_or("a spool")?.reached);
+        let changes = spooled_changes(spool).await;
+        let after = changes.iter().filter(|change| change.position > after.into());
+        Ok((after.filter_map(touch_of_change).collect(), reached))
+    }
+
+    /// What the log says was touched of this database.
+    async fn logged(&self, after: OplogPosition, to: OplogPosition) -> Result<Vec<String>, Box<dyn Error>> {
+        let entries = log_between(&self.client, after, to).await?;
+        let entries = entries.iter().map(|bytes| Document::from_reader(bytes.as_slice()));
+        let touched = |entry: Document| touches_of_entry(&entry, self.database.name());
+        Ok(entries.collect::<Result<Vec<_>, _>>()?.into_iter().flat_map(touched).collect())
     }
 
     /// One round of all kinds of writes, to this database and another.
@@ -136,12 +135,12 @@ impl Scene {
     }
 }
 
-async fn all_that_matters_is_kept_through_a_crash(version: Version) -> Outcome {
+async fn all_that_matters_is_spooled_through_a_crash(version: Version) -> Outcome {
     let shop = Shop::new(version).await?;
     let scene = Scene::new(shop.mongod, shop.database.name(), "").await?;
     scene.write(0).await?;
     let capture = scene.start(None).await?;
-    let (t0, start) = (capture.t0().clone(), capture.start_positions());
+    let (t0, start) = (capture.t0().clone(), capture.start_positions().clone());
     assert!(start["rs0"] <= t0["rs0"] && capture.reaches(&t0));
     scene.write(1).await?;
     scene.caught_up(&capture).await?;
@@ -150,28 +149,28 @@ async fn all_that_matters_is_kept_through_a_crash(version: Version) -> Outcome {
 
     let capture = scene.start_after_a_crash(&t0).await?;
     assert!(capture.reaches(&t0));
-    assert_eq!(capture.start_positions(), start, "it was continued");
+    assert_eq!(*capture.start_positions(), start, "it was continued");
     scene.write(3).await?;
     scene.caught_up(&capture).await?;
     let report = capture.stop().await?;
     assert!(report.is_whole(), "{report:?}");
-    let (kept, reached) = scene.spooled(oplog_position(&start))?;
-    assert_eq!(reached, oplog_position(&report.reached()));
-    assert!(report.shards[0].entries > 300 && report.shards[0].bytes > 600_000, "{report:?}");
+    let (spooled, reached) = scene.spooled(oplog_position(&start)).await?;
+    assert_eq!(reached, oplog_position(report.reached()));
+    assert!(report.changes > 300 && report.bytes > 10_000, "{report:?}");
     let logged = scene.logged(oplog_position(&start), reached).await?;
     assert!(logged.len() > 1_500, "{}", logged.len());
-    assert!(kept == logged, "{} entries were kept, {} are in the log", kept.len(), logged.len());
+    assert!(spooled == logged, "{} touches were spooled, {} are in the log", spooled.len(), logged.len());
     // Nothing torn and nothing repeated for whoever goes on from the middle either.
     let middle = oplog_position(&t0);
-    assert!(scene.spooled(middle)?.0 == scene.logged(middle, reached).await?);
+    assert!(scene.spooled(middle).await?.0 == scene.logged(middle, reached).await?);
 
-    // Nobody needs what it holds: it begins anew.
+    // Nobody needs what it holds: it starts over.
     let capture = scene.start(None).await?;
     assert!(capture.start_positions()["rs0"] >= reached.into() && !capture.reaches(&t0));
     Ok(())
 }
 
-async fn a_log_that_rolls_over_has_been_kept(version: Version) -> Outcome {
+async fn a_log_that_rolls_over_has_been_spooled(version: Version) -> Outcome {
     let mongod = small_log(version).start().await?;
     let scene = Scene::new(&mongod, "shop", "").await?;
     let oplog = &scene.oplogs[0];
@@ -194,16 +193,11 @@ async fn a_log_that_rolls_over_has_been_kept(version: Version) -> Outcome {
     scene.insert(vec![doc! { "_id": ids }]).await?;
     scene.caught_up(&capture).await?;
     assert!(capture.stop().await?.is_whole());
-    let inserted = scene.spooled(oplog_position(&t0))?.0.into_iter().filter_map(|bytes| {
-        let entry = Document::from_reader(bytes.as_slice()).ok()?;
-        entry
-            .get_str("ns")
-            .is_ok_and(|ns| ns == "shop.orders")
-            .then(|| entry.get_document("o").ok()?.get_i32("_id").ok())?
-    });
+    let touched = scene.spooled(oplog_position(&t0)).await?.0;
+    let inserted = touched.iter().filter_map(|line| line.split_once(" i shop.orders ")?.1.parse().ok());
     assert_eq!(inserted.collect::<Vec<i32>>(), (0..=ids).collect::<Vec<i32>>());
 
-    // Spool gone and log gone: it begins anew, and says so.
+    // Spool gone and log gone: it starts over, and says so.
     let end = scene.newest().await?;
     roll_over(&scene.client, oplog, end).await?;
     let capture = scene.start(Some(&t0)).await?;
@@ -222,9 +216,9 @@ async fn without_a_spool_it_begins_where_it_is_needed_if_the_log_goes_back_so_fa
     let capture = scene.start(Some(&needed)).await?;
     assert!(capture.reaches(&needed) && capture.t0()["rs0"] > needed["rs0"]);
     scene.caught_up(&capture).await?;
-    let reached = oplog_position(&capture.stop().await?.reached());
+    let reached = oplog_position(capture.stop().await?.reached());
     let needed = oplog_position(&needed);
-    assert!(scene.spooled(needed)?.0 == scene.logged(needed, reached).await?);
+    assert!(scene.spooled(needed).await?.0 == scene.logged(needed, reached).await?);
     Ok(())
 }
 
@@ -236,16 +230,15 @@ async fn a_limit_that_is_reached_is_told_and_what_is_there_stays() -> Outcome {
     let t0 = capture.t0().clone();
     let padding = "x".repeat(8 << 20);
     for id in 0..5 {
-        scene.insert(vec![doc! { "_id": id, "padding": &padding }]).await?;
+        scene.insert(vec![doc! { "_id": format!("{id} {padding}") }]).await?;
     }
     wait_until("the limit to be reached", LIMIT, async || !capture.reaches(&t0)).await?;
     let report = capture.stop().await?;
-    let shard = &report.shards[0];
-    assert!(matches!(shard.end, CaptureEnd::LimitReached) && !report.is_whole(), "{report:?}");
-    assert!(shard.bytes <= 32 << 20 && shard.bytes > 16 << 20, "{report:?}");
-    let (kept, reached) = scene.spooled(oplog_position(&t0))?;
-    assert_eq!(reached, shard.span.reached);
-    assert!(kept == scene.logged(oplog_position(&t0), reached).await?);
+    assert!(matches!(report.end, CaptureEnd::LimitReached) && !report.is_whole(), "{report:?}");
+    assert!(report.bytes <= 32 << 20 && report.bytes > 16 << 20, "{report:?}");
+    let (spooled, reached) = scene.spooled(oplog_position(&t0)).await?;
+    assert_eq!(reached, oplog_position(report.reached()));
+    assert!(spooled == scene.logged(oplog_position(&t0), reached).await?);
     Ok(())
 }
 
@@ -267,7 +260,7 @@ async fn what_stands_in_the_way_of_a_spool_is_told_with_what_helps() -> Outcome 
 
 /// Its decision comes after the start, and leads back to an entry that lies before it.
 #[tokio::test]
-async fn a_transaction_that_was_prepared_before_the_start_is_kept_as_a_whole() -> Outcome {
+async fn a_transaction_that_was_prepared_before_the_start_is_spooled_as_a_whole() -> Outcome {
     let mongod = Mongod::builder(Version::V6_0).set_parameter("enableTestCommands", "1").start().await?;
     let scene = Scene::new(&mongod, "shop", "").await?;
     scene.insert(numbered(1, 50)).await?;
@@ -292,29 +285,30 @@ async fn a_transaction_that_was_prepared_before_the_start_is_kept_as_a_whole() -
     admin.run_command(doc! { "commitTransaction": 1, "commitTimestamp": time }).session(&mut session).await?;
     scene.insert(vec![doc! { "_id": "after" }]).await?;
     scene.caught_up(&capture).await?;
-    let start = oplog_position(&capture.start_positions());
-    let commands = scene.spooled(start)?.0.into_iter().filter_map(|bytes| {
-        let o = Document::from_reader(bytes.as_slice()).ok()?.get_document("o").ok()?.clone();
-        o.keys().next().filter(|name| ["applyOps", "commitTransaction"].contains(&name.as_str())).cloned()
-    });
-    assert_eq!(commands.collect::<Vec<String>>(), ["applyOps", "commitTransaction"]);
+    let start = oplog_position(capture.start_positions());
+    let inserted =
+        scene.spooled(start).await?.0.into_iter().filter_map(|line| Some(line.split_once(" i ")?.1.to_owned()));
+    assert_eq!(
+        inserted.collect::<Vec<String>>(),
+        ["beside", "prepared", "after"].map(|id| format!("shop.orders {id:?}"))
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn it_is_kept_in_a_second_postgresql_where_there_is_one() -> Outcome {
+async fn it_is_in_a_second_postgresql_where_there_is_one() -> Outcome {
     let shop = Shop::new(Version::V4_4).await?;
     let postgres = shared_postgres().await?;
     let cache = postgres.uri(&postgres.create_database().await?);
     let scene = Scene::new(shop.mongod, shop.database.name(), &format!("[cache]\nuri = {cache:?}\n")).await?;
     let capture = scene.start(None).await?;
-    let (t0, start) = (capture.t0().clone(), capture.start_positions());
+    let (t0, start) = (capture.t0().clone(), capture.start_positions().clone());
     scene.write(1).await?;
     scene.caught_up(&capture).await?;
     drop(capture);
     scene.write(2).await?;
     let capture = scene.start_after_a_crash(&t0).await?;
-    assert_eq!((capture.reaches(&t0), capture.start_positions()), (true, start.clone()));
+    assert_eq!((capture.reaches(&t0), capture.start_positions()), (true, &start));
     scene.caught_up(&capture).await?;
 
     // Its connection is lost: that ends the capture, and is in the report.
@@ -326,31 +320,22 @@ async fn it_is_kept_in_a_second_postgresql_where_there_is_one() -> Outcome {
     scene.write(3).await?;
     wait_until("the capture to break off", LIMIT, async || !capture.reaches(&t0)).await?;
     let report = capture.stop().await?;
-    let CaptureEnd::BrokenOff(failure) = &report.shards[0].end else { return Err(format!("{report:?}").into()) };
+    let CaptureEnd::BrokenOff(failure) = &report.end else { return Err(format!("{report:?}").into()) };
     assert!(failure.message.contains("[cache]"), "{failure}");
 
-    let identity = PgSpoolIdentity {
-        owner: "127.0.0.1:1/app copy".into(),
-        shard: "rs0".into(),
-        database: shop.database.name().into(),
-    };
-    let spool = PgSpool::open(&target, &identity, u64::MAX).await?;
-    let (begun, reached) = spool.span().ok_or("a spool")?;
-    let of = |PgSpoolPlace { time, term }| OplogPosition { time, term };
-    assert_eq!((of(begun), of(reached)), (oplog_position(&start), oplog_position(&report.reached())));
-    let mut reader = PgSpoolReader::open(&target, &identity).await?.ok_or("a spool")?;
-    let mut kept = Vec::new();
-    while reader.reached() < reached {
-        kept.extend(reader.next_page(100_000).await?.into_iter().map(|each| each.entry));
-    }
-    assert!(kept.len() > 1_000, "{}", kept.len());
-    assert!(kept == scene.logged(of(begun), of(reached)).await?, "what was kept differs from the log");
+    let identity = scene.config.spools()?.identity(&scene.oplogs);
+    let spool = PostgresSpool::open(&target, &identity, u64::MAX).await?;
+    assert_eq!(spool.span().ok_or("a spool")?, report.span);
+    let begun = oplog_position(&start);
+    let (spooled, reached) = scene.held_by(&spool, begun).await?;
+    assert!(spooled.len() > 1_000, "{}", spooled.len());
+    assert!(spooled == scene.logged(begun, reached).await?, "what was spooled differs from the log");
     assert!(!scene.folder.path().join("spool").exists());
     Ok(())
 }
 
 #[tokio::test]
-async fn each_shard_has_a_spool_of_its_own() -> Outcome {
+async fn the_shards_share_one_spool() -> Outcome {
     let set = |name: &str| Mongod::builder(Version::V6_0).repl_set_name(name).start();
     let (a, b) = tokio::try_join!(set("rs-a"), set("rs-b"))?;
     let scene = Scene::new(&a, "shop", "").await?;
@@ -374,10 +359,9 @@ async fn each_shard_has_a_spool_of_its_own() -> Outcome {
     assert!(capture.reaches(&t0) && !capture.reaches(&unknown));
     let report = capture.stop().await?;
     assert!(report.is_whole());
-    let shards: Vec<&str> = report.shards.iter().map(|shard| shard.shard.as_str()).collect();
-    assert_eq!(shards, ["rs-a", "rs-b"]);
-    // The collection's creation and the documents; what a fresh server makes for itself may come too.
-    assert!(report.shards[0].entries >= 11 && report.shards[1].entries >= 21, "{report:?}");
-    assert_eq!(std::fs::read_dir(scene.folder.path().join("spool"))?.count(), 2);
+    assert_eq!(report.reached().keys().collect::<Vec<&String>>(), ["rs-a", "rs-b"]);
+    // The collections' creation and the documents; what a fresh server makes for itself is of other databases.
+    assert_eq!(report.changes, 32, "{report:?}");
+    assert_eq!(std::fs::read_dir(scene.folder.path().join("spool"))?.count(), 1);
     Ok(())
 }

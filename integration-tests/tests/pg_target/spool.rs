@@ -1,18 +1,119 @@
-//! The oplog, kept aside in PostgreSQL.
+//! Spools, in PostgreSQL and in files: what both owe, and what only PostgreSQL can do wrong.
 
-use gizer_flatten::change::ClusterTime;
-use gizer_pg::spool::{PgSpool, PgSpoolIdentity, PgSpoolPlace, PgSpoolReader};
+use std::sync::Arc;
+
+use gizer_engine::spool::{
+    Appended, Cursor, FileSpool, Page, PostgresSpool, Spool, SpoolIdentity, SpoolSpan, file_name,
+};
+use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
+use gizer_pg::spool::PgSpool;
 use gizer_pg::{PgError, Target};
 use integration_tests::rig::{Postgres, unique_name, wait_for};
 
 use crate::scene::{LIMIT, Scene};
 
-fn at(seconds: u32) -> PgSpoolPlace {
-    PgSpoolPlace { time: ClusterTime { seconds, increment: 7 }, term: 3 }
+fn at(seconds: u32) -> Positions {
+    Positions::from([("rs0".to_owned(), SourcePosition::new(ClusterTime { seconds, increment: 7 }, &[3]))])
 }
 
-fn identity(shard: &str) -> PgSpoolIdentity {
-    PgSpoolIdentity { owner: "db:5432/app public".into(), shard: shard.into(), database: "shop".into() }
+fn identity(source: &str) -> SpoolIdentity {
+    SpoolIdentity { owner: "db:5432/app public".into(), source: source.into(), database: "shop".into() }
+}
+
+fn page(records: &[u8], reached: Option<u32>) -> Page {
+    Page { records: records.to_vec(), reached: reached.map(at) }
+}
+
+fn span(start: u32, reached: u32) -> Option<SpoolSpan> {
+    Some(SpoolSpan { start: at(start), reached: at(reached) })
+}
+
+/// The pages from a place on, and where they end.
+async fn rest(spool: &dyn Spool, mut cursor: Cursor) -> (Vec<Vec<u8>>, Cursor) {
+    let mut pages = Vec::new();
+    while let Some((page, next)) = spool.read(cursor).await.unwrap() {
+        pages.push(page.to_vec());
+        cursor = next;
+    }
+    (pages, cursor)
+}
+
+async fn all(spool: &dyn Spool) -> Vec<Vec<u8>> {
+    rest(spool, Cursor::default()).await.0
+}
+
+/// What each kind of spool owes; `open` opens one of this source with this limit.
+async fn contract(open: impl AsyncFn(&str, u64) -> Arc<dyn Spool>) {
+    let spool = open("rs0", u64::MAX).await;
+    assert_eq!((spool.span(), all(&*spool).await), (None, vec![]));
+    assert!(spool.append(page(b"early", Some(1))).await.is_err(), "it has no start");
+    spool.trim(Some(at(1))).await.unwrap();
+    assert_eq!((spool.span(), all(&*spool).await), (span(1, 1), vec![]));
+
+    // What no mark covers is not given; with the mark it is.
+    assert!(matches!(spool.append(page(b"\0one", Some(2))).await, Ok(Appended::Taken(bytes)) if bytes >= 4));
+    let (pages, cursor) = rest(&*spool, Cursor::default()).await;
+    assert_eq!(pages, [b"\0one"]);
+    spool.append(page(b"two", None)).await.unwrap();
+    assert_eq!((spool.span(), rest(&*spool, cursor).await), (span(1, 2), (vec![], cursor)));
+    spool.append(page(b"three", Some(4))).await.unwrap();
+    let (pages, cursor) = rest(&*spool, cursor).await;
+    assert_eq!((spool.span(), pages), (span(1, 4), vec![b"two".to_vec(), b"three".to_vec()]));
+    spool.append(page(b"lost", None)).await.unwrap();
+    // A call that nobody waits for happens as a whole.
+    drop(spool.append(page(b"also lost", None)));
+    drop(spool.read(cursor));
+    drop(spool);
+
+    let spool = open("rs0", u64::MAX).await;
+    let expected = [b"\0one".to_vec(), b"two".to_vec(), b"three".to_vec()];
+    assert_eq!((spool.span(), all(&*spool).await), (span(1, 4), expected.to_vec()));
+    spool.append(page(b"four", Some(5))).await.unwrap();
+    assert_eq!(all(&*spool).await.last().unwrap(), b"four");
+    let other = open("rs1", u64::MAX).await;
+    assert_eq!(other.span(), None, "each source has its own");
+
+    spool.trim(Some(at(9))).await.unwrap();
+    assert_eq!((spool.span(), all(&*spool).await), (span(9, 9), vec![]));
+    drop(spool);
+    let spool = open("rs0", 1_000).await;
+    assert_eq!(spool.span(), span(9, 9));
+    assert!(matches!(spool.append(page(&[1; 500], Some(10))).await, Ok(Appended::Taken(bytes)) if bytes >= 500));
+    assert_eq!(spool.append(page(&[2; 500], Some(11))).await.unwrap(), Appended::Full);
+    assert_eq!(spool.append(page(b"", Some(12))).await.unwrap(), Appended::Full, "it would leave a gap");
+    assert_eq!((spool.span(), all(&*spool).await), (span(9, 10), vec![vec![1; 500]]));
+    spool.trim(None).await.unwrap();
+    assert_eq!((spool.span(), all(&*spool).await), (None, vec![]));
+    drop(spool);
+    assert_eq!(open("rs0", u64::MAX).await.span(), None);
+}
+
+#[tokio::test]
+async fn a_file_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    contract(async |source, limit| {
+        let path = folder.path().join(file_name(&identity(source)));
+        let open =
+            wait_for("the lock to be free", LIMIT, async || FileSpool::open(&path, &identity(source), limit).ok());
+        let spool: Arc<dyn Spool> = Arc::new(open.await.unwrap());
+        spool
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn postgresql_keeps_the_contract() {
+    let scene = Scene::new().await;
+    contract(async |source, limit| {
+        let target = scene.target();
+        let open = wait_for("the lock to be free", LIMIT, async || {
+            PostgresSpool::open(&target, &identity(source), limit).await.ok()
+        });
+        let spool: Arc<dyn Spool> = Arc::new(open.await.unwrap());
+        spool
+    })
+    .await;
+    assert_eq!(scene.text("SELECT count(*) FROM gizer_spool").await, "0");
 }
 
 async fn open(target: &Target) -> Result<PgSpool, PgError> {
@@ -28,119 +129,60 @@ async fn open_again(target: &Target) -> PgSpool {
     free.await.unwrap().unwrap()
 }
 
-async fn reader(target: &Target) -> PgSpoolReader {
-    PgSpoolReader::open(target, &identity("rs0")).await.unwrap().expect("a spool")
-}
-
-/// What a reader gives by and by, to the end as of now.
-async fn rest(reader: &mut PgSpoolReader) -> Vec<(PgSpoolPlace, Vec<u8>)> {
-    let mut found = Vec::new();
-    loop {
-        let page = reader.next_page(10).await.unwrap();
-        let Some(last) = page.last() else { return found };
-        assert_eq!(reader.reached(), last.position);
-        found.extend(page.into_iter().map(|each| (each.position, each.entry)));
-    }
-}
-
-async fn all(target: &Target) -> Vec<(PgSpoolPlace, Vec<u8>)> {
-    rest(&mut reader(target).await).await
-}
-
-#[tokio::test]
-async fn what_was_kept_is_there_for_the_next_run() {
-    let scene = Scene::new().await;
-    let mut spool = open(&scene.target()).await.unwrap();
-    assert_eq!(spool.span(), None);
-    spool.begin(at(1)).await.unwrap();
-    assert_eq!(spool.append(&[(at(2), b"two"), (at(3), b"\0three")], at(4)).await.unwrap(), 2);
-    assert_eq!(spool.append(&[], at(5)).await.unwrap(), 0);
-    assert_eq!(spool.span(), Some((at(1), at(5))));
-    assert!(spool.is_dirty());
-    drop(spool);
-    let mut spool = open_again(&scene.target()).await;
-    assert_eq!(spool.span(), Some((at(1), at(4))), "what was not synced is read again");
-    spool.append(&[], at(5)).await.unwrap();
-    spool.sync().await.unwrap();
-    spool.append(&[(at(6), b"six")], at(6)).await.unwrap();
-    drop(spool);
-    let mut spool = open_again(&scene.target()).await;
-    assert_eq!(spool.span(), Some((at(1), at(6))));
-    let expected = [(at(2), b"two".to_vec()), (at(3), b"\0three".to_vec()), (at(6), b"six".to_vec())];
-    assert_eq!(all(&scene.target()).await, expected);
-
-    let other = PgSpool::open(&scene.target(), &identity("rs1"), u64::MAX).await.unwrap();
-    assert_eq!(other.span(), None, "each shard has its own");
-    spool.begin(at(9)).await.unwrap();
-    assert_eq!((spool.span(), all(&scene.target()).await), (Some((at(9), at(9))), vec![]));
-}
-
-#[tokio::test]
-async fn a_reader_gives_what_is_written_beside_it_and_nothing_behind_a_gap() {
-    let scene = Scene::new().await;
-    let target = scene.target();
-    let look = async || PgSpoolReader::open(&target, &identity("rs0")).await.unwrap();
-    assert!(look().await.is_none(), "no tables");
-    let mut spool = open(&target).await.unwrap();
-    assert!(look().await.is_none(), "it was never begun");
-    spool.begin(at(1)).await.unwrap();
-    spool.append(&[(at(2), b"two"), (at(3), b"three is longer than a page"), (at(4), b"four")], at(5)).await.unwrap();
-    assert!(PgSpoolReader::open(&target, &identity("rs1")).await.unwrap().is_none(), "another shard's");
-
-    let mut reader = reader(&target).await;
-    assert_eq!((reader.start(), reader.reached()), (at(1), at(1)));
-    assert_eq!(reader.next_page(1).await.unwrap()[0].position, at(2));
-    // The writer is neither locked out nor fenced.
-    spool.append(&[(at(6), b"six")], at(7)).await.unwrap();
-    let positions: Vec<PgSpoolPlace> = rest(&mut reader).await.into_iter().map(|(position, _)| position).collect();
-    assert_eq!((positions, reader.reached()), (vec![at(3), at(4), at(6)], at(7)));
-    spool.append(&[], at(8)).await.unwrap();
-    spool.sync().await.unwrap();
-    assert_eq!((rest(&mut reader).await, reader.reached()), (vec![], at(8)));
-
-    // It covers what comes after the reader, or it does not.
-    spool.begin(at(7)).await.unwrap();
-    assert_eq!((rest(&mut reader).await, reader.reached()), (vec![], at(8)));
-    spool.append(&[(at(8), b"eight"), (at(9), b"nine")], at(9)).await.unwrap();
-    assert_eq!((rest(&mut reader).await, reader.reached()), (vec![(at(9), b"nine".to_vec())], at(9)));
-    spool.begin(at(10)).await.unwrap();
-    spool.append(&[(at(11), b"eleven")], at(11)).await.unwrap();
-    assert_eq!((rest(&mut reader).await, reader.reached()), (vec![], at(9)));
-    assert_eq!((reader.start(), spool.span()), (at(1), Some((at(10), at(11)))));
-    scene.sql("DELETE FROM gizer_spool_span").await;
-    assert_eq!(rest(&mut reader).await, vec![]);
-}
-
-#[tokio::test]
-async fn it_stops_at_its_limit_and_says_how_far_it_goes() {
-    let scene = Scene::new().await;
-    let mut spool = PgSpool::open(&scene.target(), &identity("rs0"), 1_000).await.unwrap();
-    spool.begin(at(1)).await.unwrap();
-    let entry = [1_u8; 300];
-    let batch: Vec<(PgSpoolPlace, &[u8])> = (2..9).map(|n| (at(n), &entry[..])).collect();
-    assert_eq!(spool.append(&batch, at(9)).await.unwrap(), 2);
-    assert_eq!((spool.is_full(), spool.span()), (true, Some((at(1), at(3)))));
-    assert_eq!(spool.append(&[(at(10), b"")], at(10)).await.unwrap(), 0);
-    spool.sync().await.unwrap();
-    drop(spool);
-    assert_eq!(open_again(&scene.target()).await.span(), Some((at(1), at(3))));
+fn ends(spool: &PgSpool) -> Option<(Positions, Positions)> {
+    spool.span().map(|(start, reached)| (start.clone(), reached.clone()))
 }
 
 #[tokio::test]
 async fn two_runs_never_write_one_spool() {
     let scene = Scene::new().await;
     let mut first = open(&scene.target()).await.unwrap();
-    first.begin(at(1)).await.unwrap();
+    first.trim(Some(&at(1))).await.unwrap();
     let error = open(&scene.target()).await.unwrap_err();
     assert!(matches!(&error, PgError::Locked { holder: Some(_), .. }), "{error:?}");
     // As a pooler may do, or an operator: the lock is gone, and the first run does not know.
     scene.sql("UPDATE gizer_spool_span SET epoch = epoch + 1").await;
-    let error = first.append(&[(at(2), b"two")], at(2)).await.unwrap_err();
+    let error = first.append(b"two", Some(&at(2))).await.unwrap_err();
     assert!(matches!(error, PgError::Fenced { .. }), "{error:?}");
     assert_eq!(scene.text("SELECT count(*) FROM gizer_spool").await, "0");
-    assert_eq!(first.span(), Some((at(1), at(1))));
-    let error = first.begin(at(3)).await.unwrap_err();
+    assert_eq!(ends(&first), Some((at(1), at(1))));
+    let error = first.trim(Some(&at(3))).await.unwrap_err();
     assert!(matches!(error, PgError::Fenced { .. }), "{error:?}");
+}
+
+/// What version 1 has spooled are oplog entries, which nothing reads any more.
+#[tokio::test]
+async fn tables_of_the_first_version_are_replaced() {
+    let scene = Scene::new().await;
+    scene
+        .sql(
+            "CREATE TABLE gizer_spool_span ( \
+                 spool BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE, owner TEXT, shard TEXT, database TEXT, \
+                 epoch BIGINT NOT NULL DEFAULT 0, start BIGINT[], reached BIGINT[], bytes BIGINT NOT NULL DEFAULT 0, \
+                 PRIMARY KEY (owner, shard, database)); \
+             CREATE TABLE gizer_spool ( \
+                 spool BIGINT, seconds BIGINT, increment BIGINT, term BIGINT NOT NULL, entry BYTEA NOT NULL, \
+                 PRIMARY KEY (spool, seconds, increment)); \
+             INSERT INTO gizer_spool_span (owner, shard, database, start, reached, bytes) \
+                 VALUES ('db:5432/app public', 'rs0', 'shop', '{1,7,3}', '{2,7,3}', 100); \
+             INSERT INTO gizer_spool VALUES (1, 2, 7, 3, 'two')",
+        )
+        .await;
+    let mut spool = open(&scene.target()).await.unwrap();
+    assert_eq!(ends(&spool), None, "it starts over");
+    spool.trim(Some(&at(3))).await.unwrap();
+    spool.append(b"four", Some(&at(4))).await.unwrap();
+    drop(spool);
+    let spool = open_again(&scene.target()).await;
+    assert_eq!((ends(&spool), spool.read(0).await.unwrap()), (Some((at(3), at(4))), Some(b"four".to_vec())));
+    // One of a later version is none either.
+    drop(spool);
+    scene.sql("UPDATE gizer_spool_span SET version = 3").await;
+    let mut spool = open_again(&scene.target()).await;
+    assert_eq!(ends(&spool), None);
+    spool.trim(Some(&at(5))).await.unwrap();
+    drop(spool);
+    assert_eq!(ends(&open_again(&scene.target()).await), Some((at(5), at(5))));
 }
 
 #[tokio::test]
@@ -159,7 +201,7 @@ async fn the_schema_is_made_where_it_may_be_and_asked_for_where_not() {
     // Where it may: the superuser's own.
     scene.schema = "another".to_owned();
     let mut spool = open(&scene.target()).await.unwrap();
-    spool.begin(at(1)).await.unwrap();
+    spool.trim(Some(&at(1))).await.unwrap();
     // The tables are there, and somebody else's.
     let stranger = Target::parse(&scene.server.uri_as(&role, "pw", &scene.database), "another").unwrap();
     let error = open(&stranger).await.unwrap_err();
@@ -169,7 +211,7 @@ async fn the_schema_is_made_where_it_may_be_and_asked_for_where_not() {
     let remedy = error.remedy().unwrap();
     assert!(remedy.contains("GRANT SELECT, INSERT, UPDATE, DELETE ON"), "{remedy}");
     scene.sql(remedy.strip_prefix("run as the owner: ").unwrap()).await;
-    assert_eq!(open_again(&stranger).await.span(), Some((at(1), at(1))));
+    assert_eq!(ends(&open_again(&stranger).await), Some((at(1), at(1))));
 }
 
 #[tokio::test]
@@ -181,19 +223,19 @@ async fn another_relation_of_its_name_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_was_kept_survives_a_server_that_is_killed() {
+async fn what_was_spooled_survives_a_server_that_is_killed() {
     let server = Postgres::builder().durable().start().await.unwrap();
     let database = server.create_database().await.unwrap();
     let target = Target::parse(&server.uri(&database), "public").unwrap();
     let mut spool = open(&target).await.unwrap();
-    spool.begin(at(1)).await.unwrap();
-    spool.append(&[(at(2), b"two")], at(3)).await.unwrap();
+    spool.trim(Some(&at(1))).await.unwrap();
+    spool.append(b"two", Some(&at(3))).await.unwrap();
     server.kill().unwrap();
-    let error = spool.append(&[(at(4), b"four")], at(4)).await.unwrap_err();
+    let error = spool.append(b"four", Some(&at(4))).await.unwrap_err();
     assert!(error.is_connection_lost(), "{error:?}");
-    assert_eq!(spool.span(), Some((at(1), at(3))), "what was not written does not count");
+    assert_eq!(ends(&spool), Some((at(1), at(3))), "what was not written does not count");
     server.restart().await.unwrap();
     let spool = open(&target).await.unwrap();
-    assert_eq!(spool.span(), Some((at(1), at(3))));
-    assert_eq!(all(&target).await, [(at(2), b"two".to_vec())]);
+    assert_eq!(ends(&spool), Some((at(1), at(3))));
+    assert_eq!(spool.read(0).await.unwrap(), Some(b"two".to_vec()));
 }

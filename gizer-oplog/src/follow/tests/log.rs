@@ -120,42 +120,17 @@ pub(super) struct MadeUp {
     ended: bool,
     /// Entries before this are gone from the log.
     oldest: u32,
-    /// Where it leads behind its last entry.
-    mark: OplogPosition,
 }
 
 impl MadeUp {
     pub(super) fn new(name: &str, written: &Arc<Written>, from: OplogPosition, sizes: &[usize]) -> MadeUp {
         let next = written.entries.partition_point(|(position, _)| *position <= from);
         let (name, written, sizes) = (name.to_owned(), Arc::clone(written), sizes.to_vec());
-        MadeUp {
-            name,
-            written,
-            next,
-            sizes,
-            calls: 0,
-            pending: 0,
-            ready_every: 3,
-            ended: false,
-            oldest: 0,
-            mark: OplogPosition::default(),
-        }
-    }
-
-    /// As a spool does, it begins with entries before the position.
-    pub(super) fn begin_at(mut self, tick: u32) -> MadeUp {
-        self.next = self.written.entries.partition_point(|(position, _)| position.time < at(tick));
-        self
+        MadeUp { name, written, next, sizes, calls: 0, pending: 0, ready_every: 3, ended: false, oldest: 0 }
     }
 
     pub(super) fn ready_every(mut self, polls: usize) -> MadeUp {
         self.ready_every = polls;
-        self
-    }
-
-    /// As a spool does, it ends with a mark that leads far behind its last entry.
-    pub(super) fn leading_to(mut self, tick: u32) -> MadeUp {
-        self.mark = place(tick);
         self
     }
 
@@ -190,7 +165,6 @@ impl RawLog for MadeUp {
         self.calls += 1;
         self.next += given.len();
         let position = self.next.checked_sub(1).map_or(OplogPosition::default(), |last| self.written.entries[last].0);
-        let position = if given.is_empty() { position.max(self.mark) } else { position };
         let reached = if self.ended { at(self.written.end).max(position.time) } else { position.time };
         let bytes: Vec<u8> = given.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
         let documents = DocumentBatch::from_sequence(Bytes::from(bytes)).unwrap();

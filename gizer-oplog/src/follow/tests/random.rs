@@ -144,16 +144,13 @@ struct Reading {
     changes: usize,
     /// After how many watermarks each run ends; the last run goes to the end.
     runs: Vec<usize>,
-    /// How far before the position a run begins, as with a spool.
-    before: u32,
 }
 
 fn reading() -> impl Strategy<Value = Reading> {
     let held = prop_oneof![Just(0), Just(150), Just(1 << 20)];
     let runs = prop::collection::vec(0_usize..5, 0..6);
-    (prop::collection::vec(1_usize..12, 1..5), held, 1_usize..8, runs, prop_oneof![Just(0), 0_u32..30]).prop_map(
-        |(sizes, held_back_bytes, changes, runs, before)| Reading { sizes, held_back_bytes, changes, runs, before },
-    )
+    (prop::collection::vec(1_usize..12, 1..5), held, 1_usize..8, runs)
+        .prop_map(|(sizes, held_back_bytes, changes, runs)| Reading { sizes, held_back_bytes, changes, runs })
 }
 
 /// Reads a run, and checks at each watermark that what is committed then is what has taken effect by then.
@@ -167,8 +164,7 @@ fn run(
 ) -> Result<u32, TestCaseError> {
     let logs = written.iter().zip(SHARDS).map(|(written, name)| {
         let from = OplogPosition::of(&from[name]).unwrap();
-        let log = MadeUp::new(name, written, from, &reading.sizes);
-        (log.begin_at((from.time.seconds + 1).saturating_sub(reading.before)), from)
+        (MadeUp::new(name, written, from, &reading.sizes), from)
     });
     let limits = Limits { changes: reading.changes, bytes: 1 << 20 };
     let mut merged = merged(logs.collect(), reading.held_back_bytes, limits);

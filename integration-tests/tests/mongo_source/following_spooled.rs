@@ -1,4 +1,4 @@
-//! What was kept of an oplog aside is read before the log itself, and is one with it.
+//! What was spooled is read before the log itself, and is one with it.
 
 use std::error::Error;
 
@@ -7,9 +7,7 @@ use gizer_cli::config::Config;
 use gizer_engine::Servers;
 use gizer_engine::spool::Capture;
 use gizer_flatten::change::Positions;
-use gizer_oplog::OplogPosition;
-use gizer_oplog::spool::{SpoolIdentity, SpoolReader};
-use gizer_oplog::{KeptInFile, KeptLog, Oplog, OplogChanges, newest_positions};
+use gizer_oplog::{ChangeSource, OplogPosition, newest_positions};
 use integration_tests::rig::{Mongod, Version, wait_until};
 
 use super::following::{Followed, Spilling, all_of, majority, prepare};
@@ -18,7 +16,7 @@ use super::{LIMIT, Outcome};
 
 /// The log itself is read only behind the end of the spool, and what lies before the position is known.
 #[tokio::test]
-async fn what_was_kept_aside_is_read_first_and_the_log_from_there_on() -> Outcome {
+async fn what_was_spooled_is_read_first_and_the_log_from_there_on() -> Outcome {
     let mongod = Mongod::builder(Version::V6_0).set_parameter("enableTestCommands", "1").start().await?;
     let (client, spilling) = (mongod.client().await?, Spilling::new()?);
     let orders = client.database("shop").collection::<Document>("orders");
@@ -42,45 +40,44 @@ async fn what_was_kept_aside_is_read_first_and_the_log_from_there_on() -> Outcom
     }
     let commit = doc! { "commitTransaction": 1, "commitTimestamp": time };
     client.database("admin").run_command(commit).session(&mut session).await?;
-    majority(&orders, "kept").await?;
+    majority(&orders, "spooled").await?;
     let kept = newest_positions(&oplogs).await?;
     wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= kept["rs0"]).await?;
-    let start = capture.start_positions();
+    let start = capture.start_positions().clone();
     assert!(start["rs0"] < t0["rs0"], "it begins before the transaction");
-    capture.stop().await?;
     majority(&orders, "logged").await?;
     let end = newest_positions(&oplogs).await?;
 
-    let identity = SpoolIdentity { owner: "127.0.0.1:1/app copy".into(), shard: "rs0".into(), database: "shop".into() };
-    let file = folder.path().join("spool").join(identity.file_name());
     let open = async |from: &Positions| {
-        let reader = SpoolReader::open(&file, &identity, OplogPosition::of(&start["rs0"]).unwrap())?;
-        assert!(reader.is_some(), "no spool");
-        let mut kept = reader.map(|reader| Box::new(KeptInFile::new("rs0", reader)) as Box<dyn KeptLog>);
-        let mut source =
-            OplogChanges::open_with_spools(&oplogs, |_| kept.take(), from, all_of("shop"), spilling.options()).await?;
+        let mut source = capture.changes(&oplogs, from, all_of("shop"), spilling.options()).await?;
         let mut followed = Followed::default();
         followed.until(&mut source, &end).await?;
         Ok::<Followed, Box<dyn Error>>(followed)
     };
     let followed = open(&t0).await?;
     let ids = (0..10).map(|id| id.to_string());
-    let expected: Vec<String> = ids.chain(["prepared", "kept", "logged"].map(|id| format!("{id:?}"))).collect();
+    let expected: Vec<String> = ids.chain(["prepared", "spooled", "logged"].map(|id| format!("{id:?}"))).collect();
     assert_eq!(followed.inserted(), expected);
     // It was under way at the beginning, so no watermark came before its commit.
     assert_eq!(followed.watermarks.iter().map(|(given, ..)| *given).min(), Some(11));
     // A position behind the end of the spool.
     assert_eq!(open(&kept).await?.inserted(), ["\"logged\""]);
-    let mut before = start.clone();
-    before.insert("rs0".to_owned(), OplogPosition::default().into());
-    let error = open(&before).await.err().ok_or("a position before the spool")?;
-    assert!(error.to_string().contains("begins at"), "{error}");
+    // From before the spool all is read from the log.
+    let first = Positions::from([("rs0".to_owned(), oplogs[0].oldest().await?.into())]);
+    let mut all = vec!["\"before\"".to_owned()];
+    all.extend(expected);
+    // What was prepared is given with its commit, and what was written before that comes before it.
+    assert_eq!(open(&first).await?.inserted().len(), all.len() + 1);
+    // Nothing of what was written down is lost with the capture, and it begins where it did.
+    capture.stop().await?;
+    let capture = Capture::start(config.spools()?, &oplogs, Some(&t0)).await?;
+    assert_eq!(*capture.start_positions(), start);
     Ok(())
 }
 
-/// What was kept had an end when it was opened; when that is read, the log no longer goes on from there, but more was kept.
+/// When the end of the spool is read, the log no longer goes on from there, but more was spooled.
 #[tokio::test]
-async fn a_log_that_rolls_over_behind_the_end_of_what_was_kept_is_read_from_what_is_kept_since() -> Outcome {
+async fn a_log_that_rolls_over_behind_the_end_of_the_spool_is_read_from_what_is_spooled_since() -> Outcome {
     let mongod = small_log(Version::V6_0).start().await?;
     let (client, spilling) = (mongod.client().await?, Spilling::new()?);
     let orders = client.database("shop").collection::<Document>("orders");
@@ -96,29 +93,27 @@ async fn a_log_that_rolls_over_behind_the_end_of_what_was_kept_is_read_from_what
     let caught_up = async |to: &Positions| {
         wait_until("the capture to catch up", LIMIT, async || capture.reached()["rs0"] >= to["rs0"]).await
     };
-    majority(&orders, "kept").await?;
+    majority(&orders, "spooled").await?;
     caught_up(&newest_positions(&oplogs).await?).await?;
-    let mut kept = capture.readers(&t0).await?;
-    majority(&orders, "kept since").await?;
+    let mut source = capture.changes(&oplogs, &t0, all_of("shop"), spilling.options()).await?;
+    let mut followed = Followed::default();
+    followed.take(source.next().await?);
+    majority(&orders, "spooled since").await?;
     let since = newest_positions(&oplogs).await?;
     caught_up(&since).await?;
     roll_over(&client, &oplogs[0], OplogPosition::of(&since["rs0"]).unwrap()).await?;
     majority(&orders, "logged").await?;
     let end = newest_positions(&oplogs).await?;
 
-    let spools = |oplog: &Oplog| kept.remove(oplog.name());
-    let mut source = OplogChanges::open_with_spools(&oplogs, spools, &t0, all_of("shop"), spilling.options()).await?;
-    let mut followed = Followed::default();
     followed.until(&mut source, &end).await?;
-    assert_eq!(followed.inserted(), ["kept", "kept since", "logged"].map(|id| format!("{id:?}")));
+    assert_eq!(followed.inserted(), ["spooled", "spooled since", "logged"].map(|id| format!("{id:?}")));
 
-    // A capture that has ended keeps nothing more.
-    let mut kept = capture.readers(&t0).await?;
+    // A capture that has ended spools nothing more.
+    caught_up(&end).await?;
+    let mut source = capture.changes(&oplogs, &t0, all_of("shop"), spilling.options()).await?;
     capture.stop().await?;
     roll_over(&client, &oplogs[0], OplogPosition::of(&end["rs0"]).unwrap()).await?;
     let end = newest_positions(&oplogs).await?;
-    let spools = |oplog: &Oplog| kept.remove(oplog.name());
-    let mut source = OplogChanges::open_with_spools(&oplogs, spools, &t0, all_of("shop"), spilling.options()).await?;
     let mut followed = Followed::default();
     let error = followed.until(&mut source, &end).await.expect_err("nothing is lost unseen");
     assert!(error.to_string().contains("has rolled over"), "{error}");

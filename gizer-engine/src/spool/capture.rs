@@ -1,0 +1,445 @@
+//! The task that spools what is touched while a load runs.
+//!
+//! ```text
+//!   Capture::start ── T0 and a spool; from here on, in a task of its own:  OplogChanges ──▶ pages ──▶ spool
+//!        │
+//!        │   the load, which needs nothing of it until it is aligned
+//!        │
+//!   Capture::changes ── what was spooled so far, what is spooled meanwhile, and then the log
+//!        │
+//!   Capture::stop ── how far the spool goes. finish, once every load is done, removes it
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
+use gizer_oplog::{ChangeEvent, ChangeSource, ErrorClass, FollowOptions, Interest, MongoError, Oplog, OplogChanges};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::changes::SpoolReader;
+use super::record::{Mark, PageWriter};
+use super::{Appended, Spool, SpoolSettings, SpoolSpan, SpooledChanges};
+use crate::failure::Failure;
+
+/// Bytes after which a page is written, whether or not it ends with a mark.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// How long a mark may wait to be written.
+const MARK_WAIT: Duration = Duration::from_millis(250);
+
+/// Changes between two marks.
+const MARK_CHANGES: usize = 5_000;
+
+/// Bytes of undecided transactions in memory.
+const HELD_BACK_BYTES: usize = 4 << 20;
+
+/// The changes of a database, being spooled.
+///
+/// Dropping it ends it where it stands, as a crash would: what is then missing in the spool shows when it is opened again.
+pub struct Capture {
+    settings: SpoolSettings,
+    t0: Positions,
+    start: Positions,
+    spool: Arc<dyn Spool>,
+    state: watch::Receiver<State>,
+    stop: watch::Sender<Option<SpoolEnd>>,
+    task: JoinSet<CaptureReport>,
+}
+
+/// How far the task has got.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) reached: Positions,
+    /// It has ended before it was stopped.
+    pub(super) ended: bool,
+}
+
+/// What becomes of the spool when a capture ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SpoolEnd {
+    /// A load that did not finish needs it to go on.
+    Stays,
+    /// Nobody needs it any more.
+    Removed,
+}
+
+/// What became of a capture.
+#[derive(Debug)]
+pub struct CaptureReport {
+    /// The part of the source that the spool covers.
+    pub span: SpoolSpan,
+    /// Changes that this capture has spooled; an earlier one may have spooled others.
+    pub changes: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Why it ended.
+    pub end: CaptureEnd,
+}
+
+/// Why a capture ended.
+#[derive(Debug)]
+pub enum CaptureEnd {
+    /// It was stopped.
+    Stopped,
+    /// The spool is as large as it may be.
+    LimitReached,
+    /// The source cannot be read, or the spool written, any more.
+    BrokenOff(Failure),
+}
+
+impl CaptureReport {
+    /// Whether the spool covers the source up to the end of the capture.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.end, CaptureEnd::Stopped)
+    }
+
+    /// How far the spool reaches: from here on the log itself is needed.
+    pub fn reached(&self) -> &Positions {
+        &self.span.reached
+    }
+}
+
+impl Capture {
+    /// Opens the spool and begins to fill it, from the newest positions (T0) on or from earlier ones.
+    ///
+    /// `needed` is from where on unfinished loads and followed collections still need the changes. A spool that covers it, and
+    /// whose end the log still holds, is continued; else it starts over at `needed` if the log still holds that, and else at T0.
+    /// [`reaches`](Capture::reaches) says which. Without `needed` it starts over.
+    ///
+    /// # Errors
+    /// [`Failure`] before MongoDB is read, if the spool cannot be written or another run writes it; afterwards if MongoDB
+    /// cannot be read.
+    pub async fn start(
+        settings: SpoolSettings,
+        oplogs: &[Oplog],
+        needed: Option<&Positions>,
+    ) -> Result<Capture, Failure> {
+        let spool = settings.open(oplogs).await?;
+        let (mut earliest, mut t0) = (Positions::new(), Positions::new());
+        for oplog in oplogs {
+            let (first, newest) = newest(oplog).await?;
+            earliest.insert(oplog.name().to_owned(), first);
+            t0.insert(oplog.name().to_owned(), newest);
+        }
+        let needed = needed.map(|needed| {
+            let from = |(shard, first): (&String, &SourcePosition)| {
+                (shard.clone(), needed.get(shard).map_or(first, |needed| needed.min(first)).clone())
+            };
+            earliest.iter().map(from).collect::<Positions>()
+        });
+        let opening = Opening { oplogs, settings: &settings };
+        let (source, span) = opening.source(&*spool, needed, earliest).await?;
+        let (start, from) = (times(&span.start), times(&span.reached));
+        tracing::info!(start, from, "changes are spooled");
+        let (stop, stopped) = watch::channel(None);
+        let (state, seen) = watch::channel(State { reached: span.reached.clone(), ended: false });
+        let start = span.start.clone();
+        let task = Task {
+            source,
+            spool: Arc::clone(&spool),
+            stopped,
+            state,
+            span,
+            page: PageWriter::default(),
+            marked: None,
+            mark_due: None,
+            unwritten: 0,
+            changes: 0,
+            bytes: 0,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task.run());
+        Ok(Capture { settings, t0, start, spool, state: seen, stop, task: tasks })
+    }
+
+    /// The newest positions at the start: whatever is read from MongoDB after the start is as of then or later.
+    pub fn t0(&self) -> &Positions {
+        &self.t0
+    }
+
+    /// Where the spool begins: T0 or earlier.
+    pub fn start_positions(&self) -> &Positions {
+        &self.start
+    }
+
+    /// How far the spool has got by now.
+    pub fn reached(&self) -> Positions {
+        self.state.borrow().reached.clone()
+    }
+
+    fn begins_before(&self, positions: &Positions) -> bool {
+        positions.iter().all(|(shard, position)| self.start.get(shard).is_some_and(|start| start <= position))
+    }
+
+    /// Whether spool and log together hold everything after these positions. Of a capture that has ended early nobody
+    /// knows without asking the log, so it does not.
+    pub fn reaches(&self, positions: &Positions) -> bool {
+        self.begins_before(positions) && !self.state.borrow().ended
+    }
+
+    /// As [`reaches`](Capture::reaches), but where the capture has ended early the log is asked.
+    ///
+    /// # Errors
+    /// [`Failure`] if MongoDB cannot be read.
+    pub async fn still_reaches(&self, oplogs: &[Oplog], positions: &Positions) -> Result<bool, Failure> {
+        let State { reached, ended } = self.state.borrow().clone();
+        if !ended || !self.begins_before(positions) {
+            return Ok(self.begins_before(positions));
+        }
+        for oplog in oplogs.iter().filter(|oplog| positions.contains_key(oplog.name())) {
+            let reached = reached.get(oplog.name()).map(SourcePosition::time).unwrap_or_default();
+            if oplog.oldest().await?.time > reached {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The changes after these positions: what was spooled so far and is spooled meanwhile, and then the log. Where the spool
+    /// begins later, all is read from the log.
+    ///
+    /// # Errors
+    /// [`MongoError`] if the spool or the log cannot be read.
+    pub async fn changes(
+        &self,
+        oplogs: &[Oplog],
+        from: &Positions,
+        interest: Interest,
+        options: FollowOptions,
+    ) -> Result<SpooledChanges, MongoError> {
+        if !self.begins_before(from) {
+            return SpooledChanges::of_log(oplogs, from, interest, options).await;
+        }
+        let reader = SpoolReader::new(Arc::clone(&self.spool), self.start.clone(), self.state.clone());
+        SpooledChanges::of_spool(reader, oplogs, from, interest, options).await
+    }
+
+    /// Ends the capture; what was spooled survives a crash.
+    ///
+    /// # Errors
+    /// [`Failure`] only if the task has panicked; whatever else has gone wrong is in the report.
+    pub async fn stop(self) -> Result<CaptureReport, Failure> {
+        self.end(SpoolEnd::Stays).await
+    }
+
+    /// Ends the capture, and removes what was spooled: no load needs it any more.
+    ///
+    /// # Errors
+    /// As [`stop`](Capture::stop).
+    pub async fn finish(self) -> Result<CaptureReport, Failure> {
+        self.end(SpoolEnd::Removed).await
+    }
+
+    async fn end(mut self, spool: SpoolEnd) -> Result<CaptureReport, Failure> {
+        let _ = self.stop.send(Some(spool));
+        let ended = self.task.join_next().await.and_then(Result::ok);
+        ended.ok_or_else(|| Failure::failed("the task that spools changes has panicked"))
+    }
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture").field("settings", &self.settings).field("start", &self.start).finish_non_exhaustive()
+    }
+}
+
+/// Positions, for the log: `rs0 Timestamp(1454960732, 1)`.
+fn times(positions: &Positions) -> String {
+    let each = positions.iter().map(|(shard, position)| format!("{shard} {}", position.time()));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// From where on the log is needed by whoever reads documents now, and the newest position. The first of them lies before
+/// the second where a transaction is in progress, whose entries a later commit leads back to.
+async fn newest(oplog: &Oplog) -> Result<(SourcePosition, SourcePosition), Failure> {
+    let before = oplog.newest().await?;
+    let undecided = oplog.before_undecided().await?;
+    // What was decided before this was asked for is in the log after the first position.
+    let first = undecided.map_or(before, |undecided| undecided.min(before));
+    Ok((first.into(), oplog.newest().await?.into()))
+}
+
+/// What the source of a capture is opened with.
+struct Opening<'o> {
+    oplogs: &'o [Oplog],
+    settings: &'o SpoolSettings,
+}
+
+impl Opening<'_> {
+    /// The changes from somewhere on, and a spool that covers the source from its start up to there.
+    async fn source(
+        &self,
+        spool: &dyn Spool,
+        needed: Option<Positions>,
+        earliest: Positions,
+    ) -> Result<(OplogChanges, SpoolSpan), Failure> {
+        if let Some(span) = spool.span()
+            && needed.as_ref().is_some_and(|needed| covers(&span, needed))
+            && let Some(source) = self.at_if_there(&span.reached).await?
+        {
+            return Ok((source, span));
+        }
+        let needed = match needed {
+            Some(needed) => self.at_if_there(&needed).await?.map(|source| (source, needed)),
+            None => None,
+        };
+        let (source, start) = match needed {
+            Some(found) => found,
+            None => (self.at(&earliest).await?, earliest),
+        };
+        spool.trim(Some(start.clone())).await?;
+        Ok((source, SpoolSpan { reached: start.clone(), start }))
+    }
+
+    /// All changes of the database after these positions.
+    async fn at(&self, from: &Positions) -> Result<OplogChanges, MongoError> {
+        let interest = Interest { database: self.settings.database.clone(), ..Interest::default() };
+        let options = FollowOptions {
+            held_back_bytes: HELD_BACK_BYTES,
+            watermark_changes: MARK_CHANGES,
+            ..FollowOptions::new(self.settings.folder.join("held-back"))
+        };
+        OplogChanges::open(self.oplogs, from, interest, options).await
+    }
+
+    /// The same, if the log still holds them.
+    async fn at_if_there(&self, from: &Positions) -> Result<Option<OplogChanges>, MongoError> {
+        match self.at(from).await {
+            Ok(source) => Ok(Some(source)),
+            Err(error) if error.class() == ErrorClass::LoadDue => {
+                tracing::info!(%error, "the spool starts over");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a spool covers what comes after these positions: they lie in it.
+fn covers(span: &SpoolSpan, needed: &Positions) -> bool {
+    needed.iter().all(|(shard, needed)| {
+        let ends = span.start.get(shard).zip(span.reached.get(shard));
+        ends.is_some_and(|(start, reached)| start <= needed && needed <= reached)
+    })
+}
+
+/// A capture at work.
+struct Task {
+    source: OplogChanges,
+    spool: Arc<dyn Spool>,
+    stopped: watch::Receiver<Option<SpoolEnd>>,
+    state: watch::Sender<State>,
+    span: SpoolSpan,
+    page: PageWriter,
+    /// The latest mark, written or not.
+    marked: Option<(ClusterTime, Positions)>,
+    /// When the mark at the end of the page is to be written.
+    mark_due: Option<Instant>,
+    /// Changes in the page.
+    unwritten: u64,
+    changes: u64,
+    bytes: u64,
+}
+
+impl Task {
+    /// Spools changes until it is stopped, or cannot go on.
+    async fn run(mut self) -> CaptureReport {
+        let mut end = self.spool_changes().await.unwrap_or_else(CaptureEnd::BrokenOff);
+        self.page.cut_to_mark();
+        match self.write().await {
+            Ok(Appended::Full) => end = CaptureEnd::LimitReached,
+            Err(failure) if matches!(end, CaptureEnd::Stopped) => end = CaptureEnd::BrokenOff(failure),
+            Ok(Appended::Taken(_)) | Err(_) => {}
+        }
+        self.say(&end);
+        self.state.send_modify(|state| state.ended = !matches!(end, CaptureEnd::Stopped));
+        // One that has ended early is still read.
+        let end_of_spool = self.stopped.wait_for(Option::is_some).await.ok().and_then(|stopped| *stopped);
+        if end_of_spool == Some(SpoolEnd::Removed)
+            && let Err(failure) = self.spool.trim(None).await
+        {
+            tracing::warn!("the spool could not be removed: {failure}");
+        }
+        CaptureReport { span: self.span, changes: self.changes, bytes: self.bytes, end }
+    }
+
+    async fn spool_changes(&mut self) -> Result<CaptureEnd, Failure> {
+        loop {
+            let due = self.mark_due.unwrap_or_else(Instant::now);
+            let event = tokio::select! {
+                biased;
+                // An error means that whoever could stop it is gone.
+                _ = self.stopped.wait_for(Option::is_some) => return Ok(CaptureEnd::Stopped),
+                () = sleep_until(due), if self.mark_due.is_some() && self.page.is_marked() => None,
+                event = self.source.next() => Some(event?),
+            };
+            match event {
+                Some(ChangeEvent::Change(change)) => {
+                    self.page.change(&change).ok_or_else(|| {
+                        Failure::failed(format!(
+                            "a change of {} at {} has no _id",
+                            change.namespace,
+                            change.position.time()
+                        ))
+                    })?;
+                    self.unwritten += 1;
+                }
+                Some(ChangeEvent::Watermark { time, positions, .. }) => self.mark(time, positions),
+                _ => {}
+            }
+            let is_due = self.page.is_marked() && self.mark_due.is_some_and(|due| due <= Instant::now());
+            if (is_due || self.page.len() >= PAGE_BYTES) && self.write().await? == Appended::Full {
+                return Ok(CaptureEnd::LimitReached);
+            }
+        }
+    }
+
+    /// Notes a watermark; one that is held back by a prepared transaction says nothing new.
+    fn mark(&mut self, time: ClusterTime, positions: Positions) {
+        if self.marked.as_ref().is_some_and(|(marked, at)| *marked == time && *at == positions) {
+            return;
+        }
+        let mark = Mark { time, positions };
+        self.page.mark(&mark);
+        self.marked = Some((time, mark.positions));
+        self.mark_due = self.mark_due.or_else(|| Some(Instant::now() + MARK_WAIT));
+    }
+
+    /// Writes the page, if there is anything in it.
+    async fn write(&mut self) -> Result<Appended, Failure> {
+        if self.page.is_empty() {
+            return Ok(Appended::Taken(0));
+        }
+        let page = self.page.take();
+        let reached = page.reached.clone();
+        let appended = self.spool.append(page).await?;
+        if let Appended::Taken(bytes) = appended {
+            self.bytes += bytes;
+            self.changes += std::mem::take(&mut self.unwritten);
+            if let Some(reached) = reached {
+                self.span.reached.clone_from(&reached);
+                self.mark_due = None;
+                self.state.send_modify(|state| state.reached = reached);
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Says once why a capture has ended before the load.
+    fn say(&self, end: &CaptureEnd) {
+        let why = match end {
+            CaptureEnd::Stopped => return,
+            CaptureEnd::LimitReached => "load.spool_limit is reached".to_owned(),
+            CaptureEnd::BrokenOff(failure) => failure.to_string(),
+        };
+        tracing::warn!(
+            "changes are spooled up to {} and no further: {why}; the load goes on, and can be followed if the oplog itself still \
+             holds what comes after",
+            times(&self.span.reached)
+        );
+    }
+}
