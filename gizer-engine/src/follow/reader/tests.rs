@@ -8,7 +8,7 @@ use std::time::Duration;
 use bson::doc;
 use bytes::Bytes;
 use gizer_flatten::DocumentBatch;
-use gizer_flatten::change::{Change, ChangeKind, Edit, EditAction, Edits, Namespace, Position, Positions, Step};
+use gizer_flatten::change::{Change, ChangeKind, Edit, EditAction, Edits, Namespace, Positions, SourcePosition, Step};
 use gizer_oplog::{ChangeEvent, WatchedCollection};
 use gizer_schema::{Layout, file};
 use gizer_verify::ReadBack;
@@ -80,7 +80,7 @@ fn time(seconds: u32) -> ClusterTime {
 }
 
 fn positions(seconds: u32) -> Positions {
-    BTreeMap::from([("rs0".to_owned(), Position { time: time(seconds), term: 1 })])
+    BTreeMap::from([("rs0".to_owned(), SourcePosition::new(time(seconds), &[1]))])
 }
 
 fn watermark(seconds: u32) -> Act {
@@ -98,7 +98,7 @@ fn update(seconds: u32) -> Act {
     let edits = Edits::Diff(vec![Edit { path: vec![Step::Field("l".to_owned())], action: EditAction::Unset }]);
     Act::Give(ChangeEvent::Change(Change {
         shard: "rs0".into(),
-        position: Position { time: time(seconds), term: 1 },
+        position: SourcePosition::new(time(seconds), &[1]),
         namespace: Arc::new(namespace()),
         uuid: Some(UUID),
         from_migrate: false,
