@@ -31,7 +31,12 @@ impl Job<'_, '_> {
             standing = outcome
                 .map_err(|failure| if failure.kind == FailureKind::LoadDue { rolled_over(name) } else { failure })?;
             tracing::debug!(collection = name, round, ?standing, "aligned");
-            if standing.exact {
+            let is_only_spooled = match &self.capture {
+                Some(capture) => capture.alone_reaches(self.oplogs, &standing.applied_to).await?,
+                None => false,
+            };
+            // Exact as of a time from which the log cannot be followed any more is not enough: the spool leads on.
+            if standing.exact && !is_only_spooled {
                 break;
             }
         }

@@ -171,7 +171,7 @@ pub(super) struct Job<'j, 's> {
     filling: Filling<'j>,
     run: &'j RunRow<'s>,
     /// Where nothing is to be followed there is none.
-    capture: Option<Capture>,
+    pub(super) capture: Option<Capture>,
 }
 
 impl Job<'_, '_> {

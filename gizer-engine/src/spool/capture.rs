@@ -190,13 +190,17 @@ impl Capture {
         if !ended || !self.begins_before(positions) {
             return Ok(self.begins_before(positions));
         }
-        for oplog in oplogs.iter().filter(|oplog| positions.contains_key(oplog.name())) {
-            let reached = reached.get(oplog.name()).map(SourcePosition::time).unwrap_or_default();
-            if oplog.oldest().await?.time > reached {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let oplogs = oplogs.iter().filter(|oplog| positions.contains_key(oplog.name()));
+        log_holds(oplogs, &reached).await
+    }
+
+    /// Whether what comes after these positions is in the spool, and no longer in the log: nobody can follow from there once
+    /// the spool is gone.
+    ///
+    /// # Errors
+    /// [`Failure`] if MongoDB cannot be read.
+    pub async fn alone_reaches(&self, oplogs: &[Oplog], positions: &Positions) -> Result<bool, Failure> {
+        Ok(self.reaches(positions) && !log_holds(oplogs, positions).await?)
     }
 
     /// The changes after these positions: what was spooled so far and is spooled meanwhile, and then the log. Where the spool
@@ -245,6 +249,17 @@ impl fmt::Debug for Capture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Capture").field("settings", &self.settings).field("start", &self.start).finish_non_exhaustive()
     }
+}
+
+/// Whether the logs still hold everything after these positions.
+async fn log_holds(oplogs: impl IntoIterator<Item = &Oplog>, positions: &Positions) -> Result<bool, Failure> {
+    for oplog in oplogs {
+        let position = positions.get(oplog.name()).map(SourcePosition::time).unwrap_or_default();
+        if oplog.oldest().await?.time > position {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Positions, for the log: `rs0 Timestamp(1454960732, 1)`.

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use gizer_flatten::change::ClusterTime;
 use gizer_oplog::OplogPosition;
 use gizer_oplog::{Cluster, ErrorClass, MongoError, Oplog, OplogTail, TailOptions};
-use integration_tests::rig::{Mongod, MongodBuilder, ReplicaSet, Version, unique_name};
+use integration_tests::rig::{Mongod, MongodBuilder, ReplicaSet, Version, unique_name, wait_for};
 use mongodb::Client;
 use mongodb::options::WriteConcern;
 use tokio::time::timeout;
@@ -306,7 +306,12 @@ async fn a_killed_server_that_comes_back_is_read_on(version: Version) -> Outcome
     let restart = async {
         mongod.restart().await?;
         orders.insert_one(doc! { "_id": "after" }).write_concern(durable).await?;
-        Ok::<(), Box<dyn Error>>(oplog.newest().await.map(drop)?)
+        // It may take writes before it can read what a majority has: `NotYetInitialized`.
+        let newest = async || match oplog.newest().await {
+            Err(error) if error.is_transient() => None,
+            outcome => Some(outcome.map(drop)),
+        };
+        Ok::<(), Box<dyn Error>>(wait_for("the newest entry", LIMIT, newest).await??)
     };
     let after = tail.position();
     let next = async {
