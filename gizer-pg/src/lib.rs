@@ -1,4 +1,6 @@
 //! Everything gizer says to PostgreSQL: DDL, COPY, staging and state. PostgreSQL 13 or later.
+//!
+//! What talks to a server fails with whatever that says; errors are documented where there are others.
 
 pub mod civil_time;
 mod column_type;

@@ -46,9 +46,6 @@ impl Readiness {
 }
 
 /// Asks the server, about `tables` too: their sizes, and whether this role may replace them.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn readiness(session: &Session, tables: &[String]) -> Result<Readiness, PgError> {
     session.begin_reading().await?;
     let outcome = look(session, tables).await;

@@ -221,18 +221,12 @@ impl Session {
 
     /// Begins a READ COMMITTED transaction with the settings that all of gizer's statements rely on; first rolls
     /// back one that was left open.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn begin(&self) -> Result<(), PgError> {
         self.begin_with(BEGIN).await
     }
 
     /// Begins a transaction that only reads, and reads everything as of one time; otherwise as
     /// [`begin`](Session::begin).
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn begin_reading(&self) -> Result<(), PgError> {
         self.begin_with(BEGIN_READING).await
     }
@@ -272,9 +266,6 @@ impl Session {
     }
 
     /// Sets a savepoint in the open transaction. Constraints that can be deferred are from here on.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn set_savepoint(&self, name: &str) -> Result<(), PgError> {
         self.run("setting a savepoint", &format!("SAVEPOINT {name}; SET CONSTRAINTS ALL DEFERRED")).await
     }
@@ -289,9 +280,6 @@ impl Session {
     }
 
     /// Takes back all that was done since a savepoint, which is released.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn roll_back_to(&self, name: &str) -> Result<(), PgError> {
         let sql = format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}");
         self.run("rolling back to a savepoint", &sql).await

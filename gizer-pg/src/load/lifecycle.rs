@@ -122,9 +122,6 @@ impl<'a> Load<'a> {
 
     /// Looks for a load of the same documents into the same tables that did not finish. Nothing is locked, and
     /// nothing changes.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn earlier(session: &Session, request: &LoadRequest<'_>) -> Result<Earlier, PgError> {
         let tables = staging::staging_tables(request.layout, session.schema())?;
         let look = async {
@@ -273,9 +270,6 @@ impl<'a> Load<'a> {
     }
 
     /// Bytes that each table takes on disk with its keys and indexes, in the order of the layout's tables.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn table_sizes(&self) -> Result<Vec<u64>, PgError> {
         staging::sizes(self.session, &self.tables).await
     }
@@ -300,9 +294,6 @@ impl<'a> Load<'a> {
     /// Records that the load failed and gives the lock back. The live tables and what is known of them stay as they
     /// are; a collection that has none is due for a load. The staging tables stay until the next load, or until
     /// [`drop_leftovers`](super::drop_leftovers). Where it `goes_on`, a load stays due, as after an interrupted one.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn abandon(self, reason: &str, goes_on: bool) -> Result<(), PgError> {
         let LoadFence { collection, load_epoch } = &self.fence;
         let cancelled = self.cancels.settle().await;

@@ -41,9 +41,6 @@ pub async fn standing(session: &Session, layout: &Layout) -> Result<Standing, Pg
 
 /// Which of these collections have tables that somebody changed, and how: a table or a column is missing, or has
 /// another type. What somebody has added is no difference.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn changed_tables(session: &Session, layouts: &[&Layout]) -> Result<BTreeMap<String, String>, PgError> {
     let names: Vec<&str> = layouts.iter().flat_map(|layout| &layout.tables).map(|table| table.name.as_str()).collect();
     let mut there: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();

@@ -133,9 +133,6 @@ impl RowStore<'_> {
     }
 
     /// The foreign keys that point at these tables.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn references(&mut self) -> Result<References, PgError> {
         self.statements += 1;
         let tables: Vec<String> = self.tables.iter().map(|table| table.table.to_string()).collect();
@@ -150,9 +147,6 @@ impl RowStore<'_> {
 
     /// Deletes all rows under these keys, whatever their scope. The values of people's own columns are held until the
     /// transaction ends, in case the rows come after all.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn set_apart(&mut self, keys: &Keys) -> Result<RowCounts, PgError> {
         if keys.is_empty() {
             return self.delete_documents(keys).await;

@@ -243,9 +243,6 @@ impl<'s> RowStore<'s> {
     }
 
     /// Deletes all rows that are stored under these keys, whatever their scope; gives how many there were.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn delete_documents(&mut self, keys: &Keys) -> Result<RowCounts, PgError> {
         let mut counts = RowCounts { tables: vec![TableCounts::default(); self.tables.len()] };
         if keys.is_empty() {
@@ -264,9 +261,6 @@ impl<'s> RowStore<'s> {
 
     /// Deletes all rows of all tables; gives how many there were. Readers see them until the commit, which TRUNCATE would not
     /// let them.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn empty(&mut self) -> Result<u64, PgError> {
         let mut deleted = 0;
         for TableStatements { table, .. } in self.tables.iter().rev() {

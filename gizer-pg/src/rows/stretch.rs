@@ -23,9 +23,6 @@ impl RowStore<'_> {
     /// Begins a transaction that only reads, and reads everything as of one time. The tables are locked (`ACCESS SHARE`) before
     /// that time is: a load that is swapped in meanwhile waits, and what is read is of the tables that have their names at
     /// that time.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn begin_snapshot(&mut self) -> Result<(), PgError> {
         self.session.begin_reading().await?;
         let tables: Vec<String> = self.tables.iter().map(|table| table.table.to_string()).collect();
@@ -102,9 +99,6 @@ impl RowStore<'_> {
 
     /// Root keys of one table that no earlier table of the layout has: each once, in the order of the column, at most
     /// so many. Those of the root table are those of documents; any other is of rows that have none.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn keys_of(
         &mut self,
         table: TableId,

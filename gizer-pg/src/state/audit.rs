@@ -103,9 +103,6 @@ pub async fn hold_audit(session: &Session, collection: &str) -> Result<(), PgErr
 }
 
 /// Records that an audit begins, and what it is going to look at. What an earlier one has left unfinished is forgotten.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn begin_audit(
     session: &Session,
     collection: &str,
@@ -158,9 +155,6 @@ async fn begin_in_transaction(
 }
 
 /// The audit of a collection that did not finish, if it is of the same, with all of its segments.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn unfinished_audit(
     session: &Session,
     collection: &str,

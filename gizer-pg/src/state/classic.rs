@@ -30,9 +30,6 @@ const FINISHED_WITH_ERROR: &str = "`gizer etlstatus finish error`";
 ///
 /// The current row, with the greatest `time_start`, decides: an error needs a load. An open row is in progress if its run holds its
 /// lock; without a run number, [`CLASSIC_RUN_LIFETIME`] long. The run of any other has died, and counts as the next run would close it.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn load_needed(session: &Session) -> Result<LoadNeed, PgError> {
     session.begin_reading().await?;
     let outcome = look(session).await;

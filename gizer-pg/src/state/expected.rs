@@ -141,9 +141,6 @@ pub async fn expected(session: &Session) -> Result<Vec<Expected>, PgError> {
 
 /// From now on these collections are expected, in the open transaction, because of this choice if one was made. What is known of
 /// those that already are stays.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn expect(session: &Session, collections: &[&str], choice: Option<Choice>) -> Result<(), PgError> {
     if collections.is_empty() {
         return Ok(());
@@ -161,9 +158,6 @@ pub async fn expect(session: &Session, collections: &[&str], choice: Option<Choi
 
 /// Records that `run` made this collection's schema file, with the hash of its layout, in the open transaction or in
 /// one of its own.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn record_inferred(session: &Session, collection: &str, layout_hash: &str) -> Result<(), PgError> {
     let sql = format!(
         "INSERT INTO {} (collection, inferred_hash) VALUES ($1, $2) \
@@ -175,9 +169,6 @@ pub async fn record_inferred(session: &Session, collection: &str, layout_hash: &
 }
 
 /// These collections are no longer expected, in the open transaction.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn no_longer_expect(session: &Session, collections: &[&str]) -> Result<(), PgError> {
     if collections.is_empty() {
         return Ok(());
@@ -190,9 +181,6 @@ pub async fn no_longer_expect(session: &Session, collections: &[&str]) -> Result
 /// now on it is expected. The same kind again counts an attempt and keeps `since`. One that is *failing* is tried
 /// again after 30 s, then after twice as long each time, an hour at most. One that is *paused* stays so, whatever
 /// happens to it meanwhile.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn set_obstacle(
     session: &Session,
     collection: &str,
@@ -221,17 +209,11 @@ pub async fn set_obstacle(
 
 /// Nothing keeps the collection from being copied and followed any more, in the open transaction or in one of its own. Gives
 /// whether anything did. Only [`resume`] ends a pause.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn clear_obstacle(session: &Session, collection: &str) -> Result<bool, PgError> {
     clear_where(session, collection, "obstacle <> 'paused'").await
 }
 
 /// The collection is paused no longer, in the open transaction or in one of its own. Gives whether it was.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn resume(session: &Session, collection: &str) -> Result<bool, PgError> {
     clear_where(session, collection, "obstacle = 'paused'").await
 }

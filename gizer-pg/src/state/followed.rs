@@ -157,9 +157,6 @@ pub async fn set_passed_over(
 
 /// Records, in the open transaction, a remark on a collection that is followed, or that it no longer holds. Where nothing changes
 /// nothing is written.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn set_remark(
     session: &Session,
     collection: &str,
@@ -178,9 +175,6 @@ pub async fn set_remark(
 
 /// The collections that are followed now, with their loads, in the open transaction. Left out are *paused* ones, and
 /// *failing* ones whose next try has not come.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgError> {
     let sql = format!(
         "SELECT c.collection, coalesce(c.live_epoch, 0) FROM {} AS c LEFT JOIN {} AS e USING (collection) \
@@ -195,9 +189,6 @@ pub async fn followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgErr
 }
 
 /// As [`followed_now`], in a transaction of its own.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn read_followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgError> {
     session.begin_reading().await?;
     let outcome = followed_now(session).await;
@@ -229,9 +220,6 @@ pub async fn leave_stream(
 }
 
 /// All collections that are followed and *failing* are to be tried again at once.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn try_failing_now(session: &Session) -> Result<(), PgError> {
     let sql = format!(
         "UPDATE {} AS e SET next_try = pg_catalog.now() FROM {} AS c \

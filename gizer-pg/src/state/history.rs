@@ -37,9 +37,6 @@ pub struct HistoryRow {
 }
 
 /// Counts what has happened to a collection, in the open transaction.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn count_event(
     session: &Session,
     event: HistoryEvent,

@@ -54,9 +54,6 @@ pub async fn moment(session: &Session, collection: &str) -> Result<Option<Moment
 }
 
 /// Whether a run is alive that follows changes into this schema.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn is_followed_now(session: &Session) -> Result<bool, PgError> {
     lock::is_held(session, &AdvisoryKey::stream(session.schema())).await
 }

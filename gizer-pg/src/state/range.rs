@@ -134,9 +134,6 @@ pub(crate) async fn unfinished(
 /// The positions from which the log is still needed while these collections are loaded: by unfinished loads, unless
 /// these `restart`, and by the other followed collections. Not by the tables that these loads replace, or a load a day
 /// would read and keep the log of all days. `None` if nobody needs it. The state tables must be there.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn needed_from(session: &Session, loading: &[String], restart: bool) -> Result<Option<Positions>, PgError> {
     let sql = format!(
         "SELECT c.load_captured::text FROM {collections} c \

@@ -39,9 +39,6 @@ pub struct SettledRejects {
 }
 
 /// The collections of which documents are rejected, in the open transaction.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn collections_with_rejects(session: &Session) -> Result<BTreeSet<String>, PgError> {
     let sql = format!("SELECT DISTINCT collection FROM {}", session.relation(REJECTS)?);
     let rows = session.query("looking for rejected documents", &sql, &[]).await?;
@@ -51,9 +48,6 @@ pub async fn collections_with_rejects(session: &Session) -> Result<BTreeSet<Stri
 /// Documents with these ids or keys were written, or are gone, but for those that were `refused`, in the open transaction.
 ///
 /// A document that is refused again waits longer for the next try: 30 s at first, twice as long each time, an hour at most.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn settle_rejects(
     session: &Session,
     collection: &str,
@@ -104,9 +98,6 @@ async fn write_refused(
 }
 
 /// The documents that were refused under these keys, in the open transaction, as BSON.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn refused_documents(
     session: &Session,
     collection: &str,
@@ -123,9 +114,6 @@ pub async fn refused_documents(
 }
 
 /// All refused documents of a collection are to be tried again by whoever follows; gives how many there are.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn try_rejects_now(session: &Session, collection: &str) -> Result<u64, PgError> {
     let sql = format!(
         "UPDATE {} SET next_try = pg_catalog.now() WHERE collection = $1 AND key IS NOT NULL",
@@ -136,9 +124,6 @@ pub async fn try_rejects_now(session: &Session, collection: &str) -> Result<u64,
 }
 
 /// The time by the server's clock, to be given to [`due_rejects`].
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn server_time(session: &Session) -> Result<String, PgError> {
     let sql = "SELECT pg_catalog.clock_timestamp()::pg_catalog.text";
     Ok(session.query_one("asking for the time", sql, &[]).await?.get(0))
@@ -146,9 +131,6 @@ pub async fn server_time(session: &Session) -> Result<String, PgError> {
 
 /// Refused documents to retry, at most `limit`, the longest waiting first, in the open transaction. They are due, or
 /// were not tried since `since`.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn due_rejects(
     session: &Session,
     collection: &str,

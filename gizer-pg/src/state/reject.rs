@@ -42,9 +42,6 @@ pub(crate) async fn write_rejects(
 
 /// Keeps documents aside that following could not apply, in the open transaction: each once, as it was last. What was
 /// kept under the ids in `gone` is removed.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn keep_rejected(
     session: &Session,
     collection: &str,
@@ -63,9 +60,6 @@ pub async fn keep_rejected(
 }
 
 /// Those of these ids whose documents are rejected for the tables of this load, and so have no rows.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn rejected_among(
     session: &Session,
     collection: &str,
@@ -88,9 +82,6 @@ pub async fn rejected_among(
 
 /// The collections of which documents are rejected because their `_id` does not fit the key's column. Nothing where this role may
 /// not read it, or an older version has made the state tables.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn collections_with_unfit_keys(session: &Session) -> Result<BTreeSet<String>, PgError> {
     session.begin_reading().await?;
     let doing = "looking for documents whose _id does not fit";
@@ -116,9 +107,6 @@ pub type RejectReasons = Vec<(String, u64)>;
 const MAX_REASONS: i64 = 100;
 
 /// Why documents are missing in the live tables, by collection. Nothing where this role may not read it.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn read_reject_reasons(session: &Session) -> Result<BTreeMap<String, RejectReasons>, PgError> {
     session.begin_reading().await?;
     let read = async {
@@ -152,9 +140,6 @@ async fn reject_reasons(session: &Session) -> Result<BTreeMap<String, RejectReas
 }
 
 /// Removes all rejected documents of a collection, in the open transaction: it is gone.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn forget_rejected(session: &Session, collection: &str) -> Result<(), PgError> {
     let sql = format!("DELETE FROM {} WHERE collection = $1", session.relation(REJECTS)?);
     let doing = format!("removing rejected documents of {collection}");

@@ -23,9 +23,6 @@ pub struct RepairKey {
 
 /// Queues repairs of a collection, in one statement, in the open transaction or in one of its own. A key that is waiting already
 /// waits on for its first reason; an `_id` that is known of it is kept.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn queue_repairs(
     session: &Session,
     collection: &str,
@@ -53,9 +50,6 @@ pub async fn queue_repairs(
 }
 
 /// How many repairs wait, by collection; none of those that have none.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn repairs_waiting(session: &Session) -> Result<BTreeMap<String, u64>, PgError> {
     let sql = format!("SELECT collection, count(*) FROM {} GROUP BY collection", session.relation(REPAIRS)?);
     let rows = session.query("asking what is to be repaired", &sql, &[]).await?;
@@ -64,9 +58,6 @@ pub async fn repairs_waiting(session: &Session) -> Result<BTreeMap<String, u64>,
 
 /// The first repairs of a collection that wait, at most `limit`, in the order of their keys. They go on waiting until
 /// [`forget_repairs`].
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn take_repairs(session: &Session, collection: &str, limit: u32) -> Result<Vec<RepairKey>, PgError> {
     let sql = format!("SELECT key, id FROM {} WHERE collection = $1 ORDER BY key LIMIT $2", session.relation(REPAIRS)?);
     let doing = format!("reading what is to be repaired of {collection}");
@@ -80,9 +71,6 @@ pub async fn take_repairs(session: &Session, collection: &str, limit: u32) -> Re
 
 /// Takes repairs off the queue, in the open transaction, which repairs the rows **after** that. One that is queued
 /// again meanwhile waits for the transaction, and stays. Gives how many there were, by reason.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn forget_repairs(
     session: &Session,
     collection: &str,
@@ -108,9 +96,6 @@ pub async fn forget_repairs(
 ///
 /// What a running batch is just taking off is left to it: it holds the rows and may wait for the tables, which
 /// whoever swaps a load in holds. Where it is rolled back, those keys are looked at once more, which changes nothing.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn clear_repairs(session: &Session, collection: &str) -> Result<(), PgError> {
     let sql = format!(
         "WITH due AS MATERIALIZED (SELECT key FROM {repairs} WHERE collection = $1 FOR UPDATE SKIP LOCKED) \

@@ -108,9 +108,6 @@ impl<'s> Run<'s> {
 
     /// Brings the row up to date: the positions reached, and how much was done so far. Can be called in an open
     /// transaction of the session, to become part of it.
-    ///
-    /// # Errors
-    /// Whatever the server says.
     pub async fn touch(&self, positions: &ShardPositions, records: u64, queries: u64) -> Result<(), PgError> {
         let sql = format!(
             "UPDATE {} SET ts = $2, recs_count = $3, queries_count = $4 WHERE run = $1",

@@ -47,9 +47,6 @@ pub struct UnfitRow {
 
 /// Adds counts of a collection in the open transaction, in one statement; gives the numbers of those that are new. `beyond` are
 /// values that nobody has counted by path.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn count_unfit(
     session: &Session,
     collection: &str,
@@ -109,9 +106,6 @@ pub async fn count_unfit(
 }
 
 /// Forgets what was counted of a collection, in the open transaction: it has been loaded, or is gone.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn clear_unfit(session: &Session, collection: &str) -> Result<(), PgError> {
     let sql = format!("DELETE FROM {} WHERE collection = $1", session.relation(UNFIT)?);
     let doing = format!("forgetting what the schema of {collection} had no place for");
@@ -120,9 +114,6 @@ pub async fn clear_unfit(session: &Session, collection: &str) -> Result<(), PgEr
 
 /// What was counted, by collection; the most frequent first, and what has no path last. Nothing where an older version has made no
 /// such table, or this role may not read it.
-///
-/// # Errors
-/// Whatever the server says.
 pub async fn read_unfit(session: &Session) -> Result<BTreeMap<String, Vec<UnfitRow>>, PgError> {
     session.begin_reading().await?;
     let outcome = match tables::may_read(session, UNFIT).await {
