@@ -171,7 +171,7 @@ impl<'l> Auditor<'l> {
         stored: &StoredRows,
     ) -> Result<Pass, VerifyError> {
         let documents = documents.iter().copied();
-        let pass = Pass::naming(named, self.layout, &mut self.flattener, documents, keys, stored, None);
+        let pass = Pass::over(self.layout, &mut self.flattener, documents, keys, stored, None, named);
         drop::<Tally>(self.flattener.take_tally());
         pass
     }

@@ -31,7 +31,7 @@ pub async fn compare(
         keys.to_mut().widen(number);
     }
     let stored = StoredRows::read(store, &keys).await?;
-    Ok(Pass::over(store.layout(), flattener, all(documents), &keys, &stored, None)?.verdict)
+    Ok(Pass::over(store.layout(), flattener, all(documents), &keys, &stored, None, NAMED_DIFFERENCES)?.verdict)
 }
 
 /// The documents of all batches.
@@ -76,7 +76,7 @@ pub(crate) struct Pass {
 
 impl Pass {
     /// Flattens the documents and compares their rows in the scopes of their keys. What is to be written goes into
-    /// `changes`.
+    /// `changes`; so many differences are `named` one by one.
     pub(crate) fn over<'b>(
         layout: &Layout,
         flattener: &mut Flattener,
@@ -84,22 +84,9 @@ impl Pass {
         keys: &Keys,
         stored: &StoredRows,
         changes: Option<RowChanges>,
-    ) -> Result<Pass, VerifyError> {
-        Pass::naming(NAMED_DIFFERENCES, layout, flattener, documents, keys, stored, changes)
-    }
-
-    /// The same, with so many differences named one by one.
-    pub(crate) fn naming<'b>(
         named: usize,
-        layout: &Layout,
-        flattener: &mut Flattener,
-        documents: impl Iterator<Item = RawDoc<'b>>,
-        keys: &Keys,
-        stored: &StoredRows,
-        changes: Option<RowChanges>,
     ) -> Result<Pass, VerifyError> {
-        let mut comparison = Comparison::new(layout, keys, stored, changes);
-        comparison.named = named;
+        let mut comparison = Comparison::new(layout, keys, stored, changes, named);
         let mut rejected = Vec::new();
         flattener.flatten(documents, &mut comparison, |document, rejection| rejected.push(reject(document, rejection)));
         comparison.finish()?;
@@ -165,7 +152,13 @@ struct Before {
 }
 
 impl<'a> Comparison<'a> {
-    fn new(layout: &'a Layout, keys: &'a Keys, stored: &'a StoredRows, changes: Option<RowChanges>) -> Self {
+    fn new(
+        layout: &'a Layout,
+        keys: &'a Keys,
+        stored: &'a StoredRows,
+        changes: Option<RowChanges>,
+        named: usize,
+    ) -> Self {
         Comparison {
             layout,
             keys,
@@ -173,7 +166,7 @@ impl<'a> Comparison<'a> {
             ranks: if changes.is_some() { keys.ranks() } else { vec![0; keys.len()] },
             changes,
             verdict: Verdict::default(),
-            named: NAMED_DIFFERENCES,
+            named,
             faults: Vec::new(),
             fields: FieldComparer::default(),
             has_document: vec![false; keys.len()],

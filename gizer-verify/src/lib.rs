@@ -209,16 +209,3 @@ pub enum VerifyError {
         key: String,
     },
 }
-
-impl VerifyError {
-    /// What the operator should do.
-    pub fn remedy(&self) -> Option<String> {
-        match self {
-            VerifyError::Tables(error) => error.remedy(),
-            VerifyError::Differs(_) | VerifyError::CountsDiffer { .. } => Some(
-                "look for triggers, rules and column defaults on the tables that change what is written".to_owned(),
-            ),
-            VerifyError::SameKey { .. } => Some("let gizer infer the schema again: its key must be KEY".to_owned()),
-        }
-    }
-}

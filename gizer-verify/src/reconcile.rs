@@ -12,7 +12,7 @@ use gizer_schema::{Layout, TableId};
 
 use crate::compare::{Pass, all, to_look_at};
 use crate::stored::StoredRows;
-use crate::{Differing, RowTables, VerifyError};
+use crate::{Differing, NAMED_DIFFERENCES, RowTables, VerifyError};
 
 /// What of the rows that were written is read back and compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +176,8 @@ async fn compared(
     let layout = &Arc::clone(store.layout());
     let stored = StoredRows::read(store, keys).await?;
     flattener.take_tally();
-    let pass = Pass::over(layout, flattener, all(documents), keys, &stored, Some(RowChanges::new(layout)))?;
+    let changes = Some(RowChanges::new(layout));
+    let pass = Pass::over(layout, flattener, all(documents), keys, &stored, changes, NAMED_DIFFERENCES)?;
     Ok((pass, stored.len()))
 }
 
@@ -234,7 +235,7 @@ fn pass_again(
 ) -> Result<Pass, VerifyError> {
     let of_keys = |document: &RawDoc<'_>| flattener.key_of(*document).is_ok_and(|key| keys.number_of(&key).is_some());
     let documents: Vec<RawDoc<'_>> = all(documents).filter(of_keys).collect();
-    let pass = Pass::over(layout, flattener, documents.into_iter(), keys, stored, changes);
+    let pass = Pass::over(layout, flattener, documents.into_iter(), keys, stored, changes, NAMED_DIFFERENCES);
     flattener.take_tally();
     pass
 }

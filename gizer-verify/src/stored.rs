@@ -55,10 +55,7 @@ impl StoredRows {
                 rows.tables[table.0].push(key, |bytes| tuple.append_to(bytes));
             })
             .await?;
-        for table in &mut rows.tables {
-            table.sort(keys.len());
-        }
-        Ok(rows)
+        Ok(rows.sorted(keys.len()))
     }
 
     /// Reads those of a stretch of keys, in a snapshot; their keys are added to `keys`.
@@ -73,10 +70,7 @@ impl StoredRows {
                 rows.tables[table.0].push(key, |bytes| tuple.append_to(bytes));
             })
             .await?;
-        for table in &mut rows.tables {
-            table.sort(keys.len());
-        }
-        Ok(rows)
+        Ok(rows.sorted(keys.len()))
     }
 
     /// Rows that were read in another way: of each the table, the key's number (below `keys`), and its fields in
@@ -96,10 +90,13 @@ impl StoredRows {
         for (table, key, fields) in rows {
             stored.tables[table.0].push(key, |bytes| append(bytes, fields));
         }
-        for table in &mut stored.tables {
-            table.sort(keys);
-        }
-        stored
+        stored.sorted(keys)
+    }
+
+    /// The same in the order of their keys, which are so many.
+    fn sorted(mut self, keys: usize) -> StoredRows {
+        self.tables.iter_mut().for_each(|table| table.sort(keys));
+        self
     }
 
     fn new(layout: &Layout) -> StoredRows {
