@@ -1,6 +1,7 @@
 //! How names, numbers, times and commands are written in messages.
 
 use gizer_flatten::change::{ClusterTime, Positions};
+pub use gizer_pg::printable::is_obeyed;
 
 /// A name on one line of a terminal, with control characters escaped.
 ///
@@ -12,11 +13,6 @@ pub fn printable(name: &str) -> String {
 /// A text of several lines, escaped like [`printable`].
 pub fn lines(text: &str) -> String {
     escaped(text, |c| c == '\n')
-}
-
-/// Whether a terminal obeys a character instead of showing it: control characters, and those that turn the line round.
-pub fn is_obeyed(c: char) -> bool {
-    gizer_pg::printable::is_obeyed(c)
 }
 
 fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {

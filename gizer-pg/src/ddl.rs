@@ -47,17 +47,17 @@ pub fn is_unique(layout: &Layout) -> bool {
 /// [`PgError::UnusableName`] if a column cannot be named.
 pub fn create_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<String, PgError> {
     let table = layout.table(id);
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(i, column)| column_definition(layout, column, i == table.key.0))
-        .collect::<Result<_, _>>()?;
-    Ok(format!("CREATE TABLE {at} (\n    {}\n)", columns.join(",\n    ")))
+    Ok(format!("CREATE TABLE {at} (\n    {}\n)", definitions(layout, table)?.join(",\n    ")))
+}
+
+/// The definitions of a table's columns.
+pub(crate) fn definitions(layout: &Layout, table: &Table) -> Result<Vec<String>, PgError> {
+    let definition = |(i, column)| column_definition(layout, column, i == table.key.0);
+    table.columns.iter().enumerate().map(definition).collect()
 }
 
 /// The definition of a column; `is_key` says whether it is that of the root key.
-pub(crate) fn column_definition(layout: &Layout, column: &Column, is_key: bool) -> Result<String, PgError> {
+fn column_definition(layout: &Layout, column: &Column, is_key: bool) -> Result<String, PgError> {
     let mut definition = format!("{} {}", quote_identifier(&column.name)?, column.ty.pg_name());
     if is_key && column.ty.is_text() {
         // Byte order: the same on every system, and what MongoDB has without a collation.
@@ -80,14 +80,17 @@ pub(crate) fn column_definition(layout: &Layout, column: &Column, is_key: bool) 
 /// # Errors
 /// [`PgError::UnusableName`] if a column cannot be named.
 pub fn add_key(layout: &Layout, id: TableId, at: &Qualified, key: &str) -> Result<String, PgError> {
-    let columns: Vec<String> =
-        layout.table(id).key_columns().map(|column| quote_identifier(&column.name)).collect::<Result<_, _>>()?;
-    let (key, columns) = (quote_identifier(key)?, columns.join(", "));
+    let (key, columns) = (quote_identifier(key)?, quoted(layout.table(id).key_columns())?.join(", "));
     Ok(if is_unique(layout) {
         format!("ALTER TABLE {at} ADD CONSTRAINT {key} PRIMARY KEY ({columns})")
     } else {
         format!("CREATE INDEX {key} ON {at} ({columns})")
     })
+}
+
+/// The names of columns in quotes.
+pub(crate) fn quoted<'c>(columns: impl IntoIterator<Item = &'c Column>) -> Result<Vec<String>, PgError> {
+    columns.into_iter().map(|column| quote_identifier(&column.name)).collect()
 }
 
 /// `COMMENT ON` the table at `at` and on each of its columns: the source paths.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use gizer_schema::names::{MAX_IDENTIFIER_BYTES, shortened};
 use thiserror::Error;
 
-use self::remedies::{login_remedy, remedy_for, shown};
+use self::remedies::{fixed, shown};
 use crate::connect::TlsFault;
 use crate::sqlstate;
 
@@ -284,8 +284,12 @@ fn in_use_by(blockers: &[String]) -> String {
 
 impl PgError {
     /// What the system has against a file; `doing` completes "cannot …".
-    pub(crate) fn file(doing: &str, path: &Path, error: &io::Error) -> PgError {
-        PgError::File { doing: doing.to_owned(), path: path.display().to_string(), reason: error.to_string() }
+    pub(crate) fn file<'p>(doing: &'p str, path: &'p Path) -> impl Fn(io::Error) -> PgError + Copy + 'p {
+        move |error| PgError::File {
+            doing: doing.to_owned(),
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }
     }
 
     /// What kind of end this is.
@@ -385,73 +389,17 @@ impl PgError {
     /// What the operator should do, as a sentence or a statement to run; `None` where nothing in particular helps.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
-            PgError::BadUri { .. } => "correct [postgres] uri".to_owned(),
-            PgError::Unreachable { .. } => {
-                "check that the server runs, that host and port are right, and that no firewall is between".to_owned()
-            }
             PgError::UnusableTlsFile { remedy, .. } => remedy.clone(),
-            PgError::TlsRefused { fault, .. } => fault.remedy().to_owned(),
-            PgError::LoginRefused { sqlstate, .. } => login_remedy(sqlstate.as_deref()).to_owned(),
-            PgError::OptionRefused { .. } => {
-                "take the option out of [postgres] uri, name the server itself there, or have the pooler ignore the option \
-                 (PgBouncer: ignore_startup_parameters)"
-                    .to_owned()
-            }
-            PgError::PoolsTransactions { .. } => {
-                "name the server itself in [postgres] uri, or have the pooler give each connection a process \
-                 (PgBouncer: pool_mode=session for this database and user)"
-                    .to_owned()
-            }
             PgError::NoDatabase { server } => format!("run: CREATE DATABASE {};", shown(&server.database)),
             PgError::NoSchema { schema, .. } if schema.len() > MAX_IDENTIFIER_BYTES => {
                 format!("choose a name of up to {MAX_IDENTIFIER_BYTES} bytes: PostgreSQL cuts longer ones")
             }
             PgError::NoSchema { schema, .. } => format!("run: CREATE SCHEMA {};", shown(schema)),
             PgError::NoRights { grant, .. } => format!("run as the owner: {grant};"),
-            PgError::TooOld { .. } => "use a PostgreSQL of version 13 or later".to_owned(),
-            PgError::Locked { .. } => "wait for the other run to end, or end it".to_owned(),
-            PgError::Fenced { .. } => "let the other run go on".to_owned(),
             PgError::ForeignTable { schema, table, .. } => {
                 format!("rename or drop {}.{}, or choose another [postgres] schema", shown(schema), shown(table))
             }
-            PgError::NameTaken { owner: NameOwner::State | NameOwner::Staging, .. } => {
-                "leave it out of the schema files: tables of this name cannot be loaded into any schema".to_owned()
-            }
-            PgError::NameTaken { .. } => "load one of the two collections into another [postgres] schema".to_owned(),
-            PgError::Dependents { .. } => {
-                "drop or undo what is named before the load, and make it again after it".to_owned()
-            }
-            PgError::NotCarriedOver { .. } => {
-                "drop it before the load, and create it again after it in a form that fits".to_owned()
-            }
-            PgError::StagingBusy { .. } => {
-                "wait until what is named has ended, or end it: SELECT pg_terminate_backend(<process>);".to_owned()
-            }
-            PgError::TablesBusy { .. } => {
-                "end the statements that hold the tables, or load when they are idle".to_owned()
-            }
-            PgError::DuplicateKey { .. } => {
-                "find out why two documents have one key: written to two shards, or changed while they were read"
-                    .to_owned()
-            }
-            PgError::FolderInUse { .. } => {
-                "name another folder, or give --force, which removes what an extract has made, and nothing else"
-                    .to_owned()
-            }
-            PgError::ExtractIncomplete { .. } => {
-                "wait for the extract to end, or extract again with --force".to_owned()
-            }
-            PgError::UnreadableManifest { .. } | PgError::ExtractDiffers { .. } => {
-                "extract again, and copy the folder as a whole".to_owned()
-            }
-            PgError::LineRefused { .. } => {
-                "mend the file or the schema file: they must be of one and the same schema".to_owned()
-            }
-            PgError::ColumnDiffers { .. } => "load the collection again, which makes its tables anew".to_owned(),
-            PgError::NotFollowable { .. } => "add _id to the schema file, and load the collection again".to_owned(),
-            PgError::ConnectionLost { .. } => "run it again once the server is reachable".to_owned(),
-            PgError::Database { said, .. } => return remedy_for(&said.sqlstate).map(str::to_owned),
-            _ => return None,
+            _ => return fixed(self).map(str::to_owned),
         })
     }
 }

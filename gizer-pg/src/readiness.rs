@@ -47,9 +47,7 @@ impl Readiness {
 
 /// Asks the server, about `tables` too: their sizes, and whether this role may replace them.
 pub async fn readiness(session: &Session, tables: &[String]) -> Result<Readiness, PgError> {
-    session.begin_reading().await?;
-    let outcome = look(session, tables).await;
-    session.end(outcome).await
+    session.in_snapshot(look(session, tables)).await
 }
 
 async fn look(session: &Session, tables: &[String]) -> Result<Readiness, PgError> {
@@ -63,11 +61,10 @@ async fn look(session: &Session, tables: &[String]) -> Result<Readiness, PgError
     let user = quote_identifier(&session.server().user)?;
     let mut missing = Vec::new();
     match state::require_rights(session).await {
-        Ok(()) => {}
         Err(PgError::NoRights { doing, reason, grant, .. }) => {
             missing.push(MissingRight { what: format!("{doing} ({reason})"), grant });
         }
-        Err(error) => return Err(error),
+        outcome => outcome?,
     }
     let may_make = grant_for(session.schema(), &session.server().user);
     if !row.get::<_, bool>(2) && !missing.iter().any(|right: &MissingRight| right.grant == may_make) {

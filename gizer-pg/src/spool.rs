@@ -8,8 +8,6 @@
 //! A page and the positions that it leads to are written in one transaction. As everywhere in gizer, an advisory lock keeps writers
 //! apart for politeness, and an epoch for safety.
 
-use std::sync::Arc;
-
 use gizer_flatten::change::Positions;
 
 use crate::connect::{Params, Session, Target, connect};
@@ -81,9 +79,7 @@ impl PgSpool {
             }
             outcome => outcome?,
         };
-        session.begin().await?;
-        let outcome = take_over(&session, identity).await;
-        let (number, epoch, begun) = session.end(outcome).await?;
+        let (number, epoch, begun) = session.in_transaction(take_over(&session, identity)).await?;
         Ok(PgSpool { session, identity: identity.clone(), limit, number, epoch, begun })
     }
 
@@ -98,8 +94,7 @@ impl PgSpool {
     /// [`PgError::Fenced`] if another run has taken over; whatever the server says.
     pub async fn trim(&mut self, start: Option<&Positions>) -> Result<(), PgError> {
         self.begun = None;
-        self.session.begin().await?;
-        let outcome = async {
+        self.session.in_transaction(async {
             let sql = format!(
                 "UPDATE {} SET version = $3, start = $4::text::jsonb, reached = $4::text::jsonb, marked = 0, bytes = 0 \
                  WHERE spool = $1 AND epoch = $2",
@@ -112,9 +107,7 @@ impl PgSpool {
             }
             let sql = format!("DELETE FROM {} WHERE spool = $1", self.session.relation(PAGES)?);
             self.session.execute("emptying a spool", &sql, &[&self.number]).await
-        };
-        let outcome = outcome.await;
-        self.session.end(outcome).await?;
+        }).await?;
         self.begun = start.map(|start| Begun {
             start: start.clone(),
             reached: start.clone(),
@@ -144,9 +137,7 @@ impl PgSpool {
         if let Some(reached) = reached {
             (after.reached, after.marked) = (reached.clone(), after.last);
         }
-        self.session.begin().await?;
-        let outcome = self.write(records, &after).await;
-        self.session.end(outcome).await?;
+        self.session.in_transaction(self.write(records, &after)).await?;
         self.begun = Some(after);
         Ok(Some(taken))
     }
@@ -176,7 +167,7 @@ impl PgSpool {
         let sql = format!("SELECT records FROM {} WHERE spool = $1 AND page = $2", self.session.relation(PAGES)?);
         let row = self.session.query_opt("reading the spool", &sql, &[&self.number, &(after + 1)]).await?;
         let records = row.map(|row| row.get(0));
-        records.map(Some).ok_or_else(|| unreadable(&self.session, PAGES, "a page", "none"))
+        records.map(Some).ok_or_else(|| self.session.unreadable(PAGES, "a page", "none"))
     }
 
     fn fenced(&self) -> PgError {
@@ -188,16 +179,12 @@ async fn make_schema(target: &Target) -> Result<(), PgError> {
     // Every server has this one, and everybody may use it.
     let session = connect(&target.in_schema("pg_catalog")).await?;
     let (schema, user) = (quote_identifier(target.schema())?, quote_identifier(&target.server().user)?);
+    let doing = format!("creating schema {}", target.schema());
     let sql = "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')";
     if !session.query_one("checking rights", sql, &[]).await?.get::<_, bool>(0) {
-        return Err(PgError::NoRights {
-            server: Arc::clone(target.server()),
-            doing: format!("creating schema {}", target.schema()),
-            reason: "the schema is missing, and so is the right CREATE on the database".to_owned(),
-            grant: format!("CREATE SCHEMA {schema} AUTHORIZATION {user}"),
-        });
+        let reason = "the schema is missing, and so is the right CREATE on the database";
+        return Err(session.no_rights(doing, reason, format!("CREATE SCHEMA {schema} AUTHORIZATION {user}")));
     }
-    let doing = format!("creating schema {}", target.schema());
     session.run(doing, &format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await
 }
 
@@ -217,9 +204,8 @@ async fn take_over(session: &Session, identity: &SpoolIdentity) -> Result<TakenO
     let (number, marked): (i64, i64) = (row.get(0), row.get(4));
     let sql = format!("DELETE FROM {} WHERE spool = $1 AND page > $2", session.relation(PAGES)?);
     session.execute("dropping what no mark covers", &sql, &[&number, &marked]).await?;
-    let positions = |text: String| {
-        positions_from_json(&text).ok_or_else(|| unreadable(session, SPANS, "a position a shard", &text))
-    };
+    let positions =
+        |text: String| positions_from_json(&text).ok_or_else(|| session.unreadable(SPANS, "a position a shard", text));
     let (start, reached): (Option<String>, Option<String>) = (row.get(2), row.get(3));
     let begun = match start.zip(reached) {
         None => None,
@@ -265,12 +251,9 @@ async fn make_tables(session: &Session) -> Result<(), PgError> {
     let tables: Vec<String> =
         lacking.iter().map(|table| Ok(session.relation(table)?.to_string())).collect::<Result<_, PgError>>()?;
     let user = quote_identifier(&session.server().user)?;
-    Err(PgError::NoRights {
-        server: Arc::clone(session.server()),
-        doing: format!("using the spool in schema {}", session.schema()),
-        reason: format!("it may not write {}", lacking.join(" and ")),
-        grant: format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {user}", tables.join(", ")),
-    })
+    let doing = format!("using the spool in schema {}", session.schema());
+    let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {user}", tables.join(", "));
+    Err(session.no_rights(doing, format!("it may not write {}", lacking.join(" and ")), grant))
 }
 
 /// Whether a table of version 1 is there.
@@ -302,14 +285,10 @@ async fn require_right_to_create(session: &Session) -> Result<(), PgError> {
     if session.query_one("checking rights", sql, &[&session.schema()]).await?.get(0) {
         return Ok(());
     }
-    Err(PgError::NoRights {
-        server: Arc::clone(session.server()),
-        doing: format!("creating tables in schema {}", session.schema()),
-        reason: "the right CREATE is missing".to_owned(),
-        grant: grant_for(session.schema(), &session.server().user),
-    })
-}
-
-fn unreadable(session: &Session, table: &'static str, expected: &'static str, came: &str) -> PgError {
-    PgError::UnreadableState { schema: session.schema().to_owned(), table, expected, came: came.to_owned() }
+    let grant = grant_for(session.schema(), &session.server().user);
+    Err(session.no_rights(
+        format!("creating tables in schema {}", session.schema()),
+        "the right CREATE is missing",
+        grant,
+    ))
 }

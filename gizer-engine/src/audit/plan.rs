@@ -9,7 +9,6 @@ use gizer_pg::state::{self, AuditId, AuditSegment, AuditSubject};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::KeyOrder;
-use serde_json::Value;
 
 use super::{AuditReport, Extent};
 use crate::failure::Failure;
@@ -66,8 +65,7 @@ pub async fn plan(
         after_key,
         upto,
         upto_key,
-        done: false,
-        report: Value::Null,
+        ..AuditSegment::default()
     };
     let mut segments = Vec::new();
     match extent {
@@ -91,8 +89,7 @@ pub async fn plan(
 
 /// The segment that goes through the keys of the tables.
 pub fn keys_of_tables() -> AuditSegment {
-    let (after, after_key, upto, upto_key) = (None, None, None, None);
-    AuditSegment { number: KEYS_OF_TABLES, after, after_key, upto, upto_key, done: false, report: Value::Null }
+    AuditSegment { number: KEYS_OF_TABLES, ..AuditSegment::default() }
 }
 
 /// The key of a document with this `_id`, in the binary form of its column; `None` if it has none.

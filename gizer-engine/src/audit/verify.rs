@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gizer_oplog::{Cluster, Collection, MongoError, Oplog, WatchedCollection};
+use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::state::{self, AuditSubject, CollectionState, Followed, Obstacle, RepairKey};
-use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 use gizer_schema::names::shortened;
 
@@ -125,7 +125,6 @@ struct Stand {
 struct Verifying<'v> {
     env: &'v Env,
     options: &'v VerifyOptions,
-    target: Target,
     cluster: Cluster,
     oplogs: Vec<Oplog>,
     names: Vec<String>,
@@ -169,12 +168,12 @@ impl<'v> Verifying<'v> {
             return Err(Failure::new(FailureKind::LoadDue, "there is nothing to verify: no collection is followed")
                 .remedy("`gizer load`, and then `gizer verify`"));
         }
-        Ok(Verifying { env, options, target: env.target()?, cluster, oplogs, names })
+        Ok(Verifying { env, options, cluster, oplogs, names })
     }
 
     /// Audits a collection, and repairs it where that is wanted.
     async fn collection(&self, name: &str) -> Result<Verified, Failure> {
-        let session = gizer_pg::connect(&self.target).await?;
+        let session = self.env.postgres().await?;
         state::hold_audit(&session, name).await?;
         let mut attempts = ATTEMPTS;
         let mut stand = self.stand(&session, name).await?;
@@ -197,9 +196,11 @@ impl<'v> Verifying<'v> {
     async fn stand(&self, session: &Session, name: &str) -> Result<Stand, Failure> {
         let (began, mut seen) = (Instant::now(), Instant::now());
         loop {
-            session.begin_reading().await?;
-            let outcome = state::followed(session).await;
-            let followed = session.end(outcome).await?.into_iter().find(|followed| followed.collection == name);
+            let followed = session
+                .in_snapshot(state::followed(session))
+                .await?
+                .into_iter()
+                .find(|followed| followed.collection == name);
             let mut is_loading = false;
             let failure = match followed {
                 // When the tables were brought up to date it did not exist, whatever it does by now.
@@ -267,7 +268,7 @@ impl<'v> Verifying<'v> {
             Extent::Sample(documents) => Expected::Documents(documents),
         });
         let progress = self.env.observer.begin(Activity::counted(name, &audit.counters, expected));
-        found.add(self.run(&audit, segments, &found).await?, audit.named);
+        found.add(audit::run(&audit, self.env, &self.cluster, segments, &found).await?, audit.named);
         drop(progress);
         let differing = std::mem::take(&mut *differing.lock().unwrap_or_else(PoisonError::into_inner));
         let mut verified = Verified { name: name.clone(), extent, found, left: None, took: began.elapsed() };
@@ -307,20 +308,6 @@ impl<'v> Verifying<'v> {
             again: self.options.repairs.then(|| Arc::clone(differing)),
             ..Audit::of(audit_settings(self.env, &self.cluster), &self.oplogs, subject, collection, extent)
         }
-    }
-
-    async fn run(
-        &self,
-        audit: &Audit,
-        segments: Vec<state::AuditSegment>,
-        before: &AuditReport,
-    ) -> Result<AuditReport, Failure> {
-        let mut sessions = Vec::new();
-        for _ in 0..audit::workers(self.env.settings.load_workers).min(segments.len()) {
-            sessions.push(gizer_pg::connect(&self.target).await?);
-        }
-        let readers = || AuditReaders::new(&self.cluster, &self.oplogs);
-        audit::run(audit, sessions, segments, before, readers).await
     }
 
     /// Has documents that PostgreSQL has refused tried again by whoever follows, or else by a round of following.
@@ -392,8 +379,7 @@ impl<'v> Verifying<'v> {
 
 /// What must be the same for an audit to go on: what is looked at, and what is told of it.
 fn identity(layout: &Layout, followed: &Followed, audit: &Audit) -> Result<String, Failure> {
-    let uuid = |uuid: &[u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let uuids: Vec<String> = followed.uuids.values().map(uuid).collect();
+    let uuids: Vec<String> = followed.uuids.values().map(hex::encode).collect();
     let values = if audit.show_values { " with values" } else { "" };
     Ok(format!("{} {} {}{values}", layout_hash(layout)?, uuids.join(","), audit.named))
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
 use gizer_flatten::range::IdBound;
 use gizer_flatten::{DocumentBatch, id_text};
-use gizer_oplog::{Chunk, MongoError, ReadAt, Stretch};
+use gizer_oplog::{Chunk, Cluster, MongoError, ReadAt, Stretch};
 use gizer_pg::Session;
 use gizer_pg::rows::{KeyStretch, Keys, RowStore};
 use gizer_pg::state::{self, AuditSegment, Moment, RepairKey};
@@ -20,8 +20,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::plan::{KEYS_OF_TABLES, report_of};
-use super::{Audit, AuditReaders, AuditReport, AuditTables, plan};
+use super::{Audit, AuditReaders, AuditReport, AuditTables, plan, workers};
+use crate::env::Env;
 use crate::failure::{Failure, FailureKind};
+use crate::pipeline::without_result;
 
 /// How often the state is written of how far a segment has come.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +54,7 @@ pub(crate) struct Worker<'a> {
     held_up: Option<Instant>,
 }
 
-/// Workers, one a session, take segments until none is left; gives what they have found.
+/// Workers, with a session each, take segments until none is left; gives what they have found.
 ///
 /// The keys of the tables come last: what was found, `before` included, says which of them belong to documents.
 ///
@@ -60,11 +62,15 @@ pub(crate) struct Worker<'a> {
 /// [`Failure`] of the first that fails. What was written down of the segments stays.
 pub async fn run(
     audit: &Audit,
-    mut sessions: Vec<Session>,
+    env: &Env,
+    cluster: &Cluster,
     segments: Vec<AuditSegment>,
     before: &AuditReport,
-    readers: impl Fn() -> AuditReaders,
 ) -> Result<AuditReport, Failure> {
+    let mut sessions = Vec::new();
+    for _ in 0..workers(env.settings.load_workers).min(segments.len()) {
+        sessions.push(env.postgres().await?);
+    }
     let (keys, documents): (Vec<_>, Vec<_>) =
         segments.into_iter().partition(|segment| segment.number == KEYS_OF_TABLES);
     let mut found = AuditReport::default();
@@ -73,12 +79,13 @@ pub async fn run(
         let queue = Arc::new(Mutex::new(VecDeque::from(segments)));
         // Each has a thread: most of an audit is comparing. Where this future is dropped, so is `going_on`, and they end.
         let (going_on, _) = watch::channel(());
-        let mut workers = JoinSet::new();
+        let mut running = JoinSet::new();
         for session in sessions.drain(..) {
-            let (audit, readers, untold, queue) = (audit.clone(), readers(), untold.clone(), Arc::clone(&queue));
+            let readers = AuditReaders::new(cluster, &audit.oplogs);
+            let (audit, untold, queue) = (audit.clone(), untold.clone(), Arc::clone(&queue));
             let mut stopped = going_on.subscribe();
             let runtime = Handle::current();
-            workers.spawn_blocking(move || {
+            running.spawn_blocking(move || {
                 runtime.block_on(async {
                     tokio::select! {
                         done = work(audit, session, readers, untold, queue) => done,
@@ -88,9 +95,8 @@ pub async fn run(
             });
         }
         let mut by_segment = FoundBySegment::new();
-        while let Some(ended) = workers.join_next().await {
-            let (session, reports) =
-                ended.map_err(|error| Failure::failed(format!("a worker ended without a result: {error}")))??;
+        while let Some(ended) = running.join_next().await {
+            let (session, reports) = ended.map_err(|error| without_result("worker", &error))??;
             sessions.push(session);
             by_segment.extend(reports);
         }

@@ -101,9 +101,7 @@ pub async fn record(env: &Env, session: &Session, facts: &[Facts], due: &Due) ->
     if record.is_empty() {
         return Ok(());
     }
-    session.begin().await?;
-    let outcome = record.write(session, due.choice).await;
-    session.end(outcome).await?;
+    session.in_transaction(record.write(session, due.choice)).await?;
     for Refusal { collection, why, .. } in record.refuse.iter().filter(|refusal| refusal.is_news) {
         let (collection, why) = ((*collection).to_owned(), why.clone());
         env.notice(&Notice::NotCopied { collection, why });

@@ -100,9 +100,21 @@ pub(super) struct BatchEnd {
     pub(super) unreadable: BTreeMap<usize, Failure>,
 }
 
-/// The writer has ended: nobody wants more.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unwanted;
+/// Why reading has ended early.
+#[derive(Debug)]
+pub(super) enum Interruption {
+    /// Another plan may help.
+    Replan,
+    /// The writer has ended.
+    Unwanted,
+    Failed(Failure),
+}
+
+impl From<Failure> for Interruption {
+    fn from(failure: Failure) -> Interruption {
+        Interruption::Failed(failure)
+    }
+}
 
 /// The reader's end of both channels.
 pub(super) struct ReaderEnd {
@@ -131,13 +143,13 @@ pub(super) fn channels() -> (ReaderEnd, WriterEnd) {
 }
 
 impl ReaderEnd {
-    pub(super) async fn deliver(&self, delivery: Delivery) -> Result<(), Unwanted> {
-        self.deliveries.send(delivery).await.map_err(|_| Unwanted)
+    pub(super) async fn deliver(&self, delivery: Delivery) -> Result<(), Interruption> {
+        self.deliveries.send(delivery).await.map_err(|_| Interruption::Unwanted)
     }
 
     /// What waits to be repaired, if the writer has said so. It gets its turn now and then, or at once if it `must`; its answer is
     /// waited for by a reader that is `idle`.
-    pub(super) async fn next_repairs(&mut self, idle: bool, must: bool) -> Result<Repairs, Unwanted> {
+    pub(super) async fn next_repairs(&mut self, idle: bool, must: bool) -> Result<Repairs, Interruption> {
         if !self.is_asked && (must || self.asked.elapsed() >= LOOK_EVERY) {
             self.deliver(Delivery::Turn(Turn::Repairs)).await?;
             (self.asked, self.is_asked) = (Instant::now(), true);
@@ -146,11 +158,11 @@ impl ReaderEnd {
             return Ok(Repairs::new());
         }
         let repairs = match idle || must {
-            true => self.repairs.recv().await.ok_or(Unwanted)?,
+            true => self.repairs.recv().await.ok_or(Interruption::Unwanted)?,
             false => match self.repairs.try_recv() {
                 Ok(repairs) => repairs,
                 Err(TryRecvError::Empty) => return Ok(Repairs::new()),
-                Err(TryRecvError::Disconnected) => return Err(Unwanted),
+                Err(TryRecvError::Disconnected) => return Err(Interruption::Unwanted),
             },
         };
         self.is_asked = false;
@@ -158,9 +170,9 @@ impl ReaderEnd {
     }
 
     /// The documents of a collection that have rows, before anything else is delivered.
-    pub(super) async fn stored_ids(&mut self, member: usize) -> Result<StoredIds, Unwanted> {
+    pub(super) async fn stored_ids(&mut self, member: usize) -> Result<StoredIds, Interruption> {
         self.deliver(Delivery::Turn(Turn::StoredIds(member))).await?;
-        self.stored.recv().await.ok_or(Unwanted)
+        self.stored.recv().await.ok_or(Interruption::Unwanted)
     }
 }
 

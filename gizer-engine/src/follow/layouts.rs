@@ -8,7 +8,7 @@ use gizer_pg::state::Followed;
 use gizer_schema::Layout;
 use gizer_verify::Checks;
 
-use super::FollowSettings;
+use super::{FollowSettings, SyncOptions};
 use crate::audit::AuditSettings;
 use crate::env::Env;
 use crate::failure::{Failure, FailureKind};
@@ -79,14 +79,14 @@ pub(crate) fn audit_settings(env: &Env, cluster: &Cluster) -> AuditSettings {
 }
 
 /// How changes are applied.
-pub(crate) fn settings(env: &Env) -> FollowSettings {
+pub(crate) fn settings(env: &Env, options: SyncOptions) -> FollowSettings {
     let settings = &env.settings;
     FollowSettings {
         batch_documents: BATCH_DOCUMENTS,
         part_bytes: settings.memory / 16,
-        checks: Checks::from(settings.read_back),
+        checks: Checks { read_back: settings.read_back, show_values: options.shows_values },
         max_repairs: settings.max_repairs,
-        logs_unfit: false,
+        logs_unfit: options.stays_on,
         max_rejects: settings.max_rejects,
     }
 }

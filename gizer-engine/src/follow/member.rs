@@ -49,10 +49,15 @@ impl<'f> Member<'f> {
     ) -> Result<Member<'f>, PgError> {
         let Followed { live_epoch, joined, passed_over, .. } = *followed;
         let slot = LayoutSlot::new(layout);
-        let tables = FollowedTables::open(session, slot.current(), WhichTables::Live, live_epoch, joined).await?;
-        let tables = tables.with_unknown_deletions(followed.remark.as_deref() == Some(DELETIONS_UNKNOWN));
+        let mut tables = FollowedTables::open(session, slot.current(), WhichTables::Live, live_epoch, joined).await?;
+        tables.has_unknown_deletions = followed.remark.as_deref() == Some(DELETIONS_UNKNOWN);
         let watched = WatchedCollection { namespace: followed.namespace.clone(), uuids };
         Ok(Member { collection: FollowedCollection::new(slot, watched, applied_to, passed_over), tables })
+    }
+
+    /// The place of its layout: another one that is put there counts from the next batch on.
+    pub fn layout_slot(&self) -> &LayoutSlot {
+        self.collection.slot()
     }
 
     /// What the reader and what the writer works with.

@@ -142,11 +142,6 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
         }
     }
 
-    /// The place of a collection's layout: another one that is put there counts from the next batch on.
-    pub fn layout_slot(&self, collection: &str) -> Option<LayoutSlot> {
-        self.reader.layout_slot(collection)
-    }
-
     /// Follows, once. When it ends, what was committed is exact or said not to be; what was read beyond that is forgotten.
     ///
     /// # Errors

@@ -119,7 +119,8 @@ async fn reload(env: &Env, collections: &[String], report: &mut SyncReport) -> R
 }
 
 /// Both servers, and what is followed.
-struct Setting {
+struct Setting<'e> {
+    env: &'e Env,
     session: Session,
     cluster: Cluster,
     oplogs: Vec<Oplog>,
@@ -136,81 +137,232 @@ enum Failing {
     Due,
 }
 
-async fn set_up(env: &Env, with: Failing) -> Result<Setting, Failure> {
-    let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
-    let oplogs = cluster.oplogs().await?;
-    state::prepare(&session).await?;
-    let fence = take_fence(&session).await?;
-    let mut followed = state::read_followed(&session).await?;
-    leave_excluded(env, &session, &mut followed).await?;
-    if followed.is_empty() {
-        return Err(nothing_to_follow(&session).await?);
+/// Follows until there is a reason to start over with what is followed, or to end. `begun` says whether the servers were there
+/// and there was something to follow.
+async fn pass(
+    env: &Env,
+    options: SyncOptions,
+    with: Failing,
+    report: &mut SyncReport,
+    begun: &mut bool,
+    pause: &AtomicBool,
+) -> Result<PauseReason, Failure> {
+    let mut setting = env.stop.or_done(Setting::new(env, with)).await?;
+    *begun = true;
+    let stop = || env.stop.is_asked() || pause.load(Ordering::Relaxed);
+    if setting.followed.is_empty() {
+        // All of them are failing.
+        drop(setting);
+        if !options.stays_on || stop() {
+            return Ok(PauseReason::Done);
+        }
+        let wait = async {
+            tokio::time::sleep(ALL_FAILING_PAUSE).await;
+            Ok::<(), Failure>(())
+        };
+        return Ok(env.stop.or_done(wait).await.map_or(PauseReason::Done, |()| PauseReason::Changed));
     }
-    if with == Failing::All {
-        state::try_failing_now(&session).await?;
+    let layouts = setting.take_layouts(report).await?;
+    if setting.mark_changed_tables(&layouts).await? {
+        return Ok(PauseReason::Changed);
     }
-    let newest = latest_time(&oplogs).await?;
-    leave_paused(env, &session, &fence, &followed, newest).await?;
-    let now = state::read_followed_now(&session).await?;
-    followed.retain(|followed| now.contains(&(followed.collection.clone(), followed.live_epoch)));
-    if env.observer.wants_verified_up_to()
-        && let Some(verified) = state::read_status(&session, 0).await?.and_then(|status| status.verified_up_to)
-    {
-        env.observer.observe(Event::VerifiedUpTo(&verified));
+    setting.follow(options, &layouts, report, stop).await
+}
+
+impl<'e> Setting<'e> {
+    async fn new(env: &'e Env, with: Failing) -> Result<Setting<'e>, Failure> {
+        let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
+        let oplogs = cluster.oplogs().await?;
+        state::prepare(&session).await?;
+        let fence = take_fence(&session).await?;
+        let mut followed = state::read_followed(&session).await?;
+        leave_excluded(env, &session, &mut followed).await?;
+        if followed.is_empty() {
+            return Err(nothing_to_follow(&session).await?);
+        }
+        if with == Failing::All {
+            state::try_failing_now(&session).await?;
+        }
+        let newest = latest_time(&oplogs).await?;
+        let mut setting = Setting { env, session, cluster, oplogs, fence, followed, newest };
+        setting.leave_paused().await?;
+        let now = state::read_followed_now(&setting.session).await?;
+        setting.followed.retain(|followed| now.contains(&(followed.collection.clone(), followed.live_epoch)));
+        if env.observer.wants_verified_up_to()
+            && let Some(status) = state::read_status(&setting.session, 0).await?
+            && let Some(verified) = status.verified_up_to
+        {
+            env.observer.observe(Event::VerifiedUpTo(&verified));
+        }
+        Ok(setting)
     }
-    Ok(Setting { session, cluster, oplogs, fence, followed, newest })
+
+    /// Collections that were paused while they were in the stream stay behind at its position.
+    async fn leave_paused(&self) -> Result<(), Failure> {
+        if self.followed.iter().all(|followed| !followed.joined) {
+            return Ok(());
+        }
+        let expected = state::read_expected(&self.session).await?;
+        let is_paused = |followed: &&Followed| {
+            let expected = expected.iter().find(|expected| expected.collection == followed.collection);
+            let obstacle = expected.and_then(|expected| expected.obstacle.as_ref());
+            followed.joined && obstacle.is_some_and(|obstacle| obstacle.kind == ObstacleKind::Paused)
+        };
+        for followed in self.followed.iter().filter(is_paused) {
+            self.session.in_transaction(self.leave_stream(followed)).await?;
+            self.env.notice(&Notice::Paused { collection: followed.collection.clone() });
+        }
+        Ok(())
+    }
+
+    /// A collection stays behind where it stands, in the open transaction.
+    async fn leave_stream(&self, followed: &Followed) -> Result<(), PgError> {
+        let position = self.fence.position();
+        let loaded_until = followed.read_until.or((!followed.joined).then_some(self.newest));
+        let read_until = position.values().map(|at| at.time()).max().max(self.fence.ahead()).max(loaded_until);
+        let (name, epoch) = (&followed.collection, followed.live_epoch);
+        state::leave_stream(&self.session, name, epoch, position, read_until.unwrap_or_default()).await
+    }
+
+    /// Takes the layouts of the collections that can be followed by their schema files. The others stay where they stand, unless
+    /// it is all of them.
+    async fn take_layouts(&mut self, report: &mut SyncReport) -> Result<Vec<Arc<Layout>>, Failure> {
+        let found = layouts_or_failures(self.env, &self.followed)?;
+        let (mut layouts, mut without) = (Vec::new(), Vec::new());
+        for (followed, found) in std::mem::take(&mut self.followed).into_iter().zip(found) {
+            match found {
+                Ok(layout) => {
+                    self.followed.push(followed);
+                    layouts.push(layout);
+                }
+                Err(failure) => without.push((followed, failure)),
+            }
+        }
+        if layouts.is_empty() {
+            let first = without.into_iter().map(|(_, failure)| failure).next();
+            return Err(first.unwrap_or_else(|| Failure::failed("nothing to follow")));
+        }
+        for (followed, failure) in without {
+            let name = &followed.collection;
+            let leave = async {
+                self.leave_stream(&followed).await?;
+                let (reason, remedy) = (&failure.message, failure.remedy.as_deref());
+                state::set_obstacle(&self.session, name, ObstacleKind::Failing, reason, remedy).await
+            };
+            self.session.in_transaction(leave).await?;
+            report.set_apart(self.env, name, &failure);
+        }
+        Ok(layouts)
+    }
+
+    /// Collections whose tables somebody has changed are due for a load, so that the others can be followed; gives whether any is.
+    async fn mark_changed_tables(&self, layouts: &[Arc<Layout>]) -> Result<bool, Failure> {
+        let layouts: Vec<&Layout> = layouts.iter().map(Arc::as_ref).collect();
+        let changed = changed_tables(&self.session, &layouts).await?;
+        for each in &self.followed {
+            let Some(difference) = changed.get(&each.collection) else { continue };
+            let why = format!("its tables were changed: {difference}");
+            mark_load_due(&self.session, &each.collection, each.live_epoch, &why).await?;
+            self.env.notice(&Notice::LoadDue { collection: each.collection.clone(), why });
+        }
+        Ok(!changed.is_empty())
+    }
+
+    /// Follows the live tables by these layouts.
+    async fn follow(
+        &self,
+        options: SyncOptions,
+        layouts: &[Arc<Layout>],
+        report: &mut SyncReport,
+        stop: impl Fn() -> bool,
+    ) -> Result<PauseReason, Failure> {
+        let Setting { env, session, cluster, oplogs, fence, followed, newest } = self;
+        let joining = followed.iter().any(|followed| !followed.joined);
+        let run = self.start_run(if joining { RunKind::OplogSync } else { RunKind::OplogUse }).await?;
+        let members = members_of(session, oplogs, fence, followed, layouts).await?;
+        let ahead = read_ahead(fence, followed, *newest);
+        let mut start = FollowStart { positions: earliest(&members), ahead };
+        add_new_shards(env, oplogs, &mut start.positions).await?;
+        let interest = interest(cluster.database(), &members);
+        let open = async { Ok(OplogChanges::open(oplogs, &start.positions, interest, source_options(env)).await?) };
+        let source = match env.stop.or_done(open).await {
+            Ok(source) => source,
+            Err(failure) => {
+                close(run, Err(&failure)).await;
+                return self.leave_behind_the_log(failure, report).await;
+            }
+        };
+        let mut following = FollowsGuard::begin(self);
+        let catching_up = Some(joining || start.ahead > start.positions.values().map(|at| at.time()).min());
+        env.observer.observe(Event::StandsAt { positions: &start.positions, catching_up });
+        let mut follow = Follow::new(FollowSetup {
+            session,
+            oplogs,
+            source,
+            look_up: cluster.look_up(oplogs),
+            settings: settings(env, options),
+            purpose: Purpose::Stream { fence: fence.clone(), run },
+            members,
+            start,
+            observer: Arc::clone(&env.observer),
+        });
+        let until = if options.stays_on { Until::Stopped } else { Until::Time(*newest) };
+        let outcome = follow.run(until, stop).await;
+        following.done = outcome.is_ok() && !options.stays_on;
+        drop(following);
+        report.add(&follow);
+        let (records, queries) = (follow.progress().changes.total(), follow.progress().statements);
+        if let Purpose::Stream { run, .. } = follow.into_purpose() {
+            close(run, outcome.as_ref().map(|_| (records, queries))).await;
+        }
+        outcome
+    }
+
+    async fn start_run(&self, kind: RunKind) -> Result<Run<'_>, PgError> {
+        let position = self.fence.position().iter();
+        let shown: ShardPositions = position.map(|(shard, at)| (shard.clone(), Some(at.clone()))).collect();
+        Run::start(&self.session, kind, &shown).await
+    }
+
+    /// The log cannot be read, and this `failure` says why. Of collections that stand at a position of their own to which it no
+    /// longer reaches back a load is due, and the others are followed.
+    async fn leave_behind_the_log(&self, failure: Failure, report: &mut SyncReport) -> Result<PauseReason, Failure> {
+        if failure.kind != FailureKind::LoadDue {
+            return Err(failure);
+        }
+        let mut behind: Vec<(&String, Failure)> = Vec::new();
+        for oplog in &self.oplogs {
+            let oldest = oplog.oldest().await?.time;
+            for followed in self.followed.iter().filter(|followed| !followed.joined) {
+                let name = &followed.collection;
+                let is_behind = followed.applied_to.get(oplog.name()).is_some_and(|at| at.time() < oldest);
+                if is_behind && behind.iter().all(|(other, _)| *other != name) {
+                    let reason =
+                        format!("the oplog of {} no longer reaches back to where its tables stand", oplog.name());
+                    mark_load_due(&self.session, name, followed.live_epoch, &reason).await?;
+                    let failure = Failure::new(FailureKind::LoadDue, format!("{name}: {reason}"));
+                    behind.push((name, failure.remedy(format!("`{}`", command("load", [name], &[])))));
+                }
+            }
+        }
+        behind.iter().for_each(|(name, failure)| report.set_apart(self.env, name, failure));
+        if behind.is_empty() { Err(failure) } else { Ok(PauseReason::Changed) }
+    }
 }
 
 /// Collections that `[schemas] include` and `exclude` leave out by now are followed no longer: a load is due before they are again.
 async fn leave_excluded(env: &Env, session: &Session, followed: &mut Vec<Followed>) -> Result<(), PgError> {
     let is_excluded = |each: &mut Followed| env.settings.selection.excludes(&each.collection);
     for Followed { collection, live_epoch, .. } in followed.extract_if(.., is_excluded) {
-        session.begin().await?;
-        let outcome = state::mark_load_due(session, &collection, live_epoch, WAS_EXCLUDED).await;
-        session.end(outcome).await?;
+        mark_load_due(session, &collection, live_epoch, WAS_EXCLUDED).await?;
         env.notice(&Notice::Excluded { collection });
     }
     Ok(())
 }
 
-/// Collections that were paused while they were in the stream stay behind at its position.
-async fn leave_paused(
-    env: &Env,
-    session: &Session,
-    fence: &StreamFence,
-    followed: &[Followed],
-    newest: ClusterTime,
-) -> Result<(), Failure> {
-    if followed.iter().all(|followed| !followed.joined) {
-        return Ok(());
-    }
-    let expected = state::read_expected(session).await?;
-    let is_paused = |followed: &&Followed| {
-        let expected = expected.iter().find(|expected| expected.collection == followed.collection);
-        let obstacle = expected.and_then(|expected| expected.obstacle.as_ref());
-        followed.joined && obstacle.is_some_and(|obstacle| obstacle.kind == ObstacleKind::Paused)
-    };
-    for followed in followed.iter().filter(is_paused) {
-        session.begin().await?;
-        let outcome = leave_stream(session, fence, followed, newest).await;
-        session.end(outcome).await?;
-        env.notice(&Notice::Paused { collection: followed.collection.clone() });
-    }
-    Ok(())
-}
-
-/// A collection stays behind where it stands, in the open transaction.
-async fn leave_stream(
-    session: &Session,
-    fence: &StreamFence,
-    followed: &Followed,
-    newest: ClusterTime,
-) -> Result<(), PgError> {
-    let position = fence.position();
-    let loaded_until = followed.read_until.or((!followed.joined).then_some(newest));
-    let read_until = position.values().map(|at| at.time()).max().max(fence.ahead()).max(loaded_until);
-    let (name, epoch) = (&followed.collection, followed.live_epoch);
-    state::leave_stream(session, name, epoch, position, read_until.unwrap_or_default()).await
+/// In a transaction of its own.
+async fn mark_load_due(session: &Session, collection: &str, live_epoch: i64, why: &str) -> Result<(), PgError> {
+    session.in_transaction(state::mark_load_due(session, collection, live_epoch, why)).await
 }
 
 /// How long to wait where all collections are failing, before looking whether one is to be tried again.
@@ -232,89 +384,6 @@ async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
     }
 }
 
-/// Follows until there is a reason to start over with what is followed, or to end. `begun` says whether the servers were there
-/// and there was something to follow.
-async fn pass(
-    env: &Env,
-    options: SyncOptions,
-    with: Failing,
-    report: &mut SyncReport,
-    begun: &mut bool,
-    pause: &AtomicBool,
-) -> Result<PauseReason, Failure> {
-    let setting = env.stop.or_done(set_up(env, with)).await?;
-    *begun = true;
-    let Setting { session, cluster, oplogs, fence, followed, newest } = setting;
-    if followed.is_empty() {
-        // All of them are failing.
-        if !options.stays_on || pause.load(Ordering::Relaxed) || env.stop.is_asked() {
-            return Ok(PauseReason::Done);
-        }
-        drop(session);
-        let wait = async {
-            tokio::time::sleep(ALL_FAILING_PAUSE).await;
-            Ok::<(), Failure>(())
-        };
-        return Ok(env.stop.or_done(wait).await.map_or(PauseReason::Done, |()| PauseReason::Changed));
-    }
-    let (followed, layouts) = with_layouts(env, (&session, &fence, newest), followed, report).await?;
-    if mark_changed_tables(env, &session, &followed, &layouts).await? {
-        return Ok(PauseReason::Changed);
-    }
-    let joining = followed.iter().any(|followed| !followed.joined);
-    let kind = if joining { RunKind::OplogSync } else { RunKind::OplogUse };
-    let shown: ShardPositions = fence.position().iter().map(|(shard, at)| (shard.clone(), Some(at.clone()))).collect();
-    let run = Run::start(&session, kind, &shown).await?;
-    let members = members_of(&session, &oplogs, &fence, &followed, &layouts).await?;
-    let mut from = earliest(&members);
-    add_new_shards(env, &oplogs, &mut from).await?;
-    let ahead = read_ahead(&fence, &followed, newest);
-    let interest = interest(cluster.database(), &members);
-    let open = async { Ok(OplogChanges::open(&oplogs, &from, interest, source_options(env)).await?) };
-    let source = match env.stop.or_done(open).await {
-        Ok(source) => source,
-        Err(failure) => {
-            close(run, Err(&failure)).await;
-            let behind = match failure.kind {
-                FailureKind::LoadDue => behind_the_log(&session, &oplogs, &followed).await?,
-                _ => Vec::new(),
-            };
-            behind.iter().for_each(|(name, failure)| report.set_apart(env, name, failure));
-            return if behind.is_empty() { Err(failure) } else { Ok(PauseReason::Changed) };
-        }
-    };
-    let collections: Vec<&str> = followed.iter().map(|followed| followed.collection.as_str()).collect();
-    let mut following = FollowsGuard::begin(env, &collections, &oplogs);
-    let from_time = from.values().map(|position| position.time()).min();
-    let catching_up = Some(joining || ahead > from_time);
-    env.observer.observe(Event::StandsAt { positions: &from, catching_up });
-    let mut settings = settings(env);
-    settings.checks.show_values = options.shows_values;
-    settings.logs_unfit = options.stays_on;
-    let mut follow = Follow::new(FollowSetup {
-        session: &session,
-        oplogs: &oplogs,
-        source,
-        look_up: cluster.look_up(&oplogs),
-        settings,
-        purpose: Purpose::Stream { fence, run },
-        members,
-        start: FollowStart { positions: from, ahead },
-        observer: Arc::clone(&env.observer),
-    });
-    let until = if options.stays_on { Until::Stopped } else { Until::Time(newest) };
-    let stop = || env.stop.is_asked() || pause.load(Ordering::Relaxed);
-    let outcome = follow.run(until, stop).await;
-    following.done = outcome.is_ok() && !options.stays_on;
-    drop(following);
-    report.add(&follow);
-    let (records, queries) = (follow.progress().changes.total(), follow.progress().statements);
-    if let Purpose::Stream { run, .. } = follow.into_purpose() {
-        close(run, outcome.as_ref().map(|_| (records, queries))).await;
-    }
-    outcome
-}
-
 /// Says that collections are followed, and that they no longer are, however following ends.
 struct FollowsGuard<'e> {
     env: &'e Env,
@@ -323,9 +392,11 @@ struct FollowsGuard<'e> {
 }
 
 impl<'e> FollowsGuard<'e> {
-    fn begin(env: &'e Env, collections: &[&str], oplogs: &[Oplog]) -> FollowsGuard<'e> {
-        env.observer.observe(Event::Follows { collections, oplogs });
-        FollowsGuard { env, done: false }
+    fn begin(setting: &Setting<'e>) -> FollowsGuard<'e> {
+        let Setting { env, oplogs, followed, .. } = setting;
+        let collections: Vec<&str> = followed.iter().map(|followed| followed.collection.as_str()).collect();
+        env.observer.observe(Event::Follows { collections: &collections, oplogs });
+        FollowsGuard { env: setting.env, done: false }
     }
 }
 
@@ -333,92 +404,6 @@ impl Drop for FollowsGuard<'_> {
     fn drop(&mut self) {
         self.env.observer.observe(Event::FollowsNoMore { done: self.done });
     }
-}
-
-/// Collections whose tables somebody has changed are due for a load, so that the others can be followed; gives whether any is.
-async fn mark_changed_tables(
-    env: &Env,
-    session: &Session,
-    followed: &[Followed],
-    layouts: &[Arc<Layout>],
-) -> Result<bool, Failure> {
-    let changed = changed_tables(session, &layouts.iter().map(Arc::as_ref).collect::<Vec<_>>()).await?;
-    for each in followed {
-        let Some(difference) = changed.get(&each.collection) else { continue };
-        let why = format!("its tables were changed: {difference}");
-        session.begin().await?;
-        let outcome = state::mark_load_due(session, &each.collection, each.live_epoch, &why).await;
-        session.end(outcome).await?;
-        env.notice(&Notice::LoadDue { collection: each.collection.clone(), why });
-    }
-    Ok(!changed.is_empty())
-}
-
-/// The collections that can be followed by their schema files, with their layouts. The others stay where they stand, unless it is
-/// all of them.
-async fn with_layouts(
-    env: &Env,
-    (session, fence, newest): (&Session, &StreamFence, ClusterTime),
-    followed: Vec<Followed>,
-    report: &mut SyncReport,
-) -> Result<(Vec<Followed>, Vec<Arc<Layout>>), Failure> {
-    let found = layouts_or_failures(env, &followed)?;
-    let (mut with, mut layouts, mut without) = (Vec::new(), Vec::new(), Vec::new());
-    for (followed, found) in followed.into_iter().zip(found) {
-        match found {
-            Ok(layout) => {
-                with.push(followed);
-                layouts.push(layout);
-            }
-            Err(failure) => without.push((followed, failure)),
-        }
-    }
-    if with.is_empty() {
-        return Err(without
-            .into_iter()
-            .map(|(_, failure)| failure)
-            .next()
-            .unwrap_or_else(|| Failure::failed("nothing to follow")));
-    }
-    for (followed, failure) in without {
-        let name = &followed.collection;
-        session.begin().await?;
-        let outcome = async {
-            leave_stream(session, fence, &followed, newest).await?;
-            let (reason, remedy) = (&failure.message, failure.remedy.as_deref());
-            state::set_obstacle(session, name, ObstacleKind::Failing, reason, remedy).await
-        };
-        let outcome = outcome.await;
-        session.end(outcome).await?;
-        report.set_apart(env, name, &failure);
-    }
-    Ok((with, layouts))
-}
-
-/// Collections that stand at a position of their own to which the log no longer reaches back: a load of them is due, and the others
-/// are followed.
-async fn behind_the_log(
-    session: &Session,
-    oplogs: &[Oplog],
-    followed: &[Followed],
-) -> Result<Vec<(String, Failure)>, Failure> {
-    let mut behind = Vec::new();
-    for oplog in oplogs {
-        let oldest = oplog.oldest().await?.time;
-        for followed in followed.iter().filter(|followed| !followed.joined) {
-            let name = &followed.collection;
-            let is_behind = followed.applied_to.get(oplog.name()).is_some_and(|at| at.time() < oldest);
-            if is_behind && behind.iter().all(|(other, _)| other != name) {
-                let reason = format!("the oplog of {} no longer reaches back to where its tables stand", oplog.name());
-                session.begin().await?;
-                let outcome = state::mark_load_due(session, name, followed.live_epoch, &reason).await;
-                session.end(outcome).await?;
-                let failure = Failure::new(FailureKind::LoadDue, format!("{name}: {reason}"));
-                behind.push((name.clone(), failure.remedy(format!("`{}`", command("load", [name], &[])))));
-            }
-        }
-    }
-    Ok(behind)
 }
 
 /// A shard that was added since is read from its oldest entry on: whatever came to it came by entries of its own. Where the log

@@ -12,7 +12,7 @@ use gizer_pg::state::Standing;
 use super::fill::Filled;
 use super::job::Job;
 use crate::failure::{Failure, FailureKind};
-use crate::follow::{self, Follow, FollowSetup, FollowStart, Member, PauseReason, Purpose, Until};
+use crate::follow::{self, Follow, FollowSetup, FollowStart, Member, PauseReason, Purpose, SyncOptions, Until};
 use crate::observer::NoObserver;
 
 /// How often to look for what has changed since the last look. A source that never rests is followed by `sync`.
@@ -62,7 +62,7 @@ impl Job<'_, '_> {
             oplogs: self.oplogs,
             source,
             look_up: self.cluster.look_up(self.oplogs),
-            settings: follow::settings(self.env),
+            settings: follow::settings(self.env, SyncOptions::default()),
             purpose: Purpose::Load { fence: load.fence().clone() },
             members: vec![member],
             start: FollowStart { positions: from, ahead: standing.read_until },

@@ -16,9 +16,8 @@ pub(super) const SEGMENTS_A_CURSOR: usize = 4;
 
 /// What must be the same for a load to go on: the same collections, in the same deployments, and the same part of them.
 pub(super) fn identity(collection: &Collection, filter: Option<&bson::Document>) -> String {
-    let uuid = |uuid: [u8; 16]| uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let source = |source: &Option<gizer_oplog::SourceCollection>| match source {
-        Some(source) => source.uuid.map_or_else(|| "unknown".to_owned(), uuid),
+        Some(source) => source.uuid.map_or_else(|| "unknown".to_owned(), hex::encode),
         None => "none".to_owned(),
     };
     let sources: Vec<String> = collection.sources.iter().map(source).collect();

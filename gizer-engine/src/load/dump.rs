@@ -1,6 +1,7 @@
 //! `gizer load --dump`: from the files of mongodump, without a MongoDB server.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use gizer_oplog::{Dump, DumpScan, Unplaced};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
@@ -12,7 +13,7 @@ use super::run_row::RunRow;
 use super::{LoadOptions, Loaded};
 use crate::counters::Expected;
 use crate::env::Env;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::failures::Failures;
 use crate::layouts::Layouts;
 use crate::notice::Notice;
@@ -24,7 +25,7 @@ pub const COPY_OF_A_DUMP: &str = "it was loaded from a dump, which does not say 
 /// Refuses what only a server can do.
 ///
 /// # Errors
-/// [`Failure`] of kind [`Usage`](FailureKind::Usage) if the option was given.
+/// [`Failure`] of kind [`Usage`](crate::FailureKind::Usage) if the option was given.
 pub fn refuse_with_dump(option: &str, given: bool) -> Result<(), Failure> {
     if !given {
         return Ok(());
@@ -33,8 +34,22 @@ pub fn refuse_with_dump(option: &str, given: bool) -> Result<(), Failure> {
     Err(Failure::usage(message).remedy("restore the dump into a server, or let mongodump choose with --query"))
 }
 
+/// The dump, if it is one that documents are read from, and the layouts of what is to be read.
+pub(super) fn open(
+    env: &Env,
+    path: Option<&Path>,
+    filtered: bool,
+    named: &[String],
+) -> Result<(Option<Dump>, Layouts), Failure> {
+    let Some(path) = path else { return Ok((None, Layouts::read(env, named)?)) };
+    let dump = Dump::open(path)?;
+    refuse_with_dump("--filter", filtered)?;
+    let layouts = layouts(env, &dump, named)?;
+    Ok((Some(dump), layouts))
+}
+
 /// The layouts of what is to be read of a dump: the collections that were named, or all of it that have a schema file.
-pub(super) fn layouts(env: &Env, dump: &Dump, named: &[String]) -> Result<Layouts, Failure> {
+fn layouts(env: &Env, dump: &Dump, named: &[String]) -> Result<Layouts, Failure> {
     if !named.is_empty() {
         let mut layouts = Layouts::read(env, named)?;
         layouts.usable.retain(|layout| match dump.file(&layout.collection) {
@@ -134,17 +149,11 @@ async fn load<'l>(
         resumable_as: None,
     };
     let load = begin(filling, run, request).await?;
-    let work = async {
+    let work = async |load: &Load<'l>| {
         run.open().await?;
-        filling.fill(&load, &wanted.name, input, Resumed::default()).await
+        filling.fill(load, &wanted.name, input, Resumed::default()).await
     };
-    match filling.env.stop.or_done(work).await {
-        Ok(whole) => Ok(Filled { load, whole, watched: None }),
-        Err(failure) => {
-            filling.abandon(load, &failure).await;
-            Err(failure)
-        }
-    }
+    filling.filled(load, None, work).await
 }
 
 /// Begins a load that cannot be taken up again.
@@ -155,13 +164,8 @@ pub(super) async fn begin<'l>(
 ) -> Result<Load<'l>, Failure> {
     let begin = async { Ok(Load::begin(filling.session, request).await?) };
     let begun = filling.env.stop.or_done(begin).await;
-    if let Err(failure) = &begun
-        && failure.kind != FailureKind::Locked
-        && !failure.ends_run
-        // What stands in the way is for monitors to see. The failure itself counts more than this one's.
-        && let Err(error) = run.open().await
-    {
-        tracing::warn!(%error, "the run has no row");
+    if let Err(failure) = &begun {
+        run.open_for(failure).await;
     }
     begun
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gizer_flatten::change::{Namespace, Positions};
-use gizer_oplog::{Cluster, Collection, Dump, RangeScan, RangeSource, ScanOptions, newest_positions, plan_segments};
+use gizer_oplog::{Cluster, Collection, RangeScan, RangeSource, ScanOptions, newest_positions, plan_segments};
 use gizer_pg::csv::{ExtractFolder, ExtractedCollection, FILE_BYTES, FileSink, Manifest};
 use gizer_pg::load::LoadSource;
 use gizer_pg::{ddl, printable};
@@ -15,7 +15,7 @@ use gizer_schema::{KeySource, Layout};
 
 use super::Loaded;
 use super::begin::SEGMENTS_A_CURSOR;
-use super::dump::{self, COPY_OF_A_DUMP, refuse_with_dump};
+use super::dump::{self, COPY_OF_A_DUMP};
 use super::fill::{Input, ledger};
 use crate::counters::{Counters, Expected};
 use crate::env::Env;
@@ -57,14 +57,9 @@ pub struct ExtractOptions {
 /// # Errors
 /// [`Failure`] of whatever kept it from being complete.
 pub async fn extract(env: &Env, options: &ExtractOptions) -> Result<Vec<Loaded>, Failure> {
-    let dump = options.dump.as_deref().map(Dump::open).transpose()?;
-    if dump.is_some() {
-        refuse_with_dump("--filter", options.filter.is_some())?;
-    }
-    let Layouts { usable, failures } = match &dump {
-        Some(dump) => dump::layouts(env, dump, &options.collections)?,
-        None => Layouts::read(env, &options.collections)?,
-    };
+    let filtered = options.filter.is_some();
+    let (dump, Layouts { usable, failures }) =
+        dump::open(env, options.dump.as_deref(), filtered, &options.collections)?;
     // An extract without one of its collections would be taken for all of them.
     if let Some(failure) = failures.into_first() {
         return Err(failure);
@@ -73,10 +68,17 @@ pub async fn extract(env: &Env, options: &ExtractOptions) -> Result<Vec<Loaded>,
         usable.iter().map(|layout| ExtractPart::new(layout, options)).collect::<Result<Vec<ExtractPart>, Failure>>()?;
     let work = async {
         match &dump {
-            Some(dump) => extract_all(env, options, &parts, &Dumped { env, dump }).await,
+            Some(dump) => {
+                let open = async |part: &ExtractPart| {
+                    let source = LoadSource::Copy { reason: COPY_OF_A_DUMP.to_owned() };
+                    let input = dump::input(env, dump, &part.name)?;
+                    Ok((Origin { namespace: None, uuid: None, source }, input))
+                };
+                extract_all(env, options, &parts, &open).await
+            }
             None => {
                 let server = Served::connect(env, options, &parts).await?;
-                extract_all(env, options, &parts, &server).await
+                extract_all(env, options, &parts, &async |part: &ExtractPart| server.open(part).await).await
             }
         }
     };
@@ -102,34 +104,11 @@ impl ExtractPart {
     }
 }
 
-/// The collections, wherever they are.
-trait Collections {
-    type Source: RangeSource + 'static;
-
-    /// What is known of a collection before the first of its documents is read, and its documents.
-    async fn open(&self, part: &ExtractPart) -> Result<(Origin, Input<Self::Source>), Failure>;
-}
-
-/// What is known of a collection.
+/// What is known of a collection before the first of its documents is read.
 struct Origin {
     namespace: Option<Namespace>,
     uuid: Option<[u8; 16]>,
     source: LoadSource,
-}
-
-struct Dumped<'e> {
-    env: &'e Env,
-    dump: &'e Dump,
-}
-
-impl Collections for Dumped<'_> {
-    type Source = gizer_oplog::Unplaced<gizer_oplog::DumpScan>;
-
-    async fn open(&self, part: &ExtractPart) -> Result<(Origin, Input<Self::Source>), Failure> {
-        let input = dump::input(self.env, self.dump, &part.name)?;
-        let source = LoadSource::Copy { reason: COPY_OF_A_DUMP.to_owned() };
-        Ok((Origin { namespace: None, uuid: None, source }, input))
-    }
 }
 
 struct Served<'e> {
@@ -173,11 +152,7 @@ impl<'e> Served<'e> {
             }
         }
     }
-}
-
-impl Collections for Served<'_> {
-    type Source = RangeScan;
-
+    /// What is known of a collection, and its documents.
     async fn open(&self, part: &ExtractPart) -> Result<(Origin, Input<RangeScan>), Failure> {
         let collection = self.collections.iter().find(|collection| collection.name == part.name);
         let collection = collection.ok_or_else(|| Failure::failed(format!("{} was not looked for", part.name)))?;
@@ -201,11 +176,12 @@ impl Collections for Served<'_> {
     }
 }
 
-async fn extract_all(
+/// Extracts all parts; `open` gives what is known of one, and its documents.
+async fn extract_all<S: RangeSource + 'static>(
     env: &Env,
     options: &ExtractOptions,
     parts: &[ExtractPart],
-    from: &impl Collections,
+    open: &impl AsyncFn(&ExtractPart) -> Result<(Origin, Input<S>), Failure>,
 ) -> Result<Vec<Loaded>, Failure> {
     let layouts: Vec<Layout> = parts.iter().map(|part| part.layout.clone()).collect();
     let files: Vec<&Path> = options.ddl_file.iter().chain(&options.stats_file).map(AsRef::as_ref).collect();
@@ -215,7 +191,8 @@ async fn extract_all(
     let mut manifest = Manifest::new(options.prefix.clone(), filter);
     let mut reports = Vec::new();
     for part in parts {
-        let (extracted, report) = extract_one(env, options, part, &folder, from).await?;
+        let (origin, input) = open(part).await?;
+        let (extracted, report) = extract_one(env, options, part, &folder, origin, input).await?;
         manifest.collections.push(extracted);
         reports.push(report);
     }
@@ -253,10 +230,10 @@ async fn extract_one(
     options: &ExtractOptions,
     part: &ExtractPart,
     folder: &ExtractFolder,
-    from: &impl Collections,
+    origin: Origin,
+    Input { sources, expected }: Input<impl RangeSource + 'static>,
 ) -> Result<(ExtractedCollection, Loaded), Failure> {
     let (settings, layout, started) = (&env.settings, &part.layout, Instant::now());
-    let (origin, Input { sources, expected }) = from.open(part).await?;
     let files = folder.collection(layout, FILE_BYTES)?;
     let sinks = (0..settings.load_workers).map(|_| FileSink::new(&files, layout.tables.len())).collect();
     let rejects = Arc::new(RejectLimit::new(options.max_rejects, 0));
@@ -272,7 +249,7 @@ async fn extract_one(
             .remedy("this is a fault in gizer; the folder is marked as incomplete")
     })?;
     let tables = tokio::task::spawn_blocking(move || files.finish()).await;
-    let tables = tables.map_err(|error| Failure::failed(format!("a writer ended without a result: {error}")))??;
+    let tables = tables.map_err(|error| pipeline::without_result("writer", &error))??;
     let ledger = ledger(&part.name, layout, &flow.tally, &flow.written);
     if let Some(first) = rejects.first_reason() {
         let rejected = counted(ledger.rejected, "document", "documents");

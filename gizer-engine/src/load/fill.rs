@@ -181,6 +181,22 @@ impl Filling<'_> {
         }
     }
 
+    /// The load with its tables, once this `work` has made them whole. If it fails the load is abandoned.
+    pub(super) async fn filled<'l>(
+        &self,
+        load: Load<'l>,
+        watched: Option<WatchedCollection>,
+        work: impl AsyncFnOnce(&Load<'l>) -> Result<Whole, Failure>,
+    ) -> Result<Filled<'l>, Failure> {
+        match self.env.stop.or_done(work(&load)).await {
+            Ok(whole) => Ok(Filled { load, whole, watched }),
+            Err(failure) => {
+                self.abandon(load, &failure).await;
+                Err(failure)
+            }
+        }
+    }
+
     /// Everything from the source to the keys; `before` is what the tables hold already.
     pub(super) async fn fill(
         &self,

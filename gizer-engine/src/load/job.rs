@@ -19,7 +19,7 @@ use super::{LoadOptions, Loaded};
 use crate::counters::Expected;
 use crate::due::record_failures;
 use crate::env::Env;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::failures::Failures;
 use crate::notice::Notice;
 use crate::pipeline;
@@ -191,25 +191,19 @@ impl Job<'_, '_> {
             resumable_as: Some(identity(&collection, self.options.filter.as_ref())),
         };
         let (load, plan) = stop.or_done(self.begin(request, &collection)).await?;
-        let work = async {
+        let work = async |load: &Load<'l>| {
             self.run.open().await?;
             let plan = match plan {
                 Some(plan) => plan,
-                None => plan_from_start(self, &load, &collection).await?,
+                None => plan_from_start(self, load, &collection).await?,
             };
-            self.filling.fill(&load, &collection.name, self.input(&collection, &plan)?, plan).await
+            self.filling.fill(load, &collection.name, self.input(&collection, &plan)?, plan).await
         };
         let watched = WatchedCollection {
             namespace: self.cluster.namespace(&collection.name),
             uuids: self.cluster.uuids(&collection, self.oplogs),
         };
-        match stop.or_done(work).await {
-            Ok(whole) => Ok(Filled { load, whole, watched: Some(watched) }),
-            Err(failure) => {
-                self.filling.abandon(load, &failure).await;
-                Err(failure)
-            }
-        }
+        self.filling.filled(load, Some(watched), work).await
     }
 
     /// The collection as it is in MongoDB; an empty one if its tables are to be emptied because it is gone.
@@ -252,18 +246,11 @@ impl Job<'_, '_> {
         request: LoadRequest<'l>,
         collection: &Collection,
     ) -> Result<(Load<'l>, Option<Resumed>), Failure> {
-        match begin(self, request, collection).await {
-            Ok(begun) => Ok(begun),
-            Err(failure) => {
-                if failure.kind != FailureKind::Locked && !failure.ends_run {
-                    // What stands in the way is for monitors to see. The failure itself counts more than this one's.
-                    if let Err(error) = self.run.open().await {
-                        tracing::warn!(%error, "the run has no row");
-                    }
-                }
-                Err(failure)
-            }
+        let begun = begin(self, request, collection).await;
+        if let Err(failure) = &begun {
+            self.run.open_for(failure).await;
         }
+        begun
     }
 
     /// What is left to read of a collection, by so many cursors as there are workers.

@@ -22,7 +22,6 @@ mod verify;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gizer_oplog::Dump;
 use gizer_pg::load::Written;
 use gizer_pg::state::Ledger;
 
@@ -126,14 +125,9 @@ pub struct Loaded {
 /// [`Failure`] if there is no schema file at all. What keeps single collections, or all of them, from being loaded is in the
 /// [`Failures`] next to what was loaded.
 pub async fn load(env: &Env, options: &LoadOptions) -> Result<(Vec<Loaded>, Failures), Failure> {
-    let dump = options.dump.as_deref().map(Dump::open).transpose()?;
-    if dump.is_some() {
-        refuse_with_dump("--filter", options.filter.is_some())?;
-    }
-    let Layouts { usable, mut failures } = match &dump {
-        Some(dump) => dump::layouts(env, dump, &options.collections)?,
-        None => Layouts::read(env, &options.collections)?,
-    };
+    let filtered = options.filter.is_some();
+    let (dump, Layouts { usable, mut failures }) =
+        dump::open(env, options.dump.as_deref(), filtered, &options.collections)?;
     let wanted = Wanted::all(usable, options.prefix.as_deref(), &mut failures);
     let mut loaded = Vec::new();
     match &dump {

@@ -43,6 +43,16 @@ impl<'s> RunRow<'s> {
         self.opened.get_or_try_init(|| open).await.map(|_| ())
     }
 
+    /// Opens the row for what stands in the way of a load, so that monitors see it. That failure counts more than one to open it.
+    pub(super) async fn open_for(&self, failure: &Failure) {
+        if failure.kind != FailureKind::Locked
+            && !failure.ends_run
+            && let Err(error) = self.open().await
+        {
+            tracing::warn!(%error, "the run has no row");
+        }
+    }
+
     /// Closes the row, if it is open. After a failure, what cannot be written any more the next run puts right.
     pub(super) async fn close(self, loaded: &[Loaded], failures: &Failures) -> Result<(), Failure> {
         let Some((run, positions)) = self.opened.into_inner() else { return Ok(()) };

@@ -14,7 +14,7 @@ use gizer_schema::{Layout, TableId};
 
 use super::Loaded;
 use super::dump::{begin, connect};
-use super::fill::{Filled, Filling, Whole};
+use super::fill::{Filling, Whole};
 use super::run_row::RunRow;
 use crate::counters::{Counters, Expected};
 use crate::env::Env;
@@ -180,17 +180,11 @@ async fn load_one(
     part: &TextPart,
 ) -> Result<Vec<Loaded>, Failure> {
     let load = begin(filling, run, part.request()).await?;
-    let work = async {
+    let work = async |load: &Load<'_>| {
         run.open().await?;
-        fill(filling, &load, folder, part).await
+        fill(filling, load, folder, part).await
     };
-    match filling.env.stop.or_done(work).await {
-        Ok(whole) => filling.swap(vec![Filled { load, whole, watched: None }]).await,
-        Err(failure) => {
-            filling.abandon(load, &failure).await;
-            Err(failure)
-        }
-    }
+    filling.swap(vec![filling.filled(load, None, work).await?]).await
 }
 
 async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part: &TextPart) -> Result<Whole, Failure> {

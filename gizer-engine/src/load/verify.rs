@@ -55,17 +55,12 @@ impl Job<'_, '_> {
         sample: Option<u64>,
     ) -> Result<AuditReport, Failure> {
         let collection = match self.cluster.collection(filled.name()).await {
-            Ok(collection) => collection,
-            // It was gone when the load began, and nothing was loaded.
-            Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. })
-                if watched.uuids.is_empty() && self.options.empties_gone =>
-            {
-                return Ok(AuditReport::default());
-            }
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => {
-                return Err(follow::replaced(filled.name()));
+                // It was gone when the load began, and nothing was loaded.
+                let was_gone = watched.uuids.is_empty() && self.options.empties_gone;
+                return if was_gone { Ok(AuditReport::default()) } else { Err(follow::replaced(filled.name())) };
             }
-            Err(error) => return Err(error.into()),
+            found => found?,
         };
         let again = Arc::new(Mutex::new(Vec::new()));
         let extent = Audit::extent(Some(&collection), sample);
@@ -75,12 +70,8 @@ impl Job<'_, '_> {
             let audit = self.audit(&filled.load, filled.whole.standing.as_ref(), source, extent, &again);
             let layout = filled.load.layout();
             let segments = audit::plan(self.cluster, &collection, layout, audit.order, extent).await?;
-            let mut sessions = Vec::new();
-            for _ in 0..audit::workers(self.env.settings.load_workers).min(segments.len()) {
-                sessions.push(gizer_pg::connect(&self.env.target()?).await?);
-            }
-            let readers = || AuditReaders::new(self.cluster, self.oplogs);
-            found.add(audit::run(&audit, sessions, segments, &AuditReport::default(), readers).await?, audit.named);
+            found
+                .add(audit::run(&audit, self.env, self.cluster, segments, &AuditReport::default()).await?, audit.named);
         }
         for _ in 0..ROUNDS {
             let open: Vec<RepairKey> = std::mem::take(&mut *again.lock().unwrap_or_else(PoisonError::into_inner));
@@ -91,7 +82,7 @@ impl Job<'_, '_> {
             self.align(filled).await?;
             let source = (watched, &collection);
             let audit = self.audit(&filled.load, filled.whole.standing.as_ref(), source, Extent::Full, &again);
-            let session = gizer_pg::connect(&self.env.target()?).await?;
+            let session = self.env.postgres().await?;
             let readers = AuditReaders::new(self.cluster, self.oplogs);
             found.add(audit::look_again(&audit, &session, readers, open).await?, audit.named);
         }

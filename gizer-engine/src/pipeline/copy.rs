@@ -8,6 +8,7 @@ use gizer_pg::load::{TextSink, Written};
 use gizer_schema::TableId;
 use tokio::task::JoinSet;
 
+use super::without_result;
 use crate::counters::Counters;
 use crate::failure::Failure;
 
@@ -28,8 +29,7 @@ pub async fn copy(
     let mut written = Written::default();
     // What is still in progress at an error is dropped with the set, and rolled back.
     while let Some(ended) = copying.join_next().await {
-        let ended = ended.map_err(|error| Failure::failed(format!("a writer ended without a result: {error}")))?;
-        written += &ended?;
+        written += &ended.map_err(|error| without_result("writer", &error))??;
     }
     Ok(written)
 }

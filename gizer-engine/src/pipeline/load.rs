@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::encode::{PartBuilder, encode_ranges};
 use super::write::{RangeWriter, Shared};
-use super::{RejectLimit, joined, on_thread, part_bytes, share};
+use super::{RejectLimit, joined, on_thread, part_bytes, share, without_result};
 use crate::counters::Counters;
 use crate::failure::Failure;
 
@@ -119,8 +119,7 @@ async fn pump(mut source: impl RangeSource, sender: AsyncSender<DocumentRange>) 
 async fn all_read(mut cursors: JoinSet<Result<u64, Failure>>) -> Result<u64, Failure> {
     let mut sum = 0;
     while let Some(ended) = cursors.join_next().await {
-        let read = ended.map_err(|error| Failure::failed(format!("a cursor ended without a result: {error}")))?;
-        sum += read?;
+        sum += ended.map_err(|error| without_result("cursor", &error))??;
     }
     Ok(sum)
 }
@@ -128,8 +127,7 @@ async fn all_read(mut cursors: JoinSet<Result<u64, Failure>>) -> Result<u64, Fai
 async fn all_written(mut writers: JoinSet<Result<(Written, Tally), Failure>>) -> Result<(Written, Tally), Failure> {
     let mut sum = (Written::default(), Tally::default());
     while let Some(ended) = writers.join_next().await {
-        let ended = ended.map_err(|error| Failure::failed(format!("a writer ended without a result: {error}")))?;
-        let (written, tally) = ended?;
+        let (written, tally) = ended.map_err(|error| without_result("writer", &error))??;
         sum.0 += &written;
         sum.1.add(tally);
     }

@@ -27,6 +27,7 @@ mod write;
 use std::thread;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
 use crate::failure::Failure;
 
@@ -57,6 +58,11 @@ fn part_bytes(memory: usize) -> usize {
 /// Bytes that each of the two channels of a load may hold.
 fn share(memory: usize) -> usize {
     memory / 8
+}
+
+/// A task has panicked, or was dropped with its runtime.
+pub(crate) fn without_result(task: &str, error: &JoinError) -> Failure {
+    Failure::failed(format!("a {task} ended without a result: {error}"))
 }
 
 /// Runs a stage on a thread of its own; its result comes through the receiver.

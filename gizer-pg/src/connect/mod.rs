@@ -111,7 +111,7 @@ async fn check(session: &mut Session, target: &Target) -> Result<(), PgError> {
     if !row.get::<_, bool>(3) {
         let grant = sqlstate::grant_to_use(target.schema(), &server.user);
         let reason = format!("schema {} may not be used", target.schema());
-        return Err(PgError::NoRights { server, doing, reason, grant });
+        return Err(session.no_rights(doing, reason, grant));
     }
     Ok(())
 }

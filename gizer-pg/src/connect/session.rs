@@ -170,6 +170,17 @@ impl Session {
         Qualified::new(self.schema(), name)
     }
 
+    /// This role lacks a right that `grant` gives.
+    pub(crate) fn no_rights(&self, doing: impl Into<String>, reason: impl Into<String>, grant: String) -> PgError {
+        let (server, doing, reason) = (Arc::clone(self.server()), doing.into(), reason.into());
+        PgError::NoRights { server, doing, reason, grant }
+    }
+
+    /// A state table does not hold what gizer writes there.
+    pub(crate) fn unreadable(&self, table: &'static str, expected: &'static str, came: impl Into<String>) -> PgError {
+        PgError::UnreadableState { schema: self.schema().to_owned(), table, expected, came: came.into() }
+    }
+
     /// The client underneath, for what this crate has no method for. Its errors become useful with
     /// [`Session::error`].
     pub fn client(&self) -> &Client {
@@ -254,6 +265,26 @@ impl Session {
         };
         self.in_transaction.store(false, Ordering::Relaxed);
         outcome
+    }
+
+    /// Does this work in a transaction that [`begin`](Session::begin) begins and [`end`](Session::end) ends.
+    ///
+    /// # Errors
+    /// Those of the work; whatever the server says.
+    pub async fn in_transaction<T>(&self, work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
+        self.begin().await?;
+        let outcome = work.await;
+        self.end(outcome).await
+    }
+
+    /// As [`in_transaction`](Session::in_transaction), in one that [`begin_reading`](Session::begin_reading) begins.
+    ///
+    /// # Errors
+    /// Those of the work; whatever the server says.
+    pub async fn in_snapshot<T>(&self, work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
+        self.begin_reading().await?;
+        let outcome = work.await;
+        self.end(outcome).await
     }
 
     /// Rolls the open transaction back: for errors of those above this crate, which [`end`](Session::end) does not know. If

@@ -79,7 +79,7 @@ impl TableFiles {
             let (now, later) = lines.split_at(end);
             let count = if later.is_empty() { rows } else { line_count(now) };
             if let Some((path, file)) = &mut self.open {
-                file.write_all(now).map_err(|error| PgError::file("write", path, &error))?;
+                file.write_all(now).map_err(PgError::file("write", path))?;
             }
             if let Some(file) = self.files.last_mut() {
                 file.bytes += now.len() as u64;
@@ -94,7 +94,7 @@ impl TableFiles {
         self.close()?;
         let name = format!("{:05}", self.files.len());
         let path = self.folder.join(&name);
-        let file = File::create_new(&path).map_err(|error| PgError::file("create", &path, &error))?;
+        let file = File::create_new(&path).map_err(PgError::file("create", &path))?;
         self.files.push(ExtractedFile { name, rows: 0, bytes: 0 });
         self.open = Some((path, file));
         Ok(())
@@ -102,12 +102,12 @@ impl TableFiles {
 
     fn close(&mut self) -> Result<(), PgError> {
         let Some((path, file)) = self.open.take() else { return Ok(()) };
-        file.sync_all().map_err(|error| PgError::file("write", &path, &error))
+        file.sync_all().map_err(PgError::file("write", &path))
     }
 
     fn finish(&mut self) -> Result<ExtractedTable, PgError> {
         self.close()?;
-        sync_folder(&self.folder).map_err(|error| PgError::file("write", &self.folder, &error))?;
+        sync_folder(&self.folder).map_err(PgError::file("write", &self.folder))?;
         Ok(ExtractedTable { name: self.table.clone(), files: std::mem::take(&mut self.files) })
     }
 }

@@ -39,12 +39,12 @@ impl ExtractFolder {
     /// [`PgError::FolderInUse`] if something else is in it; [`PgError::File`], also if a table has the name of one of the
     /// folder's own files.
     pub fn create(path: &Path, layouts: &[Layout], beside: &[&Path], replace: bool) -> Result<ExtractFolder, PgError> {
-        let failed = |error: io::Error| PgError::file("create", path, &error);
+        let failed = PgError::file("create", path);
         let tables = layouts.iter().flat_map(|layout| &layout.tables);
         let mut made: Vec<String> = tables.map(|table| folder_name(&table.name)).collect();
         if let Some(taken) = made.iter().find(|name| OWN.contains(&name.as_str())) {
             let reason = io::Error::other("a table has this name, which the extract needs for itself");
-            return Err(PgError::file("use", &path.join(taken), &reason));
+            return Err(PgError::file("use", &path.join(taken))(reason));
         }
         fs::create_dir_all(path).map_err(failed)?;
         let earlier = EarlierExtract::look(path)?;
@@ -69,7 +69,7 @@ impl ExtractFolder {
     pub fn collection(&self, layout: &Layout, file_bytes: u64) -> Result<Arc<TextFiles>, PgError> {
         let table = |name: &str| {
             let folder = self.path.join(folder_name(name));
-            fs::create_dir(&folder).map_err(|error| PgError::file("create", &folder, &error))?;
+            fs::create_dir(&folder).map_err(PgError::file("create", &folder))?;
             Ok(TableFiles::new(name, folder, file_bytes))
         };
         let tables = layout.tables.iter().map(|each| table(&each.name)).collect::<Result<_, PgError>>()?;
@@ -86,8 +86,8 @@ impl ExtractFolder {
         manifest.made = made;
         write_whole(&path, MANIFEST, &manifest.to_json())?;
         let marker = path.join(INCOMPLETE);
-        fs::remove_file(&marker).map_err(|error| PgError::file("remove", &marker, &error))?;
-        sync_folder(&path).map_err(|error| PgError::file("write", &path, &error))
+        fs::remove_file(&marker).map_err(PgError::file("remove", &marker))?;
+        sync_folder(&path).map_err(PgError::file("write", &path))
     }
 }
 
@@ -101,7 +101,7 @@ struct EarlierExtract {
 
 impl EarlierExtract {
     fn look(path: &Path) -> Result<EarlierExtract, PgError> {
-        let failed = |error: io::Error| PgError::file("read", path, &error);
+        let failed = PgError::file("read", path);
         // It is there alone if an extract was killed at its first step.
         let mut earlier = EarlierExtract { made: vec![UNFINISHED.to_owned()], ..EarlierExtract::default() };
         for entry in fs::read_dir(path).map_err(failed)? {
@@ -134,8 +134,8 @@ impl EarlierExtract {
             if !at.is_dir() {
                 continue;
             }
-            for inner in fs::read_dir(&at).map_err(|error| PgError::file("read", &at, &error))? {
-                let inner = inner.map_err(|error| PgError::file("read", &at, &error))?;
+            for inner in fs::read_dir(&at).map_err(PgError::file("read", &at))? {
+                let inner = inner.map_err(PgError::file("read", &at))?;
                 let (name, is_file) = (inner.file_name(), inner.path().is_file());
                 let name = name.to_string_lossy();
                 let expected = if entry == REJECTED { self.is_rejected(&name) } else { is_file_name(&name) };
@@ -161,7 +161,7 @@ impl EarlierExtract {
         for entry in manifest.into_iter().chain(others) {
             let at = path.join(entry);
             let removed = if at.is_dir() { fs::remove_dir_all(&at) } else { fs::remove_file(&at) };
-            removed.map_err(|error| PgError::file("remove", &at, &error))?;
+            removed.map_err(PgError::file("remove", &at))?;
         }
         Ok(())
     }
@@ -184,7 +184,7 @@ fn write_whole(folder: &Path, name: &str, value: &Value) -> Result<(), PgError> 
         fs::rename(&unfinished, &path)?;
         sync_folder(folder)
     };
-    write().map_err(|error| PgError::file("write", &path, &error))
+    write().map_err(PgError::file("write", &path))
 }
 
 /// The name of a table's folder: its own, with what would lead elsewhere percent-encoded.
@@ -226,7 +226,7 @@ impl TextFolder {
     /// [`PgError::ExtractIncomplete`] if an extract did not finish there; [`PgError::UnreadableManifest`];
     /// [`PgError::File`] if it cannot be read.
     pub fn open(path: &Path) -> Result<TextFolder, PgError> {
-        fs::read_dir(path).map_err(|error| PgError::file("read", path, &error))?;
+        fs::read_dir(path).map_err(PgError::file("read", path))?;
         if path.join(INCOMPLETE).exists() {
             return Err(PgError::ExtractIncomplete { path: path.display().to_string() });
         }
@@ -241,7 +241,7 @@ impl TextFolder {
                 )
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(PgError::file("read", &at, &error)),
+            Err(error) => return Err(PgError::file("read", &at)(error)),
         };
         Ok(TextFolder { path: path.to_owned(), manifest })
     }
@@ -262,7 +262,7 @@ impl TextFolder {
             let folder = self.folder(&table.name, extracted.is_some());
             let found = match found_files(&folder) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && i > 0 && extracted.is_none() => Vec::new(),
-                found => found.map_err(|error| PgError::file("read", &folder, &error))?,
+                found => found.map_err(PgError::file("read", &folder))?,
             };
             let Some(extracted) = extracted else {
                 all.push(found);

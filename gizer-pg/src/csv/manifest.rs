@@ -133,7 +133,7 @@ impl ExtractedCollection {
             "uuid": self.uuid.map(hex::encode),
             "captured": captured,
             "copy_because": copy_because,
-            "ledger": self.ledger.to_json(),
+            "ledger": self.ledger,
             "tables": self.tables.iter().map(table).collect::<Vec<Value>>(),
         })
     }
@@ -155,7 +155,7 @@ impl ExtractedCollection {
             namespace: optional("namespace").and_then(Namespace::parse),
             uuid: optional("uuid").and_then(uuid_of),
             source,
-            ledger: Ledger::from_json(ledger),
+            ledger: serde_json::from_value(ledger.clone()).unwrap_or_default(),
             tables: list(value, "tables")?.iter().map(table_of).collect::<Result<_, _>>()?,
         })
     }

@@ -33,7 +33,7 @@ impl RejectedFiles {
     /// # Errors
     /// [`PgError::File`] if one cannot be opened.
     pub fn read(&self) -> Result<RejectReader, PgError> {
-        let open = |path: &Path| File::open(path).map_err(|error| PgError::file("read", path, &error));
+        let open = |path: &Path| File::open(path).map_err(PgError::file("read", path));
         Ok(RejectReader {
             documents: BufReader::new(open(&self.documents)?),
             reasons: BufReader::new(open(&self.reasons)?),
@@ -67,11 +67,10 @@ impl RejectReader {
 
     fn next(&mut self) -> Result<Option<Reject>, PgError> {
         let mut line = String::new();
-        self.reasons.read_line(&mut line).map_err(|error| PgError::file("read", &self.files.reasons, &error))?;
-        let broken = |path: &Path, what| PgError::file("read", path, &io::Error::new(io::ErrorKind::InvalidData, what));
+        self.reasons.read_line(&mut line).map_err(PgError::file("read", &self.files.reasons))?;
+        let broken = |path: &Path, what| PgError::file("read", path)(io::Error::new(io::ErrorKind::InvalidData, what));
         if line.is_empty() {
-            let more =
-                self.documents.fill_buf().map_err(|error| PgError::file("read", &self.files.documents, &error))?;
+            let more = self.documents.fill_buf().map_err(PgError::file("read", &self.files.documents))?;
             let whole = more.is_empty();
             return if whole {
                 Ok(None)
@@ -82,7 +81,7 @@ impl RejectReader {
         let value: Value =
             serde_json::from_str(&line).map_err(|_| broken(&self.files.reasons, "expected JSON in each line"))?;
         let text = |key| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let document = self.document().map_err(|error| PgError::file("read", &self.files.documents, &error))?;
+        let document = self.document().map_err(PgError::file("read", &self.files.documents))?;
         Ok(Some(Reject { id: text("id"), reason: text("reason"), document, retry: None, is_unfit_key: false }))
     }
 
@@ -116,18 +115,17 @@ impl RejectWriter {
             Some(open) => open,
             None => {
                 if let Some(folder) = documents.parent() {
-                    std::fs::create_dir_all(folder).map_err(|error| PgError::file("create", folder, &error))?;
+                    std::fs::create_dir_all(folder).map_err(PgError::file("create", folder))?;
                 }
-                let create = |path: &Path| {
-                    File::create_new(path).map(BufWriter::new).map_err(|error| PgError::file("create", path, &error))
-                };
+                let create =
+                    |path: &Path| File::create_new(path).map(BufWriter::new).map_err(PgError::file("create", path));
                 self.open.insert((create(documents)?, create(reasons)?))
             }
         };
         for reject in rejects {
-            documents_out.write_all(&reject.document).map_err(|error| PgError::file("write", documents, &error))?;
+            documents_out.write_all(&reject.document).map_err(PgError::file("write", documents))?;
             let line = json!({"id": reject.id, "reason": reject.reason});
-            writeln!(reasons_out, "{line}").map_err(|error| PgError::file("write", reasons, &error))?;
+            writeln!(reasons_out, "{line}").map_err(PgError::file("write", reasons))?;
         }
         Ok(())
     }
@@ -136,7 +134,7 @@ impl RejectWriter {
         let Some((documents, reasons)) = &mut self.open else { return Ok(()) };
         for (out, path) in [(documents, &self.files.documents), (reasons, &self.files.reasons)] {
             let synced = out.flush().and_then(|()| out.get_ref().sync_all());
-            synced.map_err(|error| PgError::file("write", path, &error))?;
+            synced.map_err(PgError::file("write", path))?;
         }
         Ok(())
     }

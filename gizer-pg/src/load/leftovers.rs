@@ -1,5 +1,6 @@
 //! What failed loads have left next to tables that are in use.
 
+use super::locks::set_lock_timeout;
 use super::staging::{STAGING_LOCK_WAIT, staging_of};
 use crate::connect::Session;
 use crate::error::PgError;
@@ -13,9 +14,7 @@ use crate::state;
 pub async fn drop_leftovers(session: &Session) -> Result<Vec<(String, usize)>, PgError> {
     let mut dropped = Vec::new();
     for collection in state::without_load(session).await? {
-        session.begin().await?;
-        let outcome = drop_of(session, &collection).await;
-        match session.end(outcome).await? {
+        match session.in_transaction(drop_of(session, &collection)).await? {
             0 => {}
             tables => dropped.push((collection, tables)),
         }
@@ -29,8 +28,7 @@ async fn drop_of(session: &Session, collection: &str) -> Result<usize, PgError> 
         return Ok(0);
     }
     let stale = staging_of(session, collection).await?;
-    let sql = format!("SET LOCAL lock_timeout TO '{}s'", STAGING_LOCK_WAIT.as_secs());
-    session.run("setting lock_timeout", &sql).await?;
+    set_lock_timeout(session, STAGING_LOCK_WAIT).await?;
     for table in &stale {
         let sql = format!("DROP TABLE {table}");
         session.run(format!("dropping {table}, which a failed load left behind"), &sql).await?;

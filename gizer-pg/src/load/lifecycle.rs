@@ -86,13 +86,6 @@ pub enum Earlier {
 /// meanwhile takes the tables away below a view that two collections have in common.
 const SURVEY_ATTEMPTS: usize = 5;
 
-/// How a load begins.
-#[derive(Debug, Clone, Copy)]
-enum Start {
-    Anew,
-    TakingUp { load_epoch: i64 },
-}
-
 /// A running load. It holds the collection's lock on its session.
 ///
 /// Dropped without [`swap`](Load::swap) or [`abandon`](Load::abandon) it counts as an interrupted load: nothing of the live
@@ -117,31 +110,30 @@ impl<'a> Load<'a> {
     /// [`PgError::ForeignTable`] if a staging table's name is taken; [`PgError::StagingBusy`] if statements of a
     /// dead load still run; [`PgError::NoRights`].
     pub async fn begin(session: &'a Session, request: LoadRequest<'a>) -> Result<Load<'a>, PgError> {
-        Ok(Self::start(session, request, Start::Anew).await?.0)
+        Ok(Self::start(session, request, None).await?.0)
     }
 
     /// Looks for a load of the same documents into the same tables that did not finish. Nothing is locked, and
     /// nothing changes.
     pub async fn earlier(session: &Session, request: &LoadRequest<'_>) -> Result<Earlier, PgError> {
         let tables = staging::staging_tables(request.layout, session.schema())?;
-        let look = async {
-            let collection = &request.layout.collection;
-            let Some((unfinished, identity)) = state::unfinished(session, collection).await? else {
-                return Ok(Earlier::None);
-            };
-            if identity.is_none() || identity != request.identity() {
-                return Ok(Earlier::Useless {
-                    why: "what is to be loaded, its schema file or gizer's version has changed",
-                });
-            }
-            if !staging::are_there(session, request.layout, &tables).await? {
-                return Ok(Earlier::Useless { why: "its staging tables are gone" });
-            }
-            Ok(Earlier::Unfinished(unfinished))
-        };
-        session.begin_reading().await?;
-        let outcome = look.await;
-        session.end(outcome).await
+        session
+            .in_snapshot(async {
+                let collection = &request.layout.collection;
+                let Some((unfinished, identity)) = state::unfinished(session, collection).await? else {
+                    return Ok(Earlier::None);
+                };
+                if identity.is_none() || identity != request.identity() {
+                    return Ok(Earlier::Useless {
+                        why: "what is to be loaded, its schema file or gizer's version has changed",
+                    });
+                }
+                if !staging::are_there(session, request.layout, &tables).await? {
+                    return Ok(Earlier::Useless { why: "its staging tables are gone" });
+                }
+                Ok(Earlier::Unfinished(unfinished))
+            })
+            .await
     }
 
     /// Takes up a load that [`earlier`](Load::earlier) has found: its staging tables and what is in them, under a new epoch.
@@ -155,20 +147,20 @@ impl<'a> Load<'a> {
         request: LoadRequest<'a>,
         unfinished: &UnfinishedLoad,
     ) -> Result<(Load<'a>, Resumed), PgError> {
-        Self::start(session, request, Start::TakingUp { load_epoch: unfinished.load_epoch }).await
+        Self::start(session, request, Some(unfinished.load_epoch)).await
     }
 
+    /// `old_epoch` is that of the load that is taken up, if one is.
     async fn start(
         session: &'a Session,
         request: LoadRequest<'a>,
-        start: Start,
+        old_epoch: Option<i64>,
     ) -> Result<(Load<'a>, Resumed), PgError> {
         let tables = staging::staging_tables(request.layout, session.schema())?;
         let mut looks = 1;
         let (load_epoch, resumed) = loop {
-            session.begin().await?;
-            let outcome = start_in_transaction(session, &request, &tables, start).await;
-            let error = match session.end(outcome).await {
+            let start = start_in_transaction(session, &request, &tables, old_epoch);
+            let error = match session.in_transaction(start).await {
                 Ok(started) => break started,
                 Err(error) => error,
             };
@@ -186,7 +178,7 @@ impl<'a> Load<'a> {
             looks += 1;
         };
         let fence = LoadFence { collection: request.layout.collection.clone(), load_epoch };
-        tracing::debug!(collection = fence.collection, load_epoch, ?start, "load began");
+        tracing::debug!(collection = fence.collection, load_epoch, ?old_epoch, "load began");
         Ok((Load { session, request, fence, tables, cancels: Cancels::default() }, resumed))
     }
 
@@ -196,13 +188,12 @@ impl<'a> Load<'a> {
     /// [`PgError::Fenced`]; whatever the server says.
     pub async fn plan(&self, segments: &[Segment]) -> Result<(), PgError> {
         let LoadFence { collection, load_epoch } = &self.fence;
-        let write = async {
-            state::check_fence(self.session, collection, *load_epoch).await?;
-            state::write_segments(self.session, collection, *load_epoch, segments).await
-        };
-        self.session.begin().await?;
-        let outcome = write.await;
-        self.session.end(outcome).await
+        self.session
+            .in_transaction(async {
+                state::check_load(self.session, &self.fence).await?;
+                state::write_segments(self.session, collection, *load_epoch, segments).await
+            })
+            .await
     }
 
     /// Forgets what was written: the load cannot be resumed, the next one starts over.
@@ -210,14 +201,12 @@ impl<'a> Load<'a> {
     /// # Errors
     /// [`PgError::Fenced`]; whatever the server says.
     pub async fn give_up(&self) -> Result<(), PgError> {
-        let LoadFence { collection, load_epoch } = &self.fence;
-        let forget = async {
-            state::check_fence(self.session, collection, *load_epoch).await?;
-            state::clear_ranges(self.session, collection).await
-        };
-        self.session.begin().await?;
-        let outcome = forget.await;
-        self.session.end(outcome).await
+        self.session
+            .in_transaction(async {
+                state::check_load(self.session, &self.fence).await?;
+                state::clear_ranges(self.session, &self.fence.collection).await
+            })
+            .await
     }
 
     /// The tables that it fills.
@@ -297,12 +286,9 @@ impl<'a> Load<'a> {
     pub async fn abandon(self, reason: &str, goes_on: bool) -> Result<(), PgError> {
         let LoadFence { collection, load_epoch } = &self.fence;
         let cancelled = self.cancels.settle().await;
-        let write_down = async || {
-            // Whatever was interrupted may have left its transaction open: this one rolls it back first.
-            self.session.begin().await?;
-            let outcome = state::fail_load(self.session, collection, *load_epoch, reason, goes_on).await;
-            self.session.end(outcome).await
-        };
+        // Whatever was interrupted may have left its transaction open: this one rolls it back first.
+        let fail = || state::fail_load(self.session, collection, *load_epoch, reason, goes_on);
+        let write_down = || self.session.in_transaction(fail());
         let outcome = match write_down().await {
             // The request came after what it was meant for had ended.
             Err(PgError::Cancelled { .. }) if cancelled => write_down().await,
@@ -317,25 +303,25 @@ async fn start_in_transaction(
     session: &Session,
     request: &LoadRequest<'_>,
     tables: &[StagingTable],
-    start: Start,
+    old_epoch: Option<i64>,
 ) -> Result<(i64, Resumed), PgError> {
     let layout = request.layout;
     let identity = request.identity();
     let row = request.row(identity.as_deref());
     // First the lock: who does not get it need not hear what is in the other run's way.
-    let load_epoch = match start {
-        Start::Anew => state::begin_load(session, &row).await?,
-        Start::TakingUp { load_epoch } => state::resume_load(session, &row, load_epoch).await?,
+    let load_epoch = match old_epoch {
+        None => state::begin_load(session, &row).await?,
+        Some(old) => state::resume_load(session, &row, old).await?,
     };
     let survey = survey::survey_in_transaction(session, layout).await?;
     tracing::debug!(collection = layout.collection, live = survey.live.len(), "tables to replace");
-    let resumed = match start {
-        Start::Anew => {
+    let resumed = match old_epoch {
+        None => {
             staging::recreate(session, layout, tables).await?;
             additions::rehearse(session, &survey.additions, tables).await?;
             Resumed::default()
         }
-        Start::TakingUp { load_epoch: old } => state::take_up(session, layout, old, load_epoch).await?,
+        Some(old) => state::take_up(session, layout, old, load_epoch).await?,
     };
     remake::rehearse(session, layout, &survey, tables).await?;
     Ok((load_epoch, resumed))

@@ -1,6 +1,7 @@
 //! The sink of a load: one connection, COPY after COPY, one transaction a range.
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 use tokio_postgres::Statement;
 
 use super::{RangeDone, RangeSink, Written};
@@ -37,7 +38,7 @@ pub struct CopySink {
     fence: LoadFence,
     targets: Vec<CopyTarget>,
     /// Prepared at their first use: most ranges have rows for few tables.
-    prepared: Vec<Option<Statement>>,
+    prepared: Vec<OnceCell<Statement>>,
     /// What the open transaction holds.
     pending: Option<Written>,
     written: Written,
@@ -46,12 +47,7 @@ pub struct CopySink {
 impl CopySink {
     pub(super) fn new(session: Session, fence: LoadFence, targets: Vec<CopyTarget>) -> CopySink {
         let written = Written { rows: vec![0; targets.len()], ..Written::default() };
-        CopySink { session, fence, prepared: vec![None; targets.len()], targets, pending: None, written }
-    }
-
-    /// The connection, for a [`CancelHandle`](crate::CancelHandle) for instance.
-    pub fn session(&self) -> &Session {
-        &self.session
+        CopySink { session, fence, prepared: vec![OnceCell::new(); targets.len()], targets, pending: None, written }
     }
 
     /// How much was written so far.
@@ -62,8 +58,7 @@ impl CopySink {
     async fn begin_in_transaction(&mut self) -> Result<Written, PgError> {
         // No waiting for the disk after every range: the swap's commit makes all of them durable (see RangeSink).
         self.session.run("beginning a range", "SET LOCAL synchronous_commit TO off").await?;
-        let LoadFence { collection, load_epoch } = &self.fence;
-        state::check_fence(&self.session, collection, *load_epoch).await?;
+        state::check_load(&self.session, &self.fence).await?;
         Ok(Written { rows: vec![0; self.targets.len()], ranges: 1, ..Written::default() })
     }
 
@@ -97,7 +92,7 @@ impl CopySink {
         let statement = self.statement(data.table.0).await?;
         let table = &self.targets[data.table.0].table;
         let whole = Bytes::from(data.bytes);
-        let mut stream = self.session.copy_in(format!("copying into {table}"), &statement).await?;
+        let mut stream = self.session.copy_in(format!("copying into {table}"), statement).await?;
         let mut rest = whole.clone();
         while !rest.is_empty() {
             let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
@@ -117,15 +112,10 @@ impl CopySink {
         Ok(Vec::from(whole))
     }
 
-    async fn statement(&mut self, table: usize) -> Result<Statement, PgError> {
-        if let Some(statement) = &self.prepared[table] {
-            return Ok(statement.clone());
-        }
-        let target = &self.targets[table];
-        let doing = format!("preparing to copy into {}", target.table);
-        let statement = self.session.prepare(doing, &target.statement).await?;
-        self.prepared[table] = Some(statement.clone());
-        Ok(statement)
+    async fn statement(&self, table: usize) -> Result<&Statement, PgError> {
+        let CopyTarget { table: at, statement } = &self.targets[table];
+        let prepare = || self.session.prepare(format!("preparing to copy into {at}"), statement);
+        self.prepared[table].get_or_try_init(prepare).await
     }
 }
 

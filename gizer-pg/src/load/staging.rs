@@ -9,11 +9,12 @@ use gizer_schema::{Layout, TableId};
 use super::additions::{self, Addition};
 use super::cancels::Cancels;
 use super::holders::holders;
+use super::locks::set_lock_timeout;
 use super::sink::CopyTarget;
-use super::survey::survey_in_transaction;
+use super::survey::survey;
 use super::table_style::TableStyle;
 use crate::connect::Session;
-use crate::ddl::{add_key, is_marked_for, key_names, mark, staging_name};
+use crate::ddl::{add_key, is_marked_for, key_names, mark, quoted, staging_name};
 use crate::error::PgError;
 use crate::ident::{Qualified, quote_identifier, quote_literal};
 
@@ -51,11 +52,10 @@ pub(super) fn staging_tables(layout: &Layout, schema: &str) -> Result<Vec<Stagin
 /// [`PgError::ForeignTable`] if a relation that no load of this collection made has the name of a staging table or of its
 /// key; `lock_timeout` if somebody holds one of an earlier load ([`busy`]).
 pub(super) async fn recreate(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<(), PgError> {
-    let sql = format!("SET LOCAL lock_timeout TO '{}s'", STAGING_LOCK_WAIT.as_secs());
-    session.run("setting lock_timeout", &sql).await?;
-    for stale in stale(session, layout).await? {
-        let sql = format!("DROP TABLE {stale}");
-        session.run(format!("dropping {stale}, which an earlier load left behind"), &sql).await?;
+    set_lock_timeout(session, STAGING_LOCK_WAIT).await?;
+    for stale in staging_of(session, &layout.collection).await? {
+        let doing = format!("dropping {stale}, which an earlier load left behind");
+        session.run(doing, &format!("DROP TABLE {stale}")).await?;
     }
     refuse_taken_names(session, layout, tables).await?;
     for table in tables {
@@ -68,7 +68,7 @@ pub(super) async fn recreate(session: &Session, layout: &Layout, tables: &[Stagi
 
 /// Whether all staging tables of the layout are there, and are of this collection: those of an interrupted load.
 pub(super) async fn are_there(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<bool, PgError> {
-    let there = stale(session, layout).await?;
+    let there = staging_of(session, &layout.collection).await?;
     Ok(tables.iter().all(|table| there.contains(&table.staging)))
 }
 
@@ -78,9 +78,7 @@ pub(super) const STAGING_LOCK_WAIT: Duration = Duration::from_secs(5);
 /// What it means that [`recreate`] waited for a lock in vain. Outside of its transaction.
 pub(super) async fn busy(session: &Session, layout: &Layout) -> PgError {
     let ask = async {
-        session.begin_reading().await?;
-        let outcome = stale(session, layout).await;
-        let stale = session.end(outcome).await?;
+        let stale = session.in_snapshot(staging_of(session, &layout.collection)).await?;
         let names: Vec<&str> = stale.iter().map(Qualified::name).collect();
         holders(session, &names).await
     };
@@ -94,11 +92,6 @@ pub(super) async fn busy(session: &Session, layout: &Layout) -> PgError {
 
 /// Staging tables of an earlier load of this collection. One whose table is no longer in the layout is found by its
 /// mark and its name.
-async fn stale(session: &Session, layout: &Layout) -> Result<Vec<Qualified>, PgError> {
-    staging_of(session, &layout.collection).await
-}
-
-/// The same, by the name of the collection.
 pub(super) async fn staging_of(session: &Session, collection: &str) -> Result<Vec<Qualified>, PgError> {
     let sql = "SELECT c.relname::text, obj_description(c.oid, 'pg_class') \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -131,12 +124,7 @@ async fn refuse_taken_names(session: &Session, layout: &Layout, tables: &[Stagin
 /// The COPY statements into the staging tables, in the order of the layout; `form` is what stands in their parentheses.
 pub(super) fn copy_targets(layout: &Layout, tables: &[StagingTable], form: &str) -> Result<Vec<CopyTarget>, PgError> {
     let target = |table: &StagingTable| {
-        let columns: Vec<String> = layout
-            .table(table.id)
-            .columns
-            .iter()
-            .map(|column| quote_identifier(&column.name))
-            .collect::<Result<_, _>>()?;
+        let columns = quoted(&layout.table(table.id).columns)?;
         let statement = format!("COPY {} ({}) FROM STDIN ({form})", table.staging, columns.join(", "));
         Ok(CopyTarget { table: table.staging.clone(), statement })
     };
@@ -173,7 +161,8 @@ pub(super) async fn build_keys(
     let additions = additions_now(first, layout).await?;
     let work = async |session: &Session| {
         while let Some(table) = next() {
-            if let Err(error) = finish_table(session, layout, table, &additions, settings).await {
+            let finish = finish_in_transaction(session, layout, table, &additions, settings);
+            if let Err(error) = session.in_transaction(finish).await {
                 // Nobody begins another table once one has failed.
                 while next().is_some() {}
                 return Err(error);
@@ -197,9 +186,7 @@ pub(super) async fn build_keys(
 async fn additions_now(session: &Session, layout: &Layout) -> Result<Vec<Addition>, PgError> {
     let mut looks = 1;
     loop {
-        session.begin().await?;
-        let outcome = survey_in_transaction(session, layout).await;
-        match session.end(outcome).await {
+        match survey(session, layout).await {
             Err(error) if error.is_vanished_object() && looks < SURVEY_ATTEMPTS => looks += 1,
             outcome => return Ok(outcome?.additions),
         }
@@ -223,9 +210,7 @@ async fn count_repeated(session: &Session, layout: &Layout, tables: &[StagingTab
         session.run("setting statement_timeout", &limit).await?;
         Ok(session.query_one("counting keys that came more than once", &sql, &[]).await?.get::<_, i64>(0))
     };
-    session.begin().await?;
-    let outcome = count.await;
-    Ok(u64::try_from(session.end(outcome).await?).unwrap_or_default())
+    Ok(u64::try_from(session.in_transaction(count).await?).unwrap_or_default())
 }
 
 /// The tables, the largest last: they are taken from the end, so that no large one is left over for the end.
@@ -237,18 +222,6 @@ async fn by_size<'t>(session: &Session, tables: &'t [StagingTable]) -> Result<Ve
     let rows = session.query("reading the sizes of staging tables", sql, &[&session.schema(), &names]).await?;
     let find = |name: &str| tables.iter().find(|table| table.staging.name() == name);
     Ok(rows.iter().filter_map(|row| find(row.get(0))).collect())
-}
-
-async fn finish_table(
-    session: &Session,
-    layout: &Layout,
-    table: &StagingTable,
-    additions: &[Addition],
-    settings: KeySettings,
-) -> Result<(), PgError> {
-    session.begin().await?;
-    let outcome = finish_in_transaction(session, layout, table, additions, settings).await;
-    session.end(outcome).await
 }
 
 async fn finish_in_transaction(

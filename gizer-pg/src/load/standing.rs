@@ -34,9 +34,7 @@ pub struct Standing {
 /// # Errors
 /// [`PgError::NoRights`] if this role may not read the state tables that are there; whatever the server says.
 pub async fn standing(session: &Session, layout: &Layout) -> Result<Standing, PgError> {
-    session.begin_reading().await?;
-    let outcome = read(session, layout).await;
-    session.end(outcome).await
+    session.in_snapshot(read(session, layout)).await
 }
 
 /// Which of these collections have tables that somebody changed, and how: a table or a column is missing, or has

@@ -1,7 +1,6 @@
 //! What exists where a load wants to put its tables. Asked before the first row is read, and again at the swap.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use gizer_schema::Layout;
 
@@ -77,9 +76,7 @@ impl Survey {
 /// like that somebody has added to a table of gizer; indexes whose columns the layout no longer has),
 /// [`PgError::NoRights`] (only its owner may replace a table).
 pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
-    session.begin().await?;
-    let outcome = survey_in_transaction(session, layout).await;
-    session.end(outcome).await
+    session.in_transaction(survey_in_transaction(session, layout)).await
 }
 
 pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
@@ -213,14 +210,9 @@ fn require_ownership(session: &Session, found: &Relation) -> Result<(), PgError>
     if found.owned {
         return Ok(());
     }
-    let server = Arc::clone(session.server());
-    let (table, user) = (session.relation(&found.name)?, quote_identifier(&server.user)?);
-    Err(PgError::NoRights {
-        doing: format!("replacing {table}"),
-        reason: format!("it belongs to {}", found.owner),
-        grant: format!("ALTER TABLE {table} OWNER TO {user}"),
-        server,
-    })
+    let (table, user) = (session.relation(&found.name)?, quote_identifier(&session.server().user)?);
+    let grant = format!("ALTER TABLE {table} OWNER TO {user}");
+    Err(session.no_rights(format!("replacing {table}"), format!("it belongs to {}", found.owner), grant))
 }
 
 /// `pg_class.relkind` in words.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use gizer_schema::Layout;
 
 use super::additions;
-use super::grants::{self, Grants};
+use super::grants;
 use super::holders::holders;
 use super::lifecycle::{Load, LoadSource};
 use super::locks::{LockOrder, list, set_lock_timeout};
@@ -138,9 +138,7 @@ async fn swap(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -
     let (mut gave_way, mut vanished) = (0, 0);
     let mut order = LockOrder::default();
     loop {
-        session.begin().await?;
-        let outcome = attempt(session, parts, settings, &mut order).await;
-        match session.end(outcome).await {
+        match session.in_transaction(attempt(session, parts, settings, &mut order)).await {
             Ok(swapped) => return Ok(Swapped { gave_way, took: started.elapsed(), ..swapped }),
             Err(error) if error.is_vanished_object() && vanished < LOCK_ATTEMPTS => vanished += 1,
             Err(error) if !error.is_lock_conflict() => return Err(error),
@@ -181,8 +179,7 @@ async fn attempt(
     session.run("beginning the swap", "SET LOCAL synchronous_commit TO on").await?;
     set_lock_timeout(session, settings.lock_timeout).await?;
     for part in parts {
-        let fence = part.part.load.fence();
-        state::claim_swap(session, &fence.collection, fence.load_epoch).await?;
+        state::claim_swap(session, part.part.load.fence()).await?;
     }
     let FoundTables { surveys, live, views } = lock_found(session, parts, settings, order).await?;
     let remakes = remake::read(session, &views).await?;
@@ -199,7 +196,7 @@ async fn attempt(
         additions::settle(session, &survey.additions).await?;
         settings::apply(session, part.layout(), settings_of_tables).await?;
     }
-    grants::apply(session, &grants.iter().collect::<Vec<&Grants>>()).await?;
+    grants::apply(session, &grants.iter().collect::<Vec<_>>()).await?;
     remake::create(session, &remakes, &live).await?;
     for part in parts {
         let fence = part.part.load.fence();

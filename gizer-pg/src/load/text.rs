@@ -48,9 +48,7 @@ impl TextSink {
     /// [`PgError::LineRefused`] if PostgreSQL does not take a line; [`PgError::ExtractDiffers`] if the file does not have the
     /// rows that it must have; [`PgError::File`] if it cannot be read; [`PgError::Fenced`]; whatever the server says.
     pub async fn copy_file(&mut self, table: TableId, file: &TextFile) -> Result<u64, PgError> {
-        self.session.begin().await?;
-        let outcome = self.copy_in_transaction(table, file).await;
-        let rows = self.session.end(outcome).await?;
+        let rows = self.session.in_transaction(self.copy_in_transaction(table, file)).await?;
         self.written.rows[table.0] += rows;
         self.written.bytes += file.bytes;
         self.written.ranges += 1;
@@ -64,13 +62,12 @@ impl TextSink {
     /// [`PgError::Fenced`]; whatever the server says.
     pub async fn keep_aside(&mut self, rejects: &[Reject]) -> Result<(), PgError> {
         let LoadFence { collection, load_epoch } = &self.fence;
-        self.session.begin().await?;
-        let write = async {
-            state::check_fence(&self.session, collection, *load_epoch).await?;
-            state::write_rejects(&self.session, collection, *load_epoch, rejects).await
-        };
-        let outcome = write.await;
-        self.session.end(outcome).await?;
+        self.session
+            .in_transaction(async {
+                state::check_load(&self.session, &self.fence).await?;
+                state::write_rejects(&self.session, collection, *load_epoch, rejects).await
+            })
+            .await?;
         self.written.rejected += rejects.len() as u64;
         Ok(())
     }
@@ -84,8 +81,7 @@ impl TextSink {
         // Dates in the files are of the year first, which every order of the fields reads alike; better said than relied on.
         let settings = "SET LOCAL synchronous_commit TO off; SET LOCAL DateStyle TO 'ISO, YMD'";
         self.session.run("beginning a file", settings).await?;
-        let LoadFence { collection, load_epoch } = &self.fence;
-        state::check_fence(&self.session, collection, *load_epoch).await?;
+        state::check_load(&self.session, &self.fence).await?;
         let rows = self.stream(table, file).await?;
         match file.rows {
             Some(expected) if expected != rows => Err(PgError::ExtractDiffers {
@@ -100,7 +96,7 @@ impl TextSink {
     async fn stream(&self, table: TableId, file: &TextFile) -> Result<u64, PgError> {
         let target = &self.targets[table.0];
         let fail = |error: tokio_postgres::Error| self.refused(target, file, &error);
-        let mut input = File::open(&file.path).map_err(|error| PgError::file("read", &file.path, &error))?;
+        let mut input = File::open(&file.path).map_err(PgError::file("read", &file.path))?;
         let (session, doing) = (&self.session, format!("copying {}", file.path.display()));
         let begin = session.client().copy_in::<_, Bytes>(&target.statement);
         let mut stream = pin!(session.within(&doing, begin).await?.map_err(fail)?);
@@ -111,8 +107,8 @@ impl TextSink {
                 (input, outcome.map(|_| chunk))
             });
             let (back, chunk) = match read.await {
-                Ok((back, chunk)) => (back, chunk.map_err(|error| PgError::file("read", &file.path, &error))?),
-                Err(error) => return Err(PgError::file("read", &file.path, &error.into())),
+                Ok((back, chunk)) => (back, chunk.map_err(PgError::file("read", &file.path))?),
+                Err(error) => return Err(PgError::file("read", &file.path)(error.into())),
             };
             input = back;
             if chunk.is_empty() {

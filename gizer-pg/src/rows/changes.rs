@@ -123,16 +123,6 @@ impl RowChanges {
         RowCounts { tables: self.tables.iter().map(count).collect() }
     }
 
-    /// Bytes of memory that the changes keep.
-    pub fn memory_bytes(&self) -> usize {
-        let tuples = |tuples: &Tuples| tuples.bytes.capacity() + tuples.rows.capacity() * size_of::<(u32, usize)>();
-        let table = |table: &TableChanges| {
-            let positions: usize = table.deleted.positions.iter().map(Vec::capacity).sum();
-            table.deleted.keys.capacity() + positions + tuples(&table.updated) + tuples(&table.inserted)
-        };
-        self.tables.iter().map(table).sum()
-    }
-
     /// The table, to which the current document brings a change.
     fn table(&mut self, id: TableId) -> &mut TableChanges {
         let table = &mut self.tables[id.0];

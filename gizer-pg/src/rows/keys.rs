@@ -27,8 +27,12 @@ pub struct Keys {
 impl Keys {
     /// No keys, for the tables of this layout.
     pub fn new(layout: &Layout) -> Keys {
+        Keys::of_type(layout.key.ty)
+    }
+
+    fn of_type(ty: ColumnType) -> Keys {
         let (elements, starts, scopes) = (Vec::new(), Vec::new(), Vec::new());
-        Keys { ty: layout.key.ty, elements, starts, scopes, numbers: HashMap::new() }
+        Keys { ty, elements, starts, scopes, numbers: HashMap::new() }
     }
 
     /// Adds a key, as a cell of the key's column, in the scope of all tables; gives its number. `None` of [`Cell::Null`],
@@ -96,8 +100,7 @@ impl Keys {
     /// If there are not so many.
     #[must_use]
     pub fn part(&self, numbers: impl IntoIterator<Item = u32>, tables: &TableSet) -> Keys {
-        let (elements, starts, scopes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut part = Keys { ty: self.ty, elements, starts, scopes, numbers: HashMap::new() };
+        let mut part = Keys::of_type(self.ty);
         for number in numbers {
             part.insert_field(self.field(number), &self.scope(number).within(tables));
         }
@@ -107,14 +110,7 @@ impl Keys {
     /// The keys for which `is_first` says so of their numbers, and the others, each renumbered, in their scopes.
     #[must_use]
     pub fn split(&self, is_first: impl Fn(u32) -> bool) -> (Keys, Keys) {
-        let empty = || Keys {
-            ty: self.ty,
-            elements: Vec::new(),
-            starts: Vec::new(),
-            scopes: Vec::new(),
-            numbers: HashMap::new(),
-        };
-        let (mut first, mut others) = (empty(), empty());
+        let (mut first, mut others) = (Keys::of_type(self.ty), Keys::of_type(self.ty));
         for number in 0..u32::try_from(self.len()).unwrap_or(u32::MAX) {
             let side = if is_first(number) { &mut first } else { &mut others };
             side.insert_field(self.field(number), self.scope(number));
@@ -163,13 +159,6 @@ impl Keys {
         ranks
     }
 
-    /// Bytes of memory that the set keeps, about.
-    pub fn memory_bytes(&self) -> usize {
-        // A key stands in the elements and in the map, whose entries are about this long.
-        let scopes: usize = self.scopes.iter().map(|scope| size_of::<Scope>() + scope.memory_bytes()).sum();
-        2 * self.elements.len() + self.len() * (size_of::<usize>() + size_of::<(Box<[u8]>, u32)>() + 8) + scopes
-    }
-
     /// Type of the key's column.
     pub(super) fn ty(&self) -> ColumnType {
         self.ty
@@ -179,20 +168,23 @@ impl Keys {
     pub(super) fn elements(&self, numbers: &[u32], table: TableId) -> (usize, Vec<u8>) {
         let (mut count, mut elements) = (0, Vec::new());
         for &number in numbers.iter().filter(|number| self.scope(**number).contains(table)) {
-            let field = self.field(number);
-            let start = self.starts[number as usize] - size_of::<i32>();
-            elements.extend_from_slice(&self.elements[start..start + size_of::<i32>() + field.len()]);
+            elements.extend_from_slice(self.element(number));
             count += 1;
         }
         (count, elements)
+    }
+
+    /// A key with its length before it.
+    fn element(&self, number: u32) -> &[u8] {
+        let start = self.starts[number as usize];
+        &self.elements[start - size_of::<i32>()..start + self.field(number).len()]
     }
 
     /// The values of all of them in the order of their bytes, each with its length before it.
     pub(super) fn all_elements(&self) -> Vec<u8> {
         let mut elements = Vec::with_capacity(self.elements.len());
         for number in self.sorted() {
-            let (start, length) = (self.starts[number as usize] - size_of::<i32>(), self.field(number).len());
-            elements.extend_from_slice(&self.elements[start..start + size_of::<i32>() + length]);
+            elements.extend_from_slice(self.element(number));
         }
         elements
     }

@@ -52,8 +52,8 @@ impl Replacing {
         Ok(Replacing { table: table.clone(), staged: staged.clone(), held, names, identity })
     }
 
-    fn list(of: &str, names: &[String]) -> String {
-        names.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ")
+    fn list<'n>(of: &str, names: impl IntoIterator<Item = &'n String>) -> String {
+        names.into_iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether a row of `left` is one of `right`.
@@ -64,26 +64,23 @@ impl Replacing {
 
     /// Makes the table of what is held, unless it is there. It goes with the transaction: columns of people's come and go.
     fn hold(&self, own: &[String]) -> String {
-        let columns: Vec<String> = self.identity.iter().chain(own).cloned().collect();
+        let Replacing { table, held, .. } = self;
+        let columns = self.held_columns(own);
         format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT {} FROM {} AS t WITH NO DATA",
-            self.held,
-            Self::list("t", &columns),
-            self.table
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {held} ON COMMIT DROP AS SELECT {columns} FROM {table} AS t WITH NO DATA"
         )
+    }
+
+    /// What is held of a row `t`.
+    fn held_columns(&self, own: &[String]) -> String {
+        Self::list("t", self.identity.iter().chain(own))
     }
 
     /// Holds the columns of rows that are about to be replaced.
     fn hold_staged(&self, own: &[String]) -> String {
-        let columns: Vec<String> = self.identity.iter().chain(own).cloned().collect();
-        format!(
-            "INSERT INTO {} SELECT {} FROM {} AS t JOIN {} AS n ON {}",
-            self.held,
-            Self::list("t", &columns),
-            self.table,
-            self.staged,
-            self.is_same("t", "n")
-        )
+        let Replacing { table, staged, held, .. } = self;
+        let (columns, same) = (self.held_columns(own), self.is_same("t", "n"));
+        format!("INSERT INTO {held} SELECT {columns} FROM {table} AS t JOIN {staged} AS n ON {same}")
     }
 
     fn delete_staged(&self) -> String {
@@ -92,30 +89,22 @@ impl Replacing {
 
     /// Adds the staged rows for which nothing is held; with no columns of people's, all of them.
     fn add(&self, own: &[String]) -> String {
+        let Replacing { table, staged, held, names, .. } = self;
         let rest = match own.is_empty() {
             true => String::new(),
-            false => format!(" WHERE NOT EXISTS (SELECT FROM {} AS h WHERE {})", self.held, self.is_same("h", "n")),
+            false => format!(" WHERE NOT EXISTS (SELECT FROM {held} AS h WHERE {})", self.is_same("h", "n")),
         };
-        let names = self.names.join(", ");
-        format!(
-            "INSERT INTO {} ({names}) SELECT {} FROM {} AS n{rest}",
-            self.table,
-            Self::list("n", &self.names),
-            self.staged
-        )
+        format!("INSERT INTO {table} ({}) SELECT {} FROM {staged} AS n{rest}", names.join(", "), Self::list("n", names))
     }
 
     /// Adds the staged rows for which something is held, with that.
     fn add_held(&self, own: &[String]) -> String {
+        let Replacing { table, staged, held, names, .. } = self;
+        let (columns, values) = (names.join(", "), Self::list("n", names));
+        let (own, own_values) = (own.join(", "), Self::list("h", own));
         format!(
-            "INSERT INTO {} ({}, {}) OVERRIDING SYSTEM VALUE SELECT {}, {} FROM {} AS n JOIN {} AS h ON {}",
-            self.table,
-            self.names.join(", "),
-            own.join(", "),
-            Self::list("n", &self.names),
-            Self::list("h", own),
-            self.staged,
-            self.held,
+            "INSERT INTO {table} ({columns}, {own}) OVERRIDING SYSTEM VALUE \
+             SELECT {values}, {own_values} FROM {staged} AS n JOIN {held} AS h ON {}",
             self.is_same("h", "n")
         )
     }
@@ -233,12 +222,7 @@ impl super::statements::TableStatements {
     /// Holds the columns of all rows of documents: takes their keys.
     fn hold_documents(&self, own: &[String]) -> String {
         let Replacing { held, table, identity, .. } = &self.replacing;
-        let columns: Vec<String> = identity.iter().chain(own).cloned().collect();
-        format!(
-            "INSERT INTO {held} SELECT {} FROM {table} AS t WHERE t.{} = ANY ($1::{}[])",
-            Replacing::list("t", &columns),
-            identity[0],
-            self.key_type()
-        )
+        let (columns, ty) = (self.replacing.held_columns(own), self.key_type());
+        format!("INSERT INTO {held} SELECT {columns} FROM {table} AS t WHERE t.{} = ANY ($1::{ty}[])", identity[0])
     }
 }

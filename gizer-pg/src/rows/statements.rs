@@ -1,13 +1,13 @@
 //! The statements for one table.
 
-use gizer_schema::{Column, Layout, Table, TableId};
+use gizer_schema::{Layout, Table, TableId};
 use sha2::{Digest, Sha256};
 
 use super::replace::Replacing;
 use crate::column_type::is_equal_in_many_forms;
-use crate::ddl::column_definition;
+use crate::ddl::{definitions, quoted};
 use crate::error::PgError;
-use crate::ident::{Qualified, quote_identifier};
+use crate::ident::Qualified;
 
 /// What is said about one table. Types and functions are named as `pg_catalog` has them: it is the search path.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub(super) struct TableStatements {
 impl TableStatements {
     pub(super) fn new(layout: &Layout, id: TableId, at: Qualified) -> Result<TableStatements, PgError> {
         let table = layout.table(id);
-        let names: Vec<String> = quoted(table.columns.iter())?;
-        let identity: Vec<String> = quoted(table.key_columns())?;
+        let names = quoted(&table.columns)?;
+        let identity = quoted(table.key_columns())?;
         let staged = staged_table(layout, id, &at)?;
         let columns: Vec<String> = names.iter().map(|name| format!("t.{name}")).collect();
         let select = format!("SELECT {} FROM {at} AS t", columns.join(", "));
@@ -49,7 +49,7 @@ impl TableStatements {
             delete_documents: delete_documents(table, &at, &identity[0]),
             stage: format!(
                 "CREATE TEMPORARY TABLE IF NOT EXISTS {staged} ({}) ON COMMIT DELETE ROWS; DELETE FROM {staged}",
-                definitions(layout, table)?
+                definitions(layout, table)?.join(", ")
             ),
             copy_staged: format!("COPY {staged} ({}) FROM STDIN (FORMAT binary)", names.join(", ")),
             analyze: format!("ANALYZE {staged} ({})", identity.join(", ")),
@@ -115,20 +115,10 @@ impl TableStatements {
 const AFTER: &str = "gizer.after";
 const UPTO: &str = "gizer.upto";
 
-fn quoted<'c>(columns: impl Iterator<Item = &'c Column>) -> Result<Vec<String>, PgError> {
-    columns.map(|column| quote_identifier(&column.name)).collect()
-}
-
-fn definitions(layout: &Layout, table: &Table) -> Result<String, PgError> {
-    let definition = |(i, column)| column_definition(layout, column, i == table.key.0);
-    let definitions: Vec<String> = table.columns.iter().enumerate().map(definition).collect::<Result<_, _>>()?;
-    Ok(definitions.join(", "))
-}
-
 /// The temporary table of rows to change. Its name says whose it is and what columns it has, so that several
 /// collections on one session do not meet, nor a table with the one it had before its schema changed.
 fn staged_table(layout: &Layout, id: TableId, at: &Qualified) -> Result<Qualified, PgError> {
-    let of = format!("{at}\0{}", definitions(layout, layout.table(id))?);
+    let of = format!("{at}\0{}", definitions(layout, layout.table(id))?.join(", "));
     let hash = hex::encode(&Sha256::digest(of)[..8]);
     Qualified::new("pg_temp", &format!("gizer_changed_{hash}"))
 }

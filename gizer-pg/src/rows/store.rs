@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use gizer_schema::{Layout, TableId};
+use tokio::sync::OnceCell;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
@@ -54,14 +55,21 @@ pub struct RowStore<'s> {
     pub(super) session: &'s Session,
     pub(super) layout: Arc<Layout>,
     pub(super) tables: Vec<TableStatements>,
-    readers: Vec<Option<Statement>>,
-    /// For each table those of [`read_stretch`](RowStore::read_stretch), by which ends the stretch has.
-    pub(super) stretches: Vec<[Option<Statement>; 4]>,
-    deleters: Vec<Option<Statement>>,
-    document_deleters: Vec<Option<Statement>>,
+    /// For each table what was prepared at its first use.
+    pub(super) prepared: Vec<PreparedStatements>,
     pub(super) statements: u64,
     /// How rows that change are written.
     pub(super) writing: Writing,
+}
+
+/// Statements of one table, each prepared at its first use.
+#[derive(Debug, Default)]
+pub(super) struct PreparedStatements {
+    read: OnceCell<Statement>,
+    /// Those of [`read_stretch`](RowStore::read_stretch), by which ends the stretch has.
+    pub(super) stretches: [OnceCell<Statement>; 4],
+    delete: OnceCell<Statement>,
+    delete_documents: OnceCell<Statement>,
 }
 
 /// A row as it is stored: its fields in the order of the layout's columns, `_extra` included.
@@ -132,11 +140,9 @@ impl<'s> RowStore<'s> {
         };
         let tables: Vec<TableStatements> = layout.tables.iter().enumerate().map(table).collect::<Result<_, _>>()?;
         may_make_temporary_tables(session).await?;
-        let none = vec![None; tables.len()];
-        let (readers, deleters, document_deleters) = (none.clone(), none.clone(), none);
-        let stretches = vec![[const { None }; 4]; tables.len()];
+        let prepared = tables.iter().map(|_| PreparedStatements::default()).collect();
         let (layout, statements, writing) = (Arc::clone(layout), 0, Writing::InPlace);
-        Ok(RowStore { session, layout, tables, readers, stretches, deleters, document_deleters, statements, writing })
+        Ok(RowStore { session, layout, tables, prepared, statements, writing })
     }
 
     /// The layout of the tables.
@@ -170,7 +176,7 @@ impl<'s> RowStore<'s> {
                 continue;
             }
             let wanted = ArrayParameter::new(keys.ty(), count, &elements);
-            let statement = self.reader(at).await?;
+            let statement = self.reader(at).await?.clone();
             self.statements += 1;
             let key = self.layout.tables[at].key.0;
             let doing = format!("reading rows of {}", self.tables[at].table);
@@ -234,12 +240,13 @@ impl<'s> RowStore<'s> {
         if table.deleted.is_empty() {
             return Ok(0);
         }
-        let statement = self.deleter(at).await?;
+        let sql = &self.tables[at].delete;
+        let statement = self.prepared[at].delete.get_or_try_init(|| self.prepare(at, sql)).await?;
         self.statements += 1;
         let parameters = table.deleted_parameters();
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|each| each as _).collect();
         let doing = format!("deleting rows of {}", self.tables[at].table);
-        self.session.execute(doing, &statement, &parameters).await
+        self.session.execute(doing, statement, &parameters).await
     }
 
     /// Deletes all rows that are stored under these keys, whatever their scope; gives how many there were.
@@ -251,10 +258,11 @@ impl<'s> RowStore<'s> {
         self.run("setting how to plan", PLANNING).await?;
         let gone = ArrayParameter::new(keys.ty(), keys.len(), &keys.all_elements());
         for at in (0..self.tables.len()).rev() {
-            let statement = self.document_deleter(at).await?;
+            let sql = &self.tables[at].delete_documents;
+            let statement = self.prepared[at].delete_documents.get_or_try_init(|| self.prepare(at, sql)).await?;
             self.statements += 1;
             let doing = format!("deleting rows of {}", self.tables[at].table);
-            counts.tables[at].deleted = self.session.execute(doing, &statement, &[&gone]).await?;
+            counts.tables[at].deleted = self.session.execute(doing, statement, &[&gone]).await?;
         }
         Ok(counts)
     }
@@ -319,16 +327,18 @@ impl<'s> RowStore<'s> {
     /// [`PgError::ColumnDiffers`]; whatever the server says, for instance that a table or a column is not there.
     pub async fn check_tables(&mut self) -> Result<(), PgError> {
         for at in 0..self.tables.len() {
-            self.readers[at] = None;
+            self.prepared[at].read = OnceCell::new();
             self.reader(at).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn reader(&mut self, at: usize) -> Result<Statement, PgError> {
-        if let Some(statement) = &self.readers[at] {
-            return Ok(statement.clone());
-        }
+    pub(super) async fn reader(&self, at: usize) -> Result<&Statement, PgError> {
+        self.prepared[at].read.get_or_try_init(|| self.prepare_reader(at)).await
+    }
+
+    /// Prepares to read a table, and checks the types of its columns.
+    async fn prepare_reader(&self, at: usize) -> Result<Statement, PgError> {
         let statement = self.prepare(at, &self.tables[at].read).await?;
         for (column, came) in self.layout.tables[at].columns.iter().zip(statement.columns()) {
             if !is_of(column.ty, came.type_()) {
@@ -341,25 +351,6 @@ impl<'s> RowStore<'s> {
                 });
             }
         }
-        self.readers[at] = Some(statement.clone());
-        Ok(statement)
-    }
-
-    async fn document_deleter(&mut self, at: usize) -> Result<Statement, PgError> {
-        if let Some(statement) = &self.document_deleters[at] {
-            return Ok(statement.clone());
-        }
-        let statement = self.prepare(at, &self.tables[at].delete_documents).await?;
-        self.document_deleters[at] = Some(statement.clone());
-        Ok(statement)
-    }
-
-    async fn deleter(&mut self, at: usize) -> Result<Statement, PgError> {
-        if let Some(statement) = &self.deleters[at] {
-            return Ok(statement.clone());
-        }
-        let statement = self.prepare(at, &self.tables[at].delete).await?;
-        self.deleters[at] = Some(statement.clone());
         Ok(statement)
     }
 
@@ -374,9 +365,8 @@ async fn may_make_temporary_tables(session: &Session) -> Result<(), PgError> {
     if session.query_one(doing, sql, &[]).await?.get(0) {
         return Ok(());
     }
-    let server = session.server().clone();
-    let (database, user) = (quote_identifier(&server.database)?, quote_identifier(&server.user)?);
+    let (database, user) = (quote_identifier(&session.server().database)?, quote_identifier(&session.server().user)?);
     let grant = format!("GRANT TEMPORARY ON DATABASE {database} TO {user}");
-    let reason = format!("changed rows are gathered in a temporary table, and {} gives no right to make one", database);
-    Err(PgError::NoRights { server, doing: doing.to_owned(), reason, grant })
+    let reason = format!("changed rows are gathered in a temporary table, and {database} gives no right to make one");
+    Err(session.no_rights(doing, reason, grant))
 }

@@ -61,13 +61,8 @@ impl RowStore<'_> {
             // It checks the types of the columns, once.
             self.reader(at).await?;
             let number = usize::from(has_after) * 2 + usize::from(has_upto);
-            let statement = match &self.stretches[at][number] {
-                Some(statement) => statement.clone(),
-                None => {
-                    let statement = self.prepare(at, &self.tables[at].stretch(has_after, has_upto)).await?;
-                    self.stretches[at][number].insert(statement).clone()
-                }
-            };
+            let prepare = async || self.prepare(at, &self.tables[at].stretch(has_after, has_upto)).await;
+            let statement = self.prepared[at].stretches[number].get_or_try_init(prepare).await?.clone();
             self.statements += 1;
             let key = self.layout.tables[at].key.0;
             let doing = format!("reading rows of {}", self.tables[at].table);

@@ -25,6 +25,12 @@ pub struct AuditId {
     pub number: i64,
 }
 
+impl AuditId {
+    fn fenced(&self) -> PgError {
+        PgError::Fenced { what: format!("the audit of {}", self.collection) }
+    }
+}
+
 /// What an audit is of: an interrupted one is resumed only where all of it is the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditSubject {
@@ -37,7 +43,7 @@ pub struct AuditSubject {
 }
 
 /// A part of a collection that one worker goes through, and how far that has been done.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct AuditSegment {
     /// Its number in the audit.
     pub number: i32,
@@ -109,49 +115,42 @@ pub async fn begin_audit(
     subject: &AuditSubject,
     segments: &[AuditSegment],
 ) -> Result<AuditId, PgError> {
-    session.begin().await?;
-    let outcome = begin_in_transaction(session, collection, subject, segments).await;
-    session.end(outcome).await
-}
-
-async fn begin_in_transaction(
-    session: &Session,
-    collection: &str,
-    subject: &AuditSubject,
-    segments: &[AuditSegment],
-) -> Result<AuditId, PgError> {
-    let (audits, parts) = (session.relation(AUDITS)?, session.relation(AUDIT_SEGMENTS)?);
-    let doing = || format!("writing down an audit of {collection}");
-    let sql = format!(
-        "INSERT INTO {audits} (collection, audit, live_epoch, kind, identity, started_at) \
+    session
+        .in_transaction(async {
+            let (audits, parts) = (session.relation(AUDITS)?, session.relation(AUDIT_SEGMENTS)?);
+            let doing = || format!("writing down an audit of {collection}");
+            let sql = format!(
+                "INSERT INTO {audits} (collection, audit, live_epoch, kind, identity, started_at) \
          SELECT $1, coalesce(max(audit), 0) + 1, $2, $3, $4, now() FROM {audits} WHERE collection = $1 RETURNING audit"
-    );
-    let AuditSubject { live_epoch, kind, identity } = subject;
-    let row = session.query_one(doing(), &sql, &[&collection, live_epoch, kind, identity]).await?;
-    let id = AuditId { collection: collection.to_owned(), number: row.get(0) };
-    // Only now: whoever takes a number that was another's before would be taken for that one.
-    session.execute(doing(), &format!("DELETE FROM {parts} WHERE collection = $1"), &[&collection]).await?;
-    let sql = format!(
-        "DELETE FROM {audits} a WHERE collection = $1 AND audit < $3 AND (finished_at IS NULL OR audit <= \
+            );
+            let AuditSubject { live_epoch, kind, identity } = subject;
+            let row = session.query_one(doing(), &sql, &[&collection, live_epoch, kind, identity]).await?;
+            let id = AuditId { collection: collection.to_owned(), number: row.get(0) };
+            // Only now: whoever takes a number that was another's before would be taken for that one.
+            session.execute(doing(), &format!("DELETE FROM {parts} WHERE collection = $1"), &[&collection]).await?;
+            let sql = format!(
+                "DELETE FROM {audits} a WHERE collection = $1 AND audit < $3 AND (finished_at IS NULL OR audit <= \
              (SELECT max(audit) - $2 FROM {audits} b \
               WHERE b.collection = $1 AND b.kind = a.kind AND b.finished_at IS NOT NULL))"
-    );
-    session.execute(doing(), &sql, &[&collection, &MAX_KEPT_AUDITS, &id.number]).await?;
-    let sql = format!(
-        "INSERT INTO {parts} (collection, audit, segment, after, after_key, upto, upto_key, done, report) \
+            );
+            session.execute(doing(), &sql, &[&collection, &MAX_KEPT_AUDITS, &id.number]).await?;
+            let sql = format!(
+                "INSERT INTO {parts} (collection, audit, segment, after, after_key, upto, upto_key, done, report) \
          SELECT $1, $2, plan.*, false, '{{}}' \
          FROM unnest($3::int[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[]) AS plan"
-    );
-    let numbers: Vec<i32> = segments.iter().map(|segment| segment.number).collect();
-    let ends = |of: fn(&AuditSegment) -> &Option<Vec<u8>>| -> Vec<Option<&[u8]>> {
-        segments.iter().map(|segment| of(segment).as_deref()).collect()
-    };
-    let (after, after_key) = (ends(|segment| &segment.after), ends(|segment| &segment.after_key));
-    let (upto, upto_key) = (ends(|segment| &segment.upto), ends(|segment| &segment.upto_key));
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-        [&collection, &id.number, &numbers, &after, &after_key, &upto, &upto_key];
-    session.execute(doing(), &sql, &params).await?;
-    Ok(id)
+            );
+            let numbers: Vec<i32> = segments.iter().map(|segment| segment.number).collect();
+            let ends = |of: fn(&AuditSegment) -> &Option<Vec<u8>>| -> Vec<Option<&[u8]>> {
+                segments.iter().map(|segment| of(segment).as_deref()).collect()
+            };
+            let (after, after_key) = (ends(|segment| &segment.after), ends(|segment| &segment.after_key));
+            let (upto, upto_key) = (ends(|segment| &segment.upto), ends(|segment| &segment.upto_key));
+            let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+                [&collection, &id.number, &numbers, &after, &after_key, &upto, &upto_key];
+            session.execute(doing(), &sql, &params).await?;
+            Ok(id)
+        })
+        .await
 }
 
 /// The audit of a collection that did not finish, if it is of the same, with all of its segments.
@@ -204,7 +203,7 @@ pub async fn save_audit_segment(session: &Session, id: &AuditId, segment: &Audit
     let report = report.to_string();
     let changed =
         session.execute(doing, &sql, &[&id.collection, &id.number, number, after, after_key, done, &report]).await?;
-    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("the audit of {}", id.collection) }) }
+    if changed == 1 { Ok(()) } else { Err(id.fenced()) }
 }
 
 /// Records that an audit is finished, with its report; its segments are forgotten.
@@ -212,23 +211,19 @@ pub async fn save_audit_segment(session: &Session, id: &AuditId, segment: &Audit
 /// # Errors
 /// [`PgError::Fenced`] if another audit of the collection has begun.
 pub async fn finish_audit(session: &Session, id: &AuditId, outcome: &str, report: &Value) -> Result<(), PgError> {
-    session.begin().await?;
-    let done = finish_in_transaction(session, id, outcome, report).await;
-    session.end(done).await
-}
-
-async fn finish_in_transaction(session: &Session, id: &AuditId, outcome: &str, report: &Value) -> Result<(), PgError> {
-    let doing = || format!("writing down the outcome of an audit of {}", id.collection);
-    let sql = format!(
-        "UPDATE {} SET finished_at = now(), outcome = $3, report = $4::text::jsonb WHERE collection = $1 AND audit = $2",
-        session.relation(AUDITS)?
-    );
-    let changed = session.execute(doing(), &sql, &[&id.collection, &id.number, &outcome, &report.to_string()]).await?;
-    if changed != 1 {
-        return Err(PgError::Fenced { what: format!("the audit of {}", id.collection) });
-    }
-    let sql = format!("DELETE FROM {} WHERE collection = $1 AND audit = $2", session.relation(AUDIT_SEGMENTS)?);
-    session.execute(doing(), &sql, &[&id.collection, &id.number]).await.map(|_| ())
+    session.in_transaction(async {
+  let doing = || format!("writing down the outcome of an audit of {}", id.collection);
+  let sql = format!(
+    "UPDATE {} SET finished_at = now(), outcome = $3, report = $4::text::jsonb WHERE collection = $1 AND audit = $2",
+    session.relation(AUDITS)?
+  );
+  let changed = session.execute(doing(), &sql, &[&id.collection, &id.number, &outcome, &report.to_string()]).await?;
+  if changed != 1 {
+    return Err(id.fenced());
+  }
+  let sql = format!("DELETE FROM {} WHERE collection = $1 AND audit = $2", session.relation(AUDIT_SEGMENTS)?);
+  session.execute(doing(), &sql, &[&id.collection, &id.number]).await.map(|_| ())
+    }).await
 }
 
 /// What is known of the audits of each collection, for the status. It is nothing where an older version made no such

@@ -31,9 +31,7 @@ const FINISHED_WITH_ERROR: &str = "`gizer etlstatus finish error`";
 /// The current row, with the greatest `time_start`, decides: an error needs a load. An open row is in progress if its run holds its
 /// lock; without a run number, [`CLASSIC_RUN_LIFETIME`] long. The run of any other has died, and counts as the next run would close it.
 pub async fn load_needed(session: &Session) -> Result<LoadNeed, PgError> {
-    session.begin_reading().await?;
-    let outcome = look(session).await;
-    session.end(outcome).await
+    session.in_snapshot(look(session)).await
 }
 
 async fn look(session: &Session) -> Result<LoadNeed, PgError> {
@@ -97,14 +95,13 @@ async fn any_live(session: &Session) -> Result<bool, PgError> {
 /// # Errors
 /// Whatever the server says; the state tables must be there ([`prepare`](super::prepare)).
 pub async fn start_asked(session: &Session, positions: &ShardPositions) -> Result<(), PgError> {
-    let start = async {
-        lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
-        close_dead_runs(session, Unlocked::All).await?;
-        insert(session, RunKind::InitLoad, positions, None, Some(ASKED)).await
-    };
-    session.begin().await?;
-    let outcome = start.await;
-    session.end(outcome).await
+    session
+        .in_transaction(async {
+            lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
+            close_dead_runs(session, Unlocked::All).await?;
+            insert(session, RunKind::InitLoad, positions, None, Some(ASKED)).await
+        })
+        .await
 }
 
 /// Closes the newest open row without a run number: that of [`start_asked`], or of the classic tool. `false` if there is none.
@@ -115,31 +112,29 @@ pub async fn start_asked(session: &Session, positions: &ShardPositions) -> Resul
 /// # Errors
 /// Whatever the server says; the state tables must be there ([`prepare`](super::prepare)).
 pub async fn finish_asked(session: &Session, error: bool) -> Result<bool, PgError> {
-    session.begin().await?;
-    let outcome = finish(session, error).await;
-    session.end(outcome).await
-}
-
-async fn finish(session: &Session, error: bool) -> Result<bool, PgError> {
-    lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
-    let runs = session.relation(RUNS)?;
-    let sql = format!(
-        "UPDATE {runs} SET time_end = greatest(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', time_start), \
+    session
+        .in_transaction(async {
+            lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
+            let runs = session.relation(RUNS)?;
+            let sql = format!(
+                "UPDATE {runs} SET time_end = greatest(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', time_start), \
              error = $1, reason = $2 \
          WHERE time_end IS NULL AND run IS NULL \
              AND time_start = (SELECT pg_catalog.max(time_start) FROM {runs} WHERE time_end IS NULL AND run IS NULL)"
-    );
-    let reason = error.then_some(FINISHED_WITH_ERROR);
-    if session.execute("closing the row of the load", &sql, &[&error, &reason]).await? == 0 {
-        return Ok(false);
-    }
-    if error {
-        let sql = format!(
-            "UPDATE {runs} SET error = true, reason = coalesce(reason, $1) \
+            );
+            let reason = error.then_some(FINISHED_WITH_ERROR);
+            if session.execute("closing the row of the load", &sql, &[&error, &reason]).await? == 0 {
+                return Ok(false);
+            }
+            if error {
+                let sql = format!(
+                    "UPDATE {runs} SET error = true, reason = coalesce(reason, $1) \
              WHERE time_end IS NOT NULL AND error IS NOT TRUE \
                  AND time_start = (SELECT pg_catalog.max(time_start) FROM {runs})"
-        );
-        session.execute("marking the current run", &sql, &[&FINISHED_WITH_ERROR]).await?;
-    }
-    Ok(true)
+                );
+                session.execute("marking the current run", &sql, &[&FINISHED_WITH_ERROR]).await?;
+            }
+            Ok(true)
+        })
+        .await
 }

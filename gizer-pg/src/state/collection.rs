@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use gizer_flatten::change::{ClusterTime, Namespace, Positions};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use strum::{EnumString, IntoStaticStr};
 
 use super::lock::{self, AdvisoryKey};
@@ -18,6 +19,7 @@ use super::repair::clear_repairs;
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
 use crate::error::{NameOwner, PgError};
+use crate::load::LoadFence;
 
 /// The column `state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
@@ -41,8 +43,10 @@ impl CollectionState {
     }
 }
 
-/// What became of every document of a load: `read = loaded + rejected + filtered`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What became of every document of a load: `read = loaded + rejected + filtered`. The column `ledger`; what is missing in it
+/// counts as 0.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Ledger {
     /// Documents read from the source.
     pub read: u64,
@@ -58,34 +62,6 @@ pub struct Ledger {
     pub unfit: BTreeMap<String, u64>,
     /// Milliseconds that it took, until before the swap; `None` if it took up the load of an earlier run.
     pub millis: Option<u64>,
-}
-
-impl Ledger {
-    /// The column `ledger`.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "read": self.read, "loaded": self.loaded, "rejected": self.rejected, "filtered": self.filtered,
-            "rows": self.rows, "unfit": self.unfit, "millis": self.millis,
-        })
-    }
-
-    /// The inverse of [`to_json`](Ledger::to_json); what is missing counts as 0.
-    pub(crate) fn from_json(value: &Value) -> Ledger {
-        let number = |name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
-        let numbers = |name: &str| -> BTreeMap<String, u64> {
-            let entries = value.get(name).and_then(Value::as_object);
-            entries.into_iter().flatten().map(|(name, n)| (name.clone(), n.as_u64().unwrap_or_default())).collect()
-        };
-        Ledger {
-            read: number("read"),
-            loaded: number("loaded"),
-            rejected: number("rejected"),
-            filtered: number("filtered"),
-            rows: numbers("rows"),
-            unfit: numbers("unfit"),
-            millis: value.get("millis").and_then(Value::as_u64),
-        }
-    }
 }
 
 /// What a load records when it begins.
@@ -239,28 +215,21 @@ pub(crate) async fn name_of_another(
 ///
 /// # Errors
 /// [`PgError::Fenced`].
-pub(crate) async fn check_fence(session: &Session, collection: &str, load_epoch: i64) -> Result<(), PgError> {
-    fence(session, collection, load_epoch, "FOR SHARE").await
+pub async fn check_load(session: &Session, fence: &LoadFence) -> Result<(), PgError> {
+    lock_fence(session, fence, "FOR SHARE").await
 }
 
-/// Checks in the open transaction that nobody has taken over a load; see [`LoadFence`](crate::load::LoadFence).
-///
-/// # Errors
-/// [`PgError::Fenced`].
-pub async fn check_load(session: &Session, fence: &crate::load::LoadFence) -> Result<(), PgError> {
-    check_fence(session, &fence.collection, fence.load_epoch).await
+/// As [`check_load`], for the one connection that swaps.
+pub(crate) async fn claim_swap(session: &Session, fence: &LoadFence) -> Result<(), PgError> {
+    lock_fence(session, fence, "FOR UPDATE").await
 }
 
-/// As [`check_fence`], for the one connection that swaps.
-pub(crate) async fn claim_swap(session: &Session, collection: &str, load_epoch: i64) -> Result<(), PgError> {
-    fence(session, collection, load_epoch, "FOR UPDATE").await
-}
-
-async fn fence(session: &Session, collection: &str, load_epoch: i64, lock: &str) -> Result<(), PgError> {
+async fn lock_fence(session: &Session, fence: &LoadFence, lock: &str) -> Result<(), PgError> {
+    let LoadFence { collection, load_epoch } = fence;
     let sql =
         format!("SELECT FROM {} WHERE collection = $1 AND load_epoch = $2 {lock}", session.relation(COLLECTIONS)?);
     let doing = format!("checking the fence of {collection}");
-    match session.query_opt(doing, &sql, &[&collection, &load_epoch]).await? {
+    match session.query_opt(doing, &sql, &[collection, load_epoch]).await? {
         Some(_) => Ok(()),
         None => Err(fenced(collection)),
     }
@@ -320,7 +289,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
     let exact_at = standing.filter(|standing| standing.exact).map(|standing| to_json(&standing.applied_to));
     let read_until = standing.and_then(|standing| standing.read_until).map(|time| time.to_string());
     let (namespace, uuid) = (loaded.row.namespace_text(), loaded.row.uuid_text());
-    let ledger = loaded.ledger.to_json().to_string();
+    let ledger = json!(loaded.ledger).to_string();
     let rejected = i64::try_from(loaded.ledger.rejected).unwrap_or(i64::MAX);
     let changed = session
         .execute(
@@ -408,7 +377,7 @@ mod tests {
         let rows = BTreeMap::from([("posts".to_owned(), 3), ("post_comments".to_owned(), 0)]);
         let unfit = BTreeMap::from([("wrong value (STRING) for posts.n(INT)".to_owned(), 1)]);
         let ledger = Ledger { read: 5, loaded: 3, rejected: 1, filtered: 1, rows, unfit, millis: Some(12) };
-        assert_eq!(Ledger::from_json(&ledger.to_json()), ledger);
-        assert_eq!(Ledger::from_json(&Value::Null), Ledger::default());
+        assert_eq!(serde_json::from_value::<Ledger>(json!(ledger)).unwrap(), ledger);
+        assert_eq!(serde_json::from_value::<Ledger>(json!({})).unwrap(), Ledger::default());
     }
 }

@@ -90,13 +90,12 @@ impl ObstacleKind {
 /// # Errors
 /// As [`expected`].
 pub async fn read_expected(session: &Session) -> Result<Vec<Expected>, PgError> {
-    session.begin_reading().await?;
-    let outcome = match tables::may_read(session, EXPECTED).await {
-        Ok(true) => expected(session).await,
-        Ok(false) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
-    session.end(outcome).await
+    session.in_snapshot(expected_if_readable(session)).await
+}
+
+/// As [`read_expected`], in the open transaction.
+pub(super) async fn expected_if_readable(session: &Session) -> Result<Vec<Expected>, PgError> {
+    if tables::may_read(session, EXPECTED).await? { expected(session).await } else { Ok(Vec::new()) }
 }
 
 /// As [`read_expected`], in the open transaction; the table must be there.
@@ -119,12 +118,9 @@ pub async fn expected(session: &Session) -> Result<Vec<Expected>, PgError> {
         let obstacle = match kind {
             None => None,
             Some(kind) => Some(Obstacle {
-                kind: kind.parse().map_err(|_| PgError::UnreadableState {
-                    schema: session.schema().to_owned(),
-                    table: EXPECTED,
-                    expected: "waiting, failing, refused or paused",
-                    came: kind,
-                })?,
+                kind: kind
+                    .parse()
+                    .map_err(|_| session.unreadable(EXPECTED, "waiting, failing, refused or paused", kind))?,
                 reason: row.get(2),
                 remedy: row.get(3),
                 since: row.get::<_, Option<String>>(4).unwrap_or_default(),

@@ -12,7 +12,7 @@ use super::collection::uuids_to_json;
 use super::history::{HistoryEvent, count_event};
 use super::positions::{from_json, time_from_text, to_json};
 use super::tables::{self, COLLECTIONS, EXPECTED};
-use crate::connect::Session;
+use crate::connect::{Params, Session};
 use crate::error::PgError;
 
 /// A collection whose live tables can be followed.
@@ -55,13 +55,9 @@ impl Followed {
 /// # Errors
 /// As [`followed`].
 pub async fn read_followed(session: &Session) -> Result<Vec<Followed>, PgError> {
-    session.begin_reading().await?;
-    let outcome = match tables::exist(session).await {
-        Ok(true) => followed(session).await,
-        Ok(false) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
-    session.end(outcome).await
+    session
+        .in_snapshot(async { if tables::exist(session).await? { followed(session).await } else { Ok(Vec::new()) } })
+        .await
 }
 
 /// The collections that are followed, in the order of the bytes of their names, in the open transaction; the state tables must be there.
@@ -76,12 +72,7 @@ pub async fn followed(session: &Session) -> Result<Vec<Followed>, PgError> {
         session.relation(COLLECTIONS)?
     );
     let schema = session.schema();
-    let unreadable = |expected, came: &str| PgError::UnreadableState {
-        schema: schema.to_owned(),
-        table: COLLECTIONS,
-        expected,
-        came: came.to_owned(),
-    };
+    let unreadable = |expected, came: &str| session.unreadable(COLLECTIONS, expected, came);
     let mut all = Vec::new();
     for row in session.query("reading what is followed", &sql, &[]).await? {
         let (namespace, uuids): (Option<String>, String) = (row.get(1), row.get(2));
@@ -122,15 +113,28 @@ pub async fn set_uuids(
     live_epoch: i64,
     uuids: &BTreeMap<String, [u8; 16]>,
 ) -> Result<(), PgError> {
-    let sql = format!(
-        "UPDATE {} SET uuids = $3::text::jsonb, collection_uuid = coalesce($4::text::uuid, collection_uuid) \
-         WHERE collection = $1 AND live_epoch = $2",
-        session.relation(COLLECTIONS)?
-    );
+    let set = "uuids = $3::text::jsonb, collection_uuid = coalesce($4::text::uuid, collection_uuid)";
     let first = uuids.values().next().map(hex::encode);
     let doing = format!("writing down which collection {collection} is");
-    let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &uuids_to_json(uuids), &first]).await?;
-    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+    update(session, collection, live_epoch, doing, set, &[&uuids_to_json(uuids), &first]).await
+}
+
+/// Sets columns of a collection, in the open transaction; its values are `$3` and those that follow.
+async fn update(
+    session: &Session,
+    collection: &str,
+    live_epoch: i64,
+    doing: String,
+    set: &str,
+    values: Params<'_>,
+) -> Result<(), PgError> {
+    let relation = session.relation(COLLECTIONS)?;
+    let sql = format!("UPDATE {relation} SET {set} WHERE collection = $1 AND live_epoch = $2");
+    let of: Params<'_> = &[&collection, &live_epoch];
+    match session.execute(doing, &sql, &[of, values].concat()).await? {
+        1 => Ok(()),
+        _ => Err(PgError::Fenced { what: format!("following {collection}") }),
+    }
 }
 
 /// Records, in the open transaction, that changes were skipped, and by when an entry must say why; `None`: one has. An
@@ -144,15 +148,10 @@ pub async fn set_passed_over(
     live_epoch: i64,
     until: Option<ClusterTime>,
 ) -> Result<(), PgError> {
-    let sql = format!(
-        "UPDATE {} SET passed_over = CASE WHEN $3::text IS NULL THEN NULL ELSE coalesce(passed_over, $3) END \
-         WHERE collection = $1 AND live_epoch = $2",
-        session.relation(COLLECTIONS)?
-    );
+    let set = "passed_over = CASE WHEN $3::text IS NULL THEN NULL ELSE coalesce(passed_over, $3) END";
     let until = until.map(|until| until.to_string());
     let doing = format!("writing down what was passed over of {collection}");
-    let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &until]).await?;
-    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+    update(session, collection, live_epoch, doing, set, &[&until]).await
 }
 
 /// Records, in the open transaction, a remark on a collection that is followed, or that it no longer holds. Where nothing changes
@@ -190,9 +189,7 @@ pub async fn followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgErr
 
 /// As [`followed_now`], in a transaction of its own.
 pub async fn read_followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgError> {
-    session.begin_reading().await?;
-    let outcome = followed_now(session).await;
-    session.end(outcome).await
+    session.in_snapshot(followed_now(session)).await
 }
 
 /// Takes a collection out of the stream, in the open transaction. Its tables stay at a position of their own until it
@@ -208,15 +205,9 @@ pub async fn leave_stream(
     position: &Positions,
     read_until: ClusterTime,
 ) -> Result<(), PgError> {
-    let sql = format!(
-        "UPDATE {} SET captured = CASE WHEN joined THEN $3::text::jsonb ELSE captured END, joined = false, read_until = $4 \
-         WHERE collection = $1 AND live_epoch = $2",
-        session.relation(COLLECTIONS)?
-    );
+    let set = "captured = CASE WHEN joined THEN $3::text::jsonb ELSE captured END, joined = false, read_until = $4";
     let doing = format!("recording where {collection} stands");
-    let (position, until) = (to_json(position), read_until.to_string());
-    let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &position, &until]).await?;
-    if changed == 1 { Ok(()) } else { Err(PgError::Fenced { what: format!("following {collection}") }) }
+    update(session, collection, live_epoch, doing, set, &[&to_json(position), &read_until.to_string()]).await
 }
 
 /// All collections that are followed and *failing* are to be tried again at once.
@@ -235,15 +226,8 @@ pub async fn try_failing_now(session: &Session) -> Result<(), PgError> {
 /// # Errors
 /// [`PgError::Fenced`] if another load has taken the place of the one with this epoch.
 pub async fn mark_load_due(session: &Session, collection: &str, live_epoch: i64, reason: &str) -> Result<(), PgError> {
-    let sql = format!(
-        "UPDATE {} SET state = 'load due', reason = $3 WHERE collection = $1 AND live_epoch = $2",
-        session.relation(COLLECTIONS)?
-    );
     let doing = format!("writing down that a load of {collection} is due");
-    let changed = session.execute(doing, &sql, &[&collection, &live_epoch, &reason]).await?;
-    if changed != 1 {
-        return Err(PgError::Fenced { what: format!("following {collection}") });
-    }
+    update(session, collection, live_epoch, doing, "state = 'load due', reason = $3", &[&reason]).await?;
     count_event(session, HistoryEvent::Reload, collection, reason, 1).await
 }
 

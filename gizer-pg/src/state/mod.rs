@@ -46,8 +46,8 @@ pub use audit::{
 pub use classic::{LoadNeed, finish_asked, load_needed, start_asked};
 pub use collection::{CollectionState, Ledger, Standing, check_load};
 pub(crate) use collection::{
-    Descriptions, LoadRow, Loaded, begin_load, check_fence, claim_swap, fail_load, finish_load, keep_from_loading,
-    loaded_as, name_of_another, release_load, remember_tables, resume_load, tables_as_left, tables_of, without_load,
+    Descriptions, LoadRow, Loaded, begin_load, claim_swap, fail_load, finish_load, keep_from_loading, loaded_as,
+    name_of_another, release_load, remember_tables, resume_load, tables_as_left, tables_of, without_load,
 };
 pub use due::hold_due;
 pub use expected::{

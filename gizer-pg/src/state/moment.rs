@@ -41,12 +41,7 @@ pub async fn moment(session: &Session, collection: &str) -> Result<Option<Moment
     let doing = format!("reading how the tables of {collection} stand");
     let Some(row) = session.query_opt(doing, &sql, &[&collection]).await? else { return Ok(None) };
     let uuids: &str = row.get(3);
-    let uuids = uuids_from_json(uuids).ok_or_else(|| PgError::UnreadableState {
-        schema: session.schema().to_owned(),
-        table: COLLECTIONS,
-        expected: "a UUID a shard",
-        came: uuids.to_owned(),
-    })?;
+    let uuids = uuids_from_json(uuids).ok_or_else(|| session.unreadable(COLLECTIONS, "a UUID a shard", uuids))?;
     let positions = row.get::<_, Option<&str>>(1).unwrap_or("{}");
     let positions = from_json(positions, session.schema(), COLLECTIONS)?;
     let exact = positions.values().map(|position| position.time()).max().filter(|_| row.get(2));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
 use serde_json::{Map, Value};
+use tokio_postgres::Row;
 
 use super::tables::{COLLECTIONS, STREAM};
 use crate::connect::Session;
@@ -68,6 +69,16 @@ pub(super) fn from_json(text: &str, schema: &str, table: &'static str) -> Result
         expected: "a position a shard",
         came: text.to_owned(),
     })
+}
+
+/// Positions in a column of a row of `table`; `None` of NULL.
+pub(super) fn positions_in(
+    row: &Row,
+    column: usize,
+    session: &Session,
+    table: &'static str,
+) -> Result<Option<Positions>, PgError> {
+    row.get::<_, Option<&str>>(column).map(|text| from_json(text, session.schema(), table)).transpose()
 }
 
 /// A time as state tables hold it: `Timestamp(1454960732, 1)`.

@@ -16,7 +16,7 @@ use gizer_flatten::change::Positions;
 use gizer_flatten::range::{IdBound, IdRange, Place, Segment};
 use gizer_schema::Layout;
 
-use super::positions::{earliest, from_json};
+use super::positions::{earliest, from_json, positions_in};
 use super::tables::{COLLECTIONS, RANGES, REJECTS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
@@ -125,8 +125,7 @@ pub(crate) async fn unfinished(
     );
     let doing = format!("looking for a load of {collection} that did not come to its end");
     let Some(row) = session.query_opt(doing, &sql, &[&collection]).await? else { return Ok(None) };
-    let captured: Option<String> = row.get(1);
-    let captured = captured.map(|text| from_json(&text, session.schema(), COLLECTIONS)).transpose()?;
+    let captured = positions_in(&row, 1, session, COLLECTIONS)?;
     let documents = u64::try_from(row.get::<_, i64>(3)).unwrap_or_default();
     Ok(Some((UnfinishedLoad { load_epoch: row.get(0), captured, documents }, row.get(2))))
 }
@@ -225,12 +224,8 @@ async fn read(session: &Session, layout: &Layout, epoch: i64) -> Result<WrittenR
     // With names of fields that are data, each row can have thousands of them: never all rows at once.
     let mut rows = pin!(session.stream(doing, &sql, &[&layout.collection, &epoch]).await?);
     while let Some(row) = rows.try_next().await? {
-        let unreadable = |came: &str| PgError::UnreadableState {
-            schema: session.schema().to_owned(),
-            table: RANGES,
-            expected: "what this version of gizer writes for this schema file",
-            came: came.to_owned(),
-        };
+        let unreadable =
+            |came| session.unreadable(RANGES, "what this version of gizer writes for this schema file", came);
         let bound = |at: usize| -> Result<Option<IdBound>, PgError> {
             let bytes: Option<Vec<u8>> = row.get(at);
             bytes.map(|bytes| IdBound::from_bytes(bytes).map_err(|_| unreadable("bytes that are no BSON"))).transpose()

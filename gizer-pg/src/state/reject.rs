@@ -83,21 +83,20 @@ pub async fn rejected_among(
 /// The collections of which documents are rejected because their `_id` does not fit the key's column. Nothing where this role may
 /// not read it, or an older version has made the state tables.
 pub async fn collections_with_unfit_keys(session: &Session) -> Result<BTreeSet<String>, PgError> {
-    session.begin_reading().await?;
     let doing = "looking for documents whose _id does not fit";
-    let read = async {
-        let known = "SELECT coalesce(pg_catalog.has_column_privilege(c.oid, 'unfit_key', 'SELECT'), false) \
+    session
+        .in_snapshot(async {
+            let known = "SELECT coalesce(pg_catalog.has_column_privilege(c.oid, 'unfit_key', 'SELECT'), false) \
                      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
                      WHERE c.oid = pg_catalog.to_regclass($1) AND a.attname = 'unfit_key' AND NOT a.attisdropped";
-        let rejects = session.relation(REJECTS)?.to_string();
-        if !session.query(doing, known, &[&rejects]).await?.iter().any(|row| row.get(0)) {
-            return Ok(BTreeSet::new());
-        }
-        let sql = format!("SELECT DISTINCT collection FROM {rejects} WHERE unfit_key");
-        Ok(session.query(doing, &sql, &[]).await?.iter().map(|row| row.get(0)).collect())
-    };
-    let outcome = read.await;
-    session.end(outcome).await
+            let rejects = session.relation(REJECTS)?.to_string();
+            if !session.query(doing, known, &[&rejects]).await?.iter().any(|row| row.get(0)) {
+                return Ok(BTreeSet::new());
+            }
+            let sql = format!("SELECT DISTINCT collection FROM {rejects} WHERE unfit_key");
+            Ok(session.query(doing, &sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+        })
+        .await
 }
 
 /// Why documents of a collection are kept aside, and how many for each reason; the most frequent first.
@@ -108,18 +107,13 @@ const MAX_REASONS: i64 = 100;
 
 /// Why documents are missing in the live tables, by collection. Nothing where this role may not read it.
 pub async fn read_reject_reasons(session: &Session) -> Result<BTreeMap<String, RejectReasons>, PgError> {
-    session.begin_reading().await?;
-    let read = async {
-        match tables::may_read(session, REJECTS).await? && tables::may_read(session, COLLECTIONS).await? {
-            true => reject_reasons(session).await,
-            false => Ok(BTreeMap::new()),
-        }
-    };
-    let outcome = read.await;
-    session.end(outcome).await
+    session.in_snapshot(reject_reasons(session)).await
 }
 
 async fn reject_reasons(session: &Session) -> Result<BTreeMap<String, RejectReasons>, PgError> {
+    if !tables::may_read(session, REJECTS).await? || !tables::may_read(session, COLLECTIONS).await? {
+        return Ok(BTreeMap::new());
+    }
     // As the status counts them. Tables of an older version may have no column live_epoch.
     let sql = format!(
         "SELECT collection, reason, count FROM ( \

@@ -7,44 +7,40 @@
 
 use std::time::Duration;
 
+use strum::IntoStaticStr;
+
 use super::lock::{self, AdvisoryKey};
 use super::positions::{ShardPositions, classic_ts};
 use super::tables::{COLLECTIONS, RUNS};
-use crate::connect::Session;
+use crate::connect::{Params, Session};
 use crate::error::PgError;
 
 /// What a run does: `status` and `comment` of its row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 pub enum RunKind {
-    /// 0: loads while nothing is followed yet.
-    InitLoad,
-    /// 1: aligns a load with the oplog.
-    OplogSync,
-    /// 2: applies changes.
-    OplogUse,
-    /// 3: loads again what is followed.
-    OplogResync,
+    /// Loads while nothing is followed yet.
+    #[strum(serialize = "init load")]
+    InitLoad = 0,
+    /// Aligns a load with the oplog.
+    #[strum(serialize = "oplog sync")]
+    OplogSync = 1,
+    /// Applies changes.
+    #[strum(serialize = "oplog use")]
+    OplogUse = 2,
+    /// Loads again what is followed.
+    #[strum(serialize = "oplog resync")]
+    OplogResync = 3,
 }
 
 impl RunKind {
     /// The column `status`.
     pub fn status(self) -> i32 {
-        match self {
-            RunKind::InitLoad => 0,
-            RunKind::OplogSync => 1,
-            RunKind::OplogUse => 2,
-            RunKind::OplogResync => 3,
-        }
+        self as i32
     }
 
     /// The column `comment`.
     pub fn comment(self) -> &'static str {
-        match self {
-            RunKind::InitLoad => "init load",
-            RunKind::OplogSync => "oplog sync",
-            RunKind::OplogUse => "oplog use",
-            RunKind::OplogResync => "oplog resync",
-        }
+        self.into()
     }
 }
 
@@ -96,9 +92,18 @@ impl<'s> Run<'s> {
     /// # Errors
     /// Whatever the server says; the state tables must be there ([`prepare`](super::prepare)).
     pub async fn start(session: &'s Session, kind: RunKind, positions: &ShardPositions) -> Result<Run<'s>, PgError> {
-        session.begin().await?;
-        let outcome = open(session, kind, positions).await;
-        session.end(outcome).await
+        session
+            .in_transaction(async {
+                lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
+                close_dead_runs(session, Unlocked::OthersOnly).await?;
+                let sql = format!("SELECT coalesce(pg_catalog.max(run), 0) + 1 FROM {}", session.relation(RUNS)?);
+                let number = session.query_one("numbering the run", &sql, &[]).await?.get(0);
+                let key = AdvisoryKey::run(session.schema(), number);
+                lock::hold(session, &key).await?;
+                insert(session, kind, positions, Some(number), None).await?;
+                Ok(Run { session, number, key })
+            })
+            .await
     }
 
     /// The number of the run, unique in its schema.
@@ -142,16 +147,6 @@ impl<'s> Run<'s> {
     }
 }
 
-async fn open<'s>(session: &'s Session, kind: RunKind, positions: &ShardPositions) -> Result<Run<'s>, PgError> {
-    lock::wait_in_transaction(session, &AdvisoryKey::state(session.schema())).await?;
-    close_dead_runs(session, Unlocked::OthersOnly).await?;
-    let number = next_number(session).await?;
-    let key = AdvisoryKey::run(session.schema(), number);
-    lock::hold(session, &key).await?;
-    insert(session, kind, positions, Some(number), None).await?;
-    Ok(Run { session, number, key })
-}
-
 /// A new row, later than all others.
 pub(super) async fn insert(
     session: &Session,
@@ -168,9 +163,8 @@ pub(super) async fn insert(
         runs = session.relation(RUNS)?
     );
     let ts = classic_ts(positions);
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&kind.comment(), &ts, &kind.status(), &number, &reason];
-    session.execute("opening a row for the run", &sql, &values).await.map(|_| ())
+    let values: Params<'_> = &[&kind.comment(), &ts, &kind.status(), &number, &reason];
+    session.execute("opening a row for the run", &sql, values).await.map(|_| ())
 }
 
 /// Which open rows without a run number are closed as dead.
@@ -180,11 +174,6 @@ pub(super) enum Unlocked {
     OthersOnly,
     /// Those of `gizer etlstatus start` too.
     All,
-}
-
-async fn next_number(session: &Session) -> Result<i64, PgError> {
-    let sql = format!("SELECT coalesce(pg_catalog.max(run), 0) + 1 FROM {}", session.relation(RUNS)?);
-    Ok(session.query_one("numbering the run", &sql, &[]).await?.get(0))
 }
 
 pub(super) async fn close_dead_runs(session: &Session, unlocked: Unlocked) -> Result<(), PgError> {
@@ -207,8 +196,8 @@ pub(super) async fn close_dead_runs(session: &Session, unlocked: Unlocked) -> Re
     );
     let all = unlocked == Unlocked::All;
     let patience = CLASSIC_RUN_LIFETIME.as_secs_f64();
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [&DIED, &dead, &all, &ASKED, &patience];
-    let closed = session.execute("closing the rows of dead runs", &sql, &values).await?;
+    let values: Params<'_> = &[&DIED, &dead, &all, &ASKED, &patience];
+    let closed = session.execute("closing the rows of dead runs", &sql, values).await?;
     if closed > 0 {
         tracing::warn!(closed, "an earlier run ended without closing its row");
     }

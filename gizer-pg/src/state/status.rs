@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 
 use gizer_flatten::change::{ClusterTime, Positions};
-use serde_json::Value;
 
 use super::audit::{Audits, audits};
 use super::collection::{CollectionState, Ledger};
-use super::expected::{Expected, expected};
+use super::expected::{Expected, expected_if_readable};
 use super::history::{HistoryEvent, HistoryRow, history};
 use super::lock::{self, AdvisoryKey};
-use super::positions::{from_json, time_from_text};
-use super::tables::{self, COLLECTIONS, EXPECTED, REJECTS, RUNS, STREAM};
+use super::positions::{from_json, positions_in, time_from_text};
+use super::tables::{self, COLLECTIONS, REJECTS, RUNS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 
@@ -123,9 +122,7 @@ pub struct RunRow {
 /// [`PgError::UnreadableState`] if a state table does not hold what gizer writes; [`PgError::NoRights`] if this role may
 /// not read them, with the GRANT that helps; whatever the server says.
 pub async fn read_status(session: &Session, runs: u32) -> Result<Option<Status>, PgError> {
-    session.begin_reading().await?;
-    let outcome = read_in_transaction(session, runs).await;
-    session.end(outcome).await
+    session.in_snapshot(read_in_transaction(session, runs)).await
 }
 
 async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Status>, PgError> {
@@ -139,13 +136,9 @@ async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Stat
          FROM {} s WHERE singleton",
         session.relation(STREAM)?
     );
-    let expected = match tables::may_read(session, EXPECTED).await? {
-        true => expected(session).await?,
-        false => Vec::new(),
-    };
     let mut status = Status {
         collections: collections(session).await?,
-        expected,
+        expected: expected_if_readable(session).await?,
         runs: last_runs(session, runs).await?,
         repairs: history(session, HistoryEvent::Repair).await?,
         reloads: history(session, HistoryEvent::Reload).await?,
@@ -155,10 +148,7 @@ async fn read_in_transaction(session: &Session, runs: u32) -> Result<Option<Stat
     let Some(stream) = session.query_opt("reading the stream's position", &sql, &[]).await? else {
         return Ok(Some(status));
     };
-    let positions = |column: usize| -> Result<Option<Positions>, PgError> {
-        let text: Option<String> = stream.get(column);
-        text.map(|text| from_json(&text, session.schema(), STREAM)).transpose()
-    };
+    let positions = |column| positions_in(&stream, column, session, STREAM);
     status.stream = from_json(stream.get(0), session.schema(), STREAM)?;
     status.applied = stream.get(1);
     status.exact_at = positions(2)?;
@@ -186,19 +176,11 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
     for row in session.query("reading the state of the collections", &sql, &[]).await? {
         let collection: String = row.get(0);
         let loading_now = lock::is_held(session, &AdvisoryKey::load(session.schema(), &collection)).await?;
-        let positions = |column: usize| -> Result<Option<Positions>, PgError> {
-            let text: Option<String> = row.get(column);
-            text.map(|text| from_json(&text, session.schema(), COLLECTIONS)).transpose()
-        };
+        let positions = |column| positions_in(&row, column, session, COLLECTIONS);
         let state: String = row.get(2);
-        let state = state.parse().map_err(|_| PgError::UnreadableState {
-            schema: session.schema().to_owned(),
-            table: COLLECTIONS,
-            expected: "a state",
-            came: state,
-        })?;
+        let state = state.parse().map_err(|_| session.unreadable(COLLECTIONS, "a state", state))?;
         let tables: Vec<String> = row.get(5);
-        let ledger = row.get::<_, Option<String>>(10).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let ledger = row.get::<_, Option<&str>>(10).and_then(|text| serde_json::from_str(text).ok());
         found.push(CollectionStatus {
             namespace: row.get(1),
             state,
@@ -213,7 +195,7 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
             loaded_at: row.get(8),
             load_started: row.get(9),
             loading_now,
-            ledger: ledger.as_ref().map(Ledger::from_json),
+            ledger,
             rejected: u64::try_from(row.get::<_, i64>(11)).unwrap_or_default(),
             live_epoch: row.get(12),
             layout_hash: row.get(13),

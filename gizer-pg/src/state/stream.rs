@@ -41,21 +41,19 @@ impl StreamFence {
 /// # Errors
 /// [`PgError::Locked`] if another run follows; [`PgError::UnreadableState`].
 pub async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
-    session.begin().await?;
-    let outcome = take_in_transaction(session).await;
-    session.end(outcome).await
-}
-
-async fn take_in_transaction(session: &Session) -> Result<StreamFence, PgError> {
-    lock::hold(session, &AdvisoryKey::stream(session.schema())).await?;
-    let sql = format!(
-        "UPDATE {} SET epoch = epoch + 1 WHERE singleton RETURNING epoch, position::text, applied, ahead",
-        session.relation(STREAM)?
-    );
-    let row = session.query_one("taking over the stream", &sql, &[]).await?;
-    let position = from_json(row.get(1), session.schema(), STREAM)?;
-    let ahead = time_from_text(row.get(3), session.schema(), STREAM)?;
-    Ok(StreamFence { epoch: row.get(0), position, applied: row.get(2), ahead })
+    session
+        .in_transaction(async {
+            lock::hold(session, &AdvisoryKey::stream(session.schema())).await?;
+            let sql = format!(
+                "UPDATE {} SET epoch = epoch + 1 WHERE singleton RETURNING epoch, position::text, applied, ahead",
+                session.relation(STREAM)?
+            );
+            let row = session.query_one("taking over the stream", &sql, &[]).await?;
+            let position = from_json(row.get(1), session.schema(), STREAM)?;
+            let ahead = time_from_text(row.get(3), session.schema(), STREAM)?;
+            Ok(StreamFence { epoch: row.get(0), position, applied: row.get(2), ahead })
+        })
+        .await
 }
 
 /// What is recorded with the rows of a batch.

@@ -1,7 +1,6 @@
 //! The state tables themselves: made where they are missing, and given the columns they lack.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use super::lock::{self, AdvisoryKey};
 use super::{positions, stream};
@@ -284,9 +283,7 @@ pub(crate) fn is_own_name(name: &str) -> bool {
 /// [`PgError::NoRights`] if the role may not create tables in the schema (or alter a `qmetlstatus` of the classic
 /// tool), or may not write to those that another role has made, with the GRANT that helps; [`PgError::ForeignTable`] if a view or the like has the name of a state table.
 pub async fn prepare(session: &Session) -> Result<(), PgError> {
-    session.begin().await?;
-    let outcome = prepare_in_transaction(session).await;
-    session.end(outcome).await
+    session.in_transaction(prepare_in_transaction(session)).await
 }
 
 async fn prepare_in_transaction(session: &Session) -> Result<(), PgError> {
@@ -352,13 +349,10 @@ async fn missing(session: &Session) -> Result<Vec<(StateTableFound, Vec<usize>)>
 /// A right that is missing is told before anything else, with the statement that gives it.
 async fn require_rights_to_make(session: &Session, missing: &[(StateTableFound, Vec<usize>)]) -> Result<(), PgError> {
     let server = session.server();
-    let no_rights = |doing, reason: &str, grant| {
-        Err(PgError::NoRights { server: Arc::clone(server), doing, reason: reason.to_owned(), grant })
-    };
     if let Some((found, _)) = missing.iter().find(|(found, _)| found.exists && !found.owned) {
         let table = session.relation(found.table.name)?;
         let grant = format!("ALTER TABLE {table} OWNER TO {}", quote_identifier(&server.user)?);
-        return no_rights(format!("adding columns to {table}"), "it belongs to another role", grant);
+        return Err(session.no_rights(format!("adding columns to {table}"), "it belongs to another role", grant));
     }
     if missing.iter().all(|(found, _)| found.exists) {
         return Ok(());
@@ -369,7 +363,8 @@ async fn require_rights_to_make(session: &Session, missing: &[(StateTableFound, 
         Some(row) if row.get(0) => Ok(()),
         _ => {
             let doing = format!("creating tables in schema {}", session.schema());
-            no_rights(doing, "the right CREATE is missing", grant_for(session.schema(), &server.user))
+            let grant = grant_for(session.schema(), &server.user);
+            Err(session.no_rights(doing, "the right CREATE is missing", grant))
         }
     }
 }
@@ -456,10 +451,7 @@ async fn require_rights_on_all(
     }
     let on = |(rights, tables): &(String, Vec<String>)| format!("{rights} ON {}", tables.join(", "));
     let grants: Vec<String> = grants.iter().map(on).collect();
-    Err(PgError::NoRights {
-        server: Arc::clone(session.server()),
-        doing: format!("using the state tables in schema {}", session.schema()),
-        reason: format!("it lacks {}", grants.join(" and ")),
-        grant: grants.iter().map(|grant| format!("GRANT {grant} TO {user}")).collect::<Vec<_>>().join("; "),
-    })
+    let doing = format!("using the state tables in schema {}", session.schema());
+    let statements: Vec<String> = grants.iter().map(|grant| format!("GRANT {grant} TO {user}")).collect();
+    Err(session.no_rights(doing, format!("it lacks {}", grants.join(" and ")), statements.join("; ")))
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::tables::{self, UNFIT};
 use crate::connect::Session;
 use crate::error::PgError;
+use crate::ident::Qualified;
 
 /// Rows of one collection at most, but for the one of the others: data used as field names must not fill the table.
 pub const MAX_UNFIT_PATHS: usize = 1_000;
@@ -74,7 +75,16 @@ pub async fn count_unfit(
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = format!(
+    let sql = counting(&session.relation(UNFIT)?);
+    let limit = i64::try_from(MAX_UNFIT_PATHS).unwrap_or(i64::MAX);
+    let doing = format!("counting what the schema of {collection} has no place for");
+    let rows = session.query(doing, &sql, &[&collection, &paths, &came, &expected, &times, &documents, &limit]).await?;
+    Ok(rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0) - 1).ok()).collect())
+}
+
+/// Counts in one statement, by path and type: what is known, what gets a row of its own, and what is beyond the limit.
+fn counting(unfit: &Qualified) -> String {
+    format!(
         "WITH new AS ( \
              SELECT * FROM ROWS FROM (pg_catalog.unnest($2::pg_catalog.text[]), pg_catalog.unnest($3::pg_catalog.text[]), \
                                       pg_catalog.unnest($4::pg_catalog.text[]), pg_catalog.unnest($5::pg_catalog.int8[]), \
@@ -96,13 +106,8 @@ pub async fn count_unfit(
              FROM placed GROUP BY 2, 3 \
              ON CONFLICT (collection, path, came) DO UPDATE SET count = u.count + excluded.count, \
                  documents = u.documents + excluded.documents, last_at = pg_catalog.now()) \
-         SELECT number FROM placed WHERE named ORDER BY number",
-        unfit = session.relation(UNFIT)?
-    );
-    let limit = i64::try_from(MAX_UNFIT_PATHS).unwrap_or(i64::MAX);
-    let doing = format!("counting what the schema of {collection} has no place for");
-    let rows = session.query(doing, &sql, &[&collection, &paths, &came, &expected, &times, &documents, &limit]).await?;
-    Ok(rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0) - 1).ok()).collect())
+         SELECT number FROM placed WHERE named ORDER BY number"
+    )
 }
 
 /// Forgets what was counted of a collection, in the open transaction: it has been loaded, or is gone.
@@ -115,16 +120,13 @@ pub async fn clear_unfit(session: &Session, collection: &str) -> Result<(), PgEr
 /// What was counted, by collection; the most frequent first, and what has no path last. Nothing where an older version has made no
 /// such table, or this role may not read it.
 pub async fn read_unfit(session: &Session) -> Result<BTreeMap<String, Vec<UnfitRow>>, PgError> {
-    session.begin_reading().await?;
-    let outcome = match tables::may_read(session, UNFIT).await {
-        Ok(true) => unfit(session).await,
-        Ok(false) => Ok(BTreeMap::new()),
-        Err(error) => Err(error),
-    };
-    session.end(outcome).await
+    session.in_snapshot(unfit(session)).await
 }
 
 async fn unfit(session: &Session) -> Result<BTreeMap<String, Vec<UnfitRow>>, PgError> {
+    if !tables::may_read(session, UNFIT).await? {
+        return Ok(BTreeMap::new());
+    }
     let sql = format!(
         "SELECT collection, path, expected, came, count, documents, \
                 pg_catalog.to_char(first_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \

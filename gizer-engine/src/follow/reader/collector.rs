@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use super::members::{Concern, Ddl, FollowedCollection, Members};
 use crate::failure::Failure;
 use crate::follow::batch::{Batch, Effect, Mark};
-use crate::follow::layout::LayoutSlot;
 use crate::follow::{LOOK_EVERY, Until};
 
 /// How long a batch waits for more once everything there is has been given.
@@ -54,10 +53,6 @@ impl<S: ChangeSource> Collector<S> {
 
     pub(super) fn collection(&self, member: usize) -> &FollowedCollection {
         self.members.get(member)
-    }
-
-    pub(super) fn layout_slot(&self, collection: &str) -> Option<LayoutSlot> {
-        self.members.layout_slot(collection)
     }
 
     /// Whether everything up to there has been collected.

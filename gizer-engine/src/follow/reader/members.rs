@@ -10,7 +10,6 @@ use crate::follow::layout::{LayoutSlot, LayoutVersion};
 
 /// A collection as changes name it.
 pub(in crate::follow) struct FollowedCollection {
-    name: String,
     slot: LayoutSlot,
     /// The layout that the present batch is read by.
     layout: LayoutVersion,
@@ -30,11 +29,11 @@ impl FollowedCollection {
         skipped_until: Option<ClusterTime>,
     ) -> FollowedCollection {
         let layout = slot.current();
-        FollowedCollection { name: layout.collection.clone(), slot, layout, watched, applied_to, skipped_until }
+        FollowedCollection { slot, layout, watched, applied_to, skipped_until }
     }
 
-    pub(in crate::follow) fn name(&self) -> &str {
-        &self.name
+    pub(in crate::follow) fn slot(&self) -> &LayoutSlot {
+        &self.slot
     }
 
     pub(super) fn layout(&self) -> &LayoutVersion {
@@ -126,11 +125,6 @@ impl Members {
 
     pub(super) fn get(&self, member: usize) -> &FollowedCollection {
         &self.all[member]
-    }
-
-    /// The place of a collection's layout.
-    pub(super) fn layout_slot(&self, collection: &str) -> Option<LayoutSlot> {
-        self.all.iter().find(|member| member.name == collection).map(|member| member.slot.clone())
     }
 
     /// Whose UUID a change has; where entries have none, who has its name.

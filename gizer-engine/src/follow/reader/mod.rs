@@ -17,8 +17,7 @@ pub(super) use collector::Collector;
 pub(super) use members::{Ddl, FollowedCollection};
 
 use super::batch::{Batch, Repairs};
-use super::channels::{BatchEnd, Delivery, FoundDocuments, ReaderEnd, Unwanted};
-use super::layout::LayoutSlot;
+use super::channels::{BatchEnd, Delivery, FoundDocuments, Interruption, ReaderEnd};
 use super::{FollowSettings, Until};
 use crate::failure::Failure;
 use crate::observer::Observer;
@@ -51,27 +50,6 @@ impl ReadPlan {
     }
 }
 
-/// Why reading has ended early.
-enum Interruption {
-    /// Another plan may help.
-    Replan,
-    /// The writer has ended.
-    Unwanted,
-    Failed(Failure),
-}
-
-impl From<Unwanted> for Interruption {
-    fn from(_: Unwanted) -> Interruption {
-        Interruption::Unwanted
-    }
-}
-
-impl From<Failure> for Interruption {
-    fn from(failure: Failure) -> Interruption {
-        Interruption::Failed(failure)
-    }
-}
-
 impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
     pub(super) fn new(
         collector: Collector<S>,
@@ -82,11 +60,6 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         observer: Arc<dyn Observer>,
     ) -> Reader<'f, S, L> {
         Reader { collector, look_up, oplogs, settings, ahead, observer }
-    }
-
-    /// The place of a collection's layout.
-    pub(super) fn layout_slot(&self, collection: &str) -> Option<LayoutSlot> {
-        self.collector.layout_slot(collection)
     }
 
     /// Delivers batches until it has come far enough, `stop` says so, or the writer has ended.
@@ -155,7 +128,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         let ReadPlan { ahead, skipped, unreadable, .. } = plan;
         let unexplained = self.collector.unexplained_among(&skipped);
         let whole = BatchEnd { batch, mark, ahead, skipped, unexplained, unreadable };
-        Ok(end.deliver(Delivery::End(Box::new(whole))).await?)
+        end.deliver(Delivery::End(Box::new(whole))).await
     }
 
     async fn read(&mut self, batch: &Batch, plan: &mut ReadPlan, end: &mut ReaderEnd) -> Result<(), Interruption> {
@@ -262,7 +235,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
 
     /// What can be done where the documents of a batch cannot be read as they were.
     async fn replan(&mut self, error: MongoError, member: usize, plan: &mut ReadPlan) -> Interruption {
-        let collection = self.collector.collection(member).name();
+        let collection = self.collector.collection(member).layout().collection.as_str();
         match (error, plan.at) {
             (MongoError::TimeOutOfReach { .. }, ReadAt::Exactly(time)) => {
                 tracing::info!(%time, "documents can no longer be read as of this time; catching up");

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::follow::batch::Mark;
 use crate::follow::channels::{Turn, channels};
+use crate::follow::layout::LayoutSlot;
 use crate::observer::NoObserver;
 
 /// A limit for everything that should take moments.

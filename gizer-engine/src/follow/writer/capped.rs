@@ -30,11 +30,7 @@ impl Writer<'_> {
             return Ok(None);
         }
         let outcome = match self.batch.is_begun() {
-            false => {
-                self.session.begin_reading().await?;
-                let outcome = ids_of(&mut self.tables[member]).await;
-                self.session.end(outcome).await
-            }
+            false => self.session.in_snapshot(ids_of(&mut self.tables[member])).await,
             true => {
                 self.enter(member).await?;
                 ids_of(&mut self.tables[member]).await

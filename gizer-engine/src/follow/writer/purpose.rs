@@ -108,9 +108,7 @@ impl Purpose<'_> {
     /// Whether collections have been loaded, or have become due for a load, since they were read.
     pub(super) async fn has_changed(&self, session: &Session, tables: &[FollowedTables<'_>]) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
-        session.begin_reading().await?;
-        let outcome = self.has_changed_now(session, tables, &[]).await;
-        session.end(outcome).await
+        session.in_snapshot(self.has_changed_now(session, tables, &[])).await
     }
 
     /// The same in the open transaction, without the collections that it has itself marked as due for a load, or as failing.

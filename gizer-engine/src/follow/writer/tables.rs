@@ -20,7 +20,7 @@ pub(in crate::follow) struct FollowedTables<'f> {
     pub(super) store: RowStore<'f>,
     pub(super) flattener: Flattener,
     /// Whether it is known that nobody looks for deletions.
-    pub(super) has_unknown_deletions: bool,
+    pub(in crate::follow) has_unknown_deletions: bool,
     /// Statements of stores that were replaced with their layout.
     earlier_statements: u64,
 }
@@ -45,11 +45,6 @@ impl<'f> FollowedTables<'f> {
             has_unknown_deletions: false,
             earlier_statements: 0,
         })
-    }
-
-    /// Notes whether it is known that nobody looks for deletions.
-    pub(in crate::follow) fn with_unknown_deletions(self, has_unknown_deletions: bool) -> FollowedTables<'f> {
-        FollowedTables { has_unknown_deletions, ..self }
     }
 
     /// Goes over to a newer layout, with the first batch that was read by it.
