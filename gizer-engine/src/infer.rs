@@ -95,6 +95,11 @@ fn refuse_existing(files: &SchemaFiles, collections: &[String]) -> Result<(), Fa
     }
 }
 
+/// Why a collection that has a schema file is skipped.
+fn is_there(path: &Path) -> String {
+    format!("{} is there already (--force writes over it)", path.display())
+}
+
 /// One inference.
 struct Job<'j> {
     env: &'j Env,
@@ -118,11 +123,8 @@ impl Job<'_> {
             self.names.collections.extend(listed.map(|collection| collection.name));
         }
         for collection in chosen {
-            match self.infer_one(&cluster, &collection).await {
-                Ok(()) => {}
-                Err(failure) if failure.ends_run => return Err(failure),
-                Err(failure) => self.failed(collection.name, failure),
-            }
+            let outcome = self.infer_one(&cluster, &collection).await;
+            self.note(collection.name, outcome)?;
         }
         Ok(())
     }
@@ -141,11 +143,8 @@ impl Job<'_> {
         self.names.collections.extend(dump.files().iter().map(|file| file.collection.clone()));
         for file in self.choose_of_dump(&dump) {
             let scan = file.scan(pipeline::batch_bytes(self.env.settings.memory));
-            match self.infer_from(&file.collection, scan, file.bytes.map(Expected::Bytes)).await {
-                Ok(()) => {}
-                Err(failure) if failure.ends_run => return Err(failure),
-                Err(failure) => self.failed(file.collection, failure),
-            }
+            let outcome = self.infer_from(&file.collection, scan, file.bytes.map(Expected::Bytes)).await;
+            self.note(file.collection, outcome)?;
         }
         Ok(())
     }
@@ -167,10 +166,7 @@ impl Job<'_> {
         }
         for file in dump.files() {
             match self.files.existing(&file.collection) {
-                Some(path) if !self.options.overwrites => {
-                    let reason = format!("{} is there already (--force writes over it)", path.display());
-                    self.skip(file.collection.clone(), reason);
-                }
+                Some(path) if !self.options.overwrites => self.skip(file.collection.clone(), is_there(path)),
                 _ => chosen.push(file.clone()),
             }
         }
@@ -193,10 +189,7 @@ impl Job<'_> {
         for collection in cluster.collections().await? {
             match (&collection.skip, self.files.existing(&collection.name)) {
                 (Some(reason), _) => self.skip(collection.name, reason.to_string()),
-                (None, Some(path)) if !self.options.overwrites => {
-                    let reason = format!("{} is there already (--force writes over it)", path.display());
-                    self.skip(collection.name, reason);
-                }
+                (None, Some(path)) if !self.options.overwrites => self.skip(collection.name, is_there(path)),
                 _ => chosen.push(collection),
             }
         }
@@ -208,13 +201,19 @@ impl Job<'_> {
         self.inferred.skipped.push((name, reason));
     }
 
-    /// A collection that nobody named and that can have no schema file is none of those that are copied.
-    fn failed(&mut self, name: String, failure: Failure) {
-        if !self.options.collections.is_empty() || failure.kind != FailureKind::Usage {
-            return self.inferred.failures.add(name, failure);
+    /// Notes why a collection has no schema file; what ends the run is given back. One that nobody named and that can have none is
+    /// none of those that are copied.
+    fn note(&mut self, name: String, outcome: Result<(), Failure>) -> Result<(), Failure> {
+        match outcome {
+            Err(failure) if failure.ends_run => return Err(failure),
+            Err(failure) if self.options.collections.is_empty() && failure.kind == FailureKind::Usage => {
+                self.refused += 1;
+                self.skip(name, failure.in_a_line());
+            }
+            Err(failure) => self.inferred.failures.add(name, failure),
+            Ok(()) => {}
         }
-        self.refused += 1;
-        self.skip(name, failure.in_a_line());
+        Ok(())
     }
 
     async fn infer_one(&mut self, cluster: &Cluster, collection: &Collection) -> Result<(), Failure> {

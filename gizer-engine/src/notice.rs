@@ -76,64 +76,58 @@ impl Notice {
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Notice::*;
         let of = |collection: &str| printable(collection);
+        let documents_of = |number: &u64| counted(*number, "document", "documents");
         match self {
-            Notice::Retrying { failure, pause } => write!(f, "{failure}; retrying in {:.1} s", pause.as_secs_f64()),
-            Notice::Skipped { name, reason } => write!(f, "skipped {name}: {reason}"),
-            Notice::StartsOver { collection, why } => write!(f, "{collection}: starting over, because {why}"),
-            Notice::Resumes { collection, documents } => {
+            Retrying { failure, pause } => write!(f, "{failure}; retrying in {:.1} s", pause.as_secs_f64()),
+            Skipped { name, reason } => write!(f, "skipped {name}: {reason}"),
+            StartsOver { collection, why } => write!(f, "{collection}: starting over, because {why}"),
+            Resumes { collection, documents } => {
                 write!(f, "{collection}: resuming after {} documents of an interrupted load", thousands(*documents))
             }
-            Notice::Emptied { collection } => {
-                write!(f, "{}: gone from MongoDB; its tables are emptied", of(collection))
-            }
-            Notice::WaitsForReaders { collections, limit } => write!(
+            Emptied { collection } => write!(f, "{}: gone from MongoDB; its tables are emptied", of(collection)),
+            WaitsForReaders { collections, limit } => write!(
                 f,
                 "{}: loaded; waiting for readers of the live tables to finish, for {} s at most (load.swap_timeout)",
                 collections.join(", "),
                 limit.as_secs()
             ),
-            Notice::DroppedTables(tables) => write!(f, "dropped, no longer in the schema: {}", tables.join(", ")),
-            Notice::RecreatedViews(views) => write!(f, "recreated on the new tables: {}", views.join(", ")),
-            Notice::DroppedLeftovers { collection, tables } => {
+            DroppedTables(tables) => write!(f, "dropped, no longer in the schema: {}", tables.join(", ")),
+            RecreatedViews(views) => write!(f, "recreated on the new tables: {}", views.join(", ")),
+            DroppedLeftovers { collection, tables } => {
                 let tables = counted(*tables as u64, "staging table", "staging tables");
                 write!(f, "{}: dropped {tables} that a failed load left behind", of(collection))
             }
-            Notice::NotCompared { collection, documents } => write!(
+            NotCompared { collection, documents } => write!(
                 f,
                 "{collection}: {} so often that they were not compared before the swap; `gizer verify` compares them",
                 counted(*documents, "document has changed", "documents have changed")
             ),
-            Notice::UnprovenFiles { folder } => {
+            UnprovenFiles { folder } => {
                 write!(f, "{folder}: no extract of gizer has made it: whether its files are complete is not proven")
             }
-            Notice::NotFollowable { collection, failure } => {
-                write!(f, "{collection}: cannot be followed later: {failure}")
-            }
-            Notice::Rejected { collection, what } => write!(f, "{collection}: {what}"),
-            Notice::SpoolUnfinished { why } => f.write_str(why),
-            Notice::Excluded { collection } => write!(f, "{}: excluded; its tables stay as they are", of(collection)),
-            Notice::Paused { collection } => write!(f, "{}: paused; its tables stay as they are", of(collection)),
-            Notice::Waiting { collection, why } => write!(f, "{}: waiting: {why}", of(collection)),
-            Notice::NotCopied { collection, why } => write!(f, "{}: {why}", of(collection)),
-            Notice::LoadDue { collection, why } => write!(f, "{}: a load is due: {why}", of(collection)),
-            Notice::Reloaded { collection, documents } => {
-                write!(f, "{collection}: reloaded, {}", counted(*documents, "document", "documents"))
-            }
-            Notice::SetApart { failure } => write!(f, "{}; the others go on", failure.message),
-            Notice::NewShard { shard, from } => write!(f, "{shard}: a new shard, followed from {} on", utc(*from)),
-            Notice::WidenedKey { collection } => {
+            NotFollowable { collection, failure } => write!(f, "{collection}: cannot be followed later: {failure}"),
+            Rejected { collection, what } => write!(f, "{collection}: {what}"),
+            SpoolUnfinished { why } => f.write_str(why),
+            Excluded { collection } => write!(f, "{}: excluded; its tables stay as they are", of(collection)),
+            Paused { collection } => write!(f, "{}: paused; its tables stay as they are", of(collection)),
+            Waiting { collection, why } => write!(f, "{}: waiting: {why}", of(collection)),
+            NotCopied { collection, why } => write!(f, "{}: {why}", of(collection)),
+            LoadDue { collection, why } => write!(f, "{}: a load is due: {why}", of(collection)),
+            Reloaded { collection, documents } => write!(f, "{collection}: reloaded, {}", documents_of(documents)),
+            SetApart { failure } => write!(f, "{}; the others go on", failure.message),
+            NewShard { shard, from } => write!(f, "{shard}: a new shard, followed from {} on", utc(*from)),
+            WidenedKey { collection } => {
                 write!(f, "{}: its _id is of several types: it is KEY in the schema file from now on", of(collection))
             }
-            Notice::AuditResumes { collection } => {
+            AuditResumes { collection } => {
                 write!(f, "{collection}: resuming the interrupted audit (--restart starts over)")
             }
-            Notice::AuditStartsOver { collection } => {
+            AuditStartsOver { collection } => {
                 write!(f, "{collection}: reloaded, dropped or created meanwhile; the audit starts over")
             }
-            Notice::ToRepair { collection, documents } => {
-                write!(f, "{collection}: {} to be repaired", counted(*documents, "document", "documents"))
-            }
+            ToRepair { collection, documents } => write!(f, "{collection}: {} to be repaired", documents_of(documents)),
         }
     }
 }

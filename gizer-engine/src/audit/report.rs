@@ -233,10 +233,7 @@ impl AuditReport {
     }
 
     fn table(&mut self, name: &str) -> &mut TableReport {
-        if !self.tables.contains_key(name) {
-            self.tables.insert(name.to_owned(), TableReport::default());
-        }
-        self.tables.get_mut(name).expect("it was just put there")
+        self.tables.entry(name.to_owned()).or_default()
     }
 }
 

@@ -287,21 +287,12 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
     if let Some(obstacle) = facts.obstacle.as_ref().filter(|obstacle| obstacle.kind == ObstacleKind::Paused) {
         return leave(&format!("paused: {}", obstacle.reason));
     }
-    let (hash, has_underscore_id) = match (&facts.schema, facts.source) {
-        (SchemaFile::Unusable { why, remedy }, _) => {
+    let (hash, has_underscore_id) = match &facts.schema {
+        SchemaFile::Unusable { why, remedy } => {
             return Step::Refuse { why: why.clone(), remedy: remedy.clone() };
         }
-        (SchemaFile::Missing, _) if followed => return refuse("it is followed, and has no schema file"),
-        (SchemaFile::Missing, Presence::Skipped(reason)) => return leave(&reason.to_string()),
-        (SchemaFile::Missing, Presence::There) => return without_schema(facts, policy, choice),
-        (SchemaFile::Missing, Presence::Absent) => {
-            // Tables under a prefix are known by a name of their own.
-            if let Some(known) = facts.known.as_ref().filter(|known| known.state == CollectionState::Copy) {
-                return leave(&copy(known));
-            }
-            return leave("it has no schema file, and is not in MongoDB any more");
-        }
-        (SchemaFile::Usable { hash, has_underscore_id }, _) => (hash, *has_underscore_id),
+        SchemaFile::Missing => return without_schema(facts, policy, choice),
+        SchemaFile::Usable { hash, has_underscore_id } => (hash, *has_underscore_id),
     };
     if facts.known.as_ref().is_some_and(|known| known.loading_now) {
         return leave("another run loads it");
@@ -336,8 +327,16 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
     }
 }
 
-/// What is due for a collection that has no schema file, and is there.
+/// What is due for a collection that has no schema file.
 fn without_schema(facts: &Facts, policy: Policy, choice: Choice) -> Step {
+    match (facts.source, &facts.known) {
+        _ if facts.is_followed() => return refuse("it is followed, and has no schema file"),
+        (Presence::Skipped(reason), _) => return leave(&reason.to_string()),
+        // Tables under a prefix are known by a name of their own.
+        (Presence::Absent, Some(known)) if known.state == CollectionState::Copy => return leave(&copy(known)),
+        (Presence::Absent, _) => return leave("it has no schema file, and is not in MongoDB any more"),
+        (Presence::There, _) => {}
+    }
     match (choice, policy.infer) {
         (Choice::Files, _) => leave("it has no schema file"),
         (Choice::Database, InferPolicy::Never) => Step::Refuse {

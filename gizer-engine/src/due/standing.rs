@@ -1,20 +1,22 @@
 //! How each expected collection stands: one of nine ways, the same in `run`, `plan`, `status`, its checks and the metrics.
 
-use std::fmt;
+use gizer_pg::state::{CollectionState, CollectionStatus, Obstacle, ObstacleKind, Status};
+use strum::{Display, IntoStaticStr};
 
 use super::decide::{Cause, Facts, Presence, SchemaFile, Step};
 use crate::env::Env;
 use crate::failure::Failure;
-use gizer_pg::state::{CollectionState, CollectionStatus, Obstacle, ObstacleKind, Status};
 
 /// The ways in which an expected collection can stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum StandingKind {
     /// Its changes are applied.
     Followed,
     /// Its first load is running.
     Loading,
     /// Only a load helps.
+    #[strum(serialize = "load due")]
     LoadDue,
     /// It has no schema yet.
     Waiting,
@@ -46,23 +48,7 @@ impl StandingKind {
 
     /// In words, as people and machines read it.
     pub fn name(self) -> &'static str {
-        match self {
-            StandingKind::Followed => "followed",
-            StandingKind::Loading => "loading",
-            StandingKind::LoadDue => "load due",
-            StandingKind::Waiting => "waiting",
-            StandingKind::Failing => "failing",
-            StandingKind::Refused => "refused",
-            StandingKind::Paused => "paused",
-            StandingKind::Excluded => "excluded",
-            StandingKind::Copy => "copy",
-        }
-    }
-}
-
-impl fmt::Display for StandingKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        self.into()
     }
 }
 

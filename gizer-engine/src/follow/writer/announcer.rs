@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gizer_flatten::change::Positions;
-use gizer_pg::state::UnfitCount;
+use gizer_pg::state::{Refused, UnfitCount};
 use gizer_verify::ReadBack;
 
 use super::apart::ApartCollection;
@@ -222,8 +222,7 @@ impl Announcer {
 
     fn log_rejects(&self, collection: &str, refusals: &Refusals) {
         if self.settings.logs_unfit {
-            for document in refusals.new_ones().take(MAX_LOGGED_REJECTS) {
-                let (id, reason) = (document.id(), document.reason());
+            for Refused { id, reason, .. } in refusals.new_ones().take(MAX_LOGGED_REJECTS) {
                 tracing::warn!(target: BATCH_TARGET, collection, id, "document rejected: {reason}");
             }
         }

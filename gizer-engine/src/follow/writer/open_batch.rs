@@ -120,7 +120,7 @@ impl OpenBatch {
             self.done.rejected += refused.new_count();
             self.applied.entry(*member).or_default().rejected += refused.new_count();
             let rejects = self.done.rejects.entry(tables[*member].name.clone()).or_default();
-            refused.new_ones().for_each(|document| rejects.count_one(document.reason(), document.id()));
+            refused.new_ones().for_each(|refused| rejects.count_one(&refused.reason, &refused.id));
         }
     }
 

@@ -23,13 +23,11 @@ pub(super) struct Refusals {
     why_undeleted: Option<PgError>,
 }
 
-/// One of them, without itself.
-pub(super) struct RefusedDocument {
-    key: Vec<u8>,
-    id: String,
-    reason: String,
+/// One of them.
+struct RefusedDocument {
+    /// Without the document itself.
+    refused: Refused,
     bytes: usize,
-    is_conflict: bool,
     /// Whether it was not rejected before.
     is_new: bool,
 }
@@ -117,7 +115,11 @@ impl Writer<'_> {
 impl Refusals {
     /// Adds documents; `new` are the keys of those that were not rejected before.
     pub(super) fn add(&mut self, refused: Vec<Refused>, new: &BTreeSet<Vec<u8>>) {
-        self.documents.extend(refused.into_iter().map(|refused| RefusedDocument::new(refused, new)));
+        self.documents.extend(refused.into_iter().map(|refused| RefusedDocument {
+            is_new: new.contains(&refused.retry.key),
+            bytes: refused.document.len(),
+            refused: Refused { document: Vec::new(), ..refused },
+        }));
     }
 
     pub(super) fn add_undeleted(&mut self, keys: Vec<Vec<u8>>, why: PgError) {
@@ -126,8 +128,8 @@ impl Refusals {
     }
 
     /// Documents that were not rejected before.
-    pub(super) fn new_ones(&self) -> impl Iterator<Item = &RefusedDocument> {
-        self.documents.iter().filter(|document| document.is_new)
+    pub(super) fn new_ones(&self) -> impl Iterator<Item = &Refused> {
+        self.documents.iter().filter(|document| document.is_new).map(|document| &document.refused)
     }
 
     pub(super) fn new_count(&self) -> u64 {
@@ -135,20 +137,20 @@ impl Refusals {
     }
 
     pub(super) fn has(&self, key: &[u8]) -> bool {
-        self.documents.iter().any(|document| document.key == key)
+        self.documents.iter().any(|document| document.refused.retry.key == key)
     }
 
     /// Whether anything may be taken once more.
     fn is_open(&self) -> bool {
-        !self.undeleted.is_empty() || self.documents.iter().any(|document| document.is_conflict)
+        !self.undeleted.is_empty() || self.documents.iter().any(|document| document.refused.is_conflict)
     }
 
     /// The keys of documents that may be taken once more, in portions of about so many bytes of documents: at least
     /// one portion, which may be empty.
     fn open_keys(&self, portion: usize) -> Vec<Vec<Vec<u8>>> {
         let (mut portions, mut keys, mut held) = (Vec::new(), Vec::new(), 0);
-        for document in self.documents.iter().filter(|document| document.is_conflict) {
-            keys.push(document.key.clone());
+        for document in self.documents.iter().filter(|document| document.refused.is_conflict) {
+            keys.push(document.refused.retry.key.clone());
             held += document.bytes;
             if held >= portion {
                 portions.push(std::mem::take(&mut keys));
@@ -163,29 +165,7 @@ impl Refusals {
 
     /// Forgets documents that were taken after all; gives how many of them had been rejected before.
     fn forget(&mut self, taken: &[&[u8]]) -> u64 {
-        let is_taken = |document: &mut RefusedDocument| taken.contains(&document.key.as_slice());
+        let is_taken = |document: &mut RefusedDocument| taken.contains(&document.refused.retry.key.as_slice());
         self.documents.extract_if(.., is_taken).filter(|document| !document.is_new).count() as u64
-    }
-}
-
-impl RefusedDocument {
-    fn new(refused: Refused, new: &BTreeSet<Vec<u8>>) -> RefusedDocument {
-        RefusedDocument {
-            is_new: new.contains(&refused.retry.key),
-            key: refused.retry.key,
-            id: refused.id,
-            reason: refused.reason,
-            bytes: refused.document.len(),
-            is_conflict: refused.is_conflict,
-        }
-    }
-
-    /// Its `_id`, as Extended JSON.
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    pub(super) fn reason(&self) -> &str {
-        &self.reason
     }
 }
