@@ -94,7 +94,7 @@ impl PgSpool {
     /// [`PgError::Fenced`] if another run has taken over; whatever the server says.
     pub async fn trim(&mut self, start: Option<&Positions>) -> Result<(), PgError> {
         self.begun = None;
-        self.session.in_transaction(async {
+        let work = async {
             let sql = format!(
                 "UPDATE {} SET version = $3, start = $4::text::jsonb, reached = $4::text::jsonb, marked = 0, bytes = 0 \
                  WHERE spool = $1 AND epoch = $2",
@@ -107,7 +107,8 @@ impl PgSpool {
             }
             let sql = format!("DELETE FROM {} WHERE spool = $1", self.session.relation(PAGES)?);
             self.session.execute("emptying a spool", &sql, &[&self.number]).await
-        }).await?;
+        };
+        self.session.in_transaction(work).await?;
         self.begun = start.map(|start| Begun {
             start: start.clone(),
             reached: start.clone(),

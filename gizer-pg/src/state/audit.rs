@@ -121,7 +121,8 @@ pub async fn begin_audit(
             let doing = || format!("writing down an audit of {collection}");
             let sql = format!(
                 "INSERT INTO {audits} (collection, audit, live_epoch, kind, identity, started_at) \
-         SELECT $1, coalesce(max(audit), 0) + 1, $2, $3, $4, now() FROM {audits} WHERE collection = $1 RETURNING audit"
+                 SELECT $1, coalesce(max(audit), 0) + 1, $2, $3, $4, now() \
+                 FROM {audits} WHERE collection = $1 RETURNING audit"
             );
             let AuditSubject { live_epoch, kind, identity } = subject;
             let row = session.query_one(doing(), &sql, &[&collection, live_epoch, kind, identity]).await?;
@@ -130,14 +131,14 @@ pub async fn begin_audit(
             session.execute(doing(), &format!("DELETE FROM {parts} WHERE collection = $1"), &[&collection]).await?;
             let sql = format!(
                 "DELETE FROM {audits} a WHERE collection = $1 AND audit < $3 AND (finished_at IS NULL OR audit <= \
-             (SELECT max(audit) - $2 FROM {audits} b \
-              WHERE b.collection = $1 AND b.kind = a.kind AND b.finished_at IS NOT NULL))"
+                     (SELECT max(audit) - $2 FROM {audits} b \
+                      WHERE b.collection = $1 AND b.kind = a.kind AND b.finished_at IS NOT NULL))"
             );
             session.execute(doing(), &sql, &[&collection, &MAX_KEPT_AUDITS, &id.number]).await?;
             let sql = format!(
                 "INSERT INTO {parts} (collection, audit, segment, after, after_key, upto, upto_key, done, report) \
-         SELECT $1, $2, plan.*, false, '{{}}' \
-         FROM unnest($3::int[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[]) AS plan"
+                 SELECT $1, $2, plan.*, false, '{{}}' \
+                 FROM unnest($3::int[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[]) AS plan"
             );
             let numbers: Vec<i32> = segments.iter().map(|segment| segment.number).collect();
             let ends = |of: fn(&AuditSegment) -> &Option<Vec<u8>>| -> Vec<Option<&[u8]>> {
@@ -211,19 +212,21 @@ pub async fn save_audit_segment(session: &Session, id: &AuditId, segment: &Audit
 /// # Errors
 /// [`PgError::Fenced`] if another audit of the collection has begun.
 pub async fn finish_audit(session: &Session, id: &AuditId, outcome: &str, report: &Value) -> Result<(), PgError> {
-    session.in_transaction(async {
-  let doing = || format!("writing down the outcome of an audit of {}", id.collection);
-  let sql = format!(
-    "UPDATE {} SET finished_at = now(), outcome = $3, report = $4::text::jsonb WHERE collection = $1 AND audit = $2",
-    session.relation(AUDITS)?
-  );
-  let changed = session.execute(doing(), &sql, &[&id.collection, &id.number, &outcome, &report.to_string()]).await?;
-  if changed != 1 {
-    return Err(id.fenced());
-  }
-  let sql = format!("DELETE FROM {} WHERE collection = $1 AND audit = $2", session.relation(AUDIT_SEGMENTS)?);
-  session.execute(doing(), &sql, &[&id.collection, &id.number]).await.map(|_| ())
-    }).await
+    let work = async {
+        let doing = || format!("writing down the outcome of an audit of {}", id.collection);
+        let sql = format!(
+            "UPDATE {} SET finished_at = now(), outcome = $3, report = $4::text::jsonb \
+             WHERE collection = $1 AND audit = $2",
+            session.relation(AUDITS)?
+        );
+        let report = report.to_string();
+        if session.execute(doing(), &sql, &[&id.collection, &id.number, &outcome, &report]).await? != 1 {
+            return Err(id.fenced());
+        }
+        let sql = format!("DELETE FROM {} WHERE collection = $1 AND audit = $2", session.relation(AUDIT_SEGMENTS)?);
+        session.execute(doing(), &sql, &[&id.collection, &id.number]).await.map(|_| ())
+    };
+    session.in_transaction(work).await
 }
 
 /// What is known of the audits of each collection, for the status. It is nothing where an older version made no such

@@ -118,9 +118,10 @@ pub async fn finish_asked(session: &Session, error: bool) -> Result<bool, PgErro
             let runs = session.relation(RUNS)?;
             let sql = format!(
                 "UPDATE {runs} SET time_end = greatest(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', time_start), \
-             error = $1, reason = $2 \
-         WHERE time_end IS NULL AND run IS NULL \
-             AND time_start = (SELECT pg_catalog.max(time_start) FROM {runs} WHERE time_end IS NULL AND run IS NULL)"
+                     error = $1, reason = $2 \
+                 WHERE time_end IS NULL AND run IS NULL \
+                     AND time_start = (SELECT pg_catalog.max(time_start) FROM {runs} \
+                                       WHERE time_end IS NULL AND run IS NULL)"
             );
             let reason = error.then_some(FINISHED_WITH_ERROR);
             if session.execute("closing the row of the load", &sql, &[&error, &reason]).await? == 0 {
@@ -129,8 +130,8 @@ pub async fn finish_asked(session: &Session, error: bool) -> Result<bool, PgErro
             if error {
                 let sql = format!(
                     "UPDATE {runs} SET error = true, reason = coalesce(reason, $1) \
-             WHERE time_end IS NOT NULL AND error IS NOT TRUE \
-                 AND time_start = (SELECT pg_catalog.max(time_start) FROM {runs})"
+                     WHERE time_end IS NOT NULL AND error IS NOT TRUE \
+                         AND time_start = (SELECT pg_catalog.max(time_start) FROM {runs})"
                 );
                 session.execute("marking the current run", &sql, &[&FINISHED_WITH_ERROR]).await?;
             }

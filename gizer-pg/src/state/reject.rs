@@ -87,8 +87,8 @@ pub async fn collections_with_unfit_keys(session: &Session) -> Result<BTreeSet<S
     session
         .in_snapshot(async {
             let known = "SELECT coalesce(pg_catalog.has_column_privilege(c.oid, 'unfit_key', 'SELECT'), false) \
-                     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
-                     WHERE c.oid = pg_catalog.to_regclass($1) AND a.attname = 'unfit_key' AND NOT a.attisdropped";
+                         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+                         WHERE c.oid = pg_catalog.to_regclass($1) AND a.attname = 'unfit_key' AND NOT a.attisdropped";
             let rejects = session.relation(REJECTS)?.to_string();
             if !session.query(doing, known, &[&rejects]).await?.iter().any(|row| row.get(0)) {
                 return Ok(BTreeSet::new());
