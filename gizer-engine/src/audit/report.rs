@@ -167,18 +167,15 @@ impl AuditReport {
                 }
             }
         }
-        let room = named.saturating_sub(self.differences.len());
-        self.differences.extend(differences.iter().take(room).map(|each| NamedDifference::new(layout, each)));
-        self.more += more + differences.len().saturating_sub(room) as u64;
+        self.more += more;
+        self.name(differences.iter().map(|each| NamedDifference::new(layout, each)), named);
     }
 
     /// Adds documents that do not come back from rows whose cells are equal: a fault in gizer.
     pub fn add_not_rebuilt(&mut self, layout: &Layout, not_rebuilt: &[NotRebuilt], named: usize) {
         self.different += not_rebuilt.len() as u64;
-        let room = named.saturating_sub(self.differences.len());
-        self.more += not_rebuilt.len().saturating_sub(room) as u64;
         let table = &layout.tables[0].name;
-        self.differences.extend(not_rebuilt.iter().take(room).map(|each| NamedDifference {
+        let differences = not_rebuilt.iter().map(|each| NamedDifference {
             table: table.clone(),
             key: each.key.clone(),
             positions: Vec::new(),
@@ -190,7 +187,8 @@ impl AuditReport {
                 "{table}, key {}: the document does not come back from its rows, first at {:?}: a fault in gizer, which no repair fixes",
                 each.key, each.path
             ),
-        }));
+        });
+        self.name(differences, named);
     }
 
     /// Notes that part of the tables equals the documents at this time, but for what is reported.
@@ -223,13 +221,19 @@ impl AuditReport {
                 *own.cells.entry(column).or_default() += count;
             }
         }
-        let room = named.saturating_sub(self.differences.len());
-        self.more += other.more + other.differences.len().saturating_sub(room) as u64;
-        self.differences.extend(other.differences.into_iter().take(room));
+        self.more += other.more;
+        self.name(other.differences.into_iter(), named);
         if let Some(Proven { from, until }) = other.proven {
             self.prove_at(from);
             self.prove_at(until);
         }
+    }
+
+    /// Names differences one by one up to `named` in all, and counts those beyond.
+    fn name(&mut self, differences: impl ExactSizeIterator<Item = NamedDifference>, named: usize) {
+        let room = named.saturating_sub(self.differences.len());
+        self.more += differences.len().saturating_sub(room) as u64;
+        self.differences.extend(differences.take(room));
     }
 
     fn table(&mut self, name: &str) -> &mut TableReport {

@@ -243,16 +243,13 @@ impl<'f> Writer<'f> {
         self.take_off_queue(member, &repairs).await?;
         let left = self.refusals_left(member);
         let FollowedTables { layout, store, flattener, .. } = &mut self.tables[member];
-        let requested = match self.batch.requested.take() {
-            Some(requested) => requested,
-            None => RequestedKeys::new(layout, flattener, &ids, &repairs),
-        };
-        let (keys, mut requested) = requested.keys_of(layout, flattener, &documents, is_last);
+        let requested = self.batch.requested.take();
+        let mut requested = requested.unwrap_or_else(|| RequestedKeys::new(layout, flattener, &ids, &repairs));
+        let keys = requested.keys_of(layout, flattener, &documents, is_last);
         let limit = left.saturating_add(requested.known.len() as u64);
         let mut part = WrittenPart { member, documents: &documents, keys: &keys, known: Vec::new(), gone: Vec::new() };
         if is_last {
-            part.gone = std::mem::take(&mut requested.gone).into_iter().collect();
-            part.known = std::mem::take(&mut requested.known);
+            (part.known, part.gone) = (requested.known, requested.gone.into_iter().collect());
         } else {
             self.batch.requested = Some(requested);
         }

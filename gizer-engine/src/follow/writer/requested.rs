@@ -13,9 +13,9 @@ use gizer_schema::raw::RawDoc;
 /// The keys of ids that were looked up together.
 pub(super) struct RequestedKeys {
     /// Their keys, each with the tables in which its rows can have changed.
-    pub(super) keys: Keys,
+    keys: Keys,
     /// Which of them a document was found for.
-    pub(super) found: Vec<bool>,
+    found: Vec<bool>,
     /// The `_id`s that have neither a key nor a document: one may be rejected.
     pub(super) gone: BTreeSet<String>,
     /// The keys of repairs and of rejected documents among them.
@@ -47,12 +47,12 @@ impl RequestedKeys {
 
     /// The keys of these documents and, with the last of them, those that belong to none.
     pub(super) fn keys_of(
-        mut self,
+        &mut self,
         layout: &Layout,
         flattener: &Flattener,
         documents: &[DocumentBatch],
         all: bool,
-    ) -> (Keys, RequestedKeys) {
+    ) -> Keys {
         let mut keys = Keys::new(layout);
         for document in documents.iter().flat_map(DocumentBatch::documents) {
             let Ok(key) = flattener.key_of(document) else {
@@ -66,7 +66,7 @@ impl RequestedKeys {
         if all {
             keys.add(&self.keys, (0..).zip(&self.found).filter(|(_, found)| !**found).map(|(number, _)| number));
         }
-        (keys, self)
+        keys
     }
 }
 
