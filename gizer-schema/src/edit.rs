@@ -185,41 +185,16 @@ fn patch_one(schema: &mut Schema, wrong: &WrongValue) -> Result<Option<TypeChang
 
 /// The field at a dotted path; names may hold dots themselves.
 fn find<'s>(fields: &'s mut Fields, path: &str) -> Option<&'s mut Field> {
-    let names: Vec<String> = fields.keys().cloned().collect();
-    for name in names {
-        let Some(rest) = path.strip_prefix(name.as_str()) else { continue };
-        if rest.is_empty() {
-            return fields.get_mut(&name);
-        }
-        let Some(rest) = rest.strip_prefix('.') else { continue };
-        let leads_on = fields.get(&name).is_some_and(|field| inner(field).is_some_and(|inner| has(inner, rest)));
-        if leads_on {
-            return fields.get_mut(&name).and_then(inner_mut).and_then(|inner| find(inner, rest));
-        }
-    }
-    None
-}
-
-fn has(fields: &Fields, path: &str) -> bool {
-    fields.iter().any(|(name, field)| match path.strip_prefix(name.as_str()) {
-        Some("") => true,
-        Some(rest) => rest.strip_prefix('.').is_some_and(|rest| inner(field).is_some_and(|inner| has(inner, rest))),
-        None => false,
+    fields.iter_mut().find_map(|(name, field)| match path.strip_prefix(name.as_str())? {
+        "" => Some(field),
+        rest => find(inner(field)?, rest.strip_prefix('.')?),
     })
 }
 
-fn inner(field: &Field) -> Option<&Fields> {
-    match &field.node {
-        Node::Document(fields) => Some(fields),
-        Node::Array(element) | Node::NestedTable(element) => inner(element),
-        _ => None,
-    }
-}
-
-fn inner_mut(field: &mut Field) -> Option<&mut Fields> {
+fn inner(field: &mut Field) -> Option<&mut Fields> {
     match &mut field.node {
         Node::Document(fields) => Some(fields),
-        Node::Array(element) | Node::NestedTable(element) => inner_mut(element),
+        Node::Array(element) | Node::NestedTable(element) => inner(element),
         _ => None,
     }
 }

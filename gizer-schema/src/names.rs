@@ -33,14 +33,7 @@ pub fn singular(name: &str) -> String {
 
 /// Joins names by `_`.
 pub fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut joined = String::new();
-    for (i, part) in parts.into_iter().enumerate() {
-        if i > 0 {
-            joined.push('_');
-        }
-        joined.push_str(part);
-    }
-    joined
+    parts.into_iter().collect::<Vec<_>>().join("_")
 }
 
 /// The first eight hex digits of the SHA-256 of `path`: the same on every machine and in every version.

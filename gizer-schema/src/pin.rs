@@ -112,29 +112,25 @@ fn pin_fields(fields: &mut Fields, path: &mut Vec<String>, pinned: &HashMap<Name
 }
 
 fn pin_field(field: &mut Field, path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
-    match &mut field.node {
-        Node::Document(inner) => pin_fields(inner, path, pinned),
+    let own = match &mut field.node {
+        Node::Document(inner) => return pin_fields(inner, path, pinned),
         Node::Array(element) => {
-            if let Some(name) = pinned.get(&Named::Table(path.clone())) {
-                field.name = Some(name.clone());
-            }
             // An element goes by its array's path.
             pin_field(element, path, pinned);
+            Named::Table(path.clone())
         }
         Node::NestedTable(element) => {
             path.push("item".to_owned());
-            if let Some(name) = pinned.get(&Named::Table(path.clone())) {
-                field.name = Some(name.clone());
-            }
             pin_field(element, path, pinned);
+            let own = Named::Table(path.clone());
             path.pop();
+            own
         }
-        Node::Scalar(_) | Node::List(_) => {
-            if let Some(name) = pinned.get(&Named::Column(path.clone())) {
-                field.name = Some(name.clone());
-            }
-        }
-        Node::Ignored => {}
+        Node::Scalar(_) | Node::List(_) => Named::Column(path.clone()),
+        Node::Ignored => return,
+    };
+    if let Some(name) = pinned.get(&own) {
+        field.name = Some(name.clone());
     }
 }
 

@@ -5,7 +5,9 @@
 mod generated;
 
 use generated::schema;
-use gizer_schema::diff::{PathChangeKind, PathStep, SchemaDiff, TableChange, compare_tables, shapes};
+use gizer_schema::diff::{
+    ColumnChange, PathChange, PathChangeKind, PathStep, SchemaDiff, TableChange, compare_tables, shapes,
+};
 use gizer_schema::{Field, Fields, Layout, Node, ScalarType, Schema};
 use proptest::prelude::*;
 
@@ -26,6 +28,39 @@ fn sorted(mut diff: SchemaDiff) -> (SchemaDiff, Vec<String>) {
     tables.sort();
     diff.tables.clear();
     (diff, tables)
+}
+
+/// The same from the new to the old.
+fn mirrored(diff: SchemaDiff) -> SchemaDiff {
+    let path = |change: PathChange| {
+        let kind = match change.kind {
+            PathChangeKind::Added(said) => PathChangeKind::Removed(said),
+            PathChangeKind::Removed(said) => PathChangeKind::Added(said),
+            PathChangeKind::Changed(from, to) => PathChangeKind::Changed(to, from),
+            PathChangeKind::Named(from, to) => PathChangeKind::Named(to, from),
+        };
+        PathChange { kind, ..change }
+    };
+    let column = |change: ColumnChange| match change {
+        ColumnChange::Added(column) => ColumnChange::Removed(column),
+        ColumnChange::Removed(column) => ColumnChange::Added(column),
+        ColumnChange::Changed(old, new) => ColumnChange::Changed(new, old),
+    };
+    let table = |change: TableChange| match change {
+        TableChange::Made(table) => TableChange::Dropped(table),
+        TableChange::Dropped(table) => TableChange::Made(table),
+        TableChange::Changed { old, new, columns, key } => {
+            let columns = columns.into_iter().map(column).collect();
+            TableChange::Changed { old: new, new: old, columns, key }
+        }
+    };
+    SchemaDiff {
+        collection: diff.collection.map(|(from, to)| (to, from)),
+        dialect: diff.dialect.map(|(from, to)| (to, from)),
+        paths: diff.paths.into_iter().map(path).collect(),
+        tables: diff.tables.into_iter().map(table).collect(),
+        kept_differently: diff.kept_differently,
+    }
 }
 
 /// Every path of a field whose change can be told, with the field.
@@ -68,8 +103,8 @@ proptest! {
     fn the_other_way_round_is_the_mirror(old in usable(), new in usable()) {
         let there = SchemaDiff::between(&old, &new).unwrap();
         let back = SchemaDiff::between(&new, &old).unwrap();
-        prop_assert_eq!(sorted(there.clone().mirrored()), sorted(back));
-        prop_assert_eq!(there.clone().mirrored().mirrored(), there);
+        prop_assert_eq!(sorted(mirrored(there.clone())), sorted(back));
+        prop_assert_eq!(mirrored(mirrored(there.clone())), there);
     }
 
     #[test]

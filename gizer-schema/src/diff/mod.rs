@@ -44,14 +44,12 @@ impl SchemaDiff {
     /// [`LayoutError`] if no tables follow from one of them.
     pub fn between(old: &Schema, new: &Schema) -> Result<SchemaDiff, LayoutError> {
         let tables = compare_tables(&shapes(&Layout::new(old)?), &shapes(&Layout::new(new)?));
-        let differ = |differ: bool| differ.then_some(());
         let mut walk =
             SchemaWalk { old: old.dialect, new: new.dialect, path: Vec::new(), changes: Vec::new(), kept: false };
         walk.fields(&old.fields, &new.fields);
         Ok(SchemaDiff {
-            collection: differ(old.collection != new.collection)
-                .map(|()| (old.collection.clone(), new.collection.clone())),
-            dialect: differ(old.dialect != new.dialect).map(|()| (old.dialect, new.dialect)),
+            collection: (old.collection != new.collection).then(|| (old.collection.clone(), new.collection.clone())),
+            dialect: (old.dialect != new.dialect).then_some((old.dialect, new.dialect)),
             paths: walk.changes,
             tables,
             kept_differently: walk.kept,
@@ -67,22 +65,6 @@ impl SchemaDiff {
     pub fn load_due(&self) -> bool {
         self.collection.is_some() || self.dialect.is_some() || !self.tables.is_empty() || self.kept_differently
     }
-
-    /// The same from the new to the old.
-    #[must_use]
-    pub fn mirrored(self) -> SchemaDiff {
-        SchemaDiff {
-            collection: self.collection.map(swapped),
-            dialect: self.dialect.map(swapped),
-            paths: self.paths.into_iter().map(PathChange::mirrored).collect(),
-            tables: self.tables.into_iter().map(TableChange::mirrored).collect(),
-            kept_differently: self.kept_differently,
-        }
-    }
-}
-
-pub(crate) fn swapped<T>((from, to): (T, T)) -> (T, T) {
-    (to, from)
 }
 
 /// A step of a path.
@@ -193,18 +175,6 @@ pub enum PathChangeKind {
     Changed(PathShape, PathShape),
     /// Its column or table has another chosen name.
     Named(Option<String>, Option<String>),
-}
-
-impl PathChange {
-    fn mirrored(self) -> PathChange {
-        let kind = match self.kind {
-            PathChangeKind::Added(said) => PathChangeKind::Removed(said),
-            PathChangeKind::Removed(said) => PathChangeKind::Added(said),
-            PathChangeKind::Changed(from, to) => PathChangeKind::Changed(to, from),
-            PathChangeKind::Named(from, to) => PathChangeKind::Named(to, from),
-        };
-        PathChange { kind, ..self }
-    }
 }
 
 /// Both schemas at once, from the root.

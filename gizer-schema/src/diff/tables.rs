@@ -1,6 +1,5 @@
 //! What two sets of tables differ in.
 
-use super::swapped;
 use crate::column_type::ColumnType;
 use crate::layout::{ColumnSource, DocumentPlan, Layout, Plan, Table, TableId};
 
@@ -59,34 +58,6 @@ pub enum ColumnChange {
     Removed(ColumnShape),
     /// It has another name, another type, or holds something else.
     Changed(ColumnShape, ColumnShape),
-}
-
-impl TableChange {
-    pub(super) fn mirrored(self) -> TableChange {
-        match self {
-            TableChange::Made(table) => TableChange::Dropped(table),
-            TableChange::Dropped(table) => TableChange::Made(table),
-            TableChange::Changed { old, new, columns, key } => TableChange::Changed {
-                old: new,
-                new: old,
-                columns: columns.into_iter().map(ColumnChange::mirrored).collect(),
-                key,
-            },
-        }
-    }
-}
-
-impl ColumnChange {
-    fn mirrored(self) -> ColumnChange {
-        match self {
-            ColumnChange::Added(column) => ColumnChange::Removed(column),
-            ColumnChange::Removed(column) => ColumnChange::Added(column),
-            ColumnChange::Changed(old, new) => {
-                let (old, new) = swapped((old, new));
-                ColumnChange::Changed(old, new)
-            }
-        }
-    }
 }
 
 /// The tables of a layout as they are compared.

@@ -129,14 +129,14 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
             if fields.contains_key(&name) {
                 return Err(de::Error::custom(format!("the field {:?} stands twice in this object", shortened(&name))));
             }
-            let field = map.next_value_seed(FieldSeed { place: FieldPlace::Field })?;
+            let field = map.next_value_seed(FieldPlace::Field)?;
             fields.insert(name, field);
             continue;
         }
         match key.as_str() {
             "$as" => directives.policy = Some(map.next_value()?),
             "$type" => directives.ty = Some(scalar(&map.next_value::<String>()?)?),
-            "$items" => directives.items = Some(map.next_value_seed(FieldSeed { place: FieldPlace::Element })?),
+            "$items" => directives.items = Some(map.next_value_seed(FieldPlace::Element)?),
             "$name" => directives.name = Some(map.next_value()?),
             "$seen" => directives.seen = map.next_value()?,
             other => {
@@ -151,19 +151,14 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
     Ok((fields, directives))
 }
 
-/// Where a field's description is.
+/// Where a field's description is; reads it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FieldPlace {
     Field,
     Element,
 }
 
-#[derive(Clone, Copy)]
-struct FieldSeed {
-    place: FieldPlace,
-}
-
-impl<'de> DeserializeSeed<'de> for FieldSeed {
+impl<'de> DeserializeSeed<'de> for FieldPlace {
     type Value = Field;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field, D::Error> {
@@ -171,7 +166,7 @@ impl<'de> DeserializeSeed<'de> for FieldSeed {
     }
 }
 
-impl<'de> Visitor<'de> for FieldSeed {
+impl<'de> Visitor<'de> for FieldPlace {
     type Value = Field;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,10 +178,9 @@ impl<'de> Visitor<'de> for FieldSeed {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Field, A::Error> {
-        let (fields, directives) = read_object(map)?;
-        let name = directives.name.clone();
-        let seen = directives.seen.clone();
-        let node = node(fields, directives, self.place).map_err(de::Error::custom)?;
+        let (fields, mut directives) = read_object(map)?;
+        let (name, seen) = (directives.name.take(), std::mem::take(&mut directives.seen));
+        let node = node(fields, directives, self).map_err(de::Error::custom)?;
         if name.is_some() && matches!(node, Node::Document(_) | Node::Ignored) {
             return Err(de::Error::custom("$name: only a column or a table has a name of its own"));
         }
@@ -194,7 +188,7 @@ impl<'de> Visitor<'de> for FieldSeed {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
-        let element = seq.next_element_seed(FieldSeed { place: FieldPlace::Element })?;
+        let element = seq.next_element_seed(FieldPlace::Element)?;
         let element = element.unwrap_or_else(|| Node::Document(Fields::new()).into());
         if seq.next_element::<de::IgnoredAny>()?.is_some() {
             return Err(de::Error::custom("a list describes its elements by one value: expected no second"));
@@ -216,11 +210,10 @@ fn node(fields: Fields, directives: Directives, place: FieldPlace) -> Result<Nod
             }
             ty => Ok(Node::List(ty)),
         },
-        (None | Some("table"), None, Some(items), true) => Ok(match place {
-            FieldPlace::Field => Node::Array(Box::new(items)),
-            FieldPlace::Element if policy.is_some() => Node::NestedTable(Box::new(items)),
-            FieldPlace::Element => Node::Array(Box::new(items)),
-        }),
+        (Some("table"), None, Some(items), true) if place == FieldPlace::Element => {
+            Ok(Node::NestedTable(Box::new(items)))
+        }
+        (None | Some("table"), None, Some(items), true) => Ok(Node::Array(Box::new(items))),
         (Some("array"), ..) => Err("$as array: expected $type, and nothing else".to_owned()),
         (Some("table"), ..) => Err("$as table: expected $items, and nothing else".to_owned()),
         (Some(policy @ ("json" | "ignore" | "columns")), ..) => {

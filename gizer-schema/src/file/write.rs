@@ -45,21 +45,15 @@ fn fields(fields: &Fields, depth: usize, escape: bool, out: &mut String) {
 }
 
 fn field(each: &Field, depth: usize, escape: bool, out: &mut String) {
-    let mut directives = Vec::new();
-    if let Some(name) = &each.name {
-        directives.push(format!("\"$name\": {}", quoted(name)));
-    }
+    let mut directives: Vec<String> = each.name.iter().map(|name| directive("$name", name)).collect();
     if !each.seen.is_empty() {
         let seen: Vec<String> = each.seen.iter().map(|(kind, count)| format!("{}: {count}", quoted(kind))).collect();
         directives.push(format!("\"$seen\": {{ {} }}", seen.join(", ")));
     }
     match &each.node {
-        Node::Scalar(ScalarType::Json) if escape => policy("json", None, directives, out),
+        Node::Scalar(ScalarType::Json) if escape => object(vec![directive("$as", "json")], directives, out),
         Node::Scalar(scalar) if directives.is_empty() => out.push_str(&quoted(scalar.name())),
-        Node::Scalar(scalar) => {
-            directives.insert(0, format!("\"$type\": {}", quoted(scalar.name())));
-            object(&directives, out);
-        }
+        Node::Scalar(scalar) => object(vec![directive("$type", scalar.name())], directives, out),
         Node::Document(inner) if directives.is_empty() => fields(inner, depth, escape, out),
         Node::Document(inner) => document_with(&directives, inner, depth, escape, out),
         Node::Array(element) if directives.is_empty() => {
@@ -70,34 +64,26 @@ fn field(each: &Field, depth: usize, escape: bool, out: &mut String) {
             }
             out.push(']');
         }
-        Node::Array(element) => policy_items(None, element, directives, depth, escape, out),
-        Node::NestedTable(element) => policy_items(Some("table"), element, directives, depth, escape, out),
-        Node::List(scalar) => policy("array", Some(*scalar), directives, out),
-        Node::Ignored => policy("ignore", None, directives, out),
+        Node::Array(element) => object(directives, vec![items(element, depth, escape)], out),
+        Node::NestedTable(element) => {
+            directives.push(items(element, depth, escape));
+            object(vec![directive("$as", "table")], directives, out);
+        }
+        Node::List(scalar) => {
+            object(vec![directive("$as", "array"), directive("$type", scalar.name())], directives, out);
+        }
+        Node::Ignored => object(vec![directive("$as", "ignore")], directives, out),
     }
 }
 
-fn policy(policy: &str, ty: Option<ScalarType>, directives: Vec<String>, out: &mut String) {
-    let mut all = vec![format!("\"$as\": {}", quoted(policy))];
-    all.extend(ty.map(|ty| format!("\"$type\": {}", quoted(ty.name()))));
-    all.extend(directives);
-    object(&all, out);
+fn directive(name: &str, value: &str) -> String {
+    format!("\"{name}\": {}", quoted(value))
 }
 
-fn policy_items(
-    policy: Option<&str>,
-    element: &Field,
-    directives: Vec<String>,
-    depth: usize,
-    escape: bool,
-    out: &mut String,
-) {
-    let mut all: Vec<String> = policy.map(|policy| format!("\"$as\": {}", quoted(policy))).into_iter().collect();
-    all.extend(directives);
+fn items(element: &Field, depth: usize, escape: bool) -> String {
     let mut items = String::from("\"$items\": ");
     field(element, depth, escape, &mut items);
-    all.push(items);
-    object(&all, out);
+    items
 }
 
 /// A nested document with directives in addition to its fields.
@@ -113,8 +99,9 @@ fn document_with(directives: &[String], inner: &Fields, depth: usize, escape: bo
     out.push_str(&format!("{{{head}{comma}{end}{rest}"));
 }
 
-fn object(parts: &[String], out: &mut String) {
-    out.push_str(&format!("{{ {} }}", parts.join(", ")));
+fn object(mut directives: Vec<String>, more: Vec<String>, out: &mut String) {
+    directives.extend(more);
+    out.push_str(&format!("{{ {} }}", directives.join(", ")));
 }
 
 fn quoted(text: &str) -> String {

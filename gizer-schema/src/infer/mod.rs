@@ -11,11 +11,10 @@ mod resolve;
 
 use crate::column_type::TIMESTAMP_MILLIS;
 use crate::field_index::{FieldIndex, Walk};
-use crate::model::Schema;
+use crate::model::{Dialect, Schema};
 use crate::raw::{Element, Kind, Malformed, RawDoc, Value};
 
 pub use resolve::Finding;
-use resolve::Rules;
 
 /// Nested documents and arrays below this are not looked into: MongoDB itself allows 100 levels.
 const MAX_DEPTH: usize = 200;
@@ -81,12 +80,12 @@ impl Inference {
 
     /// The schema in gizer's dialect, and what a person should know of it.
     pub fn schema(&self, collection: &str) -> (Schema, Vec<Finding>) {
-        resolve::schema(self, collection, Rules::Gizer)
+        resolve::schema(self, collection, Dialect::NEW)
     }
 
     /// The schema in the terms of the classic dialect, and what it cannot say.
     pub fn classic_schema(&self, collection: &str) -> (Schema, Vec<Finding>) {
-        resolve::schema(self, collection, Rules::Classic)
+        resolve::schema(self, collection, Dialect::Classic)
     }
 }
 

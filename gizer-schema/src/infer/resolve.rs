@@ -30,7 +30,7 @@
 //! A nested document with more than 1,000 different names uses data as names: it is `JSON` in gizer's dialect. Of the
 //! collection's own fields the 1,000 that came most often have columns; the others stay in `_extra`.
 
-use std::collections::BTreeMap;
+use strum::VariantArray;
 
 use super::{DocumentSeen, Inference, ValueSeen};
 use crate::column_type::ScalarType;
@@ -44,15 +44,10 @@ const MAX_NAMES: usize = 1_000;
 /// Most columns that a table gets from one schema: below PostgreSQL's 1,600, with room for keys and what is added.
 const MAX_COLUMNS: usize = 1_500;
 
-/// The dialect that is resolved for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rules {
-    Classic,
-    Gizer,
-}
+const NUMBERS: [Kind; 4] = [Kind::Int32, Kind::Int64, Kind::Double, Kind::Decimal128];
 
 /// Families of types, in the order in which ties are decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 enum TypeFamily {
     Document,
     Array,
@@ -64,21 +59,6 @@ enum TypeFamily {
     Uuid,
     Binary,
     Other,
-}
-
-impl TypeFamily {
-    const ALL: [TypeFamily; 10] = [
-        TypeFamily::Document,
-        TypeFamily::Array,
-        TypeFamily::Text,
-        TypeFamily::Number,
-        TypeFamily::Time,
-        TypeFamily::Truth,
-        TypeFamily::Id,
-        TypeFamily::Uuid,
-        TypeFamily::Binary,
-        TypeFamily::Other,
-    ];
 }
 
 /// Something about a path that a person should know: some of its values will not go into its column.
@@ -94,20 +74,16 @@ pub struct Finding {
     pub names_beyond_limit: u64,
 }
 
-pub(super) fn schema(inference: &Inference, collection: &str, rules: Rules) -> (Schema, Vec<Finding>) {
-    let mut walk = Resolve { rules, arrays: 0, path: Vec::new(), findings: Vec::new() };
+pub(super) fn schema(inference: &Inference, collection: &str, dialect: Dialect) -> (Schema, Vec<Finding>) {
+    let mut walk = Resolve { dialect, arrays: 0, path: Vec::new(), findings: Vec::new() };
     let mut fields = walk.fields(&inference.root);
-    let dialect = match rules {
-        Rules::Classic => {
-            widen_id(&mut fields);
-            Dialect::Classic
-        }
-        Rules::Gizer => {
+    match dialect {
+        Dialect::Classic => widen_id(&mut fields),
+        Dialect::Gizer { .. } => {
             fields.insert("_id".to_owned(), key(inference).into());
             fit_columns(&mut fields);
-            Dialect::NEW
         }
-    };
+    }
     // Fields are walked in the order in which they were first seen, which must not show.
     walk.findings.sort_by(|a, b| a.path.cmp(&b.path));
     (Schema { collection: collection.to_owned(), dialect, table: None, fields }, walk.findings)
@@ -143,7 +119,7 @@ fn key(inference: &Inference) -> ScalarType {
 }
 
 struct Resolve<'s> {
-    rules: Rules,
+    dialect: Dialect,
     /// How many arrays enclose the current path.
     arrays: usize,
     path: Vec<&'s str>,
@@ -158,7 +134,7 @@ impl<'s> Resolve<'s> {
             known.extend(std::str::from_utf8(name).ok().map(|name| (name, value)));
         }
         let mut beyond = document.beyond_limit;
-        if self.rules == Rules::Gizer && known.len() > MAX_NAMES {
+        if self.dialect != Dialect::Classic && known.len() > MAX_NAMES {
             // By counts, and then by name: the order of the documents does not matter.
             known.sort_by_key(|(name, value)| (*name != "_id", std::cmp::Reverse(value.all()), *name));
             beyond += known.drain(MAX_NAMES..).map(|(_, value)| value.all()).sum::<u64>();
@@ -180,16 +156,13 @@ impl<'s> Resolve<'s> {
     }
 
     fn field(&mut self, value: &'s ValueSeen) -> Field {
-        let family = match self.rules {
-            Rules::Classic => value.largest_family(),
-            Rules::Gizer => value.ruling_family(),
-        };
-        let classic = self.rules == Rules::Classic;
+        let family = value.ruling(self.dialect);
+        let classic = self.dialect == Dialect::Classic;
         let (node, chosen) = match family {
             Ruling::Nothing => scalar(ScalarType::TinyInt),
             Ruling::Mixed => scalar(ScalarType::Json),
             Ruling::Family(TypeFamily::Text) => scalar(ScalarType::String),
-            Ruling::Family(TypeFamily::Number) => scalar(value.number(self.rules)),
+            Ruling::Family(TypeFamily::Number) => scalar(value.number(self.dialect)),
             Ruling::Family(TypeFamily::Time) => scalar(ScalarType::Timestamp),
             Ruling::Family(TypeFamily::Truth) => scalar(ScalarType::Boolean),
             Ruling::Family(TypeFamily::Id) if classic => (Node::object_id_pair(), "OBJECTID"),
@@ -204,7 +177,7 @@ impl<'s> Resolve<'s> {
             Ruling::Family(TypeFamily::Array) => self.array(value),
         };
         let mut field = Field::from(node);
-        if value.is_worth_telling(self.rules, &family) {
+        if value.is_worth_telling(self.dialect, &family) {
             let seen = value.seen();
             if !classic {
                 field.seen = seen.iter().map(|(kind, count)| (kind.report_name().to_owned(), *count)).collect();
@@ -217,7 +190,7 @@ impl<'s> Resolve<'s> {
     fn document(&mut self, value: &'s ValueSeen) -> (Node, &'static str) {
         let Some(document) = &value.document else { return (Node::Document(Fields::new()), "DOCUMENT") };
         let names = document.names.len() as u64;
-        if self.rules == Rules::Gizer && (document.names.len() > MAX_NAMES || document.beyond_limit > 0) {
+        if self.dialect != Dialect::Classic && (document.names.len() > MAX_NAMES || document.beyond_limit > 0) {
             self.find("JSON", Vec::new(), names);
             return scalar(ScalarType::Json);
         }
@@ -225,7 +198,7 @@ impl<'s> Resolve<'s> {
     }
 
     fn array(&mut self, value: &'s ValueSeen) -> (Node, &'static str) {
-        if self.rules == Rules::Gizer && self.arrays == MAX_POSITIONS {
+        if self.dialect != Dialect::Classic && self.arrays == MAX_POSITIONS {
             return scalar(ScalarType::Json);
         }
         self.arrays += 1;
@@ -235,8 +208,8 @@ impl<'s> Resolve<'s> {
         };
         self.arrays -= 1;
         // An array directly in an array is JSON, unless somebody asks for a table.
-        let element = match (self.rules, &element.node) {
-            (Rules::Gizer, Node::Array(_)) => ScalarType::Json.into(),
+        let element = match (self.dialect, &element.node) {
+            (Dialect::Gizer { .. }, Node::Array(_)) => ScalarType::Json.into(),
             _ => element,
         };
         (Node::Array(Box::new(element)), "ARRAY")
@@ -273,7 +246,7 @@ impl ValueSeen {
             TypeFamily::Document => self.count(Kind::Document),
             TypeFamily::Array => self.count(Kind::Array),
             TypeFamily::Text => self.count(Kind::String),
-            TypeFamily::Number => sum(&[Kind::Int32, Kind::Int64, Kind::Double, Kind::Decimal128]),
+            TypeFamily::Number => sum(&NUMBERS),
             TypeFamily::Time => self.count(Kind::DateTime),
             TypeFamily::Truth => self.count(Kind::Boolean),
             TypeFamily::Id => self.count(Kind::ObjectId),
@@ -296,35 +269,30 @@ impl ValueSeen {
         }
     }
 
-    fn largest(&self) -> (TypeFamily, u64) {
-        let counted = TypeFamily::ALL.map(|family| (family, self.family_count(family)));
-        counted.into_iter().fold((TypeFamily::Document, 0), |best, next| if next.1 > best.1 { next } else { best })
-    }
-
-    fn largest_family(&self) -> Ruling {
-        match self.largest() {
-            (_, 0) => Ruling::Nothing,
-            (family, _) => Ruling::Family(family),
+    /// The family with most values that are not null; in gizer's dialect only if it holds at least 99 % of them.
+    fn ruling(&self, dialect: Dialect) -> Ruling {
+        let (mut largest, mut most, mut total) = (TypeFamily::Document, 0, 0);
+        for family in TypeFamily::VARIANTS {
+            let count = self.family_count(*family);
+            total += count;
+            if count > most {
+                (largest, most) = (*family, count);
+            }
+        }
+        match dialect {
+            _ if most == 0 => Ruling::Nothing,
+            Dialect::Gizer { .. } if u128::from(most) * 100 < u128::from(total) * 99 => Ruling::Mixed,
+            Dialect::Gizer { .. } | Dialect::Classic => Ruling::Family(largest),
         }
     }
 
-    /// The family that holds at least 99 % of the values that are not null.
-    fn ruling_family(&self) -> Ruling {
-        let total: u64 = TypeFamily::ALL.into_iter().map(|family| self.family_count(family)).sum();
-        match self.largest() {
-            (_, 0) => Ruling::Nothing,
-            (family, count) if u128::from(count) * 100 >= u128::from(total) * 99 => Ruling::Family(family),
-            _ => Ruling::Mixed,
-        }
-    }
-
-    fn number(&self, rules: Rules) -> ScalarType {
+    fn number(&self, dialect: Dialect) -> ScalarType {
         let has = |kind| self.count(kind) > 0;
-        match rules {
-            Rules::Classic if has(Kind::Double) || has(Kind::Decimal128) => ScalarType::Double,
-            Rules::Gizer if has(Kind::Decimal128) => ScalarType::Decimal,
-            Rules::Gizer if has(Kind::Double) && self.wide_int64 > 0 => ScalarType::Decimal,
-            Rules::Gizer if has(Kind::Double) => ScalarType::Double,
+        match dialect {
+            Dialect::Classic if has(Kind::Double) || has(Kind::Decimal128) => ScalarType::Double,
+            Dialect::Gizer { .. } if has(Kind::Decimal128) => ScalarType::Decimal,
+            Dialect::Gizer { .. } if has(Kind::Double) && self.wide_int64 > 0 => ScalarType::Decimal,
+            Dialect::Gizer { .. } if has(Kind::Double) => ScalarType::Double,
             _ if has(Kind::Int64) => ScalarType::BigInt,
             _ => ScalarType::Int,
         }
@@ -337,28 +305,16 @@ impl ValueSeen {
     }
 
     /// Whether values were seen that the chosen type has no place for, or may not hold exactly.
-    fn is_worth_telling(&self, rules: Rules, ruling: &Ruling) -> bool {
+    fn is_worth_telling(&self, dialect: Dialect, ruling: &Ruling) -> bool {
         let Ruling::Family(chosen) = *ruling else { return *ruling == Ruling::Mixed };
-        let strays = TypeFamily::ALL.into_iter().any(|family| family != chosen && self.family_count(family) > 0);
-        let numbers: Vec<ScalarType> = [
-            (Kind::Int32, ScalarType::Int),
-            (Kind::Int64, ScalarType::BigInt),
-            (Kind::Double, ScalarType::Double),
-            (Kind::Decimal128, ScalarType::Decimal),
-        ]
-        .into_iter()
-        .filter(|(kind, _)| self.count(*kind) > 0)
-        .map(|(_, ty)| ty)
-        .collect();
-        let inexact = match rules {
-            Rules::Classic => {
-                numbers.contains(&ScalarType::Decimal)
-                    || (numbers.contains(&ScalarType::BigInt) && numbers.contains(&ScalarType::Double))
-            }
-            Rules::Gizer => numbers.len() > 1,
+        let strays = TypeFamily::VARIANTS.iter().any(|family| *family != chosen && self.family_count(*family) > 0);
+        let [int32, int64, double, decimal] = NUMBERS.map(|kind| self.count(kind) > 0);
+        let inexact = match dialect {
+            Dialect::Classic => decimal || (int64 && double),
+            Dialect::Gizer { .. } => [int32, int64, double, decimal].into_iter().filter(|seen| *seen).count() > 1,
         };
         let no_type =
-            rules == Rules::Classic && matches!(chosen, TypeFamily::Uuid | TypeFamily::Binary | TypeFamily::Other);
+            dialect == Dialect::Classic && matches!(chosen, TypeFamily::Uuid | TypeFamily::Binary | TypeFamily::Other);
         strays || no_type || (chosen == TypeFamily::Number && inexact)
     }
 }
@@ -366,15 +322,9 @@ impl ValueSeen {
 /// Keeps every table below PostgreSQL's limit: the nested document with most columns becomes JSON, until they fit.
 fn fit_columns(fields: &mut Fields) {
     while columns(fields) > MAX_COLUMNS {
-        match largest_document(fields) {
-            Some(name) => {
-                if let Some(field) = fields.get_mut(&name) {
-                    *field = Field { node: Node::Scalar(ScalarType::Json), name: None, seen: BTreeMap::new() };
-                }
-            }
-            // At most MAX_NAMES of its own are left, which fit.
-            None => break,
-        }
+        // At most MAX_NAMES of its own are left, which fit.
+        let Some(name) = largest_document(fields) else { break };
+        fields.insert(name, ScalarType::Json.into());
     }
     for field in fields.values_mut() {
         fit_tables(&mut field.node);

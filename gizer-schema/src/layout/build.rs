@@ -132,7 +132,7 @@ impl DraftTable {
         for (draft, DraftColumn { wanted, chosen, path, ty }) in chosen.into_iter().chain(mapped) {
             let name = taken.take(&wanted, &build.paths[path.0].identity());
             if chosen && name != wanted {
-                return Err(build.name_taken(wanted, path));
+                return Err(build.name_taken(&wanted, &build.paths[path.0].dotted()));
             }
             head.push((draft, Column { name, ty, source: ColumnSource::Field(path) }));
         }
@@ -182,8 +182,7 @@ impl<'s> Build<'s> {
         let wanted = chosen.unwrap_or(self.collection);
         let name = self.table_names.take(wanted, self.collection);
         if chosen.is_some_and(|chosen| chosen != name) {
-            let (collection, path) = (self.collection.to_owned(), "its root table".to_owned());
-            return Err(LayoutError::NameTaken { collection, name: wanted.to_owned(), path });
+            return Err(self.name_taken(wanted, "its root table"));
         }
         Ok(name)
     }
@@ -195,8 +194,7 @@ impl<'s> Build<'s> {
             if let (Some(chosen), Node::Array(_)) = (&field.name, &field.node)
                 && self.table_names.take(chosen, "") != *chosen
             {
-                let (collection, name) = (self.collection.to_owned(), chosen.clone());
-                return Err(LayoutError::NameTaken { collection, name, path: path.join(".") });
+                return Err(self.name_taken(chosen, &path.join(".")));
             }
             let mut node = &field.node;
             while let Node::Array(element) | Node::NestedTable(element) = node {
@@ -214,17 +212,15 @@ impl<'s> Build<'s> {
     fn check_keys(&self, document: &DocumentPlan) -> Result<(), LayoutError> {
         let id = document.fields.iter().find(|field| field.name == "_id").map(|field| field.path);
         let columns = self.tables.iter().flat_map(|table| &table.columns);
-        match columns.into_iter().find(|column| column.ty == ColumnType::Key && Some(column.path) != id) {
-            None => Ok(()),
-            Some(column) => {
-                let path = self.paths[column.path.0].dotted();
-                Err(LayoutError::MisplacedKey { collection: self.collection.to_owned(), path })
-            }
-        }
+        let mut keys = columns.filter(|column| column.ty == ColumnType::Key && Some(column.path) != id);
+        let Some(column) = keys.next() else { return Ok(()) };
+        let path = self.paths[column.path.0].dotted();
+        Err(LayoutError::MisplacedKey { collection: self.collection.to_owned(), path })
     }
 
-    fn name_taken(&self, name: String, path: PathId) -> LayoutError {
-        LayoutError::NameTaken { collection: self.collection.to_owned(), name, path: self.paths[path.0].dotted() }
+    fn name_taken(&self, name: &str, path: &str) -> LayoutError {
+        let [collection, name, path] = [self.collection, name, path].map(str::to_owned);
+        LayoutError::NameTaken { collection, name, path }
     }
 
     fn document(&mut self, table: TableId, fields: &'s Fields, trail: &mut Trail<'s>) -> DocumentPlan {

@@ -195,85 +195,46 @@ pub struct Layout {
 
 /// A schema from which no tables follow.
 #[derive(Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages name the fields")]
 pub enum LayoutError {
     /// Nothing identifies a document.
     #[error(
         "the schema of {collection} has neither a field _id nor a field id: expected one that identifies a document"
     )]
-    NoKey {
-        /// The collection.
-        collection: String,
-    },
+    NoKey { collection: String },
     /// The key is of a kind that the classic mapping has no column for.
     #[error("{collection}.{field} is {came} in the schema: expected one value of a type, or an ObjectId")]
-    UnusableKey {
-        /// The collection.
-        collection: String,
-        /// `_id` or `id`.
-        field: &'static str,
-        /// What it is: `a document` or `an array`.
-        came: &'static str,
-    },
+    UnusableKey { collection: String, field: &'static str, came: &'static str },
     /// PostgreSQL takes at most 32 columns in an index ("Limits"): the root key and 31 positions.
     #[error(
         "table {table} is {positions} arrays deep: expected at most {MAX_POSITIONS}, because its key has a column for each"
     )]
-    TooDeep {
-        /// The table.
-        table: String,
-        /// Arrays from the root.
-        positions: usize,
-    },
+    TooDeep { table: String, positions: usize },
     /// A name that the schema file chose cannot be had.
     #[error(
         "{collection}: the name {:?} of {} is taken, longer than 63 bytes, empty, or holds a NUL",
         shortened(name),
         shortened(path)
     )]
-    NameTaken {
-        /// The collection.
-        collection: String,
-        /// The name.
-        name: String,
-        /// Whose it should be.
-        path: String,
-    },
+    NameTaken { collection: String, name: String, path: String },
     /// The type is only for `_id`.
     #[error("{collection}.{} is KEY in the schema: only _id can be", shortened(path))]
-    MisplacedKey {
-        /// The collection.
-        collection: String,
-        /// Where it is.
-        path: String,
-    },
+    MisplacedKey { collection: String, path: String },
     /// PostgreSQL has a limit of 1,600 columns a table ("Limits" in its documentation).
     #[error("table {table} would have {columns} columns: PostgreSQL takes at most {MAX_COLUMNS}")]
-    TooManyColumns {
-        /// The table.
-        table: String,
-        /// How many columns follow from the schema.
-        columns: usize,
-    },
+    TooManyColumns { table: String, columns: usize },
     /// A prefix that is empty, so that the tables would be those of the collection itself, or holds a NUL.
     #[error(
         "the prefix {:?} cannot stand before names of tables: expected some characters, and no NUL among them",
         shortened(prefix)
     )]
-    UnusablePrefix {
-        /// The prefix.
-        prefix: String,
-    },
+    UnusablePrefix { prefix: String },
     /// PostgreSQL would cut the name, and two names might become one.
     #[error(
         "with its prefix the table {} has a name of {bytes} bytes: expected at most {MAX_IDENTIFIER_BYTES}",
         shortened(table)
     )]
-    PrefixTooLong {
-        /// The table's name with the prefix.
-        table: String,
-        /// Its length.
-        bytes: usize,
-    },
+    PrefixTooLong { table: String, bytes: usize },
 }
 
 /// Most columns PostgreSQL allows in an index, without the root key.
