@@ -104,12 +104,7 @@ fn write_element(element: &Element<'_>, out: &mut Vec<u8>, depth: usize) -> Resu
         Value::String(text) => string(text, out)?,
         Value::Document(document) => write_document(document, out, depth + 1)?,
         Value::Array(array) => write_array(array, out, depth + 1)?,
-        Value::Binary { subtype, bytes } => {
-            let bytes = if subtype == OLD_BINARY { without_own_length(bytes)? } else { bytes };
-            out.extend_from_slice(b"{\"$binary\":{\"base64\":\"");
-            out.extend_from_slice(BASE64.encode(bytes).as_bytes());
-            out.extend_from_slice(format!("\",\"subType\":\"{subtype:02x}\"}}}}").as_bytes());
-        }
+        Value::Binary { subtype, bytes } => write_binary(subtype, bytes, out)?,
         Value::Undefined => out.extend_from_slice(b"{\"$undefined\":true}"),
         Value::ObjectId(id) => wrapped(out, "$oid", &hex::encode(id)),
         Value::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
@@ -149,6 +144,14 @@ fn write_element(element: &Element<'_>, out: &mut Vec<u8>, depth: usize) -> Resu
         Value::MaxKey => out.extend_from_slice(b"{\"$maxKey\":1}"),
         Value::MinKey => out.extend_from_slice(b"{\"$minKey\":1}"),
     }
+    Ok(())
+}
+
+fn write_binary(subtype: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    let bytes = if subtype == OLD_BINARY { without_own_length(bytes)? } else { bytes };
+    out.extend_from_slice(b"{\"$binary\":{\"base64\":\"");
+    out.extend_from_slice(BASE64.encode(bytes).as_bytes());
+    out.extend_from_slice(format!("\",\"subType\":\"{subtype:02x}\"}}}}").as_bytes());
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct ExtraEntry<'b> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum ExtraValue<'b> {
+pub(crate) enum ExtraValue<'b> {
     Element(Element<'b>),
     /// A value whose fields must keep their order, which `jsonb` does not.
     Ordered(Element<'b>),
@@ -73,18 +73,11 @@ impl<'b> Gathered<'b> {
         Extra { pointers: &self.pointers, entries: &self.entries }
     }
 
-    /// A value of a field whose pointer is known.
-    pub(crate) fn keep(&mut self, pointer: &str, element: Element<'b>) {
+    /// What stands at a pointer that is known.
+    pub(crate) fn keep(&mut self, pointer: &str, value: ExtraValue<'b>) {
         let start = self.pointers.len();
         self.pointers.push_str(pointer);
-        self.push(start, ExtraValue::Element(element));
-    }
-
-    /// The same of a value whose fields must keep their order.
-    pub(crate) fn keep_ordered(&mut self, pointer: &str, element: Element<'b>) {
-        let start = self.pointers.len();
-        self.pointers.push_str(pointer);
-        self.push(start, ExtraValue::Ordered(element));
+        self.push(start, value);
     }
 
     /// A value of a field that the schema does not have, of the document at `prefix`.
@@ -93,13 +86,6 @@ impl<'b> Gathered<'b> {
         self.pointers.push_str(prefix);
         push_escaped(&mut self.pointers, name);
         self.push(start, ExtraValue::Element(element));
-    }
-
-    /// The whole document at `pointer`.
-    pub(crate) fn keep_whole(&mut self, pointer: &str, document: RawDoc<'b>) {
-        let start = self.pointers.len();
-        self.pointers.push_str(pointer);
-        self.push(start, ExtraValue::Whole(document));
     }
 
     fn push(&mut self, start: usize, value: ExtraValue<'b>) {

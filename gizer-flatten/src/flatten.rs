@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::column_type::{fit, is_number, own_kind, usual};
 use crate::decimal::Decimal128;
 use crate::extjson::RawJson;
-use crate::extra::Gathered;
+use crate::extra::{ExtraValue, Gathered};
 use crate::key::{Form, TaggedKey};
 use crate::program::{ActionId, FieldAction, FoundField, NodeId, PlanField, Program};
 use crate::root_key::{KeyShape, MAX_KEY_BYTES};
@@ -17,27 +17,17 @@ use crate::tally::{MismatchCounts, Tally, Unfit};
 
 /// Why a document gave no rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the messages name the fields")]
 pub enum RejectReason {
     /// There is no `_id`, or it is null.
     #[error("no _id: expected {expected}")]
-    NoKey {
-        /// Type of the key column in the schema.
-        expected: &'static str,
-    },
+    NoKey { expected: &'static str },
     /// The `_id` does not fit the key's column.
     #[error("_id is {}: expected {expected}", actual.report_name())]
-    KeyUnfit {
-        /// Type of the key column in the schema.
-        expected: &'static str,
-        /// What came.
-        actual: Unfit,
-    },
+    KeyUnfit { expected: &'static str, actual: Unfit },
     /// The `_id` is too long for an index.
     #[error("_id has {bytes} bytes: expected at most {MAX_KEY_BYTES}")]
-    KeyTooLong {
-        /// Its length.
-        bytes: usize,
-    },
+    KeyTooLong { bytes: usize },
     /// The document's bytes are not BSON.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -284,7 +274,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
             }
         }
         if keep_whole && self.keeping != Keeping::Nothing {
-            self.extras[table].keep_whole(&self.program.nodes[node].pointer, document);
+            self.extras[table].keep(&self.program.nodes[node].pointer, ExtraValue::Whole(document));
         }
         Ok(())
     }
@@ -307,7 +297,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
             ValueOrigin::Field { node, field } => self.program.nodes[node].pointers[field].as_str(),
             ValueOrigin::Element => "",
         };
-        self.extras[table].keep(pointer, *element);
+        self.extras[table].keep(pointer, ExtraValue::Element(*element));
     }
 
     /// Counts a value that does not fit, and keeps it.
@@ -371,7 +361,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
                             if ty == ColumnType::Key && element.kind == Kind::Document =>
                         {
                             let pointer = self.program.nodes[node].pointers[field].as_str();
-                            self.extras[table].keep_ordered(pointer, *element);
+                            self.extras[table].keep(pointer, ExtraValue::Ordered(*element));
                         }
                         _ => self.keep(table, origin, element),
                     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use gizer_schema::raw::{Kind, Malformed, RawDoc};
 
 use crate::batch::DocumentBatch;
+use crate::change::id_document;
 
 /// An `_id` as a boundary: a BSON document with that field and no other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,18 +23,7 @@ impl IdBound {
     /// # Errors
     /// [`Malformed`] if the document is no BSON before its `_id`.
     pub fn of(document: RawDoc<'_>) -> Result<Option<IdBound>, Malformed> {
-        let Some(id) = document.get(b"_id")? else { return Ok(None) };
-        // Length, tag, name with its end, value, end of the document.
-        let length = 4 + 1 + 4 + id.bytes.len() + 1;
-        let mut bytes = Vec::with_capacity(length);
-        bytes.extend_from_slice(
-            &i32::try_from(length).expect("it is part of a document with such a length").to_le_bytes(),
-        );
-        bytes.push(id.kind as u8);
-        bytes.extend_from_slice(b"_id\0");
-        bytes.extend_from_slice(id.bytes);
-        bytes.push(0);
-        Ok(Some(IdBound(bytes.into())))
+        Ok(id_document(document)?.map(IdBound))
     }
 
     /// A boundary that was recorded.

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use gizer_schema::raw::{Kind, RawDoc};
 use gizer_schema::{ColumnSource, ColumnType, Dialect, DocumentPlan, Layout, Plan, Table};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
 use crate::change::id_document;
@@ -60,52 +60,26 @@ pub enum StoredCell {
 
 /// Rows that are not those of one document in gizer's dialect.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the messages name the fields")]
 pub enum RebuildError {
     /// The layout is of the classic dialect.
     #[error("a document cannot be rebuilt from tables of the classic dialect")]
     Classic,
     /// There is not exactly one row in the root table.
     #[error("expected one row in {table}, got {rows}")]
-    RootRows {
-        /// The root table.
-        table: String,
-        /// How many rows there are.
-        rows: usize,
-    },
+    RootRows { table: String, rows: usize },
     /// A cell is not of its column's type.
     #[error("{table}.{column} does not hold {expected}")]
-    Cell {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-        /// What it should hold.
-        expected: &'static str,
-    },
+    Cell { table: String, column: String, expected: &'static str },
     /// Positions of a child row are missing, or leave a gap.
     #[error("{table} has no row at position {position} of an array that is longer")]
-    Gap {
-        /// The table.
-        table: String,
-        /// The position.
-        position: i64,
-    },
+    Gap { table: String, position: i64 },
     /// Child rows hang on a row that is not there.
     #[error("{table} has rows of an array that no row has")]
-    Orphans {
-        /// The table.
-        table: String,
-    },
+    Orphans { table: String },
     /// `_extra` is not what gizer writes.
     #[error("{table}._extra does not hold {expected} at {pointer:?}")]
-    Extra {
-        /// The table.
-        table: String,
-        /// What it should hold.
-        expected: &'static str,
-        /// Where.
-        pointer: String,
-    },
+    Extra { table: String, expected: &'static str, pointer: String },
 }
 
 /// Rebuilds a document from its rows: one list for each table of the layout, in its order; rows in any order.
@@ -152,9 +126,7 @@ pub fn rebuild_id(layout: &Layout, root: &StoredRow) -> Option<Vec<u8>> {
     let mut fields = BuiltFields::default();
     cell.into_iter().for_each(|id| fields.insert("_id".to_owned(), id));
     let mut document = BuiltValue::Document(fields);
-    let mut entries: Vec<_> = root.extra.iter().filter_map(Json::as_object).flatten().collect();
-    entries.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.len()));
-    for (pointer, json) in entries {
+    for (pointer, json) in root.extra.iter().filter_map(Json::as_object).flat_map(inner_first) {
         // The whole document, where that is kept, has its `_id` too.
         if pointer.is_empty() || pointer == "/_id" || pointer.starts_with("/_id/") {
             set(&mut document, pointer, extended::value(json)?);
@@ -272,8 +244,7 @@ impl<'r> Rebuild<'r> {
         }
     }
 
-    /// Puts what `_extra` holds over what the columns gave: inner values first, so that what is kept whole has the last
-    /// word.
+    /// Puts what `_extra` holds over what the columns gave.
     fn with_extra(&self, table: usize, row: &StoredRow, mut value: BuiltValue) -> Result<BuiltValue, RebuildError> {
         let Some(extra) = &row.extra else { return Ok(value) };
         let name = &self.layout.tables[table].name;
@@ -283,9 +254,7 @@ impl<'r> Rebuild<'r> {
             pointer: pointer.to_owned(),
         };
         let entries = extra.as_object().ok_or_else(|| wrong("an object", ""))?;
-        let mut entries: Vec<(&String, &Json)> = entries.iter().collect();
-        entries.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.len()));
-        for (pointer, json) in entries {
+        for (pointer, json) in inner_first(entries) {
             let kept = extended::value(json).ok_or_else(|| wrong("Extended JSON", pointer))?;
             if !set(&mut value, pointer, kept) {
                 return Err(wrong("a pointer into the row's documents", pointer));
@@ -293,6 +262,13 @@ impl<'r> Rebuild<'r> {
         }
         Ok(value)
     }
+}
+
+/// What `_extra` holds, inner values first, so that what is kept whole has the last word.
+fn inner_first(extra: &Map<String, Json>) -> Vec<(&String, &Json)> {
+    let mut entries: Vec<(&String, &Json)> = extra.iter().collect();
+    entries.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.len()));
+    entries
 }
 
 /// Sets the value at a JSON Pointer, making the documents on the way; false if something else is there.
