@@ -7,7 +7,7 @@ use gizer_engine::follow::ChangeCounts;
 use gizer_engine::{AppliedCounts, CommittedBatch, Event, Observer};
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{MongoError, Oplog};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::Metrics;
 use super::catalog::{
@@ -36,26 +36,15 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct Watched {
     oplogs: Vec<Oplog>,
-    /// Looks at them while anybody reads the metrics.
-    task: Option<AbortOnDrop>,
+    /// Looks at them while anybody reads the metrics; ends when it is dropped.
+    task: JoinSet<()>,
     /// Whether following has come to its end as it was to.
     is_done: bool,
 }
 
-/// A task that ends when this is dropped.
-#[derive(Debug)]
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Metrics {
-    /// Counts a batch.
     fn committed(&self, batch: &CommittedBatch<'_>) {
-        let Some(registry) = self.registry() else { return };
+        let registry = self.registry();
         for (collection, AppliedCounts { changes, rows, rejected, unknown, unfit }) in &batch.applied {
             let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = *changes;
             let operations = [
@@ -81,15 +70,13 @@ impl Metrics {
 
     /// A collection has to be reloaded.
     fn reload_due(&self, reason: &str) {
-        if let Some(registry) = self.registry() {
-            registry.add(&RELOADS, &[reason], 1);
-        }
+        self.registry().add(&RELOADS, &[reason], 1);
     }
 
     /// What has been applied so far of collections that are followed: counters exist from the beginning on, so that a first
     /// change is an increase.
     fn follows(&self, collections: &[&str]) {
-        let Some(registry) = self.registry() else { return };
+        let registry = self.registry();
         for collection in collections {
             for operation in ["insert", "replace", "update", "delete", "migration"] {
                 registry.add(&CHANGES, &[collection, operation], 0);
@@ -107,7 +94,7 @@ impl Metrics {
     /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
     /// said.
     pub(super) fn stands_at(&self, positions: &Positions, catching_up: Option<bool>) {
-        let Some(registry) = self.registry() else { return };
+        let registry = self.registry();
         if let Some(catching_up) = catching_up {
             registry.set(&CATCHING_UP, &[], f64::from(u8::from(catching_up)));
         }
@@ -118,7 +105,7 @@ impl Metrics {
 
     /// Up to here the tables are known to be equal, with all that was written read back.
     fn verified_up_to(&self, positions: &Positions) {
-        let Some(registry) = self.registry() else { return };
+        let registry = self.registry();
         for (shard, position) in positions {
             registry.set(&VERIFIED, &[shard], f64::from(position.time().seconds));
         }
@@ -126,8 +113,7 @@ impl Metrics {
 
     /// Where the tables stand, for the log; `None` if nothing is followed.
     pub(super) fn position(&self) -> Option<String> {
-        let inner = self.0.as_deref()?;
-        let shards = inner.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = self.0.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let known: Vec<String> =
             shards.iter().filter_map(|(shard, standing)| Some(format!("{shard} {}", standing.position?))).collect();
         (!known.is_empty()).then(|| known.join(", "))
@@ -135,8 +121,7 @@ impl Metrics {
 
     /// Takes in what has changed of a shard, and says what follows from it.
     pub(super) fn restate(&self, shard: &str, change: impl FnOnce(&mut Standing)) {
-        let Some(inner) = self.0.as_deref() else { return };
-        let mut shards = inner.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.0.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = shards.entry(shard.to_owned()).or_default();
         change(standing);
         let Standing { position, newest, oldest } = *standing;
@@ -145,37 +130,35 @@ impl Metrics {
         let headroom = position.zip(oldest).map(|(position, oldest)| position - f64::from(oldest));
         for (of, value) in [(&POSITION, position), (&LAG, lag), (&HEADROOM, headroom)] {
             match value {
-                Some(value) => inner.registry.set(of, &[shard], value),
-                None => inner.registry.forget(of, &[shard]),
+                Some(value) => self.registry().set(of, &[shard], value),
+                None => self.registry().forget(of, &[shard]),
             }
         }
     }
 
     /// Looks at the ends of the oplogs now and then, until told otherwise.
     fn watch(&self, oplogs: &[Oplog]) {
-        let Some(inner) = self.0.as_deref() else { return };
-        let (metrics, oplogs) = (self.clone(), oplogs.to_vec());
-        let task = self.are_read().then(|| {
-            let oplogs = oplogs.clone();
-            AbortOnDrop(tokio::spawn(async move { metrics.look_again_and_again(&oplogs).await }))
-        });
-        *inner.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watched { oplogs, task, is_done: false });
+        let oplogs = oplogs.to_vec();
+        let mut task = JoinSet::new();
+        if self.are_read() {
+            let (metrics, oplogs) = (self.clone(), oplogs.clone());
+            task.spawn(async move { metrics.look_again_and_again(&oplogs).await });
+        }
+        *self.0.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watched { oplogs, task, is_done: false });
     }
 
     /// Nobody follows any more: what the oplogs hold is not known, until they are looked at once more where following was done.
     fn watch_no_more(&self, is_done: bool) {
-        let Some(inner) = self.0.as_deref() else { return };
-        let mut watched = inner.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(watched) = watched.as_mut() else { return };
         watched.is_done = is_done;
-        watched.task.take();
+        watched.task.abort_all();
         self.look_away(&watched.oplogs);
     }
 
     /// Looks once more at the oplogs of what was followed to its end, so that what a round leaves behind is known until the next.
     pub(crate) async fn settle(&self) {
-        let Some(inner) = self.0.as_deref() else { return };
-        let watched = inner.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(watched) = watched.filter(|watched| watched.is_done) {
             self.look(&watched.oplogs, true).await;
         }
@@ -214,9 +197,7 @@ impl Metrics {
 
     /// So many bytes of documents more are in use, or fewer.
     fn under_way(&self, bytes: i64) {
-        if let Some(registry) = self.registry() {
-            registry.shift(&LOOKUP_MEMORY, bytes as f64);
-        }
+        self.registry().shift(&LOOKUP_MEMORY, bytes as f64);
     }
 }
 

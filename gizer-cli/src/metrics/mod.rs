@@ -38,7 +38,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gizer_engine::audit::Verified;
 use gizer_engine::due::{CopyStandings, StandingKind};
 use gizer_engine::load::Loaded;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::exit::Failure;
@@ -53,15 +53,15 @@ use textfile::Textfile;
 const WRITE_EVERY: Duration = Duration::from_secs(15);
 
 /// A handle to all metrics of the process; clones are the same.
-#[derive(Debug, Clone, Default)]
-pub struct Metrics(Option<Arc<Inner>>);
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
     /// What is followed, by shard.
     standing: Mutex<BTreeMap<String, Standing>>,
-    textfile: Option<Textfile>,
+    textfile: Option<Arc<Textfile>>,
     /// Whether what the textfile says of lag and headroom is void.
     lost: AtomicBool,
     /// Whether they are served.
@@ -76,23 +76,18 @@ impl Metrics {
         let registry = Registry::new();
         registry.set(&catalog::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         registry.set(&catalog::PROCESS_STARTED, &[], now());
-        let textfile = config.metrics_textfile.clone().map(Textfile::new);
+        let textfile = config.metrics_textfile.clone().map(|path| Arc::new(Textfile::new(path)));
         let (standing, lost, served, watched) = Default::default();
-        Metrics(Some(Arc::new(Inner { registry, standing, textfile, lost, served, watched })))
+        Metrics(Arc::new(Inner { registry, standing, textfile, lost, served, watched }))
     }
 
-    /// Metrics that nobody reads: nothing is counted.
-    pub fn off() -> Metrics {
-        Metrics(None)
-    }
-
-    fn registry(&self) -> Option<&Registry> {
-        self.0.as_deref().map(|inner| &inner.registry)
+    fn registry(&self) -> &Registry {
+        &self.0.registry
     }
 
     /// All metrics as text, as they are now.
     pub(crate) fn text(&self) -> String {
-        let Some(registry) = self.registry() else { return String::new() };
+        let registry = self.registry();
         if let Some(bytes) = resident_memory() {
             registry.set(&catalog::PROCESS_MEMORY, &[], bytes as f64);
         }
@@ -101,7 +96,7 @@ impl Metrics {
 
     /// A collection was loaded, and its tables are swapped in.
     fn loaded(&self, loaded: &Loaded) {
-        let Some(registry) = self.registry() else { return };
+        let registry = self.registry();
         let Loaded { name, ledger, tables, .. } = loaded;
         registry.add(&catalog::LOADED, &[name], ledger.loaded);
         registry.add(&catalog::REJECTED, &[name], ledger.rejected);
@@ -110,7 +105,7 @@ impl Metrics {
 
     /// The expected collections stand like this now.
     pub(crate) fn standings(&self, standings: &CopyStandings) {
-        let Some(registry) = self.registry() else { return };
+        let registry = self.registry();
         for (collection, standing) in &standings.0 {
             for kind in StandingKind::ALL {
                 let labels = [collection.as_str(), kind.name()];
@@ -124,78 +119,58 @@ impl Metrics {
 
     /// An audit of a collection has ended, with so many documents and keys that differ now.
     fn verified(&self, verified: &Verified) {
-        let Some(registry) = self.registry() else { return };
+        let registry = self.registry();
         let differing = verified.left.as_ref().unwrap_or(&verified.found).differing();
         registry.set(&catalog::DIFFERING, &[&verified.name], differing as f64);
         registry.set(&catalog::VERIFY_ENDED, &[&verified.name], now());
     }
 
-    /// Publishes metrics while the returned value lives: at this address and in the textfile, where set.
+    /// Publishes metrics until the returned tasks are dropped: at this address and in the textfile, where set.
     ///
     /// # Errors
     /// [`Failure`] of kind [`Usage`](crate::exit::FailureKind::Usage) if the address cannot be listened at.
-    pub async fn publish(&self, address: Option<SocketAddr>) -> Result<Published, Failure> {
-        let mut tasks = Vec::new();
+    pub async fn publish(&self, address: Option<SocketAddr>) -> Result<JoinSet<()>, Failure> {
+        let mut tasks = JoinSet::new();
         if let Some(address) = address {
             let server = MetricsServer::open(address).await?;
             report::note(format!("metrics are served at http://{}/metrics", server.address()));
-            if let Some(inner) = self.0.as_deref() {
-                inner.served.store(true, Ordering::Relaxed);
-            }
-            tasks.push(tokio::spawn(server.run(self.clone())));
+            self.0.served.store(true, Ordering::Relaxed);
+            tasks.spawn(server.run(self.clone()));
         }
-        if self.textfile().is_some() {
+        if self.0.textfile.is_some() {
             let metrics = self.clone();
-            tasks.push(tokio::spawn(async move {
+            tasks.spawn(async move {
                 let mut ticks = tokio::time::interval(WRITE_EVERY);
                 loop {
                     ticks.tick().await;
                     metrics.write_textfile().await;
                 }
-            }));
+            });
         }
-        Ok(Published { tasks })
+        Ok(tasks)
     }
 
     /// Whether anybody reads them, so that questions to MongoDB are worth asking.
     pub(crate) fn are_read(&self) -> bool {
-        self.0.as_deref().is_some_and(|inner| inner.textfile.is_some() || inner.served.load(Ordering::Relaxed))
-    }
-
-    fn textfile(&self) -> Option<&Textfile> {
-        self.0.as_deref().and_then(|inner| inner.textfile.as_ref())
+        self.0.textfile.is_some() || self.0.served.load(Ordering::Relaxed)
     }
 
     /// Lag and headroom, of which the textfile may tell from an earlier run, are not known any more.
     fn lose_track(&self) {
-        if let Some(inner) = self.0.as_deref() {
-            inner.lost.store(true, Ordering::Relaxed);
-        }
+        self.0.lost.store(true, Ordering::Relaxed);
     }
 
     /// Writes the textfile, if one is set. What keeps it from being written is told, and changes nothing else.
     pub(crate) async fn write_textfile(&self) {
-        let Some(inner) = self.0.clone().filter(|inner| inner.textfile.is_some()) else { return };
+        let Some(file) = self.0.textfile.clone() else { return };
+        let inner = Arc::clone(&self.0);
         let write = move || {
-            let lost = inner.lost.load(Ordering::Relaxed);
-            inner.textfile.as_ref().map_or(Ok(()), |file| file.write(&inner.registry.snapshot(), lost))
+            if let Err(error) = file.write(&inner.registry.snapshot(), inner.lost.load(Ordering::Relaxed)) {
+                file.warn(&error);
+            }
         };
-        let written = tokio::task::spawn_blocking(write).await;
-        if let (Ok(Err(error)), Some(file)) = (&written, self.textfile()) {
-            file.warn(error);
-        }
-    }
-}
-
-/// Metrics that are published until this is dropped.
-#[derive(Debug)]
-pub struct Published {
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Drop for Published {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        // A panic in it does not end the run.
+        let _ = tokio::task::spawn_blocking(write).await;
     }
 }
 

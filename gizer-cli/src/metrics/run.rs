@@ -20,9 +20,7 @@ pub(crate) struct Run {
 impl Run {
     /// A run of this command begins: that is in the textfile also of one that does not live to see its end.
     pub(crate) async fn begin(metrics: &Metrics, command: &'static str) -> Run {
-        if let Some(registry) = metrics.registry() {
-            registry.set(&RUN_STARTED, &[command], now());
-        }
+        metrics.registry().set(&RUN_STARTED, &[command], now());
         metrics.write_textfile().await;
         Run { metrics: metrics.clone(), command, began: Instant::now() }
     }
@@ -30,13 +28,11 @@ impl Run {
     /// It has ended: the metrics are recorded, and the log says so.
     pub(crate) async fn end(self, outcome: &Result<ExitCode, Failure>) {
         let exit = outcome.as_ref().map_or_else(ExitCode::of, |exit| *exit);
-        if let Some(registry) = self.metrics.registry() {
-            let now = now();
-            registry.set(&RUN_ENDED, &[self.command], now);
-            registry.set(&RUN_EXIT_CODE, &[self.command], f64::from(exit as u8));
-            if exit == ExitCode::Done {
-                registry.set(&RUN_SUCCEEDED, &[self.command], now);
-            }
+        let (registry, now) = (self.metrics.registry(), now());
+        registry.set(&RUN_ENDED, &[self.command], now);
+        registry.set(&RUN_EXIT_CODE, &[self.command], f64::from(exit as u8));
+        if exit == ExitCode::Done {
+            registry.set(&RUN_SUCCEEDED, &[self.command], now);
         }
         // A run that was to follow and could not does not know how far the tables are behind, whatever the one before has told. One
         // that another run keeps from it leaves that to the other.
@@ -56,9 +52,9 @@ impl Run {
         if log::summary_is_enough() {
             return;
         }
-        let Some(inner) = self.metrics.0.as_deref() else { return };
-        let sum = |of| inner.registry.sum(of);
-        let rows = |operation: &str| inner.registry.sum_where(&ROWS, |labels| labels[1] == operation);
+        let registry = self.metrics.registry();
+        let sum = |of| registry.sum(of);
+        let rows = |operation: &str| registry.sum_where(&ROWS, |labels| labels[1] == operation);
         tracing::info!(
             target: log::RUN_TARGET,
             command = self.command,

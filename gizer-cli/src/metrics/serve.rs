@@ -148,15 +148,14 @@ fn respond(head: &[u8], text: impl FnOnce() -> String) -> Answer {
         return Answer::new("505 HTTP Version Not Supported", "expected HTTP/1.1\n");
     }
     let path = target.split('?').next().unwrap_or_default();
-    match (*method, path) {
-        ("GET", "/metrics") => Answer::new("200 OK", &text()),
-        ("HEAD", "/metrics") => Answer { without_body: true, ..Answer::new("200 OK", &text()) },
+    let answer = match (*method, path) {
+        ("GET" | "HEAD", "/metrics") => Answer::new("200 OK", &text()),
         (_, "/metrics") => {
             Answer { header: "Allow: GET, HEAD\r\n", ..Answer::new("405 Method Not Allowed", "expected GET\n") }
         }
-        ("HEAD", _) => Answer { without_body: true, ..Answer::new("404 Not Found", "metrics are at /metrics\n") },
         _ => Answer::new("404 Not Found", "metrics are at /metrics\n"),
-    }
+    };
+    Answer { without_body: *method == "HEAD", ..answer }
 }
 
 #[cfg(test)]
