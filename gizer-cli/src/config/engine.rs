@@ -10,7 +10,7 @@ use gizer_oplog::{MongoError, OplogSettings, SecretUri};
 use gizer_pg::Target;
 use gizer_verify::ReadBack;
 
-use super::setting_types::{CollectionPattern, InferPolicy, VerifyMode};
+use super::setting_types::{InferPolicy, VerifyMode};
 use super::{Config, MongoUris};
 
 /// Of so many documents one is read back with `[verify] mode = "sample"`.
@@ -19,7 +19,6 @@ const SAMPLED: u32 = 16;
 impl Config {
     /// What the engine works by.
     pub fn engine_settings(&self) -> Settings {
-        let patterns = |patterns: &[CollectionPattern]| patterns.iter().map(|pattern| pattern.glob().clone()).collect();
         Settings {
             servers: Arc::new(self.clone()),
             schemas_dir: self.schemas_dir.clone(),
@@ -28,7 +27,7 @@ impl Config {
                 InferPolicy::Missing => due::InferPolicy::Missing,
                 InferPolicy::Never => due::InferPolicy::Never,
             },
-            selection: Selection { include: patterns(&self.include), exclude: patterns(&self.exclude) },
+            selection: Selection { include: self.include.clone(), exclude: self.exclude.clone() },
             memory: self.memory,
             retry_for: self.retry_for,
             load_workers: self.load_workers,

@@ -5,8 +5,8 @@ use super::{SETTINGS, password};
 /// What all variables of settings begin with.
 const PREFIX: &str = "GIZER_";
 
-/// What the variables of gizer's own tests begin with, which their runs of gizer inherit.
-const TESTS_PREFIX: &str = "GIZER_RIG_";
+/// What the variables of gizer's own tests go on with, which their runs of gizer inherit.
+const TESTS: &str = "RIG_";
 
 /// Those of the names that begin like a setting's variable and belong to none, each with the nearest one that does.
 ///
@@ -14,30 +14,24 @@ const TESTS_PREFIX: &str = "GIZER_RIG_";
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<(String, Option<String>)> {
     let choices = [super::POSTGRES_SECTION_VARIABLE, super::CACHE_SECTION_VARIABLE].map(str::to_owned);
     let passwords = password::SECTIONS.into_iter().map(password::variable);
-    let known: Vec<String> = SETTINGS.iter().map(super::Setting::variable).chain(choices).chain(passwords).collect();
-    let mut unknown: Vec<(String, Option<String>)> = names
-        .into_iter()
-        .filter(|name| name.starts_with(PREFIX) && !name.starts_with(TESTS_PREFIX) && !known.contains(name))
-        .map(|name| {
-            let near = nearest(&name, PREFIX.len(), &known);
-            (name, near)
-        })
-        .collect();
+    let known = SETTINGS.iter().map(super::Setting::variable).chain(choices).chain(passwords);
+    let known: Vec<String> = known.map(|name| name.replacen(PREFIX, "", 1)).collect();
+    let mut unknown = Vec::new();
+    for name in names {
+        let Some(own) = name.strip_prefix(PREFIX) else { continue };
+        if !own.starts_with(TESTS) && known.iter().all(|known| known != own) {
+            let near = nearest_of(own, &known).map(|near| format!("{PREFIX}{near}"));
+            unknown.push((name, near));
+        }
+    }
     unknown.sort_unstable();
     unknown
 }
 
 /// The likeliest of the known names, if it is like enough to be meant.
 pub fn nearest_of(name: &str, known: &[String]) -> Option<String> {
-    nearest(name, 0, known)
-}
-
-/// The likeliest of the known names, if it is like enough to be meant. All have the same first `prefix` bytes.
-pub(super) fn nearest(name: &str, prefix: usize, known: &[String]) -> Option<String> {
-    let own = &name[prefix..];
-    let distance = |known: &String| (strsim::levenshtein(own, &known[prefix..]), known.clone());
-    let (distance, nearest) = known.iter().map(distance).min()?;
-    (distance <= (own.chars().count() / 3).max(2)).then_some(nearest)
+    let (distance, nearest) = known.iter().map(|known| (strsim::levenshtein(name, known), known)).min()?;
+    (distance <= (name.chars().count() / 3).max(2)).then(|| nearest.clone())
 }
 
 #[cfg(test)]

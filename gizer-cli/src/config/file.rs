@@ -1,12 +1,14 @@
 //! `gizer.toml` as it is written.
 
-use std::path::PathBuf;
-
 use serde::Deserialize;
 
 use super::redact::redact;
 pub use super::setting_types::{
     Address, CollectionPatterns, Count, InferPolicy, LogFormat, MemorySize, Seconds, SpoolLimit, VerifyMode, Workers,
+};
+pub use super::settings::{
+    CacheSection, FollowSection, LoadSection, LogSection, MetricsSection, MongoSection, PostgresSection, RunSection,
+    SchemasSection, VerifySection,
 };
 
 /// All that the file may hold; everything may be missing.
@@ -25,101 +27,6 @@ pub struct File {
     pub metrics: MetricsSection,
     pub log: LogSection,
     pub oplog: Vec<OplogSection>,
-}
-
-/// `[mongo]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct MongoSection {
-    pub uri: Option<OneOrMore>,
-    pub database: Option<String>,
-    pub password_file: Option<PathBuf>,
-}
-
-/// `[postgres]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct PostgresSection {
-    pub uri: Option<String>,
-    pub schema: Option<String>,
-    pub password_file: Option<PathBuf>,
-}
-
-/// `[cache]`: a second PostgreSQL connection.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct CacheSection {
-    pub uri: Option<String>,
-    pub password_file: Option<PathBuf>,
-}
-
-/// `[schemas]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct SchemasSection {
-    pub dir: Option<PathBuf>,
-    pub infer: Option<InferPolicy>,
-    pub include: Option<CollectionPatterns>,
-    pub exclude: Option<CollectionPatterns>,
-}
-
-/// `[run]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct RunSection {
-    pub memory: Option<MemorySize>,
-    pub retry_for: Option<Seconds>,
-}
-
-/// `[load]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct LoadSection {
-    pub workers: Option<Workers>,
-    pub key_workers: Option<u8>,
-    pub swap_timeout: Option<Seconds>,
-    pub spool_dir: Option<PathBuf>,
-    pub spool_limit: Option<SpoolLimit>,
-}
-
-/// `[follow]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct FollowSection {
-    pub max_rejects: Option<Count>,
-}
-
-/// `[verify]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct VerifySection {
-    pub mode: Option<VerifyMode>,
-    pub max_repairs: Option<Count>,
-}
-
-/// `[metrics]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct MetricsSection {
-    pub listen: Option<Address>,
-    pub textfile: Option<PathBuf>,
-}
-
-/// `[log]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct LogSection {
-    pub format: Option<LogFormat>,
 }
 
 /// `[[oplog]]`: one per shard.

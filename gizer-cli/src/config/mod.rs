@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use gizer_engine::{FixedServers, Settings};
 use gizer_oplog::SecretUri;
+use glob::Pattern;
 use percent_encoding::percent_decode_str;
 
 use crate::exit::Failure;
@@ -36,7 +37,7 @@ use file::File;
 pub use origin::{SettingOrigin, SettingOrigins};
 pub use password::{Password, PasswordSource};
 pub use redact::{STARS as HIDDEN_PASSWORD, without_password};
-use setting_types::{CollectionPattern, InferPolicy, LogFormat, VerifyMode};
+use setting_types::{InferPolicy, LogFormat, VerifyMode};
 pub use settings::{SETTINGS, Setting};
 pub use values::values;
 
@@ -72,9 +73,9 @@ pub struct Config {
     /// For which collections `gizer run` makes schema files.
     pub infer: InferPolicy,
     /// The collections that may be copied; none: all.
-    pub include: Vec<CollectionPattern>,
+    pub include: Vec<Pattern>,
     /// The collections that are not, also of those that are included.
-    pub exclude: Vec<CollectionPattern>,
+    pub exclude: Vec<Pattern>,
     /// Bytes that may be in use between the stages.
     pub memory: usize,
     /// How long a command that does not stay on tries again after a failure that passes, once it has begun.
@@ -142,10 +143,10 @@ impl Config {
             include: file.schemas.include.unwrap_or_default().0,
             exclude: file.schemas.exclude.unwrap_or_default().0,
             memory: file.run.memory.map_or(Settings::DEFAULT_MEMORY, |memory| memory.0),
-            retry_for: file.run.retry_for.map_or(Settings::DEFAULT_RETRY_FOR, Duration::from),
-            load_workers: file.load.workers.map_or(Settings::DEFAULT_LOAD_WORKERS, usize::from),
+            retry_for: file.run.retry_for.map_or(Settings::DEFAULT_RETRY_FOR, |time| time.0),
+            load_workers: file.load.workers.map_or(Settings::DEFAULT_LOAD_WORKERS, |workers| workers.0),
             key_workers: file.load.key_workers.map_or(0, u32::from),
-            swap_timeout: file.load.swap_timeout.map_or(Settings::DEFAULT_SWAP_TIMEOUT, Duration::from),
+            swap_timeout: file.load.swap_timeout.map_or(Settings::DEFAULT_SWAP_TIMEOUT, |time| time.0),
             spool_dir: folder.join(file.load.spool_dir.unwrap_or_else(|| PathBuf::from("spool"))),
             spool_limit: file.load.spool_limit.map_or(FixedServers::DEFAULT_SPOOL_LIMIT, |limit| limit.0),
             cache_uri: cache.uri,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use glob::Pattern;
 use serde::Deserialize;
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
@@ -11,48 +12,29 @@ use super::file::OneOrMore;
 use super::redact::shown;
 
 /// A glob that names of collections match: `*` any characters, `?` one, `[a-z]` one of these, `[!a-z]` one of the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CollectionPattern(glob::Pattern);
-
-impl CollectionPattern {
-    /// The pattern.
-    pub fn glob(&self) -> &glob::Pattern {
-        &self.0
-    }
-
-    /// As it is written.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl FromStr for CollectionPattern {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match glob::Pattern::new(text) {
-            Ok(pattern) if !text.is_empty() => Ok(CollectionPattern(pattern)),
-            Ok(_) => Err("expected a pattern for names of collections such as tmp_*, got an empty text".to_owned()),
-            Err(error) => Err(format!(
-                "expected a pattern for names of collections such as tmp_*, got {}: {} at character {}",
-                shown(text),
-                error.msg,
-                error.pos + 1
-            )),
-        }
+fn pattern(text: &str) -> Result<Pattern, String> {
+    match Pattern::new(text) {
+        Ok(pattern) if !text.is_empty() => Ok(pattern),
+        Ok(_) => Err("expected a pattern for names of collections such as tmp_*, got an empty text".to_owned()),
+        Err(error) => Err(format!(
+            "expected a pattern for names of collections such as tmp_*, got {}: {} at character {}",
+            shown(text),
+            error.msg,
+            error.pos + 1
+        )),
     }
 }
 
 /// One pattern or several.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "OneOrMore")]
-pub struct CollectionPatterns(pub Vec<CollectionPattern>);
+pub struct CollectionPatterns(pub Vec<Pattern>);
 
 impl TryFrom<OneOrMore> for CollectionPatterns {
     type Error = String;
 
     fn try_from(texts: OneOrMore) -> Result<Self, String> {
-        Ok(CollectionPatterns(texts.into_vec().iter().map(|text| text.parse()).collect::<Result<_, _>>()?))
+        texts.into_vec().iter().map(|text| pattern(text)).collect::<Result<_, _>>().map(CollectionPatterns)
     }
 }
 
@@ -117,48 +99,54 @@ impl FromStr for Address {
     }
 }
 
-/// A number of bytes: `256MiB`, `1 GiB`, `500000`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "NumberOrText")]
-pub struct MemorySize(pub usize);
+/// Types of what is a number or text in the file, with how the text is read.
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $name:ident($value:ty) by $read:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+        #[serde(try_from = "NumberOrText")]
+        pub struct $name(pub $value);
 
-/// All stages can work with this much.
-const MIN_MEMORY_BYTES: usize = 32 * 1024 * 1024;
+        impl FromStr for $name {
+            type Err = String;
 
-impl FromStr for MemorySize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let too_much = || format!("{} is more than any memory", shown(text));
-        let bytes = usize::try_from(bytes(text)?).map_err(|_| too_much())?;
-        if bytes < MIN_MEMORY_BYTES {
-            return Err(format!("expected at least 32MiB, got {}", shown(text)));
+            fn from_str(text: &str) -> Result<Self, String> {
+                $read(text).map($name)
+            }
         }
-        Ok(MemorySize(bytes))
-    }
+    )+};
 }
 
-/// The most bytes of a spool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "NumberOrText")]
-pub struct SpoolLimit(pub u64);
+numbers! {
+    /// A number of bytes: `256MiB`, `1 GiB`, `500000`.
+    MemorySize(usize) by memory;
+    /// The most bytes of a spool.
+    SpoolLimit(u64) by large_size;
+    /// Threads and connections of a load: 1 to 64.
+    Workers(usize) by workers;
+    /// A time in whole seconds: up to a day.
+    Seconds(Duration) by seconds;
+    /// A whole number from 0 on.
+    Count(u64) by count;
+}
 
-/// One large document fits.
-const MIN_SPOOL_BYTES: u64 = 32 * 1024 * 1024;
+fn memory(text: &str) -> Result<usize, String> {
+    usize::try_from(large_size(text)?).map_err(|_| more_than_memory(text))
+}
 
-impl FromStr for SpoolLimit {
-    type Err = String;
+/// All stages can work with this much, and one large document fits into a spool.
+const MIN_BYTES: u64 = 32 * 1024 * 1024;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match bytes(text)? {
-            bytes @ MIN_SPOOL_BYTES.. => Ok(SpoolLimit(bytes)),
-            _ => Err(format!("expected at least 32MiB, got {}", shown(text))),
-        }
+fn large_size(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        bytes @ MIN_BYTES.. => Ok(bytes),
+        _ => Err(format!("expected at least 32MiB, got {}", shown(text))),
     }
 }
 
 /// A number with or without a unit.
 fn bytes(text: &str) -> Result<u64, String> {
+    let expected = || format!("expected a size such as 256MiB, got {}", shown(text));
     let digits = text.trim().len() - text.trim().trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.trim().split_at(digits);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
@@ -166,70 +154,35 @@ fn bytes(text: &str) -> Result<u64, String> {
         "k" | "kib" | "kb" => 1 << 10,
         "m" | "mib" | "mb" => 1 << 20,
         "g" | "gib" | "gb" => 1 << 30,
-        _ => return Err(format!("expected a size such as 256MiB, got {}", shown(text))),
+        _ => return Err(expected()),
     };
-    let number: u64 = number.parse().map_err(|_| format!("expected a size such as 256MiB, got {}", shown(text)))?;
-    number.checked_mul(factor).ok_or_else(|| format!("{} is more than any memory", shown(text)))
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    number.checked_mul(factor).ok_or_else(|| more_than_memory(text))
 }
 
-/// Threads and connections of a load: 1 to 64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "NumberOrText")]
-pub struct Workers(pub u8);
+fn more_than_memory(text: &str) -> String {
+    format!("{} is more than any memory", shown(text))
+}
 
-impl From<Workers> for usize {
-    fn from(workers: Workers) -> usize {
-        workers.0.into()
+fn workers(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(workers @ 1..=64) => Ok(workers),
+        _ => Err(format!("expected a number from 1 to 64, got {}", shown(text))),
     }
 }
-
-impl FromStr for Workers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.trim().parse() {
-            Ok(workers @ 1..=64) => Ok(Workers(workers)),
-            _ => Err(format!("expected a number from 1 to 64, got {}", shown(text))),
-        }
-    }
-}
-
-/// A time in whole seconds: up to a day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "NumberOrText")]
-pub struct Seconds(pub u32);
 
 /// A day.
-const MAX_SECONDS: u32 = 86_400;
+const MAX_SECONDS: u64 = 86_400;
 
-impl From<Seconds> for Duration {
-    fn from(seconds: Seconds) -> Duration {
-        Duration::from_secs(seconds.0.into())
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.trim().parse() {
+        Ok(seconds @ 0..=MAX_SECONDS) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("expected seconds from 0 to {MAX_SECONDS}, got {}", shown(text))),
     }
 }
 
-impl FromStr for Seconds {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.trim().parse() {
-            Ok(seconds @ 0..=MAX_SECONDS) => Ok(Seconds(seconds)),
-            _ => Err(format!("expected seconds from 0 to {MAX_SECONDS}, got {}", shown(text))),
-        }
-    }
-}
-
-/// A whole number from 0 on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "NumberOrText")]
-pub struct Count(pub u64);
-
-impl FromStr for Count {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.trim().parse().map(Count).map_err(|_| format!("expected a whole number from 0 on, got {}", shown(text)))
-    }
+fn count(text: &str) -> Result<u64, String> {
+    text.trim().parse().map_err(|_| format!("expected a whole number from 0 on, got {}", shown(text)))
 }
 
 #[derive(Deserialize)]

@@ -1,8 +1,13 @@
-//! The list of all settings that can be given outside of the file.
+//! All settings: what the file may hold, and what can be given outside of it.
 
-use std::str::FromStr;
+use std::path::PathBuf;
 
-use super::file::{CollectionPatterns, File, OneOrMore, OplogSection};
+use serde::Deserialize;
+
+use super::file::{File, OneOrMore, OplogSection};
+use super::setting_types::{
+    Address, CollectionPatterns, Count, InferPolicy, LogFormat, MemorySize, Seconds, SpoolLimit, VerifyMode, Workers,
+};
 
 /// One setting: its name and how a value gets into the configuration.
 #[derive(Debug)]
@@ -33,316 +38,182 @@ impl Setting {
     }
 }
 
-fn last<T: FromStr<Err = String>>(values: &[String]) -> Result<T, String> {
-    text(values)?.parse()
+/// The type of a setting, as it is read from the command line and the environment.
+trait SettingValue: Sized {
+    const IS_LIST: bool = false;
+
+    fn read(values: &[String]) -> Result<Self, String>;
 }
 
-fn patterns(values: &[String]) -> Result<Option<CollectionPatterns>, String> {
-    OneOrMore::More(values.to_vec()).try_into().map(Some)
-}
-
-fn text(values: &[String]) -> Result<String, String> {
+fn last(values: &[String]) -> Result<&str, String> {
     match values.last() {
-        Some(value) if !value.is_empty() => Ok(value.clone()),
+        Some(value) if !value.is_empty() => Ok(value),
         _ => Err("expected a value, got an empty text".to_owned()),
     }
 }
 
-/// All settings, in the order of the help.
-pub const SETTINGS: &[Setting] = &[
-    Setting {
-        section: "mongo",
-        key: "uri",
-        value: "URI",
-        help: "MongoDB to read from: a replica set or a mongos; several, one per shard, where there is no router",
-        list: true,
-        set: |file, values| {
-            text(values)?;
-            file.mongo.uri = Some(OneOrMore::More(values.to_vec()));
-            Ok(())
-        },
+macro_rules! parsed {
+    ($($type:ty),+) => {$(
+        impl SettingValue for $type {
+            fn read(values: &[String]) -> Result<$type, String> {
+                last(values)?.parse()
+            }
+        }
+    )+};
+}
+
+parsed!(Address, Count, InferPolicy, LogFormat, MemorySize, Seconds, SpoolLimit, VerifyMode, Workers);
+
+impl SettingValue for String {
+    fn read(values: &[String]) -> Result<String, String> {
+        last(values).map(str::to_owned)
+    }
+}
+
+impl SettingValue for PathBuf {
+    fn read(values: &[String]) -> Result<PathBuf, String> {
+        last(values).map(PathBuf::from)
+    }
+}
+
+impl SettingValue for u8 {
+    fn read(values: &[String]) -> Result<u8, String> {
+        let number = last(values)?;
+        number.parse().map_err(|_| format!("expected a number from 0 to 255, got {number:?}"))
+    }
+}
+
+impl SettingValue for OneOrMore {
+    const IS_LIST: bool = true;
+
+    fn read(values: &[String]) -> Result<OneOrMore, String> {
+        last(values)?;
+        Ok(OneOrMore::More(values.to_vec()))
+    }
+}
+
+impl SettingValue for CollectionPatterns {
+    const IS_LIST: bool = true;
+
+    fn read(values: &[String]) -> Result<CollectionPatterns, String> {
+        OneOrMore::More(values.to_vec()).try_into()
+    }
+}
+
+/// Makes two things of one list: a struct for each section of the file, and [`SETTINGS`].
+///
+/// A section has its name, its place in [`File`] and the name of its struct; a key has its type, and for help what its value
+/// looks like and what it is.
+macro_rules! settings {
+    (|$file:ident| $([$section:ident] $place:expr => $Section:ident {
+        $($key:ident: $type:ty, $value:literal, $help:literal;)+
+    })+) => {
+        $(
+            #[doc = concat!("`[", stringify!($section), "]`")]
+            #[derive(Debug, Clone, Default, Deserialize)]
+            #[serde(deny_unknown_fields, default)]
+            #[allow(missing_docs)]
+            pub struct $Section {
+                $(pub $key: Option<$type>,)+
+            }
+        )+
+
+        /// All settings, in the order of the help.
+        pub const SETTINGS: &[Setting] = &[
+            $($(Setting {
+                section: stringify!($section),
+                key: stringify!($key),
+                value: $value,
+                help: $help,
+                list: <$type as SettingValue>::IS_LIST,
+                set: |$file, values| {
+                    $place.$key = Some(SettingValue::read(values)?);
+                    Ok(())
+                },
+            },)+)+
+            OPLOGS,
+        ];
+    };
+}
+
+settings! { |file|
+    [mongo] file.mongo => MongoSection {
+        uri: OneOrMore, "URI",
+            "MongoDB to read from: a replica set or a mongos; several, one per shard, where there is no router";
+        database: String, "NAME", "MongoDB database whose collections are copied";
+        password_file: PathBuf, "FILE",
+            "File with the password of the user in mongo.uri, if that has none, relative to the config file";
+    }
+    [postgres] file.postgres => PostgresSection {
+        uri: String, "URI", "PostgreSQL to write to";
+        schema: String, "NAME", "PostgreSQL schema of the tables [default: public]";
+        password_file: PathBuf, "FILE", "File with the password of the user in postgres.uri, if that has none";
+    }
+    [cache] file.cache.get_or_insert_default() => CacheSection {
+        uri: String, "URI",
+            "Second PostgreSQL connection, where the oplog is kept aside during a load, instead of in a file";
+        password_file: PathBuf, "FILE", "File with the password of the user in cache.uri, if that has none";
+    }
+    [schemas] file.schemas => SchemasSection {
+        dir: PathBuf, "FOLDER", "Folder of the schema files, relative to the config file [default: schemas]";
+        infer: InferPolicy, "WHEN",
+            "For which collections run makes schema files: none-yet (for all while none has one), missing or never [default: none-yet]";
+        include: CollectionPatterns, "PATTERN", "Collections to copy, by name with * ? [a-z]; several [default: all]";
+        exclude: CollectionPatterns, "PATTERN",
+            "Collections not to copy, by name with * ? [a-z], also of those that are included; several";
+    }
+    [run] file.run => RunSection {
+        memory: MemorySize, "SIZE", "Memory for what is under way between the stages [default: 256MiB]";
+        retry_for: Seconds, "SECONDS",
+            "How long to try again where a server is lost half-way; with --follow there is no end [default: 60]";
+    }
+    [load] file.load => LoadSection {
+        workers: Workers, "N", "Threads that flatten and connections that write during a load [default: 2]";
+        key_workers: u8, "N",
+            "Parallel workers that PostgreSQL may take for each key, beside the connections [default: 0]";
+        swap_timeout: Seconds, "SECONDS",
+            "How long finished tables wait for readers of the live ones to let them in [default: 300]";
+        spool_dir: PathBuf, "FOLDER",
+            "Folder where the oplog is kept aside during a load, relative to the config file [default: spool]";
+        spool_limit: SpoolLimit, "SIZE", "Most that is kept aside of each shard's oplog during a load [default: 1GiB]";
+    }
+    [follow] file.follow => FollowSection {
+        max_rejects: Count, "N",
+            "A collection of which PostgreSQL refuses more documents in one run of sync is failing, and tried again later [default: 1000]";
+    }
+    [verify] file.verify => VerifySection {
+        mode: VerifyMode, "MODE",
+            "What sync reads back and compares before each commit: all, sample (one document in 16) or off [default: all]";
+        max_repairs: Count, "N",
+            "A collection of which sync has to repair more documents in one run is loaded anew [default: 1000]";
+    }
+    [metrics] file.metrics => MetricsSection {
+        listen: Address, "ADDR",
+            "Address at which metrics are served for Prometheus while following, such as 127.0.0.1:9290";
+        textfile: PathBuf, "FILE",
+            "File into which each run writes metrics for the node exporter, relative to the config file";
+    }
+    [log] file.log => LogSection {
+        format: LogFormat, "FORMAT",
+            "Form of the log on standard error: text or json, one object a line [default: text]";
+    }
+}
+
+/// `[[oplog]]`, by name.
+const OPLOGS: Setting = Setting {
+    section: "oplog",
+    key: "uri",
+    value: "NAME=URI",
+    help: "Oplog of a shard, with the shard's name; several, one per shard",
+    list: true,
+    set: |file, values| {
+        let oplog = |value: &String| match value.split_once('=') {
+            Some((name, uri)) if !name.is_empty() && !name.contains([':', '/']) => {
+                Ok(OplogSection { name: name.to_owned(), uri: uri.to_owned() })
+            }
+            _ => Err("expected NAME=URI, such as shard1=mongodb://…".to_owned()),
+        };
+        file.oplog = values.iter().map(oplog).collect::<Result<_, _>>()?;
+        Ok(())
     },
-    Setting {
-        section: "mongo",
-        key: "database",
-        value: "NAME",
-        help: "MongoDB database whose collections are copied",
-        list: false,
-        set: |file, values| {
-            file.mongo.database = Some(text(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "mongo",
-        key: "password_file",
-        value: "FILE",
-        help: "File with the password of the user in mongo.uri, if that has none, relative to the config file",
-        list: false,
-        set: |file, values| {
-            file.mongo.password_file = Some(text(values)?.into());
-            Ok(())
-        },
-    },
-    Setting {
-        section: "postgres",
-        key: "uri",
-        value: "URI",
-        help: "PostgreSQL to write to",
-        list: false,
-        set: |file, values| {
-            file.postgres.uri = Some(text(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "postgres",
-        key: "schema",
-        value: "NAME",
-        help: "PostgreSQL schema of the tables [default: public]",
-        list: false,
-        set: |file, values| {
-            file.postgres.schema = Some(text(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "postgres",
-        key: "password_file",
-        value: "FILE",
-        help: "File with the password of the user in postgres.uri, if that has none",
-        list: false,
-        set: |file, values| {
-            file.postgres.password_file = Some(text(values)?.into());
-            Ok(())
-        },
-    },
-    Setting {
-        section: "cache",
-        key: "uri",
-        value: "URI",
-        help: "Second PostgreSQL connection, where the oplog is kept aside during a load, instead of in a file",
-        list: false,
-        set: |file, values| {
-            file.cache.get_or_insert_default().uri = Some(text(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "cache",
-        key: "password_file",
-        value: "FILE",
-        help: "File with the password of the user in cache.uri, if that has none",
-        list: false,
-        set: |file, values| {
-            file.cache.get_or_insert_default().password_file = Some(text(values)?.into());
-            Ok(())
-        },
-    },
-    Setting {
-        section: "schemas",
-        key: "dir",
-        value: "FOLDER",
-        help: "Folder of the schema files, relative to the config file [default: schemas]",
-        list: false,
-        set: |file, values| {
-            file.schemas.dir = Some(text(values)?.into());
-            Ok(())
-        },
-    },
-    Setting {
-        section: "schemas",
-        key: "infer",
-        value: "WHEN",
-        help: "For which collections run makes schema files: none-yet (for all while none has one), missing or never [default: none-yet]",
-        list: false,
-        set: |file, values| {
-            file.schemas.infer = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "schemas",
-        key: "include",
-        value: "PATTERN",
-        help: "Collections to copy, by name with * ? [a-z]; several [default: all]",
-        list: true,
-        set: |file, values| {
-            file.schemas.include = patterns(values)?;
-            Ok(())
-        },
-    },
-    Setting {
-        section: "schemas",
-        key: "exclude",
-        value: "PATTERN",
-        help: "Collections not to copy, by name with * ? [a-z], also of those that are included; several",
-        list: true,
-        set: |file, values| {
-            file.schemas.exclude = patterns(values)?;
-            Ok(())
-        },
-    },
-    Setting {
-        section: "run",
-        key: "memory",
-        value: "SIZE",
-        help: "Memory for what is under way between the stages [default: 256MiB]",
-        list: false,
-        set: |file, values| {
-            file.run.memory = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "run",
-        key: "retry_for",
-        value: "SECONDS",
-        help: "How long to try again where a server is lost half-way; with --follow there is no end [default: 60]",
-        list: false,
-        set: |file, values| {
-            file.run.retry_for = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "load",
-        key: "workers",
-        value: "N",
-        help: "Threads that flatten and connections that write during a load [default: 2]",
-        list: false,
-        set: |file, values| {
-            file.load.workers = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "load",
-        key: "key_workers",
-        value: "N",
-        help: "Parallel workers that PostgreSQL may take for each key, beside the connections [default: 0]",
-        list: false,
-        set: |file, values| {
-            let number = text(values)?;
-            let number = number.parse().map_err(|_| format!("expected a number from 0 to 255, got {number:?}"))?;
-            file.load.key_workers = Some(number);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "load",
-        key: "swap_timeout",
-        value: "SECONDS",
-        help: "How long finished tables wait for readers of the live ones to let them in [default: 300]",
-        list: false,
-        set: |file, values| {
-            file.load.swap_timeout = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "load",
-        key: "spool_dir",
-        value: "FOLDER",
-        help: "Folder where the oplog is kept aside during a load, relative to the config file [default: spool]",
-        list: false,
-        set: |file, values| {
-            file.load.spool_dir = Some(text(values)?.into());
-            Ok(())
-        },
-    },
-    Setting {
-        section: "load",
-        key: "spool_limit",
-        value: "SIZE",
-        help: "Most that is kept aside of each shard's oplog during a load [default: 1GiB]",
-        list: false,
-        set: |file, values| {
-            file.load.spool_limit = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "follow",
-        key: "max_rejects",
-        value: "N",
-        help: "A collection of which PostgreSQL refuses more documents in one run of sync is failing, and tried again later [default: 1000]",
-        list: false,
-        set: |file, values| {
-            file.follow.max_rejects = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "verify",
-        key: "mode",
-        value: "MODE",
-        help: "What sync reads back and compares before each commit: all, sample (one document in 16) or off [default: all]",
-        list: false,
-        set: |file, values| {
-            file.verify.mode = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "verify",
-        key: "max_repairs",
-        value: "N",
-        help: "A collection of which sync has to repair more documents in one run is loaded anew [default: 1000]",
-        list: false,
-        set: |file, values| {
-            file.verify.max_repairs = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "metrics",
-        key: "listen",
-        value: "ADDR",
-        help: "Address at which metrics are served for Prometheus while following, such as 127.0.0.1:9290",
-        list: false,
-        set: |file, values| {
-            file.metrics.listen = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "metrics",
-        key: "textfile",
-        value: "FILE",
-        help: "File into which each run writes metrics for the node exporter, relative to the config file",
-        list: false,
-        set: |file, values| {
-            file.metrics.textfile = Some(text(values)?.into());
-            Ok(())
-        },
-    },
-    Setting {
-        section: "log",
-        key: "format",
-        value: "FORMAT",
-        help: "Form of the log on standard error: text or json, one object a line [default: text]",
-        list: false,
-        set: |file, values| {
-            file.log.format = Some(last(values)?);
-            Ok(())
-        },
-    },
-    Setting {
-        section: "oplog",
-        key: "uri",
-        value: "NAME=URI",
-        help: "Oplog of a shard, with the shard's name; several, one per shard",
-        list: true,
-        set: |file, values| {
-            let oplog = |value: &String| match value.split_once('=') {
-                Some((name, uri)) if !name.is_empty() && !name.contains([':', '/']) => {
-                    Ok(OplogSection { name: name.to_owned(), uri: uri.to_owned() })
-                }
-                _ => Err("expected NAME=URI, such as shard1=mongodb://…".to_owned()),
-            };
-            file.oplog = values.iter().map(oplog).collect::<Result<_, _>>()?;
-            Ok(())
-        },
-    },
-];
+};

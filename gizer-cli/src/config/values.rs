@@ -1,6 +1,7 @@
 //! The values of settings as they are written.
 
-use super::setting_types::CollectionPattern;
+use glob::Pattern;
+
 use super::{Config, PasswordSource, Setting};
 
 /// The value of a setting as the command line would take it. There is none if it is not set, and several for a list.
@@ -43,7 +44,7 @@ fn word(value: impl Into<&'static str>) -> Vec<String> {
     vec![value.into().to_owned()]
 }
 
-fn patterns(patterns: &[CollectionPattern]) -> Vec<String> {
+fn patterns(patterns: &[Pattern]) -> Vec<String> {
     patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect()
 }
 

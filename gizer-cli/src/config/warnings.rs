@@ -12,8 +12,10 @@ impl Effective {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut in_file = false;
+        let mut uris = Vec::new();
         for setting in SETTINGS.iter().filter(|setting| setting.key == "uri") {
             let found = values(&self.config, setting);
+            uris.extend_from_slice(&found);
             if found.iter().all(|uri| without_password(uri) == *uri) {
                 continue;
             }
@@ -35,15 +37,13 @@ impl Effective {
             let path = path.display();
             format!("{path} holds a password, and others may read or change it: run `chmod 600 {path}`")
         }));
-        let all = SETTINGS.iter().filter(|setting| setting.key == "uri");
-        let keys = all.flat_map(|setting| values(&self.config, setting)).filter_map(|uri| key_file(&uri));
+        let keys = uris.iter().filter_map(|uri| key_file(uri));
         warnings.extend(keys.filter(|path| others_may_read(path)).map(|path| {
             let path = path.display();
             format!("{path} holds a private key, and others may read or change it: run `chmod 600 {path}`")
         }));
-        let mongo =
-            SETTINGS.iter().filter(|setting| setting.key == "uri").flat_map(|setting| values(&self.config, setting));
-        for uri in mongo.filter(|uri| uri.starts_with("mongodb")).filter_map(|uri| SecretUri::parse(&uri).ok()) {
+        let mongo = uris.iter().filter(|uri| uri.starts_with("mongodb"));
+        for uri in mongo.filter_map(|uri| SecretUri::parse(uri).ok()) {
             let unused = uri.ignored_options().iter();
             warnings.extend(
                 unused.map(|name| format!("gizer has no use for the option {name} of the MongoDB URI: it is ignored")),

@@ -96,21 +96,13 @@ impl Ini {
     }
 
     fn follow_references(&mut self) -> Result<(), String> {
-        let mut values: Vec<Vec<String>> = Vec::new();
-        for section in &self.sections {
-            let value = |entry: &IniEntry| {
-                let of = |key: &str| {
-                    let defaults = self.sections.iter().find(|section| section.name == DEFAULTS);
-                    section.entry(key).or_else(|| defaults?.entry(key)).map(|entry| entry.value.clone())
-                };
-                interpolated(&entry.value, &of, MAX_REFERENCE_DEPTH)
-                    .map_err(|problem| format!("line {}: {}: {problem}", entry.line, entry.key))
-            };
-            values.push(section.entries.iter().map(value).collect::<Result<_, _>>()?);
-        }
-        for (section, values) in self.sections.iter_mut().zip(values) {
-            for (entry, value) in section.entries.iter_mut().zip(values) {
-                entry.value = value;
+        let written = self.clone();
+        let defaults = written.sections.iter().find(|section| section.name == DEFAULTS);
+        for (section, own) in self.sections.iter_mut().zip(&written.sections) {
+            let of = |key: &str| own.entry(key).or_else(|| defaults?.entry(key)).map(|entry| entry.value.clone());
+            for entry in &mut section.entries {
+                entry.value = interpolated(&entry.value, &of, MAX_REFERENCE_DEPTH)
+                    .map_err(|problem| format!("line {}: {}: {problem}", entry.line, entry.key))?;
             }
         }
         Ok(())

@@ -144,8 +144,8 @@ impl ClassicReader<'_> {
             let own = entry.key.strip_prefix(prefix);
             if own.is_none_or(|own| !known.contains(&own)) {
                 let known: Vec<String> = known.iter().map(|key| format!("{prefix}{key}")).collect();
-                let near = nearest_of(&entry.key, &known).unwrap_or_default();
-                let near = if near.is_empty() { near } else { format!("; did you mean {near}?") };
+                let near = nearest_of(&entry.key, &known).map(|near| format!("; did you mean {near}?"));
+                let near = near.unwrap_or_default();
                 let (line, key) = (entry.line, shown(&entry.key));
                 return Err(format!("line {line}: unknown key {key} in [{}]{near}", section.name));
             }
@@ -159,23 +159,18 @@ impl ClassicReader<'_> {
     fn misc(&mut self, folder: &Path) {
         if let Some(entry) = self.entry(MISC, "schemas-dir") {
             self.file.schemas.dir = Some(folder.join(PathBuf::from(&entry.value)));
-            let origin = self.origin(MISC, &["schemas-dir"]);
-            self.origins.set("schemas-dir", origin);
+            self.came_from("schemas-dir", MISC, &["schemas-dir"]);
         }
     }
 
     fn mongo(&mut self) -> Result<(), String> {
         let Some(section) = self.ini.section(MONGO) else { return Ok(()) };
         let (hosts, login) = self.member(section)?;
-        let database = login.database.clone();
         self.file.mongo.uri = Some(OneOrMore::One(uris::mongodb(&hosts, &login)));
-        let keys = MONGO_KEYS.map(|key| format!("{MONGO}-{key}"));
-        let origin = self.origin(MONGO, &keys.each_ref().map(String::as_str));
-        self.origins.set("mongo-uri", origin);
+        self.came_from("mongo-uri", MONGO, &MONGO_KEYS.map(|key| format!("{MONGO}-{key}")));
         if self.entry(MONGO, "mongo-dbname").is_some() {
-            self.file.mongo.database = Some(database);
-            let origin = self.origin(MONGO, &["mongo-dbname"]);
-            self.origins.set("mongo-database", origin);
+            self.file.mongo.database = Some(login.database);
+            self.came_from("mongo-database", MONGO, &["mongo-dbname"]);
         }
         Ok(())
     }
@@ -183,13 +178,11 @@ impl ClassicReader<'_> {
     fn postgres(&mut self, name: &str) -> Result<(), String> {
         let Some(uri) = self.postgres_uri(name)? else { return Ok(()) };
         self.file.postgres.uri = Some(uri);
-        let origin = self.origin_of_uri(name);
-        self.origins.set("postgres-uri", origin);
+        self.uri_came_from("postgres-uri", name);
         let key = format!("{name}-schema-name");
         if let Some(entry) = self.entry(name, &key) {
             self.file.postgres.schema = Some(entry.value.clone());
-            let origin = self.origin(name, &[&key]);
-            self.origins.set("postgres-schema", origin);
+            self.came_from("postgres-schema", name, &[key]);
         }
         Ok(())
     }
@@ -197,8 +190,7 @@ impl ClassicReader<'_> {
     fn cache(&mut self, name: &str) -> Result<(), String> {
         let Some(uri) = self.postgres_uri(name)? else { return Ok(()) };
         self.file.cache = Some(CacheSection { uri: Some(uri), password_file: None });
-        let origin = self.origin_of_uri(name);
-        self.origins.set("cache-uri", origin);
+        self.uri_came_from("cache-uri", name);
         Ok(())
     }
 
@@ -270,17 +262,18 @@ impl ClassicReader<'_> {
         format!("line {line}: {key}: {problem}")
     }
 
-    fn origin_of_uri(&self, section: &str) -> SettingOrigin {
+    fn uri_came_from(&mut self, flag: &str, section: &str) {
         let keys = ["host", "port", "dbname", "user", "pass"].map(|key| format!("{section}-{key}"));
-        self.origin(section, &keys.each_ref().map(String::as_str))
+        self.came_from(flag, section, &keys);
     }
 
-    /// The place of those of the keys that say something.
-    fn origin(&self, section: &str, keys: &[&str]) -> SettingOrigin {
-        let entries: Vec<&IniEntry> = keys.iter().filter_map(|key| self.entry(section, key)).collect();
+    /// Notes that a setting came from those of the keys that say something.
+    fn came_from(&mut self, flag: &str, section: &str, keys: &[impl AsRef<str>]) {
+        let entries: Vec<&IniEntry> = keys.iter().filter_map(|key| self.entry(section, key.as_ref())).collect();
         let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
         let line = entries.iter().map(|entry| entry.line).min();
-        SettingOrigin::File { path: self.path.to_owned(), line, of: Some(format!("[{section}] {}", keys.join(", "))) }
+        let of = Some(format!("[{section}] {}", keys.join(", ")));
+        self.origins.set(flag, SettingOrigin::File { path: self.path.to_owned(), line, of });
     }
 }
 
