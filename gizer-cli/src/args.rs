@@ -25,7 +25,7 @@ pub use metrics::MetricsArgs;
 pub use pause::{PauseArgs, ResumeArgs};
 pub use run::{PlanArgs, RunArgs};
 pub use shell::{CompletionsArgs, ManArgs};
-pub use status::StatusArgs;
+pub use status::{CheckLimits, StatusArgs};
 pub use verify::VerifyArgs;
 
 pub use crate::ui::Format;
@@ -162,7 +162,7 @@ pub enum SchemaAction {
 }
 
 /// Arguments of `schema infer`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   gizer schema infer                 every collection of the database that has no schema file yet
@@ -203,15 +203,8 @@ pub struct InferArgs {
 impl InferArgs {
     /// What the engine is asked for.
     pub fn options(&self) -> InferOptions {
-        InferOptions {
-            collections: self.collections.clone(),
-            overwrites: self.force,
-            newest: self.newest,
-            sample: self.sample,
-            filter: self.filter.clone(),
-            dump: self.dump.clone(),
-            classic: self.classic,
-        }
+        let InferArgs { collections, force, newest, sample, filter, dump, classic } = self.clone();
+        InferOptions { collections, overwrites: force, newest, sample, filter, dump, classic }
     }
 }
 

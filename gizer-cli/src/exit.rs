@@ -41,9 +41,10 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
-impl From<FailureKind> for ExitCode {
-    fn from(kind: FailureKind) -> ExitCode {
-        match kind {
+impl ExitCode {
+    /// How a command ends with this failure.
+    pub fn of(failure: &Failure) -> ExitCode {
+        match failure.kind {
             FailureKind::Failed => ExitCode::Failed,
             FailureKind::Usage => ExitCode::Usage,
             FailureKind::LoadDue => ExitCode::LoadDue,
@@ -53,13 +54,6 @@ impl From<FailureKind> for ExitCode {
             FailureKind::Interrupted => ExitCode::Interrupted,
             FailureKind::Terminated => ExitCode::Terminated,
         }
-    }
-}
-
-impl ExitCode {
-    /// How a command ends with this failure.
-    pub fn of(failure: &Failure) -> ExitCode {
-        failure.kind.into()
     }
 }
 

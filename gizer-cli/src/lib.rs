@@ -20,9 +20,10 @@ pub mod ui;
 
 use std::sync::Arc;
 
-use args::{Action, Cli, ConfigAction, EtlstatusAction, SchemaAction};
+use args::{Action, Cli, ConfigAction};
 use clap::ArgMatches;
 use commands::Context;
+use config::Effective;
 use exit::{ExitCode, Failure};
 use gizer_engine::Env;
 use metrics::{Metrics, Run};
@@ -71,35 +72,7 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
             Some(command) => Some(Run::begin(&context.metrics, command).await),
             None => None,
         };
-        let outcome = match &cli.command {
-            Action::Run(args) => commands::run::run(&context, args).await,
-            Action::Plan(args) => commands::plan::run(&context, args).await,
-            Action::Schema(SchemaAction::Infer(args)) => commands::schema::infer::run(&context, args).await,
-            Action::Schema(SchemaAction::Ddl(args)) => commands::schema::ddl::run(&context, args),
-            Action::Schema(SchemaAction::Tables(args)) => commands::schema::edit::tables(&context, args),
-            Action::Schema(SchemaAction::Merge(args)) => commands::schema::edit::merge(&context, args),
-            Action::Schema(SchemaAction::Patch(args)) => commands::schema::edit::patch(&context, args),
-            Action::Schema(SchemaAction::Diff(args)) => commands::schema::diff::run(&context, args).await,
-            Action::Schema(SchemaAction::Diagram(args)) => commands::schema::diagram::run(&context, args),
-            Action::Schema(SchemaAction::JsonSchema) => Ok(commands::schema::json_schema::run()),
-            Action::Load(args) => commands::load::run(&context, args).await,
-            Action::Extract(args) => commands::extract::run(&context, args).await,
-            Action::Copy(args) => commands::copy::run(&context, args).await,
-            Action::Sync(args) => commands::sync::run(&context, args).await,
-            Action::Verify(args) => commands::verify::run(&context, args).await,
-            Action::Status(args) => commands::status::run(&context, args).await,
-            Action::Pause(args) => commands::pause::pause(&context, args).await,
-            Action::Resume(args) => commands::pause::resume(&context, args).await,
-            Action::Etlstatus(EtlstatusAction::Needed) => commands::etlstatus::needed(&context).await,
-            Action::Etlstatus(EtlstatusAction::Start) => commands::etlstatus::start(&context).await,
-            Action::Etlstatus(EtlstatusAction::Finish { outcome }) => {
-                commands::etlstatus::finish(&context, *outcome).await
-            }
-            Action::Config(ConfigAction::Get(args)) => commands::config::show::get(&effective, args, cli.format),
-            Action::Config(_) => Ok(commands::config::show::show(&effective, cli.format)),
-            Action::Completions(args) => commands::shell::completions(args),
-            Action::Man(args) => commands::shell::man(args),
-        };
+        let outcome = act(&cli.command, &context, &effective).await;
         if let Some(run) = run {
             run.end(&outcome).await;
         }
@@ -109,4 +82,25 @@ fn execute(cli: &Cli, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     // driver that outlive others of it panic.
     std::mem::forget(runtime);
     outcome
+}
+
+async fn act(action: &Action, context: &Context, effective: &Effective) -> Result<ExitCode, Failure> {
+    match action {
+        Action::Run(args) => commands::run::run(context, args).await,
+        Action::Plan(args) => commands::plan::run(context, args).await,
+        Action::Schema(action) => commands::schema::run(context, action).await,
+        Action::Load(args) => commands::load::run(context, args).await,
+        Action::Extract(args) => commands::extract::run(context, args).await,
+        Action::Copy(args) => commands::copy::run(context, args).await,
+        Action::Sync(args) => commands::sync::run(context, args).await,
+        Action::Verify(args) => commands::verify::run(context, args).await,
+        Action::Status(args) => commands::status::run(context, args).await,
+        Action::Pause(args) => commands::pause::pause(context, args).await,
+        Action::Resume(args) => commands::pause::resume(context, args).await,
+        Action::Etlstatus(action) => commands::etlstatus::run(context, action).await,
+        Action::Config(ConfigAction::Get(args)) => commands::config::show::get(effective, args, context.format),
+        Action::Config(_) => Ok(commands::config::show::show(effective, context.format)),
+        Action::Completions(args) => commands::shell::completions(args),
+        Action::Man(args) => commands::shell::man(args),
+    }
 }

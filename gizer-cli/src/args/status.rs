@@ -33,6 +33,14 @@ pub struct StatusArgs {
     #[arg(long)]
     pub check: bool,
 
+    /// The limits of --check.
+    #[command(flatten)]
+    pub limits: CheckLimits,
+}
+
+/// The limits beyond which there is a warning.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CheckLimits {
     /// With --check: the longest lag, such as 90s, 15m, 6h or 2d.
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_time, requires = "check")]
     pub max_lag: Duration,

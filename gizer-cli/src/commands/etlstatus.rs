@@ -5,15 +5,24 @@ use gizer_pg::state::{self, LoadNeed, ShardPositions, classic_ts};
 use serde_json::json;
 
 use super::Context;
-use crate::args::{EtlOutcome, Format};
+use crate::args::{EtlOutcome, EtlstatusAction, Format};
 use crate::exit::{ExitCode, Failure};
 use crate::ui::report;
 
-/// Whether a load is needed: by the exit code, and `1` or `0` on standard output while it is not.
+/// Answers or records what was asked or told.
 ///
 /// # Errors
-/// [`Failure`] if PostgreSQL cannot be read.
-pub async fn needed(context: &Context) -> Result<ExitCode, Failure> {
+/// [`Failure`] if a server cannot be reached or does not do it, or there is no open row to close.
+pub async fn run(context: &Context, action: &EtlstatusAction) -> Result<ExitCode, Failure> {
+    match action {
+        EtlstatusAction::Needed => needed(context).await,
+        EtlstatusAction::Start => start(context).await,
+        EtlstatusAction::Finish { outcome } => finish(context, *outcome).await,
+    }
+}
+
+/// Whether a load is needed: by the exit code, and `1` or `0` on standard output while it is not.
+async fn needed(context: &Context) -> Result<ExitCode, Failure> {
     let look = async {
         let session = context.env.postgres().await?;
         Ok(state::load_needed(&session).await?)
@@ -36,10 +45,7 @@ pub async fn needed(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// Saves the newest position of each shard in a new row of status 0.
-///
-/// # Errors
-/// [`Failure`] if a server cannot be reached, or the row cannot be written.
-pub async fn start(context: &Context) -> Result<ExitCode, Failure> {
+async fn start(context: &Context) -> Result<ExitCode, Failure> {
     let start = async {
         let (session, cluster) = (context.env.postgres().await?, context.env.mongo().await?);
         let positions = newest_positions(&cluster.oplogs().await?).await?;
@@ -57,10 +63,7 @@ pub async fn start(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// Closes the row that [`start`] has opened.
-///
-/// # Errors
-/// [`Failure`] if there is none, or it cannot be written.
-pub async fn finish(context: &Context, outcome: EtlOutcome) -> Result<ExitCode, Failure> {
+async fn finish(context: &Context, outcome: EtlOutcome) -> Result<ExitCode, Failure> {
     let error = outcome == EtlOutcome::Error;
     let finish = async {
         let session = context.env.postgres().await?;

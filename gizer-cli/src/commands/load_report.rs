@@ -27,13 +27,9 @@ pub(super) fn print(format: Format, reports: &[Loaded], failures: &Failures) {
 
 /// One object of all that became of them.
 pub(super) fn as_json(reports: &[Loaded], failures: &Failures) -> Value {
-    let mut object = json!({"collections": collections(reports)});
+    let mut object = json!({"collections": reports.iter().map(collection).collect::<Vec<Value>>()});
     report::add_failures(failures, &mut object);
     object
-}
-
-fn collections(reports: &[Loaded]) -> Vec<Value> {
-    reports.iter().map(collection).collect()
 }
 
 fn collection(loaded: &Loaded) -> Value {

@@ -117,17 +117,7 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
     settings_that_hurt(&ready, &loads, &mut warnings);
     windows_that_are_short(&standing.logs, &loads, &context.config, &mut warnings);
     rejects(&loads, &mut warnings);
-    for DueCollection { name, .. } in due.all.iter().filter(|each| each.step == Step::Follow) {
-        let Some(known) = standing.known(name) else { continue };
-        if let Some(reason) = &known.reason {
-            warnings.push(Remark { what: format!("{name}: {reason}"), remedy: None });
-        }
-        if known.rejected > 0 {
-            let rejected = report::counted(known.rejected, "document is", "documents are");
-            let remedy = "`gizer status` counts them by reason; gizer_reject holds them";
-            warnings.push(Remark::new(format!("{name}: {rejected} rejected and not in the tables"), remedy));
-        }
-    }
+    not_exact(&standing, &due, &mut warnings);
     for (collection, what) in Misplaced::read(&session).await?.in_lines() {
         let help = format!("add them to its schema file, then `{}`", report::command("load", [&collection], &[]));
         warnings.push(Remark::new(format!("{collection}: {what}"), help));
@@ -275,6 +265,21 @@ fn windows_that_are_short(
             let remedy =
                 format!("raise load.spool_limit ({}), or enlarge the oplog", report::bytes(config.spool_limit));
             warnings.push(Remark::new(what, remedy));
+        }
+    }
+}
+
+/// What is followed and not as it should be.
+fn not_exact(standing: &Standing, due: &Due, warnings: &mut Vec<Remark>) {
+    for DueCollection { name, .. } in due.all.iter().filter(|each| each.step == Step::Follow) {
+        let Some(known) = standing.known(name) else { continue };
+        if let Some(reason) = &known.reason {
+            warnings.push(Remark { what: format!("{name}: {reason}"), remedy: None });
+        }
+        if known.rejected > 0 {
+            let rejected = report::counted(known.rejected, "document is", "documents are");
+            let remedy = "`gizer status` counts them by reason; gizer_reject holds them";
+            warnings.push(Remark::new(format!("{name}: {rejected} rejected and not in the tables"), remedy));
         }
     }
 }

@@ -165,16 +165,7 @@ impl Job<'_> {
     async fn bring_forward(&mut self, servers: &Servers) -> Result<(), Failure> {
         let mut in_a_row = 0;
         loop {
-            let mut look = self.look(servers).await?;
-            let inferred = look.due.names(|step| *step == Step::Infer);
-            if !inferred.is_empty() && self.infer(servers, &look, inferred).await? {
-                look = self.look(servers).await?;
-            }
-            let unfit = look.due.names(is_unfit);
-            if !unfit.is_empty() {
-                self.widen_keys(servers, unfit).await?;
-                look = self.look(servers).await?;
-            }
+            let mut look = self.look_with_schemas(servers).await?;
             self.tell(&look.due);
             self.tries = Tries::Due;
             let loads = look.due.loads();
@@ -219,6 +210,22 @@ impl Job<'_> {
         }
     }
 
+    /// How things stand once there are the schema files that are due.
+    async fn look_with_schemas(&mut self, servers: &Servers) -> Result<Look, Failure> {
+        let mut look = self.look(servers).await?;
+        let inferred = look.due.names(|step| *step == Step::Infer);
+        if !inferred.is_empty() {
+            self.infer(servers, &look, inferred).await?;
+            look = self.look(servers).await?;
+        }
+        let unfit = look.due.names(is_unfit);
+        if !unfit.is_empty() {
+            self.widen_keys(servers, unfit).await?;
+            look = self.look(servers).await?;
+        }
+        Ok(look)
+    }
+
     async fn look(&self, servers: &Servers) -> Result<Look, Failure> {
         let Servers { cluster, session } = servers;
         let (env, load_only) = (&self.context.env, self.args.load_only);
@@ -235,8 +242,7 @@ impl Job<'_> {
         self.context.env.stop.or_done(look).await
     }
 
-    /// Gives whether there are schema files that were not there before. Nothing is inferred from nothing.
-    async fn infer(&mut self, servers: &Servers, look: &Look, collections: Vec<String>) -> Result<bool, Failure> {
+    async fn infer(&mut self, servers: &Servers, look: &Look, collections: Vec<String>) -> Result<(), Failure> {
         let options = InferOptions { collections, ..InferOptions::default() };
         let inferred = infer(&self.context.env, &options).await?;
         report::failures(&inferred.failures);
@@ -249,8 +255,7 @@ impl Job<'_> {
             record_empty(&self.context.env, &servers.session, name, facts.and_then(|facts| facts.obstacle.as_ref()))
                 .await?;
         }
-        self.may_go_on(&inferred.failures, true)?;
-        Ok(true)
+        self.may_go_on(&inferred.failures, true).map(drop)
     }
 
     async fn widen_keys(&mut self, servers: &Servers, collections: Vec<String>) -> Result<(), Failure> {

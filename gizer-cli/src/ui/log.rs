@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::terminal::sees_colours;
+use super::sees_colours;
 use crate::config::file::LogFormat;
 
 /// The target of the line that the log has for each run.

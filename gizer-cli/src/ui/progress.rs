@@ -26,30 +26,22 @@ pub(super) struct Progress {
 impl Progress {
     /// Starts to show `counters` under `name`; what is `expected` is an estimate, if there is one. Needs a tokio runtime.
     pub(super) fn start(name: &str, counters: Arc<Counters>, expected: Option<Expected>) -> Progress {
-        if std::io::stderr().is_terminal() {
-            let bar = bar(name, &counters, expected);
-            let task = tokio::spawn(draw(bar.clone(), counters, expected));
-            Progress { task, bar: Some(bar) }
-        } else {
-            let task = tokio::spawn(write_lines(name.to_owned(), counters, expected));
-            Progress { task, bar: None }
+        if !std::io::stderr().is_terminal() {
+            return Progress { task: tokio::spawn(write_lines(name.to_owned(), counters, expected)), bar: None };
         }
+        let bar = bar(name, &counters, expected);
+        Progress { task: tokio::spawn(draw(bar.clone(), counters, expected)), bar: Some(bar) }
     }
-}
 
-impl Progress {
     /// Starts to show that something goes on whose end is not known: `orders: keys and indexes`.
     pub(super) fn of_step(name: &str, step: &'static str) -> Progress {
-        if std::io::stderr().is_terminal() {
-            let bar = unseen(None, "{prefix:24!} {spinner} {msg}, {elapsed}", name);
-            bar.set_message(step);
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-            let task = tokio::spawn(spin(bar.clone()));
-            Progress { task, bar: Some(bar) }
-        } else {
-            let task = tokio::spawn(write_step(name.to_owned(), step));
-            Progress { task, bar: None }
+        if !std::io::stderr().is_terminal() {
+            return Progress { task: tokio::spawn(write_step(name.to_owned(), step)), bar: None };
         }
+        let bar = unseen(None, "{prefix:24!} {spinner} {msg}, {elapsed}", name);
+        bar.set_message(step);
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        Progress { task: tokio::spawn(spin(bar.clone())), bar: Some(bar) }
     }
 }
 

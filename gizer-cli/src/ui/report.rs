@@ -16,7 +16,6 @@ mod failures;
 mod standings;
 mod unfit;
 
-pub(crate) use super::terminal::sees_colours;
 pub(crate) use failures::{add_failures, exit, failures};
 pub(crate) use standings::{missing, missing_json, standings_json};
 pub(crate) use unfit::{add_unfit, unfit_lines};

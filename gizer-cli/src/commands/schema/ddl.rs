@@ -3,25 +3,20 @@
 use gizer_pg::printable;
 use serde_json::json;
 
+use super::layouts;
 use crate::args::{DdlArgs, Format};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
 use crate::ui::report;
-use gizer_engine::layouts::Layouts;
 
 /// Prints the statements.
 ///
 /// # Errors
 /// [`Failure`] if a schema file is missing or wrong.
-pub fn run(context: &Context, args: &DdlArgs) -> Result<ExitCode, Failure> {
-    let layouts = Layouts::read(&context.env, &args.collections)?;
-    // Half of the statements would be taken for all of them.
-    if let Some(failure) = layouts.failures.into_first() {
-        return Err(failure);
-    }
+pub(super) fn run(context: &Context, args: &DdlArgs) -> Result<ExitCode, Failure> {
     let mut collections = Vec::new();
     let mut text = String::new();
-    for layout in layouts.usable {
+    for layout in layouts(context, &args.collections)? {
         let sql = printable::sql(&gizer_pg::ddl::render(&layout, &context.config.postgres_schema)?);
         if context.format == Format::Text {
             text.push_str(&sql);

@@ -7,18 +7,18 @@ use gizer_schema::edit::{self, TypeChange, WrongValue};
 use gizer_schema::{Schema, file};
 use serde_json::{Value, json};
 
+use super::layouts;
 use crate::args::{Format, MergeArgs, PatchArgs, TablesArgs};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
 use crate::ui::report;
-use gizer_engine::layouts::Layouts;
 use gizer_engine::schema_files;
 
 /// Takes types over from one schema file into another.
 ///
 /// # Errors
 /// [`Failure`] if a file cannot be read, is no schema, or cannot be written.
-pub fn merge(context: &Context, args: &MergeArgs) -> Result<ExitCode, Failure> {
+pub(super) fn merge(context: &Context, args: &MergeArgs) -> Result<ExitCode, Failure> {
     let mut primary = read(&args.primary)?;
     let secondary = read(&args.secondary)?;
     let changes = edit::merge(&mut primary, &secondary);
@@ -31,7 +31,7 @@ pub fn merge(context: &Context, args: &MergeArgs) -> Result<ExitCode, Failure> {
 ///
 /// # Errors
 /// [`Failure`] if a file cannot be read or written, or nothing in the report could be followed.
-pub fn patch(context: &Context, args: &PatchArgs) -> Result<ExitCode, Failure> {
+pub(super) fn patch(context: &Context, args: &PatchArgs) -> Result<ExitCode, Failure> {
     let mut schema = read(&args.schema)?;
     let report = read_report(&args.report)?;
     let wrong: Vec<WrongValue> = wrong_values(&report, &schema.collection);
@@ -52,13 +52,9 @@ pub fn patch(context: &Context, args: &PatchArgs) -> Result<ExitCode, Failure> {
 ///
 /// # Errors
 /// [`Failure`] if a schema file is missing or wrong.
-pub fn tables(context: &Context, args: &TablesArgs) -> Result<ExitCode, Failure> {
-    let layouts = Layouts::read(&context.env, &args.collections)?;
-    // Some of the names would be taken for all of them.
-    if let Some(failure) = layouts.failures.into_first() {
-        return Err(failure);
-    }
-    let tables = layouts.usable.iter().flat_map(|layout| &layout.tables);
+pub(super) fn tables(context: &Context, args: &TablesArgs) -> Result<ExitCode, Failure> {
+    let layouts = layouts(context, &args.collections)?;
+    let tables = layouts.iter().flat_map(|layout| &layout.tables);
     let names: Vec<&str> = tables.map(|table| table.name.as_str()).collect();
     match context.format {
         Format::Text => {

@@ -15,7 +15,7 @@ use crate::ui::report::{self, counted};
 /// # Errors
 /// [`Failure`] if a collection that was named has a file already, or nothing can be read at all. What becomes of single
 /// collections is printed.
-pub async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode, Failure> {
     let mut inferred = infer(&context.env, &args.options()).await?;
     for name in &inferred.empty {
         if args.collections.is_empty() {

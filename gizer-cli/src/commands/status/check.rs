@@ -6,29 +6,9 @@ use gizer_pg::state::{RunRow, Status};
 
 use super::audits;
 use super::source::{OplogStatus, ShardStanding};
-use crate::args::StatusArgs;
+use crate::args::CheckLimits;
 use crate::ui::report::{counted, duration, thousands};
 use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
-
-/// The limits beyond which there is a warning.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CheckLimits {
-    pub(super) lag: Duration,
-    pub(super) headroom: Duration,
-    pub(super) rejected: u64,
-    pub(super) unverified: Option<Duration>,
-}
-
-impl From<&StatusArgs> for CheckLimits {
-    fn from(args: &StatusArgs) -> CheckLimits {
-        CheckLimits {
-            lag: args.max_lag,
-            headroom: args.min_headroom,
-            rejected: args.max_rejected,
-            unverified: args.max_unverified,
-        }
-    }
-}
 
 /// A line for each warning; the gravest first.
 pub(super) fn warnings(
@@ -52,9 +32,13 @@ pub(super) fn warnings(
     }
     all.extend(status.runs.first().and_then(failed));
     for each in &status.collections {
-        if each.rejected > limits.rejected {
+        if each.rejected > limits.max_rejected {
             let documents = counted(each.rejected, "document is", "documents are");
-            all.push(format!("{}: {documents} rejected, the limit is {}", each.collection, thousands(limits.rejected)));
+            all.push(format!(
+                "{}: {documents} rejected, the limit is {}",
+                each.collection,
+                thousands(limits.max_rejected)
+            ));
         }
         all.extend(audits::unequal(each).map(|found| format!("{}: {found}", each.collection)));
     }
@@ -74,27 +58,27 @@ fn of_shard(shard: &str, standing: &ShardStanding, limits: CheckLimits) -> Vec<S
         Some(Duration::ZERO) => {
             all.push(format!("{shard}: its oplog no longer reaches back to the position: a load is due"));
         }
-        Some(headroom) if standing.rolls_over && headroom < limits.headroom => all.push(format!(
+        Some(headroom) if standing.rolls_over && headroom < limits.min_headroom => all.push(format!(
             "{shard}: at the write rate of the last {} the oplog will overwrite our position in about {} (warning threshold {}); \
              keep gizer running or enlarge the oplog",
             duration(standing.span),
             duration(headroom),
-            duration(limits.headroom)
+            duration(limits.min_headroom)
         )),
         _ => {}
     }
     match standing.lag {
         None => all.push(format!("{shard}: is not followed yet")),
-        Some(lag) if lag > limits.lag => {
+        Some(lag) if lag > limits.max_lag => {
             all.push(format!(
                 "{shard}: the tables lie {} behind, the limit is {}",
                 duration(lag),
-                duration(limits.lag)
+                duration(limits.max_lag)
             ));
         }
         Some(_) => {}
     }
-    if let Some(limit) = limits.unverified {
+    if let Some(limit) = limits.max_unverified {
         match standing.unverified {
             None => all.push(format!("{shard}: nothing is verified")),
             Some(time) if time > limit => {
@@ -127,10 +111,10 @@ mod tests {
     use super::*;
 
     const LIMITS: CheckLimits = CheckLimits {
-        lag: Duration::from_secs(900),
-        headroom: Duration::from_secs(21_600),
-        rejected: 0,
-        unverified: Some(Duration::from_secs(3_600)),
+        max_lag: Duration::from_secs(900),
+        min_headroom: Duration::from_secs(21_600),
+        max_rejected: 0,
+        max_unverified: Some(Duration::from_secs(3_600)),
     };
 
     fn shard(lag: u64, headroom: u64, unverified: Option<u64>) -> Vec<String> {

@@ -18,6 +18,7 @@ use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
 use gizer_schema::names::shortened;
 use source::OplogStatus;
 pub(crate) use unfit::Misplaced;
+use unfit::section;
 
 /// Reads the state tables and prints what they say.
 ///
@@ -49,7 +50,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
             rows.retain(|row| args.collections.contains(&row.collection));
         }
     }
-    let warnings = args.check.then(|| check::warnings(&status, &source, &standings, args.into()));
+    let warnings = args.check.then(|| check::warnings(&status, &source, &standings, args.limits));
     status.runs.truncate(args.runs as usize);
     match (context.format, &warnings) {
         (Format::Json, _) => {
@@ -165,28 +166,15 @@ fn collections(collections: &[CollectionStatus]) -> String {
     report::table(&header, &numbers, rows)
 }
 
-/// Lines of values that did not fit that a person is shown.
-const MAX_UNFIT_LINES: usize = 10;
-
 /// What did not fit into its column when it was loaded; nothing if all did.
 fn unfit(collections: &[CollectionStatus]) -> String {
     let of = |each: &CollectionStatus| -> Vec<(String, u64)> {
         each.ledger.iter().flat_map(|ledger| ledger.unfit.clone()).collect()
     };
     let mut all: Vec<(String, u64)> = collections.iter().flat_map(of).collect();
-    if all.is_empty() {
-        return String::new();
-    }
     all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let more = match all.len().saturating_sub(MAX_UNFIT_LINES) {
-        0 => String::new(),
-        more => format!(" … and {}; --format json has all\n", report::counted(more as u64, "more", "more")),
-    };
-    let rows = all.into_iter().take(MAX_UNFIT_LINES).map(|(what, count)| vec![what, thousands(count)]);
-    format!(
-        "\nvalues that did not fit, at the last load\n{}{more}",
-        report::table(&["what", "times"], &["times"], rows)
-    )
+    let rows = all.into_iter().map(|(what, count)| vec![what, thousands(count)]).collect();
+    section("values that did not fit, at the last load", &["what", "times"], &["times"], rows)
 }
 
 fn state_text(collection: &CollectionStatus) -> String {

@@ -96,7 +96,8 @@ impl Misplaced {
     }
 }
 
-fn section(title: &str, header: &[&str], numbers: &[&str], mut rows: Vec<Vec<String>>) -> String {
+/// A table under a title, of the first rows; nothing if there are none.
+pub(super) fn section(title: &str, header: &[&str], numbers: &[&str], mut rows: Vec<Vec<String>>) -> String {
     if rows.is_empty() {
         return String::new();
     }

@@ -13,11 +13,11 @@ use crate::ui::report::{self, thousands};
 fn outcome_text(verified: &Verified) -> String {
     let outcome = verified.outcome();
     let found = verified.left.as_ref().unwrap_or(&verified.found);
-    match () {
-        () if outcome == "differs" => outcome.to_owned(),
-        () if found.not_compared > 0 => format!("{outcome}, as far as compared"),
-        () if found.rejected > 0 => format!("{outcome}, but for those rejected"),
-        () => outcome.to_owned(),
+    match outcome {
+        "differs" => outcome.to_owned(),
+        _ if found.not_compared > 0 => format!("{outcome}, as far as compared"),
+        _ if found.rejected > 0 => format!("{outcome}, but for those rejected"),
+        _ => outcome.to_owned(),
     }
 }
 
@@ -116,6 +116,23 @@ fn summary(verified: &[Verified]) -> String {
     report::table(&header, numbers, verified.iter().map(row))
 }
 
+/// A row for each table in which something differs.
+fn differing_tables(found: &AuditReport) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for (name, table) in &found.tables {
+        if table.missing + table.left_over + table.repeated == 0 && table.cells.is_empty() {
+            continue;
+        }
+        let cells: Vec<String> =
+            table.cells.iter().map(|(column, count)| format!("{column} {}", thousands(*count))).collect();
+        let mut row = vec![name.clone()];
+        row.extend([table.rows, table.missing, table.left_over, table.repeated].map(thousands));
+        row.push(cells.join(", "));
+        rows.push(row);
+    }
+    rows
+}
+
 /// What differs, and what else is to be known.
 fn details(each: &Verified, args: &VerifyArgs) -> String {
     let mut text = String::new();
@@ -135,22 +152,10 @@ fn details(each: &Verified, args: &VerifyArgs) -> String {
             report::counted(found.not_compared, "document has", "documents have")
         ));
     }
-    let cells: Vec<Vec<String>> = found
-        .tables
-        .iter()
-        .filter(|(_, table)| table.missing + table.left_over + table.repeated > 0 || !table.cells.is_empty())
-        .map(|(name, table)| {
-            let cells = table.cells.iter().map(|(column, count)| format!("{column} {}", thousands(*count)));
-            let counts = [table.rows, table.missing, table.left_over, table.repeated].map(thousands);
-            let mut row = vec![name.clone()];
-            row.extend(counts);
-            row.push(cells.collect::<Vec<_>>().join(", "));
-            row
-        })
-        .collect();
-    if !cells.is_empty() {
+    let tables = differing_tables(found);
+    if !tables.is_empty() {
         let header = ["table", "rows", "missing", "left over", "repeated", "rows with another value, by column"];
-        line(report::table(&header, &header[1..5], cells).trim_end().to_owned());
+        line(report::table(&header, &header[1..5], tables).trim_end().to_owned());
     }
     for difference in &found.differences {
         line(format!("  {}", difference.described()));

@@ -7,24 +7,20 @@ mod tree;
 
 use serde_json::json;
 
+use super::layouts;
 use crate::args::{DiagramArgs, DiagramForm, Format};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure};
 use crate::ui::report;
-use gizer_engine::layouts::Layouts;
 use tree::Diagram;
 
 /// Draws the collections, on standard output or into a file.
 ///
 /// # Errors
 /// [`Failure`] if a schema file is missing or wrong, or the file cannot be written.
-pub fn run(context: &Context, args: &DiagramArgs) -> Result<ExitCode, Failure> {
-    let layouts = Layouts::read(&context.env, &args.collections)?;
-    // A part would be taken for the whole.
-    if let Some(failure) = layouts.failures.into_first() {
-        return Err(failure);
-    }
-    let diagrams: Vec<Diagram<'_>> = layouts.usable.iter().map(Diagram::new).collect();
+pub(super) fn run(context: &Context, args: &DiagramArgs) -> Result<ExitCode, Failure> {
+    let layouts = layouts(context, &args.collections)?;
+    let diagrams: Vec<Diagram<'_>> = layouts.iter().map(Diagram::new).collect();
     let (form, drawn) = match args.form {
         DiagramForm::Text => ("text", text::draw(&diagrams)),
         DiagramForm::Mermaid => ("mermaid", mermaid::draw(&diagrams)),

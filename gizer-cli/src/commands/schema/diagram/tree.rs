@@ -5,7 +5,6 @@ use gizer_schema::{Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, Lay
 
 /// A collection as it is drawn.
 pub(super) struct Diagram<'l> {
-    /// Its tables.
     pub(super) layout: &'l Layout,
     /// What each table and column holds, in words, by their places in the layout.
     pub(super) shapes: Vec<TableShape>,
@@ -21,7 +20,6 @@ pub(super) struct FieldRow<'l> {
     pub(super) path: String,
     /// For each level from the root to its own: whether the field of that level is the last of its document.
     pub(super) last: Vec<bool>,
-    /// What it is.
     pub(super) kind: RowKind,
     /// The table that its columns are in: of an array its own one.
     pub(super) table: TableId,

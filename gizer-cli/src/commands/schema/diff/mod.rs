@@ -11,20 +11,19 @@ use gizer_schema::diff::{SchemaDiff, TableChange, compare_tables, shapes};
 use gizer_schema::{Dialect, Layout, Schema, file};
 use serde_json::Value;
 
+use super::layouts;
 use crate::args::{DiffArgs, Format};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure, FailureKind};
-use crate::ui::report;
-use gizer_engine::layouts::{Layouts, unusable_schema};
+use crate::ui::{report, sees_colours};
+use gizer_engine::layouts::unusable_schema;
 use gizer_engine::schema_files::SchemaFiles;
 
 use output::{as_json, as_text};
 
 /// What was found of one collection.
 pub(super) struct Compared {
-    /// Its name.
     pub(super) collection: String,
-    /// What differs.
     pub(super) outcome: DiffOutcome,
 }
 
@@ -76,28 +75,25 @@ impl Compared {
 ///
 /// # Errors
 /// [`Failure`], never of kind [`Failed`](FailureKind::Failed): a file that cannot be read or is no schema; tables that cannot be read.
-pub async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure> {
     let compared = if args.live { live(context, &args.inputs).await } else { files(&args.inputs) };
     let compared = compared.map_err(|failure| match failure.kind {
         FailureKind::Failed => Failure { kind: FailureKind::Usage, ..failure },
         _ => failure,
     })?;
     match context.format {
-        Format::Text => report::text(&as_text(&compared, args.live, report::sees_colours(&std::io::stdout()))),
+        Format::Text => report::text(&as_text(&compared, args.live, sees_colours(&std::io::stdout()))),
         Format::Json => report::json(&as_json(&compared)),
     }
     Ok(if compared.iter().any(Compared::differs) { ExitCode::Failed } else { ExitCode::Done })
 }
 
 async fn live(context: &Context, collections: &[String]) -> Result<Vec<Compared>, Failure> {
-    let layouts = Layouts::read(&context.env, collections)?;
-    if let Some(failure) = layouts.failures.into_first() {
-        return Err(failure);
-    }
+    let layouts = layouts(context, collections)?;
     let read = async {
         let session = context.env.postgres().await?;
         let mut compared = Vec::new();
-        for layout in &layouts.usable {
+        for layout in &layouts {
             let there = standing(&session, layout).await?;
             let tables = compare_tables(&there.tables, &shapes(layout));
             let hash = layout_hash(layout)?;

@@ -43,7 +43,6 @@ struct DiffLine(usize, Sign, String, String);
 /// Names wider than this do not push what is said of others to the right.
 const MAX_NAME_WIDTH: usize = 40;
 
-/// For people.
 pub(super) fn as_text(all: &[Compared], live: bool, colours: bool) -> String {
     let mut text = String::new();
     for each in all {
@@ -230,7 +229,6 @@ fn same_tables(outcome: &DiffOutcome) -> &'static str {
     }
 }
 
-/// For machines.
 pub(super) fn as_json(all: &[Compared]) -> Value {
     let differs = all.iter().any(Compared::differs);
     let load_due = all.iter().any(Compared::load_due);
