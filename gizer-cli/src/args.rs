@@ -44,7 +44,7 @@ Exit codes:
   0    done
   1    failed; the message says why. Also: a server that cannot be reached, or refuses the login
   2    command line, configuration or schema file is wrong. Also: no such database or collection
-  3    a load is due: the oplog has rolled over, or has another history, or a schema file has changed
+  3    a load is due: the oplog has rolled over or diverged, or a schema file has changed
   4    rows differ from the documents: after they were written (nothing of that was committed), or as verify found them
   5    another run holds the lock
   6    `status --check` warns
@@ -62,7 +62,7 @@ const EVERYWHERE: &str = "Options of every command";
 
 /// Copies MongoDB collections into PostgreSQL as relational tables.
 ///
-/// Nested documents become columns, arrays become child tables. A load fills new tables beside the live ones and swaps
+/// Nested documents become columns, arrays become child tables. A load fills new tables next to the live ones and swaps
 /// them in at its end: readers never see half of it.
 #[derive(Debug, Parser)]
 #[command(name = "gizer", version, after_help = EXIT_CODES, styles = STYLES, max_term_width = 100)]
@@ -108,7 +108,7 @@ pub enum Action {
     Run(RunArgs),
     /// Say what `run` would do, why, and what it takes, without doing it.
     Plan(PlanArgs),
-    /// Find out what collections look like, and what tables follow from it.
+    /// Make and compare schema files, and show the tables that follow from them.
     #[command(subcommand)]
     Schema(SchemaAction),
     /// Load collections into PostgreSQL, from the beginning.
@@ -119,21 +119,21 @@ pub enum Action {
     Copy(CopyArgs),
     /// Bring the tables up to date with what has changed in MongoDB since their load.
     Sync(SyncArgs),
-    /// Compare all rows with the documents, beside writes and a running sync, and repair what differs.
+    /// Compare all rows with the documents, during writes and a running sync, and repair what differs.
     Verify(VerifyArgs),
-    /// Show how things stand: collections, their tables, the last runs.
+    /// Show the state of collections, their tables and the last runs.
     Status(StatusArgs),
     /// Leave collections alone for a while: their tables stay as they are.
     Pause(PauseArgs),
-    /// Take up again what was paused, where it was left.
+    /// Resume what was paused, where it was left.
     Resume(ResumeArgs),
-    /// Answer the questions of scripts that were made for the classic tool.
+    /// Answer scripts written for the classic tool.
     #[command(subcommand)]
     Etlstatus(EtlstatusAction),
     /// Show the configuration, or convert one of the classic tool.
     #[command(subcommand)]
     Config(ConfigAction),
-    /// Print what lets a shell complete gizer's commands and flags.
+    /// Print shell completions of gizer's commands and flags.
     Completions(CompletionsArgs),
     /// Print the manual page, or write those of all commands.
     Man(ManArgs),
@@ -150,11 +150,11 @@ pub enum SchemaAction {
     Tables(TablesArgs),
     /// Take over types from another schema file.
     Merge(MergeArgs),
-    /// Set types by what a load reported as wrong values.
+    /// Set types from the wrong values that a load reported.
     Patch(PatchArgs),
-    /// Tell what differs between schema files, or between schema files and the tables that are there.
+    /// Show what differs between schema files, or between schema files and the existing tables.
     Diff(DiffArgs),
-    /// Draw the document tree beside the tables that it becomes.
+    /// Draw the document tree next to the tables that it becomes.
     Diagram(DiagramArgs),
     /// Print the JSON Schema of schema files, with which editors complete and check them.
     #[command(after_help = JSON_SCHEMA_HELP)]
@@ -168,14 +168,14 @@ Examples:
   gizer schema infer                 every collection of the database that has no schema file yet
   gizer schema infer orders posts    these two
   gizer schema infer --classic       in the form that the classic tool reads
-  gizer schema infer orders --force  again, in the place of the file that is there
+  gizer schema infer orders --force  again, replacing the existing file
   gizer schema infer --dump dump/shop  without a server: every collection that mongodump has written")]
 pub struct InferArgs {
     /// Collections [default: all of the database but system.*, views and time series].
     #[arg(value_name = "COLLECTION")]
     pub collections: Vec<String>,
 
-    /// Write over schema files that are there.
+    /// Overwrite existing schema files.
     #[arg(long)]
     pub force: bool,
 
@@ -223,7 +223,7 @@ pub struct TablesArgs {
     #[arg(value_name = "COLLECTION")]
     pub collections: Vec<String>,
 
-    /// What stands between two names.
+    /// What separates two names.
     #[arg(long, value_name = "TEXT", default_value = "\\n")]
     pub delimiter: String,
 }
@@ -321,7 +321,7 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "TEXT")]
     pub prefix: Option<String>,
 
-    /// Extract a collection although up to N of its documents were rejected and kept aside.
+    /// Extract a collection although up to N of its documents were rejected.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_rejects: u64,
 
@@ -338,9 +338,9 @@ pub struct ExtractArgs {
 /// Arguments of `copy`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-The tables are filled beside the live ones and swapped in at the end, as `load` does it. Files that an extract of gizer has
-made must be as it left them, and the schema file the same. Of files of the classic tool nobody knows whether they are
-whole; what is copied from them cannot be followed.
+The tables are filled next to the live ones and swapped in at the end, as by `load`. Files that an extract of gizer has
+made must be unchanged, and the schema file the same. Files of the classic tool may be incomplete; what is copied from
+them cannot be followed.
 
 Examples:
   gizer copy --csv-path out          every collection of the extract
@@ -362,16 +362,16 @@ pub struct CopyArgs {
 /// Arguments of `sync`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Everything that has a load and can be followed is brought up to where MongoDB's oplog stood when the command began. Before
-each commit the rows written are read back and compared with the documents ([verify] mode = \"off\" leaves that out). What
-waits to be repaired is made equal, too.
+Everything that was loaded and can be followed is brought up to the end of MongoDB's oplog when the command began. Before
+each commit the rows written are read back and compared with the documents (not with [verify] mode = \"off\"). Queued
+repairs are done, too.
 
 Examples:
   gizer sync                         one round, for cron
   gizer sync --follow                stays on until SIGTERM or SIGINT, and ends after the batch
   gizer sync --format json           counts for a script
 
-A collection that was dropped has its tables emptied; one that was replaced ($out, a rename) is loaded anew.")]
+A collection that was dropped has its tables emptied; one that was replaced ($out, a rename) is reloaded.")]
 pub struct SyncArgs {
     /// Stay on, and apply changes as they come.
     #[arg(long)]
@@ -464,7 +464,7 @@ fn variable(name: &str) -> Option<String> {
 fn note_ignored(effective: &Effective) {
     if let (Some(path), false) = (&effective.path, effective.ignored.is_empty()) {
         let ignored = effective.ignored.join(", ");
-        report::note(format!("gizer: {}: ignored, because gizer has no need of it: {ignored}", path.display()));
+        report::note(format!("gizer: {}: ignored, because gizer does not need it: {ignored}", path.display()));
     }
 }
 

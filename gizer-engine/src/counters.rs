@@ -1,4 +1,4 @@
-//! Counters of a load or an audit, for whoever shows progress.
+//! Counters of a load or an audit, for progress displays.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,13 +8,13 @@ pub struct Counters {
     documents: AtomicU64,
     bytes: AtomicU64,
     rows: AtomicU64,
-    /// What an interrupted run has done: part of the whole, not of this run's speed.
-    before: Done,
+    /// Done by an interrupted run: counts for the whole, not for this run's speed.
+    before: WorkDone,
 }
 
-/// Documents, bytes and rows that are done.
+/// Documents, bytes and rows done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Done {
+pub struct WorkDone {
     /// Documents.
     pub documents: u64,
     /// Bytes of BSON.
@@ -24,29 +24,29 @@ pub struct Done {
 }
 
 impl Counters {
-    /// Counters that go on where an interrupted run ended.
-    pub fn going_on(before: Done) -> Counters {
-        let Done { documents, bytes, rows } = before;
+    /// Counters that continue those of an interrupted run.
+    pub fn resuming(before: WorkDone) -> Counters {
+        let WorkDone { documents, bytes, rows } = before;
         Counters { documents: documents.into(), bytes: bytes.into(), rows: rows.into(), before }
     }
 
-    /// The part that this run has done.
-    pub fn in_this_run(&self) -> Done {
+    /// Done by this run.
+    pub fn in_this_run(&self) -> WorkDone {
         let less = |all: &AtomicU64, before: u64| all.load(Ordering::Relaxed).saturating_sub(before);
-        Done {
+        WorkDone {
             documents: less(&self.documents, self.before.documents),
             bytes: less(&self.bytes, self.before.bytes),
             rows: less(&self.rows, self.before.rows),
         }
     }
 
-    /// Documents and bytes of BSON that left a stage.
+    /// Adds documents and bytes of BSON that left a stage.
     pub fn add_documents(&self, documents: u64, bytes: u64) {
         self.documents.fetch_add(documents, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Documents that PostgreSQL has taken, their bytes of BSON and their rows.
+    /// Adds written documents, with bytes of BSON and rows.
     pub fn add_written(&self, documents: u64, bytes: u64, rows: u64) {
         self.add_documents(documents, bytes);
         self.rows.fetch_add(rows, Ordering::Relaxed);
@@ -63,36 +63,36 @@ impl Counters {
     }
 }
 
-/// How much there is to do, about.
+/// Expected amount of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
-    /// So many documents.
+pub enum ExpectedWork {
+    /// Number of documents.
     Documents(u64),
-    /// So many bytes of BSON, or of text.
+    /// Bytes of BSON or text.
     Bytes(u64),
 }
 
-impl Expected {
-    /// How much of it is done.
+impl ExpectedWork {
+    /// How much is done.
     pub fn done(self, counters: &Counters) -> u64 {
         match self {
-            Expected::Documents(_) => counters.documents(),
-            Expected::Bytes(_) => counters.bytes(),
+            ExpectedWork::Documents(_) => counters.documents(),
+            ExpectedWork::Bytes(_) => counters.bytes(),
         }
     }
 
-    /// How much of it this run has done.
+    /// How much this run has done.
     pub fn done_in_this_run(self, counters: &Counters) -> u64 {
         match self {
-            Expected::Documents(_) => counters.in_this_run().documents,
-            Expected::Bytes(_) => counters.in_this_run().bytes,
+            ExpectedWork::Documents(_) => counters.in_this_run().documents,
+            ExpectedWork::Bytes(_) => counters.in_this_run().bytes,
         }
     }
 
-    /// All of it.
+    /// The total.
     pub fn total(self) -> u64 {
         match self {
-            Expected::Documents(total) | Expected::Bytes(total) => total,
+            ExpectedWork::Documents(total) | ExpectedWork::Bytes(total) => total,
         }
     }
 }

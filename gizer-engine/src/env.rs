@@ -1,4 +1,4 @@
-//! What the engine works with: settings, whoever asks it to stop, and whoever observes it.
+//! The engine's environment: settings, stop and observer.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,19 +18,19 @@ use crate::selection::Selection;
 use crate::spool::SpoolSettings;
 use crate::stop::Stop;
 
-/// What every part of the engine works with; clones are of the same.
+/// Environment of the engine; clones share it.
 #[derive(Debug, Clone)]
 pub struct Env {
-    /// What is copied, where to, and how.
+    /// The settings.
     pub settings: Settings,
-    /// Whether somebody wants it to stop.
+    /// Tells whether to stop.
     pub stop: Stop,
-    /// Whoever wants to know what happens.
+    /// Receives events.
     pub observer: Arc<dyn Observer>,
 }
 
 impl Env {
-    /// These settings; nobody asks it to stop, and nobody observes it.
+    /// An environment without stop and observer.
     pub fn new(settings: Settings) -> Env {
         Env { settings, stop: Stop::never(), observer: Arc::new(NoObserver) }
     }
@@ -67,56 +67,55 @@ impl Env {
         SchemaFiles::open(&self.settings.schemas_dir)
     }
 
-    /// Says what a person may want to know.
+    /// Sends a notice to the observer.
     pub fn notice(&self, notice: &Notice) {
         self.observer.observe(Event::Notice(notice));
     }
 }
 
-/// What is copied, where to, and how.
+/// Settings of the engine.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The servers.
     pub servers: Arc<dyn Servers>,
     /// The folder of schema files.
     pub schemas_dir: PathBuf,
-    /// For which collections schema files may be made.
+    /// Which collections may get schema files by inference.
     pub infer: InferPolicy,
     /// Which collections may be copied.
     pub selection: Selection,
-    /// Bytes that may be on their way between the stages.
+    /// Bytes in flight between the stages.
     pub memory: usize,
-    /// How long work that does not stay on is retried after a failure that passes, once it has begun.
+    /// How long commands that end by themselves retry transient failures once started.
     pub retry_for: Duration,
-    /// Threads that flatten, and connections that write, during a load.
+    /// Number of flattening threads, and of writing connections, of a load.
     pub load_workers: usize,
-    /// Parallel workers that PostgreSQL may take for each key, besides the connections that build keys.
+    /// Parallel workers of PostgreSQL per key, besides the connections that build keys.
     pub key_workers: u32,
-    /// How long finished tables wait for readers of the live ones.
+    /// How long a swap waits for readers of the live tables.
     pub swap_timeout: Duration,
-    /// Where transactions are spilled that do not fit into memory.
+    /// Folder for transactions too large for memory.
     pub spill_dir: PathBuf,
-    /// What is read back and compared before each commit.
+    /// Which writes are read back and compared before a commit.
     pub read_back: ReadBack,
-    /// A collection of which more documents than this have to be repaired in one run of following is reloaded.
+    /// Limit of repaired documents per run and collection; beyond it the collection is reloaded.
     pub max_repairs: u64,
-    /// A collection of which PostgreSQL refuses more documents than this in one run of following is failing.
+    /// Limit of documents refused per run and collection; beyond it the collection is failing.
     pub max_rejects: u64,
 }
 
 impl Settings {
-    /// Bytes on their way, unless set: enough for two replies of 16 MiB in every stage.
+    /// Default of `memory`: two replies of 16 MiB in every stage.
     pub const DEFAULT_MEMORY: usize = 256 << 20;
-    /// How long passing failures are retried, unless set.
+    /// Default of `retry_for`.
     pub const DEFAULT_RETRY_FOR: Duration = Duration::from_secs(60);
-    /// Workers of a load, unless set.
+    /// Default of `load_workers`.
     pub const DEFAULT_LOAD_WORKERS: usize = 2;
-    /// How long a swap waits, unless set: longer than most reports run.
+    /// Default of `swap_timeout`: longer than most reports run.
     pub const DEFAULT_SWAP_TIMEOUT: Duration = Duration::from_secs(300);
-    /// Repairs of a collection in one run, unless set: more than what a person with a client has changed by mistake.
+    /// Default of `max_repairs`: more than a person changes by mistake.
     pub const DEFAULT_MAX_REPAIRS: u64 = 1_000;
-    /// Refused documents of a collection in one run, unless set: more than a stray value or two, fewer than a constraint
-    /// that fits nothing.
+    /// Default of `max_rejects`: more than stray values, fewer than a misplaced constraint refuses.
     pub const DEFAULT_MAX_REJECTS: u64 = 1_000;
 
     /// Defaults for these servers, with schema files in `schemas` and spools in `spool` below a folder.
@@ -140,16 +139,16 @@ impl Settings {
     }
 }
 
-/// Where to connect to. Asked before each connection.
+/// Where to connect to. Called before each connection.
 ///
-/// - **Fresh**: a password that has changed meanwhile is the new one from the next connection on.
+/// - **Fresh**: a changed password counts from the next connection on.
 /// - **Errors** name the setting that is missing or wrong, and are of kind [`Usage`](crate::FailureKind::Usage).
 pub trait Servers: fmt::Debug + Send + Sync {
     /// Where documents and oplogs are read.
     ///
     /// # Errors
     /// [`Failure`] if it is not set.
-    fn source(&self) -> Result<gizer_oplog::Settings, Failure>;
+    fn source(&self) -> Result<gizer_oplog::MongoSettings, Failure>;
 
     /// Where tables are written.
     ///
@@ -164,18 +163,19 @@ pub trait Servers: fmt::Debug + Send + Sync {
     fn spools(&self) -> Result<SpoolSettings, Failure>;
 }
 
-/// Servers that are known from the start.
+/// Servers known from the start.
 #[derive(Debug, Clone)]
 pub struct FixedServers {
-    source: gizer_oplog::Settings,
+    source: gizer_oplog::MongoSettings,
     spools: SpoolSettings,
 }
 
 impl FixedServers {
-    /// Bytes that the spool of one oplog may take, unless set: some hours of what a busy small shop writes.
+    /// Default limit of a spool: some hours of a busy small shop.
     pub const DEFAULT_SPOOL_LIMIT: u64 = 1 << 30;
 
-    /// One MongoDB deployment and database, one PostgreSQL and the schema of its tables, and the folder of spools.
+    /// Servers from URIs: a MongoDB deployment and database, a PostgreSQL and the tables' schema,
+    /// and the folder of spools.
     ///
     /// # Errors
     /// [`Failure`] if a URI is not usable.
@@ -192,12 +192,12 @@ impl FixedServers {
             folder: spool_dir.into(),
             limit: FixedServers::DEFAULT_SPOOL_LIMIT,
         };
-        Ok(FixedServers { source: gizer_oplog::Settings { uris, database, oplogs: Vec::new() }, spools })
+        Ok(FixedServers { source: gizer_oplog::MongoSettings { uris, database, oplogs: Vec::new() }, spools })
     }
 }
 
 impl Servers for FixedServers {
-    fn source(&self) -> Result<gizer_oplog::Settings, Failure> {
+    fn source(&self) -> Result<gizer_oplog::MongoSettings, Failure> {
         Ok(self.source.clone())
     }
 

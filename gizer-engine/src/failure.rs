@@ -1,24 +1,24 @@
-//! Failures: what happened, what helps, and whether the same may succeed later.
+//! Failures with their cause, remedy and whether a retry may succeed.
 
 use std::fmt;
 
 use gizer_oplog::{ErrorClass, MongoError};
 use gizer_pg::{ErrorKind, PgError};
 
-/// The kinds of [`Failure`], by what a caller can do.
+/// Kinds of [`Failure`], by what a caller can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It could not be done; the next try may succeed.
+    /// The work failed; a retry may succeed.
     Failed,
     /// A request, a setting or a schema file is wrong, or names what does not exist. Nothing was started.
     Usage,
-    /// Only a load helps: the log has rolled over, or diverged.
+    /// A load is due: the log has rolled over or diverged.
     LoadDue,
     /// Documents and rows differ.
     Differs,
     /// Another run holds the lock, or took over.
     Locked,
-    /// Done, but not everything that is expected is copied.
+    /// Done, but not all expected collections are copied.
     NotAll,
     /// Ended by SIGINT.
     Interrupted,
@@ -26,23 +26,23 @@ pub enum FailureKind {
     Terminated,
 }
 
-/// Why something could not be done.
+/// Why work failed.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What kind it is.
+    /// Its kind.
     pub kind: FailureKind,
-    /// What was expected, what came, and where. Lower case, no full stop.
+    /// What failed, where, and why. Lower case, no full stop.
     pub message: String,
     /// What the operator can do.
     pub remedy: Option<String>,
-    /// Whether it ends the whole run, as a lost connection does, not only the work on one collection.
+    /// Whether it ends the whole run, as a lost connection does.
     pub ends_run: bool,
-    /// Whether the same may succeed a little later, as after an election or a restart.
+    /// Whether a retry may succeed soon, as after an election or a restart.
     pub passes: bool,
 }
 
 impl Failure {
-    /// A failure of this kind. Only an interruption ends the whole run by itself.
+    /// A failure of this kind. Only interruptions end the whole run.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
         let ends_run = matches!(kind, FailureKind::Interrupted | FailureKind::Terminated);
         Failure { kind, message: within_limit(message.into()), remedy: None, ends_run, passes: false }
@@ -53,7 +53,7 @@ impl Failure {
         Failure::new(FailureKind::Usage, message)
     }
 
-    /// It could not be done.
+    /// The work failed.
     pub fn failed(message: impl Into<String>) -> Failure {
         Failure::new(FailureKind::Failed, message)
     }
@@ -65,13 +65,13 @@ impl Failure {
         self
     }
 
-    /// The message with its remedy, where there is room for one line only.
+    /// Message and remedy in one line.
     pub fn in_a_line(&self) -> String {
         let remedy = self.remedy.as_ref().map(|remedy| format!(" ({remedy})"));
         format!("{}{}", self.message, remedy.unwrap_or_default())
     }
 
-    /// Marks that other collections cannot be worked on either.
+    /// Marks that it affects all collections.
     #[must_use]
     pub fn ending_the_run(mut self) -> Failure {
         self.ends_run = true;
@@ -79,10 +79,10 @@ impl Failure {
     }
 }
 
-/// Characters of a message: more than any list takes, less than a hostile name can.
+/// Limit of a message in characters: more than any list needs, less than a hostile name could fill.
 const MAX_MESSAGE_CHARS: usize = 4_000;
 
-/// A message without its middle, if it is too long.
+/// Cuts the middle out of a message that is too long.
 fn within_limit(message: String) -> String {
     let count = message.chars().count();
     if count <= MAX_MESSAGE_CHARS {
@@ -124,7 +124,7 @@ impl From<PgError> for Failure {
             ErrorKind::Interrupted => FailureKind::Interrupted,
             ErrorKind::Failed => FailureKind::Failed,
         };
-        // These are about one collection; anything else would go wrong for the next one, too.
+        // These concern one collection; others would fail for the next one too.
         let of_one_collection = match &error {
             PgError::Locked { .. }
             | PgError::Fenced { .. }
@@ -142,7 +142,7 @@ impl From<PgError> for Failure {
             | PgError::File { .. }
             | PgError::UnusableName { .. }
             | PgError::NoRights { .. } => true,
-            // Neither the server's resources (53), its operator (57), its machine (58) nor a role that may only read.
+            // Not resources (53), operator (57), system (58), nor a read-only role.
             PgError::Database { said, .. } => {
                 !["53", "57", "58", "XX", "25006"].iter().any(|class| said.sqlstate.starts_with(class))
             }

@@ -1,4 +1,4 @@
-//! What could not be done for some collections, while it did it for others.
+//! Failures of some collections in a run that went on.
 
 use std::fmt::Write;
 
@@ -6,29 +6,29 @@ use gizer_schema::names::shortened;
 
 use crate::failure::{Failure, FailureKind};
 
-/// Failures, each of one collection, and the one that ended the run, if one did.
+/// Failures of collections, and the one that ended the run, if any.
 #[derive(Debug, Default, Clone)]
 pub struct Failures {
     each: Vec<(String, Failure)>,
     end: Option<Failure>,
-    /// Collections whose turn never came.
+    /// Collections not started.
     not_begun: Vec<String>,
 }
 
 impl Failures {
-    /// One more collection failed.
+    /// Adds a collection's failure.
     pub fn add(&mut self, collection: impl Into<String>, failure: Failure) {
         self.each.push((collection.into(), failure));
     }
 
-    /// The run ended before the turn of these collections came; `failure` is why, unless it is that of the collection
-    /// that failed last.
+    /// Records that the run ended before these collections were started; `failure` is the reason,
+    /// unless it is that of the last failed collection.
     pub fn end_run(&mut self, failure: Option<Failure>, not_begun: impl IntoIterator<Item = String>) {
         self.end = failure;
         self.not_begun.extend(not_begun);
     }
 
-    /// Takes out what may succeed a little later: why, and for which collections, those among them whose turn never came.
+    /// Takes out transient failures: the reason, and the failed or unstarted collections.
     pub fn take_passing(&mut self) -> Option<(Failure, Vec<String>)> {
         if self.iter().any(|failure| failure.ends_run && !failure.passes) {
             return None;
@@ -42,7 +42,7 @@ impl Failures {
         Some((first, names))
     }
 
-    /// Adds those of a later attempt.
+    /// Adds failures of a later attempt.
     pub fn extend(&mut self, later: Failures) {
         self.each.extend(later.each);
         self.end = later.end.or(self.end.take());
@@ -64,32 +64,32 @@ impl Failures {
         self.each.iter().find(|(name, _)| name == collection).map(|(_, failure)| failure)
     }
 
-    /// Each with its collection.
+    /// Failures with their collections.
     pub fn by_collection(&self) -> impl Iterator<Item = (&str, &Failure)> {
         self.each.iter().map(|(name, failure)| (name.as_str(), failure))
     }
 
-    /// The one that ended the run, if one did.
+    /// The failure that ended the run, if any.
     pub fn ending(&self) -> Option<&Failure> {
         self.end.as_ref().or_else(|| self.iter().find(|failure| failure.ends_run))
     }
 
-    /// The first one.
+    /// The first failure.
     pub fn into_first(self) -> Option<Failure> {
         self.each.into_iter().map(|(_, failure)| failure).chain(self.end).next()
     }
 
-    /// All of them, the one that ended the run last.
+    /// All failures, with the one that ended the run last.
     pub fn iter(&self) -> impl Iterator<Item = &Failure> {
         self.each.iter().map(|(_, failure)| failure).chain(&self.end)
     }
 
-    /// Of what kind they are together, if there is any.
+    /// Their overall kind, if there are any.
     pub fn kind(&self) -> Option<FailureKind> {
         self.decisive().map(|failure| failure.kind)
     }
 
-    /// The one that says how it all ended: what ended the run, or else the first.
+    /// The decisive failure: the one that ended the run, or else the first.
     pub fn decisive(&self) -> Option<&Failure> {
         self.iter().find(|failure| failure.ends_run).or(self.end.as_ref()).or_else(|| self.iter().next())
     }
@@ -107,12 +107,12 @@ impl Failures {
         line
     }
 
-    /// What ended the run, apart from the failure of a collection.
+    /// What ended the run, if not a collection's failure.
     pub fn end(&self) -> Option<&Failure> {
         self.end.as_ref()
     }
 
-    /// Collections whose turn never came, because the run ended before.
+    /// Collections not started because the run ended.
     pub fn not_begun(&self) -> &[String] {
         &self.not_begun
     }

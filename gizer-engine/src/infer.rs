@@ -8,7 +8,7 @@ use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Dump, Dum
 use gizer_schema::infer::{Finding, Inference};
 use gizer_schema::{Dialect, Layout, LayoutError, Schema, TableId, pin_names, rename_taken_tables};
 
-use crate::counters::{Counters, Expected};
+use crate::counters::{Counters, ExpectedWork};
 use crate::env::Env;
 use crate::failure::{Failure, FailureKind};
 use crate::failures::Failures;
@@ -19,44 +19,44 @@ use crate::observer::{Activity, Event};
 use crate::pipeline;
 use crate::schema_files::SchemaFiles;
 
-/// What to infer, and from what.
+/// Options of an inference.
 #[derive(Debug, Clone, Default)]
 pub struct InferOptions {
-    /// Collections; none: all of the database that have no schema file.
+    /// Collections; empty for all without a schema file.
     pub collections: Vec<String>,
-    /// Whether schema files that are there are written over.
+    /// Whether existing schema files are overwritten.
     pub overwrites: bool,
-    /// Only the so many documents with the greatest `_id`.
+    /// Only this many documents, greatest `_id` first.
     pub newest: Option<u64>,
-    /// Only so many documents, chosen by chance.
+    /// Only this many random documents.
     pub sample: Option<u64>,
     /// Only documents that match this query.
     pub filter: Option<bson::Document>,
-    /// From what mongodump has written, and not from a server.
+    /// A dump to read instead of a server.
     pub dump: Option<PathBuf>,
-    /// In the classic dialect.
+    /// Whether to use the classic dialect.
     pub classic: bool,
 }
 
-/// What became of the collections.
+/// Results of an inference.
 #[derive(Debug)]
-pub struct Inferred {
-    /// Those whose schema files were written.
+pub struct InferReport {
+    /// Written schema files.
     pub written: Vec<InferredSchema>,
-    /// Those that were not looked at, or cannot have a schema file, with the reason.
+    /// Skipped collections, and those that cannot have a schema file, with the reason.
     pub skipped: Vec<(String, String)>,
-    /// Those in which no document was seen: they have no schema file yet.
+    /// Collections without documents, which have no schema file yet.
     pub empty: Vec<String>,
-    /// What could not be done.
+    /// Failures.
     pub failures: Failures,
 }
 
-/// A schema file that was written.
+/// A written schema file.
 #[derive(Debug, Clone)]
 pub struct InferredSchema {
     /// The collection.
     pub collection: String,
-    /// Documents that were looked at.
+    /// Number of documents read.
     pub documents: u64,
     /// The file.
     pub file: PathBuf,
@@ -64,22 +64,22 @@ pub struct InferredSchema {
     pub findings: Vec<Finding>,
 }
 
-/// Why nothing was inferred of a collection without documents.
+/// The reason for a collection without documents.
 pub const NOTHING_SEEN: &str = "no document was seen: there is nothing to infer from";
 
-/// Infers schemas and writes their files. Only such as a load takes are written; a collection that cannot have one does not
-/// keep the others from theirs.
+/// Infers schemas and writes their files. Only loadable schemas are written; a collection that
+/// cannot have one does not stop the others.
 ///
 /// # Errors
-/// [`Failure`] if a collection that was named has a file already, or the folder cannot be read.
-pub async fn infer(env: &Env, options: &InferOptions) -> Result<Inferred, Failure> {
+/// [`Failure`] if a named collection has a file already, or the folder cannot be read.
+pub async fn infer(env: &Env, options: &InferOptions) -> Result<InferReport, Failure> {
     let files = env.schema_files()?;
     if !options.overwrites {
         refuse_existing(&files, &options.collections)?;
     }
     let (written, skipped, empty, failures) = Default::default();
-    let inferred = Inferred { written, skipped, empty, failures };
-    let mut job = Job { names: Names::of(&files), env, options, files: &files, inferred, refused: 0 };
+    let inferred = InferReport { written, skipped, empty, failures };
+    let mut job = InferJob { names: TakenNames::of(&files), env, options, files: &files, inferred, refused: 0 };
     if let Err(failure) = env.stop.or_done(job.infer_all()).await {
         job.inferred.failures.end_run(Some(failure), None);
     }
@@ -89,29 +89,29 @@ pub async fn infer(env: &Env, options: &InferOptions) -> Result<Inferred, Failur
 fn refuse_existing(files: &SchemaFiles, collections: &[String]) -> Result<(), Failure> {
     match collections.iter().find_map(|name| files.existing(name)) {
         Some(path) => {
-            Err(Failure::usage(format!("{} is there already", path.display())).remedy("give --force to write over it"))
+            Err(Failure::usage(format!("{} already exists", path.display())).remedy("use --force to overwrite it"))
         }
         None => Ok(()),
     }
 }
 
 /// Why a collection that has a schema file is skipped.
-fn is_there(path: &Path) -> String {
-    format!("{} is there already (--force writes over it)", path.display())
+fn already_exists(path: &Path) -> String {
+    format!("{} already exists (--force overwrites it)", path.display())
 }
 
-/// One inference.
-struct Job<'j> {
+/// A running inference.
+struct InferJob<'j> {
     env: &'j Env,
     options: &'j InferOptions,
     files: &'j SchemaFiles,
-    names: Names,
-    inferred: Inferred,
-    /// How many of the skipped were looked at and cannot have a schema file.
+    names: TakenNames,
+    inferred: InferReport,
+    /// How many of the skipped cannot have a schema file.
     refused: usize,
 }
 
-impl Job<'_> {
+impl InferJob<'_> {
     async fn infer_all(&mut self) -> Result<(), Failure> {
         if let Some(path) = &self.options.dump {
             return self.infer_dump(path).await;
@@ -143,13 +143,13 @@ impl Job<'_> {
         self.names.collections.extend(dump.files().iter().map(|file| file.collection.clone()));
         for file in self.choose_of_dump(&dump) {
             let scan = file.scan(pipeline::batch_bytes(self.env.settings.memory));
-            let outcome = self.infer_from(&file.collection, scan, file.bytes.map(Expected::Bytes)).await;
+            let outcome = self.infer_from(&file.collection, scan, file.bytes.map(ExpectedWork::Bytes)).await;
             self.note(file.collection, outcome)?;
         }
         Ok(())
     }
 
-    /// As [`choose`](Job::choose), of a dump.
+    /// As [`choose`](InferJob::choose), for a dump.
     fn choose_of_dump(&mut self, dump: &Dump) -> Vec<DumpFile> {
         let mut chosen = Vec::new();
         for name in &self.options.collections {
@@ -166,14 +166,14 @@ impl Job<'_> {
         }
         for file in dump.files() {
             match self.files.existing(&file.collection) {
-                Some(path) if !self.options.overwrites => self.skip(file.collection.clone(), is_there(path)),
+                Some(path) if !self.options.overwrites => self.skip(file.collection.clone(), already_exists(path)),
                 _ => chosen.push(file.clone()),
             }
         }
         chosen
     }
 
-    /// What is inferred; what is not is noted with the reason.
+    /// Chooses collections; others are noted with the reason.
     async fn choose(&mut self, cluster: &Cluster) -> Result<Vec<Collection>, Failure> {
         let mut chosen = Vec::new();
         for name in &self.options.collections {
@@ -189,7 +189,7 @@ impl Job<'_> {
         for collection in cluster.collections().await? {
             match (&collection.skip, self.files.existing(&collection.name)) {
                 (Some(reason), _) => self.skip(collection.name, reason.to_string()),
-                (None, Some(path)) if !self.options.overwrites => self.skip(collection.name, is_there(path)),
+                (None, Some(path)) if !self.options.overwrites => self.skip(collection.name, already_exists(path)),
                 _ => chosen.push(collection),
             }
         }
@@ -201,8 +201,8 @@ impl Job<'_> {
         self.inferred.skipped.push((name, reason));
     }
 
-    /// Notes why a collection has no schema file; what ends the run is given back. One that nobody named and that can have none is
-    /// none of those that are copied.
+    /// Notes why a collection has no schema file, or returns the failure if it ends the run. An
+    /// unnamed collection that cannot have a schema file is skipped.
     fn note(&mut self, name: String, outcome: Result<(), Failure>) -> Result<(), Failure> {
         match outcome {
             Err(failure) if failure.ends_run => return Err(failure),
@@ -227,7 +227,7 @@ impl Job<'_> {
         let filter = self.options.filter.clone();
         let scan = CollectionScan::new(cluster, collection, ScanOptions { portion, batch_bytes, filter })?;
         let most = self.options.newest.or(self.options.sample).unwrap_or(u64::MAX);
-        let expected = collection.size().map(|size| Expected::Documents(size.documents.min(most)));
+        let expected = collection.size().map(|size| ExpectedWork::Documents(size.documents.min(most)));
         self.infer_from(&collection.name, scan, expected).await
     }
 
@@ -235,7 +235,7 @@ impl Job<'_> {
         &mut self,
         name: &str,
         source: impl DocumentSource,
-        expected: Option<Expected>,
+        expected: Option<ExpectedWork>,
     ) -> Result<(), Failure> {
         let settings = &self.env.settings;
         let counters = Arc::new(Counters::default());
@@ -267,7 +267,7 @@ impl Job<'_> {
             return Ok(inference.classic_schema(name));
         }
         let (mut schema, findings) = inference.schema(name);
-        // What is written over keeps its names: a later field never renames an old column.
+        // An overwritten file keeps its names: a new field never renames an old column.
         let previous = self.files.existing(name).and_then(|_| self.files.read(name).ok());
         let previous = previous.and_then(|schema| Layout::new(&schema).ok());
         let previous = previous.as_ref().filter(|previous| previous.dialect != Dialect::Classic);
@@ -276,7 +276,7 @@ impl Job<'_> {
         Ok((schema, findings))
     }
 
-    fn finish(mut self) -> Inferred {
+    fn finish(mut self) -> InferReport {
         let nothing_written = self.inferred.written.is_empty() && self.files.collections().next().is_none();
         if self.refused > 0 && nothing_written {
             let failure = Failure::usage("none of the collections can have a schema file");
@@ -286,19 +286,18 @@ impl Job<'_> {
     }
 }
 
-/// The names that are no more to be had.
 #[derive(Default)]
-struct Names {
-    /// The tables and keys that each collection's schema file leads to.
+struct TakenNames {
+    /// Tables and keys of each collection's schema file.
     relations: BTreeMap<String, Vec<String>>,
-    /// Collections in MongoDB, whose root tables are to have their names.
+    /// Collections in MongoDB; their names are reserved for their root tables.
     collections: BTreeSet<String>,
 }
 
-impl Names {
-    /// Of the files that are there. One that is unusable is `load`'s to tell, and takes no name.
-    fn of(files: &SchemaFiles) -> Names {
-        let mut names = Names::default();
+impl TakenNames {
+    /// The names of existing files. An unusable file is reported by `load`, and takes none.
+    fn of(files: &SchemaFiles) -> TakenNames {
+        let mut names = TakenNames::default();
         for collection in files.collections() {
             if let Some(layout) = files.read(collection).ok().and_then(|schema| Layout::new(&schema).ok()) {
                 names.add(&layout);
@@ -311,8 +310,8 @@ impl Names {
         self.relations.insert(layout.collection.clone(), relation_names(layout));
     }
 
-    /// Whether another collection has the name of this table or of its key. A child table gives way to a collection that may
-    /// come to be copied later, unless it had the name before.
+    /// Whether another collection has the name of this table or of its key. A child table yields to
+    /// a collection that may be copied later, unless it already had the name.
     fn are_taken(&self, layout: &Layout, id: TableId, previous: Option<&Layout>) -> bool {
         let name = &layout.table(id).name;
         let key = gizer_pg::ddl::key_names(layout).swap_remove(id.0);
@@ -322,7 +321,7 @@ impl Names {
         is_collection || others.flat_map(|(_, names)| names).any(|taken| taken == name || *taken == key)
     }
 
-    /// Whether PostgreSQL can have such tables, and no other collection needs one of their names.
+    /// Checks that PostgreSQL can have such tables, and that no other collection needs their names.
     fn check(&self, layout: &Layout) -> Result<(), Failure> {
         if let Err(error) = gizer_pg::ddl::render(layout, "any") {
             return Err(Failure::usage(error.to_string()));

@@ -1,4 +1,4 @@
-//! The tables that collections lead to by their schema files, and what keeps some from having any.
+//! Layouts of collections by their schema files, and failures.
 
 use std::collections::HashMap;
 
@@ -13,18 +13,19 @@ use crate::schema_files::SchemaFiles;
 /// The layouts of several collections.
 #[derive(Debug)]
 pub struct Layouts {
-    /// Those that can be used, in the order of the collections' names.
+    /// Usable layouts, by collection name.
     pub usable: Vec<Layout>,
-    /// Why the others cannot.
+    /// Failures of the others.
     pub failures: Failures,
 }
 
 impl Layouts {
-    /// The layouts of these collections, or of all that have a schema file; apart from them, those that cannot be used:
-    /// no schema file, one that is wrong, or two collections that want one table.
+    /// Reads the layouts of these collections, or of all with a schema file. Failures are: no
+    /// schema file, an invalid one, or two collections that need one table.
     ///
     /// # Errors
-    /// [`Failure`] of kind [`Usage`](crate::FailureKind::Usage) if there is no schema file at all, or the folder cannot be read.
+    /// [`Failure`] of kind [`Usage`](crate::FailureKind::Usage) if there is no schema file at all,
+    /// or the folder cannot be read.
     pub fn read(env: &Env, collections: &[String]) -> Result<Layouts, Failure> {
         let files = env.schema_files()?;
         let mut failures = Failures::default();
@@ -33,7 +34,7 @@ impl Layouts {
             names.extend(files.collections());
             for path in files.nameless() {
                 let message =
-                    "expected the name of a collection in UTF-8 and without a NUL, percent-encoded where need be";
+                    "expected the name of a collection in UTF-8 and without a NUL, percent-encoded where needed";
                 failures.add(path.display().to_string(), Failure::usage(message).remedy("rename the file"));
             }
         }
@@ -65,7 +66,7 @@ fn layout(files: &SchemaFiles, name: &str) -> Result<Layout, Failure> {
     })
 }
 
-/// The layout under a prefix, if there is one.
+/// The layout with the prefix, if there is one.
 ///
 /// # Errors
 /// [`Failure`] if the prefix cannot stand before the names of the tables.
@@ -74,14 +75,15 @@ pub fn prefixed(layout: &Layout, prefix: Option<&str>) -> Result<Layout, Failure
     layout.prefixed(prefix).map_err(|error| unusable_schema(&error))
 }
 
-/// Why a schema leads to no tables, with what helps.
+/// The failure of an unusable schema.
 pub fn unusable_schema(error: &LayoutError) -> Failure {
     let failure = Failure::usage(error.to_string());
     match error {
         LayoutError::NoKey { .. } => failure.remedy("add the field _id with its type"),
-        LayoutError::UnusableKey { .. } => failure
-            .remedy("give _id the type KEY in a schema file of gizer's dialect, as `gizer schema infer` writes it"),
-        LayoutError::TooManyColumns { .. } => failure.remedy("take fields out of the schema file"),
+        LayoutError::UnusableKey { .. } => {
+            failure.remedy("give _id the type KEY in a schema file of dialect gizer, as `gizer schema infer` writes it")
+        }
+        LayoutError::TooManyColumns { .. } => failure.remedy("remove fields from the schema file"),
         LayoutError::TooDeep { .. } => failure.remedy("keep an outer array as JSON: {\"$as\": \"json\"}"),
         LayoutError::NameTaken { .. } => failure.remedy("choose another $name in the schema file"),
         LayoutError::UnusablePrefix { .. } => failure.remedy("choose a prefix of some characters"),
@@ -90,8 +92,8 @@ pub fn unusable_schema(error: &LayoutError) -> Failure {
     }
 }
 
-/// Two collections may want one table: `a` with an array `b_c`, `a_b` with an array `c`; or one the table that is the
-/// other's key. Which of them has it is for the operator to say: none is taken.
+/// Two collections may need one table: `a` with an array `b_c`, and `a_b` with an array `c`; or a
+/// table may be named like the other's key. The operator has to choose, so neither is used.
 fn with_names_of_their_own(layouts: Vec<Layout>, failures: &mut Failures) -> Vec<Layout> {
     let names: Vec<Vec<String>> = layouts.iter().map(relation_names).collect();
     let mut owners: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -115,13 +117,13 @@ fn with_names_of_their_own(layouts: Vec<Layout>, failures: &mut Failures) -> Vec
     alone
 }
 
-/// What a layout needs of the names that a PostgreSQL schema has only once: those of its tables and of their keys.
+/// The names of a layout's tables and keys, which are unique in a PostgreSQL schema.
 pub(crate) fn relation_names(layout: &Layout) -> Vec<String> {
     let tables = layout.tables.iter().map(|table| table.name.clone());
     tables.chain(gizer_pg::ddl::key_names(layout)).collect()
 }
 
-/// What is wrong with `layout`, whose collection is one of these.
+/// The failure of `layout`, whose collection is one of these.
 pub(crate) fn wanted_twice(collections: &[&str], layout: &Layout, name: &str) -> Failure {
     let what = if layout.tables.iter().any(|table| table.name == name) { "table" } else { "key" };
     let collections = collections.join(" and ");
@@ -136,5 +138,5 @@ pub(crate) fn wanted_twice(collections: &[&str], layout: &Layout, name: &str) ->
             format!("choose another name in the schema file: {path}: {{\"$name\": \"…\", \"$items\": …}}")
         }
     };
-    Failure::usage(format!("the collections {collections} both want the {what} {name}")).remedy(remedy)
+    Failure::usage(format!("the collections {collections} both need the {what} {name}")).remedy(remedy)
 }

@@ -12,8 +12,8 @@
 //!   spool      what is touched while a load runs, so that a small oplog cannot roll over under it
 //! ```
 //!
-//! All of it takes an [`Env`]: settings, a [`Stop`], and an [`Observer`] of typed events. `examples/embed.rs` loads and follows a
-//! collection with nothing else.
+//! All of it takes an [`Env`]: settings, a [`Stop`] and an [`Observer`] of typed events.
+//! `examples/embed.rs` loads and follows a collection with nothing else.
 
 pub mod audit;
 pub mod counters;
@@ -36,7 +36,7 @@ pub mod stop;
 pub mod unfit;
 pub mod wording;
 
-pub use counters::{Counters, Done, Expected};
+pub use counters::{Counters, ExpectedWork, WorkDone};
 pub use env::{Env, FixedServers, Servers, Settings};
 pub use failure::{Failure, FailureKind};
 pub use failures::Failures;
@@ -47,5 +47,5 @@ pub use observer::{
 };
 pub use stop::{Stop, Stopper};
 
-/// The target of the one line that the log has for each batch.
+/// Log target of the line written for each batch.
 pub const BATCH_TARGET: &str = "gizer::batch";

@@ -1,4 +1,4 @@
-//! What a person may want to know of the engine's work, beyond its results.
+//! Notices for people, besides the results.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use gizer_flatten::change::ClusterTime;
 use crate::failure::Failure;
 use crate::wording::{counted, printable, thousands, utc};
 
-/// Something that a person may want to know. Its text is one line.
+/// A notice for people, one line long.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the sentence of the variant speaks of")]
 pub enum Notice {
-    /// A failure that may pass; the same is tried again after a pause.
+    /// A transient failure; the work is retried after a pause.
     Retrying { failure: Failure, pause: Duration },
-    /// A collection is not looked at, for this reason.
+    /// A collection is skipped, for this reason.
     Skipped { name: String, reason: String },
     /// A load starts over although an earlier one was interrupted.
     StartsOver { collection: String, why: String },
-    /// A load resumes where an earlier one was interrupted, after so many documents.
+    /// A load resumes an interrupted one after this many documents.
     Resumes { collection: String, documents: u64 },
-    /// A collection is gone from MongoDB, and its tables are emptied.
+    /// A collection is gone from MongoDB; its tables are emptied.
     Emptied { collection: String },
-    /// Loaded tables wait for readers of the live ones, for so long at most.
+    /// A swap waits for readers of the live tables, at most this long.
     WaitsForReaders { collections: Vec<String>, limit: Duration },
     /// Tables that are no longer in the schema were dropped.
     DroppedTables(Vec<String>),
@@ -31,44 +31,44 @@ pub enum Notice {
     RecreatedViews(Vec<String>),
     /// Staging tables of a failed load were dropped.
     DroppedLeftovers { collection: String, tables: usize },
-    /// Documents of a load have changed so often that they were not compared.
+    /// Documents changed so often during a load that they were not compared.
     NotCompared { collection: String, documents: u64 },
-    /// A folder of text files without proof that they are whole.
+    /// A folder of text files that may be incomplete.
     UnprovenFiles { folder: String },
-    /// What is extracted of a collection can only be a copy.
+    /// An extracted collection can only be a copy.
     NotFollowable { collection: String, failure: Failure },
     /// Documents of an extract were rejected.
     Rejected { collection: String, what: String },
     /// The spool of a load could not be finished, for this reason.
     SpoolUnfinished { why: String },
-    /// Settings leave a collection out, and its tables stay as they are.
+    /// Settings exclude a collection; its tables stay.
     Excluded { collection: String },
-    /// A person has paused a collection, and its tables stay as they are.
+    /// A collection is paused; its tables stay.
     Paused { collection: String },
     /// There is nothing to infer a schema from yet.
     Waiting { collection: String, why: String },
-    /// A collection is not copied any more, for this reason.
+    /// A collection is no longer copied, for this reason.
     NotCopied { collection: String, why: String },
-    /// Only a load helps, for this reason.
+    /// A load is due, for this reason.
     LoadDue { collection: String, why: String },
     /// A collection was reloaded.
     Reloaded { collection: String, documents: u64 },
-    /// A collection stays where it is, and the others go on.
+    /// A collection was set apart; the others go on.
     SetApart { failure: Failure },
-    /// A shard was added, and is followed from there.
+    /// A shard was added and is followed from this time.
     NewShard { shard: String, from: ClusterTime },
-    /// The key of a schema file was widened, so that it takes any `_id`.
+    /// The key of a schema file was widened to any `_id`.
     WidenedKey { collection: String },
     /// An audit resumes where an earlier one was interrupted.
     AuditResumes { collection: String },
-    /// A collection was reloaded, dropped or created meanwhile, and its audit starts over.
+    /// A collection was reloaded, dropped or created meanwhile; its audit starts over.
     AuditStartsOver { collection: String },
-    /// So many documents were found different, and are queued for repair.
+    /// Different documents were queued for repair.
     ToRepair { collection: String, documents: u64 },
 }
 
 impl Notice {
-    /// Whether something is not as it should be.
+    /// Whether it is a warning.
     pub fn is_warning(&self) -> bool {
         matches!(self, Notice::Retrying { .. } | Notice::NotCompared { .. } | Notice::SpoolUnfinished { .. })
     }
@@ -104,9 +104,7 @@ impl fmt::Display for Notice {
                 "{collection}: {} so often that they were not compared before the swap; `gizer verify` compares them",
                 counted(*documents, "document has changed", "documents have changed")
             ),
-            UnprovenFiles { folder } => {
-                write!(f, "{folder}: no extract of gizer has made it: whether its files are complete is not proven")
-            }
+            UnprovenFiles { folder } => write!(f, "{folder}: not an extract of gizer: its files may be incomplete"),
             NotFollowable { collection, failure } => write!(f, "{collection}: cannot be followed later: {failure}"),
             Rejected { collection, what } => write!(f, "{collection}: {what}"),
             SpoolUnfinished { why } => f.write_str(why),
@@ -119,7 +117,7 @@ impl fmt::Display for Notice {
             SetApart { failure } => write!(f, "{}; the others go on", failure.message),
             NewShard { shard, from } => write!(f, "{shard}: a new shard, followed from {} on", utc(*from)),
             WidenedKey { collection } => {
-                write!(f, "{}: its _id is of several types: it is KEY in the schema file from now on", of(collection))
+                write!(f, "{}: its _id has several types: the schema file now gives it type KEY", of(collection))
             }
             AuditResumes { collection } => {
                 write!(f, "{collection}: resuming the interrupted audit (--restart starts over)")

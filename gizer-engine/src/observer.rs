@@ -1,4 +1,4 @@
-//! Typed events: what the engine says while it works.
+//! Typed events of the running engine.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,72 +8,72 @@ use gizer_flatten::change::Positions;
 use gizer_oplog::Oplog;
 use gizer_pg::rows::TableCounts;
 
-use crate::audit::Verified;
-use crate::counters::{Counters, Expected};
+use crate::audit::VerifiedCollection;
+use crate::counters::{Counters, ExpectedWork};
 use crate::failure::Failure;
 use crate::follow::ChangeCounts;
 use crate::infer::InferredSchema;
-use crate::load::Loaded;
+use crate::load::LoadedCollection;
 use crate::notice::Notice;
 use crate::wording::thousands;
 
-/// Receives the events of the engine.
+/// Receives the engine's events.
 ///
-/// * **Never waits.** It is called in the middle of the work.
-/// * **In order.** Events of one run come one after the other.
+/// * **Never blocks.** It is called in the middle of the work.
+/// * **Ordered.** Events of one run come one by one.
 pub trait Observer: fmt::Debug + Send + Sync {
     /// Takes one event.
     fn observe(&self, event: Event<'_>);
 
-    /// Whether [`Event::VerifiedUpTo`] is worth a query each time that following is set up.
+    /// Whether [`Event::VerifiedUpTo`] is worth a query whenever following starts.
     fn wants_verified_up_to(&self) -> bool {
         false
     }
 
-    /// Work has begun that may take a while; it ends when what is given is dropped.
+    /// Starts a longer activity, which ends when the returned value is dropped.
     fn begin(&self, activity: Activity) -> Box<dyn Send> {
         let _ = activity;
         Box::new(())
     }
 }
 
-/// Work that may take a while.
+/// A longer activity.
 #[derive(Debug, Clone)]
 pub struct Activity {
     /// The collection.
     pub collection: String,
-    /// What is done with it.
+    /// What is done.
     pub kind: ActivityKind,
 }
 
 /// The kinds of [`Activity`].
 #[derive(Debug, Clone)]
 pub enum ActivityKind {
-    /// Documents or files go through the stages.
+    /// Documents or files pass the stages.
     Counted {
-        /// What they have done so far.
+        /// The counters.
         counters: Arc<Counters>,
-        /// How much there is, if that is known.
-        expected: Option<Expected>,
+        /// The total, if known.
+        expected: Option<ExpectedWork>,
     },
-    /// Something whose end is not known, in words: `keys and indexes`.
+    /// A step of unknown length, in words: `keys and indexes`.
     Step(&'static str),
 }
 
 impl Activity {
-    /// What these counters count.
-    pub fn counted(collection: &str, counters: &Arc<Counters>, expected: Option<Expected>) -> Activity {
+    /// An activity with counters.
+    pub fn counted(collection: &str, counters: &Arc<Counters>, expected: Option<ExpectedWork>) -> Activity {
         let kind = ActivityKind::Counted { counters: Arc::clone(counters), expected };
         Activity { collection: collection.to_owned(), kind }
     }
 
-    /// A step whose end is not known.
+    /// A step of unknown length.
     pub fn step(collection: &str, step: &'static str) -> Activity {
         Activity { collection: collection.to_owned(), kind: ActivityKind::Step(step) }
     }
 }
 
-/// An observer of nothing.
+/// Ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoObserver;
 
@@ -81,86 +81,86 @@ impl Observer for NoObserver {
     fn observe(&self, _: Event<'_>) {}
 }
 
-/// What happens.
+/// An event.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'e> {
-    /// A person may want to know this.
+    /// A notice for people.
     Notice(&'e Notice),
-    /// The schema of a collection was inferred, and its file is written.
+    /// A schema was inferred and its file written.
     Inferred(&'e InferredSchema),
-    /// A collection was loaded, and its tables are swapped in.
-    Loaded(&'e Loaded),
-    /// An audit of a collection has ended.
-    Verified(&'e Verified),
-    /// These collections are followed from now on, by these oplogs.
+    /// A collection was loaded and swapped in.
+    Loaded(&'e LoadedCollection),
+    /// An audit of a collection ended.
+    Verified(&'e VerifiedCollection),
+    /// Following of these collections starts.
     Follows {
         /// By name.
         collections: &'e [&'e str],
         /// One a shard.
         oplogs: &'e [Oplog],
     },
-    /// Following has ended; the ends of the oplogs are worth another look where it has come to its end as it was to.
+    /// Following ended.
     FollowsNoMore {
-        /// Whether it has.
+        /// Whether it reached its goal: then the oplogs' ends are worth another look.
         done: bool,
     },
-    /// A batch is committed.
+    /// A batch was committed.
     Committed(&'e CommittedBatch<'e>),
-    /// The tables stand here now.
+    /// The tables have reached these positions.
     StandsAt {
         /// By shard.
         positions: &'e Positions,
-        /// Whether documents in the tables may be later than the position; `None`: as before.
+        /// Whether documents in the tables may be later than the positions; `None` if unchanged.
         catching_up: Option<bool>,
     },
-    /// The tables are known to be equal up to here: all that was written was read back.
+    /// The tables are verified up to here: all writes were read back.
     VerifiedUpTo(&'e Positions),
-    /// So many more bytes of documents are on their way from MongoDB to the tables; fewer, where it is negative.
+    /// Change of the bytes in flight from MongoDB to the tables; negative if they shrink.
     InFlight(i64),
-    /// Something has happened to a collection.
+    /// An event of a collection.
     Collection(&'e CollectionEvent),
 }
 
-/// What has happened to a collection, once it is committed.
+/// An event of a collection, once committed.
 #[derive(Debug, Clone)]
 pub struct CollectionEvent {
     /// Its name.
     pub collection: String,
-    /// What it is.
+    /// Its kind.
     pub what: CollectionEventKind,
 }
 
 /// The kinds of [`CollectionEvent`].
 #[derive(Debug, Clone)]
 pub enum CollectionEventKind {
-    /// It was dropped or renamed in MongoDB, and its tables are empty.
+    /// It was dropped or renamed in MongoDB; its tables are empty.
     Gone,
-    /// Only a load helps, for this reason; it is reloaded.
+    /// It is reloaded, for this reason.
     ReloadDue(String),
-    /// Too many documents had to be repaired in one run; it is reloaded.
+    /// Too many documents were repaired in one run; it is reloaded.
     TooManyRepairs {
         /// How many.
         repairs: u64,
-        /// How many are allowed.
+        /// The limit.
         most: u64,
     },
-    /// It is left as it was before the batch.
+    /// It was set apart, as before the batch.
     SetApart {
         /// Why.
         failure: Failure,
-        /// Whether it is reloaded; else it is failing, and retried.
+        /// Whether it is reloaded; otherwise it is failing and retried.
         reload: bool,
     },
-    /// It was failing, and is followed again.
+    /// It was failing and is followed again.
     FollowedAgain,
 }
 
-/// The reason of a load where too many documents were repaired.
+/// The reason of a reload after too many repairs.
 pub(crate) const TOO_MANY_REPAIRS: &str =
     "more documents had to be repaired in one run than [verify] max_repairs allows";
 
 impl CollectionEvent {
-    /// Why the collection is reloaded, if the log or repairs say so.
+    /// Why the collection is reloaded, if the log or repairs demand it.
     pub fn reload_reason(&self) -> Option<&str> {
         match &self.what {
             CollectionEventKind::ReloadDue(reason) => Some(reason),
@@ -197,33 +197,33 @@ impl fmt::Display for CollectionEvent {
     }
 }
 
-/// Counts of what a batch applied to one collection.
+/// What a batch applied to one collection.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AppliedCounts {
     /// Changes, by kind.
     pub changes: ChangeCounts,
     /// Rows.
     pub rows: TableCounts,
-    /// Documents that were rejected.
+    /// Rejected documents.
     pub rejected: u64,
-    /// Values in fields that the schema does not have.
+    /// Values in fields missing in the schema.
     pub unknown: u64,
-    /// Values that the schema has a field for, and do not fit.
+    /// Values that do not fit their field.
     pub unfit: u64,
 }
 
-/// A batch that is committed.
+/// A committed batch.
 #[derive(Debug)]
 pub struct CommittedBatch<'c> {
     /// By collection.
     pub applied: Vec<(&'c str, AppliedCounts)>,
-    /// Documents that were repaired, by reason.
+    /// Repaired documents, by reason.
     pub repaired: Vec<(&'c str, u64)>,
     /// From the start of the transaction to the commit.
     pub took: Duration,
 }
 
-/// Documents in flight: counts their bytes with the observer until it is dropped.
+/// Counts documents' bytes as in flight until dropped.
 #[derive(Debug)]
 pub struct InFlight {
     observer: Arc<dyn Observer>,
@@ -231,7 +231,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// So many bytes from now on.
+    /// Counts this many bytes from now on.
     pub fn of(observer: &Arc<dyn Observer>, bytes: usize) -> InFlight {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         observer.observe(Event::InFlight(bytes));

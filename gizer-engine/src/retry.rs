@@ -1,4 +1,4 @@
-//! Retries of what failed and may pass.
+//! Retries of transient failures.
 
 use std::time::{Duration, Instant};
 
@@ -7,38 +7,38 @@ use crate::failure::Failure;
 use crate::notice::Notice;
 
 /// The first pause; each is twice the one before.
-const FIRST: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Pauses that grow.
+/// Growing pauses.
 #[derive(Debug)]
 pub struct Retry {
     pause: Duration,
-    /// How long failures may last; `None`: for good.
+    /// How long failures may last; `None` for ever.
     limit: Option<Duration>,
     since: Option<Instant>,
 }
 
 impl Retry {
-    /// Of a command that stays on.
+    /// For commands that keep running.
     pub fn for_good() -> Retry {
-        Retry { pause: FIRST, limit: None, since: None }
+        Retry { pause: FIRST_PAUSE, limit: None, since: None }
     }
 
-    /// Of one that does not: it tries for as long as `[run] retry_for` says, once it has begun.
+    /// For commands that end: retries for `[run] retry_for` once started.
     pub fn once(env: &Env) -> Retry {
         Retry { limit: Some(env.settings.retry_for), ..Retry::for_good() }
     }
 
-    /// Something was achieved in between.
+    /// Resets after progress.
     pub fn reset(&mut self) {
-        (self.pause, self.since) = (FIRST, None);
+        (self.pause, self.since) = (FIRST_PAUSE, None);
     }
 
-    /// Whether to try again: if the failure passes, and there is time. Says why, and waits; `false`, too, if somebody says
-    /// stop meanwhile.
+    /// Whether to retry: the failure is transient and there is time. Reports it and waits; `false`
+    /// also if a stop comes meanwhile.
     pub async fn wait(&mut self, env: &Env, failure: &Failure) -> bool {
         if !failure.passes || env.stop.is_asked() {
             return false;
@@ -56,7 +56,7 @@ impl Retry {
             tokio::time::sleep(pause).await;
             Ok(())
         };
-        self.pause = (self.pause * 2).min(LONGEST);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
         env.stop.or_done(wait).await.is_ok()
     }
 }

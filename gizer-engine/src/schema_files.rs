@@ -1,9 +1,9 @@
-//! The folder of schema files: one `<collection>.json` a collection.
+//! The folder of schema files, one `<collection>.json` each.
 //!
-//! `/`, `.`, `%` and control characters in a collection's name are percent-encoded in the names of files that gizer
-//! writes. It reads all that decode to the collection's name, so also those of the classic tool, which encodes nothing;
-//! the classic `.js` files are read where there is no `.json`. A name too long for a file ends in `~` and its hash; whose the
-//! file is, the file itself says.
+//! gizer percent-encodes `/`, `.`, `%` and control characters in file names. It reads every name
+//! that decodes to the collection's, so also those of the classic tool, which encodes nothing;
+//! classic `.js` files are read if there is no `.json`. A name too long for a file ends in `~` and
+//! its hash; the file then names its collection.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,18 +18,18 @@ use percent_encoding::{percent_decode, percent_encode_byte};
 use crate::failure::{Failure, FailureKind};
 use crate::wording::command;
 
-/// The folder of schema files, as it was when it was opened.
+/// The schema files found when the folder was opened.
 #[derive(Debug, Clone)]
 pub struct SchemaFiles {
     folder: PathBuf,
-    /// By collection; `.json` before `.js`, each in the order of their names.
+    /// By collection; `.json` before `.js`, then by name.
     found: BTreeMap<String, Vec<PathBuf>>,
-    /// Files whose names can be those of no collection.
+    /// Files whose names fit no collection.
     nameless: Vec<PathBuf>,
 }
 
 impl SchemaFiles {
-    /// Looks what is in this folder, which need not be there yet.
+    /// Lists this folder, which need not exist.
     ///
     /// # Errors
     /// [`Failure`] of kind [`Usage`](crate::failure::FailureKind::Usage) if the folder cannot be read.
@@ -57,7 +57,7 @@ impl SchemaFiles {
             }
             let stem = path.file_stem().unwrap_or_default().as_bytes();
             match percent_decode(stem).decode_utf8() {
-                // No collection has a NUL in its name, and no server takes one.
+                // A collection's name has no NUL.
                 Ok(name) if !name.contains('\0') => self.found.entry(name.into_owned()).or_default().push(path),
                 _ => self.nameless.push(path),
             }
@@ -84,12 +84,12 @@ impl SchemaFiles {
         self.found.keys().map(String::as_str)
     }
 
-    /// Schema files whose names are not UTF-8, or hold a NUL, so that no collection can be theirs.
+    /// Schema files whose names are not UTF-8 or contain NUL.
     pub fn nameless(&self) -> &[PathBuf] {
         &self.nameless
     }
 
-    /// Where the schema of this collection is written: over its file, if it has one in today's form.
+    /// The path to write a collection's schema to: its file, unless in classic form.
     pub fn path(&self, collection: &str) -> PathBuf {
         match self.existing(collection) {
             Some(path) if is_json(path) => path.to_owned(),
@@ -100,8 +100,8 @@ impl SchemaFiles {
     /// Reads the schema of a collection.
     ///
     /// # Errors
-    /// [`Failure`] of kind [`Usage`](crate::failure::FailureKind::Usage): there is no file, or more than one; it cannot be read, or is no schema
-    /// (with its line).
+    /// [`Failure`] of kind [`Usage`](crate::failure::FailureKind::Usage): there is no file, or more
+    /// than one; it cannot be read, or is no schema (with its line).
     pub fn read(&self, collection: &str) -> Result<Schema, Failure> {
         let path = match self.found.get(collection).map_or(&[][..], Vec::as_slice) {
             [] => {
@@ -122,14 +122,14 @@ impl SchemaFiles {
         file::parse(collection, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
     }
 
-    /// Writes the schema of a collection; the file is there whole or not at all.
+    /// Writes a collection's schema atomically.
     ///
     /// # Errors
-    /// [`Failure`] if the folder or the file cannot be written: of this collection only, of kind [`Usage`](crate::failure::FailureKind::Usage), if
-    /// its name is too long for a file.
+    /// [`Failure`] if the folder or the file cannot be written: of this collection only, of kind
+    /// [`Usage`](crate::failure::FailureKind::Usage), if its name is too long for a file.
     pub fn write(&self, schema: &Schema) -> Result<PathBuf, Failure> {
         let path = self.path(&schema.collection);
-        // A classic file does not say whose it is.
+        // A classic file does not name its collection.
         if schema.dialect == Dialect::Classic && path.file_name().is_some_and(|name| is_cut(name.as_bytes())) {
             return Err(too_long(&schema.collection));
         }
@@ -138,7 +138,7 @@ impl SchemaFiles {
             Failure::new(FailureKind::Failed, message).ending_the_run()
         };
         std::fs::create_dir_all(&self.folder).map_err(|error| failed(&error))?;
-        // A name of its own, and short: the end of the collection's name must not make it too long.
+        // A short name of its own: a suffix could make a collection's too long.
         let unfinished = self.folder.join(format!(".gizer-{}.new", std::process::id()));
         let written = std::fs::write(&unfinished, file::write(schema));
         if let Err(error) = written.and_then(|()| std::fs::rename(&unfinished, &path)) {
@@ -162,17 +162,17 @@ fn too_long(collection: &str) -> Failure {
     Failure::usage(message).remedy("infer its schema without --classic: such a file holds the collection's whole name")
 }
 
-/// Longest name of a file, in bytes, on the file systems of Linux, macOS and Windows.
+/// Longest file name in bytes on Linux, macOS and Windows.
 const MAX_FILE_NAME_BYTES: usize = 255;
 
 const EXTENSION: &str = ".json";
 
-/// Stands before the hash that ends a name which was cut.
+/// Precedes the hash that ends a cut name.
 const CUT_MARK: char = '~';
 
 const HASH_DIGITS: usize = 8;
 
-/// Whether a file's name may be that of a collection whose own name was too long. Only what the file holds is proof.
+/// Whether a file's name may be a cut one. Only its content proves it.
 fn is_cut(file_name: &[u8]) -> bool {
     let Some(stem) = file_name.strip_suffix(EXTENSION.as_bytes()) else { return false };
     let Some(mark) = stem.len().checked_sub(HASH_DIGITS + 1) else { return false };
@@ -180,13 +180,13 @@ fn is_cut(file_name: &[u8]) -> bool {
     file_name.len() > MAX_FILE_NAME_BYTES - 12 && stem[mark] == CUT_MARK as u8 && stem[mark + 1..].iter().all(is_digit)
 }
 
-/// The collection whose schema file this is, by its name or, where that was cut, by what it says.
+/// The collection of a schema file, by the file's name or, if that was cut, its content.
 pub fn collection_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     named_inside(path).unwrap_or_else(|| percent_decode(stem.as_bytes()).decode_utf8_lossy().into_owned())
 }
 
-/// The collection that a file with a cut name says it is of.
+/// The collection named inside a file with a cut name.
 fn named_inside(path: &Path) -> Option<String> {
     let name = path.file_name()?;
     if !is_cut(name.as_bytes()) {
@@ -198,7 +198,7 @@ fn named_inside(path: &Path) -> Option<String> {
     (*name == *file_name(collection)).then(|| collection.to_owned())
 }
 
-/// The name of a collection's file: nothing in it is a folder, an extension, or cannot be typed.
+/// The file name of a collection: without folders, extra extensions or untypeable characters.
 fn file_name(collection: &str) -> String {
     let mut name = String::with_capacity(collection.len() + EXTENSION.len());
     let mut cut = 0;

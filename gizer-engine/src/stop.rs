@@ -1,4 +1,4 @@
-//! How a caller asks the engine to stop.
+//! Stopping the engine.
 
 use std::future::pending;
 
@@ -6,12 +6,12 @@ use tokio::sync::watch;
 
 use crate::failure::Failure;
 
-/// Asks for the end of what was started with its [`Stop`].
+/// Stops everything started with its [`Stop`].
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<Option<Failure>>);
 
 impl Stopper {
-    /// Asks to stop; work that is dropped for it ends with this failure. The first one counts.
+    /// Stops; dropped work ends with this failure. The first call counts.
     pub fn stop(&self, why: Failure) {
         self.0.send_if_modified(|asked| {
             let is_first = asked.is_none();
@@ -21,42 +21,42 @@ impl Stopper {
     }
 }
 
-/// Whether somebody wants the engine to stop; clones are of the same wish.
+/// Tells whether to stop; clones share it.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Receiver<Option<Failure>>);
 
 impl Stop {
-    /// A stop that can be asked for.
+    /// A stop and its trigger.
     pub fn new() -> (Stopper, Stop) {
         let (sender, receiver) = watch::channel(None);
         (Stopper(sender), Stop(receiver))
     }
 
-    /// A stop that nobody asks for.
+    /// A stop that never comes.
     pub fn never() -> Stop {
         Stop::new().1
     }
 
-    /// Why to stop, if it was asked for: for work that is better ended than dropped.
+    /// The reason, once stopped: for work that should end rather than be dropped.
     pub fn reason(&self) -> Option<Failure> {
         self.0.borrow().clone()
     }
 
-    /// Whether it was asked for.
+    /// Whether it has come.
     pub fn is_asked(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    /// Runs `work` until it is done or a stop is asked for; then it is dropped where it is.
+    /// Runs `work` until it is done or a stop comes; then it is dropped.
     ///
     /// # Errors
-    /// Those of `work`, or the failure that the stop was asked with.
+    /// Those of `work`, or the stop's failure.
     pub async fn or_done<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let mut asked = self.0.clone();
         let stopped = async {
             match asked.wait_for(Option::is_some).await.ok().and_then(|asked| asked.clone()) {
                 Some(why) => why,
-                // Nobody can ask any more.
+                // The stopper is gone.
                 None => pending().await,
             }
         };

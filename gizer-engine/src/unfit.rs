@@ -1,4 +1,4 @@
-//! What came that the schema has no place for.
+//! Values without a place in the schema.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use gizer_schema::{Dialect, Layout};
 
 use crate::wording::counted;
 
-/// Values that do not fit, as the state keeps them.
+/// A count of values that do not fit, for the state tables.
 pub fn of_mismatch(mismatch: &Mismatch) -> UnfitCount {
     UnfitCount {
         path: mismatch.path.clone(),
@@ -19,7 +19,7 @@ pub fn of_mismatch(mismatch: &Mismatch) -> UnfitCount {
     }
 }
 
-/// Values in a field that the schema does not have, as the state keeps them.
+/// A count of values in an unknown field, for the state tables.
 pub fn of_unknown(field: &UnknownField) -> UnfitCount {
     UnfitCount {
         path: field.path.clone(),
@@ -62,29 +62,29 @@ pub fn unfit_line(collection: &str, unfit: &UnfitCount, dialect: Dialect) -> Str
     }
 }
 
-/// What came to one collection that its schema has no place for.
+/// One collection's values without a place in its schema.
 #[derive(Debug)]
 pub struct UnfitReport {
     dialect: Dialect,
     mismatches: Vec<Mismatch>,
     unknown: Vec<UnknownField>,
-    /// Values in further unknown fields, which nobody has counted one by one.
+    /// Values in further unknown fields, not counted one by one.
     beyond: u64,
 }
 
 impl UnfitReport {
-    /// Nothing yet.
+    /// An empty report.
     pub fn new(layout: &Layout) -> UnfitReport {
         UnfitReport { dialect: layout.dialect, mismatches: Vec::new(), unknown: Vec::new(), beyond: 0 }
     }
 
-    /// What a tally has counted.
+    /// The report of a tally.
     pub fn of(tally: &Tally, layout: &Layout) -> UnfitReport {
         let (mismatches, unknown) = (tally.mismatches(layout), tally.unknown_by_kind());
         UnfitReport { dialect: layout.dialect, mismatches, unknown, beyond: tally.unknown_beyond() }
     }
 
-    /// Adds what came later.
+    /// Adds a later report.
     pub fn add(&mut self, later: UnfitReport) {
         self.beyond += later.beyond;
         let place = |(at, known): (usize, &Mismatch)| ((known.path.clone(), known.expected, known.actual), at);
@@ -116,22 +116,22 @@ impl UnfitReport {
         self.dialect
     }
 
-    /// Values in fields that the schema does not have, by field and type.
+    /// Values in unknown fields, by field and type.
     pub fn unknown(&self) -> &[UnknownField] {
         &self.unknown
     }
 
-    /// Values in further unknown fields, which nobody has counted one by one.
+    /// Values in further unknown fields, not counted one by one.
     pub fn beyond(&self) -> u64 {
         self.beyond
     }
 
-    /// Values that the schema has a field for, and do not fit.
+    /// Values that do not fit their field.
     pub fn mismatches(&self) -> &[Mismatch] {
         &self.mismatches
     }
 
-    /// Unknown fields with how often they came, in all and by type; the most frequent first.
+    /// Unknown fields with their counts, in all and by type; the most frequent first.
     pub fn by_path(&self) -> Vec<(&str, u64, BTreeMap<&str, u64>)> {
         let mut paths: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
         for field in &self.unknown {

@@ -1,11 +1,11 @@
-//! How names, numbers, times and commands are written in messages.
+//! Formats names, numbers, times and commands for messages.
 
 use gizer_flatten::change::{ClusterTime, Positions};
 pub use gizer_pg::printable::is_obeyed;
 
 /// A name on one line of a terminal, with control characters escaped.
 ///
-/// Names of collections and fields may hold anything, also what a terminal obeys.
+/// Names may hold anything, even terminal control sequences.
 pub fn printable(name: &str) -> String {
     escaped(name, |_| false)
 }
@@ -25,7 +25,7 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {
 
 /// A command of gizer for messages, quoted for a shell: `gizer load orders`.
 ///
-/// Who copies it runs that, and nothing that the name of a collection says.
+/// A hostile collection name cannot inject anything.
 pub fn command<N: AsRef<str>>(command: &str, names: impl IntoIterator<Item = N>, flags: &[&str]) -> String {
     let names: Vec<String> = names.into_iter().map(|name| shell_word(name.as_ref())).collect();
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -62,14 +62,14 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", thousands(number), if number == 1 { one } else { many })
 }
 
-/// When it was, by the clock of the server that wrote it: `2016-02-08T19:45:32Z`.
+/// A time of the server's clock: `2016-02-08T19:45:32Z`.
 pub fn utc(time: ClusterTime) -> String {
     let millis = i64::from(time.seconds) * 1_000;
-    // All that a cluster time can be lies before the year 10000.
+    // Cluster times end before the year 10000.
     bson::DateTime::from_millis(millis).try_to_rfc3339_string().unwrap_or_else(|_| time.to_string())
 }
 
-/// Where the shards are: `rs0 2016-02-08T19:45:32Z`, …
+/// Positions as text: `rs0 2016-02-08T19:45:32Z`, …
 pub fn positions(positions: &Positions) -> String {
     let shards: Vec<String> = positions.iter().map(|(shard, at)| format!("{shard} {}", utc(at.time()))).collect();
     shards.join(", ")

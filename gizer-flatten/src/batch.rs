@@ -1,9 +1,9 @@
-//! Documents as they come from a source: many in one buffer.
+//! Batches of documents in one buffer.
 
 use bytes::Bytes;
 use gizer_schema::raw::{Kind, Malformed, RawDoc};
 
-/// A buffer that holds whole BSON documents, for instance a reply of the server, and where they start in it.
+/// A buffer with whole BSON documents, such as a server reply, and their offsets.
 #[derive(Debug, Clone)]
 pub struct DocumentBatch {
     buffer: Bytes,
@@ -12,8 +12,7 @@ pub struct DocumentBatch {
 }
 
 impl DocumentBatch {
-    /// The elements of a BSON array that lies at `array_at` in `buffer`: the form of MongoDB's `firstBatch` and
-    /// `nextBatch`.
+    /// The elements of a BSON array at `array_at`, as in MongoDB's `firstBatch` and `nextBatch`.
     ///
     /// # Errors
     /// [`Malformed`] if there is no array there, or one of its elements is no document.
@@ -34,10 +33,10 @@ impl DocumentBatch {
         Ok(DocumentBatch { buffer, starts, document_bytes })
     }
 
-    /// Documents one after the other: the form of mongodump's `.bson` files.
+    /// Concatenated documents: the form of mongodump's `.bson` files.
     ///
     /// # Errors
-    /// [`Malformed`] if a document's length goes beyond the buffer or leaves a rest.
+    /// [`Malformed`] if the documents do not fill the buffer exactly.
     pub fn from_sequence(buffer: Bytes) -> Result<DocumentBatch, Malformed> {
         let mut starts = Vec::new();
         let mut at = 0;
@@ -50,22 +49,22 @@ impl DocumentBatch {
         Ok(DocumentBatch { buffer, starts, document_bytes })
     }
 
-    /// How many documents there are.
+    /// Number of documents.
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// Bytes of BSON, without what is around them in the buffer.
+    /// Bytes of BSON, without other parts of the buffer.
     pub fn document_bytes(&self) -> usize {
         self.document_bytes
     }
 
-    /// Bytes of memory that the batch keeps.
+    /// Memory of the batch in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.buffer.len() + self.starts.len() * size_of::<u32>()
     }
@@ -82,8 +81,7 @@ impl DocumentBatch {
         (of(&self.starts[..count]), of(&self.starts[count..]))
     }
 
-    /// One of the documents by its number; `None` if there are not so many. It keeps the whole buffer in memory as long as
-    /// it lives.
+    /// A document by index; `None` past the end. It keeps the whole buffer alive.
     pub fn share(&self, number: usize) -> Option<Bytes> {
         let rest = self.buffer.slice(*self.starts.get(number)? as usize..);
         let length = RawDoc::first_in(&rest).ok()?.as_bytes().len();

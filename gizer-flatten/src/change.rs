@@ -1,6 +1,6 @@
-//! Changes of the source, decoded: what gizer-oplog gives and what the rest of gizer decides on.
+//! Decoded changes of the source.
 //!
-//! gizer-oplog only decodes; what a change means for tables is decided in this crate, without I/O.
+//! gizer-oplog decodes them; this crate decides, without I/O, what they mean for tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,7 +46,7 @@ impl FromStr for ClusterTime {
     }
 }
 
-/// One position a shard, by the shard's name in alphabetical order.
+/// Positions by shard name.
 pub type Positions = BTreeMap<String, SourcePosition>;
 
 /// A database and a collection; the database's name holds no dot, the collection's may.
@@ -77,15 +77,15 @@ impl fmt::Display for Namespace {
 pub struct Change {
     /// Name of the shard that it was read from.
     pub shard: Arc<str>,
-    /// Where in that shard's changes.
+    /// Its position there.
     pub position: SourcePosition,
-    /// The collection by name, as the entry has it; of [`ChangeKind::DropDatabase`] the name is empty.
+    /// The collection's name as in the entry; empty for [`ChangeKind::DropDatabase`].
     pub namespace: Arc<Namespace>,
     /// The collection's UUID, by which it is followed; it outlives renames.
     pub uuid: Option<[u8; 16]>,
-    /// Whether the server wrote the entry while it copied documents (`fromMigrate`). Mostly that is a chunk migration: no change of
-    /// data, but the `_id` counts as touched. What `convertToCapped`, `cloneCollectionAsCapped` and a rename into another database
-    /// copy is marked too.
+    /// Whether the server wrote the entry while copying documents (`fromMigrate`). Usually that is
+    /// a chunk migration: no change of data, but the `_id` counts as touched. `convertToCapped`,
+    /// `cloneCollectionAsCapped` and renames into another database mark their copies too.
     pub from_migrate: bool,
     /// What happened.
     pub kind: ChangeKind,
@@ -94,12 +94,12 @@ pub struct Change {
 /// What a change does. Documents and keys are raw BSON documents; a key's document is `{"_id": …}`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangeKind {
-    /// A new document; what somebody gave to the command `applyOps` also replaces one.
+    /// A new document; in `applyOps` by a user it also replaces one.
     Insert {
         /// All of it; out of a spool, its `_id` alone.
         document: Bytes,
     },
-    /// A document takes the place of the one with its `_id`.
+    /// A document replaces the one with its `_id`.
     Replace {
         /// All of it; out of a spool, its `_id` alone.
         document: Bytes,
@@ -116,44 +116,45 @@ pub enum ChangeKind {
         /// Which document.
         key: Bytes,
     },
-    /// The collection is there, under this name and with this UUID, and empty.
+    /// The collection is created, empty, with this name and UUID.
     Create,
-    /// The collection is gone with all its documents.
+    /// The collection is dropped with all documents.
     Drop,
-    /// The database is gone. A change [`ChangeKind::Drop`] of each of its collections came before.
+    /// The database is dropped. [`ChangeKind::Drop`] of each of its collections came before.
     DropDatabase,
-    /// The collection has another name from here on.
+    /// The collection is renamed.
     Rename {
         /// The new name.
         to: Namespace,
         /// UUID of a collection that had that name and was dropped for it (`dropTarget`).
         dropped: Option<[u8; 16]>,
     },
-    /// Documents of the collection changed that the entry does not tell: it has to be loaded anew.
+    /// Documents changed that the entry does not name: the collection must be reloaded.
     Rewrite,
 }
 
-/// What an update changes, in the order in which it applies, and by which rule: the rules differ where a path leads to nothing.
+/// Edits of an update, in order. The kinds differ in what they do where a path leads nowhere.
 ///
-/// In a document as it was just before the change diffs lead to something everywhere; the paths of modifiers need not. A
-/// change may also meet a document that is already past it.
+/// In the document just before the change, paths of diffs always exist; those of modifiers may not.
+/// A change may also meet a document that is already past it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Edits {
-    /// `$v: 2`. A field on the way that is missing: nothing happens. A value on the way that is neither the document nor
-    /// the array that the next step leads into becomes null. An array on the way or at the end that is too short gets nulls.
+    /// `$v: 2`. A missing field on the way: nothing happens. A value on the way that is neither the
+    /// document nor the array that the next step needs becomes null. An array on the way or at the
+    /// end that is too short is filled with nulls.
     Diff(Vec<Edit>),
-    /// `$v: 1`. A field on the way that is missing is made, as a document. A value on the way that has no fields: nothing
-    /// happens. An array that is too short gets nulls. Where something is to be unset, nothing is made.
+    /// `$v: 1`. A missing field on the way is created, as a document. A value on the way without
+    /// fields: nothing happens. A short array is filled with nulls. An unset creates nothing.
     Modifiers(Vec<Edit>),
-    /// What changes at these paths is not known, and nothing changes elsewhere: out of a spool.
+    /// Unknown changes at these paths, and none elsewhere: from a spool.
     Paths(Vec<Vec<Step>>),
-    /// Which document changes is all that is known: somebody gave the update to the command `applyOps` in a form that the server
-    /// itself does not write (`$inc`, or a document without `_id`), or a later server wrote it.
+    /// Unknown changes of the document: a user gave the update to `applyOps` in a form that servers
+    /// do not write (`$inc`, or a document without `_id`), or a later server wrote it.
     Unknown,
 }
 
 impl Edits {
-    /// The paths at which a document changes; `None` if they are not known.
+    /// The changed paths; `None` if unknown.
     pub fn paths(&self) -> Option<impl Iterator<Item = &[Step]>> {
         let (edits, paths): (&[Edit], &[Vec<Step>]) = match self {
             Edits::Diff(edits) | Edits::Modifiers(edits) => (edits, &[]),
@@ -167,10 +168,10 @@ impl Edits {
 /// The `_id` of a document, as a document of this one field; `None` if there is none.
 ///
 /// # Errors
-/// [`Malformed`] if the bytes before it cannot be walked.
+/// [`Malformed`] if the bytes before it are not BSON.
 pub fn id_document(document: RawDoc<'_>) -> Result<Option<Bytes>, Malformed> {
     let Some(id) = document.get(b"_id")? else { return Ok(None) };
-    // Length, type, name with its end, value, end of the document.
+    // Length, type, name with terminator, value, terminator.
     let length = 4 + 1 + 4 + id.bytes.len() + 1;
     let mut bytes = Vec::with_capacity(length);
     bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
@@ -188,7 +189,7 @@ pub enum Step {
     Field(String),
     /// An element of an array, from 0.
     Index(u32),
-    /// Digits in the path of [`Edits::Modifiers`]: an index where an array is, else a field's name.
+    /// Digits in a path of [`Edits::Modifiers`]: an index in an array, else a field's name.
     FieldOrIndex {
         /// The digits as they stand.
         name: String,
@@ -200,22 +201,22 @@ pub enum Step {
 /// A change of one value inside a document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Edit {
-    /// Way from the root of the document.
+    /// Path from the document's root.
     pub path: Vec<Step>,
     /// What happens there.
     pub action: EditAction,
 }
 
-/// What happens to a value inside a document. Values are documents of one field, whose name means nothing.
+/// What happens to a value. Values are documents of one field, whose name is irrelevant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EditAction {
-    /// It is this value now: in its place, or last in its document if it was not there.
+    /// Set to this value: in place, or last in its document if it was missing.
     Set(Bytes),
-    /// It is this value now, and last in its document, also if it was there.
+    /// Set to this value and moved to the end of its document.
     Insert(Bytes),
-    /// It is gone; an element of an array becomes null.
+    /// Removed; an array element becomes null.
     Unset,
-    /// It is an array of so many elements: those behind them go, and nulls stand for those that were not there.
+    /// An array resized to this length: truncated, or filled with nulls.
     Resize(u32),
 }
 

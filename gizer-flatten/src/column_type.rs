@@ -1,4 +1,4 @@
-//! Which value fits which column, and how it comes back.
+//! Which values fit which column, and how they come back.
 //!
 //! | column | takes |
 //! |---|---|
@@ -15,8 +15,8 @@
 //! | `KEY` | everything |
 //! | array in one column | an array of which every element is null or fits |
 //!
-//! Null fits everywhere. Whatever else comes is counted; in the classic dialect it is NULL, in gizer's it is kept in
-//! `_extra`.
+//! Null fits everywhere. Other values are counted: NULL in the classic dialect, kept in `_extra` in
+//! dialect `gizer`.
 
 use gizer_schema::raw::{Element, Kind, Malformed, Value};
 use gizer_schema::{ColumnType, TIMESTAMP_MILLIS};
@@ -31,7 +31,7 @@ use crate::row::Cell;
 use crate::tally::Unfit;
 use crate::text::Text;
 
-/// The cell of a value of exactly its column's type, as most are. `None` of others, for which [`fit`] is there.
+/// The cell of a value of its column's usual type; `None` for others, see [`fit`].
 #[inline]
 pub(crate) fn usual<'a>(ty: ColumnType, element: &Element<'a>) -> Option<Cell<'a>> {
     let bytes = element.bytes;
@@ -54,7 +54,7 @@ pub(crate) fn usual<'a>(ty: ColumnType, element: &Element<'a>) -> Option<Cell<'a
 /// The cell for `element` in a column of type `ty`, or why it does not fit.
 ///
 /// # Errors
-/// [`Malformed`] if the bytes of the value are not what its type says.
+/// [`Malformed`] if the value's bytes do not match its type.
 pub(crate) fn fit<'a>(ty: ColumnType, element: &Element<'a>) -> Result<Result<Cell<'a>, Unfit>, Malformed> {
     let kind = element.kind;
     let unfit = Err(Unfit::Kind(kind));
@@ -99,7 +99,7 @@ pub(crate) fn fit<'a>(ty: ColumnType, element: &Element<'a>) -> Result<Result<Ce
     })
 }
 
-/// The BSON type that a column's values have when they come back: a value of another one was converted.
+/// The BSON type of a column's values when they come back; other types were converted.
 pub(crate) fn own_kind(ty: ColumnType) -> Option<Kind> {
     match ty {
         ColumnType::Text => Some(Kind::String),
@@ -111,18 +111,18 @@ pub(crate) fn own_kind(ty: ColumnType) -> Option<Kind> {
         ColumnType::ObjectId => Some(Kind::ObjectId),
         ColumnType::Numeric => Some(Kind::Decimal128),
         ColumnType::Bytea | ColumnType::Uuid => Some(Kind::Binary),
-        // These keep the value as it is, or have no type of their own.
+        // These keep any type.
         ColumnType::Json | ColumnType::Key | ColumnType::List(_) => None,
     }
 }
 
-/// Whether values of this type come from numbers of several types.
+/// Whether the column takes numbers of several types.
 pub(crate) fn is_number(ty: ColumnType) -> bool {
     use ColumnType::{BigInt, Double, Integer, Numeric, SmallInt};
     matches!(ty, SmallInt | Integer | BigInt | Double | Numeric)
 }
 
-/// A cell of a column of this type, as MongoDB would have it; `None` if it is not of the type.
+/// A cell as a MongoDB value; `None` if it is not of the column's type.
 pub(crate) fn column_value(ty: ColumnType, cell: &StoredCell) -> Option<BuiltValue> {
     Some(match (ty, cell) {
         (ColumnType::Text, StoredCell::Text(text)) => BuiltValue::text(Kind::String, text)?,
@@ -156,7 +156,7 @@ pub(crate) fn column_value(ty: ColumnType, cell: &StoredCell) -> Option<BuiltVal
     })
 }
 
-/// A `numeric` as PostgreSQL prints it. It writes all zeros of a whole number out, which decimal128 has no room for.
+/// A `numeric` as PostgreSQL prints it: with more zeros than decimal128 holds.
 fn decimal128(text: &str) -> Option<bson::Decimal128> {
     if let Ok(number) = text.parse() {
         return Some(number);
@@ -165,7 +165,7 @@ fn decimal128(text: &str) -> Option<bson::Decimal128> {
     format!("{digits}E+{}", text.len() - digits.len()).parse().ok()
 }
 
-/// The number as an integer, if it is one and is in range.
+/// The number as an integer, if whole and in range.
 fn whole<T: TryFrom<i128>>(value: Value<'_>) -> Option<T> {
     let number = match value {
         Value::Int32(number) => number.into(),
@@ -178,7 +178,7 @@ fn whole<T: TryFrom<i128>>(value: Value<'_>) -> Option<T> {
     T::try_from(number).ok()
 }
 
-/// The number as a double, if none of it is lost.
+/// The number as a double, if exact.
 fn exactly(value: Value<'_>) -> Option<f64> {
     match value {
         Value::Int32(number) => Some(number.into()),

@@ -1,4 +1,4 @@
-//! Numbers by their exact value: what `numeric` holds, and what makes two ids of MongoDB one.
+//! Exact numbers: what `numeric` holds, and what makes two MongoDB ids equal.
 
 /// A finite number: `digits` × 10^`exponent`, negative if so. At most 34 digits, as decimal128 has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub struct Decimal {
     pub negative: bool,
     /// Its digits as a whole number, at most 10^34 − 1.
     pub digits: u128,
-    /// The power of ten that they are multiplied by.
+    /// The power of ten.
     pub exponent: i32,
 }
 
@@ -28,8 +28,8 @@ pub enum Decimal128 {
 const MAX_DIGITS: u128 = 10u128.pow(34) - 1;
 
 impl Decimal128 {
-    /// Decodes IEEE 754-2008 decimal128 in binary integer encoding, little-endian as BSON has it. An encoding that is
-    /// not canonical has more digits than decimal128 can have, and counts as 0, as the standard says.
+    /// Decodes IEEE 754-2008 decimal128 in binary integer encoding, little-endian. A non-canonical
+    /// encoding counts as 0, as the standard says.
     pub fn decode(bytes: [u8; 16]) -> Decimal128 {
         let bits = u128::from_le_bytes(bytes);
         let negative = bits >> 127 == 1;
@@ -76,7 +76,7 @@ impl Decimal {
         Some(Decimal { negative, digits, exponent: power.min(0) })
     }
 
-    /// The number as an integer, if it is one and has at most 38 digits.
+    /// The number as an integer, if whole with at most 38 digits.
     pub fn whole(self) -> Option<i128> {
         let mut digits = self.digits;
         let mut exponent = if digits == 0 { 0 } else { self.exponent };
@@ -92,7 +92,7 @@ impl Decimal {
         Some(if self.negative { -number } else { number })
     }
 
-    /// The number as a double, if none of it is lost.
+    /// The number as a double, if exact.
     pub fn double(self) -> Option<f64> {
         let sign = if self.negative { -1.0 } else { 1.0 };
         if self.digits == 0 {
@@ -118,7 +118,6 @@ impl Decimal {
     }
 }
 
-/// The integer as a double, if none of it is lost.
 pub(crate) fn exact_double(number: i128) -> Option<f64> {
     let double = number as f64;
     (double as i128 == number).then_some(double)

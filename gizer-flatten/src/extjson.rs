@@ -1,10 +1,9 @@
-//! Values as JSON: canonical Extended JSON v2, as MongoDB's documentation describes it, in a form that `jsonb` gives
-//! back unchanged.
+//! Writes values as canonical Extended JSON v2, in a form that `jsonb` preserves.
 //!
-//! `jsonb` refuses text with NUL and text that is not UTF-8, keeps only the last of two equal keys, and a document
-//! with a key that begins with `$` could be taken for a type wrapper of Extended JSON. A value that holds any of these,
-//! or is nested more deeply than MongoDB allows, is kept whole as `{"$bson": "<base64>"}`: the BSON of a document whose
-//! only field, named by the empty string, is the value.
+//! `jsonb` refuses text with NUL or invalid UTF-8 and keeps only the last of duplicate keys; a
+//! document with a key that starts with `$` could look like a type wrapper. A value with any of
+//! these, or nested deeper than MongoDB allows, becomes `{"$bson": "<base64>"}`: the BSON of a
+//! document whose only field, with an empty name, is the value.
 
 use std::collections::HashSet;
 
@@ -15,12 +14,12 @@ use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
 /// MongoDB's limit of nesting ("MongoDB Limits and Thresholds").
 const MAX_DEPTH: usize = 100;
 
-/// A value that is written as JSON when its row is emitted.
+/// A value to write as JSON.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RawJson<'a>(Element<'a>);
 
 impl<'a> RawJson<'a> {
-    /// The value of this element; its name does not matter.
+    /// The value of this element, without its name.
     pub fn new(element: Element<'a>) -> RawJson<'a> {
         RawJson(element)
     }
@@ -34,7 +33,7 @@ impl<'a> RawJson<'a> {
         }
     }
 
-    /// The same as `{"$bson": …}`, which keeps all of its bytes.
+    /// The same as `{"$bson": …}`, which keeps every byte.
     pub(crate) fn write_bson(&self, out: &mut Vec<u8>) {
         write_bson(self.0.kind, self.0.bytes, out);
     }
@@ -48,7 +47,7 @@ pub(crate) fn write_bson_document(document: RawDoc<'_>, out: &mut Vec<u8>) {
 fn write_bson(kind: Kind, value: &[u8], out: &mut Vec<u8>) {
     let len = 4 + 1 + 1 + value.len() + 1;
     let mut document = Vec::with_capacity(len);
-    // No value of a 48 MB message comes near 2 GiB.
+    // Values of a 48 MB message are far below 2 GiB.
     document.extend_from_slice(&(len as u32).to_le_bytes());
     document.push(kind as u8);
     document.push(0);
@@ -59,7 +58,7 @@ fn write_bson(kind: Kind, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"}");
 }
 
-/// Appends text as a JSON string. NUL, which no name of a field holds, would be escaped too.
+/// Appends text as a JSON string. NUL, which no field name has, would be escaped too.
 pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for byte in text.bytes() {
@@ -80,7 +79,7 @@ fn escape(byte: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// Why a value cannot be written as Extended JSON that jsonb gives back; its whole is then kept as BSON.
+/// A value that Extended JSON in `jsonb` cannot hold; it is kept as BSON.
 struct Unwritable;
 
 impl From<Malformed> for Unwritable {
@@ -89,7 +88,7 @@ impl From<Malformed> for Unwritable {
     }
 }
 
-/// The old subtype of binary, whose bytes begin with a length of their own. Extended JSON leaves that out.
+/// The old binary subtype, whose bytes start with their own length. Extended JSON omits that.
 pub(crate) const OLD_BINARY: u8 = 2;
 
 fn without_own_length(bytes: &[u8]) -> Result<&[u8], Unwritable> {
@@ -213,7 +212,7 @@ fn string(text: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {
     Ok(())
 }
 
-/// Shortest text that reads back as the same number, with the names of Extended JSON for what is no number.
+/// Shortest text that reads back as the same number, with Extended JSON's special names.
 fn double(number: f64) -> String {
     if number.is_nan() {
         "NaN".to_owned()

@@ -1,4 +1,4 @@
-//! `_extra`: everything of a row that has no column, or does not fit it.
+//! `_extra`: everything of a row without a column or not fitting it.
 //!
 //! The column is a JSON object. Its keys are JSON Pointers (RFC 6901) relative to the row, `""` being the row's element
 //! itself; its values are canonical Extended JSON (see [`RawJson`]).
@@ -9,7 +9,7 @@ use gizer_schema::raw::{Element, RawDoc};
 
 use crate::extjson::{RawJson, write_bson_document, write_text};
 
-/// What a row has in `_extra`.
+/// A row's `_extra`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Extra<'r> {
     pointers: &'r str,
@@ -25,19 +25,19 @@ pub(crate) struct ExtraEntry<'b> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum ExtraValue<'b> {
     Element(Element<'b>),
-    /// A value whose fields must keep their order, which `jsonb` does not.
+    /// A value whose fields must keep their order, which `jsonb` loses.
     Ordered(Element<'b>),
-    /// A whole document that has a field twice, or a name that is not UTF-8.
+    /// A whole document with a duplicate field, or a name that is not UTF-8.
     Whole(RawDoc<'b>),
 }
 
 impl Extra<'_> {
-    /// Whether there is nothing: the column is NULL.
+    /// Whether it is empty: the column is NULL.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Appends the column's JSON text; `{}` if there is nothing.
+    /// Appends the column's JSON text; `{}` if empty.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.push(b'{');
         for (i, entry) in self.entries.iter().enumerate() {
@@ -56,7 +56,7 @@ impl Extra<'_> {
     }
 }
 
-/// Gathers what goes into `_extra` of the current row.
+/// Collects `_extra` of the current row.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gathered<'b> {
     pointers: String,
@@ -73,14 +73,14 @@ impl<'b> Gathered<'b> {
         Extra { pointers: &self.pointers, entries: &self.entries }
     }
 
-    /// What stands at a pointer that is known.
+    /// Keeps a value under its pointer.
     pub(crate) fn keep(&mut self, pointer: &str, value: ExtraValue<'b>) {
         let start = self.pointers.len();
         self.pointers.push_str(pointer);
         self.push(start, value);
     }
 
-    /// A value of a field that the schema does not have, of the document at `prefix`.
+    /// Keeps a value of an unknown field of the document at `prefix`.
     pub(crate) fn keep_unknown(&mut self, prefix: &str, name: &str, element: Element<'b>) {
         let start = self.pointers.len();
         self.pointers.push_str(prefix);

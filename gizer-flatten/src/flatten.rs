@@ -1,4 +1,4 @@
-//! The walk through a document that gives its rows.
+//! Walks through documents and gives their rows.
 
 use gizer_schema::field_index::Walk;
 use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
@@ -28,7 +28,7 @@ pub enum RejectReason {
     /// The `_id` is too long for an index.
     #[error("_id has {bytes} bytes: expected at most {MAX_KEY_BYTES}")]
     KeyTooLong { bytes: usize },
-    /// The document's bytes are not BSON.
+    /// The document is not BSON.
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
@@ -40,7 +40,7 @@ impl RejectReason {
     }
 }
 
-/// A document that gave no rows.
+/// A document without rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// Its `_id` as Extended JSON; `null` if it has none.
@@ -60,7 +60,7 @@ pub struct Flattener {
     tally: Tally,
     /// Row buffers, empty between batches; kept for their memory.
     rows: Vec<Vec<Cell<'static>>>,
-    /// Number of the last document, nested or not, that was walked.
+    /// Number of the last walked document, nested or not.
     walked: u64,
 }
 
@@ -79,7 +79,7 @@ enum Keeping {
     Nothing,
     /// What does not fit.
     Strays,
-    /// That, and numbers in a column of another type.
+    /// That, and numbers in columns of another type.
     Types,
 }
 
@@ -107,7 +107,7 @@ impl Flattener {
         }
     }
 
-    /// Gives the rows of these documents to `sink`, in order. Documents without rows go to `rejected` with the reason.
+    /// Gives these documents' rows to `sink`, in order, and documents without rows to `rejected`.
     pub fn flatten<'b, S: RowSink>(
         &mut self,
         documents: impl IntoIterator<Item = RawDoc<'b>>,
@@ -139,7 +139,7 @@ impl Flattener {
         }
         self.walked = run.walked;
         self.rows = run.rows.into_iter().map(recycle).collect();
-        // Names that are data must not gather: they go into the tally, which has a limit.
+        // Data used as field names must not accumulate: it goes into the tally, which has a limit.
         for node in &mut self.program.nodes {
             for (path, kind, times) in node.drain_unknown() {
                 self.tally.add_unknown(path, kind, times);
@@ -147,11 +147,11 @@ impl Flattener {
         }
     }
 
-    /// The root key that the rows of a document have. A raw `{"_id": …}` has the key of the whole document with that
-    /// `_id`, so that what was touched can be looked for before its documents are read.
+    /// The root key of a document's rows. A raw `{"_id": …}` gives the key of the whole document,
+    /// so that touched documents can be looked for before they are read.
     ///
     /// # Errors
-    /// The reason for which a document with this `_id` gives no rows: then none are stored under it either.
+    /// The reason why a document with this `_id` has no rows, stored ones included.
     pub fn key_of<'b>(&self, document: RawDoc<'b>) -> Result<Cell<'b>, RejectReason> {
         self.key.key_of(document)
     }
@@ -163,14 +163,14 @@ impl Flattener {
     }
 }
 
-/// A row buffer of a table's length; taking the memory of the last batch along.
+/// A row buffer of a table's length, in memory of the last batch.
 fn start_row<'b>((memory, shape): (Vec<Cell<'static>>, &RowShape)) -> Vec<Cell<'b>> {
     let mut row: Vec<Cell<'b>> = memory;
     row.resize(shape.columns, Cell::Null);
     row
 }
 
-/// Keeps the memory of a row buffer beyond the lifetime of what it borrowed.
+/// Keeps a row buffer's memory beyond the lifetime of its borrows.
 fn recycle(mut row: Vec<Cell<'_>>) -> Vec<Cell<'static>> {
     row.clear();
     row.into_iter().map(|_| Cell::Null).collect()
@@ -195,7 +195,7 @@ struct FlattenPass<'f, 'b, S> {
     key_shape: KeyShape,
     keeping: Keeping,
     counts: &'f mut MismatchCounts,
-    /// The current row of each table: of one table there is only ever one, because no table is inside of itself.
+    /// The current row of each table: one each, because no table is inside itself.
     rows: Vec<Vec<Cell<'b>>>,
     /// What goes into `_extra` of that row.
     extras: Vec<Gathered<'b>>,
@@ -211,7 +211,7 @@ struct FlattenPass<'f, 'b, S> {
 enum ValueOrigin {
     /// A field of a document.
     Field { node: NodeId, field: usize },
-    /// It is the element that the row stands for.
+    /// The array element of the row.
     Element,
 }
 
@@ -279,7 +279,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
         Ok(())
     }
 
-    /// Keeps a field that the schema does not have; false if its name cannot be written.
+    /// Keeps an unknown field; `false` if its name cannot be written.
     fn keep_unknown(&mut self, table: usize, node: NodeId, element: &Element<'b>) -> bool {
         if self.keeping == Keeping::Nothing {
             return true;
@@ -306,7 +306,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
         self.keep(table, origin, element);
     }
 
-    /// Puts a value, a field's or an array element's, into the current row of `table`.
+    /// Puts a value of a field or array element into the current row of `table`.
     fn place(
         &mut self,
         table: usize,
@@ -344,19 +344,19 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
         element: &Element<'b>,
     ) -> Result<(), Malformed> {
         if let Some(cell) = usual(ty, element) {
-            // It comes back as it was, whatever is kept.
+            // It comes back unchanged.
             self.rows[table][column.0] = cell;
             return Ok(());
         }
         match fit(ty, element)? {
-            // A bare NULL of an element reads as null, that of a field as missing.
+            // A bare NULL reads as null for an element, and as missing for a field.
             Ok(Cell::Null) if matches!(origin, ValueOrigin::Element) => {}
             Ok(Cell::Null) => self.keep(table, origin, element),
             Ok(cell) => {
                 self.rows[table][column.0] = cell;
                 if self.keeping != Keeping::Nothing && self.loses_something(ty, element)? {
                     match origin {
-                        // Two documents are one `_id` only if their fields have the same order.
+                        // Two documents are the same `_id` only with the same order of fields.
                         ValueOrigin::Field { node, field }
                             if ty == ColumnType::Key && element.kind == Kind::Document =>
                         {
@@ -372,7 +372,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
         Ok(())
     }
 
-    /// Whether a value that fits does not come back from its column as it was.
+    /// Whether a fitting value would not come back unchanged from its column.
     fn loses_something(&self, ty: ColumnType, element: &Element<'b>) -> Result<bool, Malformed> {
         if ty == ColumnType::Key {
             return Ok(self.keeping == Keeping::Types || TaggedKey::new(*element)?.1 == Form::Lossy);
@@ -401,7 +401,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
     ) -> Result<(), Malformed> {
         match element.value()? {
             Value::Document(document) if !document.is_empty() => self.document(node, table, document)?,
-            // An element's row says by itself that there is a document.
+            // An element's row itself stands for the document.
             Value::Document(_) if matches!(origin, ValueOrigin::Element) => {}
             Value::Document(_) | Value::Null => self.keep(table, origin, element),
             _ => self.stray(table, origin, path, Unfit::Kind(element.kind), element),
@@ -421,7 +421,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
     ) -> Result<(), Malformed> {
         let array = match element.value()? {
             Value::Array(array) if !array.is_empty() => array,
-            // An element's row says by itself that there is an array.
+            // An element's row itself stands for the array.
             Value::Array(_) if matches!(origin, ValueOrigin::Element) => return Ok(()),
             Value::Array(_) | Value::Null => {
                 self.keep(parent, origin, element);
@@ -436,7 +436,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
         for (i, element) in array.elements().enumerate() {
             self.begin_row(table);
             if let Some(own) = self.rows[table].last_mut() {
-                // Positions start at 1; an array of 16 MiB has fewer than 2^24 elements.
+                // Array indexes are stored from 1; an array of 16 MiB has fewer than 2^24 elements.
                 *own = Cell::BigInt(i as i64 + 1);
             }
             self.place(table, action, path, ValueOrigin::Element, &element?)?;
@@ -445,7 +445,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
         Ok(())
     }
 
-    /// Copies the positions of the parent's row, which all rows of the child share.
+    /// Copies the parent row's array indexes, which all child rows share.
     fn enter(&mut self, parent: usize, table: usize) {
         let outer = self.tables[parent];
         let inner = self.tables[table];

@@ -1,4 +1,4 @@
-//! The tagged form of an `_id`: any value as text, equal if and only if MongoDB takes the two for one `_id`.
+//! The tagged form of an `_id`: text, equal if and only if MongoDB considers the ids equal.
 //!
 //! | value | form | example |
 //! |---|---|---|
@@ -15,8 +15,8 @@
 //! | array, inside of a document | `[`, the elements' forms joined by `,`, `]` | `[n1,n2]` |
 //! | anything else | `?`, type number in hex, `:`, the value's bytes in hex | `?7f:` |
 //!
-//! Inside of a document text stands as a JSON string after its tag: `s"x"`. A form of more than 1,000 bytes is kept as
-//! `#` and its SHA-256 in hex, and the id itself in `_extra`.
+//! Inside a document text is a JSON string after its tag: `s"x"`. A form of more than 1,000 bytes
+//! becomes `#` and its SHA-256 in hex, with the id in `_extra`.
 
 use gizer_schema::raw::{Element, Malformed, RawDoc, Value};
 use sha2::{Digest, Sha256};
@@ -27,12 +27,12 @@ use crate::extjson::write_text;
 /// Longest form that a key column holds, in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes.
 const MAX_FORM_BYTES: usize = 1_000;
 
-/// An `_id` that is written in its tagged form.
+/// An `_id` to write in its tagged form.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TaggedKey<'a>(Element<'a>);
 
 impl<'a> TaggedKey<'a> {
-    /// The key of this value, if all of it can be read.
+    /// The key of this value.
     ///
     /// # Errors
     /// [`Malformed`] if it is no BSON.
@@ -58,7 +58,7 @@ impl<'a> TaggedKey<'a> {
     }
 }
 
-/// Whether the id can be had back from its form, up to the types of numbers.
+/// Whether the id can be decoded from its form, except for the types of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Faithful,

@@ -6,18 +6,17 @@
 //!                        └──▶ Tally: read, rejected, what did not fit and where
 //! ```
 //!
-//! * [`Flattener`] is made once for a [`Layout`](gizer_schema::Layout) and used by one thread at a time; each thread
-//!   has its own.
+//! * [`Flattener`] is made for a [`Layout`](gizer_schema::Layout); each thread has its own.
 //! * [`Row`] borrows from the document: the hot path allocates nothing per value.
-//! * [`RowSink`] is the stage trait towards the emitters of gizer-pg.
-//! * [`DocumentBatch`] is what the sources of gizer-oplog give, [`range`] says where in a collection it lies, and
-//!   [`change`] holds what its tails give.
+//! * [`RowSink`] takes the rows: the emitters of gizer-pg implement it.
+//! * [`DocumentBatch`] comes from the sources of gizer-oplog, [`range`] says where in a collection
+//!   it lies, and [`change`] has the decoded changes.
 //!
 //! # Which rows follow from a document
-//! One row of the root table, one row of a child table for each element of its array. An array that is missing, null,
-//! empty or no array gives no rows; an element of the wrong type keeps its row and position, with NULLs. A field that
-//! is missing is NULL. What fits which column is in the table of [`Cell`]'s module. A document without a usable
-//! key gives no rows and is a [`Rejection`].
+//! One row of the root table, and one row of a child table per array element. An array that is
+//! missing, null, empty or no array gives no rows; an element of the wrong type keeps its row and
+//! array index, with NULLs. A missing field is NULL. [`Cell`]'s module has the table of what fits
+//! which column. A document without a usable key gives no rows but a [`Rejection`].
 
 mod batch;
 pub mod change;

@@ -1,4 +1,4 @@
-//! Arrays of scalars that stay in one column.
+//! Arrays of scalars in one column.
 
 use gizer_schema::raw::{Malformed, RawDoc};
 use gizer_schema::{ColumnType, ScalarType};
@@ -15,10 +15,10 @@ pub struct RawList<'a> {
 }
 
 impl<'a> RawList<'a> {
-    /// The array, or why one of its elements does not fit.
+    /// The array, or why an element does not fit.
     ///
     /// # Errors
-    /// [`Malformed`] if it cannot be walked to its end.
+    /// [`Malformed`] if it is not BSON.
     pub(crate) fn new(array: RawDoc<'a>, element: ScalarType) -> Result<Result<RawList<'a>, Unfit>, Malformed> {
         for each in array.elements() {
             if let Err(unfit) = fit(element.into(), &each?)? {

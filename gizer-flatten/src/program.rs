@@ -1,4 +1,4 @@
-//! A layout, compiled for walking documents: every field name leads to an action.
+//! A layout compiled for walking documents: every field name leads to an action.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,7 @@ pub(crate) enum FoundField {
     Known(usize),
     /// Nowhere.
     Unknown,
-    /// To where it has led in this document before, or nowhere for the second time.
+    /// To where it led earlier in this document, or nowhere again.
     Again(Option<PathId>),
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum FoundField {
 pub(crate) struct PlanNode {
     names: FieldIndex,
     pub(crate) fields: Vec<PlanField>,
-    /// For each field the last document in which it was found.
+    /// For each field, the last document with it.
     last_in: Vec<u64>,
     /// JSON Pointer of the document, relative to its row.
     pub(crate) pointer: String,
@@ -60,20 +60,20 @@ pub(crate) struct PlanNode {
     pub(crate) pointers: Vec<String>,
     /// Dotted path of the document, with a dot at its end unless empty.
     prefix: String,
-    /// The names that came and are not known.
+    /// Unknown names seen.
     unknown: HashMap<Box<[u8]>, UnknownName>,
 }
 
-/// A name that the schema does not have.
+/// A name missing in the schema.
 #[derive(Debug, Clone, Default)]
 struct UnknownName {
-    /// The last document, nested or not, in which it came.
+    /// The last document, nested or not, with it.
     last_in: u64,
-    /// The types of its values, as a rule one.
+    /// Types of its values, usually one.
     kinds: Vec<UnknownKind>,
 }
 
-/// Values of one type under a name that is not known.
+/// Values of one type under an unknown name.
 #[derive(Debug, Clone)]
 struct UnknownKind {
     kind: Kind,
@@ -95,8 +95,7 @@ impl UnknownName {
 }
 
 impl PlanNode {
-    /// Where a field leads in the document with this number, of the whole document with that number; counts names that are
-    /// not known.
+    /// Where a field leads in a document of a whole document; counts unknown names.
     pub(crate) fn find(&mut self, walk: &mut Walk, field: &Element<'_>, document: u64, whole: u64) -> FoundField {
         if let Some(found) = self.names.find(walk, field.name) {
             let again = std::mem::replace(&mut self.last_in[found], document) == document;
@@ -178,7 +177,7 @@ impl Program {
                 FieldAction::Document { node: self.document(layout, table, document, prefix, pointer) }
             }
             Plan::Table { table, element } => {
-                // In its own row an element is the whole: its pointer is empty.
+                // An element is the root of its own row: its pointer is empty.
                 let element = self.action(layout, table.0, element, prefix, String::new());
                 FieldAction::Table { table: table.0, element }
             }

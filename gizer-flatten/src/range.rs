@@ -1,11 +1,11 @@
-//! Where documents lie in their collection: ranges of `_id`, which make a load resumable.
+//! Ranges of `_id`, which make a load resumable.
 //!
-//! A collection is cut into [`Segment`]s, one cursor reads a segment from its beginning to its end, and each of its
-//! batches is a range of its own, with a [`Place`] in the segment. A range that is written is recorded with its
-//! place; what an interrupted load has left open is what its segments hold outside those ranges: [`Segment::gaps`].
+//! A collection is cut into [`Segment`]s; one cursor reads a segment from start to end, and each
+//! batch is a range with a [`Place`] in it. Committed ranges are recorded by place; an interrupted
+//! load resumes with what its segments hold outside those: [`Segment::gaps`].
 //!
-//! Nothing here compares two `_id`s. Their order over all BSON types, and under a collation, is the server's matter (MongoDB
-//! manual, "Comparison/Sort Order"); that one range ends where the next begins is a matter of equal bytes.
+//! Nothing here compares `_id`s: only the server knows their order, over all BSON types and under a
+//! collation (MongoDB manual, "Comparison/Sort Order"). Adjacent ranges share equal bytes.
 
 use bytes::Bytes;
 use gizer_schema::raw::{Kind, Malformed, RawDoc};
@@ -13,7 +13,7 @@ use gizer_schema::raw::{Kind, Malformed, RawDoc};
 use crate::batch::DocumentBatch;
 use crate::change::id_document;
 
-/// An `_id` as a boundary: a BSON document with that field and no other.
+/// An `_id` as a bound: a BSON document of this field alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdBound(Bytes);
 
@@ -21,21 +21,21 @@ impl IdBound {
     /// The `_id` of a document; `None` if it has none.
     ///
     /// # Errors
-    /// [`Malformed`] if the document is no BSON before its `_id`.
+    /// [`Malformed`] if the document is not BSON up to its `_id`.
     pub fn of(document: RawDoc<'_>) -> Result<Option<IdBound>, Malformed> {
         Ok(id_document(document)?.map(IdBound))
     }
 
-    /// A boundary that was recorded.
+    /// A recorded bound.
     ///
     /// # Errors
-    /// [`Malformed`] if the bytes are no document.
+    /// [`Malformed`] if the bytes are not a document.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<IdBound, Malformed> {
         RawDoc::new(&bytes)?;
         Ok(IdBound(bytes.into()))
     }
 
-    /// Whether it is the last `_id` that there can be.
+    /// Whether it is MaxKey, the last possible `_id`.
     pub fn is_max_key(&self) -> bool {
         self.0.get(4) == Some(&(Kind::MaxKey as u8))
     }
@@ -46,12 +46,12 @@ impl IdBound {
     }
 }
 
-/// The documents from `lower` on, which belongs to it, to `upper`, which does not; `None` is no boundary.
+/// Documents from `lower`, inclusive, to `upper`, exclusive; `None` is no bound.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct IdRange {
-    /// The first `_id` that may be in it.
+    /// Lower bound, inclusive.
     pub lower: Option<IdBound>,
-    /// The first `_id` after it.
+    /// Upper bound, exclusive.
     pub upper: Option<IdBound>,
 }
 
@@ -60,7 +60,7 @@ pub struct IdRange {
 pub struct Segment {
     /// Its number in the load.
     pub number: u32,
-    /// Which of the deployments it is read from, in the order of their URIs.
+    /// Index of its deployment, in URI order.
     pub source: u32,
     /// What it holds.
     pub range: IdRange,
@@ -71,22 +71,21 @@ pub struct Segment {
 pub struct Place {
     /// The segment's number.
     pub segment: u32,
-    /// The number of the batch in the segment, in the order of the scan.
+    /// Number of the batch in the segment, in scan order.
     pub sequence: u32,
-    /// The number of the range's first document in its batch: above 0 only if the batch was divided.
+    /// Index of the range's first document in its batch: above 0 only if the batch was divided.
     pub part: u32,
     /// What it holds.
     pub range: IdRange,
 }
 
 impl Segment {
-    /// What is left of the segment outside the ranges at these places, which lie in it and do not overlap. In the order
-    /// of the scan.
+    /// What is left of the segment outside these disjoint ranges of it, in scan order.
     pub fn gaps<'p>(&self, done: impl IntoIterator<Item = &'p Place>) -> Vec<IdRange> {
         let mut done: Vec<&Place> = done.into_iter().collect();
         done.sort_unstable_by_key(|place| (place.sequence, place.part));
         let mut gaps = Vec::new();
-        // Up to where everything is either done or in a gap; `None` is the end of what can be done.
+        // Everything before this is done or in a gap; `None` at the segment's end.
         let mut reached = Some(&self.range.lower);
         for place in done {
             if let Some(from) = reached
@@ -111,13 +110,13 @@ impl Segment {
 pub struct DocumentRange {
     /// All of them.
     pub documents: DocumentBatch,
-    /// Where they lie; `None` if the source cannot be read from there again, as a pipe.
+    /// Their place; `None` if the source cannot be read again, as a pipe.
     pub place: Option<Place>,
 }
 
 impl DocumentRange {
-    /// The range in two: the first `count` documents, and the others. `None` if one of them would be empty, or if the second
-    /// begins with a document without `_id`.
+    /// Splits the range after `count` documents. `None` if a half would be empty, or the second
+    /// starts with a document without `_id`.
     pub fn split_at(&self, count: usize) -> Option<(DocumentRange, DocumentRange)> {
         if count == 0 || count >= self.documents.len() {
             return None;

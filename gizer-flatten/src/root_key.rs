@@ -8,10 +8,10 @@ use crate::flatten::RejectReason;
 use crate::row::Cell;
 use crate::tally::Unfit;
 
-/// Longest text or binary key in bytes: an entry of a PostgreSQL btree ends at 2,704 bytes, positions included.
+/// Longest text or binary key in bytes: a btree entry with indexes ends at 2,704 bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 1_000;
 
-/// Where the root key is in documents, and what becomes of it.
+/// Where documents have the root key, and how it is stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyShape {
     source: KeySource,
@@ -28,7 +28,7 @@ impl KeyShape {
         KeyShape { source, ty: layout.key.ty, pair }
     }
 
-    /// The root key of a document; all that it looks at is the field that the key comes from, and what comes before it.
+    /// The root key of a document; reads only up to the key's field.
     pub(crate) fn key_of<'b>(&self, document: RawDoc<'b>) -> Result<Cell<'b>, RejectReason> {
         let expected = if self.pair { "OBJECTID" } else { self.ty.schema_name() };
         let cell = match document.get(self.source.field().as_bytes())? {
@@ -43,7 +43,7 @@ impl KeyShape {
             }
             (Ok(cell), _) => Ok(cell),
             (Err(actual), KeySource::UnderscoreId) => Err(RejectReason::KeyUnfit { expected, actual }),
-            // `id` promises nothing: the row stands without a key, as in the classic tool, and its column counts why.
+            // `id` is optional: the row has no key, as in the classic tool; its column counts why.
             (Err(_), KeySource::Id) => Ok(Cell::Null),
         }
     }
@@ -57,13 +57,13 @@ fn key_bytes(cell: &Cell<'_>) -> usize {
     }
 }
 
-/// The key of an ObjectId in two columns, also where it comes as a sub-document `{oid, bsontype}`.
+/// The key of an ObjectId in two columns, or of a sub-document `{oid, bsontype}`.
 fn pair_key<'b>(element: &Element<'b>) -> Result<Result<Cell<'b>, Unfit>, Malformed> {
     Ok(match element.value()? {
         Value::ObjectId(id) => Ok(Cell::ObjectId(id)),
         Value::Null => Ok(Cell::Null),
         Value::Document(document) => {
-            // Nothing else may be in it, or two documents could have one key.
+            // With other fields two documents could have one key.
             let alone = document.elements().all(|e| e.is_ok_and(|e| matches!(e.name, b"oid" | b"bsontype")));
             match document.get(b"oid")? {
                 Some(oid) if alone && document.elements().count() <= 2 => fit(ColumnType::Text, &oid)?,

@@ -1,4 +1,4 @@
-//! Rows: what the flattener gives and the emitters take.
+//! Rows, from the flattener to the emitters.
 
 use gizer_schema::TableId;
 
@@ -9,21 +9,21 @@ use crate::key::TaggedKey;
 use crate::list::RawList;
 use crate::text::Text;
 
-/// One value of a row. Its variant always is that of its column's type, or [`Cell::Null`]; a text column takes
-/// [`Cell::Text`] and [`Cell::ObjectId`].
+/// One value of a row. Its variant matches its column's type, or is [`Cell::Null`]; a text column
+/// takes [`Cell::Text`] and [`Cell::ObjectId`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cell<'a> {
     /// SQL's NULL.
     Null,
     /// Text without NUL.
     Text(Text<'a>),
-    /// An ObjectId, which stands in a text column as 24 lower-case hex digits.
+    /// An ObjectId, stored in a text column as 24 lower-case hex digits.
     ObjectId([u8; 12]),
     /// `smallint`.
     SmallInt(i16),
     /// `integer`.
     Integer(i32),
-    /// `bigint`; positions are of this type.
+    /// `bigint`, also for array indexes.
     BigInt(i64),
     /// `double precision`, with NaN, infinities and −0.
     Double(f64),
@@ -52,28 +52,29 @@ pub enum Cell<'a> {
 pub struct Row<'r> {
     /// Its table in the layout.
     pub table: TableId,
-    /// One cell a column, in the order of the table's columns; without `_extra`.
+    /// One cell per column, in table order, without `_extra`.
     pub cells: &'r [Cell<'r>],
-    /// What goes into `_extra`; always empty in the classic dialect, whose tables have no such column.
+    /// Content of `_extra`; always empty in the classic dialect, which has no such column.
     pub extra: Extra<'r>,
 }
 
 /// The stage after the flattener: takes rows, for instance to encode them for COPY.
 ///
 /// # Contract
-/// * Between [`begin_document`](RowSink::begin_document) and the next call of it come the rows of one document: child
-///   rows before or after the row they hang on, but the rows of one table in the order of their positions.
-/// * After [`discard_document`](RowSink::discard_document) the sink must behave as if the rows since the last
-///   `begin_document` had never come: a document found to be malformed half-way leaves no trace.
-/// * Cells are valid for the length of the call. There is no error to return: a sink works in memory, and what it
-///   gathers is carried on by another stage.
+/// * Between two calls of [`begin_document`](RowSink::begin_document) come the rows of one
+///   document: child rows before or after their parent, but the rows of one table by array index.
+/// * After [`discard_document`](RowSink::discard_document) the sink must behave as if the rows
+///   since the last `begin_document` had never come: a document found malformed half-way leaves no
+///   trace.
+/// * Cells are valid during the call. There is no error to return: a sink works in memory, and
+///   another stage carries on its output.
 pub trait RowSink {
-    /// The rows of another document follow.
+    /// Starts the rows of another document.
     fn begin_document(&mut self);
 
     /// Takes one row.
     fn row(&mut self, row: Row<'_>);
 
-    /// The document that began last is rejected: forget its rows.
+    /// Rejects the current document: discard its rows.
     fn discard_document(&mut self);
 }

@@ -1,28 +1,28 @@
-//! Which tables an update can have changed, from the paths of its edits alone.
+//! Finds the tables that an update can change, from the paths of its edits alone.
 //!
 //! # Why it is exact
-//! A row follows from the value at its place and from nothing else: the root row from the document, a row of a child table
-//! from its element; it also has the `_id`, which never changes, and the positions, which are the place itself. An
-//! edit changes what lies above, at or below its path. So a row can only change
+//! A row depends only on the value at its place: the root row on the document, a child row on its
+//! element; also on the `_id`, which never changes, and on array indexes, which are the place
+//! itself. An edit changes what is above, at or below its path. So a row can only change
 //!
-//! * if it lies **on the way**: its place is above the edit's. What is below its place may be part of it in other ways than by
-//!   a column: the mark of an array in `_extra` that was empty and is not any more, a value that had no place in the schema, a
-//!   document kept as a whole because it has a name twice. All these are of the rows on the way, so the tables of
-//!   all arrays that the path leads into are affected, and the root table always is;
-//! * or if it lies **at or below the end**: the tables of all arrays in what the edit sets, cuts or takes away.
+//! * if it is **on the way**: its place is above the edit's. Values below its place may be part of
+//!   it without a column: the mark of an empty array in `_extra`, a value missing in the schema, a
+//!   document kept whole because of a duplicate name. All these belong to rows on the way, so the
+//!   tables of all arrays on the path are affected, and the root table always is;
+//! * or if it is **at or below the end**: the tables of all arrays that the edit sets or cuts.
 //!
-//! A row comes or goes with the element that it stands for: that is an edit of the element or above it, or one that
-//! fills an array up with nulls on its way to an element, whose table is on the way.
+//! A row comes and goes with its element: by an edit of the element or above it, or by one that
+//! fills an array with nulls on its way to an element, whose table is on the way.
 //!
-//! Arrays without a table, and names that the schema does not have, are values of the row that holds them. Where the path goes on
-//! in another way than the schema (a field of an array, an element of a document), a value of the kind that the schema
-//! has there may become null ([`Edits::Diff`]): this is its end.
+//! Arrays without a table, and names missing in the schema, are values of the row that holds them.
+//! Where a path continues differently from the schema (a field of an array, an element of a
+//! document), the schema's value there may become null ([`Edits::Diff`]): this counts as the end.
 
 use gizer_schema::{DocumentPlan, Layout, Plan, TableId};
 
 use crate::change::{Edits, Step};
 
-/// The tables in which rows of a document can have changed.
+/// Tables whose rows of a document may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// All of them.
@@ -34,15 +34,14 @@ pub enum Scope {
 /// Some of the tables of a layout.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TableSet {
-    /// The first 64 tables, one bit each: few collections have more.
+    /// The first 64 tables, one bit each, enough for most collections.
     first: u64,
-    /// Those that follow, 64 a word.
+    /// Further tables, 64 per word.
     more: Vec<u64>,
 }
 
 impl Scope {
-    /// The tables that these edits can change; the root table is always one of them. [`Scope::All`] also if these are
-    /// all tables there are.
+    /// The tables that these edits can change, including the root table.
     pub fn of(layout: &Layout, edits: &Edits) -> Scope {
         let Some(paths) = edits.paths() else { return Scope::All };
         let mut tables = TableSet::default();
@@ -52,7 +51,7 @@ impl Scope {
             match path.first() {
                 Some(Step::Field(name)) if !is_key(name) => tables.add_document(&layout.document, path),
                 Some(Step::FieldOrIndex { .. }) => tables.add_document(&layout.document, path),
-                // The key never changes, and the document is not an array: this is no edit that is understood.
+                // The key never changes and the document is no array: this edit is not understood.
                 _ => return Scope::All,
             }
         }
@@ -67,7 +66,7 @@ impl Scope {
         }
     }
 
-    /// What one or the other can have changed.
+    /// Adds another scope.
     pub fn add(&mut self, other: &Scope) {
         match (&mut *self, other) {
             (Scope::All, _) => {}
@@ -76,7 +75,7 @@ impl Scope {
         }
     }
 
-    /// Those of its tables that are among these.
+    /// The part of it within these tables.
     #[must_use]
     pub fn within(&self, tables: &TableSet) -> Scope {
         Scope::Tables(match self {
@@ -88,7 +87,7 @@ impl Scope {
         })
     }
 
-    /// Bytes of memory that it keeps outside itself.
+    /// Heap memory in bytes.
     pub fn memory_bytes(&self) -> usize {
         match self {
             Scope::All => 0,
@@ -98,7 +97,7 @@ impl Scope {
 }
 
 impl TableSet {
-    /// Puts a table in.
+    /// Adds a table.
     pub fn insert(&mut self, TableId(at): TableId) {
         match (at / 64).checked_sub(1) {
             None => self.first |= 1 << at,
@@ -109,7 +108,7 @@ impl TableSet {
         }
     }
 
-    /// Whether a table is one of them.
+    /// Whether it has this table.
     pub fn contains(&self, TableId(at): TableId) -> bool {
         let word = match (at / 64).checked_sub(1) {
             None => self.first,
@@ -118,13 +117,13 @@ impl TableSet {
         word >> (at % 64) & 1 == 1
     }
 
-    /// How many there are.
+    /// Number of tables.
     pub fn len(&self) -> usize {
         let words = std::iter::once(&self.first).chain(&self.more);
         words.map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -137,19 +136,18 @@ impl TableSet {
         }
     }
 
-    /// What an edit affects whose path leads on from a document of the current row.
+    /// Adds what an edit affects whose path continues from a document of the current row.
     fn add_document(&mut self, document: &DocumentPlan, path: &[Step]) {
         let name = match path.first() {
             Some(Step::Field(name) | Step::FieldOrIndex { name, .. }) => name.as_bytes(),
             Some(Step::Index(_)) | None => return self.add_fields(document),
         };
-        // A name that the schema does not have is kept in the current row.
+        // An unknown name is kept in the current row.
         if let Ok(field) = document.fields.binary_search_by(|field| field.name.as_bytes().cmp(name)) {
             self.add_value(&document.fields[field].plan, &path[1..]);
         }
     }
 
-    /// The same from a value.
     fn add_value(&mut self, plan: &Plan, path: &[Step]) {
         match (plan, path) {
             (Plan::Column(_) | Plan::ObjectIdPair { .. } | Plan::Ignored, _) => {}
@@ -162,7 +160,7 @@ impl TableSet {
         }
     }
 
-    /// All tables of the arrays in a value.
+    /// Adds the tables of all arrays in a value.
     fn add_all(&mut self, plan: &Plan) {
         match plan {
             Plan::Column(_) | Plan::ObjectIdPair { .. } | Plan::Ignored => {}

@@ -1,4 +1,4 @@
-//! Where reading a source goes on: made and compared by the source, carried and stored by everybody else.
+//! Positions of a source: made and compared by it, opaque elsewhere.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use crate::change::ClusterTime;
 
-/// Bytes of a place that need no allocation. An oplog's has 8.
+/// Bytes of a place stored inline. An oplog's has 8.
 const INLINE_BYTES: usize = 14;
 
-/// A position in one shard's changes: a cluster time, and a place at that time that only the source understands.
+/// A position in one shard's changes: a cluster time, and a place only its source understands.
 ///
-/// Positions of one source sort as the source gives its changes: by time, then by the bytes of the place. Those of two
-/// sources compare by their time only in so far as it differs.
+/// Positions of one source sort in its order: by time, then by the bytes of the place. Between
+/// sources only the times compare.
 ///
 /// The text form is `<seconds>.<increment>:<place in hex>`; state tables and spools hold it.
 #[derive(Clone)]
@@ -43,10 +43,10 @@ impl SourcePosition {
         SourcePosition { time, place }
     }
 
-    /// The position that a state table or manifest of gizer 0.1 holds as seconds, increment and election term: that of an oplog.
+    /// The position in state tables or manifests of gizer 0.1: a time and an election term.
     ///
-    /// For reading what stands there, and nothing else: an oplog's place is the term's 8 bytes, big-endian, the sign bit turned
-    /// over so that they sort as numbers.
+    /// For reading those only: an oplog's place is the term's 8 bytes, big-endian with the sign bit
+    /// flipped so that they sort as numbers.
     pub fn of_first_version(time: ClusterTime, term: i64) -> SourcePosition {
         SourcePosition::new(time, &(term ^ i64::MIN).to_be_bytes())
     }
@@ -56,7 +56,7 @@ impl SourcePosition {
         self.time
     }
 
-    /// The place at that time, as the source has made it.
+    /// The place at that time, as the source made it.
     pub fn place(&self) -> &[u8] {
         match &self.place {
             Place::Inline { length, bytes } => &bytes[..usize::from(*length)],

@@ -1,4 +1,4 @@
-//! What was read, what was rejected, and which values did not fit where.
+//! Counts of documents read and rejected, and of values that did not fit.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 /// Why a value is not in its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unfit {
-    /// It is of a type that the column, document or array does not take, or no exact number of it.
+    /// Its type does not match, or it is no exact number of the column's type.
     Kind(Kind),
-    /// Text with NUL, which PostgreSQL has no form for.
+    /// Text with NUL, which PostgreSQL cannot store.
     TextWithNul,
     /// Text that is not UTF-8.
     TextNotUtf8,
     /// A time outside of PostgreSQL's range, 4713 BC to 294276 AD.
     TimeOutOfRange,
-    /// The field's name is in its document more than once; the first one counts.
+    /// The field is a duplicate in its document; the first one counts.
     Duplicate,
 }
 
@@ -40,7 +40,7 @@ impl Unfit {
         Kind::ALL.get(index).map(|kind| Unfit::Kind(*kind)).or_else(|| others.get(index - Kind::ALL.len()).copied())
     }
 
-    /// How reports name what came; for a type, the classic tool's name.
+    /// The name in reports; for a type, the classic tool's.
     pub fn report_name(self) -> &'static str {
         match self {
             Unfit::Kind(kind) => kind.report_name(),
@@ -69,7 +69,7 @@ pub struct Mismatch {
     pub example: String,
 }
 
-/// Values of one type in a field that the schema does not have.
+/// Values of one type in an unknown field.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnknownField {
     /// Field names from the root, joined by dots.
@@ -89,17 +89,17 @@ impl Mismatch {
     }
 }
 
-/// Distinct unknown fields that are counted one by one; data used as field names must not fill memory.
+/// Distinct unknown fields counted one by one; data used as field names must not fill memory.
 const MAX_UNKNOWN: usize = 10_000;
 
-/// How often something came, and in how many documents.
+/// Counts of occurrences and of documents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Times {
     pub(crate) count: u64,
     pub(crate) documents: u64,
 }
 
-/// What came of one field, by type, in the order of the types: as a rule one.
+/// Counts of one field by type, usually one.
 type Kinds = Vec<(Kind, Times)>;
 
 impl Times {
@@ -111,14 +111,14 @@ impl Times {
     }
 }
 
-/// Counts of one pass over documents. Tallies of parts add up to the tally of the whole, in any order.
+/// Counts of one pass over documents. Tallies of parts add up, in any order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Documents that came.
+    /// Documents read.
     pub read: u64,
-    /// Documents whose rows were given on.
+    /// Documents with rows.
     pub loaded: u64,
-    /// Documents that gave no rows, with a reason each.
+    /// Documents without rows.
     pub rejected: u64,
     mismatches: BTreeMap<(PathId, Unfit), (Times, String)>,
     unknown: HashMap<String, Kinds>,
@@ -126,7 +126,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds the counts of another part.
+    /// Adds another part.
     pub fn add(&mut self, other: Tally) {
         self.read += other.read;
         self.loaded += other.loaded;
@@ -145,7 +145,7 @@ impl Tally {
     pub(crate) fn add_mismatch(&mut self, path: PathId, unfit: Unfit, times: Times, example: String) {
         let entry = self.mismatches.entry((path, unfit)).or_insert_with(|| (Times::default(), example.clone()));
         entry.0.add(times);
-        // The smallest example, so that the order of the parts does not show.
+        // The smallest example, so that the order of parts does not matter.
         if example < entry.1 {
             entry.1 = example;
         }
@@ -164,8 +164,8 @@ impl Tally {
         }
     }
 
-    /// All counts in a form that can be stored with the rows that they belong to. It refers to paths by their place in the
-    /// layout, so it is of use only with the same layout and the same version of gizer.
+    /// All counts in a storable form. It refers to paths by index in the layout, so it needs the
+    /// same layout and version of gizer.
     pub fn to_json(&self) -> Value {
         let mismatch = |(&(path, unfit), (times, example)): (&(PathId, Unfit), &(Times, String))| {
             json!([path.0, unfit.index(), times.count, times.documents, example])
@@ -182,7 +182,7 @@ impl Tally {
         })
     }
 
-    /// The inverse of [`to_json`](Tally::to_json); `None` if it is not of this form, or not of this layout.
+    /// The inverse of [`to_json`](Tally::to_json); `None` for another form or layout.
     pub fn from_json(value: &Value, layout: &Layout) -> Option<Tally> {
         let number = |name: &str| value.get(name)?.as_u64();
         let mut tally = Tally {
@@ -223,7 +223,7 @@ impl Tally {
         self.mismatches.iter().map(mismatch).collect()
     }
 
-    /// Fields that the schema does not have, by path, with how often they came; largest counts first.
+    /// Unknown fields by path, with counts; largest first.
     pub fn unknown_fields(&self) -> Vec<(&str, u64)> {
         let count = |kinds: &Kinds| kinds.iter().map(|(_, times)| times.count).sum();
         let mut fields: Vec<(&str, u64)> = self.unknown.iter().map(|(path, of)| (path.as_str(), count(of))).collect();
@@ -245,7 +245,7 @@ impl Tally {
         fields
     }
 
-    /// Whether everything had its place.
+    /// Whether everything fitted.
     pub fn all_fits(&self) -> bool {
         self.mismatches.is_empty() && self.unknown.is_empty() && self.unknown_beyond == 0
     }
@@ -256,13 +256,13 @@ impl Tally {
     }
 }
 
-/// Counts of mismatches while documents are flattened: plain additions, no look-ups.
+/// Counts mismatches while flattening: plain additions, no look-ups.
 #[derive(Debug, Clone)]
 pub(crate) struct MismatchCounts {
     counts: Vec<[u64; Unfit::COUNT]>,
-    /// The first document with each, and how many have it.
+    /// The first document with each, and the number of documents.
     examples: BTreeMap<(PathId, Unfit), (String, u64)>,
-    /// Counted since the document began; a rejected document takes its counts back.
+    /// Counts of the current document; a rejected one takes them back.
     journal: Vec<(PathId, Unfit)>,
 }
 
@@ -283,7 +283,7 @@ impl MismatchCounts {
         self.journal.push((path, unfit));
     }
 
-    /// The document's rows stand: its mismatches count. `id` is asked only for what has no example yet.
+    /// Counts the document's mismatches. `id` is called only for the first example.
     pub(crate) fn commit_document(&mut self, id: impl Fn() -> String) {
         self.journal.sort_unstable();
         for same in self.journal.chunk_by(|a, b| a == b) {
@@ -293,7 +293,7 @@ impl MismatchCounts {
         }
     }
 
-    /// Moves the counts into a tally and starts again at zero.
+    /// Moves the counts into a tally.
     pub(crate) fn drain_into(&mut self, tally: &mut Tally) {
         let examples = std::mem::take(&mut self.examples);
         for ((path, unfit), (example, documents)) in examples {

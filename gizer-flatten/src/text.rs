@@ -1,4 +1,4 @@
-//! Text that PostgreSQL takes.
+//! Text valid in PostgreSQL.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use crate::tally::Unfit;
 const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
 const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// Text as PostgreSQL takes it: UTF-8 without NUL.
+/// Text valid in PostgreSQL: UTF-8 without NUL.
 ///
-/// It is kept as bytes, because whoever writes it wants bytes, and because most text is ASCII, which is known to be UTF-8 by
-/// a much quicker look than [`str::from_utf8`] takes.
+/// It is kept as bytes, because emitters need bytes, and because most text is ASCII, which is
+/// checked much faster than [`str::from_utf8`] does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text<'a>(&'a [u8]);
 
 impl<'a> Text<'a> {
-    /// Takes bytes that are UTF-8 without NUL.
+    /// Checks that bytes are UTF-8 without NUL.
     ///
     /// # Errors
     /// [`Unfit::TextNotUtf8`] or [`Unfit::TextWithNul`].
@@ -42,7 +42,7 @@ impl<'a> Text<'a> {
 }
 
 impl<'a> From<&'a str> for Text<'a> {
-    /// NUL is not looked for: PostgreSQL refuses it.
+    /// Does not check for NUL, which PostgreSQL refuses.
     fn from(text: &'a str) -> Text<'a> {
         Text(text.as_bytes())
     }
@@ -57,8 +57,8 @@ impl fmt::Debug for Text<'_> {
 /// Whether all bytes are from 1 to 127, eight at a time.
 #[inline]
 fn is_ascii_without_nul(bytes: &[u8]) -> bool {
-    // The high bit of a byte, or that of the byte less 1: one of them is set above 127 and at 0. A borrow comes only from a
-    // byte of 0, which has given the answer by then.
+    // The high bit of a byte, or of the byte less 1, is set above 127 and at 0. A borrow comes only
+    // from a byte of 0, which is already detected.
     let marks = |eight: &[u8; 8]| {
         let word = u64::from_ne_bytes(*eight);
         word | word.wrapping_sub(LOW_BITS)

@@ -13,23 +13,23 @@ use crate::error::MongoError;
 use crate::near_names::near_names;
 use crate::waiting::ReplyLimit;
 
-/// How many collections are asked for their size at once. A database may have thousands.
+/// How many collections are measured at once. A database may have thousands.
 const SIZES_AT_ONCE: usize = 8;
 
-/// What the catalog says of a collection, over all deployments.
+/// A collection in the catalog, over all deployments.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Collection {
     /// Its name, without the database.
     pub name: String,
-    /// Why gizer keeps no copy of it; `None` if it can.
+    /// Why gizer cannot copy it; `None` if it can.
     pub skip: Option<SkipReason>,
-    /// Whether it is capped, so that old documents go as new ones come.
+    /// Whether it is capped.
     pub capped: bool,
-    /// Its default collation as the server has it (MongoDB manual, "Collation"), if it has one. `_id` is compared under it.
+    /// Its default collation, if any (MongoDB manual, "Collation"), which applies to `_id` too.
     pub collation: Option<Document>,
-    /// The collection in each deployment, in the order of [`Cluster::deployments`]; `None` where it does not exist. A shard that
-    /// no document was ever written to does not have it.
+    /// The collection in each deployment, in the order of [`Cluster::deployments`]; `None` where it
+    /// does not exist, as on a shard that has never had a document of it.
     pub sources: Vec<Option<SourceCollection>>,
 }
 
@@ -39,11 +39,11 @@ pub struct Collection {
 pub struct SourceCollection {
     /// The UUID, by which a collection is followed; it outlives renames. A view has none.
     pub uuid: Option<[u8; 16]>,
-    /// How large it is; `None` if this user may not know.
+    /// Its size; `None` if the user may not see it.
     pub size: Option<CollectionSize>,
 }
 
-/// How large a collection is, from its metadata: right enough for estimates, and off after an unclean shutdown.
+/// Size of a collection from its metadata: an estimate, wrong after an unclean shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CollectionSize {
     /// Documents.
@@ -53,13 +53,13 @@ pub struct CollectionSize {
 }
 
 impl CollectionSize {
-    /// Bytes of BSON of a document on average; 0 if there is none.
+    /// Average bytes of BSON of a document; 0 without documents.
     pub fn average(&self) -> u64 {
         self.bytes.checked_div(self.documents).unwrap_or(0)
     }
 }
 
-/// Why gizer keeps no copy of something that is in the catalog.
+/// Why gizer cannot copy a collection of the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SkipReason {
@@ -67,7 +67,7 @@ pub enum SkipReason {
     System,
     /// A view: a query, with no documents of its own.
     View,
-    /// A time-series collection: a view over buckets, whose oplog entries are about the buckets.
+    /// A time-series collection: a view over buckets, and its oplog entries are about buckets.
     TimeSeries,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for SkipReason {
 }
 
 impl Collection {
-    /// Its size over all deployments; `None` unless it is known of each.
+    /// Its size over all deployments; `None` unless known of each.
     pub fn size(&self) -> Option<CollectionSize> {
         self.sources.iter().flatten().try_fold(CollectionSize::default(), |sum, source| {
             let size = source.size?;
@@ -92,18 +92,18 @@ impl Collection {
 }
 
 impl Cluster {
-    /// Everything in the database, by name, with sizes where they may be known; also what is to be skipped.
+    /// All collections of the database by name, also those to skip, with sizes where visible.
     ///
     /// # Errors
-    /// [`MongoError::NoSuchDatabase`] if there is nothing in it; [`MongoError::NoRights`] if the user may not list it;
-    /// all that can happen to a connection.
+    /// [`MongoError::NoSuchDatabase`] if there are none; [`MongoError::NoRights`] if the user may
+    /// not list them; connection errors.
     pub async fn collections(&self) -> Result<Vec<Collection>, MongoError> {
         let mut collections = self.listed().await?;
         self.measure(&mut collections).await?;
         Ok(collections)
     }
 
-    /// As [`Cluster::collections`], without their sizes: one question for all of them.
+    /// As [`Cluster::collections`], without sizes: one request for all of them.
     ///
     /// # Errors
     /// Those of [`Cluster::collections`].
@@ -112,7 +112,7 @@ impl Cluster {
         if collections.is_empty() { Err(self.no_such_database().await) } else { Ok(collections) }
     }
 
-    /// One collection, with its size if it may be known; it may be one that is to be skipped.
+    /// One collection, also one to skip, with its size if visible.
     ///
     /// # Errors
     /// [`MongoError::NoSuchDatabase`], [`MongoError::NoSuchCollection`] with names like it, and those of
@@ -126,13 +126,13 @@ impl Cluster {
         }
     }
 
-    /// A collection of this name that no deployment has: it has no documents, and no UUID.
+    /// A collection of this name that exists in no deployment.
     pub fn absent_collection(&self, name: &str) -> Collection {
         let sources = vec![None; self.deployments().len()];
         Collection { name: name.to_owned(), skip: None, capped: false, collation: None, sources }
     }
 
-    /// What all deployments have, joined by name.
+    /// The collections of all deployments, joined by name.
     async fn catalog(&self, filter: Document) -> Result<Vec<Collection>, MongoError> {
         let lists = self.deployments().iter().map(|each| each.list_collections(self.database(), filter.clone()));
         let lists = try_join_all(lists).await?;
@@ -147,7 +147,7 @@ impl Cluster {
                     collation: entry.collation,
                     sources: nowhere.clone(),
                 });
-                // What is a view on one shard cannot be followed on the others either.
+                // A view on one shard cannot be followed on the others either.
                 collection.skip = collection.skip.or(entry.skip);
                 collection.sources[at] = Some(SourceCollection { uuid: entry.uuid, size: None });
             }
@@ -155,7 +155,7 @@ impl Cluster {
         Ok(by_name.into_values().collect())
     }
 
-    /// Fills in the sizes of those that can be followed.
+    /// Fills in the sizes of collections that can be followed.
     async fn measure(&self, collections: &mut [Collection]) -> Result<(), MongoError> {
         let wanted = collections.iter_mut().filter(|collection| collection.skip.is_none()).flat_map(|collection| {
             let Collection { name, sources, .. } = collection;
@@ -172,7 +172,7 @@ impl Cluster {
 
     async fn no_such_database(&self) -> MongoError {
         let lists = self.deployments().iter().map(Deployment::list_databases);
-        // Without the right to list them there is nothing to suggest, and the error is the same.
+        // Without the right to list databases the error has no suggestions.
         let known: Vec<String> = try_join_all(lists).await.unwrap_or_default().concat();
         let database = self.database().to_owned();
         let near = near_names(&database, known.iter().map(String::as_str).filter(|known| *known != database));
@@ -194,13 +194,13 @@ impl Cluster {
 }
 
 impl Deployment {
-    /// The UUID that a collection's name stands for now; `None` if there is no such collection.
+    /// The current UUID of a collection; `None` if it does not exist.
     pub(crate) async fn uuid_of(&self, database: &str, name: &str) -> Result<Option<[u8; 16]>, MongoError> {
-        Ok(self.look_at(database, name).await?.and_then(|(uuid, _)| uuid))
+        Ok(self.uuid_and_capped(database, name).await?.and_then(|(uuid, _)| uuid))
     }
 
-    /// The same, and whether the collection is capped.
-    pub(crate) async fn look_at(
+    /// The same, with whether the collection is capped.
+    pub(crate) async fn uuid_and_capped(
         &self,
         database: &str,
         name: &str,
@@ -220,7 +220,7 @@ impl Deployment {
         self.answered("listDatabases", "admin", ReplyLimit::Short, self.client().list_database_names()).await
     }
 
-    /// The size by `$collStats`, which needs no more than the role `read`; behind a router it gives a document a shard.
+    /// The size by `$collStats`, which the role `read` allows; a router gives one document a shard.
     async fn size_of(&self, database: &str, name: &str) -> Result<Option<CollectionSize>, MongoError> {
         let namespace = format!("{database}.{name}");
         let collection = self.database(database).collection::<Document>(name);
@@ -228,14 +228,14 @@ impl Deployment {
             doc! { "$collStats": { "storageStats": {} } },
             doc! { "$project": { "count": "$storageStats.count", "size": "$storageStats.size" } },
         ];
-        // `$collStats` takes no other read concern, whatever the connection string says.
+        // `$collStats` accepts no other read concern, whatever the connection string says.
         let ask = async {
             let cursor = collection.aggregate(stages).read_concern(ReadConcern::local()).await?;
             cursor.try_collect::<Vec<Document>>().await
         };
         match self.answered("$collStats", &namespace, ReplyLimit::Short, ask).await {
             Ok(shards) => Ok(Some(sum(&shards))),
-            // No right to know, or dropped in between: an estimate is not worth failing for.
+            // No right to see it, or dropped meanwhile: an estimate is not worth failing for.
             Err(MongoError::NoRights { .. } | MongoError::Server { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -247,7 +247,7 @@ fn sum(shards: &[Document]) -> CollectionSize {
     CollectionSize { documents: of("count"), bytes: of("size") }
 }
 
-/// A number that the server writes as the smallest type that holds it.
+/// A number, which the server writes as the smallest type that holds it.
 fn whole_number(value: Option<&Bson>) -> u64 {
     match value {
         Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
@@ -269,7 +269,7 @@ struct CatalogEntry {
 }
 
 impl CatalogEntry {
-    /// `None` for what has no name, which the server never sends.
+    /// `None` without a name, which the server never sends.
     fn read(entry: &Document) -> Option<CatalogEntry> {
         let name = entry.get_str("name").ok()?;
         let options = entry.get_document("options").ok();
@@ -284,7 +284,6 @@ impl CatalogEntry {
     }
 }
 
-/// The 16 bytes of a UUID.
 fn uuid(value: Option<&Bson>) -> Option<[u8; 16]> {
     match value {
         Some(Bson::Binary(binary)) => binary.bytes.as_slice().try_into().ok(),

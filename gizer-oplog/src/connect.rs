@@ -1,4 +1,4 @@
-//! Connecting to the source, and asking it what it is.
+//! Connecting to the source and identifying it.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,46 +15,48 @@ use crate::error::MongoError;
 use crate::pairing::{self, Membership};
 use crate::position::Oplog;
 use crate::reachability::Reachability;
-use crate::settings::{OplogSettings, Settings};
+use crate::settings::{MongoSettings, OplogSettings};
 use crate::tls;
 use crate::uri::{Hosts, SecretUri};
 use crate::user_name;
 use crate::version::ServerVersion;
 use crate::waiting::ReplyLimit;
 
-/// Within this time an operator learns that a server cannot be reached. It covers what the driver's own limits do
-/// not: looking up the hosts of `mongodb+srv`, and a server that accepts a connection and then says nothing.
+/// Limit for connecting to a server. It covers what the driver's own limits do not: looking up
+/// `mongodb+srv` hosts, and a server that accepts a connection and never answers.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the driver looks for a server to read from, unless the URI says less. Less than [`CONNECT_LIMIT`], so that
-/// it is the driver that gives up first: it knows why.
+/// How long the driver looks for a server, unless the URI says less. Less than [`CONNECT_LIMIT`],
+/// so that the driver fails first: it knows why.
 const SELECTION_LIMIT: Duration = Duration::from_secs(8);
 
-/// How long one connection may take, unless the URI says less. It also limits how long a server may hang while it is read
-/// from: the driver's monitor waits for this and for one heartbeat (10 s), then ends the server's connections.
+/// How long one connection may take, unless the URI says less. It also limits how long a server may
+/// hang while it is read: the driver's monitor waits this long plus one heartbeat (10 s), then
+/// closes the server's connections.
 const SOCKET_LIMIT: Duration = Duration::from_secs(5);
 
-/// The source: what `[mongo]` names, connected to.
+/// The connected source: what `[mongo]` names.
 #[derive(Debug)]
 pub struct Cluster {
     deployments: Vec<Deployment>,
-    settings: Settings,
+    settings: MongoSettings,
 }
 
 impl Cluster {
-    /// Whether documents are read from more than one server, each of which holds some of the shards.
+    /// Whether documents are read from several servers, each with some of the shards.
     pub fn reads_shards_apart(&self) -> bool {
         self.deployments.len() > 1
     }
 
-    /// Connects to every URI at once and asks each server for its version and its place in a topology.
+    /// Connects to every URI at once; asks each server for its version and topology.
     ///
-    /// Oplogs are not connected to before [`Cluster::oplogs`] is called.
+    /// [`Cluster::oplogs`] connects to the oplogs.
     ///
     /// # Errors
-    /// Within 10 seconds: what [`Settings::check`] gives; what [`Deployment::connect`] gives of any server;
-    /// [`MongoError::RouterAmongShards`], [`MongoError::SameServer`] and [`MongoError::SameReplicaSet`] where documents would be read twice.
-    pub async fn connect(settings: Settings) -> Result<Cluster, MongoError> {
+    /// Within 10 seconds: those of [`MongoSettings::check`] and [`Deployment::connect`];
+    /// [`MongoError::RouterAmongShards`], [`MongoError::SameServer`] and
+    /// [`MongoError::SameReplicaSet`] where documents would be read twice.
+    pub async fn connect(settings: MongoSettings) -> Result<Cluster, MongoError> {
         settings.check()?;
         let deployments = try_join_all(settings.uris.iter().map(Deployment::connect)).await?;
         check_distinct(&deployments)?;
@@ -92,13 +94,14 @@ impl Cluster {
 
     /// The oplog of each shard: those of the settings, or else one for each deployment, named after its replica set.
     ///
-    /// Those of the settings must be the oplogs of the replica sets that documents are read from, each of one: a set
-    /// whose changes nobody reads would look like one that never changes. Behind a router they are compared with the
-    /// shards that it knows, if the user may know them.
+    /// Each oplog of the settings must pair with one replica set that documents are read from: a
+    /// set without an oplog would look like one that never changes. Behind a router they are
+    /// compared with its shards, if the user may see them.
     ///
     /// # Errors
-    /// As [`Cluster::connect`]; [`MongoError::Standalone`] or [`MongoError::RouterWithoutOplog`] where there is
-    /// no oplog; [`MongoError::OplogsDiffer`] where oplogs and replica sets do not pair off.
+    /// As [`Cluster::connect`]; [`MongoError::Standalone`] or [`MongoError::RouterWithoutOplog`]
+    /// where there is no oplog; [`MongoError::OplogsDiffer`] where oplogs and replica sets do not
+    /// pair.
     pub async fn oplogs(&self) -> Result<Vec<Oplog>, MongoError> {
         if self.settings.oplogs.is_empty() {
             return self.deployments.iter().map(|each| Oplog::of(each.clone(), None)).collect();
@@ -113,7 +116,7 @@ impl Cluster {
     }
 }
 
-/// Whether all lead to different servers. The id of its process is in a server's `hello` since 4.4 (`topologyVersion`).
+/// Checks that all are different servers, by the process id of 4.4 and later (`topologyVersion`).
 fn check_distinct(deployments: &[Deployment]) -> Result<(), MongoError> {
     for (at, second) in deployments.iter().enumerate() {
         let same = |first: &&Deployment| first.process.is_some() && first.process == second.process;
@@ -124,7 +127,7 @@ fn check_distinct(deployments: &[Deployment]) -> Result<(), MongoError> {
     Ok(())
 }
 
-/// Whether all replica sets have different names.
+/// Checks that all replica sets have different names.
 fn check_distinct_names(deployments: &[Deployment]) -> Result<(), MongoError> {
     for (at, second) in deployments.iter().enumerate() {
         let Topology::ReplicaSet { name } = &second.topology else { continue };
@@ -139,7 +142,7 @@ fn check_distinct_names(deployments: &[Deployment]) -> Result<(), MongoError> {
 /// What kind of deployment a connection string leads to (MongoDB manual, "Glossary").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Topology {
-    /// One server without an oplog: it can be loaded from, and not followed.
+    /// One server without an oplog: it can be loaded but not followed.
     Standalone,
     /// A replica set, or a member of one.
     ReplicaSet {
@@ -160,7 +163,7 @@ impl fmt::Display for Topology {
     }
 }
 
-/// A standalone server, a replica set or a sharded cluster, connected to. Clones share the connections.
+/// A connected standalone server, replica set or sharded cluster. Clones share connections.
 #[derive(Clone)]
 pub struct Deployment {
     client: Client,
@@ -170,17 +173,18 @@ pub struct Deployment {
     pub(crate) selection_limit: Duration,
     version: ServerVersion,
     topology: Topology,
-    /// The process that answered; a server tells since 4.4.
+    /// The process that answered; servers report it since 4.4.
     pub(crate) process: Option<ObjectId>,
     pub(crate) membership: Membership,
 }
 
 impl Deployment {
-    /// Connects, and asks the server for its version and its topology.
+    /// Connects, and asks the server for its version and topology.
     ///
     /// # Errors
-    /// Within 10 seconds: [`MongoError::MalformedUri`], [`MongoError::UnusableTlsFile`], [`MongoError::Unreachable`],
-    /// [`MongoError::TlsRefused`], [`MongoError::HostsNotFound`], [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] or
+    /// Within 10 seconds: [`MongoError::MalformedUri`], [`MongoError::UnusableTlsFile`],
+    /// [`MongoError::Unreachable`], [`MongoError::TlsRefused`], [`MongoError::HostsNotFound`],
+    /// [`MongoError::AuthenticationRefused`], [`MongoError::TooOld`] or
     /// [`MongoError::NotInitiated`].
     pub async fn connect(uri: &SecretUri) -> Result<Deployment, MongoError> {
         let heard = Reachability::default();
@@ -200,7 +204,7 @@ impl Deployment {
             authenticated: options.credential.is_some(),
             selection_limit: options.server_selection_timeout.unwrap_or(SELECTION_LIMIT),
             client: Client::with_options(options).map_err(|error| uri.malformed(&error))?,
-            // All of these are what the server says below, before anybody sees them.
+            // Overwritten below with the server's answers.
             version: ServerVersion { major: 0, minor: 0, patch: 0 },
             topology: Topology::Standalone,
             process: None,
@@ -222,12 +226,12 @@ impl Deployment {
         &self.hosts
     }
 
-    /// The version of the server that answered.
+    /// Version of the server that answered.
     pub fn version(&self) -> ServerVersion {
         self.version
     }
 
-    /// What it is.
+    /// Its topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
@@ -242,7 +246,7 @@ impl Deployment {
 
     async fn hello(&self) -> Result<Document, MongoError> {
         match self.admin("hello").await {
-            // The first releases of 4.4 know it by its old name only.
+            // The first releases of 4.4 know only the old name.
             Err(MongoError::Server { code: 59, .. }) => self.admin("isMaster").await,
             answer => answer,
         }
@@ -255,7 +259,7 @@ impl Deployment {
         version.ok_or_else(|| MongoError::TooOld { hosts: self.hosts.clone(), version: text.to_owned() })
     }
 
-    /// A command without arguments that is run on the database `admin`.
+    /// Runs a command without arguments on the database `admin`.
     pub(crate) async fn admin(&self, command: &'static str) -> Result<Document, MongoError> {
         let admin = self.client.database("admin");
         self.answered(command, "admin", ReplyLimit::Short, admin.run_command(doc! { command: 1 })).await
@@ -263,7 +267,7 @@ impl Deployment {
 }
 
 impl fmt::Debug for Deployment {
-    /// The driver's own form would show the credentials.
+    /// The derived form would show the credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deployment")
             .field("hosts", &self.hosts)
@@ -292,7 +296,7 @@ async fn client_options(uri: &SecretUri, heard: &Reachability) -> Result<ClientO
     Ok(options)
 }
 
-/// What the reply to `hello` says of the deployment; `None` for a member without a configuration.
+/// The topology in a reply to `hello`; `None` for a member without a configuration.
 fn topology(hello: &Document) -> Option<Topology> {
     if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
         return Some(Topology::Router);

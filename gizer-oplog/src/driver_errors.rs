@@ -1,15 +1,15 @@
-//! What the driver's errors mean.
+//! The driver's errors as [`MongoError`]s.
 
 use mongodb::error::{CommandError, Error, ErrorKind};
 
 use crate::connect::Deployment;
 use crate::error::MongoError;
 
-/// The longest message of a server that is passed on, in characters. Some quote the whole command.
-const LONGEST_MESSAGE: usize = 400;
+/// The longest server message passed on, in characters. Some quote the whole command.
+const MAX_MESSAGE_CHARS: usize = 400;
 
 impl Deployment {
-    /// What an error of the driver means, for an operator who knows what was asked and where.
+    /// The meaning of a driver error, given what was asked and where.
     pub(crate) fn explain(&self, error: &Error, command: &'static str, namespace: &str) -> MongoError {
         let hosts = self.hosts.clone();
         if let Some(version) = self.heard.too_old() {
@@ -39,7 +39,7 @@ impl Deployment {
         }
     }
 
-    /// What the server's own error means. The codes are those of `error_codes.yml` in the server's sources.
+    /// The meaning of a server error. The codes are those of the server's `error_codes.yml`.
     fn explain_refusal(&self, refusal: &CommandError, command: &'static str, namespace: &str) -> MongoError {
         let hosts = self.hosts.clone();
         let namespace = namespace.to_owned();
@@ -66,7 +66,7 @@ impl Deployment {
     }
 }
 
-/// The least of the built-in roles that allows a command (MongoDB manual, "Built-In Roles").
+/// The weakest built-in role that allows a command (MongoDB manual, "Built-In Roles").
 fn role_for(command: &str, namespace: &str) -> String {
     let database = namespace.split_once('.').map_or(namespace, |(database, _)| database);
     match command {
@@ -76,7 +76,7 @@ fn role_for(command: &str, namespace: &str) -> String {
 }
 
 fn shortened(message: &str) -> String {
-    match message.char_indices().nth(LONGEST_MESSAGE) {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message.to_owned(),
     }
@@ -96,6 +96,6 @@ mod tests {
     fn long_messages_are_cut_between_characters() {
         assert_eq!(shortened("short"), "short");
         let cut = shortened(&"é".repeat(1000));
-        assert_eq!(cut.chars().count(), LONGEST_MESSAGE + 1);
+        assert_eq!(cut.chars().count(), MAX_MESSAGE_CHARS + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong while MongoDB is read, and what an operator can do about it.
+//! Errors of reading MongoDB, with what an operator can do about them.
 
 mod class;
 mod malformed_reply;
@@ -26,21 +26,21 @@ use crate::version::ServerVersion;
 
 /// Why something could not be read from MongoDB.
 ///
-/// Messages say what was expected, what came, and from which hosts. They never hold a password, a connection string
-/// or the contents of a document; `message` fields hold what the server itself said of a command.
+/// Messages say what was expected, what was found, and at which hosts. They never hold a password,
+/// a connection string or document contents; `message` fields hold the server's own words.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MongoError {
-    /// A connection string that the driver does not take.
+    /// A connection string that the driver rejects.
     #[error("malformed MongoDB URI: {reason}")]
     MalformedUri {
-        /// What is wrong with it, without any part that may be secret.
+        /// What is wrong with it, without secrets.
         reason: String,
-        /// Whether it is one of the options, and not user, password or host.
+        /// Whether the problem is in the options, not in user, password or host.
         in_options: bool,
     },
 
-    /// There is nothing to read from.
+    /// No URI is configured.
     #[error("expected at least one MongoDB URI, got none")]
     NoUri,
 
@@ -51,15 +51,14 @@ pub enum MongoError {
         name: String,
     },
 
-    /// Two oplogs of one name: their positions could not be told apart.
-    #[error("expected a name of its own for each oplog, got {name:?} twice")]
+    /// Two oplogs have one name, so their positions could not be told apart.
+    #[error("expected a different name for each oplog, got {name:?} twice")]
     DuplicateOplogName {
         /// The name.
         name: String,
     },
 
-    /// Two connection strings lead to the same replica set, or to two sets of one name where the name has to tell
-    /// them apart.
+    /// Two URIs lead to the same replica set, or to two sets whose names must differ and do not.
     #[error("expected replica sets of different names, got {name:?} both at {first} and at {second}")]
     SameReplicaSet {
         /// Name of the set.
@@ -70,8 +69,8 @@ pub enum MongoError {
         second: Hosts,
     },
 
-    /// Two connection strings lead to the same server: its documents or changes would be read twice.
-    #[error("expected each URI to lead to another server, got the same one at {first} and at {second}")]
+    /// Two URIs lead to the same server: its documents or changes would be read twice.
+    #[error("expected each URI to lead to a different server, got the same one at {first} and at {second}")]
     SameServer {
         /// The first one's hosts.
         first: Hosts,
@@ -79,61 +78,61 @@ pub enum MongoError {
         second: Hosts,
     },
 
-    /// A `mongos`, which reads all shards, stands in a list of single shards: documents would be read twice.
+    /// A `mongos` in a list of single shards: documents would be read twice.
     #[error("expected a replica set for each URI of a list, found a mongos router at {hosts}, which reads all shards")]
     RouterAmongShards {
         /// The router's hosts.
         hosts: Hosts,
     },
 
-    /// An oplog was wanted from a `mongos`, which has none.
+    /// An oplog was requested from a `mongos`, which has none.
     #[error("expected a replica set with an oplog at {hosts}, found a mongos router, which has none")]
     RouterWithoutOplog {
         /// The router's hosts.
         hosts: Hosts,
     },
 
-    /// The oplogs are not those of the replica sets that documents are read from: changes of one would be lost.
+    /// Oplogs and replica sets do not pair: changes of one would be lost.
     #[error(
         "expected one [[oplog]] for each replica set that documents are read from{}{}",
         each("none leads to ", without_oplog, ""),
         each("oplog ", foreign, ", leads to none of them")
     )]
     OplogsDiffer {
-        /// Replica sets that no oplog leads to, with their hosts.
+        /// Replica sets without an oplog, with their hosts.
         without_oplog: Vec<String>,
-        /// Oplogs that lead elsewhere: name, replica set and hosts.
+        /// Oplogs of other sets: name, replica set and hosts.
         foreign: Vec<String>,
     },
 
-    /// An oplog was wanted from a server that is in no replica set.
+    /// An oplog was requested from a server that is in no replica set.
     #[error("expected a replica set at {hosts}, found a standalone server, which has no oplog")]
     Standalone {
         /// The server's hosts.
         hosts: Hosts,
     },
 
-    /// The server was started for a replica set that has never been initiated, or it was removed from its set.
+    /// The server's replica set was never initiated, or the server was removed from it.
     #[error("expected an initiated replica set at {hosts}, found a server that waits for its configuration")]
     NotInitiated {
         /// The server's hosts.
         hosts: Hosts,
     },
 
-    /// No server answered in time, or none that can be read from.
+    /// No readable server answered in time.
     #[error("could not reach MongoDB at {hosts} within {waited:?}: {seen}{}", asked_for(read_preference.as_deref()))]
     Unreachable {
         /// The hosts of the connection string.
         hosts: Hosts,
-        /// The longest time that was waited for them.
+        /// How long was waited for them.
         waited: Duration,
-        /// What was heard of each server.
+        /// What each server answered.
         seen: String,
-        /// The `readPreference` of the connection string, if it asks for others than the primary.
+        /// The `readPreference` of the connection string, unless it is the primary.
         read_preference: Option<String>,
     },
 
-    /// A file that the URI names for TLS cannot be used.
+    /// A TLS file named by the URI cannot be used.
     #[error("cannot connect to MongoDB at {hosts} with TLS: {option} {}: {problem}", path.display())]
     UnusableTlsFile {
         /// The hosts of the connection string.
@@ -146,18 +145,18 @@ pub enum MongoError {
         problem: String,
     },
 
-    /// Servers are there, and do not agree with gizer on TLS.
-    #[error("no TLS with MongoDB at {hosts}: {seen}")]
+    /// TLS negotiation failed.
+    #[error("TLS negotiation with MongoDB at {hosts} failed: {seen}")]
     TlsRefused {
         /// The hosts of the connection string.
         hosts: Hosts,
-        /// What is wrong with one of them.
+        /// The cause at one of them.
         fault: TlsFault,
-        /// What was heard of each server.
+        /// What each server answered.
         seen: String,
     },
 
-    /// The name of a `mongodb+srv` URI does not lead to any hosts.
+    /// The name of a `mongodb+srv` URI has no hosts.
     #[error("could not look up the hosts of {hosts}: {message}")]
     HostsNotFound {
         /// The name.
@@ -166,7 +165,7 @@ pub enum MongoError {
         message: String,
     },
 
-    /// The server did not accept the credentials.
+    /// The server rejected the credentials.
     #[error("MongoDB at {hosts} refused the user or the password of the URI: {message}")]
     AuthenticationRefused {
         /// The server's hosts.
@@ -175,42 +174,42 @@ pub enum MongoError {
         message: String,
     },
 
-    /// The user may not do what was asked (server error 13, `Unauthorized`).
+    /// The user lacks the rights for a command (server error 13, `Unauthorized`).
     #[error("MongoDB at {hosts} does not let {} run {command} on {namespace}", user(*.authenticated))]
     NoRights {
         /// The server's hosts.
         hosts: Hosts,
         /// The command that was refused.
         command: &'static str,
-        /// What it was to be run on.
+        /// What it would have run on.
         namespace: String,
-        /// The built-in role that allows it, and the database it is needed on.
+        /// The built-in role that allows it, and on which database.
         role: String,
         /// Whether the connection string has a user.
         authenticated: bool,
     },
 
-    /// A server older than gizer reads.
+    /// The server is too old for gizer.
     #[error("expected MongoDB {} or later at {hosts}, found {version}", ServerVersion::OLDEST)]
     TooOld {
         /// The server's hosts.
         hosts: Hosts,
-        /// Its version, as it says or as its wire protocol tells.
+        /// Its version, as reported or as implied by its wire protocol.
         version: String,
     },
 
-    /// There is no such database, or nothing in it that this user may see.
+    /// The database does not exist, or the user sees nothing in it.
     #[error("expected a database {database:?} at {hosts}, found none{}", did_you_mean(near))]
     NoSuchDatabase {
         /// The server's hosts.
         hosts: Hosts,
-        /// The database that was asked for.
+        /// The requested database.
         database: String,
-        /// Databases with names like it.
+        /// Databases with similar names.
         near: Vec<String>,
     },
 
-    /// There is no such collection.
+    /// The collection does not exist.
     #[error(
         "expected a collection {:?} in database {database:?} at {hosts}, found none{}",
         shortened(collection),
@@ -221,13 +220,13 @@ pub enum MongoError {
         hosts: Hosts,
         /// The database.
         database: String,
-        /// The collection that was asked for.
+        /// The requested collection.
         collection: String,
-        /// Collections with names like it.
+        /// Collections with similar names.
         near: Vec<String>,
     },
 
-    /// Something that is in the database, but is no collection that gizer keeps a copy of.
+    /// A view or another collection that gizer cannot follow.
     #[error("expected a collection that can be followed, got {namespace}, which is {reason}")]
     NotFollowable {
         /// Its full name.
@@ -236,25 +235,25 @@ pub enum MongoError {
         reason: SkipReason,
     },
 
-    /// The members of the set that are up are too few, or too far behind, to confirm the newest writes.
+    /// Too few members are up to date to confirm the newest writes.
     #[error("expected a majority of the replica set at {hosts} to confirm writes up to {time} within {waited:?}")]
     MajorityLags {
         /// The set's hosts.
         hosts: Hosts,
-        /// How long it was waited.
+        /// How long was waited.
         waited: Duration,
-        /// The newest write that the member that was asked has itself.
+        /// The newest write of the member that was asked.
         time: ClusterTime,
     },
 
-    /// The connection went away while something was being read.
+    /// The connection broke during a read.
     #[error("lost the connection to MongoDB at {hosts} during {command} on {namespace}: {message}")]
     ConnectionLost {
         /// The server's hosts.
         hosts: Hosts,
-        /// What was being done.
+        /// The command.
         command: &'static str,
-        /// What it was done on.
+        /// What it ran on.
         namespace: String,
         /// The driver's or the server's reason.
         message: String,
@@ -271,7 +270,7 @@ pub enum MongoError {
         message: String,
     },
 
-    /// A collection was dropped, renamed or replaced by another of its name while it was being read.
+    /// A collection was dropped, renamed or replaced during a read.
     #[error("collection {namespace} at {hosts} was dropped, renamed or replaced while it was being read")]
     CollectionChanged {
         /// The server's hosts.
@@ -280,19 +279,19 @@ pub enum MongoError {
         namespace: String,
     },
 
-    /// A source was asked for more after it had failed.
-    #[error("the scan of {namespace} has failed before, and cannot go on")]
+    /// A source was read again after it had failed.
+    #[error("cannot continue the scan of {namespace}: it failed before")]
     FailedBefore {
         /// The collection.
         namespace: String,
     },
 
-    /// A reply that is not what MongoDB's documentation promises, or not BSON at all.
+    /// A reply that does not have the documented form, or is not BSON.
     #[error("expected {expected} in the answer to {command} from MongoDB at {hosts}: {found}")]
     MalformedReply {
         /// The server's hosts.
         hosts: Hosts,
-        /// The command that was answered.
+        /// The command.
         command: &'static str,
         /// What should have been there.
         expected: &'static str,
@@ -300,42 +299,41 @@ pub enum MongoError {
         found: MalformedReply,
     },
 
-    /// The oplog no longer holds the saved position: entries that were never read are gone.
-    #[error("oplog of {shard} has rolled over: it was read up to {}, its oldest entry is now {oldest}", saved.time)]
+    /// The oplog no longer holds the saved position: unread entries are gone.
+    #[error("oplog of {shard} has rolled over: it was read up to {}, its oldest entry is {oldest}", saved.time)]
     RolledOver {
         /// The oplog's name.
         shard: String,
-        /// Where reading was to go on.
+        /// Where reading should have resumed.
         saved: OplogPosition,
-        /// The oldest entry that is left.
+        /// The oldest remaining entry.
         oldest: ClusterTime,
     },
 
-    /// The saved position lies in the oplog's range, and its entry is not there or of another term: what was read
-    /// has been rolled back, or this is another cluster.
-    #[error("oplog of {shard} has another history: expected the entry {} of term {}, which is not there", saved.time, saved.term)]
+    /// The saved position is within the oplog's range, but its entry is missing or of another term:
+    /// it was rolled back, or this is another cluster.
+    #[error("oplog of {shard} has diverged: expected entry {} of term {}, found none", saved.time, saved.term)]
     Diverged {
         /// The oplog's name.
         shard: String,
-        /// Where reading was to go on.
+        /// Where reading should have resumed.
         saved: OplogPosition,
     },
 
-    /// The member that was asked has not got as far as the saved position.
-    #[error("oplog of {shard} was read up to {}, and this member has only got to {newest}", saved.time)]
+    /// The member is behind the saved position.
+    #[error("this member is behind: the oplog of {shard} was read up to {}, its newest entry is {newest}", saved.time)]
     MemberLags {
         /// The oplog's name.
         shard: String,
-        /// Where reading was to go on.
+        /// Where reading should have resumed.
         saved: OplogPosition,
         /// The member's newest entry.
         newest: ClusterTime,
     },
 
-    /// An oplog without a saved position, where others have one: a shard that was added.
+    /// A shard without a saved position, where others have one: it was added later.
     ///
-    /// Nothing tells where to begin: from its joining on, writes to it belong to what is followed, and those up to the
-    /// saved position of the other shards were not read, and perhaps are no longer in its log.
+    /// Its writes up to the other shards' positions were never read, and may have left its log.
     #[error(
         "expected a saved position for the oplog of {shard}, found none: the shard was added after the others were saved"
     )]
@@ -344,7 +342,7 @@ pub enum MongoError {
         shard: String,
     },
 
-    /// A saved position without an oplog.
+    /// A saved position whose oplog is not configured.
     #[error("expected an oplog {shard:?}, which was read up to {}, found none of that name", saved.time())]
     ShardGone {
         /// The oplog's name.
@@ -353,8 +351,8 @@ pub enum MongoError {
         saved: SourcePosition,
     },
 
-    /// A saved position that no oplog has made.
-    #[error("expected a position in the oplog of {shard}, found {saved}, which another kind of source has made")]
+    /// A saved position made by another kind of source.
+    #[error("expected a position in the oplog of {shard}, found {saved} of another kind of source")]
     OtherSource {
         /// The oplog's name.
         shard: String,
@@ -362,7 +360,7 @@ pub enum MongoError {
         saved: SourcePosition,
     },
 
-    /// An entry that is not what the oplog's form says, or of a kind that is not known.
+    /// An entry of unknown kind, or not in the oplog's format.
     #[error("entry {} of the oplog of {shard} cannot be decoded: {found}", position.time)]
     MalformedEntry {
         /// The oplog's name.
@@ -373,72 +371,72 @@ pub enum MongoError {
         found: DecodeError,
     },
 
-    /// An entry leads back to another one that is no part of the same transaction.
+    /// `prevOpTime` leads to an entry of another transaction.
     #[error("expected a part of a transaction at {} in the oplog of {shard}, found another entry", position.time)]
     NotOfTransaction {
         /// The oplog's name.
         shard: String,
-        /// Where it should have been.
+        /// Where the part should be.
         position: OplogPosition,
     },
 
-    /// Operations of transactions that are not decided yet did not fit in memory, and cannot be kept on disk.
-    #[error("cannot {doing} a file in {}, which keeps large transactions until they are committed: {reason}", folder.display())]
-    HeldBack {
+    /// Operations of an undecided transaction could not be spilled to disk.
+    #[error("cannot {doing} the spill file of large transactions in {}: {reason}", folder.display())]
+    SpillFailed {
         /// The folder.
         folder: PathBuf,
-        /// What was being done.
+        /// The command.
         doing: &'static str,
-        /// What the system says.
+        /// The system's reason.
         reason: io::Error,
     },
 
-    /// What was spooled of the changes cannot be read.
+    /// The spool cannot be read.
     #[error("cannot read the spool: {reason}")]
     Spool {
         /// What is wrong with it.
         reason: Box<dyn std::error::Error + Send + Sync>,
     },
 
-    /// Documents can no longer be read as of that time (server errors 239 and 246).
+    /// The server no longer reads as of that time (server errors 239 and 246).
     #[error("{namespace} can no longer be read as of {at}: {message}")]
     TimeOutOfReach {
         /// The collection.
         namespace: String,
-        /// The time that was asked for.
+        /// The requested time.
         at: ClusterTime,
         /// The server's reason.
         message: String,
     },
 
-    /// What was named as a dump is none, or cannot be opened.
+    /// The path is not a dump, or cannot be opened.
     #[error("expected a dump at {path}: {found}")]
     NoDump {
         /// The file or folder.
         path: String,
-        /// What is there instead.
+        /// What was found instead.
         found: String,
     },
 
-    /// A dump without the collection.
+    /// The dump does not have the collection.
     #[error("expected a collection {:?} in the dump {path}, found none{}", shortened(collection), did_you_mean(near))]
     NotInDump {
         /// The dump's folder or file.
         path: String,
-        /// The collection that was asked for.
+        /// The requested collection.
         collection: String,
-        /// Collections of the dump with names like it.
+        /// Collections of the dump with similar names.
         near: Vec<String>,
     },
 
-    /// A file of a dump that ends too early, or holds something else than documents.
+    /// A dump file is truncated or holds something other than documents.
     #[error("{path} is broken at byte {at}{}: expected {expected}, {found}", of_content(*.compressed))]
     DumpBroken {
         /// The file.
         path: String,
-        /// Where, in bytes from the beginning of what the file holds.
+        /// Offset in bytes in the uncompressed content.
         at: u64,
-        /// Whether the file is compressed, so that `at` is a place in what it holds, and not in the file.
+        /// Whether the file is compressed.
         compressed: bool,
         /// What should have been there.
         expected: &'static str,
@@ -446,7 +444,7 @@ pub enum MongoError {
         found: String,
     },
 
-    /// A file of a dump could not be read on.
+    /// A dump file could not be read further.
     #[error("cannot read {path} beyond byte {at}: {message}")]
     DumpUnreadable {
         /// The file.

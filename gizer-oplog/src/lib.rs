@@ -1,30 +1,31 @@
 //! Everything gizer reads from MongoDB: snapshot scans and the oplog.
 //!
 //! ```text
-//!   Settings ──Cluster::connect──▶ Cluster ──collections──▶ Collection ──CollectionScan──▶ DocumentBatch, …
-//!                                     │
-//!                                     └──oplogs──▶ Oplog ──newest_positions──▶ Positions
-//!                                                    └──OplogTail──▶ OplogBatch, … ──Spool──▶ file
+//!   MongoSettings ──Cluster::connect──▶ Cluster ──collections──▶ Collection ──CollectionScan──▶ DocumentBatch, …
+//!                                          │
+//!                                          └──oplogs──▶ Oplog ──newest_positions──▶ Positions
+//!                                                         ├──OplogTail──▶ OplogBatch, …
+//!                                                         └──OplogChanges──▶ ChangeEvent, …
 //! ```
 //!
-//! * [`Cluster`] is the source as a whole: one or several [`Deployment`]s, asked at once who and how old they are.
-//! * [`Collection`] is what the catalog says of a collection: whether it can be followed, its UUID, its size.
-//! * [`CollectionScan`] reads a collection once, in the order of `_id`, as whole replies of the server; [`RangeScan`] reads
-//!   it by several cursors, over segments from [`plan_segments`], and says of each batch where it lies.
-//! * [`Dump`] is what mongodump has written: [`DumpScan`] reads a file of it, and needs no server.
-//! * [`Oplog`] is the log of one shard, and knows its newest and oldest position.
-//! * [`OplogTail`] follows it from a saved position on, entry by entry as they are stored.
-//! * [`OplogChanges`] reads the logs of all shards as changes, merged by time, each transaction once it is committed; what
-//!   was kept aside is read first ([`KeptLog`]).
-//! * [`decode`] knows what an entry says.
-//! * [`ClusterLookUp`] reads single documents by `_id`, [`ClusterChunks`] a collection stretch by stretch, both as of a time.
+//! * [`Cluster`] is the whole source: one or several [`Deployment`]s.
+//! * [`Collection`] is a collection of the catalog: whether it can be followed, its UUID, its size.
+//! * [`CollectionScan`] reads a collection once, by `_id`; [`RangeScan`] reads it by several
+//!   cursors, over segments from [`plan_segments`], and gives each batch with its range of `_id`s.
+//! * [`Dump`] is a folder of mongodump; [`DumpScan`] reads a file of it without a server.
+//! * [`Oplog`] is the log of one shard.
+//! * [`OplogTail`] follows it from a saved position, entry by entry.
+//! * [`OplogChanges`] reads the logs of all shards as changes, merged by time; transactions are
+//!   given once committed.
+//! * [`decode`] decodes entries.
+//! * [`ClusterLookUp`] reads documents by `_id`, [`ClusterChunks`] by chunks, both as of a time.
 //!
-//! The stages that the rest of gizer builds on are traits, written as contracts: [`DocumentSource`], [`RangeSource`],
-//! [`ChangeSource`], [`LookUp`] and [`ClusterChunks`]. This crate only reads and decodes. What a document or a change means for tables
-//! is decided in gizer-flatten.
+//! The contracts are on the traits [`DocumentSource`], [`RangeSource`], [`ChangeSource`] and
+//! [`LookUp`], and on [`ClusterChunks`]. This crate only reads and decodes; gizer-flatten decides
+//! what a document or change means for tables.
 //!
-//! Every failure is a [`MongoError`], which says where it happened and, if something can be done, what. None shows a
-//! password, a connection string or the contents of a document.
+//! Every failure is a [`MongoError`] with its place and, where possible, a remedy. None shows a
+//! password, a connection string or document contents.
 
 mod changes;
 mod chunks;
@@ -64,10 +65,10 @@ pub use follow::{FollowOptions, Interest, OplogChanges};
 pub use lookup::{ClusterLookUp, LookUp, WantedId};
 pub use position::{Oplog, OplogPosition, latest_time, newest_positions, position_json};
 pub use scan::{
-    CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, Unplaced, can_be_read,
+    CollectionScan, DocumentSource, Portion, RangeScan, RangeSource, ScanOptions, UnplacedSource, can_be_read,
     draw_boundaries, draw_ids, plan_segments,
 };
-pub use settings::{OplogSettings, Settings};
+pub use settings::{MongoSettings, OplogSettings};
 pub use sources::{ReadAt, WatchedCollection};
 pub use tail::{OplogBatch, OplogTail, RawEntry, TailOptions};
 pub use tls::TlsFault;

@@ -1,10 +1,10 @@
-//! Reading what a majority has, and all of it.
+//! Reads that see everything acknowledged and nothing that can be rolled back.
 //!
-//! A copy must not hold what a fail-over may roll back, so documents are read with read concern `majority`. The price is
-//! that such a read lags: what was written with `w: 1`, the default up to 4.4, is acknowledged before a majority has
-//! it, and somebody who writes and then loads would miss the last documents (seen on 4.4, with a set of one member).
-//! So a read first waits until the majority has what the server had when it was asked: `afterClusterTime` (MongoDB
-//! manual, "Causal Consistency and Read and Write Concerns").
+//! A copy must not hold what a fail-over may roll back, so documents are read with read concern
+//! `majority`. Such a read lags: a write with `w: 1`, the default up to 4.4, is acknowledged before
+//! a majority has it, so whoever writes and then loads would miss the last documents (seen on 4.4,
+//! with a set of one member). So a read first waits until the majority has caught up with the
+//! server: `afterClusterTime` (MongoDB manual, "Causal Consistency and Read and Write Concerns").
 
 use std::time::Duration;
 
@@ -15,21 +15,20 @@ use crate::connect::{Deployment, Topology};
 use crate::error::MongoError;
 use crate::waiting::ReplyLimit;
 
-/// How long a majority may take to get what one member has. Where it never does, as in a set of a primary, an arbiter and a
-/// dead secondary, an operator has to know.
+/// How long a majority may take to catch up with one member. Where it never does, as in a set of a
+/// primary, an arbiter and a dead secondary, the operator has to know.
 const MAJORITY_LIMIT: Duration = Duration::from_secs(10);
 
 /// `MaxTimeMSExpired` of the server's `error_codes.yml`.
 const TIME_EXPIRED: i32 = 50;
 
 impl Deployment {
-    /// Waits until reads of this collection with read concern `majority` see everything that was acknowledged
-    /// before the call.
+    /// Waits until `majority` reads of this collection see everything acknowledged before the call.
     ///
     /// # Errors
-    /// [`MongoError::MajorityLags`] after 10 seconds; all that can happen to a connection.
+    /// [`MongoError::MajorityLags`] after 10 seconds; connection errors.
     pub(crate) async fn wait_for_majority(&self, namespace: &Namespace) -> Result<(), MongoError> {
-        // A standalone server has no majority, no clock, and nothing that could be rolled back.
+        // A standalone server has no majority and no clock.
         if *self.topology() == Topology::Standalone {
             return Ok(());
         }
@@ -37,13 +36,12 @@ impl Deployment {
         let Ok(now) = pong.get_timestamp("operationTime") else { return Ok(()) };
         let read = doc! {
             "find": &namespace.collection,
-            // Nothing: such a read waits for whoever has a document in a prepared transaction.
+            // Matches nothing: a read waits for prepared transactions that wrote its documents.
             "filter": { "_id": { "$in": [] } },
             "limit": 1,
             "singleBatch": true,
             "projection": { "_id": 1 },
             "readConcern": { "level": "majority", "afterClusterTime": now },
-            // The constant fits by far.
             "maxTimeMS": MAJORITY_LIMIT.as_millis() as i64,
         };
         let database = self.database(&namespace.database);

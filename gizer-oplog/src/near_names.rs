@@ -1,9 +1,8 @@
-//! Names like a misspelt one, for "did you mean".
+//! Similar names for "did you mean".
 
-/// How many names are suggested at most.
-const MOST: usize = 3;
+const MAX_SUGGESTIONS: usize = 3;
 
-/// Those of `names` that are like `wanted`, the likeliest first.
+/// Names similar to `wanted`, the most similar first.
 pub(crate) fn near_names<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
     let folded = wanted.to_lowercase();
     let mut near: Vec<(usize, &str)> = names
@@ -12,22 +11,22 @@ pub(crate) fn near_names<'n>(wanted: &str, names: impl IntoIterator<Item = &'n s
         .collect();
     near.sort_unstable();
     near.dedup();
-    near.into_iter().take(MOST).map(|(_, name)| name.to_owned()).collect()
+    near.into_iter().take(MAX_SUGGESTIONS).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// How far two names are from each other; `None` if too far to be a slip.
+/// Distance of two names; `None` if too far for a typo.
 fn likeness(wanted: &str, name: &str) -> Option<usize> {
     let distance = edit_distance(wanted, name);
     let slips = (wanted.chars().count() / 3).max(1);
-    // One name in front of the other is often a plural, or a part that was left out.
+    // A prefix is often a singular or a part that was left out.
     let extends = wanted.len() >= 3 && name.len() >= 3 && (name.starts_with(wanted) || wanted.starts_with(name));
     (distance <= slips || extends).then_some(distance)
 }
 
-/// Levenshtein's distance in characters: the least number of insertions, deletions and replacements.
+/// Levenshtein distance in characters.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
-    // Distances between what has been walked of `a` and each beginning of `b`.
+    // Distances between the walked part of `a` and each prefix of `b`.
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (walked, from) in a.chars().enumerate() {
         let mut diagonal = row[0];

@@ -1,8 +1,8 @@
-//! Whether the oplogs are those of the servers that documents are read from.
+//! Checks that the oplogs are those of the servers documents are read from.
 //!
-//! A shard whose changes nobody reads looks like one that never changes, and an oplog of another cluster like one that
-//! is idle: both would be followed for ever, and wrong. So each replica set must have its oplog, and each oplog its
-//! replica set, before anything is loaded.
+//! A shard without an oplog looks like one that never changes, and an oplog of another cluster like
+//! an idle one: the tables would silently go stale. So before any load each replica set must have
+//! its oplog, and each oplog its replica set.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::waiting::ReplyLimit;
 
 const SHARDS: &str = "config.shards";
 
-/// What the members of a replica set call each other, and how the member that answered is called.
+/// Members of a replica set by the names in `hello`, and which one answered.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Membership {
     me: Option<String>,
@@ -24,7 +24,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// As the reply to `hello` tells (MongoDB manual, "hello", Replica Sets).
+    /// From a reply to `hello` (MongoDB manual, "hello", Replica Sets).
     pub(crate) fn of(hello: &Document) -> Membership {
         let list = |field| hello.get_array(field).into_iter().flatten().filter_map(|host| host.as_str());
         let hosts = ["hosts", "passives", "arbiters"].into_iter().flat_map(list).map(str::to_lowercase).collect();
@@ -34,8 +34,8 @@ impl Membership {
 
 /// Whether two deployments are one replica set.
 ///
-/// Sets on different machines may have one name, and even one name for their members, as with `localhost:27017` in
-/// containers. A member, though, is one process.
+/// Different sets may share a name, and even member names, as `localhost:27017` in containers. A
+/// process belongs to one set only.
 fn same_set(one: &Deployment, other: &Deployment) -> bool {
     if one.process.is_some() && one.process == other.process {
         return true;
@@ -50,7 +50,7 @@ fn same_set(one: &Deployment, other: &Deployment) -> bool {
     name == other_name && !members.hosts.is_disjoint(&others.hosts) && !other_process_of_one_name
 }
 
-/// Whether all deployments are different replica sets.
+/// Checks that all deployments are different replica sets.
 ///
 /// # Errors
 /// [`MongoError::SameReplicaSet`].
@@ -68,17 +68,16 @@ pub(crate) fn check_distinct_sets<'d>(deployments: impl Iterator<Item = &'d Depl
     Ok(())
 }
 
-/// Whether each deployment has one of the oplogs, and each oplog one of the deployments. Where documents come from a
-/// router, its shards take the place of the deployments.
+/// Checks that deployments, or the shards behind a router, pair with oplogs.
 ///
 /// # Errors
-/// [`MongoError::SameReplicaSet`], [`MongoError::Standalone`], or [`MongoError::OplogsDiffer`] with all that have no
-/// counterpart; behind a router all that can happen to a connection.
+/// [`MongoError::SameReplicaSet`], [`MongoError::Standalone`], or [`MongoError::OplogsDiffer`] with
+/// all that do not pair; behind a router also connection errors.
 pub(crate) async fn check_pairs(deployments: &[Deployment], oplogs: &[Oplog]) -> Result<(), MongoError> {
     check_distinct_sets(oplogs.iter().map(Oplog::deployment))?;
     if let Some(router) = deployments.iter().find(|each| *each.topology() == Topology::Router) {
         return match shards(router).await? {
-            Some(shards) => compare(&shards, Shard::label, oplogs, Shard::is_that_of),
+            Some(shards) => compare(&shards, RouterShard::label, oplogs, RouterShard::is_that_of),
             None => Ok(()),
         };
     }
@@ -110,18 +109,18 @@ fn label(deployment: &Deployment) -> String {
     format!("{} at {}", deployment.topology(), deployment.hosts)
 }
 
-/// A shard as the router knows it.
-struct Shard {
+/// A shard in the router's catalog.
+struct RouterShard {
     id: String,
     set: String,
     hosts: BTreeSet<String>,
 }
 
-impl Shard {
+impl RouterShard {
     /// A document of `config.shards`: `host` is `<set>/<host:port>,<host:port>` (MongoDB manual, "config.shards").
-    fn read(document: &Document) -> Option<Shard> {
+    fn read(document: &Document) -> Option<RouterShard> {
         let (set, hosts) = document.get_str("host").ok()?.split_once('/')?;
-        Some(Shard {
+        Some(RouterShard {
             id: document.get_str("_id").ok()?.to_owned(),
             set: set.to_owned(),
             hosts: hosts.split(',').map(str::to_lowercase).collect(),
@@ -140,16 +139,16 @@ impl Shard {
     }
 }
 
-/// The shards behind a router; `None` if this user may not know them.
-async fn shards(router: &Deployment) -> Result<Option<Vec<Shard>>, MongoError> {
+/// The shards behind a router; `None` if the user may not see them.
+async fn shards(router: &Deployment) -> Result<Option<Vec<RouterShard>>, MongoError> {
     let read = async {
         let shards = router.database("config").collection::<Document>("shards").find(doc! {}).await?;
         shards.try_collect::<Vec<Document>>().await
     };
     match router.answered("find", SHARDS, ReplyLimit::Short, read).await {
-        Ok(shards) => Ok(Some(shards.iter().filter_map(Shard::read).collect())),
+        Ok(shards) => Ok(Some(shards.iter().filter_map(RouterShard::read).collect())),
         Err(MongoError::NoRights { .. }) => {
-            tracing::info!(router = %router.hosts, "the oplogs cannot be compared with {SHARDS}: the user may not read it");
+            tracing::info!(router = %router.hosts, "cannot compare the oplogs with {SHARDS}: the user may not read it");
             Ok(None)
         }
         Err(error) => Err(error),

@@ -16,10 +16,10 @@ use crate::error::{MalformedReply, MongoError};
 use crate::tail::RawEntry;
 use crate::waiting::ReplyLimit;
 
-/// A position in one shard's oplog: an entry is identified by its time and the election term it was written in.
+/// A position in one shard's oplog: the time of an entry and its election term.
 ///
-/// To everybody else it is a [`SourcePosition`], whose place is the term, big-endian, the sign bit turned over so that terms sort
-/// as numbers.
+/// Elsewhere it is a [`SourcePosition`], whose place is the term, big-endian with the sign bit
+/// flipped so that terms sort as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct OplogPosition {
     /// The entry's `ts`.
@@ -29,7 +29,7 @@ pub struct OplogPosition {
 }
 
 impl OplogPosition {
-    /// What a position says of an oplog; `None` if another source has made it.
+    /// The oplog position in a source position; `None` if another kind of source made it.
     pub fn of(position: &SourcePosition) -> Option<OplogPosition> {
         let term = i64::from_be_bytes(position.place().try_into().ok()?) ^ i64::MIN;
         Some(OplogPosition { time: position.time(), term })
@@ -42,7 +42,7 @@ impl From<OplogPosition> for SourcePosition {
     }
 }
 
-/// A position as `gizer status --format json` shows it: seconds, increment and, of an oplog's, the term.
+/// A position in `gizer status --format json`: seconds, increment and an oplog's term.
 pub fn position_json(position: &SourcePosition) -> serde_json::Value {
     let ClusterTime { seconds, increment } = position.time();
     let term = OplogPosition::of(position).map(|position| position.term);
@@ -54,14 +54,13 @@ const NAMESPACE: &str = "local.oplog.rs";
 /// `CappedPositionLost` of the server's `error_codes.yml`.
 pub(crate) const CAPPED_POSITION_LOST: i32 = 136;
 
-/// `NotYetInitialized` and `ReadConcernMajorityNotAvailableYet` of the server's `error_codes.yml`: for a moment after its start a
-/// member does not know what a majority has.
+/// `NotYetInitialized` and `ReadConcernMajorityNotAvailableYet` of the server's `error_codes.yml`:
+/// just after its start a member does not know the majority's state.
 const STARTING: [i32; 2] = [94, 134];
 
-/// How long that moment may last.
+/// How long that may last.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long to wait before asking again.
 const START_PAUSE: Duration = Duration::from_millis(100);
 
 /// The oplog of one shard.
@@ -72,7 +71,7 @@ pub struct Oplog {
 }
 
 impl Oplog {
-    /// The oplog of a replica set, under a name of its own or else that of the set.
+    /// The oplog of a replica set, named after the set unless a name is given.
     pub(crate) fn of(deployment: Deployment, name: Option<&str>) -> Result<Oplog, MongoError> {
         let hosts = deployment.hosts.clone();
         match deployment.topology() {
@@ -85,7 +84,7 @@ impl Oplog {
         }
     }
 
-    /// The shard's name, by which its position is kept.
+    /// The shard's name, under which its position is saved.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -95,15 +94,15 @@ impl Oplog {
         &self.deployment
     }
 
-    /// The newest entry that a majority of the members has, so that it cannot be rolled back.
+    /// The newest entry that a majority has, so that it cannot be rolled back.
     ///
     /// # Errors
-    /// [`MongoError::NoRights`] if the user may not read the database `local`; all that can happen to a connection.
+    /// [`MongoError::NoRights`] if the user may not read the database `local`; connection errors.
     pub async fn newest(&self) -> Result<OplogPosition, MongoError> {
         self.end(-1).await
     }
 
-    /// The oldest entry that the oplog still holds: how far back reading can go on.
+    /// The oldest entry in the oplog.
     ///
     /// # Errors
     /// As [`Oplog::newest`].
@@ -111,15 +110,15 @@ impl Oplog {
         self.end(1).await
     }
 
-    /// The entry at a position: one that a later entry leads back to (`prevOpTime`).
+    /// The entry at a position, as `prevOpTime` of a later entry names it.
     ///
     /// # Errors
-    /// [`MongoError::RolledOver`] if the log no longer goes back so far; [`MongoError::Diverged`] if it does, and the
-    /// entry is not there; [`MongoError::MemberLags`]; all that can happen to a connection.
+    /// [`MongoError::RolledOver`] if the entry has left the log; [`MongoError::Diverged`] if it was
+    /// never in it; [`MongoError::MemberLags`]; connection errors.
     pub async fn entry_at(&self, position: OplogPosition) -> Result<Bytes, MongoError> {
         let ts = Timestamp { time: position.time.seconds, increment: position.time.increment };
         let log = self.deployment.database("local").collection::<RawDocumentBuf>("oplog.rs");
-        // The server finds the place of a time by `$gte` without looking at what lies before it.
+        // The server seeks `$gte` on `ts` without scanning what lies before.
         let find = log.find_one(doc! { "ts": { "$gte": ts } }).read_concern(ReadConcern::majority());
         let found = self.deployment.answered("find", NAMESPACE, ReplyLimit::Short, find).await?;
         let Some(found) = found else {
@@ -144,13 +143,13 @@ impl Oplog {
         })
     }
 
-    /// The first entry in natural order, which in a capped collection is the order of insertion (MongoDB manual,
-    /// "Capped Collections"), or in its reverse. Both look at one entry, however long the oplog is.
+    /// The first entry in natural order, which is insertion order (MongoDB manual, "Capped
+    /// Collections"), or in reverse. Either looks at one entry only.
     async fn end(&self, direction: i32) -> Result<OplogPosition, MongoError> {
         let began = Instant::now();
         loop {
-            match self.look_at_end(direction).await {
-                // The oldest entry was cut off while it was looked at: another one is the oldest now.
+            match self.read_end(direction).await {
+                // The oldest entry was truncated meanwhile; another one is the oldest now.
                 Err(MongoError::Server { code: CAPPED_POSITION_LOST, .. }) => tokio::task::yield_now().await,
                 Err(MongoError::Server { code, .. }) if STARTING.contains(&code) && began.elapsed() < START_LIMIT => {
                     sleep(START_PAUSE).await;
@@ -160,7 +159,7 @@ impl Oplog {
         }
     }
 
-    async fn look_at_end(&self, direction: i32) -> Result<OplogPosition, MongoError> {
+    async fn read_end(&self, direction: i32) -> Result<OplogPosition, MongoError> {
         let oplog = self.deployment.database("local").collection::<Document>("oplog.rs");
         let find = oplog
             .find_one(doc! {})
@@ -183,7 +182,7 @@ impl fmt::Debug for Oplog {
     }
 }
 
-/// The newest position of every oplog, asked at once.
+/// The newest position of every oplog, queried concurrently.
 ///
 /// # Errors
 /// As [`Oplog::newest`], the first that fails.
@@ -192,19 +191,19 @@ pub async fn newest_positions(oplogs: &[Oplog]) -> Result<Positions, MongoError>
     Ok(try_join_all(newest).await?.into_iter().collect())
 }
 
-/// The time of the latest operation that any oplog's primary knows of, whether a majority has it or not: whatever was
-/// acknowledged before, with whichever write concern, lies at or before it. It is a time, and no position: what is there can
-/// still be rolled back.
+/// The time of the latest operation known to any oplog's primary, majority-committed or not. Every
+/// write acknowledged before, with whichever write concern, is at or before it. It is no position:
+/// that operation can still be rolled back.
 ///
 /// # Errors
-/// All that can happen to a connection.
+/// Connection errors.
 pub async fn latest_time(oplogs: &[Oplog]) -> Result<ClusterTime, MongoError> {
     let latest = oplogs.iter().map(async |oplog| oplog.deployment.latest_time().await);
     Ok(try_join_all(latest).await?.into_iter().max().unwrap_or_default())
 }
 
 impl Deployment {
-    /// The time of the latest operation that the server knows of: `operationTime` of a reply without read concern (MongoDB's
+    /// The server's latest operation: `operationTime` of a reply without read concern (MongoDB's
     /// specification "Causal Consistency").
     pub(crate) async fn latest_time(&self) -> Result<ClusterTime, MongoError> {
         let answer = self.admin("ping").await?;
@@ -218,7 +217,7 @@ impl Deployment {
     }
 }
 
-/// The position of an oplog entry. `t` is missing where an entry was written before protocol version 1.
+/// The position of an oplog entry. Entries from before protocol version 1 have no `t`.
 pub(crate) fn position(entry: &Document) -> Option<OplogPosition> {
     let ts = entry.get_timestamp("ts").ok()?;
     let time = ClusterTime { seconds: ts.time, increment: ts.increment };

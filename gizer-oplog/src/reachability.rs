@@ -1,8 +1,8 @@
-//! What was heard of each server while the driver looked for one to read from.
+//! The state of each server while the driver looks for one to read from.
 //!
-//! The driver's own message for "no server found" is a dump of its state. Its monitors tell the same as events, as they
-//! happen (the "Server Discovery and Monitoring" specification), and from those an operator's answer can be made:
-//! `db1:27017: connection refused, db2:27017: a secondary`.
+//! The driver's own message for "no server found" dumps its internal state. Its monitors report the
+//! same as events (the "Server Discovery and Monitoring" specification), from which a readable
+//! answer is made: `db1:27017: connection refused, db2:27017: a secondary`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind::UnexpectedEof;
@@ -23,56 +23,55 @@ use crate::version::release_of_wire_version;
 /// The oldest wire version that the driver speaks: that of MongoDB 4.4.
 const OLDEST_WIRE_VERSION: i32 = 9;
 
-/// The latest news of each server, by `host:port`. Clones share it.
+/// The latest state of each server by `host:port`. Clones share it.
 ///
-/// A server that the driver turns away from is kept: that it answered as a member of another replica set, or under
-/// another name than the set has for it, is what an operator has to know.
+/// A server that the driver rejects stays in it: that it belongs to another replica set, or has
+/// another name there, is what the operator needs to know.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reachability {
-    /// What the connection string asks for in place of a primary.
+    /// The read preference of the connection string, unless it is the primary.
     read_preference: Option<&'static str>,
-    servers: Arc<Mutex<BTreeMap<String, News>>>,
+    servers: Arc<Mutex<BTreeMap<String, ServerState>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum News {
+enum ServerState {
     Failed { reason: String, tls: Option<TlsFault> },
     Answered { role: String, max_wire_version: i32 },
 }
 
 impl Reachability {
-    /// For a connection string that asks for certain members.
+    /// Notes a read preference that excludes the primary.
     pub(crate) fn note_read_preference(&mut self, asked: Option<&SelectionCriteria>) {
-        // The others take the primary as well.
+        // The other preferences accept the primary.
         if let Some(SelectionCriteria::ReadPreference(ReadPreference::Secondary { .. })) = asked {
             self.read_preference = Some("secondary");
         }
     }
 
-    /// The handler through which the driver tells.
     pub(crate) fn handler(&self) -> EventHandler<SdamEvent> {
         let heard = self.clone();
         EventHandler::callback(move |event| match event {
             SdamEvent::ServerHeartbeatFailed(failed) => {
-                heard.note(failed.server_address.to_string(), News::failed(&failed.failure));
+                heard.note(failed.server_address.to_string(), ServerState::failed(&failed.failure));
             }
             SdamEvent::ServerHeartbeatSucceeded(answered) => {
-                heard.note(answered.server_address.to_string(), News::answered(&answered.reply));
+                heard.note(answered.server_address.to_string(), ServerState::answered(&answered.reply));
             }
             _ => {}
         })
     }
 
-    /// What is known of all servers, in one line.
+    /// The state of all servers in one line.
     pub(crate) fn seen(&self) -> String {
         let each: Vec<String> = self.servers().iter().map(|(host, news)| format!("{host}: {}", news.text())).collect();
         if each.is_empty() { "no answer".to_owned() } else { each.join(", ") }
     }
 
-    /// The release of a server that is too old for the driver to go on with, if one answered.
+    /// The release of a server too old for the driver, if one answered.
     pub(crate) fn too_old(&self) -> Option<String> {
         self.servers().values().find_map(|news| match news {
-            News::Answered { max_wire_version, .. } if *max_wire_version < OLDEST_WIRE_VERSION => {
+            ServerState::Answered { max_wire_version, .. } if *max_wire_version < OLDEST_WIRE_VERSION => {
                 let release = release_of_wire_version(*max_wire_version);
                 Some(format!("{release} (wire version {max_wire_version})"))
             }
@@ -80,15 +79,14 @@ impl Reachability {
         })
     }
 
-    /// What keeps TLS from coming about with a server, if that is what is wrong with one.
     fn tls_fault(&self) -> Option<TlsFault> {
         self.servers().values().find_map(|news| match news {
-            News::Failed { tls, .. } => *tls,
-            News::Answered { .. } => None,
+            ServerState::Failed { tls, .. } => *tls,
+            ServerState::Answered { .. } => None,
         })
     }
 
-    /// What to say of servers of which none was found usable in this time.
+    /// The error for a search in which no server was usable.
     pub(crate) fn unreachable(&self, hosts: Hosts, waited: Duration) -> MongoError {
         match self.tls_fault() {
             Some(fault) => MongoError::TlsRefused { hosts, fault, seen: self.seen() },
@@ -99,36 +97,36 @@ impl Reachability {
         }
     }
 
-    fn note(&self, host: String, news: News) {
+    fn note(&self, host: String, news: ServerState) {
         self.servers().insert(host, news);
     }
 
-    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, News>> {
-        // A map of short texts is whole whenever the lock is free, whatever its last holder met.
+    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, ServerState>> {
+        // A panicking holder cannot leave the map half-changed.
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl News {
-    /// The driver's reason for a failure, short.
-    fn failed(error: &Error) -> News {
+impl ServerState {
+    /// The driver's reason for a failure.
+    fn failed(error: &Error) -> ServerState {
         if let Some((fault, reason)) = TlsFault::of(error) {
-            return News::Failed { reason, tls: Some(fault) };
+            return ServerState::Failed { reason, tls: Some(fault) };
         }
         let reason = match &*error.kind {
-            // The TLS library's own words for this.
+            // The TLS library's wording for this.
             ErrorKind::Io(io) if io.kind() == UnexpectedEof && io.to_string().contains("close_notify") => {
-                "it ended the TLS connection without a word, as servers do that want a client certificate and get none"
+                "it closed the TLS connection without an error, as servers do that require a client certificate"
                     .to_owned()
             }
             ErrorKind::Io(io) => io.to_string(),
             other => other.to_string(),
         };
-        News::Failed { reason, tls: None }
+        ServerState::Failed { reason, tls: None }
     }
 
     /// The reply to `hello`.
-    fn answered(hello: &Document) -> News {
+    fn answered(hello: &Document) -> ServerState {
         let is = |field| hello.get_bool(field).unwrap_or(false);
         let set = hello.get_str("setName");
         let role = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
@@ -145,14 +143,14 @@ impl News {
             "an unreadable member"
         };
         let role = set.map_or_else(|_| role.to_owned(), |set| format!("{role} of replica set {set}"));
-        // A server from before 2.6 has none.
-        News::Answered { role, max_wire_version: hello.get_i32("maxWireVersion").unwrap_or(0) }
+        // Servers before 2.6 have none.
+        ServerState::Answered { role, max_wire_version: hello.get_i32("maxWireVersion").unwrap_or(0) }
     }
 
     fn text(&self) -> &str {
         match self {
-            News::Failed { reason, .. } => reason,
-            News::Answered { role, .. } => role,
+            ServerState::Failed { reason, .. } => reason,
+            ServerState::Answered { role, .. } => role,
         }
     }
 }
@@ -166,10 +164,13 @@ mod tests {
     fn each_server_is_named_with_its_latest_news() {
         let heard = Reachability::default();
         assert_eq!(heard.seen(), "no answer");
-        let failed = |reason: &str| News::Failed { reason: reason.into(), tls: None };
+        let failed = |reason: &str| ServerState::Failed { reason: reason.into(), tls: None };
         heard.note("b:1".into(), failed("connection refused"));
         heard.note("a:1".into(), failed("timed out"));
-        heard.note("a:1".into(), News::answered(&doc! { "setName": "rs0", "secondary": true, "maxWireVersion": 9 }));
+        heard.note(
+            "a:1".into(),
+            ServerState::answered(&doc! { "setName": "rs0", "secondary": true, "maxWireVersion": 9 }),
+        );
         assert_eq!(heard.seen(), "a:1: a secondary of replica set rs0, b:1: connection refused");
         assert_eq!((heard.too_old(), heard.tls_fault()), (None, None));
     }
@@ -179,7 +180,7 @@ mod tests {
         let heard = Reachability::default();
         let why = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let error = std::io::Error::new(std::io::ErrorKind::InvalidData, why);
-        heard.note("a:1".into(), News::failed(&Error::from(error)));
+        heard.note("a:1".into(), ServerState::failed(&Error::from(error)));
         assert_eq!(heard.tls_fault(), Some(TlsFault::UnknownAuthority));
         assert_eq!(heard.seen(), "a:1: invalid peer certificate: UnknownIssuer");
     }
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn a_server_too_old_for_the_driver_is_known_by_its_wire_version() {
         let heard = Reachability::default();
-        heard.note("a:1".into(), News::answered(&doc! { "ismaster": true, "maxWireVersion": 8 }));
+        heard.note("a:1".into(), ServerState::answered(&doc! { "ismaster": true, "maxWireVersion": 8 }));
         assert_eq!(heard.too_old().unwrap(), "4.2 (wire version 8)");
     }
 }

@@ -1,4 +1,4 @@
-//! Replies of the server to a cursor as batches of documents, without a copy.
+//! Cursor replies as batches of documents, without a copy.
 
 use bytes::Bytes;
 use gizer_flatten::DocumentBatch;
@@ -12,14 +12,13 @@ use crate::error::MalformedReply;
 /// `{cursor: {firstBatch | nextBatch: […], id, ns}, ok: 1, operationTime, …}`.
 pub(crate) struct Reply {
     pub(crate) documents: DocumentBatch,
-    /// Whether there is nothing after it.
+    /// Whether it is the last.
     pub(crate) closes_cursor: bool,
-    /// What a majority had once the reply was made: the meaning of `operationTime` where the read concern is
-    /// `majority`.
+    /// `operationTime`: for read concern `majority`, what the majority had then.
     pub(crate) operation_time: Option<ClusterTime>,
 }
 
-/// The bytes of a reply where the driver has put them: a [`Bytes`] can own this, so that no document is copied.
+/// A reply's bytes in the driver's buffer: a [`Bytes`] owns it, so that no document is copied.
 struct ReplyBytes(RawBatch);
 
 impl AsRef<[u8]> for ReplyBytes {
@@ -31,23 +30,22 @@ impl AsRef<[u8]> for ReplyBytes {
 impl Reply {
     pub(crate) fn read(reply: RawBatch) -> Result<Reply, MalformedReply> {
         let bytes = ReplyBytes(reply);
-        let Parts { documents_at, closes_cursor, operation_time } = find_parts(bytes.as_ref())?;
+        let ReplyParts { documents_at, closes_cursor, operation_time } = find_parts(bytes.as_ref())?;
         let documents = DocumentBatch::from_array(Bytes::from_owner(bytes), documents_at)?;
         Ok(Reply { documents, closes_cursor, operation_time })
     }
 }
 
-/// What is found in the bytes of a reply.
 #[derive(Debug, PartialEq)]
-struct Parts {
-    /// Where the array of documents begins.
+struct ReplyParts {
+    /// Offset of the array of documents.
     documents_at: usize,
     /// Whether the cursor's id is 0, which closes it.
     closes_cursor: bool,
     operation_time: Option<ClusterTime>,
 }
 
-fn find_parts(reply: &[u8]) -> Result<Parts, MalformedReply> {
+fn find_parts(reply: &[u8]) -> Result<ReplyParts, MalformedReply> {
     let (mut documents_at, mut closes_cursor, mut operation_time) = (None, None, None);
     for element in RawDoc::new(reply)?.elements() {
         let element = element?;
@@ -56,7 +54,7 @@ fn find_parts(reply: &[u8]) -> Result<Parts, MalformedReply> {
                 for part in cursor.elements() {
                     let part = part?;
                     match part.name {
-                        // The array borrows from the reply, so the distance between the two is its place.
+                        // The array borrows from the reply, so pointer distance is its offset.
                         b"firstBatch" | b"nextBatch" => {
                             documents_at = Some(part.bytes.as_ptr().addr() - reply.as_ptr().addr());
                         }
@@ -72,7 +70,7 @@ fn find_parts(reply: &[u8]) -> Result<Parts, MalformedReply> {
         }
     }
     let (documents_at, closes_cursor) = documents_at.zip(closes_cursor).ok_or(MalformedReply::Missing)?;
-    Ok(Parts { documents_at, closes_cursor, operation_time })
+    Ok(ReplyParts { documents_at, closes_cursor, operation_time })
 }
 
 #[cfg(test)]
@@ -86,7 +84,7 @@ mod tests {
         for (batch, id) in [("firstBatch", 77_i64), ("nextBatch", 0)] {
             let cursor = doc! { batch: [{ "_id": 1 }, {}], "id": id, "ns": "a.b" };
             let reply = doc! { "cursor": cursor, "ok": 1.0, "operationTime": ts }.to_vec().unwrap();
-            let Parts { documents_at, closes_cursor, operation_time } = find_parts(&reply).unwrap();
+            let ReplyParts { documents_at, closes_cursor, operation_time } = find_parts(&reply).unwrap();
             assert_eq!(closes_cursor, id == 0);
             assert_eq!(operation_time, Some(ClusterTime { seconds: 9, increment: 3 }));
             assert_eq!(DocumentBatch::from_array(Bytes::from(reply), documents_at).unwrap().len(), 2);

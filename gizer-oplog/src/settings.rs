@@ -1,33 +1,32 @@
-//! What has to be known to reach the source.
+//! Settings of the source.
 
 use crate::error::MongoError;
 use crate::uri::SecretUri;
 
 /// The longest name of a database in bytes (MongoDB manual, "Limits and Thresholds").
-const LONGEST_DATABASE_NAME: usize = 63;
+const MAX_DATABASE_NAME_BYTES: usize = 63;
 
-/// Where documents and changes are read: the parts `[mongo]` and `[[oplog]]` of the configuration.
+/// Where documents and changes are read: `[mongo]` and `[[oplog]]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Where documents are read: one, or one for each shard where there is no router.
+pub struct MongoSettings {
+    /// Where documents are read: one URI, or one for each shard without a router.
     pub uris: Vec<SecretUri>,
     /// The database.
     pub database: String,
-    /// Where changes are read, one for each shard. If there is none, each of `uris` is its own oplog, named after its
-    /// replica set.
+    /// Where changes are read, by shard. If empty, `uris` are the oplogs, named after their sets.
     pub oplogs: Vec<OplogSettings>,
 }
 
 /// Where the changes of one shard are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OplogSettings {
-    /// The shard's name, by which positions are kept.
+    /// The shard's name, under which its position is saved.
     pub name: String,
     /// A connection string that leads to the shard's replica set.
     pub uri: SecretUri,
 }
 
-impl Settings {
+impl MongoSettings {
     /// Checks what can be checked without a server.
     ///
     /// # Errors
@@ -36,9 +35,9 @@ impl Settings {
         if self.uris.is_empty() {
             return Err(MongoError::NoUri);
         }
-        // The server takes some of these characters on some systems; the manual's "Naming Restrictions" has all.
+        // Some systems allow some of these; the manual's "Naming Restrictions" has all.
         let possible = !self.database.is_empty()
-            && self.database.len() <= LONGEST_DATABASE_NAME
+            && self.database.len() <= MAX_DATABASE_NAME_BYTES
             && !self.database.contains(['/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?', '\0']);
         if !possible {
             return Err(MongoError::MalformedDatabaseName { name: self.database.clone() });
@@ -56,10 +55,10 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn settings(database: &str, oplogs: &[&str]) -> Settings {
+    fn settings(database: &str, oplogs: &[&str]) -> MongoSettings {
         let uri = SecretUri::parse("mongodb://db").unwrap();
         let oplogs = oplogs.iter().map(|name| OplogSettings { name: (*name).to_owned(), uri: uri.clone() }).collect();
-        Settings { uris: vec![uri], database: database.to_owned(), oplogs }
+        MongoSettings { uris: vec![uri], database: database.to_owned(), oplogs }
     }
 
     #[test]
@@ -71,6 +70,6 @@ mod tests {
         for name in ["", "a.b", "a b", "$a", "a/b", &"x".repeat(64)] {
             assert!(matches!(settings(name, &[]).check(), Err(MongoError::MalformedDatabaseName { .. })), "{name}");
         }
-        assert!(matches!(Settings { uris: vec![], ..settings("shop", &[]) }.check(), Err(MongoError::NoUri)));
+        assert!(matches!(MongoSettings { uris: vec![], ..settings("shop", &[]) }.check(), Err(MongoError::NoUri)));
     }
 }

@@ -1,8 +1,7 @@
-//! What keeps TLS from coming about, told so that an operator can do something about it.
+//! TLS faults, explained for operators.
 //!
-//! The driver does TLS by itself (`tls`, `tlsCAFile`, `tlsCertificateKeyFile` and others of the connection string). What it
-//! says of a file that it cannot use does not name the file, and what it says of a failed handshake stands deep inside its
-//! errors.
+//! The driver does TLS itself (`tls`, `tlsCAFile`, `tlsCertificateKeyFile` and others of the
+//! connection string). Its errors name no files, and bury the reason of a failed handshake.
 
 use std::path::Path;
 
@@ -15,17 +14,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::error::MongoError;
 use crate::uri::Hosts;
 
-/// Why client and server do not agree on TLS.
+/// Why TLS negotiation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsFault {
-    /// The server's certificate is of an authority that is not trusted.
+    /// The server's certificate is signed by an untrusted authority.
     UnknownAuthority,
     /// The server's certificate is for other hosts.
     OtherHost,
-    /// The server's certificate is over, or not yet good.
+    /// The server's certificate has expired or is not valid yet.
     NotValidNow,
-    /// The server does not take the client's certificate, or wants one.
+    /// The server rejects the client's certificate, or requires one.
     ClientCertificate,
     /// Anything else; also a server without TLS.
     Other,
@@ -35,23 +34,23 @@ impl TlsFault {
     pub(crate) fn remedy(self) -> &'static str {
         match self {
             TlsFault::UnknownAuthority => {
-                "name the PEM file of the authority that signed the server's certificate in the URI: \
+                "add the PEM file of the authority that signed the server's certificate to the URI: \
                  tlsCAFile=/path/to/ca.pem"
             }
-            TlsFault::OtherHost => "name the host in the URI as the server's certificate does",
-            TlsFault::NotValidNow => "renew the server's certificate, or set the clock of this machine right",
+            TlsFault::OtherHost => "use the host name of the server's certificate in the URI",
+            TlsFault::NotValidNow => "renew the server's certificate, or correct this machine's clock",
             TlsFault::ClientCertificate => {
-                "name a PEM file with a certificate that the server's authority (net.tls.CAFile) has signed, and its \
-                 key, in the URI: tlsCertificateKeyFile=/path/to/client.pem"
+                "add a PEM file with the key and a certificate signed by the server's authority (net.tls.CAFile) \
+                 to the URI: tlsCertificateKeyFile=/path/to/client.pem"
             }
             TlsFault::Other => {
-                "check that the server speaks TLS (net.tls.mode), or leave tls=true out of the URI where nobody can \
-                 listen"
+                "check that the server uses TLS (net.tls.mode), or remove tls=true from the URI on a trusted \
+                 network"
             }
         }
     }
 
-    /// What the TLS library, or the server by an alert, has against it; `None` for an error of another kind.
+    /// The fault and the TLS library's message; `None` for other errors.
     pub(crate) fn of(error: &Error) -> Option<(TlsFault, String)> {
         let ErrorKind::Io(io) = &*error.kind else { return None };
         let tls = io.get_ref()?.downcast_ref::<rustls::Error>()?;
@@ -86,7 +85,7 @@ fn fault_of(error: &rustls::Error) -> TlsFault {
     }
 }
 
-/// Whether the files that the connection string names for TLS are there and hold what they should.
+/// Checks the TLS files that the connection string names.
 ///
 /// # Errors
 /// [`MongoError::UnusableTlsFile`]
@@ -97,7 +96,7 @@ pub(crate) fn check_files(options: &ClientOptions, hosts: &Hosts) -> Result<(), 
         let problem = match read(file) {
             Ok(()) => return Ok(()),
             Err(pem::Error::Io(error)) => error.to_string(),
-            // The error of the reader may quote what it has read.
+            // The reader's error may quote the file.
             Err(_) => format!("expected {expected}, found none"),
         };
         Err(MongoError::UnusableTlsFile { hosts: hosts.clone(), option, path: file.clone(), problem })

@@ -23,10 +23,10 @@ pub struct SecretUri {
 }
 
 impl SecretUri {
-    /// Takes a connection string; nothing is looked up or connected to.
+    /// Parses a connection string without any I/O.
     ///
     /// # Errors
-    /// [`MongoError::MalformedUri`] if the driver would not take it.
+    /// [`MongoError::MalformedUri`] if the driver would reject it.
     pub fn parse(text: &str) -> Result<SecretUri, MongoError> {
         let (text, ignored) = without_harmless(text);
         let parsed = ConnectionString::parse(&text).map_err(|error| malformed(&text, &error))?;
@@ -38,22 +38,22 @@ impl SecretUri {
         Ok(SecretUri { text, hosts, ignored })
     }
 
-    /// The hosts it names; for `mongodb+srv` the name under which they are looked up.
+    /// Its hosts; for `mongodb+srv` the name that is looked up.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
     }
 
-    /// Options that it names and gizer has no use for, as they are written there.
+    /// Options that gizer ignores, as written.
     pub fn ignored_options(&self) -> &[String] {
         &self.ignored
     }
 
-    /// All of it but [ignored options](SecretUri::ignored_options), for the driver only.
+    /// The string without [ignored options](SecretUri::ignored_options), for the driver only.
     pub(crate) fn expose(&self) -> &str {
         &self.text
     }
 
-    /// An error of the driver about this very string, with its secrets taken out.
+    /// A driver error about this string, without its secrets.
     pub(crate) fn malformed(&self, error: &mongodb::error::Error) -> MongoError {
         malformed(&self.text, error)
     }
@@ -79,7 +79,7 @@ impl fmt::Debug for SecretUri {
     }
 }
 
-/// The servers that a connection string names, as `host:port`, separated by commas.
+/// The servers of a connection string, as comma-separated `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Hosts(String);
 
@@ -99,7 +99,7 @@ impl fmt::Display for Hosts {
 fn malformed(uri: &str, error: &mongodb::error::Error) -> MongoError {
     use mongodb::error::ErrorKind;
     if option_is_set(uri, "tlscertificatekeyfilepassword") {
-        // The driver would name what it had to be built with.
+        // The driver's message names its own build options.
         let reason =
             "tlsCertificateKeyFilePassword is not supported: expected a key file that is not encrypted".to_owned();
         return MongoError::MalformedUri { reason, in_options: true };
@@ -113,10 +113,10 @@ fn malformed(uri: &str, error: &mongodb::error::Error) -> MongoError {
     MongoError::MalformedUri { reason, in_options: are_at_fault(uri) }
 }
 
-/// `message` without any word that occurs in a part of `uri` that may be secret.
+/// `message` without words that occur in a possibly secret part of `uri`.
 ///
-/// The driver quotes what it does not understand, and with a password that lacks its percent-encoding that can be any piece
-/// of it. So whole words go, wherever they came from: a reason too short is better than a password in a log.
+/// The driver quotes what it does not understand, which can be any piece of a password that lacks
+/// percent-encoding. So whole words go: better a short reason than a password in a log.
 fn without_secrets(uri: &str, message: &str) -> String {
     let secret = secret_words(uri);
     let mut reason = String::new();
@@ -129,19 +129,19 @@ fn without_secrets(uri: &str, message: &str) -> String {
     reason
 }
 
-/// Whether an option, in lower case, stands behind a connection string.
+/// Whether a connection string has an option (lower case).
 fn option_is_set(uri: &str, name: &str) -> bool {
     let options = uri.rsplit_once('?').map_or("", |(_, options)| options);
     options.split('&').filter_map(|option| option.split_once('=')).any(|(option, _)| option.eq_ignore_ascii_case(name))
 }
 
-/// The words, in lower case, of all that may be secret in a connection string that need not be well-formed.
+/// Lower-case words of all parts that may be secret; the URI need not be well-formed.
 fn secret_words(uri: &str) -> HashSet<String> {
     let after_scheme = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-    // All up to the last "@": a password may hold "@", "/" or "?" that should have been encoded.
+    // Up to the last "@": a password may hold an unencoded "@", "/" or "?".
     let (credentials, rest) = after_scheme.rsplit_once('@').unwrap_or(("", after_scheme));
     let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
-    // What stands for a port and is no number may be the password of a string that lacks its "@host".
+    // A "port" that is no number may be the password of a string without "@host".
     let no_ports = place.split(',').filter_map(|host| host.split_once(':')).map(|(_, port)| port);
     let no_ports = no_ports.filter(|port| port.parse::<u16>().is_err());
     let values = options.split('&').filter_map(|option| option.split_once('='));
@@ -157,7 +157,7 @@ fn secret_words(uri: &str) -> HashSet<String> {
         .collect()
 }
 
-/// `text` with `%41` turned into `A`; what is not well-formed stays as it is.
+/// Percent-decodes `text`; malformed escapes stay.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,9 +1,9 @@
-//! Options of a connection string that other drivers know, and gizer has no use for; and which one is wrong.
+//! Connection string options that gizer ignores, and finding the invalid one.
 
 use mongodb::options::ConnectionString;
 
-/// Options that change nothing about what is read, in lower case: compression, limits of single reads (which would cut off the
-/// tail of an oplog that is silent), how programs see UUIDs, and switches of older drivers.
+/// Options without effect on what is read, in lower case: compression, read timeouts (which would
+/// cut off the tail of an idle oplog), UUID representation, and switches of older drivers.
 const HARMLESS: [&str; 9] = [
     "compressors",
     "zlibcompressionlevel",
@@ -16,7 +16,7 @@ const HARMLESS: [&str; 9] = [
     "autoreconnect",
 ];
 
-/// A connection string as the driver takes it, and the names of the options that were left out.
+/// A connection string for the driver, and the names of the removed options.
 pub(crate) fn without_harmless(uri: &str) -> (String, Vec<String>) {
     let Some((place, options)) = uri.rsplit_once('?') else { return (uri.to_owned(), Vec::new()) };
     let (mut kept, mut ignored) = (Vec::new(), Vec::new());
@@ -27,7 +27,7 @@ pub(crate) fn without_harmless(uri: &str) -> (String, Vec<String>) {
             continue;
         };
         match name.to_lowercase().as_str() {
-            // Its name until 4.4.
+            // The name until 4.4.
             "connect" if value.eq_ignore_ascii_case("direct") => {
                 if !options.split('&').any(is_direct) {
                     kept.push("directConnection=true");
@@ -40,17 +40,16 @@ pub(crate) fn without_harmless(uri: &str) -> (String, Vec<String>) {
             _ => kept.push(option),
         }
     }
-    // Without one, the string stays as it was written.
     let separator = if kept.is_empty() { "" } else { "?" };
     (format!("{place}{separator}{}", kept.join("&")), ignored)
 }
 
-/// Whether everything before the options is well-formed, so that they are what is wrong.
+/// Whether the part before the options is well-formed, so that the options are at fault.
 pub(crate) fn are_at_fault(uri: &str) -> bool {
     uri.rsplit_once('?').is_some_and(|(place, _)| ConnectionString::parse(place).is_ok())
 }
 
-/// The name of the option that alone makes a connection string unusable, if one does.
+/// The name of the first option that makes a connection string invalid.
 pub(crate) fn name_at_fault(uri: &str) -> Option<&str> {
     let (place, options) = uri.rsplit_once('?').filter(|_| are_at_fault(uri))?;
     let mut options = options.split('&');

@@ -1,23 +1,23 @@
-//! Names of users that hold a comma or an equals sign.
+//! User names with a comma or an equals sign.
 //!
-//! SCRAM writes them as `=2C` and `=3D` (RFC 5802, 5.1). The driver sends names as they are, so that it has to be given the
-//! escaped form. With SCRAM-SHA-1 that does not work: its password is hashed together with the name (mongodb 3.9,
-//! `client/auth/scram.rs`).
+//! SCRAM escapes them as `=2C` and `=3D` (RFC 5802, 5.1). The driver does not, so it gets the
+//! escaped name. With SCRAM-SHA-1 that fails: the password is hashed together with the name
+//! (mongodb 3.9, `client/auth/scram.rs`).
 
 use mongodb::options::{AuthMechanism, Credential};
 
 use crate::error::MongoError;
 
-/// Escapes the name where that is needed.
+/// Escapes the name where needed.
 ///
 /// # Errors
-/// [`MongoError::MalformedUri`] with a mechanism for which the driver has no way.
+/// [`MongoError::MalformedUri`] with a mechanism that cannot be escaped for.
 pub(crate) fn escape(credential: &mut Credential) -> Result<(), MongoError> {
     let Some(name) = credential.username.as_ref().filter(|name| name.contains([',', '='])) else { return Ok(()) };
     match credential.mechanism {
         None | Some(AuthMechanism::ScramSha256) => {
             credential.username = Some(name.replace('=', "=3D").replace(',', "=2C"));
-            // Asked for the mechanisms of a user, the server would look for the escaped name.
+            // Negotiating the mechanism would look up the escaped name.
             credential.mechanism = Some(AuthMechanism::ScramSha256);
             Ok(())
         }

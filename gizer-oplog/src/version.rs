@@ -14,17 +14,17 @@ pub struct ServerVersion {
 }
 
 impl ServerVersion {
-    /// The oldest release line that gizer reads; it is also the oldest that the driver speaks to.
+    /// The oldest release line that gizer and the driver support.
     pub const OLDEST: ReleaseLine = ReleaseLine(4, 4);
 
-    /// Reads the `version` of `buildInfo`; what follows the third number, as in `6.0.0-rc1`, is ignored.
+    /// Parses `version` of `buildInfo`; a suffix as in `6.0.0-rc1` is ignored.
     pub fn parse(text: &str) -> Option<ServerVersion> {
         let mut numbers = text.split(['.', '-', '+']).map(str::parse);
         let mut next = || numbers.next()?.ok();
         Some(ServerVersion { major: next()?, minor: next()?, patch: next().unwrap_or(0) })
     }
 
-    /// Whether gizer reads this version.
+    /// Whether gizer supports this version.
     pub fn is_supported(self) -> bool {
         self.line() >= Self::OLDEST
     }
@@ -51,8 +51,8 @@ impl fmt::Display for ReleaseLine {
     }
 }
 
-/// What a server's `maxWireVersion` tells of its release, for servers that the driver does not speak to any further.
-/// The numbers are those of `enum WireVersion` in the server's `wire_version.h`.
+/// The release of a `maxWireVersion`, for servers too old for the driver. The numbers are those of
+/// `enum WireVersion` in the server's `wire_version.h`.
 pub(crate) fn release_of_wire_version(max_wire_version: i32) -> &'static str {
     match max_wire_version {
         ..=1 => "2.4 or older",

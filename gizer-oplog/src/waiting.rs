@@ -1,7 +1,7 @@
-//! Waiting for MongoDB: a word about what is waited for, and an end where no reply will come.
+//! Waiting for MongoDB: reports long waits, and limits them.
 //!
-//! The driver has no limit of its own for a reply. Its monitors have, but over connections of theirs: they do not notice
-//! a single connection that has gone silent. All that is asked of a server goes through here.
+//! The driver has no timeout for a reply. Its monitors have, but on their own connections: they do
+//! not notice a single connection that has gone silent. Every request goes through here.
 
 use std::future::IntoFuture;
 use std::pin::pin;
@@ -14,23 +14,23 @@ use tokio::time::{Instant, timeout};
 use crate::connect::Deployment;
 use crate::error::MongoError;
 
-/// After this time the first word about a wait, and how often from then on.
+/// When a wait is first reported, and how often from then on.
 const REPORT_AFTER: Duration = Duration::from_secs(20);
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
-/// What limits are multiplied by. It doubles whenever one has passed, up to [`MAX_GRACE`], so that a server that is slow and
-/// not silent gets through in the end.
+/// Factor of all limits. It doubles after each timeout, up to [`MAX_GRACE`], so that a slow server
+/// gets through in the end.
 static GRACE: AtomicU32 = AtomicU32::new(1);
 const MAX_GRACE: u32 = 8;
 
 /// How long a reply may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReplyLimit {
-    /// The server has little to do for it.
+    /// The server has little to do.
     Short,
-    /// It may have to read a whole collection for it.
+    /// The server may have to read a whole collection.
     Long,
-    /// It was asked to answer within this time, whether it has anything or not.
+    /// The server was asked to answer within this time.
     Within(Duration),
 }
 
@@ -44,30 +44,29 @@ impl ReplyLimit {
     }
 }
 
-/// A wait for one reply. It outlives a future that is dropped and made again, as those of a tail are.
+/// A wait for one reply. It survives a cancelled future, as those of a tail are.
 #[derive(Debug)]
 pub(crate) struct ReplyWait {
     began: Instant,
     limit: ReplyLimit,
-    /// For how long earlier waits for the same have been in vain.
+    /// How long earlier waits for the same reply took.
     silent: Duration,
     report_at: Duration,
 }
 
 impl ReplyWait {
-    /// Begins now.
+    /// Starts now.
     pub(crate) fn new(limit: ReplyLimit) -> ReplyWait {
         ReplyWait { began: Instant::now(), limit, silent: Duration::ZERO, report_at: REPORT_AFTER }
     }
 
-    /// Begins now, where others for the same have failed since then: what is reported counts from there.
+    /// Starts now; reports count from `silent_since`, when earlier waits began to fail.
     pub(crate) fn since(limit: ReplyLimit, silent_since: Option<Instant>) -> ReplyWait {
         let silent = silent_since.map(|since| since.elapsed()).unwrap_or_default();
         let report_at = REPORT_AFTER.saturating_sub(silent);
         ReplyWait { silent, report_at, ..ReplyWait::new(limit) }
     }
 
-    /// When it began.
     pub(crate) fn began(&self) -> Instant {
         self.began
     }
@@ -88,7 +87,7 @@ impl Deployment {
         self.answered_in(&mut ReplyWait::new(limit), command, namespace, work).await
     }
 
-    /// As [`Deployment::answered`], in a wait that has begun.
+    /// As [`Deployment::answered`], in a wait that has already started.
     pub(crate) async fn answered_in<T>(
         &self,
         wait: &mut ReplyWait,

@@ -9,7 +9,7 @@ use bson::{Binary, Document, Timestamp, doc};
 use gizer_flatten::change::{Change, ChangeKind, Edit, EditAction, Edits, Namespace, Step};
 use gizer_oplog::OplogPosition;
 use gizer_oplog::RawEntry;
-use gizer_oplog::decode::{DecodeError, Decoded, Operation, PieceEnd, decode};
+use gizer_oplog::decode::{DecodeError, DecodedEntry, Operation, PieceEnd, decode};
 use gizer_schema::raw::RawDoc;
 use proptest::prelude::*;
 
@@ -277,8 +277,8 @@ fn walked(entry: &[u8]) -> Result<(), DecodeError> {
         operation.to_change(&Arc::from("rs0"), entry.position(), Arc::new(namespace)).map(drop)
     };
     match decode(&entry)? {
-        Decoded::Operation(operation) => all(operation),
-        Decoded::Operations(piece) => piece.operations().try_for_each(|operation| all(operation?)),
+        DecodedEntry::Operation(operation) => all(operation),
+        DecodedEntry::Operations(piece) => piece.operations().try_for_each(|operation| all(operation?)),
         _ => Ok(()),
     }
 }
@@ -287,9 +287,9 @@ fn walked(entry: &[u8]) -> Result<(), DecodeError> {
 fn told(entry: &[u8]) -> Result<Vec<String>, DecodeError> {
     let entry = RawEntry::read(RawDoc::new(entry)?)?;
     Ok(match decode(&entry)? {
-        Decoded::Nothing => vec!["nothing".into()],
-        Decoded::Operation(operation) => vec![operation_told(&operation)?],
-        Decoded::Operations(piece) => {
+        DecodedEntry::Nothing => vec!["nothing".into()],
+        DecodedEntry::Operation(operation) => vec![operation_told(&operation)?],
+        DecodedEntry::Operations(piece) => {
             let mut head = match &piece.transaction {
                 Some(id) => format!("transaction {} of {} bytes", id.number, id.session.len()),
                 None => "together".to_owned(),
@@ -305,10 +305,10 @@ fn told(entry: &[u8]) -> Result<Vec<String>, DecodeError> {
             let operations = piece.operations().map(|operation| operation_told(&operation?));
             [Ok(head)].into_iter().chain(operations).collect::<Result<_, _>>()?
         }
-        Decoded::Commit { transaction, prepare } => {
+        DecodedEntry::Commit { transaction, prepare } => {
             vec![format!("commit of {}, prepared at {} in term {}", transaction.number, prepare.time, prepare.term)]
         }
-        Decoded::Abort { transaction } => vec![format!("abort of {}", transaction.number)],
+        DecodedEntry::Abort { transaction } => vec![format!("abort of {}", transaction.number)],
     })
 }
 

@@ -99,7 +99,7 @@ pub enum PgError {
     Unreachable { server: Arc<Server>, reason: String },
 
     /// The server is there, and the two do not agree on TLS as the URI asks for it.
-    #[error("no TLS with PostgreSQL at {server}: {reason}")]
+    #[error("TLS negotiation with PostgreSQL at {server} failed: {reason}")]
     TlsRefused { server: Arc<Server>, fault: TlsFault, reason: String },
 
     /// The server is there, but does not let the role in (SQLSTATE class 28, or no password to give).
@@ -138,11 +138,11 @@ pub enum PgError {
     Locked { what: String, holder: Option<String> },
 
     /// Another run has taken over what this one was writing; nothing of the transaction was committed.
-    #[error("another run has taken over {what}: this one stops, and has committed nothing since")]
+    #[error("another run has taken over {what}: this run stops and has committed nothing since")]
     Fenced { what: String },
 
     /// A relation under a name that gizer needs is not gizer's to replace.
-    #[error("{schema}.{table} is in the way: {why}")]
+    #[error("{schema}.{table} cannot be replaced: {why}")]
     ForeignTable { schema: String, table: String, why: String },
 
     /// A collection needs a name that gizer itself has given away.
@@ -197,7 +197,7 @@ pub enum PgError {
     FolderInUse { path: String, found: String },
 
     /// An extract into the folder failed, was interrupted, or is still under way.
-    #[error("what is in {path} is not whole: the extract into it has not come to its end")]
+    #[error("{path} is incomplete: its extract did not finish")]
     ExtractIncomplete { path: String },
 
     /// What an extract wrote down of itself cannot be used.

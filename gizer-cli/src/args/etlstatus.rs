@@ -21,14 +21,14 @@ pub enum EtlstatusAction {
 }
 
 const NEEDED_HELP: &str = "\
-A run of gizer is in progress as long as it lives. One that the classic tool or `etlstatus start` has begun counts as such for nine
+A run of gizer is in progress as long as it lives. One that the classic tool or `etlstatus start` has begun counts for nine
 hours.
 
 Example:
   gizer etlstatus needed && exit";
 
 const START_HELP: &str = "\
-`gizer load` and `sync` keep the status table themselves; this is for scripts that load in steps of their own.
+`gizer load` and `sync` keep the status table themselves; this is for scripts that load in their own steps.
 
 Example:
   gizer etlstatus needed && exit

@@ -10,10 +10,10 @@ type Code = (u8, &'static str);
 const DONE: Code = (0, "done");
 const FAILED: Code = (1, "failed; the message says why, and what can be done");
 const USAGE: Code = (2, "wrong command line, configuration or schema file; no such database or collection");
-const LOAD_DUE: Code = (3, "a load is due: the oplog has rolled over or another history, or a schema file has changed");
+const LOAD_DUE: Code = (3, "a load is due: the oplog has rolled over or diverged, or a schema file has changed");
 const NOT_ALL: Code = (7, "done, but not all that is expected is copied: what is missing is named, with the reason");
 const LOCKED: Code = (5, "another run holds the lock");
-const INTERRUPTED: Code = (130, "interrupted (143: terminated); everything is in order, and the next run goes on");
+const INTERRUPTED: Code = (130, "interrupted (143: terminated); everything is in order, and the next run resumes");
 
 /// By the names of the commands, from the outermost on.
 const CODES: &[(&str, &[Code])] = &[
@@ -25,14 +25,14 @@ const CODES: &[(&str, &[Code])] = &[
             USAGE,
             (3, "a load is due, and does not help or could not be done"),
             (4, "rows differ from the documents after they were written; nothing of that was committed"),
-            (5, "another `gizer run` is at it, or another run holds the lock"),
+            (5, "another `gizer run` is running, or another run holds the lock"),
             NOT_ALL,
             INTERRUPTED,
         ],
     ),
     (
         "plan",
-        &[(0, "everything can be done"), (1, "something is in the way of `run`, or a server cannot be reached"), USAGE],
+        &[(0, "everything can be done"), (1, "there is a problem for `run`, or a server cannot be reached"), USAGE],
     ),
     ("schema infer", &[DONE, FAILED, USAGE, INTERRUPTED]),
     ("schema ddl", &[DONE, USAGE]),
@@ -41,11 +41,7 @@ const CODES: &[(&str, &[Code])] = &[
     ("schema patch", &[DONE, FAILED, USAGE]),
     (
         "schema diff",
-        &[
-            (0, "nothing differs"),
-            (1, "something differs"),
-            (2, "that cannot be told: a file or a server cannot be read"),
-        ],
+        &[(0, "nothing differs"), (1, "something differs"), (2, "not known: a file or a server cannot be read")],
     ),
     ("schema diagram", &[DONE, FAILED, USAGE]),
     ("schema json-schema", &[DONE]),

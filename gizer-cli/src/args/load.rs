@@ -15,22 +15,22 @@ Examples:
   gizer load                         every collection that has a schema file
   gizer load orders                  one of them
   gizer load --together              all of them at once, or none
-  gizer load --prefix new_           beside the tables that are there: new_orders, new_order_items, …
+  gizer load --prefix new_           next to the existing tables: new_orders, new_order_items, …
   gizer load orders --filter '{\"state\": \"open\"}'
   gizer load --dump dump/shop        without a MongoDB server: what mongodump has written
   gizer load --format json           counts for a script
 
-A load that was interrupted or killed goes on where it ended; --restart starts over.")]
+A load that was interrupted or killed is resumed; --restart starts over.")]
 pub struct LoadArgs {
     /// Collections [default: all that have a schema file].
     #[arg(value_name = "COLLECTION")]
     pub collections: Vec<String>,
 
-    /// Swap a collection in although up to N of its documents were rejected and kept aside.
+    /// Swap a collection in although up to N of its documents were rejected.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_rejects: u64,
 
-    /// Start over, even where a load that did not come to its end could go on.
+    /// Start over, even where an interrupted load could be resumed.
     #[arg(long)]
     pub restart: bool,
 
@@ -48,7 +48,7 @@ pub struct LoadArgs {
     #[arg(long)]
     pub together: bool,
 
-    /// Load into tables of their own, whose names begin with this, beside those that are followed. What is loaded so is
+    /// Load into tables of their own, whose names begin with this, next to those that are followed. What is loaded so is
     /// a copy: it cannot be followed.
     #[arg(long, value_name = "TEXT")]
     pub prefix: Option<String>,

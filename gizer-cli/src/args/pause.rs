@@ -6,8 +6,8 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The tables of a paused collection stay as they are, at a position of their own; nothing is loaded into them, and no change is
-applied. A `run --follow` or `sync --follow` that is at work leaves it within seconds; the other collections go on. `gizer resume`
-takes it up again where it was left; if the oplog no longer reaches back that far, a load is due. A load by hand replaces
+applied. A running `run --follow` or `sync --follow` leaves it within seconds; the other collections go on. `gizer resume`
+resumes it where it was left; if the oplog no longer reaches back that far, a load is due. A load by hand replaces
 the tables, and the collection stays paused.
 
 While anything is paused, `gizer run` ends with exit code 7, and `gizer status` shows it with its reason.

@@ -10,17 +10,17 @@ use super::{MetricsArgs, VerifyLoad};
 What is due, in this order:
   schema files  of all collections that are expected and have none: of all of the database, unless
                 there were schema files before the first run (schemas.infer: none-yet, missing, never)
-  loads         of what was never loaded, whose load has died, whose schema file has changed, whose
+  loads         of what was never loaded, whose load was interrupted, whose schema file has changed, whose
                 position is no longer in the oplog, or of which a load is due for another reason
   sync          of everything that is followed
 
-It can be called every minute: what stands well costs a round of sync, and a run that finds another one at it ends at once
+It can be called every minute: where all is well it costs one sync, and a run that finds another one running ends at once
 with exit code 5. `gizer plan` says beforehand what it would do.
 
 Examples:
   gizer run                          for cron: whatever is due, once
   gizer run --follow                 whatever is due, and then stay on
-  gizer run --load-only              for cron once a day: everything anew, and nothing followed
+  gizer run --load-only              for cron once a day: reload everything, and follow nothing
   gizer run --format json            for a script")]
 pub struct RunArgs {
     /// Stay on, and apply changes as they come; load what becomes due meanwhile.
@@ -31,7 +31,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "follow")]
     pub load_only: bool,
 
-    /// As of `load`: swap a collection in although up to N of its documents were rejected and kept aside.
+    /// As of `load`: swap a collection in although up to N of its documents were rejected.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_rejects: u64,
 

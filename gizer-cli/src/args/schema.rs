@@ -9,14 +9,14 @@ pub(super) const JSON_SCHEMA_HELP: &str = "\
 Example:
   gizer schema json-schema > gizer-schema.json
 
-In VS Code, with the schema files in schemas/ and gizer-schema.json beside that folder (.vscode/settings.json):
+In VS Code, with the schema files in schemas/ and gizer-schema.json next to that folder (.vscode/settings.json):
   { \"json.schemas\": [{ \"fileMatch\": [\"/schemas/*.json\"], \"url\": \"./gizer-schema.json\" }] }";
 
 /// Arguments of `schema diff`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Everything is told from the old to the new: + is in the new one only, - in the old one only, ~ is another one. With --live
-the old are the tables that are there, and the new those of the schema file: what a load would do.
+Everything is shown from the old to the new: + is in the new one only, - in the old one only, ~ is another one. With --live
+the old are the existing tables, and the new those of the schema file: what a load would do.
 
 Examples:
   gizer schema diff yesterday/orders.json schemas/orders.json    two files
@@ -61,7 +61,7 @@ pub struct DiagramArgs {
 /// What a diagram is drawn as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DiagramForm {
-    /// The tree and the tables beside each other, with lines, for terminals.
+    /// The tree and the tables next to each other, with lines, for terminals.
     Text,
     /// An erDiagram of the tables with keys and relations, for Mermaid.
     Mermaid,

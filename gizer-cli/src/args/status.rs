@@ -7,8 +7,8 @@ use clap::Args;
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Lag is how far the position of a shard lies behind the newest entry of its oplog; headroom is how long it takes until that
-position is no longer in it, if as much is written as on average since its oldest entry. Where MongoDB does not answer
+Lag is how far the position of a shard is behind the newest entry of its oplog; headroom is how long it takes until that
+position is no longer in it, at the average write rate since its oldest entry. Where MongoDB does not answer
 within 5 s, the rest is shown without them.
 
 Examples:

@@ -6,16 +6,16 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every document is compared with every row, cell by cell, and every row must belong to a document. Writes go on, and so does
-`gizer sync --follow`: each part of the tables is compared with the documents as they were at the time that the tables stand at.
-Documents that have changed since the last sync are not compared where nobody follows, and counted.
+`gizer sync --follow`: each part of the tables is compared with the documents as of the tables' own time.
+Without a follower, documents that have changed since the last sync are counted, not compared.
 
 Examples:
   gizer verify                       everything that is followed
-  gizer verify orders --repair       this one; what differs is made equal, and looked at again
+  gizer verify orders --repair       this one; what differs is repaired, and compared again
   gizer verify --sample 10000        a quick look at about so many documents of each
   gizer verify --format json         for a script: counts, and each difference by table, key, position and column
 
-An audit that was interrupted goes on where it ended.")]
+An interrupted audit is resumed.")]
 pub struct VerifyArgs {
     /// Collections [default: all that are followed].
     #[arg(value_name = "COLLECTION")]
@@ -29,7 +29,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub sample: Option<u64>,
 
-    /// Begin anew, also where an audit was interrupted.
+    /// Start over, even where an interrupted audit could be resumed.
     #[arg(long)]
     pub restart: bool,
 

@@ -72,7 +72,7 @@ async fn finish(context: &Context, outcome: EtlOutcome) -> Result<ExitCode, Fail
     };
     if !context.env.stop.or_done(finish).await? {
         return Err(Failure::failed(
-            "there is no open row to be closed: none was begun, or another run has closed it as dead",
+            "there is no open row to close: none was started, or another run has closed it as dead",
         )
         .remedy("run `gizer etlstatus start` before the load"));
     }

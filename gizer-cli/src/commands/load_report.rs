@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gizer_engine::Failures;
-use gizer_engine::load::Loaded;
+use gizer_engine::load::LoadedCollection;
 use gizer_pg::state::Ledger;
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::args::Format;
 use crate::ui::report::{self, thousands};
 
 /// Prints what was loaded, and what was not.
-pub(super) fn print(format: Format, reports: &[Loaded], failures: &Failures) {
+pub(super) fn print(format: Format, reports: &[LoadedCollection], failures: &Failures) {
     match format {
         Format::Text => {
             if !reports.is_empty() {
@@ -26,13 +26,13 @@ pub(super) fn print(format: Format, reports: &[Loaded], failures: &Failures) {
 }
 
 /// One object of all that became of them.
-pub(super) fn as_json(reports: &[Loaded], failures: &Failures) -> Value {
+pub(super) fn as_json(reports: &[LoadedCollection], failures: &Failures) -> Value {
     let mut object = json!({"collections": reports.iter().map(collection).collect::<Vec<Value>>()});
     report::add_failures(failures, &mut object);
     object
 }
 
-fn collection(loaded: &Loaded) -> Value {
+fn collection(loaded: &LoadedCollection) -> Value {
     let table = |((name, rows), bytes): (&(String, u64), &u64)| json!({"name": name, "rows": rows, "bytes": bytes});
     let tables: Vec<Value> = loaded.tables.iter().zip(&loaded.sizes).map(table).collect();
     let mut object = json!({
@@ -47,7 +47,7 @@ fn collection(loaded: &Loaded) -> Value {
     object
 }
 
-fn summary(reports: &[Loaded]) -> String {
+fn summary(reports: &[LoadedCollection]) -> String {
     let header = ["collection", "table", "rows", "size", "documents", "rejected", "read", "time", "docs/s"];
     let numbers = &header[2..];
     let mut rows = Vec::new();
@@ -71,7 +71,7 @@ fn summary(reports: &[Loaded]) -> String {
 }
 
 /// What became of every document: `orders: 400,000 read = 399,999 loaded + 1 rejected`.
-fn ledger_line(each: &Loaded) -> String {
+fn ledger_line(each: &LoadedCollection) -> String {
     let Ledger { read, loaded, rejected, filtered, .. } = &each.ledger;
     let filtered = if *filtered > 0 { format!(" + {} filtered", thousands(*filtered)) } else { String::new() };
     format!(
@@ -83,8 +83,8 @@ fn ledger_line(each: &Loaded) -> String {
     )
 }
 
-fn total(reports: &[Loaded]) -> Vec<String> {
-    let sum = |of: fn(&Loaded) -> u64| reports.iter().map(of).sum::<u64>();
+fn total(reports: &[LoadedCollection]) -> Vec<String> {
+    let sum = |of: fn(&LoadedCollection) -> u64| reports.iter().map(of).sum::<u64>();
     let rows = sum(|each| each.tables.iter().map(|(_, rows)| rows).sum());
     let sizes = sum(|each| each.sizes.iter().sum());
     let mut row = vec!["all".to_owned(), String::new(), thousands(rows), report::bytes(sizes)];

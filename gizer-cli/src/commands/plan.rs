@@ -14,7 +14,7 @@ use crate::args::{Format, PlanArgs};
 use crate::config::Config;
 use crate::exit::{ExitCode, Failure};
 use crate::ui::report;
-use gizer_engine::due::{Due, DueCollection, Estimate, LogStanding, Policy, Sizes, Standing, Step, Tries};
+use gizer_engine::due::{Due, DueCollection, DueStep, Estimate, LogStanding, Overview, Policy, Sizes, Tries};
 
 /// What would be done.
 pub(super) struct RunPlan {
@@ -83,12 +83,12 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
     let (cluster, session) = tokio::try_join!(context.env.mongo(), context.env.postgres())?;
     let mut hindrances = Vec::new();
     let oplogs = readable_oplogs(&cluster, &mut hindrances).await?;
-    let standing = Standing::look(&context.env, &session, &cluster, &oplogs, Sizes::Wanted).await?;
+    let standing = Overview::look(&context.env, &session, &cluster, &oplogs, Sizes::Wanted).await?;
     let (infer, load_only) = (context.env.settings.infer, args.load_only);
     let policy = Policy { infer, load_only, choice: standing.choice(), tries: Tries::All };
     let due = Due::of(&standing.facts(&context.env.settings.selection)?, policy);
     for DueCollection { name, step, .. } in &due.all {
-        if let Step::Refuse { why, remedy } = step {
+        if let DueStep::Refuse { why, remedy } = step {
             hindrances.push(Remark { what: format!("{name}: {why}"), remedy: remedy.clone() });
         }
     }
@@ -97,9 +97,9 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
     for DueCollection { name, step, .. } in &due.all {
         let size = standing.source.get(name).and_then(Collection::size);
         let (cause, layout) = match (step, standing.layout(name)) {
-            (Step::Load(cause), Some(layout)) => (cause, layout),
-            (Step::Infer | Step::WidenKey, _) => {
-                let why = if *step == Step::Infer { "it has no schema file" } else { UNFIT_KEY }.to_owned();
+            (DueStep::Load(cause), Some(layout)) => (cause, layout),
+            (DueStep::Infer | DueStep::WidenKey, _) => {
+                let why = if *step == DueStep::Infer { "it has no schema file" } else { UNFIT_KEY }.to_owned();
                 loads.push(PlannedLoad { collection: name.clone(), why, size, tables: Vec::new(), estimate: None });
                 continue;
             }
@@ -146,7 +146,7 @@ async fn readable_oplogs(cluster: &Cluster, hindrances: &mut Vec<Remark>) -> Res
     }
 }
 
-async fn ask(session: &Session, standing: &Standing, due: &Due) -> Result<Readiness, Failure> {
+async fn ask(session: &Session, standing: &Overview, due: &Due) -> Result<Readiness, Failure> {
     let known = due.loads().into_iter().filter_map(|name| standing.known(&name).cloned());
     let tables: Vec<String> = known.flat_map(|known| known.tables.into_iter().map(|table| table.name)).collect();
     Ok(readiness(session, &tables).await?)
@@ -154,7 +154,7 @@ async fn ask(session: &Session, standing: &Standing, due: &Due) -> Result<Readin
 
 async fn estimate(
     cluster: &Cluster,
-    standing: &Standing,
+    standing: &Overview,
     layout: &Layout,
     ready: &Readiness,
 ) -> Result<Option<Estimate>, Failure> {
@@ -167,7 +167,7 @@ async fn estimate(
     Estimate::of(cluster, collection, layout, known, sizes.filter(|_| same)).await
 }
 
-fn table_changes(standing: &Standing, layout: &Layout) -> Vec<(String, TableFate)> {
+fn table_changes(standing: &Overview, layout: &Layout) -> Vec<(String, TableFate)> {
     let known = standing.known(&layout.collection).filter(|known| known.live);
     let live: Vec<&str> = known.iter().flat_map(|known| &known.tables).map(|table| table.name.as_str()).collect();
     let change = |name: &str| if live.contains(&name) { TableFate::Replaced } else { TableFate::Made };
@@ -258,7 +258,7 @@ fn windows_that_are_short(
         if longest > window.headroom(window.newest.time) && written > config.spool_limit as f64 {
             let what = format!(
                 "MongoDB: the loads may take up to {}, for longer than the oplog of {shard} reaches back; what comes \
-                 meanwhile, about {}, is more than may be kept aside",
+                 meanwhile, about {}, is more than may be spooled",
                 report::duration(longest),
                 report::bytes(written as u64)
             );
@@ -270,8 +270,8 @@ fn windows_that_are_short(
 }
 
 /// What is followed and not as it should be.
-fn not_exact(standing: &Standing, due: &Due, warnings: &mut Vec<Remark>) {
-    for DueCollection { name, .. } in due.all.iter().filter(|each| each.step == Step::Follow) {
+fn not_exact(standing: &Overview, due: &Due, warnings: &mut Vec<Remark>) {
+    for DueCollection { name, .. } in due.all.iter().filter(|each| each.step == DueStep::Follow) {
         let Some(known) = standing.known(name) else { continue };
         if let Some(reason) = &known.reason {
             warnings.push(Remark { what: format!("{name}: {reason}"), remedy: None });
@@ -293,7 +293,7 @@ fn rejects(loads: &[PlannedLoad], warnings: &mut Vec<Remark>) {
                 load.collection,
                 report::counted(rejected, "document", "documents")
             );
-            let remedy = "mend the schema file (`gizer schema infer --force`), or allow some with --max-rejects";
+            let remedy = "fix the schema file (`gizer schema infer --force`), or allow some with --max-rejects";
             warnings.push(Remark::new(what, remedy));
         }
     }

@@ -1,10 +1,10 @@
-//! How a plan is told.
+//! What `gizer plan` prints.
 
 use serde_json::{Value, json};
 
 use super::plan::{PlannedLoad, Remark, RunPlan, TableFate, UNFIT_KEY};
 use crate::ui::report::{self, bytes, counted, duration, thousands};
-use gizer_engine::due::{DueCollection, Estimate, LogStanding, Step};
+use gizer_engine::due::{DueCollection, DueStep, Estimate, LogStanding};
 
 pub(super) fn as_text(plan: &RunPlan) -> String {
     let mut text = steps(plan);
@@ -17,7 +17,7 @@ pub(super) fn as_text(plan: &RunPlan) -> String {
         text.push_str("\noplogs\n");
         text.push_str(&logs(plan));
     }
-    for (title, remarks) in [("in the way", &plan.hindrances), ("to be considered", &plan.warnings)] {
+    for (title, remarks) in [("problems", &plan.hindrances), ("warnings", &plan.warnings)] {
         if !remarks.is_empty() {
             text.push_str(&format!("\n{title}\n"));
             remarks.iter().for_each(|remark| text.push_str(&remark_text(remark)));
@@ -28,7 +28,7 @@ pub(super) fn as_text(plan: &RunPlan) -> String {
 
 fn steps(plan: &RunPlan) -> String {
     if plan.due.all.is_empty() {
-        return "there is nothing to be copied: no schema file, no collection\n".to_owned();
+        return "nothing to copy: no schema file, no collection\n".to_owned();
     }
     let row = |DueCollection { name, step, standing }: &DueCollection| {
         let (what, why) = step_words(step);
@@ -38,21 +38,21 @@ fn steps(plan: &RunPlan) -> String {
     let mut text = report::table(&["collection", "standing", "due", "why"], &[], plan.due.all.iter().map(row));
     if plan.loads.is_empty() {
         text.push_str(match plan.due.follows() {
-            true => "\nnothing is due but a round of sync\n",
+            true => "\nonly a sync is due\n",
             false => "\nnothing is due\n",
         });
     }
     text
 }
 
-fn step_words(step: &Step) -> (&'static str, String) {
+fn step_words(step: &DueStep) -> (&'static str, String) {
     match step {
-        Step::Infer => ("schema file, load", "it has no schema file".to_owned()),
-        Step::WidenKey => ("schema file, load", UNFIT_KEY.to_owned()),
-        Step::Load(cause) => ("load", cause.to_string()),
-        Step::Follow => ("sync", String::new()),
-        Step::Leave { why } => ("nothing", why.clone()),
-        Step::Refuse { why, .. } => ("cannot be done", why.clone()),
+        DueStep::Infer => ("schema file, load", "it has no schema file".to_owned()),
+        DueStep::WidenKey => ("schema file, load", UNFIT_KEY.to_owned()),
+        DueStep::Load(cause) => ("load", cause.to_string()),
+        DueStep::Follow => ("sync", String::new()),
+        DueStep::Leave { why } => ("nothing", why.clone()),
+        DueStep::Refuse { why, .. } => ("cannot be done", why.clone()),
     }
 }
 
@@ -70,7 +70,7 @@ fn loads(loads: &[PlannedLoad]) -> String {
             None => Default::default(),
         };
         if load.tables.is_empty() {
-            let unknown = ["as the schema file will say", "", "", "", ""].map(str::to_owned);
+            let unknown = ["unknown until the schema is inferred", "", "", "", ""].map(str::to_owned);
             rows.push(first.iter().cloned().chain(unknown).collect());
         }
         for (i, (table, change)) in load.tables.iter().enumerate() {
@@ -100,7 +100,7 @@ fn totals(loads: &[PlannedLoad]) -> String {
     let disk: u64 = loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.disk).sum();
     let disk = if disk > 0 { format!("; about {} of disk", bytes(disk)) } else { String::new() };
     let replaces = loads.iter().any(|load| load.tables.iter().any(|(_, change)| *change != TableFate::Made));
-    let beside = if replaces { ", beside the tables that are there, until they are swapped" } else { "" };
+    let beside = if replaces { ", next to the existing tables, until they are swapped" } else { "" };
     format!(
         "{} of {} to be read{disk}{beside}\n",
         counted(sizes().map(|size| size.documents).sum(), "document", "documents"),
@@ -122,11 +122,7 @@ fn logs(plan: &RunPlan) -> String {
         let (behind, left) = standing.unwrap_or_default();
         vec![shard.clone(), duration(window.span()), behind, left]
     };
-    report::table(
-        &["shard", "reaches back", "the tables lie behind", "until a load is due"],
-        &[],
-        plan.logs.iter().map(row),
-    )
+    report::table(&["shard", "reaches back", "lag", "until a load is due"], &[], plan.logs.iter().map(row))
 }
 
 fn remark_text(remark: &Remark) -> String {
@@ -137,12 +133,12 @@ fn remark_text(remark: &Remark) -> String {
 pub(super) fn as_json(plan: &RunPlan) -> Value {
     let step = |DueCollection { name, step, standing }: &DueCollection| {
         let word = match step {
-            Step::Infer => "infer",
-            Step::WidenKey => "widen_key",
-            Step::Load(_) => "load",
-            Step::Follow => "sync",
-            Step::Leave { .. } => "none",
-            Step::Refuse { .. } => "impossible",
+            DueStep::Infer => "infer",
+            DueStep::WidenKey => "widen_key",
+            DueStep::Load(_) => "load",
+            DueStep::Follow => "sync",
+            DueStep::Leave { .. } => "none",
+            DueStep::Refuse { .. } => "impossible",
         };
         let (_, why) = step_words(step);
         let standing = standing.as_ref().map(|standing| standing.kind.name());

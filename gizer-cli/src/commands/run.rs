@@ -6,7 +6,7 @@ use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gizer_engine::due::{
-    CopyStandings, Due, DueCollection, Facts, Policy, Sizes, Standing, StandingKind, Step, Tries, Watch, record,
+    CopyStandings, Due, DueCollection, DueStep, Facts, Overview, Policy, Sizes, StandingKind, Tries, Watch, record,
     record_empty, record_failures, record_inferred, widen_keys,
 };
 use gizer_engine::follow::{SyncOptions, SyncReport, sync};
@@ -74,8 +74,8 @@ pub async fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Failure>
     })
 }
 
-fn is_unfit(step: &Step) -> bool {
-    *step == Step::WidenKey
+fn is_unfit(step: &DueStep) -> bool {
+    *step == DueStep::WidenKey
 }
 
 struct Job<'j> {
@@ -126,7 +126,7 @@ async fn drop_leftovers(env: &Env, servers: &Servers) {
 
 /// How things stand, and what is due.
 struct Look {
-    standing: Standing,
+    standing: Overview,
     facts: Vec<Facts>,
     due: Due,
 }
@@ -213,7 +213,7 @@ impl Job<'_> {
     /// How things stand once there are the schema files that are due.
     async fn look_with_schemas(&mut self, servers: &Servers) -> Result<Look, Failure> {
         let mut look = self.look(servers).await?;
-        let inferred = look.due.names(|step| *step == Step::Infer);
+        let inferred = look.due.names(|step| *step == DueStep::Infer);
         if !inferred.is_empty() {
             self.infer(servers, &look, inferred).await?;
             look = self.look(servers).await?;
@@ -231,7 +231,7 @@ impl Job<'_> {
         let (env, load_only) = (&self.context.env, self.args.load_only);
         let look = async {
             let oplogs = if load_only { Vec::new() } else { cluster.oplogs().await? };
-            let standing = Standing::look(env, session, cluster, &oplogs, Sizes::NotWanted).await?;
+            let standing = Overview::look(env, session, cluster, &oplogs, Sizes::NotWanted).await?;
             let facts = standing.facts(&env.settings.selection)?;
             let policy = Policy { infer: env.settings.infer, load_only, choice: standing.choice(), tries: self.tries };
             let due = Due::of(&facts, policy);
@@ -290,11 +290,15 @@ impl Job<'_> {
         let mut refused = Failures::default();
         for DueCollection { name, step, .. } in &due.all {
             match step {
-                Step::Load(cause) => report::note(format!("{name}: to be loaded: {cause}")),
-                Step::Refuse { why, remedy } if self.told.insert(format!("{name}: {why}")) => {
+                DueStep::Load(cause) => report::note(format!("{name}: to be loaded: {cause}")),
+                DueStep::Refuse { why, remedy } if self.told.insert(format!("{name}: {why}")) => {
                     refused.add(name, Failure { remedy: remedy.clone(), ..Failure::usage(why) });
                 }
-                Step::Refuse { .. } | Step::Infer | Step::WidenKey | Step::Follow | Step::Leave { .. } => {}
+                DueStep::Refuse { .. }
+                | DueStep::Infer
+                | DueStep::WidenKey
+                | DueStep::Follow
+                | DueStep::Leave { .. } => {}
             }
         }
         if refused.is_empty() {
@@ -325,7 +329,7 @@ impl Job<'_> {
 
     async fn load_what_is_followed(&mut self, servers: &Servers) -> Result<(), Failure> {
         let due = self.look(servers).await?.due;
-        let collections = due.names(|step| matches!(step, Step::Follow | Step::Load(_)));
+        let collections = due.names(|step| matches!(step, DueStep::Follow | DueStep::Load(_)));
         report::note(format!("to be loaded, because they cannot be followed any more: {}", collections.join(", ")));
         // Its failures are told; what it has loaded is followed.
         self.exit = ExitCode::Done;

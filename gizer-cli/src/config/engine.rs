@@ -47,14 +47,14 @@ impl Config {
 
 /// Passwords are read each time, so that one that was changed is the new one.
 impl Servers for Config {
-    fn source(&self) -> Result<gizer_oplog::Settings, Failure> {
+    fn source(&self) -> Result<gizer_oplog::MongoSettings, Failure> {
         let MongoUris { documents, oplogs } = self.mongo()?;
         let uris = documents.iter().map(|uri| SecretUri::parse(uri)).collect::<Result<_, _>>()?;
         let oplog = |(name, uri): &(String, String)| {
             Ok::<_, MongoError>(OplogSettings { name: name.clone(), uri: SecretUri::parse(uri)? })
         };
         let oplogs = oplogs.iter().map(oplog).collect::<Result<_, _>>()?;
-        Ok(gizer_oplog::Settings { uris, database: self.database()?.to_owned(), oplogs })
+        Ok(gizer_oplog::MongoSettings { uris, database: self.database()?.to_owned(), oplogs })
     }
 
     fn target(&self) -> Result<Target, Failure> {

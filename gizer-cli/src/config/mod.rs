@@ -82,7 +82,7 @@ pub struct Config {
     pub retry_for: Duration,
     /// Threads that flatten, and connections that write, during a load.
     pub load_workers: usize,
-    /// Parallel workers that PostgreSQL may take for each key, beside the connections that build keys.
+    /// Parallel workers that PostgreSQL may take for each key, in addition to the connections that build keys.
     pub key_workers: u32,
     /// How long finished tables wait for readers of the live ones.
     pub swap_timeout: Duration,

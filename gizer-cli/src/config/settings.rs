@@ -151,7 +151,7 @@ settings! { |file|
     }
     [cache] file.cache.get_or_insert_default() => CacheSection {
         uri: String, "URI",
-            "Second PostgreSQL connection, where the oplog is kept aside during a load, instead of in a file";
+            "Second PostgreSQL connection, into which the oplog is spooled during a load, instead of a file";
         password_file: PathBuf, "FILE", "File with the password of the user in cache.uri, if that has none";
     }
     [schemas] file.schemas => SchemasSection {
@@ -163,29 +163,29 @@ settings! { |file|
             "Collections not to copy, by name with * ? [a-z], also of those that are included; several";
     }
     [run] file.run => RunSection {
-        memory: MemorySize, "SIZE", "Memory for what is under way between the stages [default: 256MiB]";
+        memory: MemorySize, "SIZE", "Memory for what is between the stages [default: 256MiB]";
         retry_for: Seconds, "SECONDS",
-            "How long to try again where a server is lost half-way; with --follow there is no end [default: 60]";
+            "How long to retry where a server is lost half-way; with --follow there is no end [default: 60]";
     }
     [load] file.load => LoadSection {
         workers: Workers, "N", "Threads that flatten and connections that write during a load [default: 2]";
         key_workers: u8, "N",
-            "Parallel workers that PostgreSQL may take for each key, beside the connections [default: 0]";
+            "Parallel workers that PostgreSQL may take for each key, in addition to the connections [default: 0]";
         swap_timeout: Seconds, "SECONDS",
             "How long finished tables wait for readers of the live ones to let them in [default: 300]";
         spool_dir: PathBuf, "FOLDER",
-            "Folder where the oplog is kept aside during a load, relative to the config file [default: spool]";
-        spool_limit: SpoolLimit, "SIZE", "Most that is kept aside of each shard's oplog during a load [default: 1GiB]";
+            "Folder into which the oplog is spooled during a load, relative to the config file [default: spool]";
+        spool_limit: SpoolLimit, "SIZE", "Limit of what is spooled of each shard's oplog during a load [default: 1GiB]";
     }
     [follow] file.follow => FollowSection {
         max_rejects: Count, "N",
-            "A collection of which PostgreSQL refuses more documents in one run of sync is failing, and tried again later [default: 1000]";
+            "A collection of which PostgreSQL refuses more documents in one run of sync is failing, and retried later [default: 1000]";
     }
     [verify] file.verify => VerifySection {
         mode: VerifyMode, "MODE",
             "What sync reads back and compares before each commit: all, sample (one document in 16) or off [default: all]";
         max_repairs: Count, "N",
-            "A collection of which sync has to repair more documents in one run is loaded anew [default: 1000]";
+            "A collection of which sync has to repair more documents in one run is reloaded [default: 1000]";
     }
     [metrics] file.metrics => MetricsSection {
         listen: Address, "ADDR",

@@ -21,7 +21,7 @@ impl Effective {
             }
             match self.origins.of(&setting.flag()) {
                 SettingOrigin::Flag(flag) => warnings.push(format!(
-                    "whoever lists processes sees the password in {flag}: put it into a file (--{}-password-file), into the \
+                    "everyone who can list processes sees the password in {flag}: put it into a file (--{}-password-file), into the \
                      environment ({}), or into a config file",
                     super::password_section(setting),
                     super::password::variable(super::password_section(setting)),

@@ -67,7 +67,7 @@ catalog! {
     ROWS: Counter, "gizer_rows_written_total", ["collection", "operation"],
         "Rows committed, by operation: insert, update, delete of what is followed; copy of loads that were swapped in.";
     REJECTED: Counter, "gizer_rejected_documents_total", ["collection"],
-        "Documents kept aside in gizer_reject because no rows can be made of them.";
+        "Documents put into gizer_reject because no rows can be made of them.";
     UNKNOWN: Counter, "gizer_unknown_values_total", ["collection"],
         "Values of committed changes in fields that the schema does not have, each counted as often as its document was written.";
     UNFIT: Counter, "gizer_unfit_values_total", ["collection"],
@@ -90,15 +90,15 @@ catalog! {
     CATCHING_UP: Gauge(UntilFollowed), "gizer_catching_up", [],
         "1 while some documents were read later than the position, so that the tables equal no single moment; else 0.";
     STANDING: Gauge(UntilFollowed), "gizer_collection_standing", ["collection", "standing"],
-        "1 for how a collection stands that is expected to be copied: followed, loading, load due, waiting, failing, refused, paused, excluded, copy.";
+        "1 for the state of a collection that is expected to be copied: followed, loading, load due, waiting, failing, refused, paused, excluded, copy.";
     LOOKUP_MEMORY: Gauge(Never), "gizer_documents_under_way_bytes", [],
         "Memory of documents that were looked up to be applied, and are not written yet.";
     DIFFERING: Gauge(ByLabels), "gizer_differing_documents", ["collection"],
         "Documents and keys that differed at the end of the last verify, after its repairs.";
     VERIFY_ENDED: Gauge(ByLabels), "gizer_verify_end_timestamp_seconds", ["collection"],
-        "When the last verify of the collection came to its end.";
+        "When the last verify of the collection ended.";
     RUN_STARTED: Gauge(ByLabels), "gizer_last_run_start_timestamp_seconds", ["command"],
-        "When the last run of the command began; it is under way if that is later than its end.";
+        "When the last run of the command began; it is running if that is later than its end.";
     RUN_ENDED: Gauge(ByLabels), "gizer_last_run_end_timestamp_seconds", ["command"],
         "When the last run of the command ended.";
     RUN_EXIT_CODE: Gauge(ByLabels), "gizer_last_run_exit_code", ["command"],

@@ -35,9 +35,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gizer_engine::audit::Verified;
+use gizer_engine::audit::VerifiedCollection;
 use gizer_engine::due::{CopyStandings, StandingKind};
-use gizer_engine::load::Loaded;
+use gizer_engine::load::LoadedCollection;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -95,9 +95,9 @@ impl Metrics {
     }
 
     /// A collection was loaded, and its tables are swapped in.
-    fn loaded(&self, loaded: &Loaded) {
+    fn loaded(&self, loaded: &LoadedCollection) {
         let registry = self.registry();
-        let Loaded { name, ledger, tables, .. } = loaded;
+        let LoadedCollection { name, ledger, tables, .. } = loaded;
         registry.add(&catalog::LOADED, &[name], ledger.loaded);
         registry.add(&catalog::REJECTED, &[name], ledger.rejected);
         registry.add(&catalog::ROWS, &[name, "copy"], tables.iter().map(|(_, rows)| rows).sum());
@@ -118,7 +118,7 @@ impl Metrics {
     }
 
     /// An audit of a collection has ended, with so many documents and keys that differ now.
-    fn verified(&self, verified: &Verified) {
+    fn verified(&self, verified: &VerifiedCollection) {
         let registry = self.registry();
         let differing = verified.left.as_ref().unwrap_or(&verified.found).differing();
         registry.set(&catalog::DIFFERING, &[&verified.name], differing as f64);

@@ -66,7 +66,7 @@ impl MetricsServer {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::debug!(%error, "a connection for metrics was not taken");
+                    tracing::debug!(%error, "could not accept a connection for metrics");
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -75,7 +75,7 @@ impl MetricsServer {
             tokio::spawn(async move {
                 let _place = place;
                 if answer(stream, &metrics).await.is_err() {
-                    tracing::debug!("a client that asked for metrics was too slow, or has gone");
+                    tracing::debug!("a client of metrics was too slow, or left");
                 }
             });
         }

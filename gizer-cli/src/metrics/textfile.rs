@@ -77,7 +77,7 @@ impl Textfile {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let told = error.to_string();
         if memory.told.as_ref() != Some(&told) {
-            tracing::warn!(path = %self.path.display(), %error, "the metrics' textfile cannot be written");
+            tracing::warn!(path = %self.path.display(), %error, "could not write the metrics textfile");
             memory.told = Some(told);
         }
     }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gizer_engine::{Counters, Expected};
+use gizer_engine::{Counters, ExpectedWork};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
@@ -25,7 +25,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Starts to show `counters` under `name`; what is `expected` is an estimate, if there is one. Needs a tokio runtime.
-    pub(super) fn start(name: &str, counters: Arc<Counters>, expected: Option<Expected>) -> Progress {
+    pub(super) fn start(name: &str, counters: Arc<Counters>, expected: Option<ExpectedWork>) -> Progress {
         if !std::io::stderr().is_terminal() {
             return Progress { task: tokio::spawn(write_lines(name.to_owned(), counters, expected)), bar: None };
         }
@@ -79,19 +79,19 @@ fn unseen(total: Option<u64>, template: &str, name: &str) -> ProgressBar {
     bar
 }
 
-fn bar(name: &str, counters: &Counters, expected: Option<Expected>) -> ProgressBar {
+fn bar(name: &str, counters: &Counters, expected: Option<ExpectedWork>) -> ProgressBar {
     let template = match expected {
-        Some(Expected::Documents(_)) => "{prefix:24!} {bar:24} {human_pos}/{human_len} {msg}, {eta} left",
-        Some(Expected::Bytes(_)) => "{prefix:24!} {bar:24} {binary_bytes}/{binary_total_bytes} {msg}, {eta} left",
+        Some(ExpectedWork::Documents(_)) => "{prefix:24!} {bar:24} {human_pos}/{human_len} {msg}, {eta} left",
+        Some(ExpectedWork::Bytes(_)) => "{prefix:24!} {bar:24} {binary_bytes}/{binary_total_bytes} {msg}, {eta} left",
         None => "{prefix:24!} {spinner} {human_pos} documents {msg}",
     };
-    let bar = unseen(expected.map(Expected::total), template, name);
+    let bar = unseen(expected.map(ExpectedWork::total), template, name);
     bar.set_message(rates(counters, Duration::ZERO));
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar
 }
 
-async fn draw(bar: ProgressBar, counters: Arc<Counters>, expected: Option<Expected>) {
+async fn draw(bar: ProgressBar, counters: Arc<Counters>, expected: Option<ExpectedWork>) {
     let start = Instant::now();
     let mut ticks = tokio::time::interval(DRAW_EVERY);
     loop {
@@ -106,7 +106,7 @@ async fn draw(bar: ProgressBar, counters: Arc<Counters>, expected: Option<Expect
     }
 }
 
-async fn write_lines(name: String, counters: Arc<Counters>, expected: Option<Expected>) {
+async fn write_lines(name: String, counters: Arc<Counters>, expected: Option<ExpectedWork>) {
     let start = Instant::now();
     let mut ticks = tokio::time::interval_at((start + LINE_EVERY).into(), LINE_EVERY);
     loop {

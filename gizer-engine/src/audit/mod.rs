@@ -1,4 +1,4 @@
-//! Audits compare tables with the documents that they should hold. `docs/architecture/audit.md` says why what one finds is true.
+//! Audits compare tables with their documents (`docs/architecture/audit.md`).
 //!
 //! ```text
 //!   plan: segments ──▶ Worker (several): chunk by chunk ──▶ AuditReport
@@ -25,17 +25,17 @@ use gizer_verify::{Auditor, KeyOrder, key_order};
 
 pub use plan::{AuditPlan, keys_of_tables, plan};
 pub use report::AuditReport;
-pub use verify::{Verified, VerifyOptions, verify};
+pub use verify::{VerifiedCollection, VerifyOptions, verify};
 pub use worker::{look_again, run};
 
 use crate::counters::Counters;
 
-/// How much of a collection is looked at.
+/// How much of a collection is audited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All of it.
     Full,
-    /// About so many documents, and the rows between them.
+    /// About this many documents, and the rows between them.
     Sample(u64),
 }
 
@@ -49,17 +49,17 @@ impl Extent {
     }
 }
 
-/// The tables of an audit, and at which time they should equal the documents.
+/// The audited tables, and the time at which they should equal the documents.
 #[derive(Debug, Clone)]
 pub enum AuditTables {
-    /// Those that people read, of this load. The state tables say when, in the snapshot in which they are read.
+    /// Live tables of this load. The state tables tell the time, in the same snapshot.
     Live(i64),
-    /// Those of a load that has been aligned, and stands as this says.
+    /// Staging tables of an aligned load, at this moment.
     Staging(Moment),
 }
 
 impl AuditTables {
-    /// The load that they are of.
+    /// Epoch of their load.
     fn epoch(&self) -> i64 {
         match self {
             AuditTables::Live(epoch) => *epoch,
@@ -84,12 +84,12 @@ pub struct AuditSettings {
     pub shards_apart: bool,
 }
 
-/// What is audited, and how; each worker has a copy.
+/// An audit's parameters; each worker has a copy.
 #[derive(Clone)]
 pub struct Audit {
     /// How MongoDB is read.
     pub settings: Arc<AuditSettings>,
-    /// The oplogs that decide where a time is out of reach.
+    /// The oplogs, which decide when a time is out of reach.
     pub oplogs: Arc<[Oplog]>,
     /// The tables.
     pub layout: Arc<Layout>,
@@ -97,68 +97,67 @@ pub struct Audit {
     pub watched: WatchedCollection,
     /// Which of its tables.
     pub tables: AuditTables,
-    /// Where the order of the keys is that of the `_id`s.
+    /// Set where keys sort like `_id`s.
     pub order: Option<KeyOrder>,
-    /// Whether the collection was gone when the tables were brought up to date: no row should be left.
+    /// Whether the collection was gone at the tables' time: no row should be left.
     pub is_gone: bool,
-    /// Documents of one chunk, at most.
+    /// Documents per chunk.
     pub chunk_documents: usize,
-    /// How much of it is looked at.
+    /// How much is audited.
     pub extent: Extent,
-    /// Differences that are named one by one.
+    /// How many differences are named.
     pub named: usize,
-    /// Whether they are named with both values.
+    /// Whether differences show both values.
     pub show_values: bool,
-    /// The row that says how far it has come.
+    /// The row with its progress.
     pub id: Option<AuditId>,
-    /// Keys to look at again. Of live tables those that were queued to be repaired, which they are where this is given; of staging
-    /// tables those that nothing decides about yet.
+    /// Keys to look at again: for live tables those queued for repair, which are repaired if this
+    /// is set; for staging tables the undecided ones.
     pub again: Option<Arc<Mutex<Vec<RepairKey>>>>,
-    /// What was looked at so far.
+    /// Progress counters.
     pub counters: Arc<Counters>,
 }
 
-/// Bytes of BSON of one chunk, about. Each worker has its documents, their rows and what is compared in memory.
+/// Bytes of BSON per chunk, about. Each worker holds one, with its rows.
 const CHUNK_BYTES: u64 = 2 << 20;
 
-/// How long a read at a time may take: milliseconds, unless it waits for a prepared transaction.
+/// Limit of a read at a time: normally milliseconds, unless it waits for a prepared transaction.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// What one worker reads documents with.
+/// A worker's document readers.
 pub struct AuditReaders {
     chunks: ClusterChunks,
     look_up: ClusterLookUp,
-    /// Looks up what only has to be there.
+    /// Looks up which `_id`s exist.
     exists: ClusterLookUp,
 }
 
 impl AuditReaders {
     /// Reads this cluster, through a router or shard by shard.
     pub fn new(cluster: &Cluster, oplogs: &[Oplog]) -> AuditReaders {
-        let look_up = || cluster.look_up(oplogs).giving_up_after(READ_LIMIT);
-        let chunks = cluster.chunks(oplogs).giving_up_after(READ_LIMIT);
+        let look_up = || cluster.look_up(oplogs).with_time_limit(READ_LIMIT);
+        let chunks = cluster.chunks(oplogs).with_time_limit(READ_LIMIT);
         AuditReaders { chunks, look_up: look_up(), exists: look_up().ids_only() }
     }
 }
 
-/// How many workers an audit has: one more than a load.
+/// Number of audit workers: one more than a load's.
 ///
-/// Each waits for MongoDB, then for PostgreSQL, and then compares. With two on two cores a quarter of both stood idle, and with three
-/// an audit took 13 % less.
+/// Each waits for MongoDB, then for PostgreSQL, then compares. Two on two cores left a quarter
+/// idle; three made an audit 13 % faster.
 fn workers(load_workers: usize) -> usize {
     load_workers + 1
 }
 
-/// Most documents of one chunk.
 const CHUNK_DOCUMENTS: u64 = 5_000;
 
-/// Whether two collections are one, by its UUIDs on the shards. An earlier version did not write down on which shards.
+/// Whether two collections are the same, by UUID. An earlier version recorded no shards.
 pub fn same_uuids(one: &BTreeMap<String, [u8; 16]>, other: &BTreeMap<String, [u8; 16]>) -> bool {
     let set = |uuids: &BTreeMap<String, [u8; 16]>| uuids.values().copied().collect::<BTreeSet<_>>();
     set(one) == set(other)
 }
 
-/// The tables of an audit, and the collection whose documents they should hold.
+/// The audited tables and their collection.
 pub struct AuditTarget {
     /// The layout of the tables.
     pub layout: Arc<Layout>,
@@ -169,8 +168,7 @@ pub struct AuditTarget {
 }
 
 impl Audit {
-    /// An audit of these tables against a collection, `None` if it is gone. Nothing is written down of it, and ten differences are
-    /// named.
+    /// An audit of these tables against a collection, `None` if it is gone; not recorded.
     pub fn of(
         settings: AuditSettings,
         oplogs: &[Oplog],
@@ -200,13 +198,13 @@ impl Audit {
         }
     }
 
-    /// Whether its documents are those of a collection with these UUIDs.
+    /// Whether its collection has these UUIDs.
     pub(super) fn is_of(&self, uuids: &BTreeMap<String, [u8; 16]>) -> bool {
         same_uuids(&self.watched.uuids, uuids)
     }
 
-    /// A sample of about so many documents, or all of a collection that has few more: chunks would overlap, and all of it takes no
-    /// longer.
+    /// A sample of about this many documents, or all of a collection not much larger: chunks would
+    /// overlap, and all takes no longer.
     pub fn extent(collection: Option<&Collection>, sample: Option<u64>) -> Extent {
         let all = collection.and_then(Collection::size).map_or(0, |size| size.documents);
         match sample {
@@ -215,7 +213,7 @@ impl Audit {
         }
     }
 
-    /// Documents of a sample that are looked at behind each `_id` that was drawn.
+    /// Documents per drawn `_id` of a sample.
     fn sample_chunk(&self) -> Option<u64> {
         match self.extent {
             Extent::Full => None,

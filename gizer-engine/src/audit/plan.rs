@@ -1,4 +1,4 @@
-//! The segments of an audit, or what is left of them where one was interrupted.
+//! Plans the segments of an audit, or what an interrupted one left.
 
 use gizer_flatten::Flattener;
 use gizer_flatten::range::IdBound;
@@ -13,28 +13,26 @@ use gizer_verify::KeyOrder;
 use super::{AuditReport, Extent};
 use crate::failure::Failure;
 
-/// Segments of a full audit. More of them make the end more even, and cost nothing.
+/// Segments of a full audit. More even out the end, at no cost.
 const SEGMENTS: usize = 16;
 
-/// Documents of one chunk of a sample.
 pub(super) const SAMPLE_CHUNK: u64 = 100;
 
-/// The number of the segment that goes through the keys of the tables.
 pub(super) const KEYS_OF_TABLES: i32 = -1;
 
-/// What an audit has to do.
+/// Plan of an audit.
 pub struct AuditPlan {
-    /// Segments that are left, some of them in progress.
+    /// Segments left, some of them started.
     pub segments: Vec<AuditSegment>,
-    /// What an earlier run has found in segments that are done.
+    /// Findings of an earlier run in finished segments.
     pub found: AuditReport,
-    /// Whether an earlier run was interrupted, and this one goes on with it.
-    pub goes_on: bool,
+    /// Whether it resumes an interrupted run.
+    pub is_resumed: bool,
 }
 
 /// Cuts a collection into segments.
 ///
-/// With `order` they are ranges of keys, too; without, another segment is for the keys of the tables.
+/// With `order` they are also ranges of keys; without, another segment covers the tables' keys.
 ///
 /// # Errors
 /// [`Failure`] if MongoDB cannot be asked.
@@ -53,7 +51,7 @@ pub async fn plan(
             draw_ids(cluster, collection, usize::try_from(chunks).unwrap_or(usize::MAX)).await?
         }
     };
-    // Where rows are read by ranges of keys, an `_id` that has no key is no boundary.
+    // Ranges of keys cannot start at an `_id` without a key.
     let with_key = |id: IdBound| {
         let key = key_of(layout, &flattener, &id);
         (key.is_some() || order.is_none()).then_some((Some(id.as_bytes().to_vec()), key.filter(|_| order.is_some())))
@@ -69,7 +67,7 @@ pub async fn plan(
     };
     let mut segments = Vec::new();
     match extent {
-        // Each starts at an `_id` that was drawn; where none was, at the collection's first.
+        // Each starts at a drawn `_id`, or at the collection's start.
         Extent::Sample(_) => {
             let begins = if boundaries.is_empty() { vec![(None, None)] } else { boundaries };
             segments.extend(begins.into_iter().enumerate().map(|(i, begin)| segment(i, begin, (None, None))));
@@ -87,12 +85,12 @@ pub async fn plan(
     Ok(segments)
 }
 
-/// The segment that goes through the keys of the tables.
+/// The segment for the tables' keys.
 pub fn keys_of_tables() -> AuditSegment {
     AuditSegment { number: KEYS_OF_TABLES, ..AuditSegment::default() }
 }
 
-/// The key of a document with this `_id`, in the binary form of its column; `None` if it has none.
+/// The key of a document with this `_id`, in its column's binary form; `None` if it has none.
 pub(super) fn key_of(layout: &Layout, flattener: &Flattener, id: &IdBound) -> Option<Vec<u8>> {
     let key = flattener.key_of(RawDoc::new(id.as_bytes()).ok()?).ok()?;
     let mut keys = Keys::new(layout);
@@ -101,7 +99,7 @@ pub(super) fn key_of(layout: &Layout, flattener: &Flattener, id: &IdBound) -> Op
 }
 
 impl AuditPlan {
-    /// Resumes an interrupted audit of the same, unless it is to `restart`, or starts one.
+    /// Resumes an interrupted audit with the same parameters, unless `restart`, or starts one.
     ///
     /// # Errors
     /// [`Failure`] if either server cannot be asked.
@@ -119,15 +117,15 @@ impl AuditPlan {
             for segment in done {
                 found.add(report_of(&segment), named);
             }
-            return Ok((id, AuditPlan { segments, found, goes_on: true }));
+            return Ok((id, AuditPlan { segments, found, is_resumed: true }));
         }
         let segments = segments().await?;
         let id = state::begin_audit(session, collection, subject, &segments).await?;
-        Ok((id, AuditPlan { segments, found: AuditReport::default(), goes_on: false }))
+        Ok((id, AuditPlan { segments, found: AuditReport::default(), is_resumed: false }))
     }
 }
 
-/// What a segment has found so far.
+/// A segment's findings so far.
 pub(super) fn report_of(segment: &AuditSegment) -> AuditReport {
     serde_json::from_value(segment.report.clone()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What an audit has found: counts that add up over chunks, segments and runs.
+//! Findings of an audit, which add up over chunks, segments and runs.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use gizer_schema::Layout;
 use gizer_verify::{Audited, Difference, Fault, NotRebuilt, Stand, Verdict};
 use serde::{Deserialize, Serialize};
 
-/// What has been found of one collection, or of a part of it.
+/// Findings for a collection, or a part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditReport {
     /// Documents read.
     pub documents: u64,
-    /// Rows that they have, over all tables.
+    /// Their rows, over all tables.
     pub rows: u64,
     /// Documents whose rows are equal.
     pub equal: u64,
@@ -21,13 +21,13 @@ pub struct AuditReport {
     pub different: u64,
     /// Documents without a row in the root table.
     pub only_in_mongodb: u64,
-    /// Keys that have rows and no document.
+    /// Keys with rows and without a document.
     pub only_in_postgresql: u64,
-    /// Documents that have no rows because they were rejected.
+    /// Documents without rows because they were rejected.
     pub rejected: u64,
-    /// Documents that have changed since the tables were brought up to date.
+    /// Documents that changed after the tables' time.
     pub not_compared: u64,
-    /// Documents that were made equal since.
+    /// Documents repaired since.
     pub repaired: u64,
     /// By table.
     pub tables: BTreeMap<String, TableReport>,
@@ -35,40 +35,40 @@ pub struct AuditReport {
     pub differences: Vec<NamedDifference>,
     /// Differences beyond those.
     pub more: u64,
-    /// Keys of documents that differ, as text, where a key does not say its `_id` (a hash). Their rows belong to a document, though
-    /// they need not say so themselves.
+    /// Keys, as text, of different documents whose `_id` the key does not tell (a hash). Their rows
+    /// belong to a document even if they do not say so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub untold: Vec<String>,
-    /// Each part of the tables equals the documents at some time between these.
-    pub proven: Option<Proven>,
+    /// Each part of the tables equals the documents at some time in this span.
+    pub proven: Option<ProvenSpan>,
 }
 
-/// A stretch of cluster time.
+/// A span of cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proven {
+pub struct ProvenSpan {
     #[serde(with = "time_text")]
     pub from: ClusterTime,
     #[serde(with = "time_text")]
     pub until: ClusterTime,
 }
 
-/// What has been found in one table.
+/// Findings for one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TableReport {
-    /// Rows that are stored.
+    /// Stored rows.
     pub rows: u64,
-    /// Rows that a document has and the table has not.
+    /// Rows of documents missing in the table.
     pub missing: u64,
-    /// Rows that no document has.
+    /// Rows without a document.
     pub left_over: u64,
-    /// Rows that are there more than once.
+    /// Duplicate rows.
     pub repeated: u64,
-    /// Rows that differ, by the first column that does.
+    /// Different rows, by the first different column.
     pub cells: BTreeMap<String, u64>,
 }
 
-/// One row that differs.
+/// A different row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedDifference {
     pub table: String,
@@ -77,12 +77,12 @@ pub struct NamedDifference {
     pub fault: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub column: Option<String>,
-    /// The value of the document, where values are to be shown.
+    /// The document's value, if values are shown.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expected: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stored: Option<String>,
-    /// As gizer puts it, without values.
+    /// Description without values.
     pub text: String,
 }
 
@@ -107,7 +107,7 @@ impl NamedDifference {
         }
     }
 
-    /// For people, with both values where they are to be shown.
+    /// Description for people, with both values if they are shown.
     pub fn described(&self) -> String {
         match (&self.expected, &self.stored) {
             (Some(expected), Some(stored)) => {
@@ -119,12 +119,12 @@ impl NamedDifference {
 }
 
 impl AuditReport {
-    /// Whether all that was compared is equal.
+    /// Whether everything compared is equal.
     pub fn is_equal(&self) -> bool {
         self.differing() == 0
     }
 
-    /// The report without what documents hold, which is shown only to those who ask.
+    /// The report without document contents, which are only shown on request.
     pub fn without_values(&self) -> AuditReport {
         let mut report = self.clone();
         for difference in &mut report.differences {
@@ -133,19 +133,19 @@ impl AuditReport {
         report
     }
 
-    /// Keys under which something differs.
+    /// Number of keys with differences.
     pub fn differing(&self) -> u64 {
         self.different + self.only_in_mongodb + self.only_in_postgresql
     }
 
-    /// Adds rows that are stored, by table.
+    /// Adds stored rows, by table.
     pub fn add_stored(&mut self, layout: &Layout, stored: &[u64]) {
         for (table, rows) in layout.tables.iter().zip(stored) {
             self.table(&table.name).rows += rows;
         }
     }
 
-    /// Adds what differs for good; at most `named` differences are named in all.
+    /// Adds final differences; at most `named` are named in all.
     pub fn add_differences(&mut self, layout: &Layout, audited: &Audited, named: usize) {
         for key in &audited.differing {
             *match key.stand {
@@ -171,7 +171,7 @@ impl AuditReport {
         self.name(differences.iter().map(|each| NamedDifference::new(layout, each)), named);
     }
 
-    /// Adds documents that do not come back from rows whose cells are equal: a fault in gizer.
+    /// Adds documents that cannot be rebuilt from equal rows: a bug in gizer.
     pub fn add_not_rebuilt(&mut self, layout: &Layout, not_rebuilt: &[NotRebuilt], named: usize) {
         self.different += not_rebuilt.len() as u64;
         let table = &layout.tables[0].name;
@@ -184,21 +184,21 @@ impl AuditReport {
             expected: None,
             stored: None,
             text: format!(
-                "{table}, key {}: the document does not come back from its rows, first at {:?}: a fault in gizer, which no repair fixes",
+                "{table}, key {}: the document cannot be rebuilt from its rows, first at {:?}: a bug in gizer, which no repair fixes",
                 each.key, each.path
             ),
         });
         self.name(differences, named);
     }
 
-    /// Notes that part of the tables equals the documents at this time, but for what is reported.
+    /// Notes that a part of the tables, but for differences, equals the documents at this time.
     pub fn prove_at(&mut self, time: ClusterTime) {
-        let proven = self.proven.get_or_insert(Proven { from: time, until: time });
+        let proven = self.proven.get_or_insert(ProvenSpan { from: time, until: time });
         proven.from = proven.from.min(time);
         proven.until = proven.until.max(time);
     }
 
-    /// Adds what was found elsewhere; at most `named` differences are named in all.
+    /// Adds other findings; at most `named` differences are named in all.
     pub fn add(&mut self, other: AuditReport, named: usize) {
         self.documents += other.documents;
         self.rows += other.rows;
@@ -223,7 +223,7 @@ impl AuditReport {
         }
         self.more += other.more;
         self.name(other.differences.into_iter(), named);
-        if let Some(Proven { from, until }) = other.proven {
+        if let Some(ProvenSpan { from, until }) = other.proven {
             self.prove_at(from);
             self.prove_at(until);
         }
@@ -241,7 +241,7 @@ impl AuditReport {
     }
 }
 
-/// A time as state tables hold it.
+/// The form of times in state tables.
 mod time_text {
     use gizer_flatten::change::ClusterTime;
     use serde::{Deserialize, Deserializer, Serializer, de};

@@ -1,4 +1,4 @@
-//! A second look at what differs where the time of the tables is out of reach, until the log or an exact time decides.
+//! Settles differences where the tables' time is out of reach: by the log or an exact time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -17,26 +17,26 @@ use super::worker::{Worker, cannot_compare, time_of};
 use super::{AuditReport, AuditTables};
 use crate::failure::Failure;
 
-/// How long a follower may take to reach a time.
+/// How long to wait for a follower to reach a time.
 const REACHING_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often to look whether it has.
+/// How often to check that.
 const REACHING_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a document is looked at again that changes all the time.
+/// Looks at a document that keeps changing.
 const MAX_LOOKS: usize = 20;
 
-/// Documents that were read again.
-struct FoundAgain {
+/// Documents read again.
+struct RereadDocuments {
     documents: Vec<DocumentBatch>,
-    /// Whether they are as of the time of the tables.
+    /// Whether they are as of the tables' time.
     exact: bool,
-    /// Every one was read at this time or before it.
+    /// All were read at or before this time.
     until: ClusterTime,
 }
 
 impl Worker<'_> {
-    /// Decides about keys that seem to differ, and reports what does. No snapshot is open before or after.
+    /// Settles seemingly different keys, with no snapshot open before or after.
     pub(super) async fn settle(
         &mut self,
         suspects: Vec<DifferingKey>,
@@ -71,7 +71,7 @@ impl Worker<'_> {
             let is_touched =
                 |key: &&DifferingKey| keys.number_of_stored(&key.key).is_some_and(|n| touched.contains(&n));
             let (open, decided): (Vec<_>, Vec<_>) = audited.differing.iter().cloned().partition(|key| is_touched(&key));
-            // In the same snapshot, and with the same documents.
+            // In the same snapshot, with the same documents.
             let decided = self.compare_only(&found.documents, &decided).await?;
             self.store.end_snapshot().await;
             self.find(&decided, report).await?;
@@ -87,7 +87,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Leaves keys of staging tables to the next look, before which these are aligned once more.
+    /// Leaves keys of staging tables to the next look, after another alignment.
     fn leave_open(&self, differing: &[DifferingKey], report: &mut AuditReport) {
         let open = differing.iter().map(|key| self.repair_of(key));
         match &self.audit.again {
@@ -108,25 +108,24 @@ impl Worker<'_> {
         self.auditor.keys(&mut self.store, documents, &keys).await.map_err(cannot_compare)
     }
 
-    /// The documents of these keys, as of the moment where that is in reach.
-    async fn find_documents(&mut self, keys: &[RepairKey], moment: &Moment) -> Result<FoundAgain, Failure> {
+    async fn find_documents(&mut self, keys: &[RepairKey], moment: &Moment) -> Result<RereadDocuments, Failure> {
         if self.audit.is_gone {
-            // There is nothing to read, and the state that says so is of the snapshot.
-            return Ok(FoundAgain { documents: Vec::new(), exact: true, until: time_of(moment) });
+            // The collection is gone, as the snapshot's state says.
+            return Ok(RereadDocuments { documents: Vec::new(), exact: true, until: time_of(moment) });
         }
         if let Some(time) = moment.exact {
             match read(&mut self.readers.look_up, self.audit, keys, ReadAt::Exactly(time)).await {
-                Ok((documents, _)) => return Ok(FoundAgain { documents, exact: true, until: time }),
+                Ok((documents, _)) => return Ok(RereadDocuments { documents, exact: true, until: time }),
                 Err(MongoError::TimeOutOfReach { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         let (documents, until) =
             read(&mut self.readers.look_up, self.audit, keys, ReadAt::Committed(time_of(moment))).await?;
-        Ok(FoundAgain { documents, exact: false, until })
+        Ok(RereadDocuments { documents, exact: false, until })
     }
 
-    /// For each key whether there is a document that has it.
+    /// For each key, whether a document has it.
     pub(super) async fn find_ids(&mut self, keys: &[RepairKey], at: ReadAt) -> Result<Vec<bool>, MongoError> {
         let (documents, _) = read(&mut self.readers.exists, self.audit, keys, at).await?;
         let mut there = Keys::new(&self.audit.layout);
@@ -138,7 +137,7 @@ impl Worker<'_> {
         Ok(keys.iter().map(|key| there.number_of_stored(&key.key).is_some()).collect())
     }
 
-    /// Waits until the tables are exact at or after a time; false if nobody follows, or it takes too long.
+    /// Waits until the tables are exact at or after a time; `false` if no follower gets there.
     async fn wait_until_applied(&mut self, time: ClusterTime) -> Result<bool, Failure> {
         let began = Instant::now();
         loop {
@@ -155,14 +154,14 @@ impl Worker<'_> {
     }
 }
 
-/// Documents that count otherwise after a second look.
+/// Changes of the counts after a second look.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SecondLook {
-    /// Differed before, and differ no longer. A key that had rows only and has none any more is no document.
+    /// No longer different. A key that had only rows, and now has none, is no document.
     equal: u64,
-    /// Keys that had rows only, and have a document now, which still differs: it was not counted before.
+    /// Keys that had only rows and now have a different document, not counted before.
     come: u64,
-    /// Keys whose document was deleted meanwhile, while their rows are still there: no document any more.
+    /// Keys whose document was deleted while their rows remain.
     gone: u64,
 }
 
@@ -183,10 +182,10 @@ impl SecondLook {
     }
 }
 
-/// The documents of these keys, some of them twice.
+/// The documents of these keys; some may come twice.
 ///
-/// Where shards are read one by one it is not known which of them a document belongs to. Each is asked first in turn, so that both
-/// copies of one that was migrated are given.
+/// Where shards are read separately, the owner of a document is unknown. Each is asked first in
+/// turn, so that both copies of a migrated one are found.
 async fn read(
     look_up: &mut ClusterLookUp,
     audit: &super::Audit,

@@ -1,4 +1,4 @@
-//! Which documents that differ the log has touched since.
+//! Finds different documents that the log has touched since.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,10 +10,11 @@ use gizer_schema::raw::RawDoc;
 
 use super::Audit;
 
-/// The numbers of keys whose documents were touched after these positions, up to `until`.
+/// Indices of keys whose documents were touched after these positions, up to `until`.
 ///
 /// # Errors
-/// [`MongoError::RolledOver`] and [`MongoError::Diverged`] if the log does not hold those entries any more; others of the source.
+/// [`MongoError::RolledOver`] and [`MongoError::Diverged`] if the log no longer holds those
+/// entries; others of the source.
 pub(super) async fn touched_between(
     audit: &Audit,
     flattener: &Flattener,
@@ -40,7 +41,7 @@ pub(super) async fn touched_between(
                         .and_then(|id| flattener.key_of(id).ok().and_then(|key| keys.number_of(&key)));
                     touched.extend(key);
                 }
-                // What happens to the collection happens to all of its documents.
+                // DDL concerns all of its documents.
                 None => touched.extend(0..u32::try_from(keys.len()).unwrap_or(u32::MAX)),
             },
             _ => {}
@@ -48,7 +49,7 @@ pub(super) async fn touched_between(
     }
 }
 
-/// Whether a change is of the collection, or of another one that has its name or gets it.
+/// Whether a change concerns the collection, or another one that has or gets its name.
 fn concerns(audit: &Audit, change: &Change) -> bool {
     let is_ours = |uuid: [u8; 16]| audit.watched.uuids.values().any(|of| *of == uuid);
     if change.uuid.is_some_and(is_ours) || *change.namespace == audit.watched.namespace {
@@ -60,7 +61,7 @@ fn concerns(audit: &Audit, change: &Change) -> bool {
     }
 }
 
-/// The `_id` of the document that a change touches; `None` if it is of the collection as such.
+/// The `_id` of the touched document; `None` for DDL.
 fn id_of(change: &Change) -> Option<bytes::Bytes> {
     match &change.kind {
         ChangeKind::Insert { document } | ChangeKind::Replace { document } => {

@@ -1,4 +1,4 @@
-//! Verify: the live tables next to the documents, while writes and following go on.
+//! Verifies live tables against the documents, during writes and following.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use gizer_schema::names::shortened;
 
 use super::{Audit, AuditPlan, AuditReaders, AuditReport, AuditTables, AuditTarget, Extent};
 use crate::audit;
-use crate::counters::Expected;
+use crate::counters::ExpectedWork;
 use crate::env::Env;
 use crate::failure::{Failure, FailureKind};
 use crate::failures::Failures;
@@ -22,45 +22,45 @@ use crate::observer::{Activity, Event};
 use crate::retry::Retry;
 use crate::wording::command;
 
-/// What to verify, and how.
+/// Options of a verification.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// Collections; none: all that are followed.
+    /// Collections; empty for all followed ones.
     pub collections: Vec<String>,
-    /// Whether what differs is made equal.
+    /// Whether to repair differences.
     pub repairs: bool,
-    /// About so many documents, drawn by chance; `None`: all.
+    /// About this many random documents; `None` for all.
     pub sample: Option<u64>,
-    /// Whether to start over even where an interrupted audit could be resumed.
+    /// Whether to start over instead of resuming an interrupted audit.
     pub restart: bool,
-    /// Whether both values of cells that differ are shown.
+    /// Whether both values of different cells are shown.
     pub shows_values: bool,
-    /// So many differences are named one by one.
+    /// How many differences are named.
     pub named: usize,
 }
 
-/// A collection that was audited.
+/// An audited collection.
 #[derive(Debug)]
-pub struct Verified {
+pub struct VerifiedCollection {
     /// Its name.
     pub name: String,
-    /// How much of it was looked at.
+    /// How much was audited.
     pub extent: Extent,
-    /// What was found.
+    /// The findings.
     pub found: AuditReport,
-    /// What of it differed after it was repaired.
+    /// Differences left after the repair.
     pub left: Option<AuditReport>,
-    /// In all.
+    /// Duration.
     pub took: Duration,
 }
 
-impl Verified {
-    /// Whether all is equal by now.
+impl VerifiedCollection {
+    /// Whether everything is equal now.
     pub fn is_equal(&self) -> bool {
         self.left.as_ref().unwrap_or(&self.found).is_equal()
     }
 
-    /// In a word.
+    /// The outcome in a word.
     pub fn outcome(&self) -> &'static str {
         match (self.found.is_equal(), self.is_equal()) {
             (true, _) => "equal",
@@ -70,24 +70,24 @@ impl Verified {
     }
 }
 
-/// How often an audit begins again whose tables are loaded anew meanwhile.
-const ATTEMPTS: usize = 3;
+/// How often an audit restarts after a reload of its tables.
+const MAX_ATTEMPTS: usize = 3;
 
-/// How long what has to be done may wait for whoever follows, while none of it is done.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long repairs may make no progress before the follower counts as stuck.
+const STUCK_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long whoever follows may seem to be gone: it holds no lock when it has paused to load a collection, and has not begun yet.
-const ABSENCE: Duration = Duration::from_secs(3);
+/// How long a follower may seem gone: between pausing and starting a load it holds no lock.
+const ABSENCE_LIMIT: Duration = Duration::from_secs(3);
 
-/// How often to look whether it is.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often to check that.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Audits collections, one after the other. An audit that was interrupted is resumed.
+/// Audits collections one by one, resuming interrupted audits.
 ///
 /// # Errors
-/// [`Failure`] if nothing can be audited at all. What keeps single collections from it is in the [`Failures`].
-pub async fn verify(env: &Env, options: &VerifyOptions) -> Result<(Vec<Verified>, Failures), Failure> {
-    let verifying = env.stop.or_done(Verifying::set_up(env, options)).await?;
+/// [`Failure`] if nothing can be audited. Failures of collections are in the [`Failures`].
+pub async fn verify(env: &Env, options: &VerifyOptions) -> Result<(Vec<VerifiedCollection>, Failures), Failure> {
+    let verifying = env.stop.or_done(VerifyRun::set_up(env, options)).await?;
     let (mut verified, mut failures) = (Vec::new(), Failures::default());
     for name in &verifying.names {
         let mut retry = Retry::once(env);
@@ -114,15 +114,15 @@ pub async fn verify(env: &Env, options: &VerifyOptions) -> Result<(Vec<Verified>
     Ok((verified, failures))
 }
 
-/// A collection as its tables are followed.
-struct Stand {
+/// A followed collection.
+struct FollowedState {
     followed: Followed,
-    /// It, in MongoDB; `None` if it does not exist, by what was followed so far.
+    /// The collection in MongoDB; `None` if it did not exist at the tables' time.
     collection: Option<Collection>,
 }
 
-/// Both servers, and what is to be audited.
-struct Verifying<'v> {
+/// A running verification.
+struct VerifyRun<'v> {
     env: &'v Env,
     options: &'v VerifyOptions,
     cluster: Cluster,
@@ -130,8 +130,8 @@ struct Verifying<'v> {
     names: Vec<String>,
 }
 
-impl<'v> Verifying<'v> {
-    async fn set_up(env: &'v Env, options: &'v VerifyOptions) -> Result<Verifying<'v>, Failure> {
+impl<'v> VerifyRun<'v> {
+    async fn set_up(env: &'v Env, options: &'v VerifyOptions) -> Result<VerifyRun<'v>, Failure> {
         let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
         let oplogs = cluster.oplogs().await?;
         state::prepare(&session).await?;
@@ -141,7 +141,7 @@ impl<'v> Verifying<'v> {
             let found = collections.iter().find(|collection| collection.collection == name);
             match found {
                 Some(found) if found.live && found.state == CollectionState::Following => Ok(()),
-                // Whoever follows may be about to load it anew: that is waited for, if it was asked for by name.
+                // A follower may be about to reload it: worth waiting for if it was named.
                 Some(found)
                     if found.live && found.state == CollectionState::LoadDue && !options.collections.is_empty() =>
                 {
@@ -166,16 +166,16 @@ impl<'v> Verifying<'v> {
         let names: Vec<String> = names;
         if names.is_empty() {
             return Err(Failure::new(FailureKind::LoadDue, "there is nothing to verify: no collection is followed")
-                .remedy("`gizer load`, and then `gizer verify`"));
+                .remedy("run `gizer load`, then `gizer verify`"));
         }
-        Ok(Verifying { env, options, cluster, oplogs, names })
+        Ok(VerifyRun { env, options, cluster, oplogs, names })
     }
 
-    /// Audits a collection, and repairs it where that is wanted.
-    async fn collection(&self, name: &str) -> Result<Verified, Failure> {
+    /// Audits a collection, and repairs it if requested.
+    async fn collection(&self, name: &str) -> Result<VerifiedCollection, Failure> {
         let session = self.env.postgres().await?;
         state::hold_audit(&session, name).await?;
-        let mut attempts = ATTEMPTS;
+        let mut attempts = MAX_ATTEMPTS;
         let mut stand = self.stand(&session, name).await?;
         loop {
             attempts -= 1;
@@ -192,8 +192,8 @@ impl<'v> Verifying<'v> {
         }
     }
 
-    /// How a collection stands, once that is settled: while somebody follows, what has happened to it in MongoDB is waited for.
-    async fn stand(&self, session: &Session, name: &str) -> Result<Stand, Failure> {
+    /// The collection's state, once settled: while someone follows, its latest DDL is waited for.
+    async fn stand(&self, session: &Session, name: &str) -> Result<FollowedState, Failure> {
         let (began, mut seen) = (Instant::now(), Instant::now());
         loop {
             let followed = session
@@ -203,8 +203,8 @@ impl<'v> Verifying<'v> {
                 .find(|followed| followed.collection == name);
             let mut is_loading = false;
             let failure = match followed {
-                // When the tables were brought up to date it did not exist, whatever it does by now.
-                Some(followed) if followed.uuids.is_empty() => return Ok(Stand { followed, collection: None }),
+                // It did not exist at the tables' time, whether it does now or not.
+                Some(followed) if followed.uuids.is_empty() => return Ok(FollowedState { followed, collection: None }),
                 Some(followed) => {
                     let collection = match self.cluster.collection(&followed.namespace.collection).await {
                         Ok(collection) => Some(collection),
@@ -214,7 +214,7 @@ impl<'v> Verifying<'v> {
                     let uuids = |collection: &Collection| self.cluster.uuids(collection, &self.oplogs);
                     match collection {
                         Some(there) if audit::same_uuids(&uuids(&there), &followed.uuids) => {
-                            return Ok(Stand { followed, collection: Some(there) });
+                            return Ok(FollowedState { followed, collection: Some(there) });
                         }
                         _ => is_another(name),
                     }
@@ -230,15 +230,20 @@ impl<'v> Verifying<'v> {
             if is_loading || state::is_followed_now(session).await? {
                 seen = Instant::now();
             }
-            if began.elapsed() >= PATIENCE || seen.elapsed() >= ABSENCE {
+            if began.elapsed() >= STUCK_LIMIT || seen.elapsed() >= ABSENCE_LIMIT {
                 return Err(failure);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
-    async fn audit(&self, session: &Session, stand: &Stand, began: Instant) -> Result<Verified, Failure> {
-        let Stand { followed, collection } = stand;
+    async fn audit(
+        &self,
+        session: &Session,
+        stand: &FollowedState,
+        began: Instant,
+    ) -> Result<VerifiedCollection, Failure> {
+        let FollowedState { followed, collection } = stand;
         let layouts = layouts_of(self.env, std::slice::from_ref(followed))?;
         let [layout] = layouts.as_slice() else { return Err(cannot_be_audited(&followed.collection, None)) };
         let differing = Arc::new(Mutex::new(Vec::new()));
@@ -258,20 +263,20 @@ impl<'v> Verifying<'v> {
             None => Ok(vec![audit::keys_of_tables()]),
         };
         let (id, plan) = AuditPlan::begin(session, name, &subject, self.options.restart, segments, audit.named).await?;
-        let AuditPlan { segments, mut found, goes_on } = plan;
-        if goes_on {
+        let AuditPlan { segments, mut found, is_resumed } = plan;
+        if is_resumed {
             self.env.notice(&Notice::AuditResumes { collection: name.clone() });
         }
         audit.id = Some(id.clone());
         let expected = collection.as_ref().and_then(Collection::size).map(|size| match extent {
-            Extent::Full => Expected::Documents(size.documents),
-            Extent::Sample(documents) => Expected::Documents(documents),
+            Extent::Full => ExpectedWork::Documents(size.documents),
+            Extent::Sample(documents) => ExpectedWork::Documents(documents),
         });
         let progress = self.env.observer.begin(Activity::counted(name, &audit.counters, expected));
         found.add(audit::run(&audit, self.env, &self.cluster, segments, &found).await?, audit.named);
         drop(progress);
         let differing = std::mem::take(&mut *differing.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut verified = Verified { name: name.clone(), extent, found, left: None, took: began.elapsed() };
+        let mut verified = VerifiedCollection { name: name.clone(), extent, found, left: None, took: began.elapsed() };
         if self.options.repairs && !verified.found.is_equal() {
             let left = self.repair(session, &audit, followed, differing).await?;
             verified.found.repaired = verified.found.differing().saturating_sub(left.differing());
@@ -293,7 +298,7 @@ impl<'v> Verifying<'v> {
     ) -> Audit {
         let mut uuids = followed.uuids.clone();
         if let Some(uuid) = uuids.remove("") {
-            // An earlier version did not write down on which shards.
+            // An earlier version did not record the shards.
             uuids.extend(self.oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid)));
         }
         let subject = AuditTarget {
@@ -310,19 +315,19 @@ impl<'v> Verifying<'v> {
         }
     }
 
-    /// Has documents that PostgreSQL has refused tried again by whoever follows, or else by a round of following.
+    /// Has refused documents retried by the follower, or by a round of following.
     async fn try_rejects(&self, session: &Session, name: &str) -> Result<(), Failure> {
         if state::try_rejects_now(session, name).await? == 0 || state::is_followed_now(session).await? {
             return Ok(());
         }
         match sync_once(self.env).await {
-            // Somebody else was faster.
+            // Another run was faster.
             Err(failure) if failure.kind == FailureKind::Locked => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// What keeps a collection from being followed, so that nobody takes its repairs; `None` if nothing does.
+    /// Why a collection is not followed, so that its repairs stay queued; `None` if it is.
     async fn why_not_followed(&self, session: &Session, name: &str) -> Result<Option<Failure>, Failure> {
         let expected = state::read_expected(session).await?;
         let obstacle = expected.into_iter().find(|each| each.collection == name).and_then(|each| each.obstacle);
@@ -335,7 +340,7 @@ impl<'v> Verifying<'v> {
         }))
     }
 
-    /// Has what differs made equal by whoever follows, or else by a round of following; gives what differs then.
+    /// Has differences repaired by the follower or by a round of following; returns the rest.
     async fn repair(
         &self,
         session: &Session,
@@ -354,14 +359,14 @@ impl<'v> Verifying<'v> {
             if now < waiting {
                 (waiting, since) = (now, Instant::now());
             }
-            if since.elapsed() >= PATIENCE {
-                let message = format!("{now} repairs of {name} wait, and no run that follows takes them");
+            if since.elapsed() >= STUCK_LIMIT {
+                let message = format!("{now} repairs of {name} are waiting, and no follower takes them");
                 return Err(Failure::failed(message)
-                    .remedy("`gizer sync` says what keeps it from that; the repairs stay queued for it"));
+                    .remedy("run `gizer sync` to see what prevents it; the repairs stay queued"));
             }
             if !state::is_followed_now(session).await? {
                 match sync_once(self.env).await {
-                    // Somebody else was faster.
+                    // Another run was faster.
                     Err(failure) if failure.kind == FailureKind::Locked => {}
                     outcome => outcome?,
                 }
@@ -369,7 +374,7 @@ impl<'v> Verifying<'v> {
             if let Some(failure) = self.why_not_followed(session, name).await? {
                 return Err(failure);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
         let audit = Audit { again: None, id: None, ..audit.clone() };
         let readers = AuditReaders::new(&self.cluster, &self.oplogs);
@@ -377,30 +382,29 @@ impl<'v> Verifying<'v> {
     }
 }
 
-/// What must be the same for an audit to go on: what is looked at, and what is told of it.
+/// What must be unchanged to resume an audit: what is audited, and how it is reported.
 fn identity(layout: &Layout, followed: &Followed, audit: &Audit) -> Result<String, Failure> {
     let uuids: Vec<String> = followed.uuids.values().map(hex::encode).collect();
     let values = if audit.show_values { " with values" } else { "" };
     Ok(format!("{} {} {}{values}", layout_hash(layout)?, uuids.join(","), audit.named))
 }
 
-/// The collection of this name is not the one that the tables are of.
+/// The failure of a collection that is not the tables' one.
 fn is_another(name: &str) -> Failure {
     let message = format!(
         "{name} was dropped, renamed or replaced in MongoDB after its tables were brought up to date: its documents of that time \
-         are not there any more, and nothing can be compared"
+         are gone, and nothing can be compared"
     );
-    Failure::failed(message).remedy("`gizer sync`, and then `gizer verify`")
+    Failure::failed(message).remedy("run `gizer sync`, then `gizer verify`")
 }
 
-/// Why a collection is not audited.
 fn cannot_be_audited(name: &str, state: Option<(CollectionState, Option<String>)>) -> Failure {
     match state {
         None => Failure::usage(format!("expected a collection that has been loaded, got {:?}", shortened(name)))
             .remedy("`gizer status` shows those that have been"),
         Some((CollectionState::Copy, reason)) => {
             let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            Failure::usage(format!("{name} is a copy{why}: there is no time at which it should equal the source"))
+            Failure::usage(format!("{name} is a copy{why}: there is no time at which it should match the source"))
                 .remedy("load all of it from a server to have it followed and verified")
         }
         Some((CollectionState::LoadDue, reason)) => {

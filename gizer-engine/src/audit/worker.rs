@@ -1,4 +1,4 @@
-//! The workers of an audit: chunk by chunk through one segment after the other.
+//! Workers of an audit: each takes segments and goes through them chunk by chunk.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,41 +25,41 @@ use crate::env::Env;
 use crate::failure::{Failure, FailureKind};
 use crate::pipeline::without_result;
 
-/// How often the state is written of how far a segment has come.
+/// How often a segment's progress is recorded.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// A read at a time that took so long has waited for a prepared transaction: so would that of the next chunk.
+/// A read at a time this slow has waited for a prepared transaction, and the next would too.
 const HELD_UP_AFTER: Duration = Duration::from_secs(2);
 
-/// How long documents are read as they are now after that.
+/// How long documents are then read as of now.
 const HELD_UP_PAUSE: Duration = Duration::from_secs(60);
 
-/// Keys of the tables that are read at once.
+/// Keys of the tables per read.
 const KEYS_AT_ONCE: usize = 5_000;
 
 /// The reason in `gizer_repair`.
-const REASON: &str = "found by gizer verify";
+const REPAIR_REASON: &str = "found by gizer verify";
 
-/// A worker, with a session and readers of its own.
+/// A worker with its own session and readers.
 pub(crate) struct Worker<'a> {
     pub(super) audit: &'a Audit,
     pub(super) session: &'a Session,
     pub(super) store: RowStore<'a>,
     pub(super) auditor: Auditor<'a>,
     pub(super) readers: AuditReaders,
-    /// Keys that do not say their `_id`, of documents that differ.
+    /// Keys, without telling their `_id`, of different documents.
     untold: HashSet<String>,
     saved: Instant,
-    /// When a read at a time last waited for a prepared transaction in vain.
+    /// When a read at a time last waited in vain.
     held_up: Option<Instant>,
 }
 
-/// Workers, with a session each, take segments until none is left; gives what they have found.
+/// Runs workers, with a session each, until no segment is left; returns their findings.
 ///
-/// The keys of the tables come last: what was found, `before` included, says which of them belong to documents.
+/// The tables' keys come last: earlier findings tell which of them belong to documents.
 ///
 /// # Errors
-/// [`Failure`] of the first that fails. What was written down of the segments stays.
+/// The first worker's [`Failure`]. Recorded progress stays.
 pub async fn run(
     audit: &Audit,
     env: &Env,
@@ -77,7 +77,8 @@ pub async fn run(
     for segments in [documents, keys] {
         let untold: HashSet<String> = before.untold.iter().chain(&found.untold).cloned().collect();
         let queue = Arc::new(Mutex::new(VecDeque::from(segments)));
-        // Each has a thread: most of an audit is comparing. Where this future is dropped, so is `going_on`, and they end.
+        // Each has a thread, since most of an audit is comparing. Dropping this future drops
+        // `going_on`, which ends them.
         let (going_on, _) = watch::channel(());
         let mut running = JoinSet::new();
         for session in sessions.drain(..) {
@@ -89,7 +90,7 @@ pub async fn run(
                 runtime.block_on(async {
                     tokio::select! {
                         done = work(audit, session, readers, untold, queue) => done,
-                        _ = stopped.changed() => Err(Failure::failed("the audit was given up")),
+                        _ = stopped.changed() => Err(Failure::failed("the audit was abandoned")),
                     }
                 })
             });
@@ -100,14 +101,14 @@ pub async fn run(
             sessions.push(session);
             by_segment.extend(reports);
         }
-        // Which differences are named does not depend on who was first.
+        // Sorted, so that timing does not decide which differences are named.
         by_segment.sort_by_key(|(number, _)| *number);
         by_segment.into_iter().for_each(|(_, report)| found.add(report, audit.named));
     }
     Ok(found)
 }
 
-/// One worker; gives its session back.
+/// Runs one worker; returns its session.
 async fn work(
     audit: Audit,
     session: Session,
@@ -119,10 +120,10 @@ async fn work(
     Ok((session, found))
 }
 
-/// What was found, by the number of the segment.
+/// Findings by segment number.
 type FoundBySegment = Vec<(i32, AuditReport)>;
 
-/// Looks again at keys that differ.
+/// Looks again at different keys.
 ///
 /// # Errors
 /// [`Failure`] if either server cannot be read.
@@ -173,7 +174,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Writes down how far a segment has come, now and then and at its end.
+    /// Records a segment's progress, now and then and at its end.
     async fn save(&mut self, segment: &mut AuditSegment, report: &AuditReport) -> Result<(), Failure> {
         let Some(id) = &self.audit.id else { return Ok(()) };
         if !segment.done && self.saved.elapsed() < SAVE_EVERY {
@@ -185,7 +186,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Begins a snapshot, and gives how the tables stand in it.
+    /// Starts a snapshot and returns the tables' moment in it.
     pub(super) async fn begin_snapshot(&mut self) -> Result<Moment, Failure> {
         self.store.begin_snapshot().await?;
         let name = &self.audit.layout.collection;
@@ -198,7 +199,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The next chunk of documents of a segment, and the rows of the same keys.
+    /// Compares a segment's next chunk of documents with the rows of the same keys.
     async fn look_at_documents(&mut self, segment: &mut AuditSegment, report: &mut AuditReport) -> Result<(), Failure> {
         let began = (segment.after.clone(), segment.after_key.clone());
         let moment = self.begin_snapshot().await?;
@@ -231,7 +232,7 @@ impl<'a> Worker<'a> {
         }
         if let Some(wanted) = self.audit.sample_chunk() {
             if segment.done && segment.upto.is_none() && began.0.is_some() {
-                // It has come to the end of the collection, and goes on at the beginning, to where it began.
+                // It wraps around at the collection's end, up to where it started.
                 (segment.upto, segment.upto_key) = began;
                 (segment.after, segment.after_key, segment.done) = (None, None, false);
             }
@@ -240,7 +241,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Documents behind where the segment has come to, as of the moment where that can be had; whether it could.
+    /// The segment's next documents, as of the moment if possible; returns whether it was.
     async fn read_chunk(
         &mut self,
         segment: &AuditSegment,
@@ -248,7 +249,7 @@ impl<'a> Worker<'a> {
         most: usize,
     ) -> Result<(Chunk, bool), Failure> {
         let bound = |bytes: &Option<Vec<u8>>| bytes.clone().map(IdBound::from_bytes).transpose();
-        let malformed = |_| Failure::failed("an audit that was written down cannot be read").remedy("use --restart");
+        let malformed = |_| Failure::failed("a recorded audit cannot be read").remedy("use --restart");
         let after = bound(&segment.after).map_err(malformed)?;
         let stretch = Stretch { after, upto: bound(&segment.upto).map_err(malformed)? };
         if let Some(time) = moment.exact.filter(|_| self.held_up.is_none_or(|at| at.elapsed() >= HELD_UP_PAUSE)) {
@@ -265,10 +266,10 @@ impl<'a> Worker<'a> {
         Ok((self.readers.chunks.read(&self.audit.watched, &stretch, now, most).await?, false))
     }
 
-    /// The greatest key of documents; `None` if none of them has one.
+    /// The greatest key of these documents; `None` if none has one.
     fn last_key(&self, documents: &[DocumentBatch]) -> Option<Vec<u8>> {
         let order = self.audit.order?;
-        // In each batch they are in order.
+        // Each batch is sorted.
         let last = |batch: &DocumentBatch| {
             let ids: Vec<RawDoc<'_>> = batch.documents().collect();
             ids.into_iter().rev().find_map(|document| {
@@ -287,7 +288,7 @@ impl<'a> Worker<'a> {
         upto: Option<&[u8]>,
     ) -> Result<Audited, Failure> {
         let audited = match self.audit.order {
-            // A stretch without a key, or none of the documents so far has one.
+            // No document so far has a key.
             Some(_) if goes_on && upto == segment.after_key.as_deref() => {
                 self.auditor.documents(&mut self.store, documents).await
             }
@@ -300,7 +301,7 @@ impl<'a> Worker<'a> {
         audited.map_err(cannot_compare)
     }
 
-    /// Reports what differs: at once where the time was exact, else after a second look.
+    /// Reports differences: at once if the time was exact, else after a second look.
     async fn decide(
         &mut self,
         mut audited: Audited,
@@ -327,7 +328,7 @@ impl<'a> Worker<'a> {
         self.find(&audited, report).await
     }
 
-    /// Reports what differs for good, and queues its repair.
+    /// Reports final differences and queues repairs.
     pub(super) async fn find(&mut self, audited: &Audited, report: &mut AuditReport) -> Result<(), Failure> {
         report.add_differences(&self.audit.layout, audited, self.audit.named);
         let of_documents = audited.differing.iter().filter(|key| key.stand != Stand::OnlyRows);
@@ -336,11 +337,11 @@ impl<'a> Worker<'a> {
         report.untold.extend(untold.map(|key| String::from_utf8_lossy(&key.key).into_owned()));
         let Some(again) = self.audit.again.as_ref().filter(|_| !audited.differing.is_empty()) else { return Ok(()) };
         if let AuditTables::Staging(_) = self.audit.tables {
-            // They are not swapped in: nothing is to be repaired.
+            // Staging tables are not repaired.
             return Ok(());
         }
         let repairs: Vec<RepairKey> = audited.differing.iter().map(|key| self.repair_of(key)).collect();
-        state::queue_repairs(self.session, &self.audit.layout.collection, REASON, &repairs).await?;
+        state::queue_repairs(self.session, &self.audit.layout.collection, REPAIR_REASON, &repairs).await?;
         again.lock().unwrap_or_else(PoisonError::into_inner).extend(repairs);
         Ok(())
     }
@@ -358,7 +359,7 @@ impl<'a> Worker<'a> {
         keys
     }
 
-    /// For each key whether its document is known to have been rejected, by PostgreSQL for instance.
+    /// For each key, whether its document is known to be rejected.
     async fn rejected_among(&self, differing: &[DifferingKey]) -> Result<Vec<bool>, Failure> {
         let text = |key: &DifferingKey| match (&key.id, key.stand) {
             (Some(id), Stand::OnlyDocument) => RawDoc::new(id).ok().map(id_text),
@@ -371,7 +372,7 @@ impl<'a> Worker<'a> {
         Ok(ids.iter().map(|id| id.as_ref().is_some_and(|id| known.contains(id))).collect())
     }
 
-    /// The next keys of the tables: each must be that of a document.
+    /// Checks the tables' next keys: each must have a document.
     async fn look_at_keys(&mut self, segment: &mut AuditSegment, report: &mut AuditReport) -> Result<(), Failure> {
         let moment = self.begin_snapshot().await?;
         let after = segment.after_key.clone();
@@ -393,14 +394,14 @@ impl<'a> Worker<'a> {
         }
         for keys in lists {
             self.look_for_documents(keys, &moment, report).await?;
-            // What was decided has ended the snapshot; the next keys are looked at in another one.
+            // Settling has ended the snapshot; the next keys use another one.
         }
         segment.done = end.is_none();
         segment.after_key = end;
         Ok(())
     }
 
-    /// Of these keys those that no document has.
+    /// The keys without a document.
     async fn look_for_documents(
         &mut self,
         keys: Vec<Vec<u8>>,
@@ -436,12 +437,12 @@ impl<'a> Worker<'a> {
         self.settle(suspects, report).await
     }
 
-    /// Whether a key that says no `_id`, nor do its rows, is that of a document that differs: rows that are equal say it.
+    /// Whether such a key belongs to a different document; equal rows would tell.
     fn belongs(&self, key: &DifferingKey) -> bool {
         key.id.is_none() && self.untold.contains(String::from_utf8_lossy(&key.key).as_ref())
     }
 
-    /// The `_id`s of keys that do not say theirs, from their rows in the root table.
+    /// The `_id`s of such keys from their rows in the root table.
     async fn ids_in_rows(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Failure> {
         let tells = |key: &Vec<u8>| id_of_key(&self.audit.layout, self.auditor.flattener(), key).is_some();
         let silent: Vec<Vec<u8>> = keys.iter().filter(|key| !tells(key)).cloned().collect();
@@ -466,7 +467,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// What has been applied lies at or before this time.
+/// The time up to which changes are applied.
 pub(super) fn time_of(moment: &Moment) -> ClusterTime {
     moment.positions.values().map(|position| position.time()).max().unwrap_or_default()
 }
@@ -478,7 +479,7 @@ pub(super) fn cannot_compare(error: VerifyError) -> Failure {
     }
 }
 
-/// The tables were replaced, or are those of another collection now.
+/// The failure of an audit whose tables were replaced.
 fn became_another(collection: &str) -> Failure {
     let message = format!(
         "{collection} was reloaded, became due for a load, or was dropped or created in MongoDB during the audit"

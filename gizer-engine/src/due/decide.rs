@@ -1,4 +1,4 @@
-//! From how a collection stands to what is due for it.
+//! Decides what is due for a collection from its facts.
 
 use std::fmt;
 
@@ -8,23 +8,23 @@ use gizer_pg::state::{Choice, CollectionState, CollectionStatus, Obstacle, Obsta
 use super::standing::{CopyStanding, CopyStandings};
 use crate::wording::command;
 
-/// What is due for one collection.
+/// What to do for one collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// A schema file is to be made, and then it is loaded.
+pub enum DueStep {
+    /// Infer a schema file, then load.
     Infer,
-    /// The key in the schema file that `run` has made is to take any `_id`, and then it is loaded.
+    /// Widen the key in `run`'s schema file to any `_id`, then load.
     WidenKey,
-    /// It is to be loaded.
+    /// Load it.
     Load(Cause),
-    /// Its changes are to be applied.
+    /// Apply its changes.
     Follow,
-    /// Nothing is to be done.
+    /// Nothing to do.
     Leave {
         /// Why.
         why: String,
     },
-    /// Nothing can be done.
+    /// Only a person can help.
     Refuse {
         /// Why.
         why: String,
@@ -33,22 +33,22 @@ pub enum Step {
     },
 }
 
-/// Why a collection is to be loaded.
+/// Why a collection must be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// It never was.
+    /// It was never loaded.
     Never,
-    /// A load has begun, and died: it goes on if it can.
+    /// A load was interrupted: it is resumed if possible.
     Unfinished,
-    /// The state tables say so, and why.
+    /// The state tables give this reason.
     Due(String),
-    /// The tables were loaded by another schema file.
+    /// The schema file has changed since the load.
     SchemaChanged,
-    /// The oplog of this shard no longer reaches back to where the tables stand.
+    /// This shard's oplog no longer reaches back to the tables' position.
     RolledOver(String),
-    /// The tables are not as gizer left them: how they differ.
+    /// The tables were changed, in this way.
     TablesChanged(String),
-    /// It was asked for.
+    /// It was requested.
     Asked,
 }
 
@@ -56,11 +56,11 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Never => f.write_str("never loaded"),
-            Cause::Unfinished => f.write_str("a load that did not come to its end goes on"),
+            Cause::Unfinished => f.write_str("resuming an interrupted load"),
             Cause::Due(reason) => f.write_str(reason),
-            Cause::SchemaChanged => f.write_str("its schema file is not the one that its tables were loaded by"),
+            Cause::SchemaChanged => f.write_str("its schema file has changed since it was loaded"),
             Cause::RolledOver(shard) => {
-                write!(f, "the oplog of {shard} no longer reaches back to where its tables stand")
+                write!(f, "the oplog of {shard} no longer reaches back to its position")
             }
             Cause::TablesChanged(difference) => write!(f, "its tables were changed: {difference}"),
             Cause::Asked => f.write_str("--load-only"),
@@ -68,28 +68,28 @@ impl fmt::Display for Cause {
     }
 }
 
-/// For which collections schema files may be made.
+/// Which collections may get schema files by inference.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum InferPolicy {
-    /// For all, as long as none has one.
+    /// All, while none has one.
     #[default]
     NoneYet,
-    /// For every one that has none.
+    /// Every one without.
     Missing,
-    /// For none.
+    /// None.
     Never,
 }
 
-/// What may be done.
+/// What a run may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// For which collections schema files may be made.
+    /// Which collections may get schema files by inference.
     pub infer: InferPolicy,
-    /// Everything is loaded, and nothing followed.
+    /// Load everything, follow nothing.
     pub load_only: bool,
-    /// What was decided about which collections are expected, if anything was.
+    /// The recorded choice of expected collections, if any.
     pub choice: Option<Choice>,
-    /// What is tried again of what has failed.
+    /// Which failures are retried.
     pub tries: Tries,
 }
 
@@ -105,16 +105,16 @@ impl Policy {
     }
 }
 
-/// What is tried again of what has failed.
+/// Which failures are retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tries {
-    /// Everything: somebody has just called.
+    /// All: a person has started the run.
     All,
-    /// What is due by its back-off.
+    /// Those due by their back-off.
     Due,
 }
 
-/// How one collection stands, as far as it matters here.
+/// Facts about one collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The collection.
@@ -123,21 +123,21 @@ pub struct Facts {
     pub schema: SchemaFile,
     /// Whether it is in MongoDB.
     pub source: Presence,
-    /// What the state tables say of it.
+    /// Its state tables.
     pub known: Option<CollectionStatus>,
-    /// A shard whose oplog no longer reaches back to where the tables stand.
+    /// A shard whose oplog no longer reaches back to the tables' position.
     pub rolled_over: Option<String>,
-    /// Nobody knows where the tables stand.
+    /// Whether the tables' position is lost.
     pub position_lost: bool,
-    /// How the tables differ from those that gizer left, if they do.
+    /// How the tables differ from gizer's, if they do.
     pub tables_changed: Option<String>,
     /// Whether there is a row in `gizer_expected`.
     pub is_recorded: bool,
-    /// What keeps it from being copied.
+    /// What prevents the copy.
     pub obstacle: Option<Obstacle>,
-    /// Whether the configuration leaves it out.
+    /// Whether settings exclude it.
     pub is_excluded: bool,
-    /// Whether the key in the schema file takes what comes.
+    /// Whether the schema file's key fits all documents.
     pub key: KeyFit,
 }
 
@@ -147,7 +147,7 @@ impl Facts {
         self.known.as_ref().is_some_and(|known| known.live && known.state == CollectionState::Following)
     }
 
-    /// Why what has its name now is not copied.
+    /// Why the current bearer of its name is not copied.
     pub fn not_copied(&self) -> Option<String> {
         match self.source {
             Presence::Skipped(reason) => {
@@ -157,8 +157,7 @@ impl Facts {
         }
     }
 
-    /// Whether a load may take what is gone from MongoDB for empty: its tables were followed up to some place in the history of this
-    /// very server.
+    /// Whether a missing collection counts as empty: its tables were followed on this server.
     fn may_be_emptied(&self) -> bool {
         let had_followed = |known: &CollectionStatus| {
             known.live && matches!(known.state, CollectionState::Following | CollectionState::LoadDue)
@@ -166,7 +165,7 @@ impl Facts {
         self.known.as_ref().is_some_and(had_followed) && self.rolled_over.is_none() && !self.position_lost
     }
 
-    /// Whether it should be copied, unless it is excluded.
+    /// Whether it should be copied, exclusion aside.
     fn is_expected(&self, choice: Choice) -> bool {
         let is_there = choice == Choice::Database && self.source == Presence::There;
         is_there || self.schema != SchemaFile::Missing || self.known.as_ref().is_some_and(|known| known.live)
@@ -178,30 +177,30 @@ impl Facts {
 pub enum SchemaFile {
     /// There is none.
     Missing,
-    /// It leads to no tables.
+    /// It is unusable.
     Unusable {
         /// Why.
         why: String,
         /// What a person can do.
         remedy: Option<String>,
     },
-    /// It leads to tables.
+    /// It is usable.
     Usable {
-        /// Of the layout.
+        /// Hash of the layout.
         hash: String,
-        /// Whether its key is `_id`, without which changes cannot be followed.
+        /// Whether its key is `_id`, which following needs.
         has_underscore_id: bool,
     },
 }
 
-/// Whether the key in a schema file takes what comes.
+/// Whether a schema file's key fits all documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFit {
-    /// It takes any `_id`, or a person has chosen it.
+    /// It fits any `_id`, or a person chose it.
     Settled,
-    /// `run` has chosen its type, and may choose another one.
+    /// `run` chose its type, and may widen it.
     Open,
-    /// So it is, and there are documents whose `_id` it does not take.
+    /// `run` chose its type, and there are `_id`s that do not fit.
     Unfit,
 }
 
@@ -212,32 +211,32 @@ pub enum Presence {
     There,
     /// It is not.
     Absent,
-    /// Something of this name is that cannot be copied.
+    /// Its name belongs to something that cannot be copied.
     Skipped(SkipReason),
 }
 
-/// What is due for one collection, and how it stands.
+/// What to do for one collection, and its standing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueCollection {
     /// The collection.
     pub name: String,
-    /// What is due.
-    pub step: Step,
-    /// `None` if nobody expects it to be copied.
+    /// What to do.
+    pub step: DueStep,
+    /// `None` if it is not expected to be copied.
     pub standing: Option<CopyStanding>,
 }
 
-/// What is due for all of them, by name.
+/// What to do for all collections, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    /// One for each.
+    /// By collection.
     pub all: Vec<DueCollection>,
-    /// What decides which are expected.
+    /// What decides which collections are expected.
     pub choice: Choice,
 }
 
 impl Due {
-    /// Decides for each.
+    /// Decides for each collection.
     pub fn of(facts: &[Facts], policy: Policy) -> Due {
         let any_schema = facts.iter().any(|facts| facts.schema != SchemaFile::Missing);
         let choice = policy.choice(any_schema);
@@ -249,37 +248,37 @@ impl Due {
         Due { all: facts.iter().map(of_one).collect(), choice }
     }
 
-    /// The collections whose step is one of these.
-    pub fn names(&self, is: impl Fn(&Step) -> bool) -> Vec<String> {
+    /// Names of collections whose step matches.
+    pub fn names(&self, is: impl Fn(&DueStep) -> bool) -> Vec<String> {
         self.all.iter().filter(|each| is(&each.step)).map(|each| each.name.clone()).collect()
     }
 
-    /// The collections that are to be loaded.
+    /// Names of collections to load.
     pub fn loads(&self) -> Vec<String> {
-        self.names(|step| matches!(step, Step::Load(_)))
+        self.names(|step| matches!(step, DueStep::Load(_)))
     }
 
-    /// How those stand that are expected.
+    /// Standings of expected collections.
     pub fn standings(&self) -> CopyStandings {
         let standing = |each: &DueCollection| Some((each.name.clone(), each.standing.clone()?));
         CopyStandings(self.all.iter().filter_map(standing).collect())
     }
 
-    /// Whether any collection has changes to be applied.
+    /// Whether any collection is to be followed.
     pub fn follows(&self) -> bool {
-        self.all.iter().any(|each| each.step == Step::Follow)
+        self.all.iter().any(|each| each.step == DueStep::Follow)
     }
 }
 
-fn leave(why: &str) -> Step {
-    Step::Leave { why: why.to_owned() }
+fn leave(why: &str) -> DueStep {
+    DueStep::Leave { why: why.to_owned() }
 }
 
-fn refuse(why: &str) -> Step {
-    Step::Refuse { why: why.to_owned(), remedy: None }
+fn refuse(why: &str) -> DueStep {
+    DueStep::Refuse { why: why.to_owned(), remedy: None }
 }
 
-fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
+fn step(facts: &Facts, policy: Policy, choice: Choice) -> DueStep {
     let followed = facts.is_followed();
     if facts.is_excluded {
         return leave("excluded by [schemas] include or exclude");
@@ -289,23 +288,23 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
     }
     let (hash, has_underscore_id) = match &facts.schema {
         SchemaFile::Unusable { why, remedy } => {
-            return Step::Refuse { why: why.clone(), remedy: remedy.clone() };
+            return DueStep::Refuse { why: why.clone(), remedy: remedy.clone() };
         }
         SchemaFile::Missing => return without_schema(facts, policy, choice),
         SchemaFile::Usable { hash, has_underscore_id } => (hash, *has_underscore_id),
     };
     if facts.known.as_ref().is_some_and(|known| known.loading_now) {
-        return leave("another run loads it");
+        return leave("another run is loading it");
     }
     if facts.key == KeyFit::Unfit && facts.source == Presence::There && policy.infer != InferPolicy::Never {
-        return Step::WidenKey;
+        return DueStep::WidenKey;
     }
-    // One that was dropped is followed: its tables are emptied by that, also where a view has its name now.
+    // A dropped collection is followed: that empties its tables, even if a view has its name now.
     match facts.source {
         Presence::Absent if !followed && !facts.may_be_emptied() => {
             return refuse("there is no such collection in MongoDB");
         }
-        Presence::Skipped(_) if followed && !policy.load_only => return Step::Follow,
+        Presence::Skipped(_) if followed && !policy.load_only => return DueStep::Follow,
         Presence::Skipped(reason) => return refuse(&format!("it is {reason}, which cannot be copied")),
         Presence::Absent | Presence::There => {}
     }
@@ -313,42 +312,42 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> Step {
     if policy.load_only && facts.source == Presence::There {
         return match (&facts.known, cause) {
             (Some(known), None) if known.state == CollectionState::Copy && has_underscore_id => leave(&copy(known)),
-            (_, cause) => Step::Load(cause.unwrap_or(Cause::Asked)),
+            (_, cause) => DueStep::Load(cause.unwrap_or(Cause::Asked)),
         };
     }
     match (cause, &facts.known) {
         (Some(_), _) if facts.source == Presence::Absent && !facts.may_be_emptied() => {
-            refuse("a load is due, and it is not in MongoDB any more")
+            refuse("a load is due, but it is no longer in MongoDB")
         }
-        (Some(cause), _) => held_back(facts, policy).unwrap_or(Step::Load(cause)),
+        (Some(cause), _) => backing_off(facts, policy).unwrap_or(DueStep::Load(cause)),
         (None, Some(known)) if known.state == CollectionState::Copy => leave(&copy(known)),
-        (None, _) if policy.load_only => leave("it is not in MongoDB any more"),
-        (None, _) => Step::Follow,
+        (None, _) if policy.load_only => leave("it is no longer in MongoDB"),
+        (None, _) => DueStep::Follow,
     }
 }
 
-/// What is due for a collection that has no schema file.
-fn without_schema(facts: &Facts, policy: Policy, choice: Choice) -> Step {
+/// The step of a collection without a schema file.
+fn without_schema(facts: &Facts, policy: Policy, choice: Choice) -> DueStep {
     match (facts.source, &facts.known) {
-        _ if facts.is_followed() => return refuse("it is followed, and has no schema file"),
+        _ if facts.is_followed() => return refuse("it is followed but has no schema file"),
         (Presence::Skipped(reason), _) => return leave(&reason.to_string()),
-        // Tables under a prefix are known by a name of their own.
+        // Tables under a prefix have a state of their own.
         (Presence::Absent, Some(known)) if known.state == CollectionState::Copy => return leave(&copy(known)),
-        (Presence::Absent, _) => return leave("it has no schema file, and is not in MongoDB any more"),
+        (Presence::Absent, _) => return leave("it has no schema file and is no longer in MongoDB"),
         (Presence::There, _) => {}
     }
     match (choice, policy.infer) {
         (Choice::Files, _) => leave("it has no schema file"),
-        (Choice::Database, InferPolicy::Never) => Step::Refuse {
+        (Choice::Database, InferPolicy::Never) => DueStep::Refuse {
             why: "it has no schema file, and schemas.infer is never".to_owned(),
             remedy: Some(format!("`{}`", command("schema infer", [&facts.name], &[]))),
         },
-        (Choice::Database, _) => held_back(facts, policy).unwrap_or(Step::Infer),
+        (Choice::Database, _) => backing_off(facts, policy).unwrap_or(DueStep::Infer),
     }
 }
 
-/// What has failed is left alone until it is due again.
-fn held_back(facts: &Facts, policy: Policy) -> Option<Step> {
+/// Failures wait for their back-off.
+fn backing_off(facts: &Facts, policy: Policy) -> Option<DueStep> {
     let obstacle = facts.obstacle.as_ref().filter(|_| policy.tries == Tries::Due)?;
     let waits = match obstacle.kind {
         ObstacleKind::Failing => !obstacle.is_due,
@@ -358,7 +357,7 @@ fn held_back(facts: &Facts, policy: Policy) -> Option<Step> {
     waits.then(|| leave(&obstacle.reason))
 }
 
-/// Why it has to be loaded; `None` if it need not be.
+/// Why it must be loaded; `None` if it need not be.
 fn cause(facts: &Facts, hash: &str) -> Option<Cause> {
     let Some(known) = &facts.known else { return Some(Cause::Never) };
     match known.state {
@@ -367,14 +366,14 @@ fn cause(facts: &Facts, hash: &str) -> Option<Cause> {
             Some(Cause::Due(known.reason.clone().unwrap_or_else(|| "a load is due".to_owned())))
         }
         _ if !known.live => Some(Cause::Never),
-        // A copy is what somebody has made of it.
+        // A copy was made on purpose.
         CollectionState::Copy => None,
         CollectionState::Following | CollectionState::Loading => match &facts.rolled_over {
             _ if known.layout_hash.as_deref() != Some(hash) => Some(Cause::SchemaChanged),
             _ if facts.position_lost => Some(Cause::Due(POSITION_LOST.to_owned())),
             None if facts.tables_changed.is_some() => facts.tables_changed.clone().map(Cause::TablesChanged),
             Some(shard) => Some(Cause::RolledOver(shard.clone())),
-            // It died next to tables that are followed: what it has left is not to stay for good.
+            // It was interrupted next to followed tables: its remains must not stay.
             None if known.load_started.is_some() && !known.loading_now => Some(Cause::Unfinished),
             None => None,
         },
@@ -383,7 +382,7 @@ fn cause(facts: &Facts, hash: &str) -> Option<Cause> {
 
 fn copy(known: &CollectionStatus) -> String {
     let reason = known.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("it is a copy, which nothing keeps up to date{reason}")
+    format!("it is a copy, which is not kept up to date{reason}")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a load will take, before it has begun.
+//! Estimates what a load will take.
 
 use std::time::Duration;
 
@@ -10,34 +10,32 @@ use gizer_schema::Layout;
 
 use crate::failure::Failure;
 
-/// Documents that are looked at.
-const SAMPLE: u64 = 1_000;
+const SAMPLE_DOCUMENTS: u64 = 1_000;
 
-/// Bytes of them that are asked for at once.
 const SAMPLE_BYTES: usize = 4 << 20;
 
-/// Rows a second of a load whose servers are small, far away or busy; and of one on a quiet machine of two cores with both servers
-/// on it, too (`docs/performance.md`).
+/// Rows per second, with small, distant or busy servers, and on a quiet machine of two cores with
+/// both servers on it (`docs/performance.md`).
 const ROWS_A_SECOND: [f64; 2] = [100_000.0, 900_000.0];
 
-/// What loading a collection will take.
+/// Estimate of a load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
     /// Rows of all tables.
     pub rows: u64,
     /// Bytes of tables and keys.
     pub disk: u64,
-    /// From the least to the most that is to be expected.
+    /// Shortest and longest expected time.
     pub time: (Duration, Duration),
-    /// Whether the time is that of the last load, scaled: then the least and the most are the same.
+    /// Whether the time is scaled from the last load; then both are the same.
     pub measured: bool,
-    /// Documents of the sample that would be rejected.
+    /// Rejected documents of the sample.
     pub rejected: u64,
 }
 
 impl Estimate {
-    /// Reads a sample of the collection, and flattens it; `disk` is what the live tables take, if they are of this layout.
-    /// `None` if its size is not known.
+    /// Reads and flattens a sample of the collection; `disk` is the size of the live tables, if
+    /// they have this layout. `None` if the collection's size is unknown.
     ///
     /// # Errors
     /// [`Failure`] if documents cannot be read.
@@ -49,7 +47,7 @@ impl Estimate {
         disk: Option<u64>,
     ) -> Result<Option<Estimate>, Failure> {
         let Some(size) = collection.size() else { return Ok(None) };
-        let sample = Sample::read(cluster, collection, layout).await?;
+        let sample = SampleCounts::read(cluster, collection, layout).await?;
         let rows = scaled(sample.rows, size.documents, sample.documents);
         let ledger = known.and_then(|known| known.ledger.as_ref()).filter(|ledger| ledger.read > 0);
         let disk = match (disk, ledger) {
@@ -70,36 +68,38 @@ fn scaled(part: u64, whole: u64, of: u64) -> u64 {
     if of == 0 { 0 } else { (part as f64 * whole as f64 / of as f64) as u64 }
 }
 
-/// What some documents become.
+/// What the sampled documents became.
 #[derive(Debug, Default)]
-struct Sample {
+struct SampleCounts {
     documents: u64,
     rejected: u64,
     rows: u64,
     disk: u64,
 }
 
-/// Bytes that PostgreSQL keeps beside the values of a row: line pointer, header and padding (PostgreSQL documentation, "Database
-/// Page Layout").
+/// Bytes per row besides its values: line pointer, header and padding (PostgreSQL documentation,
+/// "Database Page Layout").
 const BESIDE_A_ROW: u64 = 4 + 24 + 4;
 
-/// Bytes of a row's entry in the index of its key, about: its header, an ObjectId or number and some positions, and room that is
-/// left on pages.
+/// Bytes of a key's index entry, about, with free room on pages.
 const KEY_ENTRY: u64 = 48;
 
-impl Sample {
-    async fn read(cluster: &Cluster, collection: &Collection, layout: &Layout) -> Result<Sample, Failure> {
-        let options =
-            ScanOptions { portion: Portion::Sample(SAMPLE), batch_bytes: SAMPLE_BYTES, ..ScanOptions::default() };
+impl SampleCounts {
+    async fn read(cluster: &Cluster, collection: &Collection, layout: &Layout) -> Result<SampleCounts, Failure> {
+        let options = ScanOptions {
+            portion: Portion::Sample(SAMPLE_DOCUMENTS),
+            batch_bytes: SAMPLE_BYTES,
+            ..ScanOptions::default()
+        };
         let mut scan = CollectionScan::new(cluster, collection, options)?;
         let mut flattener = Flattener::new(layout);
         let mut encoder = CopyEncoder::new(layout);
-        let mut sample = Sample::default();
+        let mut sample = SampleCounts::default();
         while let Some(batch) = scan.next_batch().await? {
             flattener.flatten(batch.documents(), &mut encoder, |_, Rejection { .. }| sample.rejected += 1);
             sample.documents += batch.len() as u64;
             for table in encoder.take().tables {
-                // Of each field the encoding has its length, which PostgreSQL does not keep of values of fixed size.
+                // The encoding has a length per field, PostgreSQL none for fixed-size values.
                 let fields = layout.tables[table.table.0].columns.len() as u64;
                 let lengths = table.rows * (2 + 4 * fields);
                 sample.rows += table.rows;

@@ -1,4 +1,4 @@
-//! How things stand, on both sides and in the schema files.
+//! Collects the state of both servers and of the schema files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,50 +16,50 @@ use crate::failure::Failure;
 use crate::layouts::Layouts;
 use crate::selection::Selection;
 
-/// How things stand.
-pub struct Standing {
-    /// What the schema files say.
+/// State of both servers and of the schema files.
+pub struct Overview {
+    /// Layouts of the schema files.
     pub layouts: Layouts,
-    /// What is in MongoDB, by name.
+    /// Collections in MongoDB, by name.
     pub source: BTreeMap<String, Collection>,
-    /// What the state tables say; `None` before the first load.
+    /// The state tables; `None` before the first load.
     pub status: Option<Status>,
     /// The oplogs, by shard.
     pub logs: BTreeMap<String, LogStanding>,
-    /// What is followed.
+    /// Followed collections.
     followed: Vec<Followed>,
-    /// Tables that are not as they were left, by collection.
+    /// Changes of tables by others, by collection.
     changed: BTreeMap<String, String>,
-    /// Collections with documents whose `_id` does not fit the key's column.
+    /// Collections with `_id`s that do not fit the key's column.
     unfit_keys: BTreeSet<String>,
 }
 
-/// How one oplog stands.
+/// State of one oplog.
 #[derive(Debug)]
 pub struct LogStanding {
-    /// What it holds.
+    /// Its range.
     pub window: LogWindow,
-    /// From when on anything needs it; `None` if nothing is followed.
+    /// Time from which it is needed; `None` if nothing is followed.
     pub needed: Option<ClusterTime>,
 }
 
-/// Whether it matters how large collections are.
+/// Whether collections' sizes are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sizes {
-    /// It does.
+    /// Wanted.
     Wanted,
-    /// It does not.
+    /// Not wanted.
     NotWanted,
 }
 
-/// Whether any collection was followed up to some place.
+/// Whether any collection has followed tables.
 fn has_tables(status: Option<&Status>) -> bool {
     let has_tables = |known: &CollectionStatus| known.live && known.state != CollectionState::Copy;
     status.is_some_and(|status| status.collections.iter().any(has_tables))
 }
 
-impl Standing {
-    /// Looks, and changes nothing. How large collections are is asked, one by one, only where it is wanted.
+impl Overview {
+    /// Reads the state and changes nothing. Sizes are queried, one by one, only if wanted.
     ///
     /// # Errors
     /// [`Failure`] if one of the servers or the folder of schema files cannot be read.
@@ -69,7 +69,7 @@ impl Standing {
         cluster: &Cluster,
         oplogs: &[Oplog],
         sizes: Sizes,
-    ) -> Result<Standing, Failure> {
+    ) -> Result<Overview, Failure> {
         let layouts = match env.schema_files()?.collections().next() {
             Some(_) => Layouts::read(env, &[])?,
             None => Layouts { usable: Vec::new(), failures: Default::default() },
@@ -82,7 +82,7 @@ impl Standing {
         };
         let source = match source {
             Ok(collections) => collections,
-            // It was dropped: what has tables is emptied by that.
+            // It was dropped, which empties its tables.
             Err(MongoError::NoSuchDatabase { .. }) if has_tables(status.as_ref()) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
@@ -91,7 +91,7 @@ impl Standing {
         let of_followed: Vec<&Layout> = layouts.usable.iter().filter(is_followed).collect();
         let changed = changed_tables(session, &of_followed).await?;
         let unfit_keys = state::collections_with_unfit_keys(session).await?;
-        let mut standing = Standing { layouts, source, status, logs: BTreeMap::new(), followed, changed, unfit_keys };
+        let mut standing = Overview { layouts, source, status, logs: BTreeMap::new(), followed, changed, unfit_keys };
         for oplog in oplogs {
             let window = oplog.window().await?;
             let needed = standing.positions_on(oplog.name()).map(|at| at.time()).min();
@@ -100,7 +100,7 @@ impl Standing {
         Ok(standing)
     }
 
-    /// Where the collections that are followed stand on a shard.
+    /// Positions of followed collections on a shard.
     fn positions_on(&self, shard: &str) -> impl Iterator<Item = SourcePosition> {
         self.followed.iter().filter_map(move |followed| self.position_of(followed, shard))
     }
@@ -109,27 +109,27 @@ impl Standing {
         followed.position_on(&self.status.as_ref()?.stream, shard)
     }
 
-    /// The collections that are expected, as far as that is written down.
+    /// The recorded expected collections.
     fn expected(&self) -> &[Expected] {
         self.status.as_ref().map_or(&[], |status| &status.expected)
     }
 
-    /// What was decided about which collections are expected, if anything was.
+    /// The recorded choice of expected collections, if any.
     pub fn choice(&self) -> Option<Choice> {
         state::choice(self.expected())
     }
 
-    /// What the state tables say of a collection.
+    /// The state of a collection.
     pub fn known(&self, name: &str) -> Option<&CollectionStatus> {
         self.status.as_ref()?.collections.iter().find(|known| known.collection == name)
     }
 
-    /// The layout by which a collection would be loaded.
+    /// The layout for loading a collection.
     pub fn layout(&self, name: &str) -> Option<&Layout> {
         self.layouts.usable.iter().find(|layout| layout.collection == name)
     }
 
-    /// What matters of each collection that there is anywhere, by name.
+    /// Facts about every known collection, by name.
     ///
     /// # Errors
     /// [`Failure`] if a layout leads to tables that PostgreSQL cannot have.

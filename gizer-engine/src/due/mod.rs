@@ -1,4 +1,4 @@
-//! What is due: looked up ([`Standing`]), decided ([`Step`]), and then done by whoever has asked.
+//! What is due: looked up ([`Overview`]), decided ([`DueStep`]), then done by the caller.
 //!
 //! ```text
 //!   schema files ─┐
@@ -6,8 +6,8 @@
 //!   state tables ─┘                               └▶ `gizer plan`: the same steps, with what they will take ([`Estimate`])
 //! ```
 //!
-//! Looking only reads. Deciding is a pure function of what was seen, so that a plan cannot say anything else than what a run
-//! does. What can only be known by trying (a history that is another one) is found out when it is followed, and decided again.
+//! Looking only reads. Deciding is a pure function of what was seen, so a plan says exactly what a
+//! run does. What only following can find out, as a diverged oplog, is decided again then.
 
 mod decide;
 mod estimate;
@@ -17,9 +17,9 @@ mod schemas;
 mod standing;
 mod watch;
 
-pub use decide::{Cause, Due, DueCollection, Facts, InferPolicy, KeyFit, Policy, Presence, SchemaFile, Step, Tries};
+pub use decide::{Cause, Due, DueCollection, DueStep, Facts, InferPolicy, KeyFit, Policy, Presence, SchemaFile, Tries};
 pub use estimate::Estimate;
-pub use look::{LogStanding, Sizes, Standing};
+pub use look::{LogStanding, Overview, Sizes};
 pub use record::{WAS_EXCLUDED, record, record_empty, record_failures};
 pub use schemas::{record_inferred, widen_keys};
 pub use standing::{CopyStanding, CopyStandings, StandingKind};

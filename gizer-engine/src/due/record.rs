@@ -1,40 +1,40 @@
-//! What `gizer run` writes down of what it sees: which collections are expected, and what keeps any of them from being copied.
+//! Records what `gizer run` sees: expected collections and their obstacles.
 
 use gizer_pg::state::{self, Choice, Obstacle, ObstacleKind};
 use gizer_pg::{PgError, Session};
 
-use super::{Due, DueCollection, Facts, Step};
+use super::{Due, DueCollection, DueStep, Facts};
 use crate::env::Env;
 use crate::failure::{Failure, FailureKind};
 use crate::notice::Notice;
 
-/// Why a load is due of a collection that was followed before `[schemas] exclude` left it out.
+/// Why a collection that was followed before its exclusion must be loaded.
 pub const WAS_EXCLUDED: &str = "it was excluded, and its changes were not applied meanwhile";
 
-/// What has to be written down that is not yet.
+/// What must be recorded and is not yet.
 #[derive(Debug, Default)]
-struct Record<'r> {
+struct StateRecord<'r> {
     expect: Vec<&'r str>,
     forget: Vec<&'r str>,
-    refuse: Vec<Refusal<'r>>,
+    refuse: Vec<RecordedRefusal<'r>>,
     clear: Vec<&'r str>,
-    /// Followed so far, and excluded from now on, with the epochs of their loads.
+    /// Followed collections that are now excluded, with the epochs of their loads.
     excluded: Vec<(&'r str, i64)>,
 }
 
-/// That only a person can help.
+/// A refusal: only a person can help.
 #[derive(Debug)]
-struct Refusal<'r> {
+struct RecordedRefusal<'r> {
     collection: &'r str,
     why: String,
     remedy: Option<&'r str>,
-    /// Whether there is nothing to be copied any more, which is reported when it is first seen, and not as missing each time.
+    /// Whether nothing is left to copy: reported when first seen, not as missing each time.
     is_news: bool,
 }
 
-impl<'r> Record<'r> {
-    fn of(facts: &'r [Facts], due: &'r Due) -> Record<'r> {
-        let mut record = Record::default();
+impl<'r> StateRecord<'r> {
+    fn of(facts: &'r [Facts], due: &'r Due) -> StateRecord<'r> {
+        let mut record = StateRecord::default();
         for (facts, due) in facts.iter().zip(&due.all) {
             record.take(facts, due);
         }
@@ -56,13 +56,13 @@ impl<'r> Record<'r> {
         let obstacle = facts.obstacle.as_ref();
         let refused = |why: &str| obstacle.is_some_and(|was| was.kind == ObstacleKind::Refused && was.reason == why);
         match &due.step {
-            Step::Refuse { why, remedy } if !refused(why) => {
+            DueStep::Refuse { why, remedy } if !refused(why) => {
                 let (why, remedy) = (why.clone(), remedy.as_deref());
-                self.refuse.push(Refusal { collection: name, why, remedy, is_news: false });
+                self.refuse.push(RecordedRefusal { collection: name, why, remedy, is_news: false });
             }
-            Step::Follow => match facts.not_copied() {
+            DueStep::Follow => match facts.not_copied() {
                 Some(why) if !refused(&why) => {
-                    self.refuse.push(Refusal { collection: name, why, remedy: None, is_news: true });
+                    self.refuse.push(RecordedRefusal { collection: name, why, remedy: None, is_news: true });
                 }
                 None if obstacle.is_some_and(|was| was.kind == ObstacleKind::Refused) => self.clear.push(name),
                 _ => {}
@@ -72,14 +72,14 @@ impl<'r> Record<'r> {
     }
 
     fn is_empty(&self) -> bool {
-        let Record { expect, forget, refuse, clear, excluded } = self;
+        let StateRecord { expect, forget, refuse, clear, excluded } = self;
         expect.is_empty() && forget.is_empty() && refuse.is_empty() && clear.is_empty() && excluded.is_empty()
     }
 
     async fn write(&self, session: &Session, choice: Choice) -> Result<(), PgError> {
         state::expect(session, &self.expect, Some(choice)).await?;
         state::no_longer_expect(session, &self.forget).await?;
-        for Refusal { collection, why, remedy, .. } in &self.refuse {
+        for RecordedRefusal { collection, why, remedy, .. } in &self.refuse {
             state::set_obstacle(session, collection, ObstacleKind::Refused, why, *remedy).await?;
         }
         for name in &self.clear {
@@ -92,25 +92,25 @@ impl<'r> Record<'r> {
     }
 }
 
-/// Writes down, in a transaction of its own, which collections are expected and which are refused.
+/// Records expected and refused collections, in a transaction of its own.
 ///
 /// # Errors
 /// Whatever the server says.
 pub async fn record(env: &Env, session: &Session, facts: &[Facts], due: &Due) -> Result<(), Failure> {
-    let record = Record::of(facts, due);
+    let record = StateRecord::of(facts, due);
     if record.is_empty() {
         return Ok(());
     }
     session.in_transaction(record.write(session, due.choice)).await?;
-    for Refusal { collection, why, .. } in record.refuse.iter().filter(|refusal| refusal.is_news) {
+    for RecordedRefusal { collection, why, .. } in record.refuse.iter().filter(|refusal| refusal.is_news) {
         let (collection, why) = ((*collection).to_owned(), why.clone());
         env.notice(&Notice::NotCopied { collection, why });
     }
     Ok(())
 }
 
-/// Writes down what has failed of single collections, as far as the server can be reached: it is also printed. One that
-/// is followed goes on being followed, whatever a load of it met.
+/// Records failures of collections, as far as the server can be reached; they are printed too. A
+/// followed collection stays followed, whatever its load met.
 pub async fn record_failures<'f>(session: &Session, failures: impl IntoIterator<Item = (&'f str, &'f Failure)>) {
     let mut failures = failures.into_iter().peekable();
     if failures.peek().is_none() {
@@ -118,25 +118,25 @@ pub async fn record_failures<'f>(session: &Session, failures: impl IntoIterator<
     }
     let followed = match state::read_followed(session).await {
         Ok(followed) => followed,
-        Err(error) => return tracing::warn!(%error, "what failed could not be recorded"),
+        Err(error) => return tracing::warn!(%error, "could not record the failures"),
     };
     for (name, failure) in failures.filter(|(name, _)| followed.iter().all(|followed| followed.collection != *name)) {
         let kind = match failure.kind {
             FailureKind::Interrupted | FailureKind::Terminated | FailureKind::Locked => continue,
             FailureKind::Usage if !failure.passes => ObstacleKind::Refused,
-            // What ends the run is about a server.
+            // It concerns a server.
             _ if failure.ends_run => continue,
             _ => ObstacleKind::Failing,
         };
         let remedy = failure.remedy.as_deref();
         if let Err(error) = state::set_obstacle(session, name, kind, &failure.message, remedy).await {
-            tracing::warn!(%error, "what failed could not be recorded");
+            tracing::warn!(%error, "could not record the failures");
             return;
         }
     }
 }
 
-/// Writes down that there is nothing to infer a schema from, unless that is known.
+/// Records that there is nothing to infer a schema from, unless known.
 pub async fn record_empty(env: &Env, session: &Session, name: &str, known: Option<&Obstacle>) -> Result<(), Failure> {
     if known.is_some_and(|obstacle| obstacle.kind == ObstacleKind::Waiting) {
         return Ok(());

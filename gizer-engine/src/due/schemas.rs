@@ -1,8 +1,8 @@
-//! The schema files that `gizer run` makes: which are its own, and a key that turns out to be too narrow.
+//! Schema files made by `gizer run`, and keys that turn out too narrow.
 //!
-//! A file whose layout is still the one that `run` has made is its own. Where an `_id` comes that the key in such a file has no
-//! place for, the key becomes `KEY`, which takes any `_id`, and the collection is loaded. A file that a person has written or
-//! changed is left alone; there such documents are rejected, and counted.
+//! A file with the layout that `run` made is `run`'s own. If an `_id` does not fit its key, the key
+//! becomes `KEY`, which takes any `_id`, and the collection is loaded. A file that a person wrote
+//! or changed stays; such documents are rejected and counted.
 
 use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
@@ -15,10 +15,9 @@ use crate::failures::Failures;
 use crate::layouts::{Layouts, unusable_schema};
 use crate::notice::Notice;
 
-/// The field that is the key.
 const ID: &str = "_id";
 
-/// Writes down that these files are as `run` has made them.
+/// Records these files as made by `run`.
 pub async fn record_inferred(session: &Session, env: &Env, names: &[String]) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
@@ -29,7 +28,7 @@ pub async fn record_inferred(session: &Session, env: &Env, names: &[String]) -> 
     Ok(())
 }
 
-/// Gives the keys of these collections, whose files are `run`'s own, the type that takes any `_id`. Gives what could not be done.
+/// Widens the keys of these collections, whose files are `run`'s own. Returns the failures.
 pub async fn widen_keys(session: &Session, env: &Env, names: &[String]) -> Result<Failures, Failure> {
     let files = env.schema_files()?;
     let mut failures = Failures::default();
@@ -42,7 +41,7 @@ pub async fn widen_keys(session: &Session, env: &Env, names: &[String]) -> Resul
         match widened {
             Ok(layout) => {
                 state::record_inferred(session, name, &layout_hash(&layout)?).await?;
-                // Whatever kept it from being loaded, it is another schema now.
+                // Its obstacle was of the old schema.
                 state::clear_obstacle(session, name).await?;
                 env.notice(&Notice::WidenedKey { collection: name.clone() });
             }

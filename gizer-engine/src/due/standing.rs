@@ -1,13 +1,13 @@
-//! How each expected collection stands: one of nine ways, the same in `run`, `plan`, `status`, its checks and the metrics.
+//! Standings of expected collections, as all commands and metrics show them.
 
 use gizer_pg::state::{CollectionState, CollectionStatus, Obstacle, ObstacleKind, Status};
 use strum::{Display, IntoStaticStr};
 
-use super::decide::{Cause, Facts, Presence, SchemaFile, Step};
+use super::decide::{Cause, DueStep, Facts, Presence, SchemaFile};
 use crate::env::Env;
 use crate::failure::Failure;
 
-/// The ways in which an expected collection can stand.
+/// Kinds of standings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum StandingKind {
@@ -15,25 +15,25 @@ pub enum StandingKind {
     Followed,
     /// Its first load is running.
     Loading,
-    /// Only a load helps.
+    /// It must be reloaded.
     #[strum(serialize = "load due")]
     LoadDue,
-    /// It has no schema yet.
+    /// It waits for a schema.
     Waiting,
-    /// Something went wrong that is tried again by itself.
+    /// It failed and is retried automatically.
     Failing,
     /// Only a person can help.
     Refused,
-    /// A person wants it left alone for a while.
+    /// A person has paused it.
     Paused,
     /// `[schemas] include` and `exclude` leave it out.
     Excluded,
-    /// A person has loaded it as a copy, which nothing keeps up to date.
+    /// It was loaded as a copy, which is not kept up to date.
     Copy,
 }
 
 impl StandingKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [StandingKind; 9] = [
         StandingKind::Followed,
         StandingKind::Loading,
@@ -46,31 +46,31 @@ impl StandingKind {
         StandingKind::Copy,
     ];
 
-    /// In words, as people and machines read it.
+    /// The name, for people and machines.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// How an expected collection stands, and why.
+/// Standing of an expected collection, with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyStanding {
-    /// Which of the ways.
+    /// The kind.
     pub kind: StandingKind,
-    /// Why, where that is known.
+    /// The reason, if known.
     pub reason: Option<String>,
     /// What a person can do.
     pub remedy: Option<String>,
-    /// Since when, ISO 8601 in UTC, where that is known.
+    /// Since when, ISO 8601 in UTC, if known.
     pub since: Option<String>,
-    /// When it is tried again, ISO 8601 in UTC; `None` if nothing has to be tried, or only a person can help.
+    /// Time of the next try, ISO 8601 in UTC; `None` if there is none.
     pub next_try: Option<String>,
-    /// Whether something is to be copied that is not.
+    /// Whether something expected is not copied.
     pub is_missing: bool,
 }
 
-/// What is written down of a collection.
-pub(super) struct Recorded<'r> {
+/// What the state tables record of a collection.
+pub(super) struct RecordedState<'r> {
     pub(super) known: Option<&'r CollectionStatus>,
     pub(super) obstacle: Option<&'r Obstacle>,
     pub(super) is_excluded: bool,
@@ -96,9 +96,9 @@ impl CopyStanding {
         CopyStanding { kind, reason, remedy, since, next_try, is_missing }
     }
 
-    /// From what is written down alone.
-    pub(super) fn recorded(recorded: &Recorded<'_>) -> CopyStanding {
-        let Recorded { known, obstacle, is_excluded, has_schema } = *recorded;
+    /// The standing by the state tables alone.
+    pub(super) fn recorded(recorded: &RecordedState<'_>) -> CopyStanding {
+        let RecordedState { known, obstacle, is_excluded, has_schema } = *recorded;
         if is_excluded {
             return CopyStanding::new(StandingKind::Excluded, Some("[schemas] include or exclude".to_owned()));
         }
@@ -107,7 +107,7 @@ impl CopyStanding {
             return CopyStanding::new(StandingKind::Loading, None);
         }
         if let Some(obstacle) = obstacle {
-            // Of nothing there is nothing to copy.
+            // An empty collection misses nothing.
             let is_empty =
                 obstacle.kind == ObstacleKind::Waiting || (is_followed && known.is_some_and(|k| !k.in_source));
             return CopyStanding::of_obstacle(obstacle, !is_empty);
@@ -128,25 +128,24 @@ impl CopyStanding {
         }
     }
 
-    /// With what is due for it.
-    pub(super) fn of(facts: &Facts, step: &Step) -> CopyStanding {
-        let recorded = CopyStanding::recorded(&Recorded {
+    pub(super) fn of(facts: &Facts, step: &DueStep) -> CopyStanding {
+        let recorded = CopyStanding::recorded(&RecordedState {
             known: facts.known.as_ref(),
             obstacle: facts.obstacle.as_ref(),
             is_excluded: facts.is_excluded,
             has_schema: facts.schema != SchemaFile::Missing,
         });
         match (step, facts.source) {
-            (Step::Refuse { why, remedy }, _) => {
+            (DueStep::Refuse { why, remedy }, _) => {
                 let since = recorded.since.filter(|_| recorded.kind == StandingKind::Refused);
                 let remedy = remedy.clone();
                 CopyStanding { remedy, since, ..CopyStanding::new(StandingKind::Refused, Some(why.clone())) }
             }
-            (Step::Load(Cause::Asked), _) => recorded,
-            (Step::Load(cause), _) if facts.obstacle.is_none() && recorded.kind != StandingKind::Loading => {
+            (DueStep::Load(Cause::Asked), _) => recorded,
+            (DueStep::Load(cause), _) if facts.obstacle.is_none() && recorded.kind != StandingKind::Loading => {
                 CopyStanding::new(StandingKind::LoadDue, Some(cause.to_string()))
             }
-            (Step::Follow, Presence::Skipped(_)) => {
+            (DueStep::Follow, Presence::Skipped(_)) => {
                 let since = recorded.since;
                 let reason = facts.not_copied();
                 CopyStanding { since, is_missing: false, ..CopyStanding::new(StandingKind::Refused, reason) }
@@ -164,12 +163,12 @@ impl CopyStanding {
     }
 }
 
-/// How all expected collections stand, by name.
+/// Standings of all expected collections, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CopyStandings(pub Vec<(String, CopyStanding)>);
 
 impl CopyStandings {
-    /// By what is written down, without a question to MongoDB.
+    /// The standings by the state tables, without asking MongoDB.
     ///
     /// # Errors
     /// [`Failure`] if the folder of schema files cannot be read.
@@ -183,24 +182,24 @@ impl CopyStandings {
             let known = status.collections.iter().find(|known| known.collection == name);
             let expected = status.expected.iter().find(|each| each.collection == name);
             let has_schema = files.existing(name).is_some();
-            // A load that failed once, and whose schema file has gone since, is nobody's wish any more.
+            // A failed load whose schema file is gone is no longer wanted.
             if expected.is_none() && !has_schema && !known.is_some_and(|known| known.live) {
                 return None;
             }
             let obstacle = expected.and_then(|expected| expected.obstacle.as_ref());
             let is_excluded = env.settings.selection.excludes(name);
-            let recorded = Recorded { known, obstacle, is_excluded, has_schema };
+            let recorded = RecordedState { known, obstacle, is_excluded, has_schema };
             Some((name.to_owned(), CopyStanding::recorded(&recorded)))
         };
         Ok(CopyStandings(names.into_iter().filter_map(standing).collect()))
     }
 
-    /// Those that are not copied although they should be.
+    /// Collections that should be copied and are not.
     pub fn missing(&self) -> impl Iterator<Item = &(String, CopyStanding)> {
         self.0.iter().filter(|(_, standing)| standing.is_missing)
     }
 
-    /// Whether all that is expected is there.
+    /// Whether everything expected is copied.
     pub fn are_complete(&self) -> bool {
         self.missing().next().is_none()
     }

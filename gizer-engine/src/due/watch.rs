@@ -1,5 +1,5 @@
-//! What comes up while `gizer run --follow` follows: new collections and schema files, documents in collections that had none, and
-//! what has failed and is due to be tried again.
+//! Watches for new work during `gizer run --follow`: new collections and schema files, first
+//! documents, and due retries.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,39 +13,39 @@ use super::{Due, Facts, KeyFit};
 use crate::env::Env;
 use crate::failure::Failure;
 
-/// How often to look.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Interval of the watch.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What was there when following began.
+/// What existed when following started.
 #[derive(Debug)]
 pub struct Watch {
-    /// Names of collections and of what is skipped, with whether it is.
+    /// Names of collections, with whether they are skipped.
     source: BTreeSet<(String, bool)>,
     files: BTreeSet<String>,
     followed: BTreeSet<String>,
-    /// Those whose key can be widened.
+    /// Collections whose key can be widened.
     narrow: BTreeSet<String>,
     choice: Choice,
 }
 
 impl Watch {
-    /// What these facts are about.
+    /// A watch over these facts.
     pub fn new(env: &Env, facts: &[Facts], source: BTreeSet<(String, bool)>, due: &Due) -> Result<Watch, Failure> {
         let followed = facts.iter().filter(|facts| facts.is_followed()).map(|facts| facts.name.clone()).collect();
         let narrow = facts.iter().filter(|facts| facts.key == KeyFit::Open).map(|facts| facts.name.clone()).collect();
         Ok(Watch { source, files: files(env)?, followed, narrow, choice: due.choice })
     }
 
-    /// Looks every few seconds, and asks those who follow to pause once there is something to do, or a server does not answer:
-    /// whoever asks it next tells why.
+    /// Checks every few seconds, and pauses following once there is something to do, or a server
+    /// does not answer: the next one to ask it reports why.
     pub async fn run(&self, env: &Env, cluster: &Cluster, session: &Session, pause: &AtomicBool) {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
             match self.has_changed(env, cluster, session).await {
                 Ok(false) => {}
                 Ok(true) => break,
                 Err(failure) => {
-                    tracing::debug!(%failure, "could not look for what has come up");
+                    tracing::debug!(%failure, "could not check for new work");
                     break;
                 }
             }
@@ -72,7 +72,7 @@ impl Watch {
             let name = &expected.collection;
             let Some(obstacle) = expected.obstacle.filter(|_| !env.settings.selection.excludes(name)) else { continue };
             let came = match obstacle.kind {
-                // Those who follow try again themselves what they have set apart.
+                // The follower itself retries what it has set apart.
                 ObstacleKind::Failing => obstacle.is_due && !self.followed.contains(name),
                 ObstacleKind::Waiting => match listed.iter().find(|collection| collection.name == *name) {
                     Some(collection) => !is_empty(cluster, collection).await?,
@@ -92,7 +92,7 @@ fn files(env: &Env) -> Result<BTreeSet<String>, Failure> {
     Ok(env.schema_files()?.collections().map(str::to_owned).collect())
 }
 
-/// What is in the database; nothing of one that is not there.
+/// Collections of the database; none if it does not exist.
 async fn listed(cluster: &Cluster) -> Result<Vec<Collection>, Failure> {
     match cluster.listed().await {
         Ok(listed) => Ok(listed),
@@ -101,7 +101,7 @@ async fn listed(cluster: &Cluster) -> Result<Vec<Collection>, Failure> {
     }
 }
 
-/// Whether a collection has no document at all. Counts in metadata may be wrong after a crash of the server: it is read.
+/// Whether a collection is empty: read, since counts in metadata may be wrong after a server crash.
 async fn is_empty(cluster: &Cluster, collection: &Collection) -> Result<bool, Failure> {
     let options = ScanOptions { portion: Portion::Newest(1), ..ScanOptions::default() };
     let mut scan = CollectionScan::new(cluster, collection, options)?;

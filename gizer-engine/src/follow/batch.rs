@@ -1,4 +1,4 @@
-//! What is applied in one transaction: what the changes between watermarks have touched.
+//! Batches: what the changes between watermarks touched, applied in one transaction.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +16,7 @@ use super::progress::ChangeCounts;
 use super::reader::Ddl;
 use crate::failure::Failure;
 
-/// A place in the stream of changes: everything up to it has been given.
+/// A place in the stream of changes: a watermark with its positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) time: ClusterTime,
@@ -24,17 +24,17 @@ pub(super) struct Mark {
     pub(super) read_to: ClusterTime,
 }
 
-/// What is to be repaired, by the number of the collection.
+/// Documents to repair, by collection number.
 pub(super) type Repairs = BTreeMap<usize, Vec<RepairKey>>;
 
-/// What is applied in one transaction.
+/// One transaction's work.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// By the number of the collection.
-    pub(super) touched: BTreeMap<usize, Touched>,
-    /// What happened to followed collections as such. As a rule there is nothing else in the batch then.
+    /// By collection number.
+    pub(super) touched: BTreeMap<usize, TouchedDocuments>,
+    /// Drops, renames and the like of followed collections. Usually alone in its batch.
     pub(super) effects: Vec<Effect>,
-    /// What was taken off the queue of repairs. There is nothing else in the batch then.
+    /// Repairs taken off the queue. Alone in its batch.
     pub(super) repairs: Repairs,
 }
 
@@ -43,14 +43,13 @@ impl Batch {
         self.touched.is_empty() && self.effects.is_empty() && self.repairs.is_empty()
     }
 
-    /// Adds what came after it.
     pub(super) fn append(&mut self, later: Batch) {
         if self.is_empty() {
             *self = later;
             return;
         }
         for (member, touched) in later.touched {
-            let Touched { ids, counts } = self.touched.entry(member).or_default();
+            let TouchedDocuments { ids, counts } = self.touched.entry(member).or_default();
             counts.add(&touched.counts);
             for (id, later) in touched.ids {
                 match ids.entry(id) {
@@ -65,19 +64,19 @@ impl Batch {
         }
     }
 
-    /// How many changes there were, of all collections.
+    /// Number of changes, over all collections.
     pub(super) fn counts(&self) -> ChangeCounts {
         let mut counts = ChangeCounts::default();
         self.touched.values().for_each(|touched| counts.add(&touched.counts));
         counts
     }
 
-    /// How many documents were touched.
+    /// Number of touched documents.
     pub(super) fn documents(&self) -> usize {
         self.touched.values().map(|touched| touched.ids.len()).sum()
     }
 
-    /// A change of a document of a collection with this layout.
+    /// Adds a change of a document.
     pub(super) fn touch(&mut self, member: usize, layout: &Layout, change: &Change) -> Result<(), Failure> {
         let id = match &change.kind {
             ChangeKind::Insert { document } | ChangeKind::Replace { document } => id_of(document),
@@ -92,7 +91,7 @@ impl Batch {
             ChangeKind::Update { edits, .. } if !change.from_migrate => Scope::of(layout, edits),
             _ => Scope::All,
         };
-        let Touched { ids, counts } = self.touched.entry(member).or_default();
+        let TouchedDocuments { ids, counts } = self.touched.entry(member).or_default();
         counts.count(change);
         match ids.entry(id) {
             Entry::Occupied(mut touch) => touch.get_mut().add(change, &scope),
@@ -102,25 +101,23 @@ impl Batch {
     }
 }
 
-/// What happened to a collection as such.
+/// Something that happened to a whole collection.
 #[derive(Debug, Clone)]
 pub(super) struct Effect {
     /// The number of the collection.
     pub(super) member: usize,
     pub(super) ddl: Ddl,
-    /// Its UUIDs from here on.
     pub(super) uuids: BTreeMap<String, [u8; 16]>,
 }
 
-/// The documents of one collection that were touched.
 #[derive(Debug, Default)]
-pub(super) struct Touched {
+pub(super) struct TouchedDocuments {
     ids: HashMap<Bytes, Touch>,
-    /// The changes that touched them.
+    /// Counts of the changes.
     pub(super) counts: ChangeCounts,
 }
 
-/// Who touched a document, and where that can have changed it.
+/// Shards that touched a document, and which tables that may affect.
 #[derive(Debug)]
 struct Touch {
     written_on: Option<Arc<str>>,
@@ -139,9 +136,8 @@ impl Touch {
         self.append(Touch { written_on, migrated_on, scope: scope.clone() });
     }
 
-    /// Adds what came after it.
     fn append(&mut self, later: Touch) {
-        // Two shards have a document with this `_id`: the one that is read need not be the one whose rows are stored.
+        // Two shards have a document with this `_id`: the stored rows may be of the other one.
         let other = |before: &Option<Arc<str>>, after: &Option<Arc<str>>| {
             before.as_ref().zip(after.as_ref()).is_some_and(|(before, after)| before != after)
         };
@@ -154,13 +150,13 @@ impl Touch {
     }
 }
 
-impl Touched {
-    /// How many they are.
+impl TouchedDocuments {
+    /// Number of documents.
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// The ids with the shards to look for their documents on, and the tables in which rows of those can have changed.
+    /// The ids with the shards to read them from, and the tables whose rows may have changed.
     pub(super) fn wanted(&self) -> impl Iterator<Item = (WantedId, Scope)> {
         let wanted = |(id, touch): (&Bytes, &Touch)| {
             let (first, last) = (touch.written_on.clone(), touch.migrated_on.clone());

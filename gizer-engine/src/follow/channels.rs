@@ -1,4 +1,4 @@
-//! The two channels between reader and writer: deliveries one way, what to read again the other way.
+//! The channels between reader and writer: deliveries one way, questions the other way.
 //!
 //! ```text
 //!   ReaderEnd ──Delivery, one──▶ WriterEnd
@@ -6,9 +6,10 @@
 //!       └──Repairs, StoredIds, one───┘   once for each Turn that was delivered
 //! ```
 //!
-//! Neither side can wait for the other for ever. The reader waits for room among the deliveries, which the writer makes by taking them,
-//! and for the answer to a turn. The writer sends one answer for each turn, and gets another turn of the same kind only after the
-//! reader has taken the answer: there is always room for it, so that the writer waits for nothing but deliveries and PostgreSQL.
+//! Deadlock-free: the reader waits for room among the deliveries, which the writer makes by taking
+//! them, and for the answer to a turn. The writer sends one answer for each turn and gets the next
+//! turn of its kind only after the reader took the answer, so there is always room for it: the
+//! writer waits only for deliveries and PostgreSQL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,92 +22,92 @@ use gizer_pg::state::RepairKey;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::LOOK_EVERY;
+use super::LOOK_INTERVAL;
 use super::batch::{Batch, Effect, Mark, Repairs};
 use super::layout::LayoutVersion;
 use crate::failure::Failure;
 use crate::observer::{InFlight, Observer};
 
-/// What the reader gives the writer.
+/// A message from reader to writer.
 pub(super) enum Delivery {
-    /// What happened to collections as such: the first of a batch.
+    /// Effects on whole collections: the first of a batch.
     Effects(Vec<Effect>),
-    /// Documents of one collection that were touched.
+    /// Touched documents of one collection.
     Documents(FoundDocuments),
-    /// What came of the batch so far is void: it is read again.
+    /// Discard the batch so far: it is read again.
     Restart,
-    /// The batch is whole.
+    /// The batch is complete.
     End(Box<BatchEnd>),
-    /// Nothing was touched up to here. Whether it must be written down, or may wait.
+    /// Nothing was touched up to `mark`; `must` says whether it must be recorded at once.
     Mark { mark: Mark, ahead: Option<ClusterTime>, must: bool },
-    /// The writer says what to read again, once it has come to this.
+    /// A question that the writer answers when it gets to it.
     Turn(Turn),
 }
 
-/// The question that a turn asks.
+/// A question of the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// What is there to repair? What was delivered before is committed when the answer comes.
+    /// What needs repair? Earlier deliveries are committed when the answer comes.
     Repairs,
-    /// Of which documents of this collection are there rows?
+    /// Which documents of this collection have rows?
     StoredIds(usize),
 }
 
 /// The `_id`s of the documents that have rows; `None` if they are too many to look up each time.
 pub(super) type StoredIds = Option<Vec<Bytes>>;
 
-/// What was found of some documents that were touched.
+/// Documents found for some touched ids.
 pub(super) struct FoundDocuments {
-    /// The number of the collection.
+    /// Collection number.
     pub(super) member: usize,
-    /// The layout that they were read by.
+    /// The layout used for them.
     pub(super) layout: LayoutVersion,
     pub(super) found: Vec<DocumentBatch>,
-    /// With the first of them the ids that were asked for, each with the tables in which rows of its document can have changed.
+    /// With the first delivery: the requested ids, each with the tables whose rows may have
+    /// changed.
     pub(super) ids: Vec<(Bytes, Scope)>,
-    /// With the first of them the repairs that are done with them, whether or not they have ids.
+    /// With the first delivery: the repairs done with them, with or without ids.
     pub(super) repairs: Vec<RepairKey>,
-    /// Whether that is all that was found under those.
+    /// Whether these are the last for the ids.
     pub(super) is_last: bool,
-    /// Counts their bytes for as long as they are on their way.
+    /// Counts their bytes while in flight.
     pub(super) in_flight: Option<InFlight>,
 }
 
 impl FoundDocuments {
-    /// Nothing yet of what is looked for.
+    /// An empty delivery.
     pub(super) fn new(member: usize, layout: LayoutVersion, repairs: Vec<RepairKey>) -> FoundDocuments {
         let (found, ids) = (Vec::new(), Vec::new());
         FoundDocuments { member, layout, found, ids, repairs, is_last: false, in_flight: None }
     }
 
-    /// Takes out what was found so far, of so many bytes.
+    /// Takes out the documents found so far, of this many bytes.
     pub(super) fn take_part(&mut self, bytes: usize, observer: &Arc<dyn Observer>) -> FoundDocuments {
         let rest = FoundDocuments::new(self.member, self.layout.clone(), Vec::new());
         FoundDocuments { in_flight: Some(InFlight::of(observer, bytes)), ..std::mem::replace(self, rest) }
     }
 }
 
-/// The end of a batch.
 pub(super) struct BatchEnd {
     pub(super) batch: Batch,
     pub(super) mark: Mark,
-    /// Up to when documents were read, where that is later than the mark.
+    /// Latest read time, if later than the mark.
     pub(super) ahead: Option<ClusterTime>,
-    /// Collections of which nothing was read.
+    /// Collections that were not read.
     pub(super) skipped: BTreeSet<usize>,
-    /// Those of them that no entry has explained yet, and up to when one must.
+    /// Those without an explaining entry so far, and the time by which it must come.
     pub(super) unexplained: BTreeMap<usize, ClusterTime>,
-    /// Collections that could not be read, and why.
+    /// Collections that could not be read, with the reason.
     pub(super) unreadable: BTreeMap<usize, Failure>,
 }
 
-/// Why reading has ended early.
+/// Why reading ended early.
 #[derive(Debug)]
 pub(super) enum Interruption {
     /// Another plan may help.
     Replan,
     /// The writer has ended.
-    Unwanted,
+    WriterGone,
     Failed(Failure),
 }
 
@@ -121,7 +122,7 @@ pub(super) struct ReaderEnd {
     deliveries: Sender<Delivery>,
     repairs: Receiver<Repairs>,
     stored: Receiver<StoredIds>,
-    /// When the writer had its last turn to name repairs, and whether it has yet to answer.
+    /// When the writer was last asked for repairs, and whether the answer is pending.
     asked: Instant,
     is_asked: bool,
 }
@@ -133,7 +134,7 @@ pub(super) struct WriterEnd {
     stored: Sender<StoredIds>,
 }
 
-/// Both ends. One delivery is on its way while one is written and one is read.
+/// Creates both ends. One delivery is in the channel while one is written and one is read.
 pub(super) fn channels() -> (ReaderEnd, WriterEnd) {
     let (deliver, deliveries) = mpsc::channel(1);
     let (send_repairs, repairs) = mpsc::channel(1);
@@ -144,13 +145,13 @@ pub(super) fn channels() -> (ReaderEnd, WriterEnd) {
 
 impl ReaderEnd {
     pub(super) async fn deliver(&self, delivery: Delivery) -> Result<(), Interruption> {
-        self.deliveries.send(delivery).await.map_err(|_| Interruption::Unwanted)
+        self.deliveries.send(delivery).await.map_err(|_| Interruption::WriterGone)
     }
 
-    /// What waits to be repaired, if the writer has said so. It gets its turn now and then, or at once if it `must`; its answer is
-    /// waited for by a reader that is `idle`.
+    /// Pending repairs, if the writer has answered. It is asked now and then, or at once with
+    /// `must`; an `idle` reader waits for the answer.
     pub(super) async fn next_repairs(&mut self, idle: bool, must: bool) -> Result<Repairs, Interruption> {
-        if !self.is_asked && (must || self.asked.elapsed() >= LOOK_EVERY) {
+        if !self.is_asked && (must || self.asked.elapsed() >= LOOK_INTERVAL) {
             self.deliver(Delivery::Turn(Turn::Repairs)).await?;
             (self.asked, self.is_asked) = (Instant::now(), true);
         }
@@ -158,21 +159,21 @@ impl ReaderEnd {
             return Ok(Repairs::new());
         }
         let repairs = match idle || must {
-            true => self.repairs.recv().await.ok_or(Interruption::Unwanted)?,
+            true => self.repairs.recv().await.ok_or(Interruption::WriterGone)?,
             false => match self.repairs.try_recv() {
                 Ok(repairs) => repairs,
                 Err(TryRecvError::Empty) => return Ok(Repairs::new()),
-                Err(TryRecvError::Disconnected) => return Err(Interruption::Unwanted),
+                Err(TryRecvError::Disconnected) => return Err(Interruption::WriterGone),
             },
         };
         self.is_asked = false;
         Ok(repairs)
     }
 
-    /// The documents of a collection that have rows, before anything else is delivered.
+    /// Documents of a collection that have rows, before any further delivery.
     pub(super) async fn stored_ids(&mut self, member: usize) -> Result<StoredIds, Interruption> {
         self.deliver(Delivery::Turn(Turn::StoredIds(member))).await?;
-        self.stored.recv().await.ok_or(Interruption::Unwanted)
+        self.stored.recv().await.ok_or(Interruption::WriterGone)
     }
 }
 
@@ -184,7 +185,7 @@ impl WriterEnd {
 
     /// Answers [`Turn::Repairs`].
     pub(super) async fn send_repairs(&self, repairs: Repairs) {
-        // A reader that has ended needs no answer.
+        // The reader may have ended.
         let _ = self.repairs.send(repairs).await;
     }
 

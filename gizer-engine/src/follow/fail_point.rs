@@ -1,7 +1,6 @@
-//! Moments at which tests let gizer die.
+//! Crash points for tests.
 
-/// Ends the program at once, as a crash would, if the environment variable `GIZER_FAIL_POINT` names this moment. In a release
-/// build it does nothing.
+/// Kills the program if `GIZER_FAIL_POINT` names this point. Does nothing in a release build.
 pub(super) fn fail_point(name: &str) {
     #[cfg(debug_assertions)]
     if std::env::var("GIZER_FAIL_POINT").is_ok_and(|wanted| wanted == name) {

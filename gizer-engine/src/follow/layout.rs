@@ -1,11 +1,11 @@
-//! The layout by which a collection is followed, and the one place where it is replaced.
+//! The layout of a followed collection, and where it is replaced.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gizer_schema::Layout;
 
-/// A layout, and how often it has been replaced since following started.
+/// A layout and its version, counted since following started.
 #[derive(Debug, Clone)]
 pub struct LayoutVersion {
     layout: Arc<Layout>,
@@ -13,12 +13,12 @@ pub struct LayoutVersion {
 }
 
 impl LayoutVersion {
-    /// The layout, to share.
+    /// The shared layout.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
 
-    /// Whether it has replaced another one.
+    /// Whether it is newer than `other`.
     pub(super) fn is_newer_than(&self, other: &LayoutVersion) -> bool {
         self.version > other.version
     }
@@ -32,25 +32,25 @@ impl Deref for LayoutVersion {
     }
 }
 
-/// The place of a collection's layout; clones share it.
+/// The slot of a collection's layout; clones share it.
 ///
-/// The reader looks here where a batch begins, and the version goes with the batch to the writer: scopes and rows of one batch are of
-/// one layout.
+/// The reader takes the layout at a batch's start, and its version travels with the batch to the
+/// writer: scopes and rows of one batch use one layout.
 #[derive(Debug, Clone)]
 pub struct LayoutSlot(Arc<Mutex<LayoutVersion>>);
 
 impl LayoutSlot {
-    /// The place of this layout.
+    /// A slot with this layout.
     pub fn new(layout: Arc<Layout>) -> LayoutSlot {
         LayoutSlot(Arc::new(Mutex::new(LayoutVersion { layout, version: 0 })))
     }
 
-    /// The layout that counts now.
+    /// The current layout.
     pub fn current(&self) -> LayoutVersion {
         self.lock().clone()
     }
 
-    /// Puts another layout in its place: the next batch is read and written by it.
+    /// Replaces the layout from the next batch on.
     pub fn replace(&self, layout: Arc<Layout>) {
         let mut current = self.lock();
         *current = LayoutVersion { layout, version: current.version + 1 };

@@ -1,4 +1,4 @@
-//! What settings and schema files say about following.
+//! Layouts and settings of following.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::failure::{Failure, FailureKind};
 use crate::layouts::Layouts;
 use crate::wording::command;
 
-/// The layout of a collection that is followed, or why there is none: its schema file is missing, cannot be used, or is not the
-/// one that its tables were loaded by.
+/// The layout of a followed collection, or why there is none: its schema file is missing, unusable
+/// or changed since the load.
 pub(crate) type FollowedLayout = Result<Arc<Layout>, Failure>;
 
-/// The layouts of the collections that are followed, in their order.
+/// The layouts of the followed collections, in order.
 ///
 /// # Errors
 /// [`Failure`] if one of them has none.
@@ -27,7 +27,7 @@ pub fn layouts_of(env: &Env, followed: &[Followed]) -> Result<Vec<Arc<Layout>>, 
     layouts_or_failures(env, followed)?.into_iter().collect()
 }
 
-/// The same, with what is wrong with each.
+/// The same, with a failure for each unusable one.
 ///
 /// # Errors
 /// [`Failure`] if schema files cannot be read at all.
@@ -43,42 +43,37 @@ fn layout_of(layouts: &Layouts, followed: &Followed) -> Result<FollowedLayout, F
         return Ok(Err(failure.clone()));
     }
     let Some(layout) = layouts.usable.iter().find(|layout| layout.collection == *name) else {
-        return Ok(Err(Failure::usage(format!("{name} is followed, and has no schema file"))));
+        return Ok(Err(Failure::usage(format!("{name} is followed but has no schema file"))));
     };
     if layout_hash(layout)? == followed.layout_hash {
         return Ok(Ok(Arc::new(layout.clone())));
     }
     let message = format!(
-        "the schema file of {name} is not the one that its tables were loaded by: a load of {name} is due, and until \
-         then nothing is applied, so that nothing is lost"
+        "the schema file of {name} has changed since {name} was loaded: a load is due; until then no change is applied"
     );
     Ok(Err(Failure::new(FailureKind::LoadDue, message)
-        .remedy(format!("`{}`, or put the schema file back as it was", command("load", [name], &[])))))
+        .remedy(format!("run `{}`, or restore the old schema file", command("load", [name], &[])))))
 }
 
-/// Documents after which a batch ends.
 const BATCH_DOCUMENTS: usize = 20_000;
 
-/// Changes between two watermarks: a batch can end there.
+/// Changes between watermarks, where a batch can end.
 const WATERMARK_CHANGES: usize = 5_000;
 
-/// How changes are read.
 pub(crate) fn source_options(env: &Env) -> FollowOptions {
     let settings = &env.settings;
     FollowOptions {
         watermark_changes: WATERMARK_CHANGES,
         watermark_bytes: settings.memory / 16,
-        held_back_bytes: settings.memory / 8,
+        transaction_memory: settings.memory / 8,
         ..FollowOptions::new(settings.spill_dir.join("held-back"))
     }
 }
 
-/// How an audit reads MongoDB.
 pub(crate) fn audit_settings(env: &Env, cluster: &Cluster) -> AuditSettings {
     AuditSettings { changes: source_options(env), shards_apart: cluster.reads_shards_apart() }
 }
 
-/// How changes are applied.
 pub(crate) fn settings(env: &Env, options: SyncOptions) -> FollowSettings {
     let settings = &env.settings;
     FollowSettings {

@@ -1,4 +1,4 @@
-//! The collections that are followed: as changes name them, and as tables hold them.
+//! Followed collections, as changes name them and as tables hold them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::layout::LayoutSlot;
 use super::reader::FollowedCollection;
 use super::writer::{DELETIONS_UNKNOWN, FollowedTables};
 
-/// A collection and its tables, before they are followed.
+/// A collection and its tables, before following starts.
 pub struct Member<'f> {
     collection: FollowedCollection,
     tables: FollowedTables<'f>,
 }
 
 impl<'f> Member<'f> {
-    /// The staging tables of a load, which stand at these positions.
+    /// The staging tables of a load, applied up to these positions.
     ///
     /// # Errors
     /// As [`RowStore::open`](gizer_pg::rows::RowStore::open).
@@ -39,7 +39,7 @@ impl<'f> Member<'f> {
         Ok(Member { collection: FollowedCollection::new(slot, watched, applied_to, None), tables })
     }
 
-    /// The live tables of a collection, whose changes are applied up to these positions.
+    /// The live tables of a collection, applied up to these positions.
     async fn live(
         session: &'f Session,
         followed: &Followed,
@@ -55,18 +55,18 @@ impl<'f> Member<'f> {
         Ok(Member { collection: FollowedCollection::new(slot, watched, applied_to, passed_over), tables })
     }
 
-    /// The place of its layout: another one that is put there counts from the next batch on.
+    /// Its layout slot: a replacement counts from the next batch on.
     pub fn layout_slot(&self) -> &LayoutSlot {
         self.collection.slot()
     }
 
-    /// What the reader and what the writer works with.
+    /// Splits it for reader and writer.
     pub(super) fn split(self) -> (FollowedCollection, FollowedTables<'f>) {
         (self.collection, self.tables)
     }
 }
 
-/// The collections that the state tables say are followed, with their live tables, on this session.
+/// Followed collections by the state tables, with their live tables.
 ///
 /// # Errors
 /// As [`RowStore::open`](gizer_pg::rows::RowStore::open).
@@ -81,7 +81,7 @@ pub(crate) async fn members_of<'f>(
     for (followed, layout) in followed.iter().zip(layouts) {
         let mut uuids = followed.uuids.clone();
         if let Some(uuid) = uuids.remove("") {
-            // An earlier version did not write down on which shards.
+            // An earlier version did not record the shards.
             uuids.extend(oplogs.iter().map(|oplog| (oplog.name().to_owned(), uuid)));
         }
         let applied_to = if followed.joined { fence.position() } else { &followed.applied_to };
@@ -100,7 +100,7 @@ pub(crate) fn earliest(members: &[Member<'_>]) -> Positions {
     earliest
 }
 
-/// What the source is to give.
+/// The changes that the source must give.
 pub(crate) fn interest(database: &str, members: &[Member<'_>]) -> Interest {
     let watched = || members.iter().map(|member| member.collection.watched());
     let names: BTreeSet<String> = watched().map(|watched| watched.namespace.collection.clone()).collect();
@@ -108,7 +108,7 @@ pub(crate) fn interest(database: &str, members: &[Member<'_>]) -> Interest {
     Interest { database: database.to_owned(), collections: Some(names), uuids }
 }
 
-/// Up to when documents may have been read, as loads have left it; `newest` where a load does not say.
+/// Latest read time recorded by loads; `newest` if a load recorded none.
 pub(crate) fn read_ahead(fence: &StreamFence, followed: &[Followed], newest: ClusterTime) -> Option<ClusterTime> {
     let loads = followed.iter().filter(|followed| !followed.joined);
     let loads = loads.map(|followed| followed.read_until.unwrap_or(newest)).max();

@@ -1,4 +1,5 @@
-//! Following the oplog: from a stream of changes to committed, compared rows. `docs/architecture/exactness.md` says why it is exact.
+//! Follows the oplog: from a change stream to committed, compared rows.
+//! `docs/architecture/exactness.md` says why it is exact.
 //!
 //! ```text
 //!   ChangeSource ──▶ Collector ──▶ Batch ──▶ LookUp ──Delivery──▶ Isolation ──▶ reconcile ──▶ commit
@@ -7,10 +8,10 @@
 //!                          └───────── what to read again: Repairs, StoredIds ──────┘
 //! ```
 //!
-//! Data flows one way, from source to commit. Against it goes only what the writer wants read again, through a channel of its own; the
-//! channels are bounded, and `channels.rs` says why neither side can wait for the other for ever. While PostgreSQL takes one batch, the
-//! documents of the next are read. [`Follow`] is one way along the stream, for live tables ([`Purpose::Stream`]) and for the staging
-//! tables of a load that is being aligned ([`Purpose::Load`]).
+//! Data flows one way, from source to commit; only requests to read again flow back, through a
+//! channel of their own. The channels are bounded and deadlock-free (`channels.rs`). While
+//! PostgreSQL takes one batch, the next one's documents are read. [`Follow`] is one run, for live
+//! tables ([`Purpose::Stream`]) or for the staging tables of a load ([`Purpose::Load`]).
 
 mod batch;
 mod channels;
@@ -48,88 +49,88 @@ pub use writer::{DELETIONS_UNKNOWN, Purpose, replaced};
 use crate::failure::Failure;
 use crate::observer::Observer;
 use batch::Mark;
-use reader::{Collector, Reader};
-use writer::Writer;
+use reader::{ChangeReader, Collector};
+use writer::BatchWriter;
 
 /// How far to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// Everything up to this time has been applied.
+    /// Until everything up to this time is applied.
     Time(ClusterTime),
-    /// Somebody says stop.
+    /// Until stopped.
     Stopped,
 }
 
 /// Why following has paused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PauseReason {
-    /// It has come as far as it was to.
+    /// The goal is reached.
     Done,
-    /// These collections have to be reloaded.
+    /// These collections must be reloaded.
     Reload(Vec<String>),
-    /// Collections have been loaded meanwhile: what is followed has to be read again.
+    /// Collections were loaded meanwhile: what is followed must be read again.
     Changed,
 }
 
 /// Settings of following.
 #[derive(Debug, Clone, Copy)]
 pub struct FollowSettings {
-    /// A batch ends at the first watermark after so many documents.
+    /// A batch ends at the first watermark after this many documents.
     pub batch_documents: usize,
-    /// Bytes of documents that are compared at once. Three times as many are under way: read, delivered, written.
+    /// Bytes of documents compared at once; three times as many are in memory.
     pub part_bytes: usize,
-    /// What is read back and compared of what was written.
+    /// Which writes are read back and compared.
     pub checks: Checks,
-    /// A collection of which more documents than this have to be repaired is reloaded.
+    /// Limit of repaired documents; beyond it the collection is reloaded.
     pub max_repairs: u64,
-    /// Whether the log names what the schema has no place for, because nobody reports it soon.
+    /// Whether values without a place in the schema are logged, because no report follows soon.
     pub logs_unfit: bool,
-    /// A collection of which PostgreSQL refuses more documents than this is failing.
+    /// Limit of documents refused by PostgreSQL; beyond it the collection is failing.
     pub max_rejects: u64,
 }
 
-/// How often to look whether a collection has been loaded meanwhile, or anything is to be repaired.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often to check for loaded collections and repairs.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One way along the stream of changes.
+/// One run along the change stream.
 pub struct Follow<'f, S, L> {
-    reader: Reader<'f, S, L>,
-    writer: Writer<'f>,
+    reader: ChangeReader<'f, S, L>,
+    writer: BatchWriter<'f>,
 }
 
-/// Where a run begins in the stream.
+/// Start of a run.
 #[derive(Debug, Clone)]
 pub struct FollowStart {
-    /// The positions where the source begins.
+    /// Start positions of the source.
     pub positions: Positions,
-    /// Some documents were read as they were up to this time.
+    /// Latest time of documents already read.
     pub ahead: Option<ClusterTime>,
 }
 
-/// What a run is made of.
+/// Parts of a run.
 pub struct FollowSetup<'f, S, L> {
-    /// The session that the tables are written by.
+    /// The session that writes.
     pub session: &'f Session,
     /// The oplogs of all shards.
     pub oplogs: &'f [Oplog],
-    /// Gives the changes.
+    /// The source of changes.
     pub source: S,
-    /// Reads the documents that they touch.
+    /// Reads touched documents.
     pub look_up: L,
     /// The settings.
     pub settings: FollowSettings,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose<'f>,
     /// The collections.
     pub members: Vec<Member<'f>>,
-    /// Where it begins.
+    /// Its start.
     pub start: FollowStart,
-    /// Observes what happens.
+    /// The observer.
     pub observer: Arc<dyn Observer>,
 }
 
 impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
-    /// A run that has not begun yet.
+    /// A run that has not started.
     pub fn new(setup: FollowSetup<'f, S, L>) -> Follow<'f, S, L> {
         let FollowSetup { session, oplogs, source, look_up, settings, purpose, members, start, observer } = setup;
         let (collections, tables) = members.into_iter().map(Member::split).unzip();
@@ -137,15 +138,15 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
         let mark = Mark { time, positions: start.positions, read_to: time };
         let collector = Collector::new(source, collections, mark.clone(), settings.batch_documents);
         Follow {
-            reader: Reader::new(collector, look_up, oplogs, settings, start.ahead, Arc::clone(&observer)),
-            writer: Writer::new(session, settings, purpose, tables, mark, start.ahead, observer),
+            reader: ChangeReader::new(collector, look_up, oplogs, settings, start.ahead, Arc::clone(&observer)),
+            writer: BatchWriter::new(session, settings, purpose, tables, mark, start.ahead, observer),
         }
     }
 
-    /// Follows, once. When it ends, what was committed is exact or said not to be; what was read beyond that is forgotten.
+    /// Follows, once. What is committed is exact or marked as not; the rest is discarded.
     ///
     /// # Errors
-    /// [`Failure`]; what was committed stays.
+    /// [`Failure`]; committed batches stay.
     pub async fn run(&mut self, until: Until, stop: impl Fn() -> bool) -> Result<PauseReason, Failure> {
         let (reader_end, writer_end) = channels::channels();
         let mut reading = pin!(self.reader.run(until, stop, reader_end));
@@ -153,7 +154,7 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
         tokio::select! {
             biased;
             written = &mut writing => written,
-            // What was delivered whole is still written.
+            // Complete deliveries are still written.
             read = &mut reading => match (writing.await, read) {
                 (Ok(PauseReason::Done), Err(failure)) => Err(failure),
                 (written, _) => written,
@@ -161,33 +162,33 @@ impl<'f, S: ChangeSource, L: LookUp> Follow<'f, S, L> {
         }
     }
 
-    /// What was done.
+    /// Progress so far.
     pub fn progress(&self) -> &FollowProgress {
         self.writer.progress()
     }
 
-    /// Ends following; gives what it was for.
+    /// Ends following and returns its purpose.
     pub fn into_purpose(self) -> Purpose<'f> {
         self.writer.into_purpose()
     }
 
-    /// Up to when documents have been read, where that is later than the last watermark.
+    /// Latest read time, if later than the last watermark.
     pub fn ahead(&self) -> Option<ClusterTime> {
         self.writer.ahead()
     }
 
-    /// What did not fit, by collection, with its layout.
+    /// Values that did not fit, by collection, with the layout.
     pub fn tallies(&self) -> impl Iterator<Item = (&str, &Tally, &Layout)> {
         let tallies = self.progress().tallies.iter();
         tallies.filter_map(|(name, tally)| Some((name.as_str(), tally, self.writer.layout(name)?)))
     }
 
-    /// Whether all that is written is read back and compared.
+    /// Whether all writes are read back and compared.
     pub fn reads_all_back(&self) -> bool {
         self.writer.reads_all_back()
     }
 
-    /// Where the tables stand.
+    /// Positions of the tables.
     pub fn positions(&self) -> &Positions {
         self.writer.positions()
     }

@@ -1,4 +1,4 @@
-//! What a run has done so far: changes, rows, and what did not fit.
+//! Progress of a run: changes, rows, and values that did not fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use gizer_pg::rows::TableCounts;
 
 use crate::failure::Failure;
 
-/// Counters of one run along the stream.
+/// Counters of one run.
 #[derive(Debug, Default)]
 pub struct FollowProgress {
     /// Changes applied.
@@ -20,46 +20,46 @@ pub struct FollowProgress {
     pub rows: TableCounts,
     /// Transactions committed.
     pub batches: u64,
-    /// Those of them that were not exact.
+    /// Those that were not exact.
     pub catching_up: u64,
-    /// Documents whose rows were made equal because somebody has found them different, or were written a second time.
+    /// Documents repaired after a difference was found, or written a second time.
     pub repaired: u64,
     /// Documents that were rejected: without a usable key, or refused by PostgreSQL.
     pub rejected: u64,
-    /// Documents that had been rejected, and are no longer: their rows are stored, or they are gone.
+    /// Formerly rejected documents that are stored now, or gone.
     pub accepted: u64,
-    /// Collections that are failing, and why.
+    /// Failing collections with the reason.
     pub failing: BTreeMap<String, Failure>,
-    /// Collections that were failing, and are followed again.
+    /// Collections that were failing and are followed again.
     pub followed_again: Vec<String>,
-    /// Statements that it took.
+    /// Statements executed.
     pub statements: u64,
-    /// What happened to collections as such, a line each.
+    /// Events of whole collections, a line each.
     pub events: Vec<String>,
     /// Values that did not fit, by collection.
     pub tallies: BTreeMap<String, Tally>,
-    /// Documents that were rejected, by collection.
+    /// Rejected documents, by collection.
     pub rejects: BTreeMap<String, Rejects>,
-    /// Collections of which the oplog does not say what is gone, and nobody has looked.
+    /// Collections whose deletions are neither logged nor looked for.
     pub deletions_unknown: BTreeSet<String>,
 }
 
 impl FollowProgress {
-    /// The numbers that writing to a collection changes.
+    /// The counters that writing to a collection changes.
     pub(super) fn written(&self) -> FollowProgress {
         let FollowProgress { documents, rows, rejected, accepted, .. } = *self;
         FollowProgress { documents, rows, rejected, accepted, ..FollowProgress::default() }
     }
 
-    /// What has been counted of a collection since then is taken back.
-    pub(super) fn take_back(&mut self, before: &FollowProgress, collection: &str) {
+    /// Restores a collection's counters to `before`.
+    pub(super) fn restore(&mut self, before: &FollowProgress, collection: &str) {
         let FollowProgress { documents, rows, rejected, accepted, .. } = *before;
         (self.documents, self.rows, self.rejected, self.accepted) = (documents, rows, rejected, accepted);
         self.tallies.remove(collection);
         self.rejects.remove(collection);
     }
 
-    /// Adds what was done elsewhere.
+    /// Adds another run's progress.
     pub fn add(&mut self, other: &FollowProgress) {
         self.changes.add(&other.changes);
         self.documents += other.documents;
@@ -76,7 +76,7 @@ impl FollowProgress {
         for (name, tally) in &other.tallies {
             self.tallies.entry(name.clone()).or_default().add(tally.clone());
         }
-        // The later one knows all.
+        // The later one has all.
         self.deletions_unknown.clone_from(&other.deletions_unknown);
         for (name, rejects) in &other.rejects {
             self.rejects.entry(name.clone()).or_default().add(rejects);
@@ -87,17 +87,17 @@ impl FollowProgress {
 /// Changes, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChangeCounts {
-    /// New documents.
+    /// Inserted documents.
     pub inserts: u64,
-    /// Documents that replaced others.
+    /// Replaced documents.
     pub replacements: u64,
-    /// Documents of which fields changed.
+    /// Updated documents.
     pub updates: u64,
-    /// Documents that were deleted.
+    /// Deleted documents.
     pub deletes: u64,
-    /// Entries that a chunk migration wrote: no change of data.
+    /// Entries of chunk migrations, which change no data.
     pub migrations: u64,
-    /// Documents skipped because their collection is dropped or replaced further on.
+    /// Documents skipped because their collection is dropped or replaced later.
     pub skipped: u64,
 }
 
@@ -107,7 +107,6 @@ impl ChangeCounts {
         self.inserts + self.replacements + self.updates + self.deletes + self.migrations
     }
 
-    /// Counts a change of a document.
     pub(super) fn count(&mut self, change: &Change) {
         let count = match &change.kind {
             _ if change.from_migrate => &mut self.migrations,
@@ -130,17 +129,17 @@ impl ChangeCounts {
     }
 }
 
-/// Reasons that are counted one by one.
+/// Reasons counted separately.
 const MAX_REASONS: usize = 100;
 
-/// What all further reasons are called.
+/// Label of all further reasons.
 const OTHER_REASONS: &str = "other reasons";
 
 /// Rejected documents of one collection, by reason.
 #[derive(Debug, Clone, Default)]
 pub struct Rejects(BTreeMap<String, RejectCount>);
 
-/// Documents that were rejected for one reason.
+/// Documents rejected for one reason.
 #[derive(Debug, Clone, Default)]
 pub struct RejectCount {
     /// How many.

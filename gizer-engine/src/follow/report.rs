@@ -1,4 +1,4 @@
-//! What a sync has done, over everything that made following start over.
+//! Report of a sync, over all restarts of following.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use crate::failure::{Failure, FailureKind};
 use crate::notice::Notice;
 use crate::unfit::UnfitReport;
 
-/// What a sync has done.
+/// Report of a sync.
 #[derive(Debug)]
 pub struct SyncReport {
     started: Instant,
     done: FollowProgress,
     positions: Positions,
     ahead: Option<ClusterTime>,
-    /// A collection that was replaced and could not be reloaded, while the others are followed on.
+    /// Failure of a reload of a replaced collection; the others are still followed.
     pub(crate) failed_reload: Option<Failure>,
-    /// Whether all that was written was read back and compared.
+    /// Whether all writes were read back and compared.
     reads_all_back: bool,
-    /// What the schemas have no place for, by collection.
+    /// Values without a place in the schemas, by collection.
     unfit: BTreeMap<String, UnfitReport>,
 }
 
@@ -42,53 +42,53 @@ impl Default for SyncReport {
 }
 
 impl SyncReport {
-    /// Transactions committed so far.
+    /// Committed transactions.
     pub fn batches(&self) -> u64 {
         self.done.batches
     }
 
-    /// Whether any document was rejected.
+    /// Whether documents were rejected.
     pub fn has_rejected(&self) -> bool {
         self.done.rejected > 0
     }
 
-    /// What was done.
+    /// Progress.
     pub fn done(&self) -> &FollowProgress {
         &self.done
     }
 
-    /// Where the tables stand, by shard; none if nothing was followed.
+    /// Positions of the tables by shard; empty if nothing was followed.
     pub fn positions(&self) -> &Positions {
         &self.positions
     }
 
-    /// Up to when documents have been read, where that is later than the position.
+    /// Latest read time, if later than the positions.
     pub fn ahead(&self) -> Option<ClusterTime> {
         self.ahead
     }
 
-    /// Whether all that was written was read back and compared.
+    /// Whether all writes were read back and compared.
     pub fn reads_all_back(&self) -> bool {
         self.reads_all_back
     }
 
-    /// What the schemas have no place for, by collection.
+    /// Values without a place in the schemas, by collection.
     pub fn unfit(&self) -> &BTreeMap<String, UnfitReport> {
         &self.unfit
     }
 
-    /// Since it began.
+    /// Time since the start.
     pub fn took(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Says something, and keeps it among what has happened.
+    /// Gives a notice and records it as an event.
     pub(crate) fn note(&mut self, env: &Env, notice: &Notice) {
         env.notice(notice);
         self.done.events.push(notice.to_string());
     }
 
-    /// Adds what one way along the stream has done.
+    /// Adds one run's progress.
     pub(crate) fn add<S, L>(&mut self, follow: &Follow<'_, S, L>)
     where
         S: ChangeSource,
@@ -108,14 +108,13 @@ impl SyncReport {
         }
     }
 
-    /// A collection stays where it stands, or a load of it is due, while the others are followed.
+    /// Records that a collection stays behind or must be reloaded, while others are followed.
     pub(crate) fn set_apart(&mut self, env: &Env, collection: &str, failure: &Failure) {
         env.notice(&Notice::SetApart { failure: failure.clone() });
         self.done.events.push(failure.message.clone());
         self.done.failing.insert(collection.to_owned(), failure.clone());
     }
 
-    /// The collections that are failing, as the failure that they are together.
     pub(crate) fn failing(&self) -> Option<Failure> {
         let failing = &self.done.failing;
         let with = |kind: FailureKind| failing.values().find(move |failure| failure.kind == kind);

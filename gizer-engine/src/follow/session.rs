@@ -1,11 +1,11 @@
-//! Sync: the live tables are brought up to date with the oplog, once or for as long as it stays on.
+//! Sync: applies the oplog to the live tables, once or continuously.
 //!
 //! ```text
 //!   sync ──▶ pass: set up ▸ layouts ▸ source ▸ Follow::run ──▶ paused: reload, or start the pass over
 //! ```
 //!
-//! A pass ends where what is followed has changed, or a server is lost; the next one reads from the state tables what is followed
-//! and where it stands.
+//! A pass ends when the set of followed collections changes or a server is lost; the next one reads
+//! the state tables again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,25 +32,24 @@ use crate::observer::Event;
 use crate::retry::Retry;
 use crate::wording::command;
 
-/// How to sync.
+/// Options of a sync.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SyncOptions {
-    /// Whether it stays on, and applies changes as they come.
+    /// Whether it keeps following.
     pub stays_on: bool,
-    /// Whether a difference that survives its repair is shown with the values of documents and rows.
+    /// Whether a difference that survives its repair is shown with values.
     pub shows_values: bool,
 }
 
-/// Follows until everything is applied, or until somebody says stop; it ends between batches when `pause` says so.
+/// Follows until everything is applied, or until stopped; ends between batches once `pause` is set.
 ///
-/// Gives what was done, and what went wrong, if anything did. A stop is no failure where following has begun; while it is set
-/// up, it is the failure that was asked with.
+/// Returns the report and the failure, if any. A stop is a failure only during set-up.
 pub async fn sync(env: &Env, options: SyncOptions, pause: &AtomicBool) -> (SyncReport, Option<Failure>) {
     let mut report = SyncReport::default();
     let mut retry = if options.stays_on { Retry::for_good() } else { Retry::once(env) };
     let mut begun = options.stays_on;
-    // A run begins with all of them.
-    let mut with = Failing::All;
+    // Start with all of them.
+    let mut with = FailingChoice::All;
     let failure = loop {
         let applied = report.batches();
         if pause.load(Ordering::Relaxed) {
@@ -58,12 +57,12 @@ pub async fn sync(env: &Env, options: SyncOptions, pause: &AtomicBool) -> (SyncR
         }
         match pass(env, options, with, &mut report, &mut begun, pause).await {
             Ok(PauseReason::Done) => break None,
-            Ok(PauseReason::Changed) => with = Failing::Due,
+            Ok(PauseReason::Changed) => with = FailingChoice::Due,
             Ok(PauseReason::Reload(collections)) => {
-                with = Failing::Due;
+                with = FailingChoice::Due;
                 match reload(env, &collections, &mut report).await {
                     Ok(()) => {}
-                    // The others are followed on; this one's state says that a load is due.
+                    // The others are still followed; this one's state says that a load is due.
                     Err(failure) if !failure.ends_run => report.failed_reload = Some(failure),
                     Err(failure) => break Some(failure),
                 }
@@ -81,7 +80,7 @@ pub async fn sync(env: &Env, options: SyncOptions, pause: &AtomicBool) -> (SyncR
         }
     };
     if failure.is_some() {
-        // Whatever an earlier pass came to: how far the tables are behind is not known.
+        // The lag of the tables is unknown, whatever an earlier pass reached.
         env.observer.observe(Event::FollowsNoMore { done: false });
     }
     let failure = failure.or(report.failed_reload.take()).or_else(|| report.failing().filter(|_| !env.stop.is_asked()));
@@ -94,15 +93,15 @@ pub async fn sync(env: &Env, options: SyncOptions, pause: &AtomicBool) -> (SyncR
 /// [`Failure`].
 pub async fn sync_once(env: &Env) -> Result<(), Failure> {
     let mut report = SyncReport::default();
-    let mut with = Failing::All;
+    let mut with = FailingChoice::All;
     loop {
         match pass(env, SyncOptions::default(), with, &mut report, &mut false, &AtomicBool::new(false)).await? {
-            // What is failing, `sync` reports.
+            // `sync` reports failing collections.
             PauseReason::Done => return Ok(()),
             PauseReason::Changed => {}
             PauseReason::Reload(collections) => reload(env, &collections, &mut report).await?,
         }
-        with = Failing::Due;
+        with = FailingChoice::Due;
     }
 }
 
@@ -119,7 +118,7 @@ async fn reload(env: &Env, collections: &[String], report: &mut SyncReport) -> R
 }
 
 /// Both servers, and what is followed.
-struct Setting<'e> {
+struct SyncSession<'e> {
     env: &'e Env,
     session: Session,
     cluster: Cluster,
@@ -129,25 +128,25 @@ struct Setting<'e> {
     newest: ClusterTime,
 }
 
-/// Which of the collections that are failing are followed.
+/// Which failing collections are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failing {
+enum FailingChoice {
     All,
-    /// Those whose next try has come.
+    /// Those whose retry is due.
     Due,
 }
 
-/// Follows until there is a reason to start over with what is followed, or to end. `begun` says whether the servers were there
-/// and there was something to follow.
+/// Follows until there is a reason to start over or to end. `begun` is set once both servers
+/// answered and there was something to follow.
 async fn pass(
     env: &Env,
     options: SyncOptions,
-    with: Failing,
+    with: FailingChoice,
     report: &mut SyncReport,
     begun: &mut bool,
     pause: &AtomicBool,
 ) -> Result<PauseReason, Failure> {
-    let mut setting = env.stop.or_done(Setting::new(env, with)).await?;
+    let mut setting = env.stop.or_done(SyncSession::new(env, with)).await?;
     *begun = true;
     let stop = || env.stop.is_asked() || pause.load(Ordering::Relaxed);
     if setting.followed.is_empty() {
@@ -169,8 +168,8 @@ async fn pass(
     setting.follow(options, &layouts, report, stop).await
 }
 
-impl<'e> Setting<'e> {
-    async fn new(env: &'e Env, with: Failing) -> Result<Setting<'e>, Failure> {
+impl<'e> SyncSession<'e> {
+    async fn new(env: &'e Env, with: FailingChoice) -> Result<SyncSession<'e>, Failure> {
         let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
         let oplogs = cluster.oplogs().await?;
         state::prepare(&session).await?;
@@ -180,11 +179,11 @@ impl<'e> Setting<'e> {
         if followed.is_empty() {
             return Err(nothing_to_follow(&session).await?);
         }
-        if with == Failing::All {
+        if with == FailingChoice::All {
             state::try_failing_now(&session).await?;
         }
         let newest = latest_time(&oplogs).await?;
-        let mut setting = Setting { env, session, cluster, oplogs, fence, followed, newest };
+        let mut setting = SyncSession { env, session, cluster, oplogs, fence, followed, newest };
         setting.leave_paused().await?;
         let now = state::read_followed_now(&setting.session).await?;
         setting.followed.retain(|followed| now.contains(&(followed.collection.clone(), followed.live_epoch)));
@@ -197,7 +196,7 @@ impl<'e> Setting<'e> {
         Ok(setting)
     }
 
-    /// Collections that were paused while they were in the stream stay behind at its position.
+    /// Leaves paused collections behind at the stream's position.
     async fn leave_paused(&self) -> Result<(), Failure> {
         if self.followed.iter().all(|followed| !followed.joined) {
             return Ok(());
@@ -215,7 +214,7 @@ impl<'e> Setting<'e> {
         Ok(())
     }
 
-    /// A collection stays behind where it stands, in the open transaction.
+    /// Leaves a collection behind, in the open transaction.
     async fn leave_stream(&self, followed: &Followed) -> Result<(), PgError> {
         let position = self.fence.position();
         let loaded_until = followed.read_until.or((!followed.joined).then_some(self.newest));
@@ -224,8 +223,8 @@ impl<'e> Setting<'e> {
         state::leave_stream(&self.session, name, epoch, position, read_until.unwrap_or_default()).await
     }
 
-    /// Takes the layouts of the collections that can be followed by their schema files. The others stay where they stand, unless
-    /// it is all of them.
+    /// Keeps the collections that can be followed, and returns their layouts. Others stay behind;
+    /// it fails if all do.
     async fn take_layouts(&mut self, report: &mut SyncReport) -> Result<Vec<Arc<Layout>>, Failure> {
         let found = layouts_or_failures(self.env, &self.followed)?;
         let (mut layouts, mut without) = (Vec::new(), Vec::new());
@@ -255,7 +254,8 @@ impl<'e> Setting<'e> {
         Ok(layouts)
     }
 
-    /// Collections whose tables somebody has changed are due for a load, so that the others can be followed; gives whether any is.
+    /// Marks collections with changed tables as due for a load, so that the others can be followed;
+    /// returns whether there are any.
     async fn mark_changed_tables(&self, layouts: &[Arc<Layout>]) -> Result<bool, Failure> {
         let layouts: Vec<&Layout> = layouts.iter().map(Arc::as_ref).collect();
         let changed = changed_tables(&self.session, &layouts).await?;
@@ -268,7 +268,7 @@ impl<'e> Setting<'e> {
         Ok(!changed.is_empty())
     }
 
-    /// Follows the live tables by these layouts.
+    /// Follows the live tables with these layouts.
     async fn follow(
         &self,
         options: SyncOptions,
@@ -276,7 +276,7 @@ impl<'e> Setting<'e> {
         report: &mut SyncReport,
         stop: impl Fn() -> bool,
     ) -> Result<PauseReason, Failure> {
-        let Setting { env, session, cluster, oplogs, fence, followed, newest } = self;
+        let SyncSession { env, session, cluster, oplogs, fence, followed, newest } = self;
         let joining = followed.iter().any(|followed| !followed.joined);
         let run = self.start_run(if joining { RunKind::OplogSync } else { RunKind::OplogUse }).await?;
         let members = members_of(session, oplogs, fence, followed, layouts).await?;
@@ -324,8 +324,8 @@ impl<'e> Setting<'e> {
         Run::start(&self.session, kind, &shown).await
     }
 
-    /// The log cannot be read, and this `failure` says why. Of collections that stand at a position of their own to which it no
-    /// longer reaches back a load is due, and the others are followed.
+    /// Handles a log that cannot be read, because of `failure`: marks collections whose own position
+    /// has left the log as due for a load, so that the others can be followed.
     async fn leave_behind_the_log(&self, failure: Failure, report: &mut SyncReport) -> Result<PauseReason, Failure> {
         if failure.kind != FailureKind::LoadDue {
             return Err(failure);
@@ -337,8 +337,7 @@ impl<'e> Setting<'e> {
                 let name = &followed.collection;
                 let is_behind = followed.applied_to.get(oplog.name()).is_some_and(|at| at.time() < oldest);
                 if is_behind && behind.iter().all(|(other, _)| *other != name) {
-                    let reason =
-                        format!("the oplog of {} no longer reaches back to where its tables stand", oplog.name());
+                    let reason = format!("the oplog of {} no longer reaches back to its position", oplog.name());
                     mark_load_due(&self.session, name, followed.live_epoch, &reason).await?;
                     let failure = Failure::new(FailureKind::LoadDue, format!("{name}: {reason}"));
                     behind.push((name, failure.remedy(format!("`{}`", command("load", [name], &[])))));
@@ -350,7 +349,8 @@ impl<'e> Setting<'e> {
     }
 }
 
-/// Collections that `[schemas] include` and `exclude` leave out by now are followed no longer: a load is due before they are again.
+/// Stops following collections that `[schemas] include` and `exclude` now leave out: they must be
+/// reloaded before they are followed again.
 async fn leave_excluded(env: &Env, session: &Session, followed: &mut Vec<Followed>) -> Result<(), PgError> {
     let is_excluded = |each: &mut Followed| env.settings.selection.excludes(&each.collection);
     for Followed { collection, live_epoch, .. } in followed.extract_if(.., is_excluded) {
@@ -360,40 +360,40 @@ async fn leave_excluded(env: &Env, session: &Session, followed: &mut Vec<Followe
     Ok(())
 }
 
-/// In a transaction of its own.
+/// Marks a collection as due for a load, in a transaction of its own.
 async fn mark_load_due(session: &Session, collection: &str, live_epoch: i64, why: &str) -> Result<(), PgError> {
     session.in_transaction(state::mark_load_due(session, collection, live_epoch, why)).await
 }
 
-/// How long to wait where all collections are failing, before looking whether one is to be tried again.
+/// Pause while all collections are failing.
 const ALL_FAILING_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long to wait for the lock of a run that has just died: PostgreSQL learns of it when the statement ends that it was at.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// How long to wait for a crashed run's lock: its last statement may still be running.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
 
-/// How often to ask for that lock.
+/// Pause between attempts to take that lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 async fn take_fence(session: &Session) -> Result<StreamFence, PgError> {
     let began = Instant::now();
     loop {
         match state::take_fence(session).await {
-            Err(PgError::Locked { .. }) if began.elapsed() < LOCK_PATIENCE => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(PgError::Locked { .. }) if began.elapsed() < LOCK_WAIT => tokio::time::sleep(LOCK_PAUSE).await,
             outcome => return outcome,
         }
     }
 }
 
-/// Says that collections are followed, and that they no longer are, however following ends.
+/// Reports that collections are followed, and that they no longer are, however following ends.
 struct FollowsGuard<'e> {
     env: &'e Env,
-    /// Whether it came to its end as it was to: what a round leaves behind is known until the next one.
+    /// Whether it reached its goal: then the lag stays known until the next round.
     done: bool,
 }
 
 impl<'e> FollowsGuard<'e> {
-    fn begin(setting: &Setting<'e>) -> FollowsGuard<'e> {
-        let Setting { env, oplogs, followed, .. } = setting;
+    fn begin(setting: &SyncSession<'e>) -> FollowsGuard<'e> {
+        let SyncSession { env, oplogs, followed, .. } = setting;
         let collections: Vec<&str> = followed.iter().map(|followed| followed.collection.as_str()).collect();
         env.observer.observe(Event::Follows { collections: &collections, oplogs });
         FollowsGuard { env: setting.env, done: false }
@@ -406,8 +406,8 @@ impl Drop for FollowsGuard<'_> {
     }
 }
 
-/// A shard that was added since is read from its oldest entry on: whatever came to it came by entries of its own. Where the log
-/// no longer holds all of them, its collections were created before, which shows when their documents are looked up.
+/// Reads an added shard from its oldest entry: everything on it came by its own entries. If the log
+/// no longer holds them all, looking up its documents will show it.
 async fn add_new_shards(env: &Env, oplogs: &[Oplog], from: &mut Positions) -> Result<(), Failure> {
     for oplog in oplogs.iter().filter(|oplog| !from.is_empty() && !from.contains_key(oplog.name())).collect::<Vec<_>>()
     {
@@ -418,7 +418,7 @@ async fn add_new_shards(env: &Env, oplogs: &[Oplog], from: &mut Positions) -> Re
     Ok(())
 }
 
-/// Closes the run's row; what cannot be written any more, the next run puts right.
+/// Closes the run's row; if that fails, the next run does it.
 async fn close(run: Run<'_>, outcome: Result<(u64, u64), &Failure>) {
     let outcome = match outcome {
         Ok((records, queries)) => RunOutcome::Done { records, queries },
@@ -430,7 +430,6 @@ async fn close(run: Run<'_>, outcome: Result<(u64, u64), &Failure>) {
     }
 }
 
-/// Why there is nothing to follow.
 async fn nothing_to_follow(session: &Session) -> Result<Failure, Failure> {
     let status = state::read_status(session, 0).await?;
     let collections = status.map(|status| status.collections).unwrap_or_default();
@@ -443,5 +442,5 @@ async fn nothing_to_follow(session: &Session) -> Result<Failure, Failure> {
         true => "no collection has been loaded yet: a load is due".to_owned(),
         false => format!("none of the collections can be followed: {}", reasons.join("; ")),
     };
-    Ok(Failure::new(FailureKind::LoadDue, message).remedy("`gizer load`, and then `gizer sync`"))
+    Ok(Failure::new(FailureKind::LoadDue, message).remedy("run `gizer load`, then `gizer sync`"))
 }

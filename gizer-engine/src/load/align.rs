@@ -1,7 +1,8 @@
-//! What has changed while a collection was read is applied to its staging tables, before they are swapped in.
+//! Aligns staging tables with changes during the load, before the swap.
 //!
-//! The documents of a load are as of many times. From the capture's T0 on the oplog says which of them were touched
-//! since: they are read again, by the path that following takes. `docs/architecture/exactness.md` says why the tables are exact then.
+//! A load reads documents at many times. From the capture's T0 on the oplog tells which were
+//! touched since; these are read again as in following. `docs/architecture/exactness.md` says why
+//! the tables are exact then.
 
 use std::sync::Arc;
 
@@ -9,24 +10,24 @@ use gizer_oplog::{WatchedCollection, latest_time};
 use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::state::Standing;
 
-use super::fill::Filled;
-use super::job::Job;
+use super::fill::FilledLoad;
+use super::job::LoadJob;
 use crate::failure::{Failure, FailureKind};
 use crate::follow::{self, Follow, FollowSetup, FollowStart, Member, PauseReason, Purpose, SyncOptions, Until};
 use crate::observer::NoObserver;
 
-/// How often to look for what has changed since the last look. A source that never rests is followed by `sync`.
-const ROUNDS: usize = 5;
+/// Rounds of catching up. A source that never rests is left to `sync`.
+const MAX_ROUNDS: usize = 5;
 
-impl Job<'_, '_> {
-    /// Brings the staging tables of a load up to date, unless it is a copy, and notes how they stand to the oplog.
-    pub(super) async fn align(&self, filled: &mut Filled<'_>) -> Result<(), Failure> {
-        let Filled { load, whole, watched } = filled;
+impl LoadJob<'_, '_> {
+    /// Aligns a load's staging tables, unless it is a copy, and records their position.
+    pub(super) async fn align(&self, filled: &mut FilledLoad<'_>) -> Result<(), Failure> {
+        let FilledLoad { load, whole, watched } = filled;
         let (LoadSource::Followable { captured }, Some(watched)) = (load.source(), watched) else { return Ok(()) };
         let name = &watched.namespace.collection;
         let read_until = Some(latest_time(self.oplogs).await?);
         let mut standing = Standing { applied_to: captured.clone(), read_until, exact: false };
-        for round in 0..ROUNDS {
+        for round in 0..MAX_ROUNDS {
             let outcome = self.align_up_to_now(load, watched, standing).await;
             standing = outcome
                 .map_err(|failure| if failure.kind == FailureKind::LoadDue { rolled_over(name) } else { failure })?;
@@ -66,14 +67,14 @@ impl Job<'_, '_> {
             purpose: Purpose::Load { fence: load.fence().clone() },
             members: vec![member],
             start: FollowStart { positions: from, ahead: standing.read_until },
-            // It is not what monitors count as following.
+            // Monitors do not count this as following.
             observer: Arc::new(NoObserver),
         });
         match follow.run(Until::Time(now), || false).await? {
             PauseReason::Done => {}
-            // The staging tables are not what anybody else loads.
+            // Nothing else loads staging tables.
             PauseReason::Reload(_) | PauseReason::Changed => {
-                return Err(Failure::failed("a load was asked for while one was aligned"));
+                return Err(Failure::failed("a load was requested during an alignment"));
             }
         }
         let (applied_to, ahead) = (follow.positions().clone(), follow.ahead());
@@ -81,12 +82,11 @@ impl Job<'_, '_> {
     }
 }
 
-/// What was loaded while it changed is of no use without the changes.
+/// The failure of a load whose changes have left the oplog.
 fn rolled_over(collection: &str) -> Failure {
     let message = format!(
         "{collection} was loaded, but the oplog has rolled over meanwhile, and the spool does not hold all of it: what has changed \
          during the load is not known any more, and nothing is swapped in"
     );
-    Failure::new(FailureKind::LoadDue, message)
-        .remedy("give the spool more room (load.spool_limit), or MongoDB a larger oplog, and load again")
+    Failure::new(FailureKind::LoadDue, message).remedy("raise load.spool_limit or enlarge the oplog, then load again")
 }

@@ -1,4 +1,4 @@
-//! How a load begins: from the start, or where an interrupted one has ended.
+//! Starts a load from the beginning, or resumes an interrupted one.
 
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Collection, can_be_read, plan_segments};
@@ -6,15 +6,15 @@ use gizer_pg::PgError;
 use gizer_pg::load::{Earlier, Load, LoadRequest, LoadSource};
 use gizer_pg::state::{Resumed, UnfinishedLoad};
 
-use super::job::Job;
+use super::job::LoadJob;
 use crate::failure::Failure;
 use crate::notice::Notice;
 use crate::wording::thousands;
 
-/// Segments that each cursor has, on average: some are larger than others, and whoever is done takes another.
+/// Segments per cursor, on average: sizes differ, and a cursor that is done takes another one.
 pub(super) const SEGMENTS_A_CURSOR: usize = 4;
 
-/// What must be the same for a load to go on: the same collections, in the same deployments, and the same part of them.
+/// What must be unchanged to resume a load: the collection in each deployment, and the filter.
 pub(super) fn identity(collection: &Collection, filter: Option<&bson::Document>) -> String {
     let source = |source: &Option<gizer_oplog::SourceCollection>| match source {
         Some(source) => source.uuid.map_or_else(|| "unknown".to_owned(), hex::encode),
@@ -25,7 +25,7 @@ pub(super) fn identity(collection: &Collection, filter: Option<&bson::Document>)
     format!("{} {}", sources.join(","), filter.unwrap_or_default())
 }
 
-impl Job<'_, '_> {
+impl LoadJob<'_, '_> {
     fn starts_over(&self, name: &str, why: String) {
         self.env.notice(&Notice::StartsOver { collection: name.to_owned(), why });
     }
@@ -35,9 +35,9 @@ impl Job<'_, '_> {
     }
 }
 
-/// Begins the load; gives it with what one that it takes up has left to read.
+/// Starts or resumes the load; returns it with what is left to read.
 pub(super) async fn begin<'l>(
-    job: &'l Job<'_, '_>,
+    job: &'l LoadJob<'_, '_>,
     request: LoadRequest<'l>,
     collection: &Collection,
 ) -> Result<(Load<'l>, Option<Resumed>), Failure> {
@@ -45,7 +45,7 @@ pub(super) async fn begin<'l>(
     match Load::earlier(job.session, &request).await? {
         Earlier::Unfinished(unfinished) if job.options.restart => {
             let documents = thousands(unfinished.documents);
-            let why = format!("--restart gives up {documents} documents of an interrupted load");
+            let why = format!("--restart discards {documents} documents of an interrupted load");
             job.starts_over(name, why);
         }
         Earlier::Unfinished(unfinished) => {
@@ -63,9 +63,9 @@ pub(super) async fn begin<'l>(
     Ok((load, None))
 }
 
-/// What a load that begins from the start has to read.
+/// What a load from the beginning has to read.
 pub(super) async fn plan_from_start(
-    job: &Job<'_, '_>,
+    job: &LoadJob<'_, '_>,
     load: &Load<'_>,
     collection: &Collection,
 ) -> Result<Resumed, Failure> {
@@ -75,31 +75,28 @@ pub(super) async fn plan_from_start(
     Ok(Resumed { segments, ..Resumed::default() })
 }
 
-/// An oplog of today that a load has no position in. What moved to that shard since is in no other oplog.
+/// An oplog without a position in the load: documents moved to its shard would be missed.
 fn added_shard<'n>(before: &Positions, now: &'n Positions) -> Option<&'n str> {
     now.keys().find(|shard| !before.contains_key(*shard)).map(String::as_str)
 }
 
-/// Takes the load up again; `None` if that is not possible.
+/// Resumes the load; `None` if that is impossible.
 async fn resume<'l>(
-    job: &'l Job<'_, '_>,
+    job: &'l LoadJob<'_, '_>,
     request: &LoadRequest<'l>,
     unfinished: &UnfinishedLoad,
     name: &str,
 ) -> Result<Option<(Load<'l>, Resumed)>, Failure> {
     let mut request = request.clone();
     if let LoadSource::Followable { captured } = &mut request.source {
-        // What was changed since that load began is in the oplog after the position that it began at.
+        // Changes since that load's start are in the oplog after its first position.
         let Some(before) = &unfinished.captured else { return Ok(None) };
         if let Some(added) = added_shard(before, captured) {
-            job.cannot_resume(
-                name,
-                &format!("nobody knows from where on the oplog of {added}, which it did not have, is needed"),
-            );
+            job.cannot_resume(name, &format!("it has no position in the oplog of {added}"));
             return Ok(None);
         }
         if !job.reaches(before).await? {
-            job.cannot_resume(name, "neither the oplog nor its spool reaches back to where it began");
+            job.cannot_resume(name, "neither the oplog nor its spool reaches back to its start");
             return Ok(None);
         }
         captured.clone_from(before);
@@ -110,8 +107,8 @@ async fn resume<'l>(
             Ok(Some((load, resumed)))
         }
         Ok((load, _)) => {
-            job.cannot_resume(name, "it ended at an _id that is not UTF-8");
-            load.abandon("it could not go on at an _id that is not UTF-8", false).await?;
+            job.cannot_resume(name, "it stopped at an _id that is not UTF-8");
+            load.abandon("it cannot resume at an _id that is not UTF-8", false).await?;
             Ok(None)
         }
         Err(error @ PgError::UnreadableState { .. }) => {
@@ -122,7 +119,7 @@ async fn resume<'l>(
     }
 }
 
-/// Why a load cannot begin. Where a prefix has led to a name that is taken, it is the prefix that can be another.
+/// Why a load cannot start. If a prefixed name is taken, the prefix can change.
 pub(super) fn refused(error: PgError, prefix: Option<&str>) -> Failure {
     let taken = matches!(error, PgError::NameTaken { .. } | PgError::ForeignTable { .. });
     let failure = Failure::from(error);

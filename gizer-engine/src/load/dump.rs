@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gizer_oplog::{Dump, DumpScan, Unplaced};
+use gizer_oplog::{Dump, DumpScan, UnplacedSource};
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, Resumed};
 use gizer_pg::{Session, Target};
 
-use super::fill::{Filled, Filling, Input, Wanted, names};
-use super::run_row::RunRow;
-use super::{LoadOptions, Loaded};
-use crate::counters::Expected;
+use super::fill::{DocumentInput, FillContext, FilledLoad, WantedCollection, names};
+use super::run_row::LoadRunRow;
+use super::{LoadOptions, LoadedCollection};
+use crate::counters::ExpectedWork;
 use crate::env::Env;
 use crate::failure::Failure;
 use crate::failures::Failures;
@@ -19,10 +19,10 @@ use crate::layouts::Layouts;
 use crate::notice::Notice;
 use crate::pipeline;
 
-/// Why what is loaded from a dump cannot be followed.
+/// Why tables loaded from a dump cannot be followed.
 pub const COPY_OF_A_DUMP: &str = "it was loaded from a dump, which does not say from where on changes are missing";
 
-/// Refuses what only a server can do.
+/// Refuses options that need a server.
 ///
 /// # Errors
 /// [`Failure`] of kind [`Usage`](crate::FailureKind::Usage) if the option was given.
@@ -30,11 +30,11 @@ pub fn refuse_with_dump(option: &str, given: bool) -> Result<(), Failure> {
     if !given {
         return Ok(());
     }
-    let message = format!("{option} cannot be used with --dump: it is for a server to answer, and here is none");
+    let message = format!("{option} cannot be used with --dump: it needs a MongoDB server");
     Err(Failure::usage(message).remedy("restore the dump into a server, or let mongodump choose with --query"))
 }
 
-/// The dump, if it is one that documents are read from, and the layouts of what is to be read.
+/// Opens the dump, if there is one, and reads the layouts of the collections to load.
 pub(super) fn open(
     env: &Env,
     path: Option<&Path>,
@@ -48,7 +48,7 @@ pub(super) fn open(
     Ok((Some(dump), layouts))
 }
 
-/// The layouts of what is to be read of a dump: the collections that were named, or all of it that have a schema file.
+/// Layouts of the collections to load from a dump: the named ones, or all with a schema file.
 fn layouts(env: &Env, dump: &Dump, named: &[String]) -> Result<Layouts, Failure> {
     if !named.is_empty() {
         let mut layouts = Layouts::read(env, named)?;
@@ -85,29 +85,34 @@ fn layouts(env: &Env, dump: &Dump, named: &[String]) -> Result<Layouts, Failure>
 }
 
 /// The documents of a collection.
-pub(super) fn input(env: &Env, dump: &Dump, collection: &str) -> Result<Input<Unplaced<DumpScan>>, Failure> {
+pub(super) fn input(
+    env: &Env,
+    dump: &Dump,
+    collection: &str,
+) -> Result<DocumentInput<UnplacedSource<DumpScan>>, Failure> {
     let file = dump.file(collection)?;
-    Ok(Input {
-        sources: vec![Unplaced(file.scan(pipeline::range_bytes(env.settings.memory)))],
-        expected: file.bytes.map(Expected::Bytes),
+    Ok(DocumentInput {
+        sources: vec![UnplacedSource(file.scan(pipeline::range_bytes(env.settings.memory)))],
+        expected: file.bytes.map(ExpectedWork::Bytes),
     })
 }
 
-/// Loads the collections, one after the other. One that cannot be loaded does not keep the others from it.
+/// Loads the collections one by one; a failure of one does not stop the others.
 pub(super) async fn load_all(
     env: &Env,
     options: &LoadOptions,
     dump: &Dump,
-    wanted: &[Wanted],
-    loaded: &mut Vec<Loaded>,
+    wanted: &[WantedCollection],
+    loaded: &mut Vec<LoadedCollection>,
     failures: &mut Failures,
 ) {
     let (target, session) = match connect(env).await {
         Ok(connected) => connected,
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
-    let run = RunRow::new(&session, &[]);
-    let filling = Filling { env, session: &session, target: &target, max_rejects: options.max_rejects, goes_on: false };
+    let run = LoadRunRow::new(&session, &[]);
+    let filling =
+        FillContext { env, session: &session, target: &target, max_rejects: options.max_rejects, is_resumable: false };
     filling
         .load_all(
             wanted,
@@ -123,7 +128,7 @@ pub(super) async fn load_all(
     }
 }
 
-/// PostgreSQL alone, with the state tables.
+/// Connects to PostgreSQL alone, with the state tables.
 pub(super) async fn connect(env: &Env) -> Result<(Target, Session), Failure> {
     let connect = async {
         let target = env.target()?;
@@ -135,11 +140,11 @@ pub(super) async fn connect(env: &Env) -> Result<(Target, Session), Failure> {
 }
 
 async fn load<'l>(
-    filling: &Filling<'l>,
-    run: &RunRow<'_>,
+    filling: &FillContext<'l>,
+    run: &LoadRunRow<'_>,
     dump: &Dump,
-    wanted: &'l Wanted,
-) -> Result<Filled<'l>, Failure> {
+    wanted: &'l WantedCollection,
+) -> Result<FilledLoad<'l>, Failure> {
     let input = input(filling.env, dump, &wanted.name)?;
     let request = LoadRequest {
         layout: &wanted.layout,
@@ -156,10 +161,10 @@ async fn load<'l>(
     filling.filled(load, None, work).await
 }
 
-/// Begins a load that cannot be taken up again.
+/// Starts a load that cannot be resumed.
 pub(super) async fn begin<'l>(
-    filling: &Filling<'l>,
-    run: &RunRow<'_>,
+    filling: &FillContext<'l>,
+    run: &LoadRunRow<'_>,
     request: LoadRequest<'l>,
 ) -> Result<Load<'l>, Failure> {
     let begin = async { Ok(Load::begin(filling.session, request).await?) };

@@ -13,11 +13,11 @@ use gizer_pg::load::LoadSource;
 use gizer_pg::{ddl, printable};
 use gizer_schema::{KeySource, Layout};
 
-use super::Loaded;
+use super::LoadedCollection;
 use super::begin::SEGMENTS_A_CURSOR;
 use super::dump::{self, COPY_OF_A_DUMP};
-use super::fill::{Input, ledger};
-use crate::counters::{Counters, Expected};
+use super::fill::{DocumentInput, ledger};
+use crate::counters::{Counters, ExpectedWork};
 use crate::env::Env;
 use crate::failure::Failure;
 use crate::layouts::{Layouts, prefixed};
@@ -27,40 +27,40 @@ use crate::pipeline::{self, RejectLimit};
 use crate::unfit::UnfitReport;
 use crate::wording::counted;
 
-/// What to extract, and where to.
+/// Options of an extract.
 #[derive(Debug, Clone)]
 pub struct ExtractOptions {
-    /// Collections; none: all that have a schema file.
+    /// Collections; empty for all that have a schema file.
     pub collections: Vec<String>,
     /// The folder, which must be empty or new.
     pub folder: PathBuf,
-    /// Whether what an earlier extract has made in the folder is replaced.
+    /// Whether an earlier extract in the folder is replaced.
     pub replaces: bool,
-    /// The PostgreSQL schema that the SQL names.
+    /// The PostgreSQL schema named in the SQL.
     pub schema: String,
-    /// Where the SQL of the tables is written.
+    /// Output file for the tables' SQL.
     pub ddl_file: Option<PathBuf>,
-    /// Where the rows of each table are written: a line `table count` each.
+    /// Output file for row counts: a line `table count` for each table.
     pub stats_file: Option<PathBuf>,
-    /// What the names of all tables and folders begin with: a copy, which cannot be followed.
+    /// Prefix of all tables and folders: makes a copy, which cannot be followed.
     pub prefix: Option<String>,
-    /// A collection is extracted although up to so many of its documents were rejected.
+    /// Limit of rejected documents per collection.
     pub max_rejects: u64,
-    /// Only documents that match this query: a copy, which cannot be followed.
+    /// A query: makes a copy, which cannot be followed.
     pub filter: Option<bson::Document>,
-    /// From what mongodump has written, and not from a server.
+    /// A dump to read instead of a server.
     pub dump: Option<PathBuf>,
 }
 
-/// Extracts the collections. The first failure ends it: an extract is complete, or marked as incomplete.
+/// Extracts all collections, or fails and marks the extract as incomplete.
 ///
 /// # Errors
-/// [`Failure`] of whatever kept it from being complete.
-pub async fn extract(env: &Env, options: &ExtractOptions) -> Result<Vec<Loaded>, Failure> {
+/// [`Failure`] of the first problem.
+pub async fn extract(env: &Env, options: &ExtractOptions) -> Result<Vec<LoadedCollection>, Failure> {
     let filtered = options.filter.is_some();
     let (dump, Layouts { usable, failures }) =
         dump::open(env, options.dump.as_deref(), filtered, &options.collections)?;
-    // An extract without one of its collections would be taken for all of them.
+    // A partial extract would be mistaken for a complete one.
     if let Some(failure) = failures.into_first() {
         return Err(failure);
     }
@@ -77,7 +77,7 @@ pub async fn extract(env: &Env, options: &ExtractOptions) -> Result<Vec<Loaded>,
                 extract_all(env, options, &parts, &open).await
             }
             None => {
-                let server = Served::connect(env, options, &parts).await?;
+                let server = ServerCollections::connect(env, options, &parts).await?;
                 extract_all(env, options, &parts, &async |part: &ExtractPart| server.open(part).await).await
             }
         }
@@ -85,7 +85,7 @@ pub async fn extract(env: &Env, options: &ExtractOptions) -> Result<Vec<Loaded>,
     env.stop.or_done(work).await
 }
 
-/// A collection that is extracted.
+/// A collection to extract.
 struct ExtractPart {
     /// The collection's name in MongoDB.
     name: String,
@@ -104,32 +104,36 @@ impl ExtractPart {
     }
 }
 
-/// What is known of a collection before the first of its documents is read.
+/// A collection's origin, before its first document is read.
 struct Origin {
     namespace: Option<Namespace>,
     uuid: Option<[u8; 16]>,
     source: LoadSource,
 }
 
-struct Served<'e> {
+struct ServerCollections<'e> {
     env: &'e Env,
     options: &'e ExtractOptions,
     cluster: Cluster,
     collections: Vec<Collection>,
 }
 
-impl<'e> Served<'e> {
-    /// Connects, and looks whether all collections are there, before anything is written.
-    async fn connect(env: &'e Env, options: &'e ExtractOptions, parts: &[ExtractPart]) -> Result<Served<'e>, Failure> {
+impl<'e> ServerCollections<'e> {
+    /// Connects and checks that all collections exist, before anything is written.
+    async fn connect(
+        env: &'e Env,
+        options: &'e ExtractOptions,
+        parts: &[ExtractPart],
+    ) -> Result<ServerCollections<'e>, Failure> {
         let cluster = env.mongo().await?;
         let mut collections = Vec::new();
         for part in parts {
             collections.push(cluster.collection(&part.name).await?);
         }
-        Ok(Served { env, options, cluster, collections })
+        Ok(ServerCollections { env, options, cluster, collections })
     }
 
-    /// Where each shard is now, or why what is extracted can only be a copy.
+    /// Current position of each shard, or why the extract can only be a copy.
     async fn source(&self, part: &ExtractPart) -> LoadSource {
         let copy = |reason: &str| LoadSource::Copy { reason: reason.to_owned() };
         if self.options.filter.is_some() {
@@ -144,7 +148,7 @@ impl<'e> Served<'e> {
         let positions = async { Ok::<Positions, Failure>(newest_positions(&self.cluster.oplogs().await?).await?) };
         match positions.await {
             Ok(captured) => LoadSource::Followable { captured },
-            // An extract needs no oplog. If it is the server that is gone, reading says so.
+            // An extract needs no oplog. If the server is gone, reading reports it.
             Err(failure) => {
                 let notice = Notice::NotFollowable { collection: part.name.clone(), failure: failure.clone() };
                 self.env.notice(&notice);
@@ -152,12 +156,13 @@ impl<'e> Served<'e> {
             }
         }
     }
-    /// What is known of a collection, and its documents.
-    async fn open(&self, part: &ExtractPart) -> Result<(Origin, Input<RangeScan>), Failure> {
+
+    /// A collection's origin, and its documents.
+    async fn open(&self, part: &ExtractPart) -> Result<(Origin, DocumentInput<RangeScan>), Failure> {
         let collection = self.collections.iter().find(|collection| collection.name == part.name);
         let collection = collection.ok_or_else(|| Failure::failed(format!("{} was not looked for", part.name)))?;
         let settings = &self.env.settings;
-        // Before the first document is read: whatever changes from here on is in the oplog after it.
+        // Taken before the first document is read, so that later changes are in the oplog after it.
         let source = self.source(part).await;
         let segments = plan_segments(&self.cluster, collection, settings.load_workers * SEGMENTS_A_CURSOR).await?;
         let options = ScanOptions {
@@ -172,17 +177,17 @@ impl<'e> Served<'e> {
             uuid: collection.sources.iter().flatten().find_map(|source| source.uuid),
             source,
         };
-        Ok((origin, Input { sources, expected: expected.map(Expected::Documents) }))
+        Ok((origin, DocumentInput { sources, expected: expected.map(ExpectedWork::Documents) }))
     }
 }
 
-/// Extracts all parts; `open` gives what is known of one, and its documents.
+/// Extracts all parts; `open` returns the origin of one, and its documents.
 async fn extract_all<S: RangeSource + 'static>(
     env: &Env,
     options: &ExtractOptions,
     parts: &[ExtractPart],
-    open: &impl AsyncFn(&ExtractPart) -> Result<(Origin, Input<S>), Failure>,
-) -> Result<Vec<Loaded>, Failure> {
+    open: &impl AsyncFn(&ExtractPart) -> Result<(Origin, DocumentInput<S>), Failure>,
+) -> Result<Vec<LoadedCollection>, Failure> {
     let layouts: Vec<Layout> = parts.iter().map(|part| part.layout.clone()).collect();
     let files: Vec<&Path> = options.ddl_file.iter().chain(&options.stats_file).map(AsRef::as_ref).collect();
     check_folders(options, &files)?;
@@ -209,7 +214,7 @@ async fn extract_all<S: RangeSource + 'static>(
     Ok(reports)
 }
 
-/// Whether there is a folder for each of these files: better known now than at the end of the extract.
+/// Checks early that the files' folders exist.
 fn check_folders(options: &ExtractOptions, files: &[&Path]) -> Result<(), Failure> {
     let failed = |path: &Path, why: String| Failure::usage(format!("cannot write {}: {why}", path.display()));
     fs::create_dir_all(&options.folder).map_err(|error| failed(&options.folder, error.to_string()))?;
@@ -231,8 +236,8 @@ async fn extract_one(
     part: &ExtractPart,
     folder: &ExtractFolder,
     origin: Origin,
-    Input { sources, expected }: Input<impl RangeSource + 'static>,
-) -> Result<(ExtractedCollection, Loaded), Failure> {
+    DocumentInput { sources, expected }: DocumentInput<impl RangeSource + 'static>,
+) -> Result<(ExtractedCollection, LoadedCollection), Failure> {
     let (settings, layout, started) = (&env.settings, &part.layout, Instant::now());
     let files = folder.collection(layout, FILE_BYTES)?;
     let sinks = (0..settings.load_workers).map(|_| FileSink::new(&files, layout.tables.len())).collect();
@@ -246,7 +251,7 @@ async fn extract_one(
     }
     flow.check().map_err(|counts| {
         Failure::failed(format!("the counts of {} do not add up: {counts}", part.name))
-            .remedy("this is a fault in gizer; the folder is marked as incomplete")
+            .remedy("this is a bug in gizer; the folder is marked as incomplete")
     })?;
     let tables = tokio::task::spawn_blocking(move || files.finish()).await;
     let tables = tables.map_err(|error| pipeline::without_result("writer", &error))??;
@@ -257,7 +262,7 @@ async fn extract_one(
         let what = format!("{rejected} rejected, kept in {} (the first: {first})", folder.display());
         env.notice(&Notice::Rejected { collection: part.name.clone(), what });
     }
-    let report = Loaded {
+    let report = LoadedCollection {
         name: part.name.clone(),
         unfit: UnfitReport::of(&flow.tally, layout),
         ledger: ledger.clone(),
@@ -287,7 +292,7 @@ fn too_many_rejects(options: &ExtractOptions, part: &ExtractPart, rejects: &Reje
     ))
 }
 
-/// Writes a file that is there whole or not at all.
+/// Writes a file atomically.
 fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".gizer-{}.new", std::process::id()));

@@ -1,4 +1,4 @@
-//! The PostgreSQL side of a load, wherever its documents come from: fill, keys, swap.
+//! The PostgreSQL side of a load, for any source: fill, keys, swap.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use gizer_pg::state::{Ledger, Resumed, Standing};
 use gizer_pg::{Session, Target};
 use gizer_schema::Layout;
 
-use super::Loaded;
+use super::LoadedCollection;
 use super::run_row::TIDYING_LIMIT;
-use crate::counters::{Counters, Done, Expected};
+use crate::counters::{Counters, ExpectedWork, WorkDone};
 use crate::env::Env;
 use crate::failure::{Failure, FailureKind};
 use crate::failures::Failures;
@@ -24,36 +24,36 @@ use crate::pipeline::{self, Flow, RejectLimit};
 use crate::unfit::UnfitReport;
 use crate::wording::counted;
 
-/// When somebody is told that a swap waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a swap waits before it is reported.
+const SWAP_REPORT_AFTER: Duration = Duration::from_secs(5);
 
-/// What all loads of a run share.
-pub(super) struct Filling<'f> {
+/// Shared by all loads of a run.
+pub(super) struct FillContext<'f> {
     pub(super) env: &'f Env,
     pub(super) session: &'f Session,
     pub(super) target: &'f Target,
     pub(super) max_rejects: u64,
-    /// Whether the next load can go on where one of these ends.
-    pub(super) goes_on: bool,
+    /// Whether the next run can resume these loads.
+    pub(super) is_resumable: bool,
 }
 
-/// A collection that is to be loaded.
+/// A collection to load.
 #[derive(Clone)]
-pub(super) struct Wanted {
-    /// Its name in MongoDB.
+pub(super) struct WantedCollection {
+    /// Name in MongoDB.
     pub(super) name: String,
-    /// The tables that it goes into.
+    /// Its tables.
     pub(super) layout: Layout,
 }
 
-impl Wanted {
-    /// These collections, each under the prefix if there is one; apart from them those that cannot have it.
-    pub(super) fn all(layouts: Vec<Layout>, prefix: Option<&str>, failures: &mut Failures) -> Vec<Wanted> {
+impl WantedCollection {
+    /// These collections, with the prefix; those that cannot have it are failures.
+    pub(super) fn all(layouts: Vec<Layout>, prefix: Option<&str>, failures: &mut Failures) -> Vec<WantedCollection> {
         let mut wanted = Vec::new();
         for layout in layouts {
             let name = layout.collection.clone();
             match prefixed(&layout, prefix) {
-                Ok(layout) => wanted.push(Wanted { name, layout }),
+                Ok(layout) => wanted.push(WantedCollection { name, layout }),
                 Err(failure) => failures.add(name, failure),
             }
         }
@@ -61,51 +61,50 @@ impl Wanted {
     }
 }
 
-/// The names of collections.
-pub(super) fn names(wanted: &[Wanted]) -> Vec<String> {
+pub(super) fn names(wanted: &[WantedCollection]) -> Vec<String> {
     wanted.iter().map(|one| one.name.clone()).collect()
 }
 
-/// Documents on their way.
-pub(super) struct Input<S> {
+/// Documents to load.
+pub(super) struct DocumentInput<S> {
     pub(super) sources: Vec<S>,
-    /// How much there is in all, as far as that is known.
-    pub(super) expected: Option<Expected>,
+    /// Their total, if known.
+    pub(super) expected: Option<ExpectedWork>,
 }
 
-/// What is in the tables of a load that are whole.
-pub(super) struct Whole {
-    pub(super) report: Loaded,
+/// Contents of a load's complete tables.
+pub(super) struct CompleteTables {
+    pub(super) report: LoadedCollection,
     pub(super) started: Instant,
-    /// How it stands to the oplog; `None` of a copy.
+    /// Their position in the oplog; `None` for a copy.
     pub(super) standing: Option<Standing>,
 }
 
-/// A load whose tables are whole, and yet to be swapped in.
-pub(super) struct Filled<'l> {
+/// A load with complete tables that is not swapped in yet.
+pub(super) struct FilledLoad<'l> {
     pub(super) load: Load<'l>,
-    pub(super) whole: Whole,
-    /// What has changed meanwhile is that of this collection; `None` of a copy.
+    pub(super) whole: CompleteTables,
+    /// The collection whose changes apply; `None` for a copy.
     pub(super) watched: Option<WatchedCollection>,
 }
 
-impl Filled<'_> {
-    /// The collection's name in MongoDB.
+impl FilledLoad<'_> {
+    /// Name in MongoDB.
     pub(super) fn name(&self) -> &str {
         &self.whole.report.name
     }
 }
 
-impl Filling<'_> {
-    /// Loads the collections, one after the other, and swaps each in, or all of them together. One that cannot be loaded
-    /// does not keep the others from it, unless they are to be swapped in together.
+impl FillContext<'_> {
+    /// Loads the collections one by one and swaps each in, or all of them together. A failure of
+    /// one stops the others only if they are swapped in together.
     pub(super) async fn load_all<'l>(
         &self,
-        wanted: &'l [Wanted],
+        wanted: &'l [WantedCollection],
         together: bool,
-        load: impl AsyncFn(&'l Wanted) -> Result<Filled<'l>, Failure>,
-        align: impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
-        loaded: &mut Vec<Loaded>,
+        load: impl AsyncFn(&'l WantedCollection) -> Result<FilledLoad<'l>, Failure>,
+        align: impl AsyncFn(&mut FilledLoad<'l>) -> Result<(), Failure>,
+        loaded: &mut Vec<LoadedCollection>,
         failures: &mut Failures,
     ) {
         let mut waiting = Vec::new();
@@ -135,12 +134,12 @@ impl Filling<'_> {
         }
     }
 
-    /// Brings these loads up to date and swaps them in, all or none. Those that are not are abandoned; `Err` says why.
+    /// Aligns these loads and swaps in all, or none: then `Err` says why.
     async fn align_and_swap<'l>(
         &self,
-        mut filled: Vec<Filled<'l>>,
-        align: &impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
-    ) -> Result<Vec<Loaded>, Failure> {
+        mut filled: Vec<FilledLoad<'l>>,
+        align: &impl AsyncFn(&mut FilledLoad<'l>) -> Result<(), Failure>,
+    ) -> Result<Vec<LoadedCollection>, Failure> {
         let all = async {
             for each in &mut filled {
                 align(each).await?;
@@ -156,16 +155,16 @@ impl Filling<'_> {
         self.swap(filled).await
     }
 
-    /// All or none.
+    /// Swaps in all or none.
     async fn swap_together<'l>(
         &self,
-        filled: Vec<Filled<'l>>,
-        align: &impl AsyncFn(&mut Filled<'l>) -> Result<(), Failure>,
-        loaded: &mut Vec<Loaded>,
+        filled: Vec<FilledLoad<'l>>,
+        align: &impl AsyncFn(&mut FilledLoad<'l>) -> Result<(), Failure>,
+        loaded: &mut Vec<LoadedCollection>,
         failures: &mut Failures,
     ) {
         if failures.is_empty() {
-            let names = filled.iter().map(Filled::name).collect::<Vec<_>>().join(", ");
+            let names = filled.iter().map(FilledLoad::name).collect::<Vec<_>>().join(", ");
             match self.align_and_swap(filled, align).await {
                 Ok(swapped) => loaded.extend(swapped),
                 Err(failure) => failures.add(names, failure),
@@ -175,21 +174,22 @@ impl Filling<'_> {
         for each in filled {
             let name = each.name().to_owned();
             let failure = Failure::failed("loaded, but not swapped in: --together means all or none");
-            let failure = if self.goes_on { failure.remedy("the next load has only its swap to do") } else { failure };
+            let failure =
+                if self.is_resumable { failure.remedy("the next load only has to swap it in") } else { failure };
             self.abandon(each.load, &failure).await;
             failures.add(name, failure);
         }
     }
 
-    /// The load with its tables, once this `work` has made them whole. If it fails the load is abandoned.
+    /// The load with complete tables, after this `work` on them. A failed load is abandoned.
     pub(super) async fn filled<'l>(
         &self,
         load: Load<'l>,
         watched: Option<WatchedCollection>,
-        work: impl AsyncFnOnce(&Load<'l>) -> Result<Whole, Failure>,
-    ) -> Result<Filled<'l>, Failure> {
+        work: impl AsyncFnOnce(&Load<'l>) -> Result<CompleteTables, Failure>,
+    ) -> Result<FilledLoad<'l>, Failure> {
         match self.env.stop.or_done(work(&load)).await {
-            Ok(whole) => Ok(Filled { load, whole, watched }),
+            Ok(whole) => Ok(FilledLoad { load, whole, watched }),
             Err(failure) => {
                 self.abandon(load, &failure).await;
                 Err(failure)
@@ -197,18 +197,18 @@ impl Filling<'_> {
         }
     }
 
-    /// Everything from the source to the keys; `before` is what the tables hold already.
+    /// Everything from source to keys; `before` is in the tables already.
     pub(super) async fn fill(
         &self,
         load: &Load<'_>,
         name: &str,
-        input: Input<impl RangeSource + 'static>,
+        input: DocumentInput<impl RangeSource + 'static>,
         before: Resumed,
-    ) -> Result<Whole, Failure> {
+    ) -> Result<CompleteTables, Failure> {
         let started = Instant::now();
         let (before, bytes_before) = flow_before(before);
-        let done = Done { documents: before.read, bytes: bytes_before, rows: before.written.rows.iter().sum() };
-        let counters = Arc::new(Counters::going_on(done));
+        let done = WorkDone { documents: before.read, bytes: bytes_before, rows: before.written.rows.iter().sum() };
+        let counters = Arc::new(Counters::resuming(done));
         let rejects = Arc::new(RejectLimit::new(self.max_rejects, before.tally.rejected));
         let progress = self.env.observer.begin(Activity::counted(name, &counters, input.expected));
         let flow = self.run_pipeline(load, input.sources, &rejects, &counters).await?;
@@ -219,15 +219,15 @@ impl Filling<'_> {
         }
         flow.check().map_err(|counts| {
             Failure::failed(format!("the counts of {name} do not add up: {counts}"))
-                .remedy("this is a fault in gizer; the live tables are as they were")
+                .remedy("this is a bug in gizer; the live tables are as they were")
         })?;
         let read_now = flow.read;
         let flow = before.and(flow);
         self.build_keys(load, name).await?;
         tracing::debug!(collection = name, took = ?started.elapsed(), "keys built");
-        let mut report = Loaded::new(name, load.layout(), flow, counters.bytes(), read_now);
+        let mut report = LoadedCollection::new(name, load.layout(), flow, counters.bytes(), read_now);
         report.sizes = load.table_sizes().await?;
-        Ok(Whole { report, started, standing: None })
+        Ok(CompleteTables { report, started, standing: None })
     }
 
     async fn run_pipeline(
@@ -247,13 +247,13 @@ impl Filling<'_> {
         }
         let filled = pipeline::load(load.layout(), sources, sinks, settings.memory, rejects, counters);
         tokio::select! {
-            // It holds the collection's lock: without it nothing that is filled could be swapped in.
+            // The session holds the collection's lock, without which nothing can be swapped in.
             lost = self.session.ended() => Err(lost.into()),
             flow = filled => flow,
         }
     }
 
-    /// Keys, indexes, statistics.
+    /// Builds keys, indexes and statistics.
     pub(super) async fn build_keys(&self, load: &Load<'_>, name: &str) -> Result<(), Failure> {
         let _progress = self.env.observer.begin(Activity::step(name, "keys and indexes"));
         let mut sessions = Vec::new();
@@ -265,9 +265,9 @@ impl Filling<'_> {
         Ok(load.build_keys(&sessions, settings).await?)
     }
 
-    /// Swaps these loads in, all or none. Those that are not are abandoned; `Err` says why.
-    pub(super) async fn swap(&self, mut filled: Vec<Filled<'_>>) -> Result<Vec<Loaded>, Failure> {
-        for Filled { whole: Whole { report, started, .. }, .. } in &mut filled {
+    /// Swaps these loads in, all or none. Otherwise they are abandoned; `Err` says why.
+    pub(super) async fn swap(&self, mut filled: Vec<FilledLoad<'_>>) -> Result<Vec<LoadedCollection>, Failure> {
+        for FilledLoad { whole: CompleteTables { report, started, .. }, .. } in &mut filled {
             let whole = report.read_now == report.ledger.read;
             report.ledger.millis = whole.then(|| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         }
@@ -280,7 +280,8 @@ impl Filling<'_> {
                 if !swapped.views.is_empty() {
                     self.env.notice(&Notice::RecreatedViews(swapped.views));
                 }
-                let report = |Whole { report, started, .. }| Loaded { took: started.elapsed(), ..report };
+                let report =
+                    |CompleteTables { report, started, .. }| LoadedCollection { took: started.elapsed(), ..report };
                 Ok(filled.into_iter().map(|filled| report(filled.whole)).collect())
             }
             Err(failure) => {
@@ -292,17 +293,17 @@ impl Filling<'_> {
         }
     }
 
-    async fn swap_or_wait(&self, filled: &[Filled<'_>]) -> Result<Swapped, Failure> {
+    async fn swap_or_wait(&self, filled: &[FilledLoad<'_>]) -> Result<Swapped, Failure> {
         let settings = SwapSettings { limit: self.env.settings.swap_timeout, ..SwapSettings::default() };
         let mut parts = Vec::new();
-        for Filled { load, whole, .. } in filled {
+        for FilledLoad { load, whole, .. } in filled {
             parts.push(SwapPart { load, ledger: &whole.report.ledger, standing: whole.standing.as_ref() });
         }
         let mut swap = pin!(swap_together(&parts, &settings));
         tokio::select! {
             biased;
             swapped = &mut swap => return Ok(swapped?),
-            () = tokio::time::sleep(PATIENCE) => {}
+            () = tokio::time::sleep(SWAP_REPORT_AFTER) => {}
         }
         let collections = filled.iter().map(|filled| filled.name().to_owned()).collect();
         self.env.notice(&Notice::WaitsForReaders { collections, limit: settings.limit });
@@ -316,8 +317,8 @@ impl Filling<'_> {
              swapped in",
             counted(self.max_rejects, "document", "documents"),
         );
-        let what_helps = if self.goes_on {
-            "fix the schema file, or load with a greater --max-rejects, which goes on from here, or fix the documents \
+        let what_helps = if self.is_resumable {
+            "fix the schema file, or load with a greater --max-rejects, which resumes from here, or fix the documents \
              and load with --restart"
         } else {
             "fix the schema file, or load with a greater --max-rejects"
@@ -327,11 +328,11 @@ impl Filling<'_> {
             .remedy(format!("SELECT reason, id FROM {schema}.gizer_reject shows some; {what_helps}"))
     }
 
-    /// Writes down that the load failed; what cannot be written any more, the next load puts right.
+    /// Records the failed load; if that fails, the next load cleans up.
     pub(super) async fn abandon(&self, load: Load<'_>, failure: &Failure) {
         let interrupted = matches!(failure.kind, FailureKind::Interrupted | FailureKind::Terminated);
         if interrupted {
-            // Whatever the session was doing for the load is of no use any more.
+            // The session's current statement is useless now.
             let _ = self.session.cancel_handle().cancel().await;
         }
         let abandoned =
@@ -339,26 +340,26 @@ impl Filling<'_> {
         if matches!(abandoned, Ok(Ok(()))) {
             return;
         }
-        tracing::warn!("the failed load is not written down; the next one puts it right");
+        tracing::warn!("could not record the failed load; the next run cleans it up");
         if abandoned.is_err() {
-            // Somebody holds the row. What waits for it must not hold up what comes after it on this session.
+            // The row is locked. Waiting for it must not block this session.
             let _ = self.session.cancel_handle().cancel().await;
         }
     }
 }
 
-/// What went through an earlier run, and its bytes of BSON.
+/// Counts and bytes of an earlier run.
 fn flow_before(before: Resumed) -> (Flow, u64) {
     let Resumed { rows, bytes, tally, .. } = before;
     let written = Written { rows, documents: tally.loaded, rejected: tally.rejected, ..Written::default() };
     (Flow { read: tally.read, tally, written }, bytes)
 }
 
-impl Loaded {
-    fn new(name: &str, layout: &Layout, flow: Flow, bytes: u64, read_now: u64) -> Loaded {
+impl LoadedCollection {
+    fn new(name: &str, layout: &Layout, flow: Flow, bytes: u64, read_now: u64) -> LoadedCollection {
         let Flow { tally, written, .. } = flow;
         let tables = layout.tables.iter().map(|table| table.name.clone());
-        Loaded {
+        LoadedCollection {
             name: name.to_owned(),
             unfit: UnfitReport::of(&tally, layout),
             ledger: ledger(name, layout, &tally, &written),

@@ -1,4 +1,4 @@
-//! A load of documents of a server: captured, filled, aligned, verified, swapped in.
+//! A load from a server: captured, filled, aligned, verified, swapped in.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use gizer_pg::{Session, Target};
 use gizer_schema::{KeySource, Layout};
 
 use super::begin::{begin, identity, plan_from_start};
-use super::fill::{Filled, Filling, Input, Wanted, names};
-use super::run_row::RunRow;
-use super::{LoadOptions, Loaded};
-use crate::counters::Expected;
+use super::fill::{DocumentInput, FillContext, FilledLoad, WantedCollection, names};
+use super::run_row::LoadRunRow;
+use super::{LoadOptions, LoadedCollection};
+use crate::counters::ExpectedWork;
 use crate::due::record_failures;
 use crate::env::Env;
 use crate::failure::Failure;
@@ -26,16 +26,16 @@ use crate::pipeline;
 use crate::retry::Retry;
 use crate::spool::{Capture, SpooledChanges};
 
-/// How long the end of a load waits for its spools. What is not in them yet is one batch and a second's worth at most, unless
-/// their disk or their server does not answer any more.
+/// How long the end of a load waits for its spools. At most one batch and about a second of changes
+/// are missing, unless the spools' disk or server hangs.
 const CAPTURE_LIMIT: Duration = Duration::from_secs(10);
 
-/// A load that lost a server is resumed, if the server is back in time.
+/// Loads the collections; a load that lost a server is resumed if the server comes back in time.
 pub(super) async fn load_all(
     env: &Env,
     options: &LoadOptions,
-    wanted: &[Wanted],
-    loaded: &mut Vec<Loaded>,
+    wanted: &[WantedCollection],
+    loaded: &mut Vec<LoadedCollection>,
     failures: &mut Failures,
 ) {
     let (mut retry, mut options, mut begun) = (Retry::once(env), options.clone(), false);
@@ -49,8 +49,8 @@ pub(super) async fn load_all(
         let all = attempt.clone();
         match attempt.take_passing() {
             Some((failure, names)) if begun && retry.wait(env, &failure).await => {
-                // What cannot be loaded at all keeps the others of --together from being swapped in.
-                let again = |one: &Wanted| options.together || names.contains(&one.name);
+                // With --together, one that cannot be loaded keeps all from being swapped in.
+                let again = |one: &WantedCollection| options.together || names.contains(&one.name);
                 left.retain(again);
                 options.restart = false;
                 if !options.together {
@@ -62,16 +62,16 @@ pub(super) async fn load_all(
     }
 }
 
-/// `begun` says whether the servers were there.
+/// `begun` is set once both servers answered.
 async fn attempt_all(
     env: &Env,
     options: &LoadOptions,
-    wanted: &[Wanted],
+    wanted: &[WantedCollection],
     begun: &mut bool,
-    loaded: &mut Vec<Loaded>,
+    loaded: &mut Vec<LoadedCollection>,
     failures: &mut Failures,
 ) {
-    let Servers { target, cluster, session, oplogs } = match connect(env, options, wanted).await {
+    let LoadServers { target, cluster, session, oplogs } = match connect(env, options, wanted).await {
         Ok(connected) => connected,
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
@@ -80,11 +80,13 @@ async fn attempt_all(
         Ok(capture) => capture,
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
-    let run = RunRow::new(&session, &oplogs);
-    let filling = Filling { env, session: &session, target: &target, max_rejects: options.max_rejects, goes_on: true };
-    let job = Job { env, options, cluster: &cluster, oplogs: &oplogs, session: &session, filling, run: &run, capture };
+    let run = LoadRunRow::new(&session, &oplogs);
+    let filling =
+        FillContext { env, session: &session, target: &target, max_rejects: options.max_rejects, is_resumable: true };
+    let job =
+        LoadJob { env, options, cluster: &cluster, oplogs: &oplogs, session: &session, filling, run: &run, capture };
     let (load, align) =
-        (async |one| job.load(one).await, async |filled: &mut Filled<'_>| job.align_and_verify(filled).await);
+        (async |one| job.load(one).await, async |filled: &mut FilledLoad<'_>| job.align_and_verify(filled).await);
     job.filling.load_all(wanted, options.together, load, align, loaded, failures).await;
     job.end_capture().await;
     record_outcome(env, options, &session, loaded, failures).await;
@@ -93,12 +95,18 @@ async fn attempt_all(
     }
 }
 
-/// Writes down what keeps collections from being copied, and that nothing does any more. A copy under a prefix is apart from that.
-async fn record_outcome(env: &Env, options: &LoadOptions, session: &Session, loaded: &[Loaded], failures: &Failures) {
+/// Records obstacles of collections, and clears those of loaded ones; not for copies.
+async fn record_outcome(
+    env: &Env,
+    options: &LoadOptions,
+    session: &Session,
+    loaded: &[LoadedCollection],
+    failures: &Failures,
+) {
     if options.prefix.is_some() || env.stop.is_asked() {
         return;
     }
-    for Loaded { name, .. } in loaded {
+    for LoadedCollection { name, .. } in loaded {
         if let Err(error) = state::clear_obstacle(session, name).await {
             tracing::warn!(%error, "that {name} is loaded could not be recorded");
             return;
@@ -107,28 +115,28 @@ async fn record_outcome(env: &Env, options: &LoadOptions, session: &Session, loa
     record_failures(session, failures.by_collection()).await;
 }
 
-/// Bytes of a document, on average, from which on one cursor must do.
+/// Average document size from which one cursor is used.
 const LARGE_ON_AVERAGE: u64 = 1 << 20;
 
-/// Both servers, and the oplogs that are needed.
-struct Servers {
+/// Both servers and the needed oplogs.
+struct LoadServers {
     target: Target,
     cluster: Cluster,
     session: Session,
     oplogs: Vec<Oplog>,
 }
 
-/// Whether a collection could be followed after this load.
+/// Whether a collection can be followed after this load.
 fn followable(options: &LoadOptions, layout: &Layout) -> bool {
     options.filter.is_none() && options.prefix.is_none() && layout.key.source == KeySource::UnderscoreId
 }
 
-/// Everything that is needed before the first collection: both servers, the oplogs, the state tables.
-async fn connect(env: &Env, options: &LoadOptions, wanted: &[Wanted]) -> Result<Servers, Failure> {
+/// Connects both servers and reads the oplogs and state tables.
+async fn connect(env: &Env, options: &LoadOptions, wanted: &[WantedCollection]) -> Result<LoadServers, Failure> {
     let target = env.target()?;
     let connect = async {
         let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
-        // Nobody needs the position of a copy, so a server without an oplog will do for it.
+        // A copy needs no position, so a server without an oplog will do.
         let any = wanted.iter().any(|one| followable(options, &one.layout));
         let oplogs = if any { cluster.oplogs().await? } else { Vec::new() };
         state::prepare(&session).await?;
@@ -139,16 +147,16 @@ async fn connect(env: &Env, options: &LoadOptions, wanted: &[Wanted]) -> Result<
         Ok((cluster, session, oplogs))
     };
     let (cluster, session, oplogs) = env.stop.or_done(connect).await?;
-    Ok(Servers { target, cluster, session, oplogs })
+    Ok(LoadServers { target, cluster, session, oplogs })
 }
 
-/// Begins to keep the oplogs aside, before the first document is read.
+/// Starts the capture, before the first document is read.
 async fn start_capture(
     env: &Env,
     options: &LoadOptions,
     session: &Session,
     oplogs: &[Oplog],
-    wanted: &[Wanted],
+    wanted: &[WantedCollection],
 ) -> Result<Option<Capture>, Failure> {
     if oplogs.is_empty() {
         return Ok(None);
@@ -161,24 +169,24 @@ async fn start_capture(
     env.stop.or_done(start).await.map(Some)
 }
 
-/// What all collections of one load share.
-pub(super) struct Job<'j, 's> {
+/// Shared by all collections of one load.
+pub(super) struct LoadJob<'j, 's> {
     pub(super) env: &'j Env,
     pub(super) options: &'j LoadOptions,
     pub(super) cluster: &'j Cluster,
     pub(super) oplogs: &'j [Oplog],
     pub(super) session: &'j Session,
-    filling: Filling<'j>,
-    run: &'j RunRow<'s>,
-    /// Where nothing is to be followed there is none.
+    filling: FillContext<'j>,
+    run: &'j LoadRunRow<'s>,
+    /// `None` if nothing can be followed.
     pub(super) capture: Option<Capture>,
 }
 
-impl Job<'_, '_> {
-    async fn load<'l>(&'l self, wanted: &'l Wanted) -> Result<Filled<'l>, Failure> {
+impl LoadJob<'_, '_> {
+    async fn load<'l>(&'l self, wanted: &'l WantedCollection) -> Result<FilledLoad<'l>, Failure> {
         let stop = &self.env.stop;
         let look = async {
-            // Before the collection is looked at: whatever changes from here on is in the oplog after it.
+            // Taken before the collection is read, so that later changes are in the oplog after it.
             let captured = newest_positions(self.oplogs).await?;
             Ok((self.collection(&wanted.name).await?, captured))
         };
@@ -206,7 +214,7 @@ impl Job<'_, '_> {
         self.filling.filled(load, Some(watched), work).await
     }
 
-    /// The collection as it is in MongoDB; an empty one if its tables are to be emptied because it is gone.
+    /// The collection in MongoDB; an empty one if it is gone and its tables are to be emptied.
     async fn collection(&self, name: &str) -> Result<Collection, Failure> {
         match self.cluster.collection(name).await {
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. })
@@ -219,14 +227,14 @@ impl Job<'_, '_> {
         }
     }
 
-    /// Whether tables that were followed hold what the collection was.
+    /// Whether the collection has followed tables.
     async fn has_tables(&self, name: &str) -> Result<bool, Failure> {
         let status = state::read_status(self.session, 0).await?.unwrap_or_default();
         let followed = |state| matches!(state, CollectionState::Following | CollectionState::LoadDue);
         Ok(status.collections.iter().any(|known| known.collection == name && known.live && followed(known.state)))
     }
 
-    /// What can be done later with what is loaded.
+    /// Whether the loaded tables can be followed, and from where.
     fn source_of(&self, layout: &Layout, captured: Positions) -> LoadSource {
         let copy = |reason: &str| LoadSource::Copy { reason: reason.to_owned() };
         if self.options.filter.is_some() {
@@ -253,8 +261,8 @@ impl Job<'_, '_> {
         begun
     }
 
-    /// What is left to read of a collection, by so many cursors as there are workers.
-    fn input(&self, collection: &Collection, plan: &Resumed) -> Result<Input<RangeScan>, Failure> {
+    /// The rest of a collection to read, with as many cursors as workers.
+    fn input(&self, collection: &Collection, plan: &Resumed) -> Result<DocumentInput<RangeScan>, Failure> {
         let settings = &self.env.settings;
         let options = ScanOptions {
             batch_bytes: pipeline::range_bytes(settings.memory),
@@ -262,18 +270,18 @@ impl Job<'_, '_> {
             ..ScanOptions::default()
         };
         let segments = plan.segments.clone();
-        // Each holds two replies, which are as large as the largest document; one gives more than PostgreSQL takes.
+        // A cursor holds two replies of large documents, and one keeps PostgreSQL busy.
         let large = collection.size().is_some_and(|size| size.average() >= LARGE_ON_AVERAGE);
         let cursors = if large { 1 } else { settings.load_workers };
-        // What a filter leaves of it is not known.
+        // The size of a filtered collection is unknown.
         let expected = collection.size().filter(|_| self.options.filter.is_none()).map(|size| size.documents);
-        Ok(Input {
+        Ok(DocumentInput {
             sources: RangeScan::cursors(self.cluster, collection, segments, options, cursors)?,
-            expected: expected.map(Expected::Documents),
+            expected: expected.map(ExpectedWork::Documents),
         })
     }
 
-    /// The changes after these positions: what was spooled of them first.
+    /// The changes after these positions, spooled ones first.
     pub(super) async fn changes(
         &self,
         from: &Positions,
@@ -286,7 +294,7 @@ impl Job<'_, '_> {
         }
     }
 
-    /// Whether what has changed since these positions can still be read.
+    /// Whether changes since these positions can still be read.
     pub(super) async fn reaches(&self, captured: &Positions) -> Result<bool, Failure> {
         match &self.capture {
             Some(capture) => capture.still_reaches(self.oplogs, captured).await,
@@ -297,14 +305,14 @@ impl Job<'_, '_> {
     async fn end_capture(self) {
         let Some(capture) = self.capture else { return };
         let end = async {
-            // Where that cannot be asked, a load may need them.
+            // If that is unknown, a load may need the spool.
             match state::has_unfinished_loads(self.session).await {
                 Ok(false) => capture.finish().await,
                 Ok(true) | Err(_) => capture.stop().await,
             }
         };
         match tokio::time::timeout(CAPTURE_LIMIT, end).await {
-            // The collections are loaded, or not: that must not wait for a spool.
+            // The outcome of the load must not wait for a spool.
             Err(_) => {
                 let limit = CAPTURE_LIMIT.as_secs();
                 let why = format!(
@@ -315,7 +323,7 @@ impl Job<'_, '_> {
             Ok(Ok(report)) if report.is_whole() => {
                 tracing::info!(reached = ?report.reached(), "changes were spooled");
             }
-            // It was told when it happened, and the loads were checked against it.
+            // Already logged, and the loads were checked against it.
             Ok(Ok(report)) => tracing::warn!(reached = ?report.reached(), "changes were spooled up to here only"),
             Ok(Err(failure)) => self.env.notice(&Notice::SpoolUnfinished { why: failure.message }),
         }

@@ -1,4 +1,4 @@
-//! Loads: collections into staging tables next to the live ones, which they replace when they are complete.
+//! Loads collections into staging tables, which replace the live ones once complete.
 //!
 //! ```text
 //!   job     capture T0 ──▶ fill ──▶ align ──▶ verify ──▶ swap     documents of a server
@@ -6,8 +6,9 @@
 //!   text                   fill ─────────────────────▶ swap     text files of an extract
 //! ```
 //!
-//! Readers see the old tables or the new ones. What is interrupted is resumed by the next load of the same collection, if nothing
-//! stands against it, and starts over otherwise. `docs/architecture/capture.md` and `swap.md` say why it is exact.
+//! Readers see either the old or the new tables. The next load of a collection resumes an
+//! interrupted one if possible, and starts over otherwise. `docs/architecture/capture.md` and
+//! `swap.md` say why it is exact.
 
 mod align;
 mod begin;
@@ -36,32 +37,32 @@ use crate::failures::Failures;
 use crate::layouts::Layouts;
 use crate::observer::Event;
 use crate::unfit::UnfitReport;
-use fill::Wanted;
+use fill::WantedCollection;
 
-/// What to load, and how.
+/// Options of a load.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Collections; none: all that have a schema file.
+    /// Collections; empty for all that have a schema file.
     pub collections: Vec<String>,
-    /// A collection is swapped in although up to so many of its documents were rejected.
+    /// Limit of rejected documents per collection.
     pub max_rejects: u64,
-    /// Whether to start over even where an interrupted load could be resumed.
+    /// Whether to start over instead of resuming an interrupted load.
     pub restart: bool,
-    /// How much is compared with the documents before tables are swapped in.
+    /// How much is compared with documents before the swap.
     pub comparison: Comparison,
-    /// Only documents that match this query: a copy, which cannot be followed.
+    /// A query: makes a copy, which cannot be followed.
     pub filter: Option<bson::Document>,
-    /// All collections are swapped in in one transaction, or none.
+    /// Whether all collections are swapped in together, or none.
     pub together: bool,
-    /// Into tables whose names begin with this: a copy, which cannot be followed.
+    /// Prefix of the tables: makes a copy, which cannot be followed.
     pub prefix: Option<String>,
-    /// From what mongodump has written, and not from a server.
+    /// A dump to read instead of a server.
     pub dump: Option<PathBuf>,
-    /// Whether a collection that has tables and is gone from MongoDB is loaded as an empty one.
+    /// Whether a collection that is gone from MongoDB is loaded as an empty one.
     pub empties_gone: bool,
 }
 
-/// How much of a load is compared with the documents before it is swapped in.
+/// How much of a load is compared with documents before the swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     /// All of it.
@@ -73,7 +74,7 @@ pub enum Comparison {
 }
 
 impl LoadOptions {
-    /// A load of these collections, with nothing out of the ordinary.
+    /// A plain load of these collections.
     pub fn of(collections: Vec<String>) -> LoadOptions {
         LoadOptions {
             collections,
@@ -88,47 +89,44 @@ impl LoadOptions {
         }
     }
 
-    /// A load that is due for these collections. One of them may have gone from MongoDB: its tables are emptied then, as by
-    /// any drop.
+    /// A due load of these collections; tables of those gone from MongoDB are emptied.
     pub fn due(collections: Vec<String>) -> LoadOptions {
         LoadOptions { empties_gone: true, ..LoadOptions::of(collections) }
     }
 }
 
-/// What became of one collection that was loaded.
+/// A loaded collection.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedCollection {
     /// Its name in MongoDB.
     pub name: String,
-    /// What became of its documents.
+    /// Counts of its documents.
     pub ledger: Ledger,
     /// Rows by table, in the order of the layout.
     pub tables: Vec<(String, u64)>,
-    /// Bytes that each of them takes, with keys and indexes, or as text files.
+    /// Bytes of each table, with keys and indexes, or of its text files.
     pub sizes: Vec<u64>,
-    /// What the schema has no place for.
+    /// Values without a place in the schema.
     pub unfit: UnfitReport,
     /// Bytes of BSON.
     pub bytes: u64,
-    /// Documents that this run has read: less than all if it has resumed an interrupted load.
+    /// Documents read by this run: less than all after resuming.
     pub read_now: u64,
-    /// From the beginning to the swap.
+    /// Duration up to the swap.
     pub took: Duration,
-    /// What PostgreSQL has taken.
+    /// What was written.
     pub written: Written,
 }
 
-/// Loads collections, one after the other. One that cannot be loaded does not keep the others from it, unless they are to
-/// be swapped in together.
+/// Loads collections one by one. With `together` one failure stops all.
 ///
 /// # Errors
-/// [`Failure`] if there is no schema file at all. What keeps single collections, or all of them, from being loaded is in the
-/// [`Failures`] next to what was loaded.
-pub async fn load(env: &Env, options: &LoadOptions) -> Result<(Vec<Loaded>, Failures), Failure> {
+/// [`Failure`] if there is no schema file. Failures of collections are in [`Failures`].
+pub async fn load(env: &Env, options: &LoadOptions) -> Result<(Vec<LoadedCollection>, Failures), Failure> {
     let filtered = options.filter.is_some();
     let (dump, Layouts { usable, mut failures }) =
         dump::open(env, options.dump.as_deref(), filtered, &options.collections)?;
-    let wanted = Wanted::all(usable, options.prefix.as_deref(), &mut failures);
+    let wanted = WantedCollection::all(usable, options.prefix.as_deref(), &mut failures);
     let mut loaded = Vec::new();
     match &dump {
         _ if wanted.is_empty() => {}

@@ -1,4 +1,4 @@
-//! The run's row in `qmetlstatus`, from its opening to its end.
+//! The run's row in `qmetlstatus`.
 
 use std::time::Duration;
 
@@ -7,26 +7,25 @@ use gizer_pg::state::{self, Run, RunKind, RunOutcome, ShardPositions};
 use gizer_pg::{PgError, Session};
 use tokio::sync::OnceCell;
 
-use super::Loaded;
+use super::LoadedCollection;
 use crate::failure::{Failure, FailureKind};
 use crate::failures::Failures;
 
-/// How long a failed load tries to leave everything in order: an operator who has pressed Ctrl-C waits for it.
+/// How long a failed load may clean up: the operator has pressed Ctrl-C and waits.
 pub(crate) const TIDYING_LIMIT: Duration = Duration::from_secs(5);
 
-/// The row of a load, opened once there is something to tell.
+/// The row of a load, opened once there is something to report.
 ///
-/// Monitors look at the newest row: a load that another run keeps from doing anything leaves none, so that what they see
-/// is the other run.
-pub(super) struct RunRow<'s> {
+/// Monitors read the newest row, so a load that another run blocks leaves none.
+pub(super) struct LoadRunRow<'s> {
     session: &'s Session,
     oplogs: &'s [Oplog],
     opened: OnceCell<(Run<'s>, ShardPositions)>,
 }
 
-impl<'s> RunRow<'s> {
-    pub(super) fn new(session: &'s Session, oplogs: &'s [Oplog]) -> RunRow<'s> {
-        RunRow { session, oplogs, opened: OnceCell::new() }
+impl<'s> LoadRunRow<'s> {
+    pub(super) fn new(session: &'s Session, oplogs: &'s [Oplog]) -> LoadRunRow<'s> {
+        LoadRunRow { session, oplogs, opened: OnceCell::new() }
     }
 
     /// Opens the row, unless it is open.
@@ -43,7 +42,8 @@ impl<'s> RunRow<'s> {
         self.opened.get_or_try_init(|| open).await.map(|_| ())
     }
 
-    /// Opens the row for what stands in the way of a load, so that monitors see it. That failure counts more than one to open it.
+    /// Opens the row so that monitors see this obstacle. The failure itself matters more than one to
+    /// open the row.
     pub(super) async fn open_for(&self, failure: &Failure) {
         if failure.kind != FailureKind::Locked
             && !failure.ends_run
@@ -53,8 +53,8 @@ impl<'s> RunRow<'s> {
         }
     }
 
-    /// Closes the row, if it is open. After a failure, what cannot be written any more the next run puts right.
-    pub(super) async fn close(self, loaded: &[Loaded], failures: &Failures) -> Result<(), Failure> {
+    /// Closes the row, if it is open. If that fails after a failure, the next run does it.
+    pub(super) async fn close(self, loaded: &[LoadedCollection], failures: &Failures) -> Result<(), Failure> {
         let Some((run, positions)) = self.opened.into_inner() else { return Ok(()) };
         let records = loaded.iter().map(|each| each.ledger.loaded).sum();
         let queries = loaded.iter().map(|each| each.written.copies).sum();
@@ -62,7 +62,7 @@ impl<'s> RunRow<'s> {
             return Ok(run.finish(&RunOutcome::Done { records, queries }).await?);
         }
         let close = async {
-            // Reading in a transaction of its own first ends one that was left open where the load was interrupted.
+            // Its own transaction first ends one left open by an interrupted load.
             let outcome = outcome(self.session, failures).await?;
             run.touch(&positions, records, queries).await?;
             run.finish(&outcome).await
@@ -74,7 +74,7 @@ impl<'s> RunRow<'s> {
     }
 }
 
-/// A load is due only where no collection has tables of an earlier one, and no other run is about to make them.
+/// A load is due only if no collection has tables of an earlier one, and no other run is loading.
 async fn outcome(session: &Session, failures: &Failures) -> Result<RunOutcome, PgError> {
     let reason = failures.in_a_line();
     let status = state::read_status(session, 0).await?;

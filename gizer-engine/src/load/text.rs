@@ -1,4 +1,4 @@
-//! A load of text files: of an extract, or of the classic tool.
+//! Loads text files of an extract or of the classic tool.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use gizer_pg::load::{Load, LoadRequest, LoadSource, Written};
 use gizer_pg::state::Ledger;
 use gizer_schema::{Layout, TableId};
 
-use super::Loaded;
+use super::LoadedCollection;
 use super::dump::{begin, connect};
-use super::fill::{Filling, Whole};
-use super::run_row::RunRow;
-use crate::counters::{Counters, Expected};
+use super::fill::{CompleteTables, FillContext};
+use super::run_row::LoadRunRow;
+use crate::counters::{Counters, ExpectedWork};
 use crate::env::Env;
 use crate::failure::Failure;
 use crate::failures::Failures;
@@ -26,26 +26,26 @@ use crate::observer::{Activity, Event};
 use crate::pipeline;
 use crate::unfit::UnfitReport;
 
-/// Why what the classic tool has written cannot be followed.
-const UNPROVEN: &str = "it was copied from files of which nothing says that they are whole, nor from when they are";
+/// Why files of the classic tool cannot be followed.
+const UNPROVEN: &str = "it was copied from files that may be incomplete, of an unknown time";
 
-/// Which text files to load.
+/// Options of a load of text files.
 #[derive(Debug, Clone)]
 pub struct TextLoad {
     /// The folder.
     pub folder: PathBuf,
-    /// Collections; none: all that were extracted, or all that have a schema file.
+    /// Collections; empty for all that were extracted or have a schema file.
     pub collections: Vec<String>,
-    /// Into tables whose names begin with this.
+    /// Prefix of the tables.
     pub prefix: Option<String>,
 }
 
-/// Loads text files, one collection after the other. One that cannot be loaded does not keep the others from it.
+/// Loads text files one collection at a time; a failure of one does not stop the others.
 ///
 /// # Errors
-/// [`Failure`] if the folder cannot be used, or there is no schema file at all. What becomes of single collections is in the
-/// [`Failures`] next to what was loaded.
-pub async fn load_text(env: &Env, request: &TextLoad) -> Result<(Vec<Loaded>, Failures), Failure> {
+/// [`Failure`] if the folder is unusable, or there is no schema file. Failures of collections are
+/// in the returned [`Failures`].
+pub async fn load_text(env: &Env, request: &TextLoad) -> Result<(Vec<LoadedCollection>, Failures), Failure> {
     let folder = TextFolder::open(&request.folder)?;
     check_prefix(request, &folder)?;
     let mut names = request.collections.clone();
@@ -85,19 +85,19 @@ fn check_prefix(request: &TextLoad, folder: &TextFolder) -> Result<(), Failure> 
     Err(Failure::usage(message).remedy(format!("copy it {was}")))
 }
 
-/// A collection that is copied.
+/// A collection to copy.
 struct TextPart {
     /// The collection's name in MongoDB.
     name: String,
     /// Its tables, with the prefix.
     layout: Layout,
     extracted: Option<ExtractedCollection>,
-    /// Of each table.
+    /// By table.
     files: Vec<Vec<TextFile>>,
 }
 
 impl TextPart {
-    /// Looks whether all that belongs to the collection is there.
+    /// Checks that the collection's files are complete.
     fn new(layout: &Layout, request: &TextLoad, folder: &TextFolder) -> Result<TextPart, Failure> {
         let name = layout.collection.clone();
         let layout = prefixed(layout, request.prefix.as_deref())?;
@@ -130,7 +130,7 @@ impl TextPart {
         }
     }
 
-    /// What the extract has counted; where nobody has, a row of the root table is a document.
+    /// The extract's counts; without them a row of the root table is a document.
     fn ledger(&self, written: &Written) -> Ledger {
         if let Some(extracted) = &self.extracted {
             return extracted.ledger.clone();
@@ -145,7 +145,7 @@ async fn load_all(
     env: &Env,
     folder: &TextFolder,
     parts: Vec<TextPart>,
-    loaded: &mut Vec<Loaded>,
+    loaded: &mut Vec<LoadedCollection>,
     failures: &mut Failures,
 ) {
     let names = |parts: &[TextPart]| parts.iter().map(|part| part.name.clone()).collect::<Vec<String>>();
@@ -153,8 +153,8 @@ async fn load_all(
         Ok(connected) => connected,
         Err(failure) => return failures.end_run(Some(failure), names(&parts)),
     };
-    let run = RunRow::new(&session, &[]);
-    let filling = Filling { env, session: &session, target: &target, max_rejects: 0, goes_on: false };
+    let run = LoadRunRow::new(&session, &[]);
+    let filling = FillContext { env, session: &session, target: &target, max_rejects: 0, is_resumable: false };
     for (i, part) in parts.iter().enumerate() {
         match load_one(&filling, &run, folder, part).await {
             Ok(swapped) => loaded.extend(swapped),
@@ -174,11 +174,11 @@ async fn load_all(
 }
 
 async fn load_one(
-    filling: &Filling<'_>,
-    run: &RunRow<'_>,
+    filling: &FillContext<'_>,
+    run: &LoadRunRow<'_>,
     folder: &TextFolder,
     part: &TextPart,
-) -> Result<Vec<Loaded>, Failure> {
+) -> Result<Vec<LoadedCollection>, Failure> {
     let load = begin(filling, run, part.request()).await?;
     let work = async |load: &Load<'_>| {
         run.open().await?;
@@ -187,7 +187,12 @@ async fn load_one(
     filling.swap(vec![filling.filled(load, None, work).await?]).await
 }
 
-async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part: &TextPart) -> Result<Whole, Failure> {
+async fn fill(
+    filling: &FillContext<'_>,
+    load: &Load<'_>,
+    folder: &TextFolder,
+    part: &TextPart,
+) -> Result<CompleteTables, Failure> {
     let started = Instant::now();
     let mut sinks = Vec::new();
     for _ in 0..filling.env.settings.load_workers {
@@ -199,10 +204,10 @@ async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part:
     }
     let bytes = files.iter().map(|(_, file)| file.bytes).sum();
     let counters = Arc::new(Counters::default());
-    let activity = Activity::counted(&part.name, &counters, Some(Expected::Bytes(bytes)));
+    let activity = Activity::counted(&part.name, &counters, Some(ExpectedWork::Bytes(bytes)));
     let progress = filling.env.observer.begin(activity);
     let written = tokio::select! {
-        // It holds the collection's lock: without it nothing that is filled could be swapped in.
+        // The session holds the collection's lock, without which nothing can be swapped in.
         lost = filling.session.ended() => return Err(lost.into()),
         written = pipeline::copy(files, sinks, &counters) => written?,
     };
@@ -210,7 +215,7 @@ async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part:
     store_rejects(filling, load, folder, part).await?;
     filling.build_keys(load, &part.name).await?;
     let ledger = part.ledger(&written);
-    let report = Loaded {
+    let report = LoadedCollection {
         name: part.name.clone(),
         tables: part.layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied()).collect(),
         sizes: load.table_sizes().await?,
@@ -221,12 +226,12 @@ async fn fill(filling: &Filling<'_>, load: &Load<'_>, folder: &TextFolder, part:
         ledger,
         written,
     };
-    Ok(Whole { report, started, standing: None })
+    Ok(CompleteTables { report, started, standing: None })
 }
 
-/// What the extract has rejected goes where a load would have put it.
+/// Stores the extract's rejects as a load would.
 async fn store_rejects(
-    filling: &Filling<'_>,
+    filling: &FillContext<'_>,
     load: &Load<'_>,
     folder: &TextFolder,
     part: &TextPart,
@@ -257,7 +262,7 @@ async fn store_rejects(
     .into())
 }
 
-/// The collection's UUID, for each shard that it was captured on: an extract knows one.
+/// The collection's UUID for each captured shard: an extract knows one.
 fn uuids(extracted: &ExtractedCollection) -> BTreeMap<String, [u8; 16]> {
     match (&extracted.source, extracted.uuid) {
         (LoadSource::Followable { captured }, Some(uuid)) => {

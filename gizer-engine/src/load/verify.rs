@@ -1,4 +1,4 @@
-//! Before tables are swapped in they are compared with the documents.
+//! Compares staging tables with the documents before the swap.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,8 +8,8 @@ use gizer_pg::load::{Load, LoadSource};
 use gizer_pg::state::{Moment, RepairKey, Standing};
 
 use super::Comparison;
-use super::fill::Filled;
-use super::job::Job;
+use super::fill::FilledLoad;
+use super::job::LoadJob;
 use crate::audit::{self, Audit, AuditReaders, AuditReport, AuditTables, AuditTarget, Extent};
 use crate::failure::{Failure, FailureKind};
 use crate::follow;
@@ -17,19 +17,18 @@ use crate::notice::Notice;
 use crate::observer::Activity;
 use crate::wording::counted;
 
-/// Documents of a sample.
-const SAMPLE: u64 = 2_000;
+const SAMPLE_DOCUMENTS: u64 = 2_000;
 
-/// How often tables are aligned again because documents have changed that were looked at.
-const ROUNDS: usize = 5;
+/// Rounds of alignment for documents that changed meanwhile.
+const MAX_ROUNDS: usize = 5;
 
-impl Job<'_, '_> {
-    /// Brings the staging tables of a load up to date and compares them with the documents, unless it is a copy.
-    pub(super) async fn align_and_verify(&self, filled: &mut Filled<'_>) -> Result<(), Failure> {
+impl LoadJob<'_, '_> {
+    /// Aligns a load's staging tables and compares them with the documents, unless it is a copy.
+    pub(super) async fn align_and_verify(&self, filled: &mut FilledLoad<'_>) -> Result<(), Failure> {
         self.align(filled).await?;
         let sample = match self.options.comparison {
             Comparison::Off => return Ok(()),
-            Comparison::Sample => Some(SAMPLE),
+            Comparison::Sample => Some(SAMPLE_DOCUMENTS),
             Comparison::Full => None,
         };
         let (LoadSource::Followable { .. }, Some(watched)) = (filled.load.source(), filled.watched.clone()) else {
@@ -43,20 +42,20 @@ impl Job<'_, '_> {
             tracing::info!(collection = name, documents = found.documents, rows = found.rows, "equal");
             return Ok(());
         }
-        // The next load must not take up what is known to be wrong: a sample might miss it then.
+        // The next load must not resume wrong tables, which a sample might miss.
         filled.load.give_up().await?;
         Err(not_equal(&name, &found))
     }
 
     async fn compare(
         &self,
-        filled: &mut Filled<'_>,
+        filled: &mut FilledLoad<'_>,
         watched: &WatchedCollection,
         sample: Option<u64>,
     ) -> Result<AuditReport, Failure> {
         let collection = match self.cluster.collection(filled.name()).await {
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) => {
-                // It was gone when the load began, and nothing was loaded.
+                // It was gone from the start, and nothing was loaded.
                 let was_gone = watched.uuids.is_empty() && self.options.empties_gone;
                 return if was_gone { Ok(AuditReport::default()) } else { Err(follow::replaced(filled.name())) };
             }
@@ -73,12 +72,12 @@ impl Job<'_, '_> {
             found
                 .add(audit::run(&audit, self.env, self.cluster, segments, &AuditReport::default()).await?, audit.named);
         }
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             let open: Vec<RepairKey> = std::mem::take(&mut *again.lock().unwrap_or_else(PoisonError::into_inner));
             if open.is_empty() {
                 return Ok(found);
             }
-            // They have changed since they were loaded: the log says so, and what it says is applied first.
+            // They changed since the load: the log's changes are applied first.
             self.align(filled).await?;
             let source = (watched, &collection);
             let audit = self.audit(&filled.load, filled.whole.standing.as_ref(), source, Extent::Full, &again);
@@ -121,7 +120,7 @@ impl Job<'_, '_> {
     }
 }
 
-/// What is not equal is not swapped in.
+/// The failure of unequal tables, which are not swapped in.
 fn not_equal(collection: &str, found: &AuditReport) -> Failure {
     let count = counted(found.differing(), "document differs", "documents differ");
     let first: Vec<&str> = found.differences.iter().take(3).map(|each| each.text.as_str()).collect();

@@ -1,4 +1,4 @@
-//! From text files to tables.
+//! Copies text files into tables.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use super::without_result;
 use crate::counters::Counters;
 use crate::failure::Failure;
 
-/// Copies all files through the sinks: whoever is done with one takes the next.
+/// Copies all files through the sinks; each sink takes the next free file.
 ///
 /// # Errors
 /// Those of the sinks; the first one ends the others.
@@ -27,7 +27,7 @@ pub async fn copy(
         copying.spawn(drain(sink, Arc::clone(&files), Arc::clone(counters)));
     }
     let mut written = Written::default();
-    // What is still in progress at an error is dropped with the set, and rolled back.
+    // Dropping the set rolls back what is in progress.
     while let Some(ended) = copying.join_next().await {
         written += &ended.map_err(|error| without_result("writer", &error))??;
     }

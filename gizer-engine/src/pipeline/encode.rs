@@ -11,10 +11,10 @@ use gizer_schema::Layout;
 
 use super::RejectLimit;
 
-/// How many times smaller the parts of a large document are, because there are many of them.
 const LARGE_DOCUMENT_PARTS: usize = 4;
 
-/// Bytes of a document whose rows may go in several parts. What is sent cannot be taken back, so it is checked first.
+/// Size from which a document's rows may be sent in several parts. Sent parts cannot be taken back,
+/// so it is checked first.
 const LARGE_DOCUMENT_BYTES: usize = 64 << 10;
 
 /// Encoded rows of a range; the last part ends it.
@@ -30,11 +30,11 @@ pub(super) struct RangeEnd {
     /// The documents, in case the sink refuses them.
     pub(super) range: DocumentRange,
     pub(super) tally: Tally,
-    /// Their bytes count against the budget until they are committed.
+    /// Charges their bytes to the budget until committed.
     pub(super) lease: Option<Lease>,
 }
 
-/// Flattens and encodes ranges until no more come, or the sink has failed.
+/// Flattens and encodes ranges until the end or the sink's failure.
 pub(super) fn encode_ranges<E: UnitEncoder>(
     layout: &Layout,
     ranges: &ThreadReceiver<DocumentRange>,
@@ -49,14 +49,14 @@ pub(super) fn encode_ranges<E: UnitEncoder>(
         }
         let (range, lease) = Held::into_parts(range);
         encode_range(&mut flattener, &parts, range, Some(lease), rejects);
-        // The sink has failed, and says why.
+        // The sink failed and reports why.
         if parts.borrow().closed {
             return;
         }
     }
 }
 
-/// Flattens and encodes one range; less of it once too many documents are rejected.
+/// Flattens and encodes one range, or a part of it once too many documents are rejected.
 pub(super) fn encode_range<E: UnitEncoder>(
     flattener: &mut Flattener,
     parts: &RefCell<PartBuilder<E>>,
@@ -79,24 +79,24 @@ pub(super) fn encode_range<E: UnitEncoder>(
     let tally = flattener.take_tally();
     let flattened = usize::try_from(tally.read).unwrap_or(usize::MAX);
     let whole = flattened == range.documents.len();
-    // What was left out is for a load that allows more.
+    // The rest is left to a load that allows more rejects.
     let range = if whole { Some(range) } else { range.split_at(flattened).map(|(flattened, _)| flattened) };
     match range {
         Some(range) => parts.borrow_mut().send(Some(RangeEnd { range, tally, lease })),
-        // Too many were rejected elsewhere before this one began: its transaction has no end, and is rolled back.
+        // Too many rejects elsewhere: without an end the transaction is rolled back.
         None => parts.borrow_mut().closed = true,
     }
 }
 
-/// Encodes rows, and sends a part whenever it is full.
+/// Encodes rows and sends full parts.
 pub(super) struct PartBuilder<E> {
     encoder: E,
-    /// Bytes of rejects without their documents, which the encoder does not count. With small documents that is most of it.
+    /// Bytes of rejects besides their documents, which the encoder does not count.
     reject_overhead: usize,
     full_at: usize,
     parts: ThreadSender<RangePart>,
     spare: mpsc::Receiver<Buffers>,
-    /// Whether rows of the present document may be sent before its end.
+    /// Whether rows of the current document may be sent before its end.
     divisible: bool,
     closed: bool,
 }
@@ -112,7 +112,7 @@ impl<E: UnitEncoder> PartBuilder<E> {
         PartBuilder { encoder, reject_overhead: 0, full_at, parts, spare, divisible: false, closed: false }
     }
 
-    /// Adds a rejected document; between documents.
+    /// Adds a rejected document, between documents.
     fn reject(&mut self, reject: Reject) {
         self.send_if_full();
         self.reject_overhead += size_of::<Reject>() + reject.id.len() + reject.reason.len();
@@ -137,7 +137,7 @@ impl<E: UnitEncoder> PartBuilder<E> {
     }
 }
 
-/// Puts rows into parts.
+/// Adds rows to parts.
 struct PartSink<'p, E>(&'p RefCell<PartBuilder<E>>);
 
 impl<E: UnitEncoder> RowSink for PartSink<'_, E> {
@@ -157,7 +157,7 @@ impl<E: UnitEncoder> RowSink for PartSink<'_, E> {
 
     fn discard_document(&mut self) {
         let mut parts = self.0.borrow_mut();
-        // What was checked is not discarded, so nothing of it has been sent.
+        // A checked document is never discarded, so nothing of it was sent.
         debug_assert!(!parts.divisible, "a document that was checked is discarded");
         parts.encoder.discard_document();
     }

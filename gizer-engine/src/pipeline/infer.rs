@@ -1,4 +1,4 @@
-//! From documents to a schema.
+//! Infers a schema from documents.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ async fn pump(
         let (documents, document_bytes) = (batch.len() as u64, batch.document_bytes() as u64);
         let memory = batch.memory_bytes();
         if sender.send(batch, memory).await.is_err() {
-            // The next stage has failed; it says why.
+            // The next stage failed and reports why.
             return Ok(());
         }
         counters.add_documents(documents, document_bytes);

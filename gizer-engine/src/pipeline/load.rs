@@ -1,4 +1,4 @@
-//! From documents to tables, or to files of rows: that is for the sinks to say.
+//! Loads documents through sinks into tables or files.
 
 use std::sync::{Arc, mpsc};
 
@@ -11,17 +11,17 @@ use gizer_schema::Layout;
 use tokio::task::JoinSet;
 
 use super::encode::{PartBuilder, encode_ranges};
-use super::write::{RangeWriter, Shared};
+use super::write::{RangeWriter, WriterContext};
 use super::{RejectLimit, joined, on_thread, part_bytes, share, without_result};
 use crate::counters::Counters;
 use crate::failure::Failure;
 
-/// Counts of what went through a load's pipeline.
+/// Counts of a load's pipeline.
 #[derive(Debug, Default)]
 pub struct Flow {
     /// Documents that the source gave.
     pub read: u64,
-    /// What the flatteners read, and what did not fit; of committed ranges.
+    /// Counts of the flatteners, for committed ranges.
     pub tally: Tally,
     /// What the sinks wrote.
     pub written: Written,
@@ -56,12 +56,13 @@ impl Flow {
     }
 }
 
-/// Loads all ranges of the sources into the sinks, with about `memory` bytes in flight. Each sink has a thread that flattens for it.
+/// Loads all ranges of the sources into the sinks, with about `memory` bytes in flight. Each sink
+/// has its own flattening thread.
 ///
-/// Stops early, and without an error, once more documents are rejected than `rejects` allows.
+/// Stops early, without an error, once there are more rejects than `rejects` allows.
 ///
 /// # Errors
-/// Those of the sources and the sinks. The sinks know which ranges are written.
+/// Those of the sources and the sinks. The sinks know which ranges are committed.
 pub async fn load<K: RangeSink + 'static>(
     layout: &Layout,
     sources: Vec<impl RangeSource + 'static>,
@@ -71,7 +72,7 @@ pub async fn load<K: RangeSink + 'static>(
     counters: &Arc<Counters>,
 ) -> Result<Flow, Failure> {
     let (range_sender, range_receiver) = to_threads(&Budget::new(share(memory)));
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(WriterContext {
         layout: layout.clone(),
         part_bytes: part_bytes(memory),
         rejects: Arc::clone(rejects),
@@ -79,7 +80,7 @@ pub async fn load<K: RangeSink + 'static>(
     });
     let mut threads = Vec::new();
     let mut writers = JoinSet::new();
-    // Each has its part of the budget: a thread must not gather ranges for its own sink while another has none.
+    // Each has a share of the budget, so that no thread hoards ranges.
     let parts_a_sink = share(memory) / sinks.len().max(1);
     for sink in sinks {
         let (part_sender, part_receiver) = to_tokio(&Budget::new(parts_a_sink));
@@ -102,13 +103,13 @@ pub async fn load<K: RangeSink + 'static>(
     Ok(Flow { read, tally, written })
 }
 
-/// Sends all ranges of a source to the threads; gives the number of documents.
+/// Sends all ranges of a source to the threads; returns the number of documents.
 async fn pump(mut source: impl RangeSource, sender: AsyncSender<DocumentRange>) -> Result<u64, Failure> {
     let mut read = 0;
     while let Some(range) = source.next_range().await? {
         let (documents, memory) = (range.documents.len() as u64, range.documents.memory_bytes());
         if sender.send(range, memory).await.is_err() {
-            // The next stage has failed; it says why.
+            // The next stage failed and reports why.
             break;
         }
         read += documents;

@@ -6,16 +6,16 @@
 //!   files           ──────────▶ copy (tokio, one connection each)
 //! ```
 //!
-//! `══▶` is a channel of gizer-channel. All cursors share one, and all threads take from it; from there on each thread
-//! has a sink of its own, because the parts of a range belong into one transaction, in their order.
+//! `══▶` is a channel of gizer-channel. All cursors share one that all threads take from; each
+//! thread has its own sink, because the parts of a range belong in one transaction, in order.
 //!
 //! # Memory
-//! `[run] memory` is divided: an eighth for ranges of documents, which are held until they are committed; an eighth for
-//! encoded rows in flight; the rest is what the stages hold while they work. Each cursor holds two replies, each thread the rows
-//! that it encodes and some buffers, and the allocator what it does not give back. A range, or a document, with more rows than fit
-//! goes in parts.
+//! `[run] memory` is divided: an eighth for ranges of documents, held until they are committed; an
+//! eighth for encoded rows in flight; the rest for the stages themselves: two replies per cursor,
+//! rows and buffers per thread, and what the allocator keeps. A range or document with more rows
+//! than fit is sent in parts.
 //!
-//! The first stage that fails ends the others: its channels close, they stop quietly, and its error is the pipeline's.
+//! The first failing stage closes its channels; the others stop, and its error is the result.
 
 mod copy;
 mod encode;
@@ -36,40 +36,39 @@ pub use infer::infer;
 pub use load::{Flow, load};
 pub use reject_limit::RejectLimit;
 
-/// Bytes of documents that a source should give at once, of a budget of `memory` bytes.
+/// Bytes per batch of a source.
 pub fn batch_bytes(memory: usize) -> usize {
     (memory / 64).clamp(256 << 10, 4 << 20)
 }
 
-/// Bytes of documents that make up a range: one transaction.
+/// Bytes of documents in a range: one transaction.
 ///
-/// Large enough that the COPY commands of a range's tables do not count, small enough that every worker can have several in flight.
-/// The server gives no more than 16 MiB at once.
+/// Large enough to hide the cost of COPY commands, small enough for several in flight per worker.
+/// The server gives at most 16 MiB at once.
 pub fn range_bytes(memory: usize) -> usize {
     (memory / 32).clamp(256 << 10, 8 << 20)
 }
 
-/// Encoded bytes at which a part of a range is sent; most ranges have one part. A buffer that grows doubles, so that this should lie
-/// well below a power of two.
+/// Encoded bytes per part, well below a power of two: a growing buffer doubles.
 fn part_bytes(memory: usize) -> usize {
     (memory / 64 * 3).clamp(512 << 10, 12 << 20)
 }
 
-/// Bytes that each of the two channels of a load may hold.
+/// Bytes in each of a load's two channels.
 fn share(memory: usize) -> usize {
     memory / 8
 }
 
-/// A task has panicked, or was dropped with its runtime.
+/// The failure of a task that panicked, or was dropped with its runtime.
 pub(crate) fn without_result(task: &str, error: &JoinError) -> Failure {
     Failure::failed(format!("a {task} ended without a result: {error}"))
 }
 
-/// Runs a stage on a thread of its own; its result comes through the receiver.
+/// Runs a stage on its own thread; its result comes through the receiver.
 fn on_thread<O: Send + 'static>(stage: impl FnOnce() -> O + Send + 'static) -> oneshot::Receiver<O> {
     let (done, output) = oneshot::channel();
     thread::spawn(move || {
-        // A pipeline that was dropped waits for nothing.
+        // The pipeline may have been dropped.
         let _ = done.send(stage());
     });
     output
@@ -80,5 +79,5 @@ fn on_thread<O: Send + 'static>(stage: impl FnOnce() -> O + Send + 'static) -> o
 /// # Errors
 /// [`Failure`] if the thread panicked.
 async fn joined<O>(stage: oneshot::Receiver<O>) -> Result<O, Failure> {
-    stage.await.map_err(|_| Failure::failed("a worker thread ended without a result; this is a fault in gizer"))
+    stage.await.map_err(|_| Failure::failed("a worker thread ended without a result; this is a bug in gizer"))
 }

@@ -1,7 +1,7 @@
-//! The last stage: parts of ranges into a sink, each range in a transaction of its own.
+//! The last stage: writes parts into a sink, each range in its own transaction.
 //!
-//! A range that PostgreSQL refuses is not the end of the load. It is divided, and each half is encoded and written as a range of
-//! its own, until what is refused is one document: that is rejected, with PostgreSQL's reason.
+//! A refused range does not end the load. It is halved, and each half encoded and written as its
+//! own range, down to a single document, which is rejected with PostgreSQL's reason.
 
 use std::cell::RefCell;
 use std::sync::{Arc, mpsc};
@@ -22,8 +22,8 @@ use super::encode::{PartBuilder, RangeEnd, RangePart, encode_range};
 use crate::counters::Counters;
 use crate::failure::Failure;
 
-/// What all writers of a load share.
-pub(super) struct Shared {
+/// Shared by all writers of a load.
+pub(super) struct WriterContext {
     pub(super) layout: Layout,
     pub(super) part_bytes: usize,
     pub(super) rejects: Arc<RejectLimit>,
@@ -33,16 +33,16 @@ pub(super) struct Shared {
 /// Writes ranges into one sink.
 pub(super) struct RangeWriter<K> {
     sink: K,
-    shared: Arc<Shared>,
+    shared: Arc<WriterContext>,
     tally: Tally,
 }
 
 impl<K: RangeSink> RangeWriter<K> {
-    pub(super) fn new(sink: K, shared: Arc<Shared>) -> RangeWriter<K> {
+    pub(super) fn new(sink: K, shared: Arc<WriterContext>) -> RangeWriter<K> {
         RangeWriter { sink, shared, tally: Tally::default() }
     }
 
-    /// Writes ranges until no more come, or too many documents are rejected.
+    /// Writes ranges until the end or too many rejects.
     pub(super) async fn drain(
         mut self,
         parts: AsyncReceiver<RangePart>,
@@ -59,7 +59,7 @@ impl<K: RangeSink> RangeWriter<K> {
         Ok((self.sink.finish().await?, self.tally))
     }
 
-    /// Takes parts until one ends its range; `None` if no more come.
+    /// Takes parts until one ends its range; `None` at the end.
     async fn write_range(
         &mut self,
         parts: &AsyncReceiver<RangePart>,
@@ -70,7 +70,7 @@ impl<K: RangeSink> RangeWriter<K> {
             let (RangePart { rows, end }, lease) = held.into_parts();
             if refused.is_none() && !rows.is_empty() {
                 match self.sink.copy(rows).await {
-                    // The encoder may have ended by now, and its buffers with it.
+                    // The encoder may have ended.
                     Ok(buffers) => drop(spare.send(buffers)),
                     Err(error) if error.is_data_rejected() => refused = Some(error),
                     Err(error) => return Err(error.into()),
@@ -96,13 +96,13 @@ impl<K: RangeSink> RangeWriter<K> {
                 self.tally.add(end.tally);
                 Ok(RangeOutcome::Written)
             }
-            // A constraint that is checked at the end of the transaction.
+            // A deferred constraint.
             Err(error) if error.is_data_rejected() => Ok(RangeOutcome::Refused(Box::new(RefusedRange { end, error }))),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Writes in pieces what was refused as a whole.
+    /// Writes a refused range in pieces.
     async fn divide(&mut self, refused: RefusedRange) -> Result<(), Failure> {
         let RefusedRange { end: RangeEnd { range, lease, .. }, error } = refused;
         let mut open = vec![(range, Some(error))];
@@ -112,7 +112,7 @@ impl<K: RangeSink> RangeWriter<K> {
                 None => match self.write_again(range.clone()).await? {
                     Some(RangeOutcome::Written) => continue,
                     Some(RangeOutcome::Refused(refused)) => refused.error,
-                    // Too many were rejected elsewhere: what is left is for another load.
+                    // Too many rejects elsewhere: the rest is left to another load.
                     None => break,
                 },
             };
@@ -125,9 +125,9 @@ impl<K: RangeSink> RangeWriter<K> {
         Ok(())
     }
 
-    /// Encodes and writes some documents of a range that was refused; `None` if too many are rejected by now.
+    /// Encodes and writes some documents of a refused range; `None` after too many rejects.
     async fn write_again(&mut self, range: DocumentRange) -> Result<Option<RangeOutcome>, Failure> {
-        // Its bytes are not the budget's: what was refused has given them back, and no more than this is in flight.
+        // It needs no budget: the refused range has returned its own.
         let (sender, parts) = to_tokio(&Budget::new(self.shared.part_bytes));
         let (spare, returned) = mpsc::channel();
         let shared = Arc::clone(&self.shared);
@@ -137,13 +137,11 @@ impl<K: RangeSink> RangeWriter<K> {
             encode_range(&mut Flattener::new(&shared.layout), &parts, range, None, &shared.rejects);
         });
         let outcome = self.write_range(&parts, &spare).await?;
-        encoder
-            .await
-            .map_err(|_| Failure::failed("a worker thread ended without a result; this is a fault in gizer"))?;
+        encoder.await.map_err(|_| Failure::failed("a worker thread ended without a result; this is a bug in gizer"))?;
         Ok(outcome)
     }
 
-    /// Rejects the only document of a range, in a transaction of its own.
+    /// Rejects the only document of a range, in its own transaction.
     async fn reject(&mut self, range: DocumentRange, error: &PgError) -> Result<(), Failure> {
         let Some(document) = range.documents.documents().next() else { return Ok(()) };
         let reason = format!("PostgreSQL refused it: {error}");
@@ -161,7 +159,8 @@ impl<K: RangeSink> RangeWriter<K> {
     }
 }
 
-/// The key by which following retries a document that was refused; `None` if it has none, so that following could not write it either.
+/// The key by which following retries a refused document; `None` if it has none, and following
+/// could not write it either.
 fn retry_key(layout: &Layout, document: RawDoc<'_>, error: &PgError) -> Option<RetryKey> {
     let mut keys = Keys::new(layout);
     keys.insert(&Flattener::new(layout).key_of(document).ok()?)?;
@@ -170,15 +169,15 @@ fn retry_key(layout: &Layout, document: RawDoc<'_>, error: &PgError) -> Option<R
     Some(RetryKey { key: keys.field(0).to_vec(), lookup, sqlstate })
 }
 
-/// A range, and why it is not written.
+/// A range that was not written, and why.
 struct RefusedRange {
     end: RangeEnd,
     error: PgError,
 }
 
-/// What a sink has made of a range.
+/// Result of writing a range.
 enum RangeOutcome {
     Written,
-    /// Nothing of it is written.
+    /// Nothing was written.
     Refused(Box<RefusedRange>),
 }

@@ -1,4 +1,4 @@
-//! The task that spools what is touched while a load runs.
+//! Spools changes while a load runs.
 //!
 //! ```text
 //!   Capture::start ── T0 and a spool; from here on, in a task of its own:  OplogChanges ──▶ pages ──▶ spool
@@ -21,60 +21,60 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::changes::SpoolReader;
-use super::record::{Mark, PageWriter};
-use super::{Appended, Spool, SpoolSettings, SpoolSpan, SpooledChanges};
+use super::record::{PageWriter, SpoolMark};
+use super::{AppendOutcome, Spool, SpoolSettings, SpoolSpan, SpooledChanges};
 use crate::failure::Failure;
 
-/// Bytes after which a page is written, whether or not it ends with a mark.
+/// Bytes after which a page is written, with or without a mark at its end.
 const PAGE_BYTES: usize = 256 << 10;
 
-/// How long a mark may wait to be written.
+/// Longest delay of a mark.
 const MARK_WAIT: Duration = Duration::from_millis(250);
 
 /// Changes between two marks.
 const MARK_CHANGES: usize = 5_000;
 
-/// Bytes of undecided transactions in memory.
-const HELD_BACK_BYTES: usize = 4 << 20;
+/// Memory for undecided transactions, in bytes.
+const TRANSACTION_BYTES: usize = 4 << 20;
 
-/// The changes of a database, being spooled.
+/// A running capture: it spools the changes of a database.
 ///
-/// Dropping it ends it where it stands, as a crash would: what is then missing in the spool shows when it is opened again.
+/// Dropping it is like a crash: what is missing in the spool shows when it is opened again.
 pub struct Capture {
     settings: SpoolSettings,
     t0: Positions,
     start: Positions,
     spool: Arc<dyn Spool>,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<CaptureState>,
     stop: watch::Sender<Option<SpoolEnd>>,
     task: JoinSet<CaptureReport>,
 }
 
-/// How far the task has got.
+/// Progress of the task.
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(super) struct CaptureState {
     pub(super) reached: Positions,
-    /// It has ended before it was stopped.
+    /// The task has ended by itself.
     pub(super) ended: bool,
 }
 
-/// What becomes of the spool when a capture ends.
+/// What happens to the spool when a capture ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SpoolEnd {
-    /// A load that did not finish needs it to go on.
+    /// An unfinished load needs it.
     Stays,
-    /// Nobody needs it any more.
+    /// No load needs it.
     Removed,
 }
 
-/// What became of a capture.
+/// Result of a capture.
 #[derive(Debug)]
 pub struct CaptureReport {
-    /// The part of the source that the spool covers.
+    /// What the spool covers.
     pub span: SpoolSpan,
-    /// Changes that this capture has spooled; an earlier one may have spooled others.
+    /// Changes spooled by this capture; an earlier one may have spooled more.
     pub changes: u64,
-    /// Bytes that they take.
+    /// Their size in bytes.
     pub bytes: u64,
     /// Why it ended.
     pub end: CaptureEnd,
@@ -85,34 +85,35 @@ pub struct CaptureReport {
 pub enum CaptureEnd {
     /// It was stopped.
     Stopped,
-    /// The spool is as large as it may be.
+    /// The spool has reached its limit.
     LimitReached,
-    /// The source cannot be read, or the spool written, any more.
+    /// The source cannot be read, or the spool cannot be written.
     BrokenOff(Failure),
 }
 
 impl CaptureReport {
-    /// Whether the spool covers the source up to the end of the capture.
+    /// Whether the spool covers the source to the end of the capture.
     pub fn is_whole(&self) -> bool {
         matches!(self.end, CaptureEnd::Stopped)
     }
 
-    /// How far the spool reaches: from here on the log itself is needed.
+    /// How far the spool reaches; from there the log itself is needed.
     pub fn reached(&self) -> &Positions {
         &self.span.reached
     }
 }
 
 impl Capture {
-    /// Opens the spool and begins to fill it, from the newest positions (T0) on or from earlier ones.
+    /// Opens the spool and fills it, from the newest positions (T0) or from earlier ones.
     ///
-    /// `needed` is from where on unfinished loads and followed collections still need the changes. A spool that covers it, and
-    /// whose end the log still holds, is continued; else it starts over at `needed` if the log still holds that, and else at T0.
-    /// [`reaches`](Capture::reaches) says which. Without `needed` it starts over.
+    /// `needed` is where unfinished loads and followed collections start to need changes. A spool
+    /// that covers it and ends in the log is continued. Otherwise it starts over: at `needed` if
+    /// the log still holds that, else at T0; [`reaches`](Capture::reaches) tells which. Without
+    /// `needed` it starts over.
     ///
     /// # Errors
-    /// [`Failure`] before MongoDB is read, if the spool cannot be written or another run writes it; afterwards if MongoDB
-    /// cannot be read.
+    /// [`Failure`] if the spool cannot be written or another run uses it, before MongoDB is read;
+    /// later if MongoDB cannot be read.
     pub async fn start(
         settings: SpoolSettings,
         oplogs: &[Oplog],
@@ -131,14 +132,14 @@ impl Capture {
             };
             earliest.iter().map(from).collect::<Positions>()
         });
-        let opening = Opening { oplogs, settings: &settings };
+        let opening = SourceOpener { oplogs, settings: &settings };
         let (source, span) = opening.source(&*spool, needed, earliest).await?;
         let (start, from) = (times(&span.start), times(&span.reached));
         tracing::info!(start, from, "changes are spooled");
         let (stop, stopped) = watch::channel(None);
-        let (state, seen) = watch::channel(State { reached: span.reached.clone(), ended: false });
+        let (state, seen) = watch::channel(CaptureState { reached: span.reached.clone(), ended: false });
         let start = span.start.clone();
-        let task = Task {
+        let task = CaptureTask {
             source,
             spool: Arc::clone(&spool),
             stopped,
@@ -156,17 +157,17 @@ impl Capture {
         Ok(Capture { settings, t0, start, spool, state: seen, stop, task: tasks })
     }
 
-    /// The newest positions at the start: whatever is read from MongoDB after the start is as of then or later.
+    /// The newest positions at the start: everything read later is at least as new.
     pub fn t0(&self) -> &Positions {
         &self.t0
     }
 
-    /// Where the spool begins: T0 or earlier.
+    /// Start of the spool: T0 or earlier.
     pub fn start_positions(&self) -> &Positions {
         &self.start
     }
 
-    /// How far the spool has got by now.
+    /// Current end of the spool.
     pub fn reached(&self) -> Positions {
         self.state.borrow().reached.clone()
     }
@@ -175,18 +176,18 @@ impl Capture {
         positions.iter().all(|(shard, position)| self.start.get(shard).is_some_and(|start| start <= position))
     }
 
-    /// Whether spool and log together hold everything after these positions. Of a capture that has ended early nobody
-    /// knows without asking the log, so it does not.
+    /// Whether spool and log together hold everything after these positions. `false` for a capture
+    /// that has ended early: only the log can tell.
     pub fn reaches(&self, positions: &Positions) -> bool {
         self.begins_before(positions) && !self.state.borrow().ended
     }
 
-    /// As [`reaches`](Capture::reaches), but where the capture has ended early the log is asked.
+    /// As [`reaches`](Capture::reaches), but asks the log if the capture has ended early.
     ///
     /// # Errors
     /// [`Failure`] if MongoDB cannot be read.
     pub async fn still_reaches(&self, oplogs: &[Oplog], positions: &Positions) -> Result<bool, Failure> {
-        let State { reached, ended } = self.state.borrow().clone();
+        let CaptureState { reached, ended } = self.state.borrow().clone();
         if !ended || !self.begins_before(positions) {
             return Ok(self.begins_before(positions));
         }
@@ -203,8 +204,8 @@ impl Capture {
         Ok(self.reaches(positions) && !log_holds(oplogs, positions).await?)
     }
 
-    /// The changes after these positions: what was spooled so far and is spooled meanwhile, and then the log. Where the spool
-    /// begins later, all is read from the log.
+    /// The changes after these positions: first from the spool, including what is still being
+    /// spooled, then from the log. If the spool starts later, all of them come from the log.
     ///
     /// # Errors
     /// [`MongoError`] if the spool or the log cannot be read.
@@ -222,15 +223,15 @@ impl Capture {
         SpooledChanges::of_spool(reader, oplogs, from, interest, options).await
     }
 
-    /// Ends the capture; what was spooled survives a crash.
+    /// Stops the capture; the spool survives a crash.
     ///
     /// # Errors
-    /// [`Failure`] only if the task has panicked; whatever else has gone wrong is in the report.
+    /// [`Failure`] only if the task panicked; other errors are in the report.
     pub async fn stop(self) -> Result<CaptureReport, Failure> {
         self.end(SpoolEnd::Stays).await
     }
 
-    /// Ends the capture, and removes what was spooled: no load needs it any more.
+    /// Stops the capture and removes the spool: no load needs it.
     ///
     /// # Errors
     /// As [`stop`](Capture::stop).
@@ -268,24 +269,23 @@ fn times(positions: &Positions) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// From where on the log is needed by whoever reads documents now, and the newest position. The first of them lies before
-/// the second where a transaction is in progress, whose entries a later commit leads back to.
+/// Where readers of current documents start to need the log, and the newest position. The first is
+/// earlier if a transaction is open: its commit leads back to earlier entries.
 async fn newest(oplog: &Oplog) -> Result<(SourcePosition, SourcePosition), Failure> {
     let before = oplog.newest().await?;
     let undecided = oplog.before_undecided().await?;
-    // What was decided before this was asked for is in the log after the first position.
+    // Transactions decided before this query are in the log after the first position.
     let first = undecided.map_or(before, |undecided| undecided.min(before));
     Ok((first.into(), oplog.newest().await?.into()))
 }
 
-/// What the source of a capture is opened with.
-struct Opening<'o> {
+struct SourceOpener<'o> {
     oplogs: &'o [Oplog],
     settings: &'o SpoolSettings,
 }
 
-impl Opening<'_> {
-    /// The changes from somewhere on, and a spool that covers the source from its start up to there.
+impl SourceOpener<'_> {
+    /// The changes from some position, and a spool that covers the source up to it.
     async fn source(
         &self,
         spool: &dyn Spool,
@@ -294,12 +294,12 @@ impl Opening<'_> {
     ) -> Result<(OplogChanges, SpoolSpan), Failure> {
         if let Some(span) = spool.span()
             && needed.as_ref().is_some_and(|needed| covers(&span, needed))
-            && let Some(source) = self.at_if_there(&span.reached).await?
+            && let Some(source) = self.open_if_held(&span.reached).await?
         {
             return Ok((source, span));
         }
         let needed = match needed {
-            Some(needed) => self.at_if_there(&needed).await?.map(|source| (source, needed)),
+            Some(needed) => self.open_if_held(&needed).await?.map(|source| (source, needed)),
             None => None,
         };
         let (source, start) = match needed {
@@ -314,15 +314,15 @@ impl Opening<'_> {
     async fn at(&self, from: &Positions) -> Result<OplogChanges, MongoError> {
         let interest = Interest { database: self.settings.database.clone(), ..Interest::default() };
         let options = FollowOptions {
-            held_back_bytes: HELD_BACK_BYTES,
+            transaction_memory: TRANSACTION_BYTES,
             watermark_changes: MARK_CHANGES,
             ..FollowOptions::new(self.settings.folder.join("held-back"))
         };
         OplogChanges::open(self.oplogs, from, interest, options).await
     }
 
-    /// The same, if the log still holds them.
-    async fn at_if_there(&self, from: &Positions) -> Result<Option<OplogChanges>, MongoError> {
+    /// The same; `None` if the log no longer holds them.
+    async fn open_if_held(&self, from: &Positions) -> Result<Option<OplogChanges>, MongoError> {
         match self.at(from).await {
             Ok(source) => Ok(Some(source)),
             Err(error) if error.class() == ErrorClass::LoadDue => {
@@ -334,7 +334,7 @@ impl Opening<'_> {
     }
 }
 
-/// Whether a spool covers what comes after these positions: they lie in it.
+/// Whether these positions lie in a spool's span.
 fn covers(span: &SpoolSpan, needed: &Positions) -> bool {
     needed.iter().all(|(shard, needed)| {
         let ends = span.start.get(shard).zip(span.reached.get(shard));
@@ -342,17 +342,16 @@ fn covers(span: &SpoolSpan, needed: &Positions) -> bool {
     })
 }
 
-/// A capture at work.
-struct Task {
+struct CaptureTask {
     source: OplogChanges,
     spool: Arc<dyn Spool>,
     stopped: watch::Receiver<Option<SpoolEnd>>,
-    state: watch::Sender<State>,
+    state: watch::Sender<CaptureState>,
     span: SpoolSpan,
     page: PageWriter,
     /// The latest mark, written or not.
     marked: Option<(ClusterTime, Positions)>,
-    /// When the mark at the end of the page is to be written.
+    /// When the page's last mark must be written.
     mark_due: Option<Instant>,
     /// Changes in the page.
     unwritten: u64,
@@ -360,19 +359,19 @@ struct Task {
     bytes: u64,
 }
 
-impl Task {
-    /// Spools changes until it is stopped, or cannot go on.
+impl CaptureTask {
+    /// Spools changes until stopped, or until it cannot continue.
     async fn run(mut self) -> CaptureReport {
         let mut end = self.spool_changes().await.unwrap_or_else(CaptureEnd::BrokenOff);
         self.page.cut_to_mark();
         match self.write().await {
-            Ok(Appended::Full) => end = CaptureEnd::LimitReached,
+            Ok(AppendOutcome::Full) => end = CaptureEnd::LimitReached,
             Err(failure) if matches!(end, CaptureEnd::Stopped) => end = CaptureEnd::BrokenOff(failure),
-            Ok(Appended::Taken(_)) | Err(_) => {}
+            Ok(AppendOutcome::Taken(_)) | Err(_) => {}
         }
-        self.say(&end);
+        self.log_end(&end);
         self.state.send_modify(|state| state.ended = !matches!(end, CaptureEnd::Stopped));
-        // One that has ended early is still read.
+        // A spool that ended early is still read.
         let end_of_spool = self.stopped.wait_for(Option::is_some).await.ok().and_then(|stopped| *stopped);
         if end_of_spool == Some(SpoolEnd::Removed)
             && let Err(failure) = self.spool.trim(None).await
@@ -387,7 +386,7 @@ impl Task {
             let due = self.mark_due.unwrap_or_else(Instant::now);
             let event = tokio::select! {
                 biased;
-                // An error means that whoever could stop it is gone.
+                // An error: the capture was dropped.
                 _ = self.stopped.wait_for(Option::is_some) => return Ok(CaptureEnd::Stopped),
                 () = sleep_until(due), if self.mark_due.is_some() && self.page.is_marked() => None,
                 event = self.source.next() => Some(event?),
@@ -407,32 +406,32 @@ impl Task {
                 _ => {}
             }
             let is_due = self.page.is_marked() && self.mark_due.is_some_and(|due| due <= Instant::now());
-            if (is_due || self.page.len() >= PAGE_BYTES) && self.write().await? == Appended::Full {
+            if (is_due || self.page.len() >= PAGE_BYTES) && self.write().await? == AppendOutcome::Full {
                 return Ok(CaptureEnd::LimitReached);
             }
         }
     }
 
-    /// Notes a watermark; one that is held back by a prepared transaction says nothing new.
+    /// Notes a watermark; a repeated one, as during a prepared transaction, says nothing new.
     fn mark(&mut self, time: ClusterTime, positions: Positions) {
         if self.marked.as_ref().is_some_and(|(marked, at)| *marked == time && *at == positions) {
             return;
         }
-        let mark = Mark { time, positions };
+        let mark = SpoolMark { time, positions };
         self.page.mark(&mark);
         self.marked = Some((time, mark.positions));
         self.mark_due = self.mark_due.or_else(|| Some(Instant::now() + MARK_WAIT));
     }
 
-    /// Writes the page, if there is anything in it.
-    async fn write(&mut self) -> Result<Appended, Failure> {
+    /// Writes the page unless it is empty.
+    async fn write(&mut self) -> Result<AppendOutcome, Failure> {
         if self.page.is_empty() {
-            return Ok(Appended::Taken(0));
+            return Ok(AppendOutcome::Taken(0));
         }
         let page = self.page.take();
         let reached = page.reached.clone();
         let appended = self.spool.append(page).await?;
-        if let Appended::Taken(bytes) = appended {
+        if let AppendOutcome::Taken(bytes) = appended {
             self.bytes += bytes;
             self.changes += std::mem::take(&mut self.unwritten);
             if let Some(reached) = reached {
@@ -444,16 +443,15 @@ impl Task {
         Ok(appended)
     }
 
-    /// Says once why a capture has ended before the load.
-    fn say(&self, end: &CaptureEnd) {
+    /// Logs once why a capture ended before the load.
+    fn log_end(&self, end: &CaptureEnd) {
         let why = match end {
             CaptureEnd::Stopped => return,
             CaptureEnd::LimitReached => "load.spool_limit is reached".to_owned(),
             CaptureEnd::BrokenOff(failure) => failure.to_string(),
         };
         tracing::warn!(
-            "changes are spooled up to {} and no further: {why}; the load goes on, and can be followed if the oplog itself still \
-             holds what comes after",
+            "spooling stopped at {}: {why}; the load continues, and can be followed if the oplog still holds the rest",
             times(&self.span.reached)
         );
     }

@@ -1,4 +1,4 @@
-//! Changes out of a spool, and then out of the log: one stream, without a gap and nothing twice.
+//! Reads changes from a spool, then from the log: one stream without gaps or repeats.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,45 +8,45 @@ use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_oplog::{ChangeEvent, ChangeSource, FollowOptions, Interest, MongoError, Oplog, OplogChanges};
 use tokio::sync::watch;
 
-use super::capture::State;
-use super::record::{Mark, Record, RecordReader};
+use super::capture::CaptureState;
+use super::record::{RecordReader, SpoolMark, SpoolRecord};
 use super::{Cursor, Spool};
 
-/// How long a spool in another server may take to give its first page.
+/// How long a spool in another server may take for its first page.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// What was spooled after some positions, and what the log has after that.
+/// The changes after some positions: spooled ones, then the log's.
 ///
-/// The log is opened at the spool's last mark, and from there on all comes from it. Where it has rolled over by then, a capture that
-/// goes on may have spooled more: that is waited for.
+/// The log is opened at the spool's last mark. If it has rolled over there, a running capture may
+/// have spooled more, so the stream waits for that.
 pub struct SpooledChanges {
     oplogs: Vec<Oplog>,
     interest: Interest,
     options: FollowOptions,
-    /// What lies at or before these is not given …
+    /// Changes at or before these are skipped.
     from: Positions,
-    /// … and no watermark before the latest of them.
+    /// No watermark is given before this, the latest of them.
     first_watermark: ClusterTime,
-    source: Source,
+    source: SpooledSource,
 }
 
-enum Source {
+enum SpooledSource {
     Spool(SpoolReader),
     Log(Box<OplogChanges>),
 }
 
-/// A spool, as it is read while its capture goes on.
+/// Reads a spool while its capture runs.
 pub(super) struct SpoolReader {
     pub(super) spool: Arc<dyn Spool>,
-    pub(super) capture: watch::Receiver<State>,
+    pub(super) capture: watch::Receiver<CaptureState>,
     cursor: Cursor,
     page: Option<RecordReader>,
-    /// The last mark that was read; at first where the spool begins.
+    /// The last mark read; at first the spool's start.
     pub(super) reached: Positions,
 }
 
 impl SpooledChanges {
-    /// The changes after these positions, out of the log alone.
+    /// The changes after these positions, from the log alone.
     ///
     /// # Errors
     /// As [`OplogChanges::open`].
@@ -57,11 +57,11 @@ impl SpooledChanges {
         options: FollowOptions,
     ) -> Result<SpooledChanges, MongoError> {
         let log = OplogChanges::open(oplogs, from, interest.clone(), options.clone()).await?;
-        Ok(SpooledChanges::new(oplogs, from, interest, options, Source::Log(Box::new(log))))
+        Ok(SpooledChanges::new(oplogs, from, interest, options, SpooledSource::Log(Box::new(log))))
     }
 
-    /// The changes after these positions, out of a spool that begins at or before them, as far as it goes. One that does not answer
-    /// is left alone: as a rule the log still holds all of it.
+    /// The changes after these positions, from a spool that starts at or before them. A spool that
+    /// does not answer is skipped: usually the log still holds everything.
     pub(super) async fn of_spool(
         mut reader: SpoolReader,
         oplogs: &[Oplog],
@@ -76,7 +76,7 @@ impl SpooledChanges {
                 return SpooledChanges::of_log(oplogs, from, interest, options).await;
             }
         }
-        Ok(SpooledChanges::new(oplogs, from, interest, options, Source::Spool(reader)))
+        Ok(SpooledChanges::new(oplogs, from, interest, options, SpooledSource::Spool(reader)))
     }
 
     fn new(
@@ -84,7 +84,7 @@ impl SpooledChanges {
         from: &Positions,
         interest: Interest,
         options: FollowOptions,
-        source: Source,
+        source: SpooledSource,
     ) -> SpooledChanges {
         let first_watermark = from.values().map(|position| position.time()).max().unwrap_or_default();
         SpooledChanges { oplogs: oplogs.to_vec(), interest, options, from: from.clone(), first_watermark, source }
@@ -101,12 +101,12 @@ impl SpooledChanges {
         }
     }
 
-    /// Goes on in the log, or waits until the capture has spooled more.
-    async fn go_on(&mut self) -> Result<(), MongoError> {
-        let Source::Spool(reader) = &mut self.source else { return Ok(()) };
+    /// Continues in the log, or waits until the capture has spooled more.
+    async fn continue_in_log(&mut self) -> Result<(), MongoError> {
+        let SpooledSource::Spool(reader) = &mut self.source else { return Ok(()) };
         let (interest, options) = (self.interest.clone(), self.options.clone());
         match OplogChanges::open(&self.oplogs, &reader.reached, interest, options).await {
-            Ok(log) => self.source = Source::Log(Box::new(log)),
+            Ok(log) => self.source = SpooledSource::Log(Box::new(log)),
             Err(error @ MongoError::RolledOver { .. }) if !reader.wait_for_page().await? => return Err(error),
             Err(MongoError::RolledOver { .. }) => {}
             Err(error) => return Err(error),
@@ -119,21 +119,20 @@ impl ChangeSource for SpooledChanges {
     async fn next(&mut self) -> Result<ChangeEvent, MongoError> {
         loop {
             let event = match &mut self.source {
-                Source::Log(log) => Some(log.next().await?),
-                Source::Spool(reader) => reader.next_event().await?,
+                SpooledSource::Log(log) => Some(log.next().await?),
+                SpooledSource::Spool(reader) => reader.next_event().await?,
             };
             match event {
                 Some(event) if self.is_wanted(&event) => return Ok(event),
                 Some(_) => {}
-                None => self.go_on().await?,
+                None => self.continue_in_log().await?,
             }
         }
     }
 }
 
 impl SpoolReader {
-    /// Reads a spool that has a start from its beginning.
-    pub(super) fn new(spool: Arc<dyn Spool>, start: Positions, capture: watch::Receiver<State>) -> SpoolReader {
+    pub(super) fn new(spool: Arc<dyn Spool>, start: Positions, capture: watch::Receiver<CaptureState>) -> SpoolReader {
         SpoolReader { spool, capture, cursor: Cursor::default(), page: None, reached: start }
     }
 
@@ -147,8 +146,8 @@ impl SpoolReader {
                 return Ok(None);
             };
             match page.next_record().map_err(|found| unreadable(Box::new(found)))? {
-                Some(Record::Change(change)) => return Ok(Some(ChangeEvent::Change(change))),
-                Some(Record::Mark(Mark { time, positions })) => {
+                Some(SpoolRecord::Change(change)) => return Ok(Some(ChangeEvent::Change(change))),
+                Some(SpoolRecord::Mark(SpoolMark { time, positions })) => {
                     self.reached.clone_from(&positions);
                     return Ok(Some(ChangeEvent::Watermark { time, positions, read_to: time }));
                 }
@@ -157,7 +156,7 @@ impl SpoolReader {
         }
     }
 
-    /// Reads the next page, if there is one. Dropped half-way, it is read again.
+    /// Reads the next page, if there is one. Cancelled, it reads it again.
     async fn next_page(&mut self) -> Result<bool, MongoError> {
         let read = self.spool.read(self.cursor).await.map_err(|failure| unreadable(Box::new(failure)))?;
         let Some((page, next)) = read else { return Ok(false) };
@@ -165,10 +164,10 @@ impl SpoolReader {
         Ok(true)
     }
 
-    /// The same, but at the end it waits for as long as the capture goes on.
+    /// The same, but waits at the end while the capture runs.
     async fn wait_for_page(&mut self) -> Result<bool, MongoError> {
         loop {
-            // Once it has ended, what is there is all that there will be.
+            // After its end nothing is added.
             let ended = self.capture.borrow_and_update().ended;
             if self.next_page().await? {
                 return Ok(true);
@@ -197,9 +196,9 @@ mod tests {
     use super::*;
     use crate::spool::{FileSpool, PageWriter, SpoolIdentity};
 
-    fn at(seconds: u32) -> Mark {
+    fn at(seconds: u32) -> SpoolMark {
         let time = ClusterTime { seconds, increment: 1 };
-        Mark { time, positions: Positions::from([("rs0".to_owned(), SourcePosition::new(time, &[1]))]) }
+        SpoolMark { time, positions: Positions::from([("rs0".to_owned(), SourcePosition::new(time, &[1]))]) }
     }
 
     async fn append(spool: &Arc<dyn Spool>, seconds: u32) {
@@ -226,7 +225,7 @@ mod tests {
             Arc::new(FileSpool::open(&folder.path().join("a.spool"), &identity, u64::MAX).unwrap());
         spool.trim(Some(at(1).positions)).await.unwrap();
         append(&spool, 2).await;
-        let (state, capture) = watch::channel(State { reached: at(2).positions, ended: false });
+        let (state, capture) = watch::channel(CaptureState { reached: at(2).positions, ended: false });
         let mut reader = SpoolReader::new(Arc::clone(&spool), at(1).positions, capture);
         assert_eq!((time(&mut reader).await, time(&mut reader).await), (Some(2), None));
         assert_eq!(reader.reached, at(2).positions, "where the log goes on");

@@ -9,8 +9,9 @@
 //!     kind 2 positions of the mark at its end, records
 //! ```
 //!
-//! The checksum of a page goes on from the header's and from its place in the file: a page counts only where it was written. What is left of
-//! an older file, or zeros that a crash has left, never passes. When a file is opened, it is cut after its last page of kind 2.
+//! A page's checksum continues the header's and includes its offset: a page counts only where it
+//! was written, so remains of an older file, or zeros left by a crash, never pass. Opening
+//! truncates the file after its last page of kind 2.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek};
@@ -23,8 +24,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use gizer_flatten::change::Positions;
 
-use super::record::{Fields, Page, write_positions, write_text};
-use super::{Appended, Cursor, Spool, SpoolIdentity, SpoolSpan};
+use super::record::{Page, RecordFields, write_positions, write_text};
+use super::{AppendOutcome, Cursor, Spool, SpoolIdentity, SpoolSpan};
 use crate::failure::{Failure, FailureKind};
 
 const MAGIC: &[u8; 8] = b"GIZSPOOL";
@@ -38,51 +39,51 @@ const PREFIX_BYTES: usize = 16;
 /// Length and checksum of a page.
 const FRAME_BYTES: usize = 8;
 
-/// The longest header or page: a page is far shorter, unless one update changes as many paths as a document can have.
+/// Longest header or page; only an update of extremely many paths comes near.
 const MAX_PART_BYTES: usize = 64 << 20;
 
 const OPEN: u8 = 1;
 const MARKED: u8 = 2;
 
-/// Why a file cannot be a spool. Messages name the file, and never what is in it.
+/// Why a file cannot be a spool. Messages never show its contents.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpoolError {
-    /// The file, or its folder, cannot be made, opened or locked.
+    /// The file or its folder cannot be created, opened or locked.
     #[error("expected a file that can be written at {}, for the spool: {reason}", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         reason: io::Error,
     },
 
-    /// Another process writes it.
+    /// Another process uses it.
     #[error("spool {} is in use by another run", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
     },
 
-    /// Something else, or another's spool, has the file's name: it is left as it is.
+    /// The file is no spool, or belongs to another spool; it stays untouched.
     #[error("expected {expected} at {}, found {found}", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What should have been there.
+        /// What was expected.
         expected: String,
-        /// What was there.
+        /// What was found.
         found: String,
     },
 
-    /// Reading, or making sure that it is on disk, failed while the spool was in use.
+    /// Reading or syncing failed while the spool was in use.
     #[error("cannot {doing} spool {}: {reason}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done.
+        /// What was tried.
         doing: &'static str,
-        /// What the system says.
+        /// The system's reason.
         reason: io::Error,
     },
 }
@@ -105,17 +106,17 @@ impl From<SpoolError> for Failure {
     }
 }
 
-/// What was cut off the end of a spool when it was opened.
+/// Bytes truncated from a spool's end when it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
-    /// So many bytes.
+pub struct TruncatedTail {
+    /// Number of bytes.
     pub bytes: u64,
-    /// Whether they held something else than was written, and not only the beginning of it, which is what a crash leaves.
+    /// Whether they were corrupt, not just a torn write as a crash leaves it.
     pub damaged: bool,
 }
 
-/// The name of a spool's file, the same for the same identity: as much of database and source as a person needs, and a number that
-/// tells all apart.
+/// The file name of a spool, determined by its identity: a readable part of database and source,
+/// and a number that tells all apart.
 pub fn file_name(identity: &SpoolIdentity) -> String {
     let mut hasher = crc32fast::Hasher::new();
     for text in [&identity.owner, &identity.source, &identity.database] {
@@ -127,47 +128,48 @@ pub fn file_name(identity: &SpoolIdentity) -> String {
     format!("{}.{}.{:08x}.spool", shown(&identity.database), shown(&identity.source), hasher.finalize())
 }
 
-/// A spool in a file, which no other process writes as long as this lives.
+/// A spool in a file, locked against other processes.
 #[derive(Debug, Clone)]
-pub struct FileSpool(Arc<Mutex<Inner>>);
+pub struct FileSpool(Arc<Mutex<SpoolFile>>);
 
 #[derive(Debug)]
-struct Inner {
+struct SpoolFile {
     path: PathBuf,
     file: File,
     identity: SpoolIdentity,
     limit: u64,
-    cut: Option<Cut>,
-    begun: Option<Begun>,
+    cut: Option<TruncatedTail>,
+    begun: Option<StartedSpool>,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct StartedSpool {
     span: SpoolSpan,
-    /// The checksum of the header.
+    /// Checksum of the header.
     seed: u32,
-    /// Where the first page begins.
+    /// Offset of the first page.
     first: u64,
-    /// Where the last page that ends with a mark ends.
+    /// End of the last page with a mark.
     marked: u64,
-    /// Where the next page begins.
+    /// Offset of the next page.
     end: u64,
     full: bool,
-    /// Whether the system could not write to the disk what it had taken: it says so once, and the next attempt would look good.
+    /// Whether a sync failed: the system reports that once, and the next sync would look good.
     failed: bool,
 }
 
 impl FileSpool {
-    /// Opens the file or makes it, keeps others from writing it, and cuts off what no mark covers. This waits for the disk.
+    /// Opens or creates the file, locks it, and truncates what no mark covers. Blocks on the disk.
     ///
     /// # Errors
-    /// [`SpoolError::Unusable`] if it cannot be made or written; [`SpoolError::InUse`] if another process writes it;
-    /// [`SpoolError::Foreign`] if it is no spool or another's, which is left as it is; [`SpoolError::Io`].
+    /// [`SpoolError::Unusable`] if it cannot be created or written; [`SpoolError::InUse`] if
+    /// another process uses it; [`SpoolError::Foreign`] if it is another file, which stays
+    /// untouched; [`SpoolError::Io`].
     pub fn open(path: &Path, identity: &SpoolIdentity, limit: u64) -> Result<FileSpool, SpoolError> {
         let file = open_and_lock(path)?;
         let (path, identity) = (path.to_owned(), identity.clone());
-        let mut inner = Inner { path, file, identity, limit, cut: None, begun: None };
-        inner.begun = inner.look()?;
+        let mut inner = SpoolFile { path, file, identity, limit, cut: None, begun: None };
+        inner.begun = inner.read_existing()?;
         Ok(FileSpool(Arc::new(Mutex::new(inner))))
     }
 
@@ -176,19 +178,19 @@ impl FileSpool {
         self.lock().path.clone()
     }
 
-    /// What a crash had left of its end, if anything.
-    pub fn cut(&self) -> Option<Cut> {
+    /// What a crash left at its end, if anything.
+    pub fn cut(&self) -> Option<TruncatedTail> {
         self.lock().cut
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, SpoolFile> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs what waits for the disk where it holds up nobody else. It comes to its end even if nobody waits for that.
+    /// Runs blocking work on a thread of its own. It completes even if the caller is dropped.
     fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Inner) -> Result<T, SpoolError> + Send + 'static,
+        work: impl FnOnce(&mut SpoolFile) -> Result<T, SpoolError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, Failure>> {
         let spool = self.clone();
         let work = tokio::task::spawn_blocking(move || work(&mut spool.lock()));
@@ -205,7 +207,7 @@ impl Spool for FileSpool {
         self.lock().begun.as_ref().map(|begun| begun.span.clone())
     }
 
-    fn append(&self, page: Page) -> BoxFuture<'_, Result<Appended, Failure>> {
+    fn append(&self, page: Page) -> BoxFuture<'_, Result<AppendOutcome, Failure>> {
         self.blocking(move |inner| inner.append(page))
     }
 
@@ -218,7 +220,7 @@ impl Spool for FileSpool {
     }
 }
 
-impl Inner {
+impl SpoolFile {
     fn trim(&mut self, start: Option<Positions>) -> Result<(), SpoolError> {
         self.begun = None;
         let Some(start) = start else {
@@ -229,19 +231,19 @@ impl Inner {
             self.file.set_len(0)?;
             self.file.write_all_at(&header, 0)?;
             self.file.sync_all()?;
-            // Without this the name itself may be gone after a crash.
+            // Otherwise a crash may lose the file's name.
             self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         };
         write().map_err(|reason| self.failed("start", reason))?;
         let span = SpoolSpan { reached: start.clone(), start };
-        self.begun = Some(Begun::new(span, checksum_of(&header), header.len() as u64));
+        self.begun = Some(StartedSpool::new(span, checksum_of(&header), header.len() as u64));
         Ok(())
     }
 
-    fn append(&mut self, page: Page) -> Result<Appended, SpoolError> {
-        let Inner { path, file, limit, begun, .. } = self;
+    fn append(&mut self, page: Page) -> Result<AppendOutcome, SpoolError> {
+        let SpoolFile { path, file, limit, begun, .. } = self;
         let failed = |doing, reason| SpoolError::Io { path: path.clone(), doing, reason };
-        let broken = |reason: &str| failed("go on with", io::Error::other(reason));
+        let broken = |reason: &str| failed("continue", io::Error::other(reason));
         let begun = begun.as_mut().ok_or_else(|| broken("it has no start"))?;
         if begun.failed {
             return Err(broken("an earlier write did not reach the disk"));
@@ -249,10 +251,10 @@ impl Inner {
         let framed = frame(&page, begun.seed, begun.end);
         if begun.full || begun.end + framed.len() as u64 > *limit {
             begun.full = true;
-            return Ok(Appended::Full);
+            return Ok(AppendOutcome::Full);
         }
         if let Err(reason) = file.write_all_at(&framed, begun.end) {
-            // Part of a page would be found and cut when the file is opened again; this one goes on being used.
+            // A torn page is truncated on opening, but this file stays in use.
             let _ = file.set_len(begun.end);
             return Err(failed("write to", reason));
         }
@@ -264,7 +266,7 @@ impl Inner {
             }
             (begun.span.reached, begun.marked) = (reached, begun.end);
         }
-        Ok(Appended::Taken(framed.len() as u64))
+        Ok(AppendOutcome::Taken(framed.len() as u64))
     }
 
     fn read(&self, Cursor(after): Cursor) -> Result<Option<(Bytes, Cursor)>, SpoolError> {
@@ -285,8 +287,8 @@ impl Inner {
         Ok(Some((Bytes::from(content).slice(records..), Cursor(next))))
     }
 
-    /// What the file holds already: nothing if it is new, torn in its header, or of another version.
-    fn look(&mut self) -> Result<Option<Begun>, SpoolError> {
+    /// Reads an existing file; `None` if it is new, torn in its header, or of another version.
+    fn read_existing(&mut self) -> Result<Option<StartedSpool>, SpoolError> {
         let failed = |reason| SpoolError::Io { path: self.path.clone(), doing: "read", reason };
         let length = self.file.metadata().map_err(failed)?.len();
         let mut file = BufReader::with_capacity(1 << 20, &self.file);
@@ -294,7 +296,7 @@ impl Inner {
         let first = header.len() as u64;
         file.seek(io::SeekFrom::Start(first)).map_err(failed)?;
         let span = SpoolSpan { reached: start.clone(), start };
-        let mut begun = Begun::new(span, checksum_of(&header), first);
+        let mut begun = StartedSpool::new(span, checksum_of(&header), first);
         let mut content = Vec::new();
         let damaged = loop {
             let (at, left) = (begun.end, length.saturating_sub(begun.end));
@@ -316,7 +318,7 @@ impl Inner {
             }
         };
         if begun.end < length {
-            self.cut = Some(Cut { bytes: length - begun.end, damaged });
+            self.cut = Some(TruncatedTail { bytes: length - begun.end, damaged });
         }
         if begun.marked < length {
             let cut = self.file.set_len(begun.marked).and_then(|()| self.file.sync_data());
@@ -326,7 +328,7 @@ impl Inner {
         Ok(Some(begun))
     }
 
-    /// The start, and all bytes of the header.
+    /// Reads the header: the start, and all of its bytes.
     fn read_header(&self, file: &mut impl Read) -> Result<Option<(Positions, Vec<u8>)>, SpoolError> {
         let foreign =
             |expected: String, found: String| SpoolError::Foreign { path: self.path.clone(), expected, found };
@@ -354,7 +356,7 @@ impl Inner {
         if crc32fast::hash(checked) != checksum_of(&header) {
             return Ok(None);
         }
-        let mut fields = Fields(&checked[PREFIX_BYTES..]);
+        let mut fields = RecordFields(&checked[PREFIX_BYTES..]);
         let mut read = || {
             let mut text = || fields.text().map(str::to_owned);
             let identity = SpoolIdentity { owner: text()?, source: text()?, database: text()? };
@@ -375,9 +377,9 @@ impl Inner {
     }
 }
 
-impl Begun {
-    fn new(span: SpoolSpan, seed: u32, first: u64) -> Begun {
-        Begun { span, seed, first, marked: first, end: first, full: false, failed: false }
+impl StartedSpool {
+    fn new(span: SpoolSpan, seed: u32, first: u64) -> StartedSpool {
+        StartedSpool { span, seed, first, marked: first, end: first, full: false, failed: false }
     }
 }
 
@@ -396,7 +398,7 @@ fn header(identity: &SpoolIdentity, start: &Positions) -> Vec<u8> {
     header
 }
 
-/// A page as it lies in the file.
+/// Encodes a page for the file.
 fn frame(page: &Page, seed: u32, at: u64) -> Vec<u8> {
     let mut content = vec![if page.reached.is_some() { MARKED } else { OPEN }];
     page.reached.iter().for_each(|reached| write_positions(reached, &mut content));
@@ -409,26 +411,25 @@ fn frame(page: &Page, seed: u32, at: u64) -> Vec<u8> {
     framed
 }
 
-/// The length of what follows a frame; `None` if no page begins so.
+/// Length of a frame's content; `None` if it is no frame.
 fn part_length(frame: [u8; FRAME_BYTES]) -> Option<usize> {
     let length = u32_at(&frame, 0)? as usize;
     (1..=MAX_PART_BYTES).contains(&length).then_some(length)
 }
 
-/// A page that was read.
 struct ReadPage<'b> {
     reached: Option<Positions>,
     records: &'b [u8],
 }
 
-/// A page; `None` if it is not the one that was written in this place.
+/// Decodes a page; `None` if it was not written in this place.
 fn read_page(frame: [u8; FRAME_BYTES], content: &[u8], seed: u32, at: u64) -> Option<ReadPage<'_>> {
     let length = *frame.first_chunk()?;
     if u32_at(&frame, 4)? != checksum(seed, at, length, content) {
         return None;
     }
     let (kind, rest) = content.split_first()?;
-    let mut fields = Fields(rest);
+    let mut fields = RecordFields(rest);
     let reached = match *kind {
         OPEN => None,
         MARKED => Some(fields.positions()?),
@@ -445,7 +446,6 @@ fn checksum(seed: u32, at: u64, length: [u8; 4], content: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The checksum at the end of a header.
 fn checksum_of(header: &[u8]) -> u32 {
     header.len().checked_sub(4).and_then(|at| u32_at(header, at)).unwrap_or_default()
 }
@@ -460,11 +460,11 @@ fn open_and_lock(path: &Path) -> Result<File, SpoolError> {
         fs::create_dir_all(folder).map_err(unusable)?;
     }
     loop {
-        // It holds keys of documents: they are nobody else's to read.
+        // It holds documents' keys: only the owner may read it.
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = open.map_err(unusable)?;
         match file.try_lock() {
-            // Whoever had it may have removed it just before.
+            // Its owner may have removed it just now.
             Ok(()) if file.metadata().map_err(unusable)?.nlink() == 0 => {}
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse { path: path.to_owned() }),

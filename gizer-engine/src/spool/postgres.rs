@@ -9,19 +9,19 @@ use gizer_flatten::change::Positions;
 use gizer_pg::spool::PgSpool;
 use gizer_pg::{PgError, Target};
 
-use super::{Appended, Cursor, Page, Spool, SpoolIdentity, SpoolSpan, of_cache};
+use super::{AppendOutcome, Cursor, Page, Spool, SpoolIdentity, SpoolSpan, of_cache};
 use crate::failure::Failure;
 
-/// A spool in tables, which this run writes.
+/// A spool in tables that this run owns.
 #[derive(Debug, Clone)]
 pub struct PostgresSpool {
     spool: Arc<tokio::sync::Mutex<PgSpool>>,
-    /// What it covers, for whoever asks while it is in use.
+    /// What it covers, readable while it is in use.
     span: Arc<Mutex<Option<SpoolSpan>>>,
 }
 
 impl PostgresSpool {
-    /// Connects, and takes the spool over.
+    /// Connects and takes over the spool.
     ///
     /// # Errors
     /// As [`PgSpool::open`].
@@ -41,19 +41,19 @@ impl Spool for PostgresSpool {
         self.span.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn append(&self, page: Page) -> BoxFuture<'_, Result<Appended, Failure>> {
+    fn append(&self, page: Page) -> BoxFuture<'_, Result<AppendOutcome, Failure>> {
         let this = self.clone();
-        to_its_end(async move {
+        run_to_completion(async move {
             let mut spool = this.spool.lock().await;
             let taken = spool.append(&page.records, page.reached.as_ref()).await?;
             this.note_span(&spool);
-            Ok(taken.map_or(Appended::Full, Appended::Taken))
+            Ok(taken.map_or(AppendOutcome::Full, AppendOutcome::Taken))
         })
     }
 
     fn read(&self, Cursor(after): Cursor) -> BoxFuture<'_, Result<Option<(Bytes, Cursor)>, Failure>> {
         let this = self.clone();
-        to_its_end(async move {
+        run_to_completion(async move {
             let page = this.spool.lock().await.read(i64::try_from(after).unwrap_or(i64::MAX)).await?;
             Ok(page.map(|records| (records.into(), Cursor(after + 1))))
         })
@@ -61,7 +61,7 @@ impl Spool for PostgresSpool {
 
     fn trim(&self, start: Option<Positions>) -> BoxFuture<'_, Result<(), Failure>> {
         let this = self.clone();
-        to_its_end(async move {
+        run_to_completion(async move {
             let mut spool = this.spool.lock().await;
             let outcome = spool.trim(start.as_ref()).await;
             this.note_span(&spool);
@@ -70,8 +70,8 @@ impl Spool for PostgresSpool {
     }
 }
 
-/// Comes to its end even if nobody waits for that: half a transaction must not be left on the connection.
-fn to_its_end<T: Send + 'static>(
+/// Completes even if the caller is dropped: no half transaction may stay on the connection.
+fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, PgError>> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, Failure>> {
     let work = tokio::spawn(work);

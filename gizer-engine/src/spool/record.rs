@@ -1,7 +1,8 @@
-//! The records of a spool, as bytes.
+//! Encoding of spool records.
 //!
-//! A page is records one after the other; it can be read without those before it. `n` is an unsigned number in LEB128, `text` its
-//! length as `n` and UTF-8, `position` seconds and increment as `n`, and the length of its place as `n` and its bytes.
+//! A page is a sequence of records, readable without earlier pages. `n` is an unsigned LEB128
+//! number, `text` its length as `n` and UTF-8, `position` seconds and increment as `n`, then the
+//! length of its place as `n` and its bytes.
 //!
 //! ```text
 //!   0 shard       text                                      it is number 0, 1, … of its page
@@ -16,7 +17,7 @@
 //!   11 rename     head, text database, text collection, n: 0, or 1 and the UUID that was dropped
 //! ```
 //!
-//! 64 is added to the kind of a change that the server wrote while it copied documents (`fromMigrate`).
+//! A change written by a chunk migration (`fromMigrate`) has 64 added to its kind.
 
 use std::sync::Arc;
 
@@ -41,48 +42,48 @@ const RENAME: u8 = 11;
 
 const FROM_MIGRATE: u8 = 64;
 
-/// Bytes that are not records.
+/// A malformed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a record of a spool at byte {at} of its page, found something else")]
 pub struct MalformedRecord {
-    /// Where the record begins.
+    /// Offset of the record.
     pub at: usize,
 }
 
-/// What a spool holds.
+/// A record of a spool.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Record {
-    /// A change, without values: of an insert or replacement only the `_id`, of an update only the paths.
+pub enum SpoolRecord {
+    /// A change without values: the `_id`, and for an update the paths.
     Change(Change),
-    /// Everything up to here has been spooled.
-    Mark(Mark),
+    /// A mark: everything up to it is spooled.
+    Mark(SpoolMark),
 }
 
 /// A watermark of the source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Mark {
+pub struct SpoolMark {
     /// Its time.
     pub time: ClusterTime,
-    /// Where reading goes on after it.
+    /// Where reading resumes after it.
     pub positions: Positions,
 }
 
-/// Records that are written together.
+/// Records written together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// Their bytes.
     pub records: Vec<u8>,
-    /// The positions of the mark that it ends with, if it does.
+    /// Positions of the mark at its end, if there is one.
     pub reached: Option<Positions>,
 }
 
-/// Makes pages.
+/// Builds pages.
 #[derive(Debug, Default)]
 pub struct PageWriter {
     records: Vec<u8>,
     shards: Vec<Arc<str>>,
     collections: Vec<(Arc<Namespace>, Option<[u8; 16]>)>,
-    /// The latest mark, and where it ends.
+    /// The latest mark and its end offset.
     mark: Option<(usize, Positions)>,
 }
 
@@ -102,28 +103,28 @@ impl PageWriter {
         self.mark.as_ref().is_some_and(|(end, _)| *end == self.records.len())
     }
 
-    /// What is there as a page; the next one begins.
+    /// Takes the page and starts the next one.
     pub fn take(&mut self) -> Page {
         let PageWriter { records, mark, .. } = std::mem::take(self);
         let reached = mark.filter(|(end, _)| *end == records.len()).map(|(_, positions)| positions);
         Page { records, reached }
     }
 
-    /// Drops what came after the latest mark.
+    /// Drops everything after the latest mark.
     pub fn cut_to_mark(&mut self) {
         self.records.truncate(self.mark.as_ref().map_or(0, |(end, _)| *end));
     }
 
     /// Adds a mark.
-    pub fn mark(&mut self, mark: &Mark) {
-        let Mark { time, positions } = mark;
+    pub fn mark(&mut self, mark: &SpoolMark) {
+        let SpoolMark { time, positions } = mark;
         self.records.push(MARK);
         write_time(*time, &mut self.records);
         write_positions(positions, &mut self.records);
         self.mark = Some((self.records.len(), positions.clone()));
     }
 
-    /// Adds a change; `None`, and nothing, if its document has no `_id`.
+    /// Adds a change; `None` if its document has no `_id`.
     pub fn change(&mut self, change: &Change) -> Option<()> {
         let key = match &change.kind {
             ChangeKind::Insert { document } | ChangeKind::Replace { document } => {
@@ -162,7 +163,7 @@ impl PageWriter {
     }
 
     fn collection(&mut self, namespace: &Arc<Namespace>, uuid: Option<[u8; 16]>) -> usize {
-        // As a rule it is one of the last, and the source shares its names.
+        // Usually it is one of the last, and the source shares its names.
         let is_same =
             |(known, of): &(Arc<Namespace>, _)| *of == uuid && (Arc::ptr_eq(known, namespace) || known == namespace);
         if let Some(number) = self.collections.iter().rposition(is_same) {
@@ -272,11 +273,11 @@ impl RecordReader {
     /// The next record; `None` at the end.
     ///
     /// # Errors
-    /// [`MalformedRecord`]; nothing must be read after it.
-    pub fn next_record(&mut self) -> Result<Option<Record>, MalformedRecord> {
+    /// [`MalformedRecord`]; nothing may be read after it.
+    pub fn next_record(&mut self) -> Result<Option<SpoolRecord>, MalformedRecord> {
         loop {
             let page = self.page.clone();
-            let mut fields = Fields(&page[self.at..]);
+            let mut fields = RecordFields(&page[self.at..]);
             if fields.0.is_empty() {
                 return Ok(None);
             }
@@ -288,32 +289,39 @@ impl RecordReader {
         }
     }
 
-    /// A record, or `Some(None)` of a name, which is remembered.
-    fn read(&mut self, fields: &mut Fields<'_>) -> Option<Option<Record>> {
+    /// A record, or `Some(None)` for a name, which is remembered.
+    fn read(&mut self, fields: &mut RecordFields<'_>) -> Option<Option<SpoolRecord>> {
         let kind = fields.byte()?;
         match kind {
             SHARD => self.shards.push(fields.text()?.into()),
             COLLECTION => self.collections.push((Arc::new(fields.namespace()?), fields.uuid()?)),
             MARK => {
-                let mark = Mark { time: fields.time()?, positions: fields.positions()? };
-                return Some(Some(Record::Mark(mark)));
+                let mark = SpoolMark { time: fields.time()?, positions: fields.positions()? };
+                return Some(Some(SpoolRecord::Mark(mark)));
             }
             _ => {
                 let shard = Arc::clone(self.shards.get(fields.number()?)?);
                 let (namespace, uuid) = self.collections.get(fields.number()?)?.clone();
                 let position = fields.position()?;
                 let (from_migrate, kind) = (kind & FROM_MIGRATE != 0, fields.change(kind & !FROM_MIGRATE)?);
-                return Some(Some(Record::Change(Change { shard, position, namespace, uuid, from_migrate, kind })));
+                return Some(Some(SpoolRecord::Change(Change {
+                    shard,
+                    position,
+                    namespace,
+                    uuid,
+                    from_migrate,
+                    kind,
+                })));
             }
         }
         Some(None)
     }
 }
 
-/// Takes fields off the front; `None` where they are not what is asked for.
-pub(super) struct Fields<'b>(pub(super) &'b [u8]);
+/// Decodes fields from the front; `None` if malformed.
+pub(super) struct RecordFields<'b>(pub(super) &'b [u8]);
 
-impl<'b> Fields<'b> {
+impl<'b> RecordFields<'b> {
     fn bytes(&mut self, length: usize) -> Option<&'b [u8]> {
         let (front, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
@@ -329,7 +337,7 @@ impl<'b> Fields<'b> {
         for shift in (0..usize::BITS).step_by(7) {
             let byte = self.byte()?;
             let part = usize::from(byte & 0x7F);
-            // What does not fit was not written.
+            // The writer writes no larger number.
             if part.leading_zeros() < shift {
                 return None;
             }
@@ -376,7 +384,7 @@ impl<'b> Fields<'b> {
         (0..count).map(|_| Some((self.text()?.to_owned(), self.position()?))).collect()
     }
 
-    /// Copied, so that one that is needed for long does not keep its page.
+    /// Copied, so that a long-lived key does not keep its page.
     fn key(&mut self) -> Option<Bytes> {
         let length = RawDoc::first_in(self.0).ok()?.as_bytes().len();
         self.bytes(length).map(Bytes::copy_from_slice)

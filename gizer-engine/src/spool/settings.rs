@@ -1,4 +1,4 @@
-//! Whose spools there are, and where.
+//! Settings of spools.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use gizer_pg::{PgError, Target};
 use super::{FileSpool, PostgresSpool, Spool, SpoolIdentity, file_name};
 use crate::failure::Failure;
 
-/// Whose spools there are, and where: in files, or in a second PostgreSQL.
+/// Where spools are: in files, or in a second PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct SpoolSettings {
-    /// Where the tables are that the spools are for: another target's are left alone.
+    /// The target of the loads; spools of other targets are left alone.
     pub target: Target,
     /// The MongoDB database whose changes are spooled.
     pub database: String,
-    /// The second PostgreSQL, if they are to be there.
+    /// The second PostgreSQL, if spools are there.
     pub cache: Option<Target>,
-    /// The folder of the files, where they are not.
+    /// The folder of spool files otherwise.
     pub folder: PathBuf,
-    /// Bytes that the changes of one shard may take.
+    /// Limit of a shard's spool in bytes.
     pub limit: u64,
 }
 
 impl SpoolSettings {
-    /// Whose the spool of these oplogs is.
+    /// Identity of the spool of these oplogs.
     pub fn identity(&self, oplogs: &[Oplog]) -> SpoolIdentity {
         let mut shards: Vec<&str> = oplogs.iter().map(Oplog::name).collect();
         shards.sort_unstable();
@@ -36,7 +36,7 @@ impl SpoolSettings {
         }
     }
 
-    /// Opens what the configuration names, and keeps other runs from writing it.
+    /// Opens the configured spool and locks it.
     pub(super) async fn open(&self, oplogs: &[Oplog]) -> Result<Arc<dyn Spool>, Failure> {
         let identity = self.identity(oplogs);
         let limit = self.limit.saturating_mul(oplogs.len() as u64);
@@ -54,7 +54,7 @@ impl SpoolSettings {
     }
 }
 
-/// A failure of the second PostgreSQL: which of the two servers it is about would not be seen otherwise.
+/// A failure of the second PostgreSQL, marked as such: the two servers would look alike otherwise.
 pub fn of_cache(error: PgError) -> Failure {
     let failure = Failure::from(error);
     let remedy = failure.remedy.map(|remedy| remedy.replace("[postgres] uri", "[cache] uri"));

@@ -1,7 +1,7 @@
-//! Canonical Extended JSON, as [`RawJson`](crate::RawJson) writes it, read back into the bytes that it was written of.
+//! Reads canonical Extended JSON of [`RawJson`](crate::RawJson) back into its original bytes.
 //!
-//! The `bson` crate reads it too, but into values that cannot say everything: it sorts the options of a regular expression, and
-//! gives binary of subtype 2 another length inside.
+//! The `bson` crate reads it into values that lose something: it sorts regular expression options,
+//! and changes the inner length of binary subtype 2.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;

@@ -1,11 +1,12 @@
-//! From the tagged form of an `_id` back to the `_id`; the table of forms is that of [`TaggedKey`](crate::TaggedKey).
+//! Decodes the tagged form of an `_id`; [`TaggedKey`](crate::TaggedKey) has the table of forms.
 
 use gizer_schema::raw::Kind;
 
 use super::value::{BuiltFields, BuiltValue};
 
-/// The value whose tagged form this is. Numbers come back as the first of int32, int64, decimal128 and double that
-/// holds them. `None` for a hash, for values that the form does not keep whole, and for text that is no tagged form.
+/// The value of a tagged form. Numbers become the first of int32, int64, decimal128 and double that
+/// holds them. `None` for a hash, for values that the form does not keep completely, and for other
+/// text.
 pub(super) fn decode_key(form: &str) -> Option<BuiltValue> {
     if let Some(text) = form.strip_prefix('s') {
         return BuiltValue::text(Kind::String, &unescape(text)?);
@@ -51,7 +52,7 @@ impl<'f> KeyReader<'f> {
     }
 
     fn document(&mut self) -> Option<BuiltFields> {
-        // A name that comes twice stays twice.
+        // Duplicate names stay.
         let mut fields = BuiltFields::default();
         self.list('{', '}', |reader| {
             reader.take('s')?;
@@ -90,7 +91,7 @@ impl<'f> KeyReader<'f> {
         Some(())
     }
 
-    /// Everything up to what can follow a value.
+    /// Everything up to a delimiter.
     fn word(&mut self) -> &'f str {
         let end = self.rest.find([',', '}', ']']).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);

@@ -1,16 +1,16 @@
-//! The inverse of flattening: from the rows of a document, the document.
+//! The inverse of flattening: rebuilds a document from its rows.
 //!
-//! Only for gizer's dialect: the classic one does not keep what does not fit.
+//! Only for dialect `gizer`: the classic one drops what does not fit.
 //!
 //! # What comes back
-//! Every field, every position and every value, with these exceptions:
+//! Everything, except
 //!
 //! * the order of fields;
 //! * of numbers that MongoDB compares equal, the type: it is the column's, unless the schema says `exact_types`;
 //!   `_id` of type `KEY` likewise;
-//! * fields whose policy is `ignore`, and a field that is a document of nothing but such fields: no column says that it was
-//!   there;
-//! * of two elements with one name nothing is lost, but the document they stand in is kept whole.
+//! * fields with policy `ignore`, and a field that is a document of only such fields: no column
+//!   shows that it existed;
+//! * duplicate names: nothing is lost, but their document is kept whole.
 
 pub(crate) mod extended;
 mod key_decode;
@@ -28,10 +28,10 @@ use crate::column_type::column_value;
 use key_decode::decode_key;
 use value::{BuiltFields, BuiltValue};
 
-/// A row as it is stored.
+/// A stored row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRow {
-    /// One cell a column, in the order of the table's columns; without `_extra`.
+    /// One cell per column, in table order, without `_extra`.
     pub cells: Vec<StoredCell>,
     /// The column `_extra`; `None` for NULL.
     pub extra: Option<Json>,
@@ -58,7 +58,7 @@ pub enum StoredCell {
     List(Vec<StoredCell>),
 }
 
-/// Rows that are not those of one document in gizer's dialect.
+/// Rows that do not form one document of dialect `gizer`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum RebuildError {
@@ -71,10 +71,10 @@ pub enum RebuildError {
     /// A cell is not of its column's type.
     #[error("{table}.{column} does not hold {expected}")]
     Cell { table: String, column: String, expected: &'static str },
-    /// Positions of a child row are missing, or leave a gap.
+    /// Array indexes of a child row are missing, or leave a gap.
     #[error("{table} has no row at position {position} of an array that is longer")]
     Gap { table: String, position: i64 },
-    /// Child rows hang on a row that is not there.
+    /// Child rows have no parent row.
     #[error("{table} has rows of an array that no row has")]
     Orphans { table: String },
     /// `_extra` is not what gizer writes.
@@ -82,12 +82,12 @@ pub enum RebuildError {
     Extra { table: String, expected: &'static str, pointer: String },
 }
 
-/// Rebuilds a document from its rows: one list for each table of the layout, in its order; rows in any order.
+/// Rebuilds a document from its rows: a list per table, in layout order; rows in any order.
 ///
-/// The document comes as BSON: it may hold what a `bson::Document` cannot, text that is not UTF-8 and a field twice.
+/// The result is BSON, since a `bson::Document` cannot hold invalid UTF-8 or duplicate fields.
 ///
 /// # Errors
-/// [`RebuildError`] if the rows are not those of one document.
+/// [`RebuildError`] if the rows do not form one document.
 pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Vec<u8>, RebuildError> {
     if layout.dialect == Dialect::Classic {
         return Err(RebuildError::Classic);
@@ -118,8 +118,7 @@ pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Vec<u8>, Rebu
     }
 }
 
-/// The `_id` of a document from its root row alone, also where the key column holds a hash. `None` if the row does not
-/// tell.
+/// The `_id` from a root row, even with a hashed key; `None` if the row does not tell.
 pub fn rebuild_id(layout: &Layout, root: &StoredRow) -> Option<Vec<u8>> {
     let rebuild = Rebuild { layout, rows: Vec::new(), used: Vec::new() };
     let cell = rebuild.cell(0, layout.tables[0].key.0, root).ok()?;
@@ -127,7 +126,7 @@ pub fn rebuild_id(layout: &Layout, root: &StoredRow) -> Option<Vec<u8>> {
     cell.into_iter().for_each(|id| fields.insert("_id".to_owned(), id));
     let mut document = BuiltValue::Document(fields);
     for (pointer, json) in root.extra.iter().filter_map(Json::as_object).flat_map(inner_first) {
-        // The whole document, where that is kept, has its `_id` too.
+        // A document kept whole has its `_id` too.
         if pointer.is_empty() || pointer == "/_id" || pointer.starts_with("/_id/") {
             set(&mut document, pointer, extended::value(json)?);
         }
@@ -157,7 +156,7 @@ fn wrong_cell(table: &Table, column: usize, expected: &'static str) -> RebuildEr
 struct Rebuild<'r> {
     layout: &'r Layout,
     rows: Vec<BTreeMap<Vec<i64>, &'r StoredRow>>,
-    /// How many rows of each table have found their array.
+    /// Rows of each table already used.
     used: Vec<usize>,
 }
 
@@ -191,7 +190,7 @@ impl<'r> Rebuild<'r> {
         Ok(document)
     }
 
-    /// The elements of the array whose enclosing positions are `at`.
+    /// The elements of the array at these enclosing array indexes.
     fn elements(&mut self, table: usize, plan: &'r Plan, at: &[i64]) -> Result<Vec<BuiltValue>, RebuildError> {
         let mut elements = Vec::new();
         let mut position = at.to_vec();
@@ -235,7 +234,7 @@ impl<'r> Rebuild<'r> {
         let cell = row.cells.get(column).ok_or_else(|| wrong_cell(table, column, ty.schema_name()))?;
         match cell {
             StoredCell::Null => Ok(None),
-            // A hash, for instance, has no value; the id itself is in `_extra`.
+            // A hash has no value; the id is in `_extra`.
             StoredCell::Text(form) if ty == ColumnType::Key => Ok(decode_key(form)),
             cell => match column_value(ty, cell) {
                 Some(value) => Ok(Some(value)),
@@ -244,7 +243,7 @@ impl<'r> Rebuild<'r> {
         }
     }
 
-    /// Puts what `_extra` holds over what the columns gave.
+    /// Overlays `_extra` on the columns' values.
     fn with_extra(&self, table: usize, row: &StoredRow, mut value: BuiltValue) -> Result<BuiltValue, RebuildError> {
         let Some(extra) = &row.extra else { return Ok(value) };
         let name = &self.layout.tables[table].name;
@@ -264,14 +263,14 @@ impl<'r> Rebuild<'r> {
     }
 }
 
-/// What `_extra` holds, inner values first, so that what is kept whole has the last word.
+/// What `_extra` holds, inner values first, so that values kept whole win.
 fn inner_first(extra: &Map<String, Json>) -> Vec<(&String, &Json)> {
     let mut entries: Vec<(&String, &Json)> = extra.iter().collect();
     entries.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.len()));
     entries
 }
 
-/// Sets the value at a JSON Pointer, making the documents on the way; false if something else is there.
+/// Sets the value at a JSON Pointer, creating documents; `false` if that is impossible.
 fn set(root: &mut BuiltValue, pointer: &str, kept: BuiltValue) -> bool {
     let Some(rest) = pointer.strip_prefix('/') else {
         *root = kept;

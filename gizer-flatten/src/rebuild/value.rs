@@ -1,8 +1,8 @@
-//! Values on their way to BSON.
+//! Values to encode as BSON.
 
 use gizer_schema::raw::{Kind, RawDoc};
 
-/// A value on its way to BSON: a scalar, and what is kept whole, has its bytes already.
+/// A value to encode as BSON; scalars and values kept whole are encoded already.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BuiltValue {
     Raw(Kind, Vec<u8>),
@@ -10,7 +10,7 @@ pub(crate) enum BuiltValue {
     Array(Vec<BuiltValue>),
 }
 
-/// Fields of a document. Each name once, unless it was kept as it is.
+/// Fields of a document, without duplicates unless kept whole.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct BuiltFields(pub(crate) Vec<(String, BuiltValue)>);
 
@@ -22,7 +22,7 @@ impl BuiltFields {
         }
     }
 
-    /// The document of this name, made if there is none; `None` if something else has the name.
+    /// The document of this name, created if missing; `None` if something else has the name.
     pub(crate) fn document(&mut self, name: String) -> Option<&mut BuiltFields> {
         let at = match self.0.iter().position(|(known, _)| *known == name) {
             Some(at) => at,
@@ -50,19 +50,19 @@ impl BuiltValue {
         Some(BuiltValue::Raw(kind, text_bytes(text)?))
     }
 
-    /// Binary, with the bytes that follow its subtype: those of the old one (2) begin with a length of their own.
+    /// Binary; bytes of the old subtype (2) start with their own length.
     pub(crate) fn binary(subtype: u8, bytes: &[u8]) -> Option<BuiltValue> {
         let length = i32::try_from(bytes.len()).ok()?.to_le_bytes();
         Some(BuiltValue::Raw(Kind::Binary, [&length[..], &[subtype], bytes].concat()))
     }
 
-    /// The only field of this document: a value as it was.
+    /// The only field of this document: a value kept whole.
     pub(crate) fn only_field_of(document: &[u8]) -> Option<BuiltValue> {
         let element = RawDoc::new(document).ok()?.elements().next()?.ok()?;
         Some(BuiltValue::raw(element.kind, element.bytes))
     }
 
-    /// Type and bytes, as an element has them; `None` for what has no BSON form, as a document of 2 GiB.
+    /// Type and bytes of an element; `None` if it does not fit BSON, as a document of 2 GiB.
     pub(crate) fn encode(&self) -> Option<(Kind, Vec<u8>)> {
         match self {
             BuiltValue::Raw(kind, bytes) => Some((*kind, bytes.clone())),

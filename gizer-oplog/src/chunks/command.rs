@@ -1,28 +1,29 @@
-//! The commands that read a stretch of a collection.
+//! Commands that read a stretch of a collection.
 
 use bson::raw::{RawDocument, RawDocumentBuf, cstr};
 use bson::rawdoc;
 use gizer_flatten::range::IdBound;
 
-/// The most documents that a request may ask for: the server takes a 32-bit signed number.
-const MOST_DOCUMENTS: i32 = i32::MAX;
+/// The largest limit that the server accepts.
+const MAX_LIMIT: i32 = i32::MAX;
 
-/// Why a command cannot be made.
+/// Why a command cannot be built.
 pub(super) type Unsendable = Box<dyn std::error::Error + Send + Sync>;
 
-/// `find` for the first documents behind `after` and before `upto` (MongoDB manual, "find", "cursor.min()").
+/// `find` between bounds, both exclusive (MongoDB manual, "find", "cursor.min()").
 ///
-/// `min` and `max` are boundaries in the index, over all BSON types and under its collation; `$gt` and `$lt` would compare within
-/// one type only. `min` belongs to what is read, so it is taken out by value; `max` does not, see [`find_last`].
+/// `min` and `max` are index bounds over all BSON types, under the index's collation; `$gt` and
+/// `$lt` would compare within one type only. `min` is inclusive, so a filter removes `after`; `max`
+/// is exclusive, see [`find_last`].
 ///
-/// The limit is the size of a batch as well, so that a cursor stays open for one reason only: the reply has ended at 16 MiB.
+/// The batch size equals the limit, so that a cursor stays open only if the reply reached 16 MiB.
 pub(super) fn find_between(
     collection: &str,
     after: Option<&IdBound>,
     upto: &IdBound,
     most: usize,
 ) -> Result<RawDocumentBuf, Unsendable> {
-    let most = i32::try_from(most).unwrap_or(MOST_DOCUMENTS);
+    let most = i32::try_from(most).unwrap_or(MAX_LIMIT);
     let mut command = rawdoc! {
         "find": collection,
         "hint": { "_id": 1 },
@@ -38,16 +39,17 @@ pub(super) fn find_between(
     Ok(command)
 }
 
-/// `find` for the document with the last `_id` of a stretch.
+/// `find` for the document at the end of a stretch.
 pub(super) fn find_last(collection: &str, upto: &IdBound) -> Result<RawDocumentBuf, Unsendable> {
     Ok(rawdoc! { "find": collection, "filter": compared(b"$eq", upto)?, "limit": 1 })
 }
 
-/// `{_id: {$eq: <the _id>}}`, or with another operator of three characters. It takes the place of the name in the boundary, so that
-/// the value stays as it was stored: also text that is not UTF-8, for which there is no other form here.
+/// `{_id: {$eq: <_id>}}`, or with another operator of three characters. The operator replaces the
+/// name inside the bound, so that the value keeps its stored bytes, even text that is not UTF-8,
+/// which the driver's types cannot hold.
 fn compared(operator: &[u8; 3], bound: &IdBound) -> Result<RawDocumentBuf, Unsendable> {
     let mut bytes = bound.as_bytes().to_vec();
-    // After the length and the tag.
+    // After length and tag.
     if bytes.get(5..9) != Some(b"_id\0".as_slice()) {
         return Err("expected a boundary that is an _id, got another document".into());
     }

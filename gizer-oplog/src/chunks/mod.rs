@@ -1,4 +1,4 @@
-//! The stage that reads a collection chunk by chunk as of a time.
+//! Reads a collection chunk by chunk as of a time.
 //!
 //! ```text
 //!   stretch, and when ──▶ read ──▶ Chunk: documents, and where they end
@@ -15,11 +15,11 @@ use gizer_flatten::range::IdBound;
 
 pub use reads::ClusterChunks;
 
-/// The `_id`s behind `after` and not behind `upto`; `None` is no boundary.
+/// The `_id`s after `after`, up to and including `upto`; `None` is no bound.
 ///
-/// This way round, and not as an [`IdRange`](gizer_flatten::range::IdRange), because nobody can name what comes after the last `_id` of a
-/// chunk: the next chunk begins behind it. Stretches of which each begins where the one before has ended leave no
-/// `_id` out and have none in common, of whatever BSON type.
+/// Unlike an [`IdRange`](gizer_flatten::range::IdRange) it starts after an `_id`, because the
+/// successor of a chunk's last `_id` cannot be named. Stretches that each start where the one
+/// before ends cover every `_id` once, of any BSON type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Stretch {
     /// The last `_id` before it.
@@ -31,10 +31,10 @@ pub struct Stretch {
 /// The first documents of a stretch.
 #[derive(Debug, Clone)]
 pub struct Chunk {
-    /// The documents; those of one batch are of one source, in the order of `_id`. None of them is empty.
+    /// The documents; each batch is of one source, by `_id`, and not empty.
     pub documents: Vec<DocumentBatch>,
-    /// The `_id` that the chunk ends with, where more may come behind it; `None`: all of the stretch was read.
+    /// The chunk's last `_id`; `None` at the end of the stretch.
     pub last: Option<IdBound>,
-    /// Every document was read at this time or before it.
+    /// Every document was read at or before this time.
     pub read_until: ClusterTime,
 }

@@ -70,9 +70,9 @@ fn oplog(name: &str, host: &str) -> OplogSettings {
     OplogSettings { name: name.into(), uri: direct(host).parse().unwrap() }
 }
 
-fn settings(uris: &[String]) -> Settings {
+fn settings(uris: &[String]) -> MongoSettings {
     let uris = uris.iter().map(|uri| uri.parse().unwrap()).collect();
-    Settings { uris, database: "shop".into(), oplogs: vec![] }
+    MongoSettings { uris, database: "shop".into(), oplogs: vec![] }
 }
 
 fn direct(host: &str) -> String {
@@ -162,7 +162,7 @@ async fn every_shard_that_a_router_knows_has_its_oplog() {
     let both = vec![doc! { "_id": "one", "host": "rs-a/a:1,a:2" }, doc! { "_id": "two", "host": "rs-b/b:1" }];
     let oplogs = async |shards: Option<Vec<Document>>, oplogs: Vec<OplogSettings>| {
         let host = server(router(shards)).await;
-        Cluster::connect(Settings { oplogs, ..settings(&[direct(&host)]) }).await.unwrap().oplogs().await
+        Cluster::connect(MongoSettings { oplogs, ..settings(&[direct(&host)]) }).await.unwrap().oplogs().await
     };
     assert_eq!(oplogs(Some(both.clone()), vec![oplog("x", &b), oplog("y", &a)]).await.unwrap().len(), 2);
 

@@ -4,10 +4,10 @@ use gizer_schema::raw::{Element, Kind, RawDoc};
 
 use super::Statement;
 use super::error::DecodeError;
-use super::fields::{Fields, find, uuid};
+use super::fields::{EntryFields, find, uuid};
 use super::operation::{Body, Operation, split};
 
-/// Commands that change indexes, options or the catalog of shards, and no document.
+/// Commands that change indexes, options or the sharding catalog, and no document.
 const WITHOUT_DATA: [&[u8]; 11] = [
     b"createIndexes",
     b"startIndexBuild",
@@ -22,7 +22,7 @@ const WITHOUT_DATA: [&[u8]; 11] = [
     b"modifyCollectionShardingIndexCatalog",
 ];
 
-pub(super) fn read<'b>(fields: &Fields<'b>) -> Result<Statement<'b>, DecodeError> {
+pub(super) fn read<'b>(fields: &EntryFields<'b>) -> Result<Statement<'b>, DecodeError> {
     let command = fields.object.ok_or(DecodeError::Missing { expected: "a command in o" })?;
     let first = command.elements().next().ok_or(DecodeError::Missing { expected: "a command in o" })??;
     let operation = match first.name {
@@ -36,7 +36,7 @@ pub(super) fn read<'b>(fields: &Fields<'b>) -> Result<Statement<'b>, DecodeError
         b"abortTransaction" => return Ok(Statement::Abort),
         b"create" => named(fields, &first, Body::Create)?,
         b"drop" => named(fields, &first, Body::Drop)?,
-        // What is in the collection afterwards is not in the log.
+        // The remaining documents are not in the log.
         b"emptycapped" | b"convertToCapped" => named(fields, &first, Body::Rewrite)?,
         b"importCollection" => imported(fields, &first)?,
         b"dropDatabase" => Some(Operation::new(fields, database(fields)?, "", Body::DropDatabase)),
@@ -51,16 +51,20 @@ pub(super) fn read<'b>(fields: &Fields<'b>) -> Result<Statement<'b>, DecodeError
     Ok(operation.map_or(Statement::Nothing, Statement::Operation))
 }
 
-/// A command whose value is the collection's name without the database, which is that of `ns`.
-fn named<'b>(fields: &Fields<'b>, first: &Element<'b>, body: Body<'b>) -> Result<Option<Operation<'b>>, DecodeError> {
+/// A command whose value is the collection's name; the database is that of `ns`.
+fn named<'b>(
+    fields: &EntryFields<'b>,
+    first: &Element<'b>,
+    body: Body<'b>,
+) -> Result<Option<Operation<'b>>, DecodeError> {
     let name = first.string().ok_or(DecodeError::Missing { expected: "the name of a collection in its command" })?;
     // See `Operation::of_document`.
     let Ok(collection) = str::from_utf8(name) else { return Ok(None) };
     Ok(Some(Operation::new(fields, database(fields)?, collection, body)))
 }
 
-/// `importCollection` names the collection in full; a dry run comes before the import itself.
-fn imported<'b>(fields: &Fields<'b>, first: &Element<'b>) -> Result<Option<Operation<'b>>, DecodeError> {
+/// `importCollection` has the full name; a dry run precedes the import itself.
+fn imported<'b>(fields: &EntryFields<'b>, first: &Element<'b>) -> Result<Option<Operation<'b>>, DecodeError> {
     let name =
         first.string().ok_or(DecodeError::Missing { expected: "the name of a collection in importCollection" })?;
     let Ok(name) = str::from_utf8(name) else { return Ok(None) };
@@ -68,8 +72,8 @@ fn imported<'b>(fields: &Fields<'b>, first: &Element<'b>) -> Result<Option<Opera
     Ok(Some(Operation::new(fields, database, collection, Body::Rewrite)))
 }
 
-/// `{renameCollection: <from>, to: <to>, dropTarget: <UUID or boolean>}`, both in full.
-fn renamed<'b>(fields: &Fields<'b>, first: &Element<'b>) -> Result<Operation<'b>, DecodeError> {
+/// `{renameCollection: <from>, to: <to>, dropTarget: <UUID or boolean>}`, both full names.
+fn renamed<'b>(fields: &EntryFields<'b>, first: &Element<'b>) -> Result<Operation<'b>, DecodeError> {
     let expected = "two names in renameCollection";
     let name = |element: &Element<'b>| {
         let text = element.string().and_then(|text| str::from_utf8(text).ok());
@@ -83,7 +87,7 @@ fn renamed<'b>(fields: &Fields<'b>, first: &Element<'b>) -> Result<Operation<'b>
 }
 
 /// The database of a command: its `ns` is `<database>.$cmd`.
-fn database<'b>(fields: &Fields<'b>) -> Result<&'b str, DecodeError> {
+fn database<'b>(fields: &EntryFields<'b>) -> Result<&'b str, DecodeError> {
     let text = str::from_utf8(before_dot(fields.namespace)).ok().filter(|name| !name.is_empty());
     text.ok_or(DecodeError::Missing { expected: "the name of a database in ns" })
 }

@@ -1,32 +1,32 @@
-//! What can be wrong with an entry.
+//! Errors of decoding an entry.
 
 use gizer_schema::raw::Malformed;
 
 /// Why an entry could not be decoded.
 ///
-/// Messages hold no contents of documents; names of commands and of databases they may hold.
+/// Messages may hold names of commands and databases, never document contents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The bytes are no BSON, or not where the format has them.
+    /// The bytes are not BSON, or not in the format's places.
     #[error(transparent)]
     Malformed(#[from] Malformed),
 
-    /// A part that the format asks for is not there, or is of another type.
+    /// A required part is missing or of another type.
     #[error("expected an oplog entry with {expected}, found one without")]
     Missing {
         /// The part, and what it belongs to.
         expected: &'static str,
     },
 
-    /// A kind of entry that is not known. It may have changed documents, so it must not be passed over.
+    /// An unknown kind of entry. It may change documents, so it must not be skipped.
     #[error("expected an oplog entry of kind i, u, d, c or n, found {found:?}")]
     UnknownOperation {
         /// The entry's `op`.
         found: String,
     },
 
-    /// A command that is not known. It may have changed documents, so it must not be passed over.
+    /// An unknown command. It may change documents, so it must not be skipped.
     #[error("expected a command that gizer knows in the oplog, found {command:?} on database {database:?}")]
     UnknownCommand {
         /// Name of the command.
@@ -41,10 +41,10 @@ impl DecodeError {
     pub fn remedy(&self) -> String {
         match self {
             DecodeError::Malformed(_) | DecodeError::Missing { .. } => {
-                "look whether the oplog is damaged (the collection local.oplog.rs), then load anew"
+                "check the collection local.oplog.rs for damage, then run `gizer load`"
             }
             _ => {
-                "gizer knows the oplog of MongoDB 4.4 to 6.0: look whether a later version of gizer knows this server's, or load anew"
+                "gizer supports oplogs of MongoDB 4.4 to 6.0: check for a newer gizer that supports this server, or run `gizer load`"
             }
         }
         .into()

@@ -1,4 +1,4 @@
-//! The outer fields of an entry, and of an operation within `applyOps`, which has the same ones except for its time.
+//! The outer fields of an entry, or of an operation within `applyOps`, which has no time.
 
 use gizer_flatten::change::ClusterTime;
 use gizer_schema::raw::{Element, Malformed, RawDoc, Value};
@@ -6,9 +6,9 @@ use gizer_schema::raw::{Element, Malformed, RawDoc, Value};
 use super::error::DecodeError;
 use crate::position::OplogPosition;
 
-/// What an entry has beside its position; nothing inside of `o` and `o2` has been looked at.
+/// Fields of an entry besides its position; `o` and `o2` are not decoded.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Fields<'b> {
+pub(super) struct EntryFields<'b> {
     /// `op`; empty if there is none.
     pub(super) operation: &'b [u8],
     /// `ns`; empty if there is none.
@@ -30,9 +30,9 @@ pub(super) struct Fields<'b> {
     pub(super) multi: i64,
 }
 
-impl<'b> Fields<'b> {
-    pub(super) fn read(document: RawDoc<'b>) -> Result<Fields<'b>, Malformed> {
-        let mut fields = Fields::default();
+impl<'b> EntryFields<'b> {
+    pub(super) fn read(document: RawDoc<'b>) -> Result<EntryFields<'b>, Malformed> {
+        let mut fields = EntryFields::default();
         for element in document.elements() {
             let element = element?;
             match element.name {
@@ -42,7 +42,7 @@ impl<'b> Fields<'b> {
                 b"fromMigrate" => fields.from_migrate = element.value()? == Value::Boolean(true),
                 b"o" => fields.object = nested(&element)?,
                 b"o2" => fields.criteria = nested(&element)?,
-                // A transaction must not pass for something that stands alone.
+                // A malformed id must not make a transaction look standalone.
                 b"lsid" => fields.session = Some(expect(nested(&element)?, "a document in lsid")?),
                 b"txnNumber" => fields.number = Some(expect(number(&element)?, "a whole number in txnNumber")?),
                 b"prevOpTime" => fields.previous = Some(expect(nested(&element)?, "a document in prevOpTime")?),
@@ -84,7 +84,6 @@ pub(super) fn number(element: &Element<'_>) -> Result<Option<i64>, Malformed> {
     })
 }
 
-/// The first element of that name.
 pub(super) fn find<'b>(document: RawDoc<'b>, name: &[u8]) -> Result<Option<Element<'b>>, Malformed> {
     for element in document.elements() {
         let element = element?;
@@ -95,7 +94,7 @@ pub(super) fn find<'b>(document: RawDoc<'b>, name: &[u8]) -> Result<Option<Eleme
     Ok(None)
 }
 
-/// The position that `prevOpTime` names; `None` of the null position, `{ts: Timestamp(0, 0), t: -1}`.
+/// The position in `prevOpTime`; `None` for the null position, `{ts: Timestamp(0, 0), t: -1}`.
 pub(super) fn position(document: RawDoc<'_>) -> Result<Option<OplogPosition>, DecodeError> {
     let (mut time, mut term) = (None, -1);
     for element in document.elements() {

@@ -1,12 +1,11 @@
-//! What oplog entries say, decoded without I/O.
+//! Decodes oplog entries, without I/O.
 //!
-//! [`decode`] looks at an entry's outer fields only, and allocates nothing for an operation on a collection: most
-//! entries of a busy log are about collections that nobody follows. What an operation does is decoded when it is asked
-//! for: [`Operation::kind`], [`Operation::key`], [`Operation::to_change`].
+//! [`decode`] reads an entry's outer fields only and allocates nothing for an operation on a
+//! collection: most entries of a busy log are about other collections. An operation is decoded on
+//! demand: [`Operation::kind`], [`Operation::key`], [`Operation::to_change`].
 //!
-//! The forms are those that MongoDB 4.4 to 6.0 write. Nothing that could change documents is passed over: commands that
-//! change none are known by name, and a command or a kind of entry that is not known is an error, which names it. On these
-//! versions there is none; a later version's has to be looked at before it is followed.
+//! The forms are those of MongoDB 4.4 to 6.0. Nothing that could change documents is skipped:
+//! commands without data are known by name; unknown commands and kinds of entries are errors.
 
 mod command;
 mod error;
@@ -21,27 +20,27 @@ pub use error::DecodeError;
 pub use operation::{Operation, OperationKind};
 pub use transaction::{Operations, Piece, PieceEnd, TransactionId};
 
-use self::fields::Fields;
+use self::fields::EntryFields;
 use crate::position::OplogPosition;
 use crate::tail::RawEntry;
 
-/// What an entry says.
+/// A decoded entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decoded<'b> {
+pub enum DecodedEntry<'b> {
     /// `n`, and commands that change no data: only the position moves.
     Nothing,
     /// One operation on a collection: `i`, `u`, `d`, or DDL.
     Operation(Operation<'b>),
     /// `applyOps`: operations that take effect together.
     Operations(Piece<'b>),
-    /// `commitTransaction`: what the entry at `prepare` and those before it in its chain hold takes effect with this entry.
+    /// `commitTransaction`: the prepare entry and the pieces before it take effect with this entry.
     Commit {
         /// Which transaction.
         transaction: TransactionId,
         /// Where its prepare entry is (`prevOpTime`).
         prepare: OplogPosition,
     },
-    /// `abortTransaction`: what there is of the transaction never takes effect.
+    /// `abortTransaction`: the transaction never takes effect.
     Abort {
         /// Which transaction.
         transaction: TransactionId,
@@ -52,39 +51,39 @@ pub enum Decoded<'b> {
 ///
 /// # Errors
 /// See [`DecodeError`].
-pub fn decode<'b>(entry: &RawEntry<'b>) -> Result<Decoded<'b>, DecodeError> {
+pub fn decode<'b>(entry: &RawEntry<'b>) -> Result<DecodedEntry<'b>, DecodeError> {
     if entry.operation() == b"n" {
-        return Ok(Decoded::Nothing);
+        return Ok(DecodedEntry::Nothing);
     }
-    let fields = Fields::read(entry.document())?;
+    let fields = EntryFields::read(entry.document())?;
     Ok(match Statement::read(&fields)? {
-        Statement::Nothing => Decoded::Nothing,
-        Statement::Operation(operation) => Decoded::Operation(operation),
+        Statement::Nothing => DecodedEntry::Nothing,
+        Statement::Operation(operation) => DecodedEntry::Operation(operation),
         Statement::Operations { command, operations } => {
-            Decoded::Operations(Piece::read(&fields, command, operations)?)
+            DecodedEntry::Operations(Piece::read(&fields, command, operations)?)
         }
         Statement::Commit => {
             let transaction = TransactionId::expect(&fields)?;
             let prepare = fields.previous.map(fields::position).transpose()?.flatten();
-            let expected = "prevOpTime beside commitTransaction, which leads back to what was prepared";
-            Decoded::Commit { transaction, prepare: prepare.ok_or(DecodeError::Missing { expected })? }
+            let expected = "prevOpTime of commitTransaction";
+            DecodedEntry::Commit { transaction, prepare: prepare.ok_or(DecodeError::Missing { expected })? }
         }
-        Statement::Abort => Decoded::Abort { transaction: TransactionId::expect(&fields)? },
+        Statement::Abort => DecodedEntry::Abort { transaction: TransactionId::expect(&fields)? },
     })
 }
 
-/// An operation as [`Operations::next_with_source`] has given it.
+/// Reads an operation that [`Operations::next_with_source`] gave.
 ///
 /// # Errors
 /// See [`DecodeError`].
 pub(crate) fn read_operation(source: RawDoc<'_>) -> Result<Operation<'_>, DecodeError> {
-    match Statement::read(&Fields::read(source)?)? {
+    match Statement::read(&EntryFields::read(source)?)? {
         Statement::Operation(operation) => Ok(operation),
         _ => Err(DecodeError::Missing { expected: "an operation on a collection" }),
     }
 }
 
-/// What an entry says, or an operation within `applyOps`, as far as it takes no allocation.
+/// An entry, or an operation within `applyOps`, decoded without allocation.
 enum Statement<'b> {
     Nothing,
     Operation(Operation<'b>),
@@ -99,7 +98,7 @@ enum Statement<'b> {
 }
 
 impl<'b> Statement<'b> {
-    fn read(fields: &Fields<'b>) -> Result<Statement<'b>, DecodeError> {
+    fn read(fields: &EntryFields<'b>) -> Result<Statement<'b>, DecodeError> {
         match fields.operation {
             b"i" | b"u" | b"d" => Ok(Operation::of_document(fields)?.map_or(Statement::Nothing, Statement::Operation)),
             b"c" => command::read(fields),

@@ -7,20 +7,21 @@ use gizer_flatten::change::{Change, ChangeKind, Namespace};
 use gizer_schema::raw::{Element, RawDoc};
 
 use super::error::DecodeError;
-use super::fields::{Fields, find};
+use super::fields::{EntryFields, find};
 use super::update;
 use crate::position::OplogPosition;
 
-/// An operation on one collection, as far as it is needed to tell whether it matters.
+/// An operation on one collection, decoded as far as filtering needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operation<'b> {
     /// Name of the database.
     pub database: &'b str,
-    /// Name of the collection; empty of [`OperationKind::DropDatabase`]. Of a rename the old name.
+    /// Name of the collection, the old one of a rename; empty for [`OperationKind::DropDatabase`].
     pub collection: &'b str,
-    /// UUID of the collection (`ui`); `dropDatabase` has none, nor need operations that somebody gave to `applyOps`.
+    /// UUID of the collection (`ui`); `dropDatabase` has none, and operations given to `applyOps`
+    /// by users may have none.
     pub uuid: Option<[u8; 16]>,
-    /// Whether the server wrote it while it copied documents, as a chunk migration does.
+    /// Whether a chunk migration wrote it.
     pub from_migrate: bool,
     body: Body<'b>,
 }
@@ -38,24 +39,24 @@ pub(super) enum Body<'b> {
     Rewrite,
 }
 
-/// What an operation does, without any contents.
+/// Kind of an operation, without contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationKind<'b> {
     /// A new document.
     Insert,
-    /// A document takes the place of the one with its `_id`.
+    /// A document replaces the one with its `_id`.
     Replace,
     /// Single fields change.
     Update,
     /// A document is gone.
     Delete,
-    /// The collection is there, and empty.
+    /// The collection is created, empty.
     Create,
-    /// The collection is gone.
+    /// The collection is dropped.
     Drop,
-    /// The database is gone.
+    /// The database is dropped.
     DropDatabase,
-    /// The collection has another name from here on.
+    /// The collection is renamed.
     Rename {
         /// The new name's database.
         to_database: &'b str,
@@ -64,18 +65,23 @@ pub enum OperationKind<'b> {
         /// UUID of the collection that had that name and was dropped for it.
         dropped: Option<[u8; 16]>,
     },
-    /// Documents of the collection changed that the entry does not tell (`emptycapped`, `convertToCapped`,
-    /// `importCollection`): it has to be loaded anew.
+    /// Documents changed that the entry does not name (`emptycapped`, `convertToCapped`,
+    /// `importCollection`): the collection must be reloaded.
     Rewrite,
 }
 
 impl<'b> Operation<'b> {
-    pub(super) fn new(fields: &Fields<'b>, database: &'b str, collection: &'b str, body: Body<'b>) -> Operation<'b> {
+    pub(super) fn new(
+        fields: &EntryFields<'b>,
+        database: &'b str,
+        collection: &'b str,
+        body: Body<'b>,
+    ) -> Operation<'b> {
         Operation { database, collection, uuid: fields.uuid, from_migrate: fields.from_migrate, body }
     }
 
-    /// `i`, `u` and `d`. `None` if the collection's name is not UTF-8: no name that gizer can be given leads to it.
-    pub(super) fn of_document(fields: &Fields<'b>) -> Result<Option<Operation<'b>>, DecodeError> {
+    /// `i`, `u` and `d`. `None` if the collection's name is not UTF-8, which gizer cannot follow.
+    pub(super) fn of_document(fields: &EntryFields<'b>) -> Result<Option<Operation<'b>>, DecodeError> {
         let Ok(name) = str::from_utf8(fields.namespace) else { return Ok(None) };
         let (database, collection) = split(name)?;
         let object = fields.object.ok_or(DecodeError::Missing { expected: "a document in o" })?;
@@ -87,10 +93,10 @@ impl<'b> Operation<'b> {
         Ok(Some(Operation::new(fields, database, collection, body)))
     }
 
-    /// What it does.
+    /// Kind of the operation.
     ///
     /// # Errors
-    /// [`DecodeError`] if an update cannot be walked.
+    /// [`DecodeError`] if an update is malformed.
     pub fn kind(&self) -> Result<OperationKind<'b>, DecodeError> {
         Ok(match self.body {
             Body::Insert { .. } => OperationKind::Insert,
@@ -109,26 +115,26 @@ impl<'b> Operation<'b> {
         })
     }
 
-    /// The document it is about, as `{"_id": …}`; `None` if it is about the collection as a whole.
+    /// The document's key, as `{"_id": …}`; `None` for DDL.
     ///
-    /// Of a collection that is sharded by other fields these stand beside `_id` in the log; they are left out.
+    /// Other shard key fields that the log has next to `_id` are left out.
     ///
     /// # Errors
-    /// [`DecodeError`] if the `_id` is missing or cannot be reached.
+    /// [`DecodeError`] if the `_id` is missing or malformed.
     pub fn key(&self) -> Result<Option<Bytes>, DecodeError> {
         Ok(match self.body {
             Body::Insert { document } => Some(key_of(document)?),
             Body::Update { update, criteria } => Some(match find(update, b"_id")? {
                 Some(id) => alone(b"_id", &id),
-                None => key_of(criteria.ok_or(DecodeError::Missing { expected: "o2 beside an update" })?)?,
+                None => key_of(criteria.ok_or(DecodeError::Missing { expected: "o2 of an update" })?)?,
             }),
             Body::Delete { criteria } => Some(key_of(criteria)?),
             Body::Create | Body::Drop | Body::DropDatabase | Body::Rename { .. } | Body::Rewrite => None,
         })
     }
 
-    /// All of it, owned. `namespace` is its database and collection; the caller shares one value for all changes of
-    /// a collection.
+    /// The operation as an owned change. `namespace` is its database and collection, shared between
+    /// all changes of a collection.
     ///
     /// # Errors
     /// [`DecodeError`] if its contents are not what the format says.
@@ -157,11 +163,11 @@ impl<'b> Operation<'b> {
                 ChangeKind::Insert { document: copied(document) }
             }
             Body::Update { update, criteria } => {
-                // In a document that takes the place of another one, `$v` may be a field (MongoDB 5.0).
+                // In a replacement document `$v` may be a field (MongoDB 5.0).
                 if find(update, b"_id")?.is_some() {
                     return Ok(ChangeKind::Replace { document: copied(update) });
                 }
-                let criteria = criteria.ok_or(DecodeError::Missing { expected: "o2 beside an update" })?;
+                let criteria = criteria.ok_or(DecodeError::Missing { expected: "o2 of an update" })?;
                 ChangeKind::Update { key: key_of(criteria)?, edits: update::decode(update)? }
             }
             Body::Delete { criteria } => ChangeKind::Delete { key: key_of(criteria)? },
@@ -191,10 +197,9 @@ fn copied(document: RawDoc<'_>) -> Bytes {
     Bytes::copy_from_slice(document.as_bytes())
 }
 
-/// A document of this element alone, under another name.
+/// A document of this element alone, renamed.
 pub(super) fn alone(name: &[u8], element: &Element<'_>) -> Bytes {
-    // Length, type, the name and its terminator, the value, the document's terminator. It all comes out of one document,
-    // so the length fits.
+    // Length, type, name, value, terminators. All of it is from one document, so it fits.
     let len = 4 + 1 + name.len() + 1 + element.bytes.len() + 1;
     let mut document = BytesMut::with_capacity(len);
     document.put_i32_le(len as i32);

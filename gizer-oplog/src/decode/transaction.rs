@@ -4,38 +4,38 @@ use gizer_schema::raw::{Elements, Malformed, RawDoc, Value};
 
 use super::Statement;
 use super::error::DecodeError;
-use super::fields::{Fields, find, nested, position};
+use super::fields::{EntryFields, find, nested, position};
 use super::operation::Operation;
 use crate::position::OplogPosition;
 
 /// A transaction: a session and a number within it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId {
-    /// The session, `lsid`, as the raw document that all entries of a transaction repeat.
+    /// The session, `lsid`, as the raw document that its entries repeat.
     pub session: Box<[u8]>,
     /// `txnNumber`.
     pub number: i64,
 }
 
 impl TransactionId {
-    fn read(fields: &Fields<'_>) -> Option<TransactionId> {
+    fn read(fields: &EntryFields<'_>) -> Option<TransactionId> {
         let (session, number) = (fields.session?, fields.number?);
         Some(TransactionId { session: session.as_bytes().into(), number })
     }
 
-    pub(super) fn expect(fields: &Fields<'_>) -> Result<TransactionId, DecodeError> {
+    pub(super) fn expect(fields: &EntryFields<'_>) -> Result<TransactionId, DecodeError> {
         TransactionId::read(fields).ok_or(DecodeError::Missing { expected: "lsid and txnNumber of a transaction" })
     }
 }
 
-/// An `applyOps` entry: a transaction, a piece of one, or operations that were applied together in another way.
+/// An `applyOps` entry: a transaction, a piece of one, or operations applied together otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece<'b> {
-    /// The transaction it belongs to; `None` if it stands alone, and then it has no `previous` and is committed.
+    /// Its transaction; `None` if it stands alone, and then it is committed and has no `previous`.
     pub transaction: Option<TransactionId>,
     /// The piece before it in the transaction's chain (`prevOpTime`); `None` for the first.
     pub previous: Option<OplogPosition>,
-    /// What follows.
+    /// What comes after it.
     pub end: PieceEnd,
     operations: RawDoc<'b>,
 }
@@ -51,20 +51,20 @@ pub enum PieceEnd {
     Committed,
 }
 
-/// `multiOpType` of inserts that a session may try again, which MongoDB 8.0 logs in one entry: `prevOpTime` leads to the session's write before
-/// them, which is no part of them.
+/// `multiOpType` of retryable inserts, which MongoDB 8.0 logs in one entry: `prevOpTime` leads to
+/// the session's previous write, which is not part of them.
 const APPLIED_SEPARATELY: i64 = 1;
 
 impl<'b> Piece<'b> {
     /// `command` is all of `o`, and `operations` the array in it.
     pub(super) fn read(
-        fields: &Fields<'b>,
+        fields: &EntryFields<'b>,
         command: RawDoc<'b>,
         operations: RawDoc<'b>,
     ) -> Result<Piece<'b>, DecodeError> {
         let alone = Piece { transaction: None, previous: None, end: PieceEnd::Committed, operations };
         let transaction = TransactionId::read(fields).filter(|_| fields.multi != APPLIED_SEPARATELY);
-        // `partialTxn` and `prepare` mean something in a transaction only.
+        // `partialTxn` and `prepare` count in a transaction only.
         let Some(transaction) = transaction else { return Ok(alone) };
         let previous = fields.previous.map(position).transpose()?.flatten();
         let end = match (is_true(command, b"partialTxn")?, is_true(command, b"prepare")?) {
@@ -75,8 +75,7 @@ impl<'b> Piece<'b> {
         Ok(Piece { transaction: Some(transaction), previous, end, ..alone })
     }
 
-    /// The operations in their order; those of an `applyOps` within it stand in its place, and what changes no data is
-    /// left out.
+    /// The operations in order, with those of a nested `applyOps`, without those on no data.
     pub fn operations(&self) -> Operations<'b> {
         Operations { open: vec![self.operations.elements()] }
     }
@@ -87,15 +86,15 @@ fn is_true(command: RawDoc<'_>, name: &[u8]) -> Result<bool, Malformed> {
     Ok(value == Some(Value::Boolean(true)))
 }
 
-/// The operations of a [`Piece`]; after an error it ends.
+/// Operations of a [`Piece`]; ends after an error.
 #[derive(Debug, Clone)]
 pub struct Operations<'b> {
-    /// The array that is being read, behind those that hold it.
+    /// Nested arrays; the last one is being read.
     open: Vec<Elements<'b>>,
 }
 
 impl<'b> Operations<'b> {
-    /// The next operation, and as it stands in the log, where [`read_operation`](super::read_operation) finds it again.
+    /// The next operation and its raw form, for [`read_operation`](super::read_operation).
     pub(crate) fn next_with_source(&mut self) -> Option<Result<(Operation<'b>, RawDoc<'b>), DecodeError>> {
         let step = self.step();
         if step.is_err() {
@@ -111,7 +110,7 @@ impl<'b> Operations<'b> {
                 continue;
             };
             let entry = nested(&element?)?.ok_or(DecodeError::Missing { expected: "operations in applyOps" })?;
-            match Statement::read(&Fields::read(entry)?)? {
+            match Statement::read(&EntryFields::read(entry)?)? {
                 Statement::Nothing => {}
                 Statement::Operation(operation) => return Ok(Some((operation, entry))),
                 Statement::Operations { operations, .. } => self.open.push(operations.elements()),

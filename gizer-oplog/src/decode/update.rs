@@ -1,7 +1,8 @@
-//! What an update does to single fields (`op: "u"`), in the two forms that the server writes.
+//! Decodes updates of single fields (`op: "u"`), in both forms that servers write.
 //!
-//! `$v: 2`, the rule since MongoDB 5.0, holds a diff, which nests as the document does; `$v: 1` holds `$set` and `$unset` with
-//! paths. Letters of sections and names of modifiers are looked for only where the format has them, so fields may have any name.
+//! `$v: 2`, the default since MongoDB 5.0, is a diff nested like the document; `$v: 1` has `$set`
+//! and `$unset` with paths. Section letters and modifier names are looked for only where the format
+//! has them, so fields may have any name.
 
 use gizer_flatten::change::{Edit, EditAction, Edits, Step};
 use gizer_schema::raw::{Element, Malformed, RawDoc};
@@ -9,49 +10,49 @@ use gizer_schema::raw::{Element, Malformed, RawDoc};
 use super::fields::{find, nested, number};
 use super::operation::alone;
 
-/// MongoDB nests documents 200 levels deep at most, and a diff as deep as its document. More would be damage.
-const MOST_LEVELS: usize = 1_000;
+/// Documents nest at most 200 levels deep, and a diff as deep as its document. More is corruption.
+const MAX_DEPTH: usize = 1_000;
 
 /// Why there are no edits.
-enum Stop {
-    /// The form is not known.
+enum DiffError {
+    /// The form is unknown.
     Unknown,
     Malformed(Malformed),
 }
 
-impl From<Malformed> for Stop {
-    fn from(error: Malformed) -> Stop {
-        Stop::Malformed(error)
+impl From<Malformed> for DiffError {
+    fn from(error: Malformed) -> DiffError {
+        DiffError::Malformed(error)
     }
 }
 
-/// Decodes `o` of an update that is not a whole document.
+/// Decodes `o` of an update that is not a replacement.
 ///
-/// A form that is not known is no error: which document changes is known all the same.
+/// An unknown form is no error: the changed document is known all the same.
 pub(super) fn decode(update: RawDoc<'_>) -> Result<Edits, Malformed> {
     match known(update) {
         Ok(edits) => Ok(edits),
-        Err(Stop::Unknown) => Ok(Edits::Unknown),
-        Err(Stop::Malformed(error)) => Err(error),
+        Err(DiffError::Unknown) => Ok(Edits::Unknown),
+        Err(DiffError::Malformed(error)) => Err(error),
     }
 }
 
-fn known(update: RawDoc<'_>) -> Result<Edits, Stop> {
+fn known(update: RawDoc<'_>) -> Result<Edits, DiffError> {
     let version = find(update, b"$v")?.map(|version| number(&version)).transpose()?.flatten();
     match version {
         Some(1) => modifiers(update).map(Edits::Modifiers),
         Some(2) => {
-            let root = find(update, b"diff")?.ok_or(Stop::Unknown)?;
+            let root = find(update, b"diff")?.ok_or(DiffError::Unknown)?;
             let mut diff = Diff::default();
             diff.document(document(&root)?)?;
             Ok(Edits::Diff(diff.edits))
         }
-        // The server writes none without. Who gives operations to `applyOps` need not say it, and may use what `update` knows.
-        _ => Err(Stop::Unknown),
+        // Servers always write `$v`. Users of `applyOps` may omit it, and use any modifier.
+        _ => Err(DiffError::Unknown),
     }
 }
 
-/// A diff as it is walked.
+/// Walks a diff.
 #[derive(Default)]
 struct Diff {
     /// Where the walk is.
@@ -61,7 +62,7 @@ struct Diff {
 
 impl Diff {
     /// `{d: {…}, u: {…}, i: {…}, s<field>: <diff>, …}`.
-    fn document(&mut self, diff: RawDoc<'_>) -> Result<(), Stop> {
+    fn document(&mut self, diff: RawDoc<'_>) -> Result<(), DiffError> {
         for section in diff.elements() {
             let section = section?;
             match section.name {
@@ -69,35 +70,35 @@ impl Diff {
                 b"u" => self.each(&section, |value| EditAction::Set(alone(b"", value)))?,
                 b"i" => self.each(&section, |value| EditAction::Insert(alone(b"", value)))?,
                 [b's', name @ ..] => self.below(Step::Field(text(name)?.to_owned()), &section)?,
-                _ => return Err(Stop::Unknown),
+                _ => return Err(DiffError::Unknown),
             }
         }
         Ok(())
     }
 
     /// `{a: true, l: <length>, u<index>: <value>, s<index>: <diff>, …}`.
-    fn array(&mut self, diff: RawDoc<'_>) -> Result<(), Stop> {
+    fn array(&mut self, diff: RawDoc<'_>) -> Result<(), DiffError> {
         for section in diff.elements() {
             let section = section?;
             match section.name {
                 b"a" => {}
                 b"l" => {
                     let length = number(&section)?.and_then(|length| u32::try_from(length).ok());
-                    let action = EditAction::Resize(length.ok_or(Stop::Unknown)?);
+                    let action = EditAction::Resize(length.ok_or(DiffError::Unknown)?);
                     self.edits.push(Edit { path: self.path.clone(), action });
                 }
                 [b'u', place @ ..] => self.edit(index(place)?, EditAction::Set(alone(b"", &section))),
                 [b's', place @ ..] => self.below(index(place)?, &section)?,
-                _ => return Err(Stop::Unknown),
+                _ => return Err(DiffError::Unknown),
             }
         }
         Ok(())
     }
 
-    /// A diff below the root: that of an array begins with `a: true`.
-    fn below(&mut self, step: Step, section: &Element<'_>) -> Result<(), Stop> {
+    /// A nested diff; that of an array begins with `a: true`.
+    fn below(&mut self, step: Step, section: &Element<'_>) -> Result<(), DiffError> {
         let diff = document(section)?;
-        if self.path.len() == MOST_LEVELS {
+        if self.path.len() == MAX_DEPTH {
             return Err(Malformed { what: "a diff no deeper than a document can be", at: 0 }.into());
         }
         self.path.push(step);
@@ -109,8 +110,7 @@ impl Diff {
         Ok(())
     }
 
-    /// An edit for each field of a section.
-    fn each(&mut self, section: &Element<'_>, action: impl Fn(&Element<'_>) -> EditAction) -> Result<(), Stop> {
+    fn each(&mut self, section: &Element<'_>, action: impl Fn(&Element<'_>) -> EditAction) -> Result<(), DiffError> {
         for field in document(section)?.elements() {
             let field = field?;
             self.edit(Step::Field(text(field.name)?.to_owned()), action(&field));
@@ -124,12 +124,12 @@ impl Diff {
     }
 }
 
-fn index(digits: &[u8]) -> Result<Step, Stop> {
-    whole(text(digits)?).map(Step::Index).ok_or(Stop::Unknown)
+fn index(digits: &[u8]) -> Result<Step, DiffError> {
+    whole(text(digits)?).map(Step::Index).ok_or(DiffError::Unknown)
 }
 
 /// `{$v: 1, $set: {<path>: <value>, …}, $unset: {<path>: true, …}}`.
-fn modifiers(update: RawDoc<'_>) -> Result<Vec<Edit>, Stop> {
+fn modifiers(update: RawDoc<'_>) -> Result<Vec<Edit>, DiffError> {
     let mut edits = Vec::new();
     for modifier in update.elements() {
         let modifier = modifier?;
@@ -137,7 +137,7 @@ fn modifiers(update: RawDoc<'_>) -> Result<Vec<Edit>, Stop> {
             b"$v" => continue,
             b"$set" => false,
             b"$unset" => true,
-            _ => return Err(Stop::Unknown),
+            _ => return Err(DiffError::Unknown),
         };
         for field in document(&modifier)?.elements() {
             let field = field?;
@@ -155,16 +155,16 @@ fn step(name: &str) -> Step {
     }
 }
 
-/// The number that digits are. Zeros may lead, as the server has it too.
+/// Parses digits; leading zeros are allowed, as by the server.
 fn whole(digits: &str) -> Option<u32> {
     // `parse` would take a sign.
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-fn document<'b>(element: &Element<'b>) -> Result<RawDoc<'b>, Stop> {
-    nested(element)?.ok_or(Stop::Unknown)
+fn document<'b>(element: &Element<'b>) -> Result<RawDoc<'b>, DiffError> {
+    nested(element)?.ok_or(DiffError::Unknown)
 }
 
-fn text(name: &[u8]) -> Result<&str, Stop> {
-    str::from_utf8(name).map_err(|_| Stop::Unknown)
+fn text(name: &[u8]) -> Result<&str, DiffError> {
+    str::from_utf8(name).map_err(|_| DiffError::Unknown)
 }

@@ -1,7 +1,8 @@
-//! The files of a dump: one `<collection>.bson` or `.bson.gz` a collection, with a `<collection>.metadata.json` beside it.
+//! Files of a dump: a `<collection>.bson` or `.bson.gz` for each collection, with a
+//! `<collection>.metadata.json`.
 //!
-//! mongodump percent-encodes what a file's name should not hold, and cuts a name that is too long for a file; then the
-//! metadata have the whole name (mongo-tools, `EscapeCollectionName`).
+//! mongodump percent-encodes special characters and shortens long names; then the metadata has the
+//! full name (mongo-tools, `EscapeCollectionName`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,10 +20,10 @@ use crate::collections::SkipReason;
 use crate::error::MongoError;
 use crate::near_names::near_names;
 
-/// The most bytes of metadata that are read of a collection.
-const MOST_METADATA: u64 = 16 << 20;
+/// Limit for reading a metadata file.
+const MAX_METADATA_BYTES: u64 = 16 << 20;
 
-/// A file of mongodump, or its folder of one database.
+/// A file of mongodump, or its folder for one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dump {
     path: PathBuf,
@@ -43,14 +44,14 @@ pub struct DumpFile {
 }
 
 impl DumpFile {
-    /// Reads it, in batches of about so many bytes.
+    /// Scans it, in batches of about `batch_bytes`.
     pub fn scan(&self, batch_bytes: usize) -> DumpScan {
         DumpScan::new(&self.path, batch_bytes)
     }
 }
 
 impl Dump {
-    /// Looks what is in a dump. Nothing is read of its documents.
+    /// Lists a dump without reading documents.
     ///
     /// # Errors
     /// [`MongoError::NoDump`] if it cannot be read, or holds no `.bson` file.
@@ -58,7 +59,7 @@ impl Dump {
         let mut dump = Dump { path: path.to_owned(), files: Vec::new(), skipped: Vec::new() };
         let failed = |error: io::Error| no_dump(path, error.to_string());
         if fs::metadata(path).map_err(failed)?.is_dir() {
-            dump.look_into(path)?;
+            dump.scan_folder(path)?;
         } else {
             let name = path.file_name().unwrap_or_default();
             let Some(stem) = stem(name, ".bson") else {
@@ -88,7 +89,7 @@ impl Dump {
         &self.files
     }
 
-    /// What is in the dump and no collection of its own.
+    /// Views and other collections of the dump that cannot be loaded.
     pub fn skipped(&self) -> &[(String, SkipReason)] {
         &self.skipped
     }
@@ -111,10 +112,10 @@ impl Dump {
         })
     }
 
-    fn look_into(&mut self, folder: &Path) -> Result<(), MongoError> {
+    fn scan_folder(&mut self, folder: &Path) -> Result<(), MongoError> {
         let failed = |error: io::Error| no_dump(folder, error.to_string());
         let mut folders = Vec::new();
-        // Metadata without documents are those of a view or a time series.
+        // Metadata without documents is that of a view or a time series.
         let mut described = BTreeMap::new();
         for entry in fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
@@ -145,7 +146,7 @@ impl Dump {
     }
 
     fn add(&mut self, path: PathBuf, stem: &[u8]) -> Result<(), MongoError> {
-        let metadata = Metadata::beside(&path, stem);
+        let metadata = Metadata::next_to(&path, stem);
         let collection = metadata.name.unwrap_or_else(|| decoded(stem));
         let system = collection.starts_with("system.").then_some(SkipReason::System);
         if let Some(reason) = metadata.skip.or(system) {
@@ -163,7 +164,7 @@ fn no_dump(path: &Path, found: String) -> MongoError {
     MongoError::NoDump { path: path.display().to_string(), found }
 }
 
-/// What stands before `suffix` or `suffix.gz`.
+/// The part before `suffix` or `suffix.gz`.
 fn stem<'n>(name: &'n OsStr, suffix: &str) -> Option<&'n [u8]> {
     let name = name.as_bytes();
     let stem = name.strip_suffix(b".gz").unwrap_or(name).strip_suffix(suffix.as_bytes())?;
@@ -174,7 +175,7 @@ fn decoded(stem: &[u8]) -> String {
     percent_decode(stem).decode_utf8_lossy().into_owned()
 }
 
-/// What a `.metadata.json` says, as far as it can be read: files of old versions say less.
+/// The parts of a `.metadata.json` that gizer uses; files of old versions have fewer.
 #[derive(Debug, Default)]
 struct Metadata {
     name: Option<String>,
@@ -182,7 +183,7 @@ struct Metadata {
 }
 
 impl Metadata {
-    fn beside(path: &Path, stem: &[u8]) -> Metadata {
+    fn next_to(path: &Path, stem: &[u8]) -> Metadata {
         let plain = path.with_file_name(OsStr::from_bytes(&[stem, b".metadata.json"].concat()));
         let compressed = path.with_file_name(OsStr::from_bytes(&[stem, b".metadata.json.gz"].concat()));
         let there = [plain, compressed].into_iter().find(|path| path.is_file());
@@ -194,9 +195,9 @@ impl Metadata {
             let file = File::open(path)?;
             let mut text = Vec::new();
             if is_compressed(path) {
-                MultiGzDecoder::new(file).take(MOST_METADATA).read_to_end(&mut text)?;
+                MultiGzDecoder::new(file).take(MAX_METADATA_BYTES).read_to_end(&mut text)?;
             } else {
-                file.take(MOST_METADATA).read_to_end(&mut text)?;
+                file.take(MAX_METADATA_BYTES).read_to_end(&mut text)?;
             }
             Ok::<_, io::Error>(text)
         };

@@ -1,4 +1,4 @@
-//! What mongodump has written, as a source of documents: no server is needed.
+//! Dumps of mongodump as a source of documents, without a server.
 //!
 //! ```text
 //!   Dump::open ──▶ DumpFile, … ──DumpFile::scan──▶ DumpScan ══▶ DocumentBatch, …
@@ -17,28 +17,27 @@ use flate2::read::MultiGzDecoder;
 use gizer_flatten::DocumentBatch;
 use tokio::sync::mpsc;
 
-use self::reader::{DumpReader, Fault};
+use self::reader::{DumpFault, DumpReader};
 use crate::error::MongoError;
 use crate::scan::DocumentSource;
 
 pub use folder::{Dump, DumpFile};
 
-/// Buffer between the file and what inflates it.
 const FILE_BUFFER: usize = 256 << 10;
 
-/// The documents of one file of a dump, in their order.
+/// Documents of one dump file, in file order.
 ///
-/// A thread of its own reads ahead of the receiver by two batches. A file that ends within a document, within its compressed
-/// data, or before their checksum is an error; it never looks like the end.
+/// A thread reads ahead by two batches. A file that ends within a document, within its compressed
+/// data or before its checksum is an error, never the end.
 #[derive(Debug)]
 pub struct DumpScan {
     file: PathBuf,
-    state: State,
+    state: ScanState,
 }
 
 #[derive(Debug)]
-enum State {
-    /// Nothing is opened before the first call.
+enum ScanState {
+    /// The file is opened by the first call.
     New {
         batch_bytes: usize,
     },
@@ -49,26 +48,26 @@ enum State {
 
 impl DumpScan {
     fn new(file: &Path, batch_bytes: usize) -> DumpScan {
-        DumpScan { file: file.to_owned(), state: State::New { batch_bytes } }
+        DumpScan { file: file.to_owned(), state: ScanState::New { batch_bytes } }
     }
 }
 
 impl DocumentSource for DumpScan {
     async fn next_batch(&mut self) -> Result<Option<DocumentBatch>, MongoError> {
-        if let State::New { batch_bytes } = self.state {
+        if let ScanState::New { batch_bytes } = self.state {
             let (sender, receiver) = mpsc::channel(1);
             let file = self.file.clone();
             thread::spawn(move || read_file(&file, batch_bytes, &sender));
-            self.state = State::Reading(receiver);
+            self.state = ScanState::Reading(receiver);
         }
         let step = match &mut self.state {
-            State::Reading(receiver) => receiver.recv().await,
-            State::Ended => return Ok(None),
-            State::New { .. } | State::Failed => {
+            ScanState::Reading(receiver) => receiver.recv().await,
+            ScanState::Ended => return Ok(None),
+            ScanState::New { .. } | ScanState::Failed => {
                 return Err(MongoError::FailedBefore { namespace: self.file.display().to_string() });
             }
         };
-        // A thread that says nothing at its end has panicked.
+        // A thread that ends without a result has panicked.
         let step = step.unwrap_or_else(|| {
             Err(MongoError::DumpUnreadable {
                 path: self.file.display().to_string(),
@@ -78,14 +77,14 @@ impl DocumentSource for DumpScan {
         });
         match &step {
             Ok(Some(_)) => {}
-            Ok(None) => self.state = State::Ended,
-            Err(_) => self.state = State::Failed,
+            Ok(None) => self.state = ScanState::Ended,
+            Err(_) => self.state = ScanState::Failed,
         }
         step
     }
 }
 
-/// Sends all batches, then the end, or why there is none. Stops when nobody wants more.
+/// Sends all batches, then the end or an error. Stops when the receiver is dropped.
 fn read_file(path: &Path, batch_bytes: usize, batches: &mpsc::Sender<Result<Option<DocumentBatch>, MongoError>>) {
     let compressed = is_compressed(path);
     let mut reader = match open(path, compressed) {
@@ -111,16 +110,16 @@ fn is_compressed(path: &Path) -> bool {
 
 fn open(path: &Path, compressed: bool) -> io::Result<Box<dyn Read>> {
     let file = io::BufReader::with_capacity(FILE_BUFFER, File::open(path)?);
-    // `gzip` files may be joined end to end (RFC 1952, 2.2), as by a parallel compressor.
+    // `gzip` files may be concatenated (RFC 1952, 2.2), as by parallel compressors.
     Ok(if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
-fn fault_of(fault: Fault, path: &Path, compressed: bool) -> MongoError {
+fn fault_of(fault: DumpFault, path: &Path, compressed: bool) -> MongoError {
     let path = path.display().to_string();
     match fault {
-        Fault::Broken { at, expected, found } => MongoError::DumpBroken { path, at, compressed, expected, found },
-        // What inflates says of bytes that it cannot inflate (flate2, "GzDecoder").
-        Fault::Io { at, error }
+        DumpFault::Broken { at, expected, found } => MongoError::DumpBroken { path, at, compressed, expected, found },
+        // flate2 reports bytes that it cannot inflate with these kinds ("GzDecoder").
+        DumpFault::Io { at, error }
             if compressed
                 && matches!(
                     error.kind(),
@@ -133,7 +132,7 @@ fn fault_of(fault: Fault, path: &Path, compressed: bool) -> MongoError {
             };
             MongoError::DumpBroken { path, at, compressed, expected: "gzip data and their checksum", found }
         }
-        Fault::Io { at, error } => MongoError::DumpUnreadable { path, at, message: error.to_string() },
+        DumpFault::Io { at, error } => MongoError::DumpUnreadable { path, at, message: error.to_string() },
     }
 }
 

@@ -1,20 +1,20 @@
-//! How failures are to be treated.
+//! Classes of failures.
 
 use super::MongoError;
 
-/// How a failure is to be treated by what called.
+/// How a caller should treat a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// What was configured cannot be: a malformed URI, a name that does not exist. Trying again is in vain.
+    /// The configuration is wrong: a malformed URI, an unknown name. Retrying is useless.
     Configuration,
-    /// A server, its rights or the way to it are not as they must be. A later attempt may succeed.
+    /// A server, its rights or its network is not as it must be. A retry may succeed.
     Failed,
-    /// Following cannot go on from the saved position: the collections have to be loaded.
+    /// Following cannot resume: the collections must be reloaded.
     LoadDue,
 }
 
 impl MongoError {
-    /// How the failure is to be treated.
+    /// Class of the failure.
     pub fn class(&self) -> ErrorClass {
         match self {
             MongoError::MalformedUri { .. }
@@ -41,7 +41,7 @@ impl MongoError {
         }
     }
 
-    /// Whether it is about the one collection that was being read: the server answers, and others may be read.
+    /// Whether only this collection is affected: the server answers, and others may be readable.
     pub fn is_of_one_collection(&self) -> bool {
         match self {
             MongoError::Server { namespace, .. } => !self.is_transient() && is_of_a_user(namespace),
@@ -58,11 +58,12 @@ impl MongoError {
         }
     }
 
-    /// Whether the same request may succeed a little later, as after an election or a restart.
+    /// Whether a retry may succeed soon, as after an election or a restart.
     pub fn is_transient(&self) -> bool {
-        // The codes are those of `error_codes.yml` in the server's sources: HostUnreachable, HostNotFound,
-        // MaxTimeMSExpired, NetworkTimeout, NotYetInitialized (a member that has just started), FailedToSatisfyReadPreference,
-        // ReadConcernMajorityNotAvailableYet (after a start), ExceededTimeLimit, SocketException, Interrupted (killOp).
+        // The codes are those of `error_codes.yml` in the server's sources: HostUnreachable,
+        // HostNotFound, MaxTimeMSExpired, NetworkTimeout, NotYetInitialized (a member that has just
+        // started), FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet (after a
+        // start), ExceededTimeLimit, SocketException, Interrupted (killOp).
         matches!(
             self,
             MongoError::Server { code: 6 | 7 | 50 | 89 | 94 | 133 | 134 | 262 | 9001 | 11601, .. }
@@ -76,7 +77,7 @@ impl MongoError {
     }
 }
 
-/// Whether a namespace is a collection of a user's, and neither the oplog nor a whole database.
+/// Whether a namespace is a user's collection, neither the oplog nor a whole database.
 fn is_of_a_user(namespace: &str) -> bool {
     let of = namespace.split_once('.');
     of.is_some_and(|(database, _)| !["local", "admin", "config"].contains(&database))

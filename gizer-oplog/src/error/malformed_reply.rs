@@ -1,13 +1,13 @@
-//! What a reply of a server is not.
+//! Malformed replies.
 
 use gizer_schema::raw::Malformed;
 use thiserror::Error;
 
-/// What stood in the place of an expected part of a reply.
+/// What a reply had in place of the expected part.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MalformedReply {
-    /// Bytes that are no BSON.
+    /// Bytes that are not BSON.
     #[error(transparent)]
     Bson(#[from] Malformed),
     /// Nothing.

@@ -19,7 +19,7 @@ pub(super) fn did_you_mean(near: &[String]) -> String {
     if quoted.is_empty() { String::new() } else { format!("; did you mean {}?", quoted.join(" or ")) }
 }
 
-/// What a connection string asks for, or nothing.
+/// `; readPreference=…`, or nothing.
 pub(super) fn asked_for(read_preference: Option<&str>) -> String {
     read_preference.map(|asked| format!("; readPreference={asked} in the URI wants another member")).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Whose changes are wanted.
+//! Which changes are wanted.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,21 +9,20 @@ use crate::decode::{DecodeError, Operation, OperationKind};
 
 /// Collections whose changes are wanted, all of one database.
 ///
-/// What happens to its collections as a whole (DDL) is always given, of whichever collection of the database: a name that nobody
-/// asked for may be renamed to one that somebody did.
+/// DDL of the whole database is always given: any collection may be renamed to a wanted name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Interest {
     /// The database.
     pub database: String,
-    /// Names of collections whose documents' changes are given; `None`: of all.
+    /// Wanted collections by name; `None` for all.
     pub collections: Option<BTreeSet<String>>,
-    /// UUIDs of collections whose documents' changes are given, whatever they are called: what is being dropped has another name
-    /// (`system.drop.…`), and what is renamed as well.
+    /// Wanted collections by UUID, under any name: a collection that is being dropped has another
+    /// one (`system.drop.…`), as has a renamed one.
     pub uuids: BTreeSet<[u8; 16]>,
 }
 
 impl Interest {
-    /// Whether nothing that the other one lets pass is held up by this one.
+    /// Whether everything that `other` wants is wanted here too.
     pub(super) fn covers(&self, other: &Interest) -> bool {
         let names = match (&self.collections, &other.collections) {
             (None, _) => true,
@@ -33,7 +32,7 @@ impl Interest {
         self.database == other.database && names && self.uuids.is_superset(&other.uuids)
     }
 
-    /// Whether a change is of interest that was given to a wider one in the same database.
+    /// Whether a change given to a wider interest in the same database is wanted.
     pub fn has_change(&self, change: &Change) -> bool {
         let is_of_document = matches!(
             change.kind,
@@ -55,51 +54,51 @@ impl Interest {
         named || uuid.is_some_and(|uuid| self.uuids.contains(&uuid))
     }
 
-    /// What becomes of an operation. `may_come_in`: it may be a rename out of another database.
-    pub(super) fn verdict(&self, operation: &Operation<'_>, may_come_in: bool) -> Result<Verdict, DecodeError> {
+    /// Relevance of an operation. `may_come_in`: it may be a rename from another database.
+    pub(super) fn relevance(&self, operation: &Operation<'_>, may_come_in: bool) -> Result<Relevance, DecodeError> {
         let ours = operation.database == self.database;
         if !ours && !may_come_in {
-            return Ok(if self.has(operation) { Verdict::Document } else { Verdict::Passed });
+            return Ok(if self.has(operation) { Relevance::Document } else { Relevance::Unwanted });
         }
         Ok(match operation.kind()? {
             OperationKind::Insert | OperationKind::Replace | OperationKind::Update | OperationKind::Delete => {
-                if self.has(operation) { Verdict::Document } else { Verdict::Passed }
+                if self.has(operation) { Relevance::Document } else { Relevance::Unwanted }
             }
-            OperationKind::Rename { to_database, .. } if to_database == self.database => Verdict::Ddl,
-            _ if ours || self.has(operation) => Verdict::Ddl,
-            _ => Verdict::Passed,
+            OperationKind::Rename { to_database, .. } if to_database == self.database => Relevance::Ddl,
+            _ if ours || self.has(operation) => Relevance::Ddl,
+            _ => Relevance::Unwanted,
         })
     }
 }
 
-/// What an operation is to whoever has an interest.
+/// Relevance of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing.
-    Passed,
-    /// A change of a document.
+pub(super) enum Relevance {
+    /// Not wanted.
+    Unwanted,
+    /// A change to a wanted document.
     Document,
-    /// A change of a collection as a whole.
+    /// DDL.
     Ddl,
 }
 
-/// Names of collections that are remembered: aggregations make new ones without end.
-const REMEMBERED: usize = 10_000;
+/// Limit of the cache: aggregations create names without end.
+const MAX_CACHED_NAMES: usize = 10_000;
 
-/// One value for all changes of a collection.
+/// Shared namespaces, so that all changes of a collection use one.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct NamespaceCache {
     known: HashMap<String, HashMap<String, Arc<Namespace>>>,
     count: usize,
 }
 
-impl Names {
+impl NamespaceCache {
     pub(super) fn shared(&mut self, database: &str, collection: &str) -> Arc<Namespace> {
         if let Some(known) = self.known.get(database).and_then(|collections| collections.get(collection)) {
             return Arc::clone(known);
         }
-        if self.count >= REMEMBERED {
-            *self = Names::default();
+        if self.count >= MAX_CACHED_NAMES {
+            *self = NamespaceCache::default();
         }
         let namespace = Arc::new(Namespace { database: database.to_owned(), collection: collection.to_owned() });
         self.count += 1;

@@ -1,4 +1,4 @@
-//! Where the entries of one shard come from.
+//! The source of a shard's entries.
 
 use bytes::Bytes;
 
@@ -6,19 +6,18 @@ use crate::error::MongoError;
 use crate::position::{Oplog, OplogPosition};
 use crate::tail::{OplogBatch, OplogTail, Patience, TailOptions};
 
-/// Entries of one shard, from a position on, in the log's order.
+/// A shard's entries from a position on, in log order.
 pub(super) trait RawLog: Send {
     /// The shard's name.
     fn name(&self) -> &str;
 
-    /// The next entries. A call may be dropped before it is ready; no entry is lost.
+    /// The next entries. Cancel-safe.
     fn next_batch(&mut self) -> impl Future<Output = Result<OplogBatch, MongoError>> + Send;
 
-    /// One entry, wherever it stands. A call may be dropped before it is ready.
+    /// The entry at a position. Cancel-safe.
     fn entry_at(&mut self, position: OplogPosition) -> impl Future<Output = Result<Bytes, MongoError>> + Send;
 }
 
-/// A shard's log.
 pub(super) struct ShardLog {
     oplog: Oplog,
     tail: OplogTail,
@@ -26,7 +25,6 @@ pub(super) struct ShardLog {
 }
 
 impl ShardLog {
-    /// Opens it after a position.
     pub(super) async fn open(oplog: &Oplog, from: OplogPosition, options: TailOptions) -> Result<ShardLog, MongoError> {
         let tail = OplogTail::open(oplog, from, options).await?;
         Ok(ShardLog { oplog: oplog.clone(), tail, patience: Patience::new(options.patience) })

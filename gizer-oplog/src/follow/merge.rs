@@ -1,4 +1,4 @@
-//! The logs of all shards as one stream.
+//! Merges the logs of all shards into one stream.
 
 use std::collections::VecDeque;
 
@@ -7,86 +7,91 @@ use futures::future::select_all;
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_schema::raw::RawDoc;
 
-use super::giving::{Giving, malformed, operations_of};
-use super::interest::{Interest, Names, Verdict};
+use super::interest::{Interest, NamespaceCache, Relevance};
 use super::log::RawLog;
-use super::shard::Shard;
-use super::transactions::{Decided, HeldBack, Undecided};
+use super::replay::{TransactionReplay, malformed, operations_of};
+use super::shard::ShardReader;
+use super::transactions::{DecidedTransaction, OpenTransactions, TransactionKey};
 use crate::changes::ChangeEvent;
-use crate::decode::{Decoded, Operation, Piece, PieceEnd, TransactionId, decode, read_operation};
+use crate::decode::{DecodedEntry, Operation, Piece, PieceEnd, TransactionId, decode, read_operation};
 use crate::error::MongoError;
 use crate::position::OplogPosition;
 use crate::tail::RawEntry;
 
-/// After how much a watermark is due.
+/// How many changes and bytes make a watermark due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) changes: usize,
     pub(super) bytes: usize,
 }
 
-/// The entries of all shards by time, and what was made of them.
-pub(super) struct Merged<L> {
+/// The logs of all shards, merged by time.
+pub(super) struct MergedLog<L> {
     /// By name.
-    shards: Vec<Shard<L>>,
+    shards: Vec<ShardReader<L>>,
     interest: Interest,
-    names: Names,
-    held: HeldBack,
+    names: NamespaceCache,
+    held: OpenTransactions,
     limits: Limits,
-    /// The transaction whose changes are being given.
-    giving: Option<Giving>,
-    /// Every entry up to and at this time has been looked at, unless the next one has the same.
-    looked_to: ClusterTime,
-    /// Where reading began, and the earliest time of that: until the first watermark nothing else is known to be given.
+    /// The transaction being given.
+    replay: Option<TransactionReplay>,
+    /// All entries up to and at this time are processed, unless the next one has the same time.
+    processed_to: ClusterTime,
+    /// Start positions and their earliest time, reported until the first watermark.
     from: (ClusterTime, Positions),
     latest: Watermark,
-    since: Since,
+    since: SinceWatermark,
 }
 
-/// The latest watermark; before the first one only its time counts.
+/// The latest watermark; before the first one only its time is set.
 struct Watermark {
     time: ClusterTime,
     positions: Option<Positions>,
     read_to: ClusterTime,
 }
 
-/// What was given since the latest watermark.
+/// Changes given since the latest watermark.
 #[derive(Default)]
-struct Since {
+struct SinceWatermark {
     changes: usize,
     bytes: usize,
-    /// DDL: the next watermark is to come at once.
+    /// DDL was given: the next watermark is due at once.
     ddl: bool,
 }
 
-/// What is to be done next.
-enum Step {
+/// The next step.
+enum MergeStep {
     Give(ChangeEvent),
-    /// An earlier entry of this shard is needed.
+    /// Fetch an earlier entry of this shard.
     Fetch(usize, OplogPosition),
     Read,
 }
 
-impl<L: RawLog> Merged<L> {
-    /// `logs` with the positions from which they are read.
-    pub(super) fn new(logs: Vec<(L, OplogPosition)>, interest: Interest, held: HeldBack, limits: Limits) -> Merged<L> {
+impl<L: RawLog> MergedLog<L> {
+    /// Merges `logs`, each read from its position.
+    pub(super) fn new(
+        logs: Vec<(L, OplogPosition)>,
+        interest: Interest,
+        held: OpenTransactions,
+        limits: Limits,
+    ) -> MergedLog<L> {
         let times = logs.iter().map(|(_, from)| from.time);
-        // Before the latest of the positions there can be no watermark: that shard's changes up to there are not given.
+        // No watermark before the latest start: that shard's earlier changes are not given.
         let (start, earliest) = (times.clone().max().unwrap_or_default(), times.min().unwrap_or_default());
         let from: Positions = logs.iter().map(|(log, from)| (log.name().to_owned(), (*from).into())).collect();
-        let mut shards: Vec<Shard<L>> = logs.into_iter().map(|(log, from)| Shard::new(log, from)).collect();
+        let mut shards: Vec<ShardReader<L>> = logs.into_iter().map(|(log, from)| ShardReader::new(log, from)).collect();
         shards.sort_by(|a, b| a.name.cmp(&b.name));
-        Merged {
+        MergedLog {
             shards,
             interest,
-            names: Names::default(),
+            names: NamespaceCache::default(),
             held,
             limits,
-            giving: None,
-            looked_to: start,
+            replay: None,
+            processed_to: start,
             from: (earliest, from),
             latest: Watermark { time: start, positions: None, read_to: start },
-            since: Since::default(),
+            since: SinceWatermark::default(),
         }
     }
 
@@ -97,89 +102,89 @@ impl<L: RawLog> Merged<L> {
         self.interest = interest;
     }
 
-    /// Nothing is lost when this is dropped half-way: all that is awaited can be asked for again.
+    /// The next event. Cancel-safe: everything awaited can be requested again.
     pub(super) async fn next(&mut self) -> Result<ChangeEvent, MongoError> {
         loop {
             match self.step()? {
-                Step::Give(event) => return Ok(event),
-                Step::Fetch(shard, at) => {
+                MergeStep::Give(event) => return Ok(event),
+                MergeStep::Fetch(shard, at) => {
                     let entry = self.shards[shard].log.entry_at(at).await?;
-                    if let Some(giving) = &mut self.giving {
-                        giving.fetched(&self.shards[shard].name, at, &entry)?;
+                    if let Some(replay) = &mut self.replay {
+                        replay.fetched(&self.shards[shard].name, at, &entry)?;
                     }
                 }
-                Step::Read => self.read().await?,
+                MergeStep::Read => self.read().await?,
             }
         }
     }
 
-    /// Waits until one of the logs that have been looked at to their end has given more.
+    /// Waits until one of the exhausted logs has more.
     async fn read(&mut self) -> Result<(), MongoError> {
         let waiting = self.shards.iter_mut().filter(|shard| shard.head().is_none());
         let waiting: Vec<_> = waiting.map(|shard| Box::pin(shard.read())).collect();
         select_all(waiting).await.0
     }
 
-    fn step(&mut self) -> Result<Step, MongoError> {
+    fn step(&mut self) -> Result<MergeStep, MongoError> {
         loop {
-            if self.giving.is_some() {
+            if self.replay.is_some() {
                 if let Some(step) = self.give()? {
                     return Ok(step);
                 }
                 continue;
             }
             let Some((shard, position)) = self.next_entry() else {
-                let watermark = self.watermark(self.reached()).or_else(|| self.standing_watermark());
-                return Ok(watermark.map_or(Step::Read, Step::Give));
+                let watermark = self.watermark(self.reached()).or_else(|| self.repeated_watermark());
+                return Ok(watermark.map_or(MergeStep::Read, MergeStep::Give));
             };
-            let Since { changes, bytes, ddl } = self.since;
+            let SinceWatermark { changes, bytes, ddl } = self.since;
             let due = ddl || changes >= self.limits.changes || bytes >= self.limits.bytes;
             if due && let Some(watermark) = self.watermark_before(position.time) {
-                return Ok(Step::Give(watermark));
+                return Ok(MergeStep::Give(watermark));
             }
-            if let Some(event) = self.look_at(shard, position)? {
-                return Ok(Step::Give(event));
+            if let Some(event) = self.process(shard, position)? {
+                return Ok(MergeStep::Give(event));
             }
         }
     }
 
-    /// The entry that is next by time and by name of its shard, if no log can still give one that comes before it.
+    /// The next entry by time and shard name, if no log can still give an earlier one.
     fn next_entry(&self) -> Option<(usize, OplogPosition)> {
         let heads = || self.shards.iter().enumerate().filter_map(|(place, shard)| Some((place, shard.head()?)));
         let first = heads().min_by_key(|(place, head)| (head.time, *place))?;
-        let known = |shard: &Shard<L>| shard.head().is_some() || shard.reached() >= first.1.time;
+        let known = |shard: &ShardReader<L>| shard.head().is_some() || shard.reached() >= first.1.time;
         self.shards.iter().all(known).then_some(first)
     }
 
-    /// Everything up to this time has been read, on all shards.
+    /// All shards have been read up to this time.
     fn reached(&self) -> ClusterTime {
-        self.shards.iter().map(Shard::reached).min().unwrap_or_default()
+        self.shards.iter().map(ShardReader::reached).min().unwrap_or_default()
     }
 
-    /// The watermark after all that has been looked at, if the next entry comes later than that.
+    /// A watermark after everything processed, if the next entry is later.
     fn watermark_before(&mut self, next: ClusterTime) -> Option<ChangeEvent> {
-        if next > self.looked_to { self.watermark(self.looked_to) } else { None }
+        if next > self.processed_to { self.watermark(self.processed_to) } else { None }
     }
 
-    /// A watermark, if there can be one at that time and it says anything new.
+    /// A watermark at a time, if possible and new.
     fn watermark(&mut self, time: ClusterTime) -> Option<ChangeEvent> {
         let is_new = time > self.latest.time || (self.since.changes > 0 && time == self.latest.time);
-        if self.held.caps() || !is_new {
+        if self.held.blocks_watermark() || !is_new {
             return None;
         }
-        let position = |shard: &Shard<L>| (shard.name.to_string(), shard.position().into());
+        let position = |shard: &ShardReader<L>| (shard.name.to_string(), shard.position().into());
         let positions: Positions = self.shards.iter().map(position).collect();
-        // More may have been read, and is yet to be given.
+        // More may have been read but not given.
         let read_to = time;
-        self.since = Since::default();
+        self.since = SinceWatermark::default();
         self.latest = Watermark { time, positions: Some(positions.clone()), read_to };
         Some(ChangeEvent::Watermark { time, positions, read_to })
     }
 
-    /// While a prepared transaction holds the watermark back: how far has been read.
-    fn standing_watermark(&mut self) -> Option<ChangeEvent> {
+    /// Repeats the watermark with reading progress while a prepared transaction blocks a new one.
+    fn repeated_watermark(&mut self) -> Option<ChangeEvent> {
         let read_to = self.reached();
-        if !self.held.caps() || read_to <= self.latest.read_to {
+        if !self.held.blocks_watermark() || read_to <= self.latest.read_to {
             return None;
         }
         let (time, positions) = match &self.latest.positions {
@@ -190,30 +195,30 @@ impl<L: RawLog> Merged<L> {
         Some(ChangeEvent::Watermark { time, positions, read_to })
     }
 
-    /// Looks at the next entry. A watermark that has to be given before it leaves it where it is.
-    fn look_at(&mut self, place: usize, position: OplogPosition) -> Result<Option<ChangeEvent>, MongoError> {
+    /// Processes the next entry, or gives a watermark that is due before it.
+    fn process(&mut self, place: usize, position: OplogPosition) -> Result<Option<ChangeEvent>, MongoError> {
         let Some(bytes) = self.shards[place].entry() else { return Ok(None) };
         let malformed = |found| malformed(&self.shards[place].name, position, found);
         let entry = RawDoc::new(&bytes).and_then(RawEntry::read).map_err(|found| malformed(found.into()))?;
         match decode(&entry).map_err(malformed)? {
-            Decoded::Operation(operation) => {
+            DecodedEntry::Operation(operation) => {
                 let may_come_in = entry.operation() == b"c";
-                return self.look_at_operation(place, position, &operation, may_come_in, bytes.len());
+                return self.process_operation(place, position, &operation, may_come_in, bytes.len());
             }
-            Decoded::Nothing => self.pass(place, position),
-            Decoded::Operations(piece) => return self.look_at_piece(place, position, &bytes, &piece),
-            Decoded::Commit { transaction, prepare } => {
+            DecodedEntry::Nothing => self.pass(place, position),
+            DecodedEntry::Operations(piece) => return self.process_piece(place, position, &bytes, &piece),
+            DecodedEntry::Commit { transaction, prepare } => {
                 self.decided(place, position, Some(transaction), Some(prepare), VecDeque::new());
             }
-            Decoded::Abort { transaction } => {
-                self.held.remove(&Undecided { shard: place, transaction });
+            DecodedEntry::Abort { transaction } => {
+                self.held.remove(&TransactionKey { shard: place, transaction });
                 self.pass(place, position);
             }
         }
         Ok(None)
     }
 
-    fn look_at_operation(
+    fn process_operation(
         &mut self,
         place: usize,
         position: OplogPosition,
@@ -221,13 +226,13 @@ impl<L: RawLog> Merged<L> {
         may_come_in: bool,
         bytes: usize,
     ) -> Result<Option<ChangeEvent>, MongoError> {
-        let verdict = self.interest.verdict(operation, may_come_in);
-        let verdict = verdict.map_err(|found| malformed(&self.shards[place].name, position, found))?;
-        if verdict == Verdict::Passed {
+        let relevance = self.interest.relevance(operation, may_come_in);
+        let relevance = relevance.map_err(|found| malformed(&self.shards[place].name, position, found))?;
+        if relevance == Relevance::Unwanted {
             self.pass(place, position);
             return Ok(None);
         }
-        if verdict == Verdict::Ddl
+        if relevance == Relevance::Ddl
             && let Some(watermark) = self.watermark_before(position.time)
         {
             return Ok(Some(watermark));
@@ -237,11 +242,11 @@ impl<L: RawLog> Merged<L> {
         let change =
             operation.to_change(name, position, namespace).map_err(|found| malformed(name, position, found))?;
         self.pass(place, position);
-        self.since.add(bytes, verdict);
+        self.since.add(bytes, relevance);
         Ok(Some(ChangeEvent::Change(change)))
     }
 
-    fn look_at_piece(
+    fn process_piece(
         &mut self,
         place: usize,
         position: OplogPosition,
@@ -255,11 +260,11 @@ impl<L: RawLog> Merged<L> {
             self.decided(place, position, piece.transaction.clone(), piece.previous, own);
             return Ok(None);
         };
-        let key = Undecided { shard: place, transaction };
-        // A decision that has been read already is at hand; another one may take its time.
+        let key = TransactionKey { shard: place, transaction };
+        // A decision already read follows soon; another one may take long.
         if piece.end == PieceEnd::Prepared
             && self.since.changes > 0
-            && self.shards.iter().any(Shard::leaves_undecided)
+            && self.shards.iter().any(ShardReader::leaves_undecided)
             && let Some(watermark) = self.watermark_before(position.time)
         {
             return Ok(Some(watermark));
@@ -269,12 +274,12 @@ impl<L: RawLog> Merged<L> {
         Ok(None)
     }
 
-    /// Holds back what a piece of an undecided transaction has of interest.
+    /// Buffers the wanted operations of an undecided transaction's piece.
     fn hold(
         &mut self,
         place: usize,
         position: OplogPosition,
-        key: &Undecided,
+        key: &TransactionKey,
         piece: &Piece<'_>,
     ) -> Result<(), MongoError> {
         let malformed = |found| malformed(&self.shards[place].name, position, found);
@@ -282,7 +287,7 @@ impl<L: RawLog> Merged<L> {
         let mut operations = piece.operations();
         while let Some(operation) = operations.next_with_source() {
             let (operation, source) = operation.map_err(malformed)?;
-            if self.interest.verdict(&operation, false).map_err(malformed)? != Verdict::Passed {
+            if self.interest.relevance(&operation, false).map_err(malformed)? != Relevance::Unwanted {
                 self.held.push(key, source.as_bytes())?;
             }
         }
@@ -292,7 +297,7 @@ impl<L: RawLog> Merged<L> {
         Ok(())
     }
 
-    /// A transaction takes effect at a position of this shard.
+    /// Starts giving a transaction that takes effect at a position.
     fn decided(
         &mut self,
         place: usize,
@@ -301,56 +306,56 @@ impl<L: RawLog> Merged<L> {
         previous: Option<OplogPosition>,
         own: VecDeque<Bytes>,
     ) {
-        let key = transaction.map(|transaction| Undecided { shard: place, transaction });
+        let key = transaction.map(|transaction| TransactionKey { shard: place, transaction });
         let earlier = match (&key, previous) {
             (Some(key), Some(previous)) => self.held.decide(key, previous),
-            _ => Decided::default(),
+            _ => DecidedTransaction::default(),
         };
-        self.giving = Some(Giving::new(place, position, key.map(|key| key.transaction), earlier, own));
+        self.replay = Some(TransactionReplay::new(place, position, key.map(|key| key.transaction), earlier, own));
     }
 
-    /// The next change of the transaction that is being given; `None` once there is none left.
-    fn give(&mut self) -> Result<Option<Step>, MongoError> {
-        let Some(giving) = &mut self.giving else { return Ok(None) };
-        let (place, position) = (giving.shard, giving.position);
+    /// The next change of the transaction being given; `None` at its end.
+    fn give(&mut self) -> Result<Option<MergeStep>, MongoError> {
+        let Some(replay) = &mut self.replay else { return Ok(None) };
+        let (place, position) = (replay.shard, replay.position);
         let name = &self.shards[place].name;
-        while let Some(source) = giving.next(&mut self.held)? {
+        while let Some(source) = replay.next(&mut self.held)? {
             let malformed = |found| malformed(name, position, found);
             let operation = RawDoc::new(&source).map_err(|found| malformed(found.into()))?;
             let operation = read_operation(operation).map_err(malformed)?;
-            let verdict = self.interest.verdict(&operation, false).map_err(malformed)?;
-            if verdict != Verdict::Passed {
+            let relevance = self.interest.relevance(&operation, false).map_err(malformed)?;
+            if relevance != Relevance::Unwanted {
                 let namespace = self.names.shared(operation.database, operation.collection);
                 let change = operation.to_change(name, position, namespace).map_err(malformed)?;
-                self.since.add(source.len(), verdict);
-                return Ok(Some(Step::Give(ChangeEvent::Change(change))));
+                self.since.add(source.len(), relevance);
+                return Ok(Some(MergeStep::Give(ChangeEvent::Change(change))));
             }
         }
-        if let Some(at) = giving.wanted() {
-            return Ok(Some(Step::Fetch(place, at)));
+        if let Some(at) = replay.wanted() {
+            return Ok(Some(MergeStep::Fetch(place, at)));
         }
-        self.giving = None;
+        self.replay = None;
         self.pass(place, position);
         Ok(None)
     }
 
-    /// Whether what is held back in memory is no more than that, and what is said of it is true.
+    /// Whether the buffer is within its limit and its counters are right.
     #[cfg(test)]
-    pub(super) fn is_within_its_bounds(&self, held_back_bytes: usize) -> bool {
-        self.held.is_within(held_back_bytes)
+    pub(super) fn is_within_its_bounds(&self, transaction_memory: usize) -> bool {
+        self.held.is_within(transaction_memory)
     }
 
-    /// An entry has been dealt with.
+    /// Marks an entry as processed.
     fn pass(&mut self, place: usize, position: OplogPosition) {
-        self.looked_to = self.looked_to.max(position.time);
+        self.processed_to = self.processed_to.max(position.time);
         self.shards[place].advance();
     }
 }
 
-impl Since {
-    fn add(&mut self, bytes: usize, verdict: Verdict) {
+impl SinceWatermark {
+    fn add(&mut self, bytes: usize, relevance: Relevance) {
         self.changes += 1;
         self.bytes += bytes;
-        self.ddl |= verdict == Verdict::Ddl;
+        self.ddl |= relevance == Relevance::Ddl;
     }
 }

@@ -1,44 +1,44 @@
-//! The oplogs of all shards, followed as one stream of changes.
+//! Follows the oplogs of all shards as one stream of changes.
 //!
 //! ```text
-//!   RawLog (tail)  ──OplogBatch──▶ Shard ─┐
-//!   RawLog …                       Shard ─┼─▶ Merged ──ChangeEvent──▶
-//!                                    …   ─┘     │ ▲
-//!                  pieces of undecided          ▼ │ when they are decided
-//!                  transactions                HeldBack (memory, then SpillFile)
+//!   RawLog (tail)  ──OplogBatch──▶ ShardReader ─┐
+//!   RawLog …                       ShardReader ─┼─▶ MergedLog ──ChangeEvent──▶
+//!                                          …   ─┘     │ ▲
+//!                        pieces of undecided          ▼ │ when they are decided
+//!                        transactions          OpenTransactions (memory, then SpillFile)
 //! ```
 //!
 //! # Order
-//! Entries are looked at by time, at equal times by the shard's name, and one is looked at only when no log can still give one that
-//! comes before it. Each shard has one batch in memory at most: where one has much to give and another one nothing, the first waits.
-//! All logs that have nothing left are waited for at once.
+//! Entries are processed by time, then by shard name, once no log can still give an earlier one.
+//! Each shard has at most one batch in memory: a busy shard waits for a silent one. All exhausted
+//! logs are awaited at once.
 //!
 //! # The watermark
-//! W is a time up to which every entry of every shard has been looked at, and at which nobody can see half of a
-//! transaction. A transaction that is prepared becomes visible at its commit timestamp, which lies between its prepare entry and its
-//! commit entry, and is not known before the commit is read. Documents as they were at a W in
-//! between would have its writes or not, while its changes are given with the commit entry, so after W: the documents that other
-//! changes have touched would show it, and the others would not. So there is no watermark from the prepare entry to the decision. Changes of
-//! other entries in between are given as they come, and belong to the batch that the decision ends. Transactions that touch nothing
-//! of interest hold nothing back.
+//! W is a time up to which all entries of all shards are processed, and at which no transaction is
+//! half visible. A prepared transaction becomes visible at its commit timestamp, between its
+//! prepare and commit entries, which only the commit entry tells. Its changes are given with the
+//! commit entry. Documents read at a W in between would show its writes where other changes touched
+//! them, and not elsewhere. So no watermark lies between a prepare entry and its decision; changes
+//! in between are given and belong to the batch that the decision ends. Transactions without wanted
+//! operations block nothing.
 //!
 //! # Positions
-//! A saved position may lie behind the first pieces of a transaction whose last one lies after it: a large transaction that was not
-//! prepared takes effect with its last entry, and nothing of it can be seen at a W before that, so nothing is held back. Where an entry
-//! leads back (`prevOpTime`) to one that was not read, that one is looked up in the log. So nothing has to be saved but
-//! positions, and a crash loses nothing. The same goes for a commit whose prepare entry lies before a position that was taken while the
-//! transaction was in progress. No watermark can have been such a position, but the beginning of a load can: whoever begins there opens
-//! the source before the entries of those transactions (see [`Oplog::before_undecided`]), else watermarks may come
-//! between their prepare and their decision, and of no others.
+//! A saved position may be after the first pieces of a transaction whose last one follows. An
+//! unprepared transaction takes effect with its last entry and is invisible before, so it does not
+//! block watermarks. Where an entry leads back (`prevOpTime`) to unread ones, they are looked up in
+//! the log, so only positions need saving. The same goes for a commit whose prepare entry is before
+//! a position taken while the transaction was open. No watermark is such a position, but the start
+//! of a load can be: a load opens the source before the entries of those transactions (see
+//! [`Oplog::before_undecided`]), or watermarks could come between their prepare and their decision.
 //!
 //! # Memory
-//! A batch a shard, what [`FollowOptions::held_back_bytes`] allows, and one piece of a transaction. What is held back beyond that
-//! lies in a file without a name in [`FollowOptions::spill_dir`].
+//! One batch per shard, [`FollowOptions::transaction_memory`], and one piece of a transaction.
+//! Further operations of open transactions go to an unnamed file in [`FollowOptions::spill_dir`].
 
-mod giving;
 mod interest;
 mod log;
 mod merge;
+mod replay;
 mod shard;
 mod spill;
 mod transactions;
@@ -52,36 +52,36 @@ use gizer_flatten::change::Positions;
 pub use interest::Interest;
 
 use self::log::ShardLog;
-use self::merge::{Limits, Merged};
+use self::merge::{Limits, MergedLog};
 use self::spill::SpillFile;
-use self::transactions::HeldBack;
+use self::transactions::OpenTransactions;
 use crate::changes::{ChangeEvent, ChangeSource};
 use crate::error::MongoError;
 use crate::position::Oplog;
 use crate::position::OplogPosition;
 use crate::tail::TailOptions;
 
-/// How oplogs are followed.
+/// Options of following.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowOptions {
     /// How each log is read.
     pub tail: TailOptions,
-    /// Bytes of undecided transactions' operations in memory, over all shards; what is beyond that goes to disk.
-    pub held_back_bytes: usize,
-    /// The folder for that; it is made when it is needed.
+    /// Bytes of undecided transactions in memory, over all shards; the rest is spilled.
+    pub transaction_memory: usize,
+    /// The folder of the spill file, created when needed.
     pub spill_dir: PathBuf,
-    /// A watermark is due after so many changes: it comes as soon as there can be one.
+    /// Number of changes after which a watermark is due.
     pub watermark_changes: usize,
-    /// A watermark is due after changes of so many bytes of BSON.
+    /// Bytes of BSON after which a watermark is due.
     pub watermark_bytes: usize,
 }
 
 impl FollowOptions {
-    /// The defaults, which need a folder.
+    /// The defaults, with a spill folder.
     pub fn new(spill_dir: impl Into<PathBuf>) -> FollowOptions {
         FollowOptions {
             tail: TailOptions::default(),
-            held_back_bytes: 16 << 20,
+            transaction_memory: 16 << 20,
             spill_dir: spill_dir.into(),
             watermark_changes: 50_000,
             watermark_bytes: 64 << 20,
@@ -89,25 +89,26 @@ impl FollowOptions {
     }
 }
 
-/// The changes of the collections of one database, out of the oplogs of all its shards.
+/// Changes of one database's collections, from the oplogs of all shards.
 ///
-/// What it owes is in the contract of [`ChangeSource`]. Beyond that:
-/// * A change of a collection as a whole (DDL) has a watermark before it, if anything was looked at since the latest one, and one after it, unless
-///   another entry has the same time, a prepared transaction is undecided, or it is part of a transaction itself: then the
-///   next one comes as soon as there can be one.
-/// * Watermarks come after [`FollowOptions::watermark_changes`] and [`FollowOptions::watermark_bytes`], and whenever all that
-///   has been read was given.
-/// * No watermark lies before the latest of the positions where it began.
+/// Beyond the contract of [`ChangeSource`]:
+/// * DDL has a watermark before it, if anything was processed since the latest one, and one after
+///   it. If another entry has the same time, a prepared transaction is open, or the DDL is part of
+///   a transaction, the watermark follows as soon as possible.
+/// * Watermarks come after [`FollowOptions::watermark_changes`] and
+///   [`FollowOptions::watermark_bytes`], and whenever all read entries have been given.
+/// * No watermark is before the latest start position.
 pub struct OplogChanges {
-    merged: Merged<ShardLog>,
+    merged: MergedLog<ShardLog>,
 }
 
 impl OplogChanges {
     /// Opens the oplogs at saved positions.
     ///
     /// # Errors
-    /// [`MongoError::ShardAdded`] if an oplog has no position, [`MongoError::ShardGone`] if a position has no oplog: in both cases there are
-    /// changes that nothing will ever give. [`MongoError::NoUri`] if there is no oplog. A caller who knows where the added shard's log begins to matter can add that position. Else as
+    /// [`MongoError::ShardAdded`] if an oplog has no position, [`MongoError::ShardGone`] if a
+    /// position has no oplog: changes would be missing. A caller that knows where the added shard
+    /// matters can add that position. [`MongoError::NoUri`] without oplogs. Otherwise as
     /// [`OplogTail::open`](crate::OplogTail::open).
     pub async fn open(
         oplogs: &[Oplog],
@@ -123,12 +124,12 @@ impl OplogChanges {
             Ok::<_, MongoError>((log, from))
         });
         let logs = try_join_all(opened.collect::<Vec<_>>()).await?;
-        let held = HeldBack::new(options.held_back_bytes, SpillFile::new(options.spill_dir));
+        let held = OpenTransactions::new(options.transaction_memory, SpillFile::new(options.spill_dir));
         let limits = Limits { changes: options.watermark_changes, bytes: options.watermark_bytes };
-        Ok(OplogChanges { merged: Merged::new(logs, interest, held, limits) })
+        Ok(OplogChanges { merged: MergedLog::new(logs, interest, held, limits) })
     }
 
-    /// Other collections matter from the next entry on. Transactions that are not decided yet are read again when they are.
+    /// Changes the interest from the next entry on. Undecided transactions are read again.
     pub fn set_interest(&mut self, interest: Interest) {
         self.merged.set_interest(interest);
     }
@@ -146,7 +147,6 @@ impl fmt::Debug for OplogChanges {
     }
 }
 
-/// Each oplog with its position.
 fn pair<'o>(oplogs: &'o [Oplog], from: &Positions) -> Result<Vec<(&'o Oplog, OplogPosition)>, MongoError> {
     if let Some((shard, saved)) = from.iter().find(|(shard, _)| oplogs.iter().all(|oplog| oplog.name() != **shard)) {
         return Err(MongoError::ShardGone { shard: shard.clone(), saved: saved.clone() });

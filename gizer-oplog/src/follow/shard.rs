@@ -1,4 +1,4 @@
-//! One shard's log: a batch at a time, entry by entry.
+//! Reads one shard's log: batch by batch, entry by entry.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,30 +7,30 @@ use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
 
 use super::log::RawLog;
-use crate::decode::{Decoded, Piece, PieceEnd, TransactionId, decode};
+use crate::decode::{DecodedEntry, Piece, PieceEnd, TransactionId, decode};
 use crate::error::MongoError;
 use crate::position::OplogPosition;
 use crate::tail::{OplogBatch, RawEntry};
 
-/// A shard's log and how far it has been looked at.
-pub(super) struct Shard<L> {
+/// A shard's log and its progress.
+pub(super) struct ShardReader<L> {
     pub(super) name: Arc<str>,
     pub(super) log: L,
     batch: Option<OplogBatch>,
-    /// Places of the batch's entries.
+    /// Positions of the batch's entries.
     positions: Vec<OplogPosition>,
-    /// How many of them have been looked at.
+    /// Number of processed entries of the batch.
     next: usize,
-    /// Whether a transaction that the batch prepares is not decided in it.
+    /// Whether the batch prepares a transaction and does not decide it.
     leaves_undecided: bool,
-    /// The last entry that was looked at.
+    /// The last processed entry.
     position: OplogPosition,
     reached: ClusterTime,
 }
 
-impl<L: RawLog> Shard<L> {
-    pub(super) fn new(log: L, from: OplogPosition) -> Shard<L> {
-        Shard {
+impl<L: RawLog> ShardReader<L> {
+    pub(super) fn new(log: L, from: OplogPosition) -> ShardReader<L> {
+        ShardReader {
             name: log.name().into(),
             log,
             batch: None,
@@ -42,7 +42,7 @@ impl<L: RawLog> Shard<L> {
         }
     }
 
-    /// Reads the next batch. Nothing is lost when this is dropped half-way.
+    /// Reads the next batch. Cancel-safe.
     pub(super) async fn read(&mut self) -> Result<(), MongoError> {
         let batch = self.log.next_batch().await?;
         let mut undecided = HashSet::new();
@@ -61,17 +61,17 @@ impl<L: RawLog> Shard<L> {
         Ok(())
     }
 
-    /// Where the next entry stands; `None` if it has to be read first.
+    /// Position of the next entry; `None` if it must be read first.
     pub(super) fn head(&self) -> Option<OplogPosition> {
         self.positions.get(self.next).copied()
     }
 
-    /// The next entry, which shares the batch's memory.
+    /// The next entry; it shares the batch's memory.
     pub(super) fn entry(&self) -> Option<Bytes> {
         self.batch.as_ref()?.entry(self.next)
     }
 
-    /// The next entry has been looked at.
+    /// Marks the next entry as processed.
     pub(super) fn advance(&mut self) {
         if let Some(head) = self.head() {
             self.position = head;
@@ -80,37 +80,36 @@ impl<L: RawLog> Shard<L> {
         self.leave_at_end();
     }
 
-    /// At its end a batch is let go of.
+    /// Frees the batch at its end.
     fn leave_at_end(&mut self) {
         if self.next >= self.positions.len() {
             self.batch = None;
         }
     }
 
-    /// The last entry that was looked at; at first where reading began.
+    /// The last processed entry; at first the start position.
     pub(super) fn position(&self) -> OplogPosition {
         self.position
     }
 
-    /// Everything up to and at this time has been read; zero before the first batch.
+    /// The log has been read up to and at this time; zero before the first batch.
     pub(super) fn reached(&self) -> ClusterTime {
         self.reached
     }
 
-    /// Whether a transaction that is prepared in the batch is not decided in it: that may take its time.
+    /// Whether a transaction prepared in the batch is still undecided at its end.
     pub(super) fn leaves_undecided(&self) -> bool {
         self.leaves_undecided
     }
 }
 
-/// Keeps account of prepared transactions. What cannot be decoded is told when it is that entry's turn: what lies before
-/// it can still be given.
+/// Tracks prepared transactions. A malformed entry is reported in its turn.
 fn note_decision(entry: &RawEntry<'_>, undecided: &mut HashSet<TransactionId>) {
     match decode(entry) {
-        Ok(Decoded::Operations(Piece { transaction: Some(transaction), end: PieceEnd::Prepared, .. })) => {
+        Ok(DecodedEntry::Operations(Piece { transaction: Some(transaction), end: PieceEnd::Prepared, .. })) => {
             undecided.insert(transaction);
         }
-        Ok(Decoded::Commit { transaction, .. } | Decoded::Abort { transaction }) => {
+        Ok(DecodedEntry::Commit { transaction, .. } | DecodedEntry::Abort { transaction }) => {
             undecided.remove(&transaction);
         }
         _ => {}

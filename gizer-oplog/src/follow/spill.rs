@@ -1,4 +1,4 @@
-//! The file that takes what of held-back operations does not fit in memory.
+//! The spill file for operations of open transactions.
 
 use std::fs::File;
 use std::io;
@@ -9,21 +9,21 @@ use crate::error::MongoError;
 
 /// A place in the file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(super) struct SpillExtent {
     at: u64,
     length: usize,
 }
 
-/// One file without a name in a folder: the system frees its room when this is dropped, and no less when the process dies, so that
-/// nothing is left to clear away. It is made when it is first needed and let go of when nothing in it is.
+/// An unnamed file in a folder: the system frees it when this is dropped or the process dies. It is
+/// created when first needed and closed when empty.
 ///
-/// What is written goes to the system's page cache and is never synced: after a crash of the machine nobody needs it.
+/// It is never synced: after a crash it is not needed.
 #[derive(Debug)]
 pub(super) struct SpillFile {
     folder: PathBuf,
     file: Option<File>,
     end: u64,
-    /// Extents that are still to be read or released.
+    /// Extents not yet read or released.
     live: usize,
 }
 
@@ -32,7 +32,7 @@ impl SpillFile {
         SpillFile { folder, file: None, end: 0, live: 0 }
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<Extent, MongoError> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<SpillExtent, MongoError> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -41,15 +41,15 @@ impl SpillFile {
             }
         };
         file.write_all_at(bytes, self.end).map_err(|reason| failed(&self.folder, "write", reason))?;
-        let extent = Extent { at: self.end, length: bytes.len() };
+        let extent = SpillExtent { at: self.end, length: bytes.len() };
         self.end += bytes.len() as u64;
         self.live += 1;
         Ok(extent)
     }
 
-    /// What was written, which is needed no more.
+    /// Reads an extent and releases it.
     #[allow(clippy::needless_pass_by_value)] // It can be taken only once.
-    pub(super) fn take(&mut self, extent: Extent) -> Result<Vec<u8>, MongoError> {
+    pub(super) fn take(&mut self, extent: SpillExtent) -> Result<Vec<u8>, MongoError> {
         let mut bytes = vec![0; extent.length];
         let read = match &self.file {
             Some(file) => file.read_exact_at(&mut bytes, extent.at),
@@ -60,7 +60,6 @@ impl SpillFile {
         Ok(bytes)
     }
 
-    /// So many extents are needed no more.
     pub(super) fn release(&mut self, extents: usize) {
         self.live -= extents;
         if self.live == 0 {
@@ -75,7 +74,7 @@ impl SpillFile {
 }
 
 fn failed(folder: &std::path::Path, doing: &'static str, reason: io::Error) -> MongoError {
-    MongoError::HeldBack { folder: folder.to_owned(), doing, reason }
+    MongoError::SpillFailed { folder: folder.to_owned(), doing, reason }
 }
 
 #[cfg(test)]
@@ -95,7 +94,7 @@ mod tests {
         assert_eq!(spill.take(first).unwrap(), b"first");
         assert!(!spill.is_open());
         let again = spill.write(b"again").unwrap();
-        assert_eq!(again, Extent { at: 0, length: 5 });
+        assert_eq!(again, SpillExtent { at: 0, length: 5 });
         spill.release(1);
         assert!(!spill.is_open());
     }

@@ -5,7 +5,7 @@ use bson::raw::{RawArrayBuf, RawDocument, RawDocumentBuf};
 use bson::rawdoc;
 use bytes::Bytes;
 
-/// More than fits into a reply of 16 MiB: the server fills each of them. Without it the first has 101 documents.
+/// More than fits in 16 MiB, so that replies are full. By default the first has 101 documents.
 const BATCH_SIZE: i32 = 10_000_000;
 
 /// `find` for these ids (MongoDB manual, "find").

@@ -1,4 +1,4 @@
-//! Which ids are still to be asked for, and where.
+//! The queue of ids to look up, by source.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,25 +9,25 @@ use gizer_flatten::change::id_document;
 
 use super::WantedId;
 
-/// Most ids in one command: each is a step down the index, and the server checks for interruption between replies only.
-const MOST_IDS: usize = 20_000;
+/// Ids per command: the server checks for interruption between replies only.
+const MAX_IDS_PER_COMMAND: usize = 20_000;
 
-/// Most bytes of ids in one command, which may have 16 MiB (MongoDB manual, "MongoDB Limits and Thresholds").
-const MOST_BYTES: usize = 4 << 20;
+/// Bytes of ids per command of 16 MiB (MongoDB manual, "MongoDB Limits and Thresholds").
+const MAX_ID_BYTES_PER_COMMAND: usize = 4 << 20;
 
-/// The ids of a look-up, by the shard that each is to be asked for next.
+/// The ids of a look-up, by the next shard to ask.
 ///
-/// With one source, each `_id` is asked for once. With several, in rounds: first where the document should be, and who was not
-/// found there on the next shard. An `_id` that is found under another form of the same number (1 and 1.0) is asked for once
-/// more on the other shards, and not found there.
+/// With several sources ids go in rounds: first to the shard that should have the document, and
+/// those not found to the next. An `_id` found as another form of the same number (1 and 1.0) is
+/// asked for again elsewhere, without effect.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// The names of the sources; one without a name is all there is.
+    /// Names of the sources; a source without a name is the only one.
     sources: Vec<Option<Arc<str>>>,
-    /// Ids that were not found yet; where only one source is, this is not kept.
+    /// Ids not found yet; empty with a single source.
     missing: HashMap<Bytes, WantedId>,
     round: usize,
-    /// What is left of this round: for each source.
+    /// Ids left in this round, by source.
     waiting: Vec<Vec<Bytes>>,
 }
 
@@ -38,12 +38,12 @@ impl Queue {
             queue.waiting[0] = ids.into_iter().map(|wanted| wanted.id).collect();
         } else {
             queue.missing = ids.into_iter().map(|wanted| (wanted.id.clone(), wanted)).collect();
-            queue.deal();
+            queue.start_round();
         }
         queue
     }
 
-    /// The next ids to ask for and the source to ask, until there are none left.
+    /// The next ids and the source to ask; `None` at the end.
     pub(super) fn next(&mut self) -> Option<(usize, Vec<Bytes>)> {
         loop {
             if let Some(source) = self.waiting.iter().position(|ids| !ids.is_empty()) {
@@ -53,11 +53,10 @@ impl Queue {
             if self.missing.is_empty() || self.round >= self.sources.len() {
                 return None;
             }
-            self.deal();
+            self.start_round();
         }
     }
 
-    /// These documents were found: nobody else is asked for them.
     pub(super) fn found(&mut self, documents: &DocumentBatch) {
         if self.missing.is_empty() {
             return;
@@ -69,7 +68,7 @@ impl Queue {
         }
     }
 
-    fn deal(&mut self) {
+    fn start_round(&mut self) {
         for (id, wanted) in &self.missing {
             let source = nth_source(&self.sources, wanted, self.round);
             self.waiting[source].push(id.clone());
@@ -77,7 +76,7 @@ impl Queue {
     }
 }
 
-/// Where to look in this round: first on the shard that wrote it last, last on one that a migration has touched it on.
+/// The source of a round: first the last writer, last the one a migration touched it on.
 fn nth_source(sources: &[Option<Arc<str>>], wanted: &WantedId, round: usize) -> usize {
     let rank = |name: &Option<Arc<str>>| match name {
         Some(name) if wanted.first.as_ref() == Some(name) => 0,
@@ -93,9 +92,10 @@ fn take_some(ids: &mut Vec<Bytes>) -> Vec<Bytes> {
     let mut bytes = 0;
     let enough = |id: &Bytes| {
         bytes += id.len();
-        bytes > MOST_BYTES
+        bytes > MAX_ID_BYTES_PER_COMMAND
     };
-    let count = ids.iter().take(MOST_IDS).position(enough).unwrap_or(ids.len().min(MOST_IDS)).max(1);
+    let count =
+        ids.iter().take(MAX_IDS_PER_COMMAND).position(enough).unwrap_or(ids.len().min(MAX_IDS_PER_COMMAND)).max(1);
     ids.split_off(ids.len() - count)
 }
 

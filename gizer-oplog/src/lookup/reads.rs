@@ -1,4 +1,4 @@
-//! Look-ups on the servers that documents are read from.
+//! Look-ups on all servers.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,47 +14,46 @@ use super::{LookUp, WantedId, command};
 use crate::connect::Cluster;
 use crate::error::MongoError;
 use crate::position::Oplog;
-use crate::sources::{ReadAt, Reading, Servers, WatchedCollection};
+use crate::sources::{ReadAt, ReadRequest, SourceServers, WatchedCollection};
 
-/// Looks documents up on every server that they are read from.
+/// Looks up documents on every server.
 pub struct ClusterLookUp {
-    servers: Servers,
+    servers: SourceServers,
     ids_only: bool,
-    /// Of the look-up under way.
-    job: Option<Job>,
+    /// The look-up in progress.
+    job: Option<LookUpJob>,
     read_until: ClusterTime,
 }
 
-struct Job {
+struct LookUpJob {
     collection: WatchedCollection,
     at: ReadAt,
     ids_only: bool,
     queue: Queue,
     cursor: Option<(usize, RawBatchCursor)>,
-    /// Ids whose documents did not fit into one reply of a transaction.
+    /// Ids whose documents exceeded one reply of a transaction.
     halves: Vec<(usize, Vec<Bytes>)>,
 }
 
 impl Cluster {
-    /// Looks documents up where this cluster reads them. `oplogs` are its oplogs, after which the shards are named.
+    /// Looks up documents where this cluster reads them. `oplogs` name the shards.
     pub fn look_up(&self, oplogs: &[Oplog]) -> ClusterLookUp {
-        let servers = Servers::new(self, oplogs);
+        let servers = SourceServers::new(self, oplogs);
         ClusterLookUp { servers, ids_only: false, job: None, read_until: ClusterTime::default() }
     }
 }
 
 impl ClusterLookUp {
-    /// Documents are given with their `_id` and nothing else: for whoever asks which of some ids there are. The server takes
-    /// them from its index, where that holds the ids as they are stored (not under a collation).
+    /// Reads only `_id`s: from the index, except under a collation.
     #[must_use]
     pub fn ids_only(self) -> Self {
         ClusterLookUp { ids_only: true, ..self }
     }
 
-    /// A read [at a time](ReadAt::Exactly) that takes longer is given up as if the time were out of reach: one that waits for a prepared
-    /// transaction would take as long as that does.
+    /// Limits reads [at a time](ReadAt::Exactly); past it the time counts as out of reach. A read
+    /// that waits for a prepared transaction would take as long as that does.
     #[must_use]
-    pub fn giving_up_after(mut self, limit: Duration) -> Self {
+    pub fn with_time_limit(mut self, limit: Duration) -> Self {
         self.servers.limit(limit);
         self
     }
@@ -68,9 +67,9 @@ impl LookUp for ClusterLookUp {
         at: ReadAt,
     ) -> Result<(), MongoError> {
         self.job = None;
-        self.servers.begin(Reading { collection, at }).await?;
+        self.servers.begin(ReadRequest { collection, at }).await?;
         let sources = self.servers.sources.iter().map(|source| source.shard.clone()).collect();
-        self.job = Some(Job {
+        self.job = Some(LookUpJob {
             collection: collection.clone(),
             at,
             ids_only: self.ids_only,
@@ -104,16 +103,16 @@ impl LookUp for ClusterLookUp {
     }
 }
 
-impl Job {
-    fn reading(&self) -> Reading<'_> {
-        Reading { collection: &self.collection, at: self.at }
+impl LookUpJob {
+    fn reading(&self) -> ReadRequest<'_> {
+        ReadRequest { collection: &self.collection, at: self.at }
     }
 
-    /// The next documents, empty replies passed over.
-    async fn step(&mut self, servers: &mut Servers) -> Result<Option<DocumentBatch>, MongoError> {
+    /// The next documents, skipping empty replies.
+    async fn step(&mut self, servers: &mut SourceServers) -> Result<Option<DocumentBatch>, MongoError> {
         loop {
             if let Some((source, cursor)) = &mut self.cursor {
-                let reading = Reading { collection: &self.collection, at: self.at };
+                let reading = ReadRequest { collection: &self.collection, at: self.at };
                 let reply = servers.sources[*source].next(reading, cursor).await?;
                 if reply.closes_cursor {
                     self.cursor = None;
@@ -133,10 +132,10 @@ impl Job {
         }
     }
 
-    /// Asks for these ids: opens a cursor or, in a transaction, gives what fits into one reply.
+    /// Requests these ids: opens a cursor or, in a transaction, reads one reply.
     async fn ask(
         &mut self,
-        servers: &mut Servers,
+        servers: &mut SourceServers,
         at: usize,
         ids: Vec<Bytes>,
     ) -> Result<Option<DocumentBatch>, MongoError> {
@@ -144,7 +143,7 @@ impl Job {
         let command = self.command(&ids).map_err(|error| source.unsendable(&self.collection, &error))?;
         if source.needs_transaction(self.at) {
             let reply = source.first_in_transaction(self.reading(), command).await?;
-            // Whatever does not fit into one reply is asked for in two halves; one document always fits.
+            // More than one reply is requested in two halves; one document always fits.
             if reply.closes_cursor || ids.len() == 1 {
                 return Ok(Some(reply.documents).filter(|documents| !documents.is_empty()));
             }

@@ -1,17 +1,17 @@
-//! A cursor over documents that tells its end from a lost one.
+//! A document cursor that distinguishes its end from a lost one.
 
 use futures::TryStreamExt;
 use gizer_flatten::DocumentBatch;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
-use super::part::Part;
+use super::part::ScanPart;
 use crate::error::{MalformedReply, MongoError};
 use crate::reply::Reply;
 use crate::waiting::ReplyLimit;
 
 pub(super) struct OpenCursor {
     replies: RawBatchCursor,
-    /// Whether the latest reply has closed the cursor: there is nothing after it.
+    /// Whether the latest reply closed the cursor.
     closed: bool,
     limit: ReplyLimit,
 }
@@ -22,7 +22,7 @@ impl OpenCursor {
     }
 
     /// The documents of the next reply; `None` after the one that closed the cursor.
-    pub(super) async fn next(&mut self, part: &Part) -> Result<Option<DocumentBatch>, MongoError> {
+    pub(super) async fn next(&mut self, part: &ScanPart) -> Result<Option<DocumentBatch>, MongoError> {
         let reply = match part.answered("getMore", self.limit, self.replies.try_next()).await? {
             Some(reply) => reply,
             None if self.closed => return Ok(None),

@@ -1,4 +1,4 @@
-//! A collection in one deployment, and how a cursor over it is opened.
+//! A collection in one deployment, and its cursors.
 
 use bson::{Bson, Document, doc};
 use gizer_flatten::change::Namespace;
@@ -12,27 +12,27 @@ use crate::connect::{Cluster, Deployment, Topology};
 use crate::error::{MalformedReply, MongoError};
 use crate::waiting::ReplyLimit;
 
-/// Documents asked for at once where their size is not known.
+/// Documents per batch where their size is unknown.
 const BATCH_DOCUMENTS: u32 = 1_000;
 
-/// The most documents that a request may ask for: the server takes a 32-bit signed number.
-const MOST_DOCUMENTS: u32 = i32::MAX as u32;
+/// The largest batch size that the server accepts.
+const MAX_LIMIT: u32 = i32::MAX as u32;
 
 /// A collection in one deployment.
 #[derive(Clone)]
-pub(super) struct Part {
+pub(super) struct ScanPart {
     pub(super) deployment: Deployment,
     pub(super) namespace: Namespace,
     uuid: Option<[u8; 16]>,
     pub(super) size: Option<CollectionSize>,
 }
 
-impl Part {
+impl ScanPart {
     /// The collection in each deployment, in the order of the URIs; `None` where it does not exist.
     ///
     /// # Errors
     /// [`MongoError::NotFollowable`] for a view and the like.
-    pub(super) fn all(cluster: &Cluster, collection: &Collection) -> Result<Vec<Option<Part>>, MongoError> {
+    pub(super) fn all(cluster: &Cluster, collection: &Collection) -> Result<Vec<Option<ScanPart>>, MongoError> {
         let namespace = cluster.namespace(&collection.name);
         if let Some(reason) = collection.skip {
             return Err(MongoError::NotFollowable { namespace: namespace.to_string(), reason });
@@ -40,12 +40,12 @@ impl Part {
         let parts = cluster.deployments().iter().zip(&collection.sources).map(|(deployment, source)| {
             let source = source.as_ref()?;
             let (deployment, namespace) = (deployment.clone(), namespace.clone());
-            Some(Part { deployment, namespace, uuid: source.uuid, size: source.size })
+            Some(ScanPart { deployment, namespace, uuid: source.uuid, size: source.size })
         });
         Ok(parts.collect())
     }
 
-    /// Opens a cursor over what lies in `range`.
+    /// Opens a cursor over `range`.
     pub(super) async fn open(&self, options: &ScanOptions, range: &IdRange) -> Result<OpenCursor, MongoError> {
         self.deployment.wait_for_majority(&self.namespace).await?;
         let collection = self.deployment.database(&self.namespace.database);
@@ -74,14 +74,15 @@ impl Part {
         Ok(OpenCursor::new(replies, ReplyLimit::Long))
     }
 
-    /// What a majority has cannot be rolled back after it was copied. A standalone server has no majority.
+    /// Majority reads cannot be rolled back. A standalone server has no majority.
     pub(super) fn read_concern(&self) -> ReadConcern {
         let majority = *self.deployment.topology() != Topology::Standalone;
         if majority { ReadConcern::majority() } else { ReadConcern::local() }
     }
 
-    /// `min` and `max` are boundaries in the index, over all BSON types and under its collation; `$gte` and `$lt` would compare
-    /// within one type only (MongoDB manual, "cursor.min()", "Comparison/Sort Order").
+    /// `min` and `max` are index bounds over all BSON types, under the index's collation; `$gte`
+    /// and `$lt` would compare within one type only (MongoDB manual, "cursor.min()",
+    /// "Comparison/Sort Order").
     fn find_options(&self, options: &ScanOptions, range: &IdRange) -> Result<FindOptions, MongoError> {
         let by_id = |direction: i32| doc! { "_id": direction };
         let (direction, limit) = match options.portion {
@@ -93,21 +94,21 @@ impl Part {
         find.sort = Some(by_id(direction));
         find.limit = limit;
         find.batch_size = Some(self.batch_documents(options.batch_bytes));
-        // Downstream may hold a scan up for longer than the ten minutes after which the server closes an idle cursor. It still
-        // goes with its session, half an hour after the last request, so a killed gizer leaves nothing behind.
+        // Downstream may stall a scan beyond the server's cursor timeout of ten minutes. The cursor
+        // still goes with its session, half an hour after the last request, so a killed gizer
+        // leaves nothing behind.
         find.no_cursor_timeout = Some(true);
         find.read_concern = Some(self.read_concern());
         find.min = range.lower.as_ref().map(|bound| self.boundary(bound)).transpose()?;
         find.max = match &range.upper {
             Some(bound) => Some(self.boundary(bound)?),
-            // What the server takes for no end ends before this id (seen on 4.4 to 6.0); see `open_last`.
+            // An unbounded `find` ends before MaxKey (seen on 4.4 to 6.0); see `open_last`.
             None => range.lower.as_ref().map(|_| doc! { "_id": Bson::MaxKey }),
         };
         Ok(find)
     }
 
-    /// Opens a cursor over the document whose `_id` is MaxKey, behind which there is no other: a range with a beginning and
-    /// no end does not reach it.
+    /// Opens a cursor over the document with `_id` MaxKey, which open-ended ranges omit.
     pub(super) async fn open_last(&self, options: &ScanOptions) -> Result<OpenCursor, MongoError> {
         let collection = self.deployment.database(&self.namespace.database);
         let collection = collection.collection::<Document>(&self.namespace.collection);
@@ -125,17 +126,15 @@ impl Part {
         document(bound).ok_or_else(|| self.malformed("an _id to go on from", MalformedReply::Missing))
     }
 
-    /// How many documents of average size make up a batch. Whatever comes of it, the server ends a reply at 16 MiB.
+    /// Documents of average size per batch. The server ends a reply at 16 MiB anyway.
     fn batch_documents(&self, bytes: usize) -> u32 {
         match self.size.map(|size| size.average()) {
-            Some(average @ 1..) => {
-                u32::try_from(bytes as u64 / average).unwrap_or(MOST_DOCUMENTS).clamp(1, MOST_DOCUMENTS)
-            }
+            Some(average @ 1..) => u32::try_from(bytes as u64 / average).unwrap_or(MAX_LIMIT).clamp(1, MAX_LIMIT),
             _ => BATCH_DOCUMENTS,
         }
     }
 
-    /// Whether the name has stood for the same collection all the time.
+    /// Checks that the name still has the collection's UUID.
     pub(super) async fn check_unchanged(&self) -> Result<(), MongoError> {
         let uuid = self.deployment.uuid_of(&self.namespace.database, &self.namespace.collection).await?;
         if uuid == self.uuid {
@@ -147,7 +146,7 @@ impl Part {
         })
     }
 
-    /// Why the server ended a cursor: a drop or a rename kills it, but so do other things.
+    /// Explains a lost cursor: drops and renames kill it, but so do other things.
     pub(super) async fn diagnose(&self, error: MongoError) -> MongoError {
         if !matches!(error, MongoError::CursorLost { .. }) {
             return error;
@@ -172,14 +171,14 @@ impl Part {
     }
 }
 
-/// A filter may leave nothing of many documents.
+/// A filter may skip many documents.
 fn limit(options: &ScanOptions) -> ReplyLimit {
     if options.filter.is_some() { ReplyLimit::Long } else { ReplyLimit::Short }
 }
 
-/// A boundary as the driver takes it; `None` for text that is not UTF-8, which it has no form for.
+/// A bound in the driver's types; `None` for text that is not UTF-8, which they cannot hold.
 pub(super) fn document(bound: &IdBound) -> Option<Document> {
     let document = Document::from_reader(bound.as_bytes()).ok()?;
-    // What the driver would send is what was stored, or it is another boundary.
+    // The driver must send the stored bytes, or it is another bound.
     (document.to_vec().ok()? == bound.as_bytes()).then_some(document)
 }

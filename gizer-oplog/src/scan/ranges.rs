@@ -1,4 +1,4 @@
-//! A collection as ranges: several cursors, each batch with its place.
+//! Reads a collection by several cursors, as ranges of `_id`s.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,22 +8,21 @@ use gizer_flatten::DocumentBatch;
 use gizer_flatten::range::{DocumentRange, IdBound, IdRange, Place, Segment};
 
 use super::cursor::OpenCursor;
-use super::part::Part;
+use super::part::ScanPart;
 use super::{DocumentSource, Portion, ScanOptions};
 use crate::collections::Collection;
 use crate::connect::Cluster;
 use crate::error::{MalformedReply, MongoError};
 
-/// A stream of documents as ranges, each of which is loaded in one transaction.
+/// A stream of document ranges, each of which is loaded in one transaction.
 ///
 /// # What an implementation owes
-/// What a [`DocumentSource`] owes, and:
-/// * **Places do not overlap.** A document whose `_id` lies in a range that was given is in that range or was not in the
+/// The contract of a [`DocumentSource`], and:
+/// * **Disjoint.** A document whose `_id` is in a given range is in that batch, or was not in the
 ///   collection when it was read.
-/// * **Nothing is left out.** When the stream has ended, the ranges with a place make up the segments that it was to read,
-///   but for segments without documents.
+/// * **Complete.** At the end the ranges make up the requested segments that have documents.
 ///
-/// The ranges without a place are those of a source that cannot be read from there again.
+/// A source that cannot be resumed gives batches without a range.
 pub trait RangeSource: Send {
     /// The next documents.
     ///
@@ -32,43 +31,43 @@ pub trait RangeSource: Send {
     fn next_range(&mut self) -> impl Future<Output = Result<Option<DocumentRange>, MongoError>> + Send;
 }
 
-/// A [`DocumentSource`] whose batches have no place.
+/// A [`DocumentSource`] whose batches have no range.
 #[derive(Debug)]
-pub struct Unplaced<S>(pub S);
+pub struct UnplacedSource<S>(pub S);
 
-impl<S: DocumentSource> RangeSource for Unplaced<S> {
+impl<S: DocumentSource> RangeSource for UnplacedSource<S> {
     async fn next_range(&mut self) -> Result<Option<DocumentRange>, MongoError> {
         let documents = self.0.next_batch().await?;
         Ok(documents.map(|documents| DocumentRange { documents, place: None }))
     }
 }
 
-/// One of several cursors that share the segments of a collection: whoever has read one takes the next.
+/// One of several cursors that share a collection's segments: each takes the next free one.
 ///
-/// How it reads, and why it misses nothing, is that of a [`CollectionScan`](super::CollectionScan). Nothing is sent before the first call.
+/// It reads as [`CollectionScan`](super::CollectionScan) does, lazily.
 pub struct RangeScan {
-    parts: Arc<Vec<Option<Part>>>,
+    parts: Arc<Vec<Option<ScanPart>>>,
     namespace: String,
     options: Arc<ScanOptions>,
     segments: Arc<Mutex<VecDeque<Segment>>>,
-    reading: Option<Reading>,
+    reading: Option<SegmentScan>,
     failed: bool,
 }
 
-/// A segment under way.
-struct Reading {
+/// A segment being read.
+struct SegmentScan {
     segment: Segment,
     cursor: Option<OpenCursor>,
-    /// Whether the cursor is the one over the last `_id` that there can be.
+    /// Whether the cursor is over MaxKey.
     at_last: bool,
-    /// The number of the batch after the one that is held.
+    /// Number of the batch after the held one.
     sequence: u32,
-    /// The batch whose end is not known yet: it ends where the next begins.
+    /// A batch whose end is unknown until the next one starts.
     held: Option<(DocumentBatch, Option<IdBound>)>,
 }
 
 impl RangeScan {
-    /// So many cursors over these segments of a collection; its portion is always all of it.
+    /// Cursors over these segments of a collection; the portion is always all of it.
     ///
     /// # Errors
     /// [`MongoError::NotFollowable`] for a view and the like.
@@ -79,7 +78,7 @@ impl RangeScan {
         options: ScanOptions,
         cursors: usize,
     ) -> Result<Vec<RangeScan>, MongoError> {
-        let parts = Arc::new(Part::all(cluster, collection)?);
+        let parts = Arc::new(ScanPart::all(cluster, collection)?);
         let options = Arc::new(ScanOptions { portion: Portion::All, ..options });
         let segments = Arc::new(Mutex::new(VecDeque::from(segments)));
         let cursor = |_| RangeScan {
@@ -93,7 +92,7 @@ impl RangeScan {
         Ok((0..cursors.max(1)).map(cursor).collect())
     }
 
-    /// Nothing is lost when this is dropped half-way: see [`CollectionScan`](super::CollectionScan).
+    /// Cancel-safe, as [`CollectionScan`](super::CollectionScan).
     async fn step(&mut self) -> Result<Option<DocumentRange>, MongoError> {
         loop {
             let reading = match &mut self.reading {
@@ -102,10 +101,10 @@ impl RangeScan {
                     let Some(segment) = self.segments.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else {
                         return Ok(None);
                     };
-                    self.reading.insert(Reading { segment, cursor: None, at_last: false, sequence: 0, held: None })
+                    self.reading.insert(SegmentScan { segment, cursor: None, at_last: false, sequence: 0, held: None })
                 }
             };
-            // The collection is not there, so the segment was planned in another topology, and it is empty.
+            // The collection is missing: the segment is of another topology, and empty.
             let Some(Some(part)) = self.parts.get(reading.segment.source as usize) else {
                 self.reading = None;
                 continue;
@@ -144,26 +143,26 @@ impl RangeScan {
     }
 }
 
-impl Reading {
-    /// Whether it begins somewhere and goes on to the end of the collection, which `min` alone does not.
+impl SegmentScan {
+    /// Whether it has a start and runs to the collection's end, which `min` alone does not reach.
     fn has_open_end(&self) -> bool {
         self.segment.range.lower.is_some() && self.segment.range.upper.is_none()
     }
 
-    /// Whether there is no more than the last `_id` in it.
+    /// Whether it holds MaxKey only.
     fn begins_at_last(&self) -> bool {
         self.segment.range.lower.as_ref().is_some_and(IdBound::is_max_key)
     }
 
-    /// Holds a batch, and gives the one before it, whose end is known now.
+    /// Holds a batch and gives the previous one, whose end is now known.
     fn begin(&mut self, batch: DocumentBatch, first: IdBound) -> Option<DocumentRange> {
-        // The segment's first batch begins where the segment does: what is inserted there meanwhile is in the oplog.
+        // The first batch starts where the segment does: later inserts there are in the oplog.
         let lower = if self.held.is_some() { Some(first.clone()) } else { self.segment.range.lower.clone() };
         let before = self.held.replace((batch, lower))?;
         Some(self.give(before, Some(first)))
     }
 
-    /// The last batch, which ends where the segment does.
+    /// Gives the last batch, which ends where the segment does.
     fn end(&mut self) -> Option<DocumentRange> {
         let last = self.held.take()?;
         Some(self.give(last, self.segment.range.upper.clone()))
@@ -177,8 +176,8 @@ impl Reading {
     }
 }
 
-/// Where a batch begins. Every document of a collection that has an index on `_id` has one.
-fn first_id(part: &Part, batch: &DocumentBatch) -> Result<IdBound, MongoError> {
+/// The first `_id` of a batch.
+fn first_id(part: &ScanPart, batch: &DocumentBatch) -> Result<IdBound, MongoError> {
     let first = batch.documents().next().map(IdBound::of);
     match first {
         Some(Ok(Some(bound))) => Ok(bound),

@@ -1,36 +1,35 @@
-//! Cutting a collection into segments that can be read side by side.
+//! Cuts a collection into segments that are read in parallel.
 
 use futures::future::try_join_all;
 use gizer_flatten::range::{IdBound, IdRange, Segment};
 
-use super::part::{Part, document};
+use super::part::{ScanPart, document};
 use crate::collections::Collection;
 use crate::connect::Cluster;
 use crate::error::MongoError;
 
-/// Bytes of BSON below which a segment is not worth a cursor of its own.
+/// Smallest segment worth a cursor, in bytes of BSON.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// Ids that are drawn for each segment: with eight the largest of sixteen segments is twice as large as the average in one
+/// Random ids per segment: with eight, the largest of sixteen segments is twice the average in one
 /// load of seven, and hardly ever three times.
 pub(super) const SAMPLES: u64 = 8;
 
-/// A collection has this many times as many documents as are drawn from it, or the server reads all of it to draw them: it
-/// takes a random cursor only for less than 5 % (MongoDB manual, "$sample").
+/// Documents per sample: the server uses a random cursor only for less than 5 % of a collection,
+/// and scans all of it otherwise (MongoDB manual, "$sample").
 pub(super) const DOCUMENTS_A_SAMPLE: u64 = 25;
 
-/// Cuts a collection into about `count` segments in each deployment, of about the same number of documents; less if it is
-/// small. Together they hold every `_id` that there can be, of whatever BSON type. Segments of different deployments alternate, so that
-/// all are read from at once.
+/// Cuts a collection into about `count` segments of similar size per deployment; fewer if it is
+/// small. Together they hold every possible `_id`. Deployments alternate, to be read in parallel.
 ///
 /// # Errors
-/// [`MongoError::NotFollowable`] for a view and the like; all that can happen to a connection.
+/// [`MongoError::NotFollowable`] for a view and the like; connection errors.
 pub async fn plan_segments(
     cluster: &Cluster,
     collection: &Collection,
     count: usize,
 ) -> Result<Vec<Segment>, MongoError> {
-    let parts = Part::all(cluster, collection)?;
+    let parts = ScanPart::all(cluster, collection)?;
     let cuts = parts.iter().map(async |part| match part {
         Some(part) => Ok(Some(part.cuts(count as u64).await?)),
         None => Ok::<_, MongoError>(None),
@@ -46,14 +45,13 @@ pub async fn plan_segments(
     Ok((0_u32..).zip(segments).map(segment).collect())
 }
 
-/// Whether a scan can begin and end at the boundaries of these segments: the driver has no form for text that is not
-/// UTF-8. Never a question for segments that were just planned.
+/// Whether the driver can express the bounds: it has no type for text that is not UTF-8. Always
+/// true for segments planned just now.
 pub fn can_be_read(segments: &[Segment]) -> bool {
     let bounds = segments.iter().flat_map(|segment| [&segment.range.lower, &segment.range.upper]);
     bounds.flatten().all(|bound| document(bound).is_some())
 }
 
-/// The ranges between cuts.
 fn ranges(cuts: &[IdBound]) -> Vec<IdRange> {
     let mut bounds = vec![None];
     bounds.extend(cuts.iter().cloned().map(Some));
@@ -61,8 +59,8 @@ fn ranges(cuts: &[IdBound]) -> Vec<IdRange> {
     bounds.windows(2).map(|ends| IdRange { lower: ends[0].clone(), upper: ends[1].clone() }).collect()
 }
 
-impl Part {
-    /// Boundaries between about `count` segments, ascending and different.
+impl ScanPart {
+    /// Boundaries of about `count` segments, ascending and distinct.
     async fn cuts(&self, count: u64) -> Result<Vec<IdBound>, MongoError> {
         let Some(size) = self.size else { return Ok(Vec::new()) };
         let count = count.min(size.bytes / SEGMENT_BYTES);
@@ -74,7 +72,7 @@ impl Part {
                 sample.retain(|bound| document(bound).is_some());
                 sample
             }
-            // What cannot be drawn is read by one cursor; whatever else is wrong, it will find.
+            // Without samples one cursor reads all; it will find whatever else is wrong.
             Err(error @ (MongoError::Server { .. } | MongoError::NoRights { .. })) => {
                 tracing::debug!(%error, "no ids could be drawn");
                 return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! As of when a command reads.
+//! The read time of commands.
 
 use bson::raw::{RawDocumentBuf, cstr};
 use bson::{Timestamp, rawdoc};
@@ -7,10 +7,10 @@ use gizer_flatten::change::ClusterTime;
 use super::ReadAt;
 use super::transaction::InTransaction;
 
-/// Adds to a command as of when it reads, and in which transaction (MongoDB manual, "Read Concern").
+/// Adds the read time and transaction to a command (MongoDB manual, "Read Concern").
 ///
-/// A time is asked for by `atClusterTime` of read concern `snapshot`: of 5.0 and later in any command, of 4.4 in the first
-/// command of a transaction.
+/// `atClusterTime` of read concern `snapshot` works in any command since 5.0, and on 4.4 in the
+/// first command of a transaction.
 pub(super) fn read_as_of(command: &mut RawDocumentBuf, at: ReadAt, transaction: Option<&InTransaction>) {
     if transaction.is_none_or(|transaction| transaction.first) {
         command.append(cstr!("readConcern"), read_concern(at));

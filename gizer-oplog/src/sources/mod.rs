@@ -1,7 +1,7 @@
-//! The servers that the documents of a collection are read from, as of a time.
+//! Servers that a collection's documents are read from, as of a time.
 //!
-//! What looking documents up by `_id` and reading them chunk by chunk have in common: which servers there are, whether the
-//! collection is still the same on each, and how a server is asked for a time.
+//! Shared by look-ups and chunks: which servers there are, whether the collection is unchanged on
+//! each, and how to read as of a time.
 
 mod command;
 mod transaction;
@@ -25,51 +25,53 @@ use crate::reply::Reply;
 use crate::version::ReleaseLine;
 use crate::waiting::ReplyLimit;
 
-/// `SnapshotTooOld` and `SnapshotUnavailable` of the server's `error_codes.yml`; and `MaxTimeMSExpired`, where a read at a time has a
-/// limit.
+/// `SnapshotTooOld` and `SnapshotUnavailable` of the server's `error_codes.yml`, and
+/// `MaxTimeMSExpired` for a limited read at a time.
 const OUT_OF_REACH: [i32; 3] = [239, 246, 50];
 
-/// `NamespaceNotFound`: a transaction of 4.4 says so of a collection that was not there at its time.
+/// `NamespaceNotFound`: 4.4 reports it for a collection that did not exist at a transaction's time.
 const NAMESPACE_NOT_FOUND: i32 = 26;
 
-/// From where on a command outside of a transaction may ask for a time (MongoDB manual, "Read Concern snapshot").
+/// The first release with snapshot reads outside of transactions.
 const SNAPSHOT_READS: ReleaseLine = ReleaseLine(5, 0);
 
-/// From where on it is in the oplog that a capped collection loses documents (tried on 4.4.2, 5.0 and 6.0).
+/// The first release whose oplog has deletions of capped collections (seen on 4.4.2, 5.0 and 6.0).
 const LOGGED_DELETIONS: ReleaseLine = ReleaseLine(5, 0);
 
-/// A collection as it is followed: by UUID.
+/// A collection identified by UUID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchedCollection {
-    /// The name under which documents are read.
+    /// Its current name.
     pub namespace: Namespace,
-    /// Its UUID on each shard that has it, by the name of the shard's oplog. Two replica sets without a router have two.
+    /// Its UUID on each shard that has it, by the name of the shard's oplog. Two replica sets
+    /// without a router have different ones.
     pub uuids: BTreeMap<String, [u8; 16]>,
 }
 
-/// As of when documents are read.
+/// The time as of which documents are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadAt {
-    /// All of them as of this time.
+    /// As of exactly this time.
     Exactly(ClusterTime),
-    /// As they are now, each at a time of its own that is not before this one. A read waits for the decision of a
-    /// transaction that is prepared and has written a document of it, as one [at a time](ReadAt::Exactly) after the prepare entry does.
+    /// As of now, each at its own time but none before this one. A read waits for prepared
+    /// transactions that wrote a document of it, as one [at a time](ReadAt::Exactly) after the
+    /// prepare entry does.
     NotBefore(ClusterTime),
-    /// As a majority has them now, none of them older than this time. What a prepared transaction has written that is not decided
-    /// does not count yet, and nothing waits for it.
+    /// As committed by a majority now, none older than this time. Undecided prepared transactions
+    /// do not count, and nothing waits for them.
     Committed(ClusterTime),
 }
 
-/// A collection, and as of when it is read.
+/// A collection and its read time.
 #[derive(Clone, Copy)]
-pub(crate) struct Reading<'r> {
+pub(crate) struct ReadRequest<'r> {
     pub(crate) collection: &'r WatchedCollection,
     pub(crate) at: ReadAt,
 }
 
 impl Cluster {
-    /// The UUIDs of a collection by the names of the shards' oplogs, as [`WatchedCollection::uuids`]. Behind a router every shard
-    /// has the same, whether it has documents of the collection or not.
+    /// A collection's UUIDs by shard, for [`WatchedCollection::uuids`]. Behind a router every shard
+    /// has the same, with or without documents of the collection.
     pub fn uuids(&self, collection: &Collection, oplogs: &[Oplog]) -> BTreeMap<String, [u8; 16]> {
         let mut uuids = BTreeMap::new();
         for (deployment, source) in self.deployments().iter().zip(&collection.sources) {
@@ -83,7 +85,7 @@ impl Cluster {
     }
 }
 
-/// The name of the oplog of a replica set; none of a router.
+/// The oplog of a replica set; `None` for a router.
 fn shard_of<'o>(deployment: &Deployment, oplogs: &'o [Oplog]) -> Option<&'o str> {
     let same = |oplog: &&Oplog| oplog.deployment().topology() == deployment.topology();
     match deployment.topology() {
@@ -92,52 +94,52 @@ fn shard_of<'o>(deployment: &Deployment, oplogs: &'o [Oplog]) -> Option<&'o str>
     }
 }
 
-/// All servers that documents are read from, in the order of the URIs.
-pub(crate) struct Servers {
-    pub(crate) sources: Vec<Source>,
-    /// Whether the oplog does not tell what is gone of the collection that was last looked at.
+/// All servers that documents are read from, in URI order.
+pub(crate) struct SourceServers {
+    pub(crate) sources: Vec<SourceServer>,
+    /// Whether the oplog lacks deletions of the latest collection.
     pub(crate) hides_deletions: bool,
 }
 
-impl Servers {
-    pub(crate) fn new(cluster: &Cluster, oplogs: &[Oplog]) -> Servers {
+impl SourceServers {
+    pub(crate) fn new(cluster: &Cluster, oplogs: &[Oplog]) -> SourceServers {
         let source = |deployment: &Deployment| {
             let shard = shard_of(deployment, oplogs).map(Arc::from);
-            Source { shard, deployment: deployment.clone(), transaction: None, limit: None }
+            SourceServer { shard, deployment: deployment.clone(), transaction: None, limit: None }
         };
-        Servers { sources: cluster.deployments().iter().map(source).collect(), hides_deletions: false }
+        SourceServers { sources: cluster.deployments().iter().map(source).collect(), hides_deletions: false }
     }
 
-    /// Gives a read at a time up that takes longer, as if the time were out of reach.
+    /// Limits reads at a time.
     pub(crate) fn limit(&mut self, limit: Duration) {
         self.sources.iter_mut().for_each(|source| source.limit = Some(limit));
     }
 
-    /// Their names, for showing.
+    /// Their names, for `Debug`.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.sources.iter().map(|source| source.shard.as_deref().unwrap_or("router")).collect()
     }
 
-    /// Before anything is read: whether the collection is the one that is meant.
-    pub(crate) async fn begin(&mut self, reading: Reading<'_>) -> Result<(), MongoError> {
+    /// Before reading: checks that the collection is the expected one.
+    pub(crate) async fn begin(&mut self, reading: ReadRequest<'_>) -> Result<(), MongoError> {
         let collection = reading.collection;
         self.end_transactions().await;
         self.hides_deletions = self.check_uuids(collection).await?;
         if let ReadAt::Committed(_) = reading.at {
-            // A read that names no time may be of what a majority had before.
+            // A read without a time may return an earlier majority state.
             for source in &self.sources {
                 source.deployment.wait_for_majority(&collection.namespace).await?;
             }
         }
-        // A shard that does not have the collection has nothing to give; without any, nobody knows anything.
+        // A shard without the collection has nothing; if all lack it, that proves nothing.
         if !self.sources.iter().any(|source| source.has(collection)) {
             return Err(self.sources[0].changed(collection));
         }
         Ok(())
     }
 
-    /// Once all is read: whether the collection is still the same, and by when everything was read.
-    pub(crate) async fn finish(&self, reading: Reading<'_>) -> Result<ClusterTime, MongoError> {
+    /// After reading: checks the collection again, and gives the time by which all was read.
+    pub(crate) async fn finish(&self, reading: ReadRequest<'_>) -> Result<ClusterTime, MongoError> {
         let mut until = match reading.at {
             ReadAt::Exactly(time) | ReadAt::NotBefore(time) | ReadAt::Committed(time) => time,
         };
@@ -150,15 +152,15 @@ impl Servers {
         Ok(until)
     }
 
-    /// Gives whether the oplog does not tell what is gone of it.
+    /// Checks the UUIDs; returns whether the oplog lacks deletions.
     async fn check_uuids(&self, collection: &WatchedCollection) -> Result<bool, MongoError> {
         let mut hides_deletions = false;
         for source in &self.sources {
             let WatchedCollection { namespace, .. } = collection;
-            let found = source.deployment.look_at(&namespace.database, &namespace.collection).await?;
+            let found = source.deployment.uuid_and_capped(&namespace.database, &namespace.collection).await?;
             let is_capped = found.is_some_and(|(_, is_capped)| is_capped);
             hides_deletions |= is_capped && source.deployment.version().line() < LOGGED_DELETIONS;
-            // A shard may have come to have the collection: its documents are in entries that are yet to be read.
+            // A shard may have got the collection since, with documents in unread entries.
             if found.and_then(|(uuid, _)| uuid) != source.uuid_of(collection) {
                 return Err(source.changed(collection));
             }
@@ -166,7 +168,7 @@ impl Servers {
         Ok(hides_deletions)
     }
 
-    /// Ends the transactions that reads have begun, so that the servers need not keep their snapshots.
+    /// Ends the reads' transactions, so that servers can drop their snapshots.
     pub(crate) async fn end_transactions(&mut self) {
         for source in &mut self.sources {
             if let Some(transaction) = &mut source.transaction {
@@ -178,23 +180,22 @@ impl Servers {
 }
 
 /// A server that documents are read from.
-pub(crate) struct Source {
-    /// The name of its oplog; none of a router, behind which are all shards.
+pub(crate) struct SourceServer {
+    /// Name of its oplog; `None` for a router.
     pub(crate) shard: Option<Arc<str>>,
     deployment: Deployment,
-    /// For servers that read at a time in transactions only.
+    /// For servers that read at a time only in transactions.
     transaction: Option<SnapshotTransaction>,
-    /// How long a read at a time may take.
+    /// Limit of a read at a time.
     limit: Option<Duration>,
 }
 
-impl Source {
-    /// Whether the collection is there.
+impl SourceServer {
     pub(crate) fn has(&self, collection: &WatchedCollection) -> bool {
         self.uuid_of(collection).is_some()
     }
 
-    /// The UUID that a collection must have here: that of the shard; behind a router all shards have the same.
+    /// The UUID that the collection must have here; behind a router all shards have the same.
     fn uuid_of(&self, collection: &WatchedCollection) -> Option<[u8; 16]> {
         match &self.shard {
             Some(shard) => collection.uuids.get(&**shard).copied(),
@@ -202,14 +203,18 @@ impl Source {
         }
     }
 
-    /// Whether it reads as of that time in a transaction only: then there is [`Source::first_in_transaction`] and no
-    /// [`Source::open`].
+    /// Whether it reads at that time only in a transaction: by
+    /// [`SourceServer::first_in_transaction`], not [`SourceServer::open`].
     pub(crate) fn needs_transaction(&self, at: ReadAt) -> bool {
         matches!(at, ReadAt::Exactly(_)) && self.deployment.version().line() < SNAPSHOT_READS
     }
 
-    /// The first reply to a cursor command, and no other: whether it closes the cursor is for the caller to see.
-    pub(crate) async fn first(&mut self, reading: Reading<'_>, command: RawDocumentBuf) -> Result<Reply, MongoError> {
+    /// The first reply only; the caller checks whether it closes the cursor.
+    pub(crate) async fn first(
+        &mut self,
+        reading: ReadRequest<'_>,
+        command: RawDocumentBuf,
+    ) -> Result<Reply, MongoError> {
         if self.needs_transaction(reading.at) {
             return self.first_in_transaction(reading, command).await;
         }
@@ -217,10 +222,10 @@ impl Source {
         self.next(reading, &mut cursor).await
     }
 
-    /// Opens a cursor outside of a transaction. The command says nothing of a time.
+    /// Opens a cursor outside of a transaction. The command has no read time yet.
     pub(crate) async fn open(
         &self,
-        reading: Reading<'_>,
+        reading: ReadRequest<'_>,
         mut command: RawDocumentBuf,
     ) -> Result<RawBatchCursor, MongoError> {
         self.limit_time(&mut command, reading.at);
@@ -229,20 +234,24 @@ impl Source {
         self.answered("find", reading, database.run_raw_cursor_command(command).batch()).await
     }
 
-    /// The next reply to a cursor that has not been closed.
-    pub(crate) async fn next(&self, reading: Reading<'_>, cursor: &mut RawBatchCursor) -> Result<Reply, MongoError> {
+    /// The next reply of an open cursor.
+    pub(crate) async fn next(
+        &self,
+        reading: ReadRequest<'_>,
+        cursor: &mut RawBatchCursor,
+    ) -> Result<Reply, MongoError> {
         match self.answered("getMore", reading, cursor.try_next()).await? {
-            Some(reply) => self.understand(reply),
-            // The reply that closes a cursor is the last; what ends before it has been cut off.
+            Some(reply) => self.parse_reply(reply),
+            // A stream that ends before the closing reply was cut off.
             None => Err(self.malformed(MalformedReply::EndedBefore)),
         }
     }
 
-    /// As [`Source::first`], in the transaction that goes on until [`Servers::end_transactions`]. The driver's cursors do not
-    /// go on in a transaction that it does not know of.
+    /// As [`SourceServer::first`], in the transaction until [`SourceServers::end_transactions`],
+    /// where the driver's cursors do not work.
     pub(crate) async fn first_in_transaction(
         &mut self,
-        reading: Reading<'_>,
+        reading: ReadRequest<'_>,
         mut command: RawDocumentBuf,
     ) -> Result<Reply, MongoError> {
         let mut transaction = match self.transaction.take() {
@@ -260,7 +269,7 @@ impl Source {
         let reply = self.answered("find", reading, first).await;
         self.transaction = Some(transaction);
         match reply? {
-            Some(reply) => self.understand(reply),
+            Some(reply) => self.parse_reply(reply),
             None => Err(self.malformed(MalformedReply::EndedBefore)),
         }
     }
@@ -271,7 +280,7 @@ impl Source {
         }
     }
 
-    fn understand(&self, reply: RawBatch) -> Result<Reply, MongoError> {
+    fn parse_reply(&self, reply: RawBatch) -> Result<Reply, MongoError> {
         Reply::read(reply).map_err(|found| self.malformed(found))
     }
 
@@ -285,7 +294,7 @@ impl Source {
         MongoError::MalformedReply { hosts, command: "find", expected: "a cursor with documents", found }
     }
 
-    /// What is wrong with a command before it is sent.
+    /// The error of a command that cannot be built.
     pub(crate) fn unsendable(&self, collection: &WatchedCollection, error: &dyn std::error::Error) -> MongoError {
         MongoError::Driver {
             hosts: self.deployment.hosts().clone(),
@@ -298,7 +307,7 @@ impl Source {
     async fn answered<T>(
         &self,
         command: &'static str,
-        reading: Reading<'_>,
+        reading: ReadRequest<'_>,
         work: impl IntoFuture<Output = Result<T, mongodb::error::Error>>,
     ) -> Result<T, MongoError> {
         let namespace = reading.collection.namespace.to_string();

@@ -1,8 +1,8 @@
-//! Reading at a time on 4.4: in a transaction.
+//! Reads at a time on 4.4, in a transaction.
 //!
-//! The driver's own transactions take no `atClusterTime`, so the fields of a transaction (MongoDB's specification
-//! "Transactions": `txnNumber`, `startTransaction`, `autocommit`) are written by hand into commands of a session of the driver, which
-//! adds its `lsid`.
+//! The driver's transactions do not support `atClusterTime`, so the transaction fields (MongoDB's
+//! specification "Transactions": `txnNumber`, `startTransaction`, `autocommit`) are written into
+//! commands of a driver session, which adds its `lsid`.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -13,21 +13,21 @@ use mongodb::ClientSession;
 use crate::connect::Deployment;
 use crate::waiting::ReplyLimit;
 
-/// The part of a command that makes it one of a transaction.
+/// Transaction fields of a command.
 pub(super) struct InTransaction {
     pub(super) number: i64,
     pub(super) first: bool,
 }
 
-/// The number of the next transaction. The driver hands the sessions of the server out again that were given back, and knows nothing
-/// of the numbers that were used in them: none of the process may come twice.
+/// The next transaction number. The driver reuses server sessions without knowing the numbers used
+/// in them, so numbers are unique in the process.
 static NEXT: AtomicI64 = AtomicI64::new(1);
 
-/// A session, and the transaction that is open in it.
+/// A session and its open transaction.
 pub(super) struct SnapshotTransaction {
     session: ClientSession,
     number: i64,
-    /// Whether the server knows of it.
+    /// Whether the server has seen it.
     begun: bool,
 }
 
@@ -37,19 +37,19 @@ impl SnapshotTransaction {
         Ok(SnapshotTransaction { session, number: 0, begun: false })
     }
 
-    /// The next command is the first of a new transaction.
+    /// Makes the next command start a new transaction.
     pub(super) fn renew(&mut self) {
         (self.number, self.begun) = (NEXT.fetch_add(1, Ordering::Relaxed), false);
     }
 
-    /// What the next command says.
+    /// Fields for the next command.
     pub(super) fn join(&mut self) -> InTransaction {
         let first = !std::mem::replace(&mut self.begun, true);
         InTransaction { number: self.number, first }
     }
 
-    /// Ends the transaction, so that the server need not keep its snapshot. It has only read: if this fails, the server ends it
-    /// after a minute.
+    /// Aborts the read-only transaction, so that the server can drop its snapshot; otherwise it
+    /// does so after a minute.
     pub(super) async fn end(&mut self, deployment: &Deployment) {
         if !std::mem::replace(&mut self.begun, false) {
             return;
@@ -58,11 +58,11 @@ impl SnapshotTransaction {
         let admin = deployment.database("admin");
         let end = admin.run_command(command).session(&mut self.session);
         if let Err(error) = deployment.answered("abortTransaction", "admin", ReplyLimit::Short, end).await {
-            tracing::debug!(hosts = %deployment.hosts(), %error, "a transaction that has only read was not ended");
+            tracing::debug!(hosts = %deployment.hosts(), %error, "could not end a read-only transaction");
         }
     }
 
-    /// The first reply to a cursor command, and no other: whether it closes the cursor is for the caller to see.
+    /// The first reply only; the caller checks whether it closes the cursor.
     pub(super) async fn first_reply(
         &mut self,
         deployment: &Deployment,

@@ -1,11 +1,11 @@
-//! What has to be known of an oplog entry before it is decoded.
+//! The few fields of an oplog entry that are needed before decoding.
 
 use gizer_flatten::change::ClusterTime;
 use gizer_schema::raw::{Malformed, RawDoc, Value};
 
 use crate::position::OplogPosition;
 
-/// An oplog entry as the server has it, with the few fields that decide where it belongs.
+/// A raw oplog entry with the fields that decide where it belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawEntry<'b> {
     position: OplogPosition,
@@ -15,10 +15,10 @@ pub struct RawEntry<'b> {
 }
 
 impl<'b> RawEntry<'b> {
-    /// Looks at the fields `ts`, `t`, `op` and `ns`; all others are stepped over.
+    /// Reads `ts`, `t`, `op` and `ns`; skips all others.
     ///
     /// # Errors
-    /// [`Malformed`] if the bytes cannot be walked, or there is no `ts`.
+    /// [`Malformed`] if the bytes are not BSON, or there is no `ts`.
     pub fn read(document: RawDoc<'b>) -> Result<RawEntry<'b>, Malformed> {
         let (mut time, mut term, mut operation, mut namespace) = (None, None, &b""[..], None);
         for element in document.elements() {
@@ -37,12 +37,12 @@ impl<'b> RawEntry<'b> {
         Ok(RawEntry { position, operation, namespace, document })
     }
 
-    /// Where it stands.
+    /// Its position.
     pub fn position(&self) -> OplogPosition {
         self.position
     }
 
-    /// The kind of operation, `op`: `i`, `u`, `d`, `c`, `n`, or what later versions add; empty if there is none.
+    /// The kind of operation, `op`: `i`, `u`, `d`, `c`, `n` or a later one; empty if missing.
     pub fn operation(&self) -> &'b [u8] {
         self.operation
     }
@@ -52,7 +52,7 @@ impl<'b> RawEntry<'b> {
         self.namespace
     }
 
-    /// All of it.
+    /// The raw document.
     pub fn document(&self) -> RawDoc<'b> {
         self.document
     }

@@ -1,4 +1,4 @@
-//! The raw entries of one oplog, from a saved position on.
+//! Follows one oplog's raw entries from a saved position.
 
 mod entry;
 mod patience;
@@ -27,13 +27,13 @@ use crate::waiting::{ReplyLimit, ReplyWait};
 
 const NAMESPACE: &str = "local.oplog.rs";
 
-/// How an oplog is followed.
+/// Options of a tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TailOptions {
-    /// How long failures that may pass (an election, a restart, a member that lags) may keep the tail from reading on
-    /// before they are given as errors. With zero, each is given at once.
+    /// How long transient failures (elections, restarts, lagging members) are retried before they
+    /// are returned. Zero returns them at once.
     pub patience: Duration,
-    /// How long the server waits for a new entry before it answers that there is none.
+    /// How long the server waits for new entries before an empty reply.
     pub wait: Duration,
 }
 
@@ -43,18 +43,18 @@ impl Default for TailOptions {
     }
 }
 
-/// Entries of an oplog, as one reply of the server.
+/// Entries of an oplog: one server reply.
 #[derive(Debug, Clone)]
 pub struct OplogBatch {
     documents: DocumentBatch,
-    /// Entries at the front that have been given before: the saved one.
+    /// Leading entries given before: the saved one.
     skip: usize,
     position: OplogPosition,
     reached: ClusterTime,
 }
 
 impl OplogBatch {
-    /// The caller has read each entry, or knows that each can be.
+    /// The caller has checked that each entry can be read.
     pub(crate) fn new(
         documents: DocumentBatch,
         skip: usize,
@@ -64,59 +64,57 @@ impl OplogBatch {
         OplogBatch { documents, skip, position, reached }
     }
 
-    /// One of the entries by its number; `None` if there are not so many. It keeps the batch in memory as long as it lives.
+    /// An entry by index; `None` past the end. It keeps the batch in memory while it lives.
     pub(crate) fn entry(&self, number: usize) -> Option<Bytes> {
         self.documents.share(self.skip + number)
     }
 
-    /// The entries in the oplog's order, which is that of their times.
+    /// The entries in oplog order, which is by time.
     pub fn entries(&self) -> impl Iterator<Item = RawEntry<'_>> {
         let read = |document| RawEntry::read(document).expect("all were read when the batch was made");
         self.documents.documents().skip(self.skip).map(read)
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.documents.len() - self.skip
     }
 
-    /// Whether there is none: nothing new has been written.
+    /// Whether nothing new was written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The last entry that has been given, in this batch or an earlier one; at first the saved position. Reading can go on
-    /// from here.
+    /// The last entry given so far; at first the saved position. Reading can resume here.
     pub fn position(&self) -> OplogPosition {
         self.position
     }
 
-    /// Every entry up to and at this time has been given. It may lie after the last entry, where the server has said
-    /// that there is nothing in between; it is no position, and reading cannot go on from here.
+    /// Every entry up to and at this time has been given. It may be later than the last entry,
+    /// where the server reported nothing in between; reading cannot resume here.
     pub fn reached(&self) -> ClusterTime {
         self.reached
     }
 
-    /// Bytes of memory that the batch keeps.
+    /// Memory of the batch in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.documents.memory_bytes()
     }
 }
 
-/// One oplog, followed from a saved position on.
+/// An oplog followed from a saved position.
 ///
 /// # What it owes
-/// * **Complete, in order, once.** Every entry after the saved position that a majority of the members has is given exactly
-///   once, in the oplog's order, as it is stored. What is given cannot be rolled back by a fail-over (read concern `majority`).
-/// * **Exact resumption.** A cursor that was lost is opened again at the last entry that was given, and only if that
-///   entry is still there; it is not given again. That holds for [`OplogBatch::position`] of any run as well.
-/// * **Alive.** Where nothing is written, an empty batch comes after [`TailOptions::wait`], and says how far the log is
-///   known to have been read.
-/// * **Bounded.** A batch is one reply of the server: 16 MiB and one entry at most; nothing is read ahead.
+/// * **Complete, ordered, once.** Every entry after the saved position that a majority has is given
+///   exactly once, in oplog order, as stored. No fail-over rolls it back (read concern `majority`).
+/// * **Exact resumption.** A lost cursor is reopened at the last entry given, if that is still
+///   there, and the entry is not repeated. The same holds for [`OplogBatch::position`] of any run.
+/// * **Live.** Without writes an empty batch comes after [`TailOptions::wait`], and reports how far
+///   the log has been read.
+/// * **Bounded.** A batch is one server reply: at most 16 MiB and one entry; nothing is read ahead.
 ///
 /// # What ends it
-/// Nothing: a tail is followed until it is dropped. A call may be dropped before it is ready; no entry is lost, and the
-/// next call goes on.
+/// Nothing: a tail is followed until it is dropped. Calls are cancel-safe.
 ///
 /// # What an error means
 /// The saved position against what the log holds (`docs/architecture/oplog.md`):
@@ -128,8 +126,8 @@ impl OplogBatch {
 /// | it would lie inside, and is not there or of another term | [`MongoError::Diverged`]: a load is due |
 /// | the newest entry is older | [`MongoError::MemberLags`], once patience is over |
 ///
-/// Failures that may pass are tried again with growing pauses until [`TailOptions::patience`] is over. After any error
-/// a further call tries to go on from the same place.
+/// Transient failures are retried with growing pauses for [`TailOptions::patience`]. After any
+/// error a further call resumes at the same place.
 pub struct OplogTail {
     oplog: Oplog,
     options: TailOptions,
@@ -138,17 +136,16 @@ pub struct OplogTail {
     cursor: Option<RawBatchCursor>,
     /// The `operationTime` of the latest reply of this cursor.
     majority: Option<ClusterTime>,
-    /// The reply that is waited for.
     wait: Option<ReplyWait>,
-    /// Since when no reply has come, if waits for one have failed.
+    /// When waits began to fail, if they have.
     silent_since: Option<Instant>,
-    /// What came with the check of the position, and has not been asked for yet.
+    /// The batch read with the position check, until it is asked for.
     first: Option<OplogBatch>,
     patience: Patience,
 }
 
 impl OplogTail {
-    /// Opens the oplog at the saved position and checks that it is there. Entries are given from the one after it on.
+    /// Opens the oplog and checks the saved position. Entries after it are given.
     ///
     /// # Errors
     /// See the contract; [`MongoError::NoRights`] if the user may not read the database `local`.
@@ -169,7 +166,7 @@ impl OplogTail {
         Ok(tail)
     }
 
-    /// The last entry that has been given: where another tail would go on.
+    /// The last entry given: where another tail would resume.
     pub fn position(&self) -> OplogPosition {
         self.position
     }
@@ -197,7 +194,7 @@ impl OplogTail {
         loop {
             match self.step().await {
                 Ok(batch) => return Ok(batch),
-                // The log has rolled over under the cursor. Whether the position is gone too shows when it is looked for.
+                // The log rolled over under the cursor. Reopening checks the position.
                 Err(MongoError::Server { code: CAPPED_POSITION_LOST, .. }) if !overtaken => {
                     (self.cursor, overtaken) = (None, true);
                 }
@@ -209,8 +206,7 @@ impl OplogTail {
         }
     }
 
-    /// Nothing is lost when this is dropped half-way: a cursor that has given nothing is opened anew, and the driver keeps
-    /// a request under way in the cursor.
+    /// Cancel-safe: a fresh cursor is reopened, the driver keeps a pending request.
     async fn step(&mut self) -> Result<OplogBatch, MongoError> {
         let Some(cursor) = &mut self.cursor else {
             let (cursor, reply) = self.open_cursor().await?;
@@ -225,13 +221,13 @@ impl OplogTail {
             Some(reply) => reply,
             None => return Err(self.lost("the server closed the cursor")),
         };
-        let reply = self.understand(reply, "getMore")?;
-        // A position that is found again and again, and then nothing more, is no way forward: only this is.
+        let reply = self.parse_reply(reply, "getMore")?;
+        // Only a reply is progress; finding the position again is not.
         self.patience.reset();
         self.take(reply, 0)
     }
 
-    /// A cursor whose first entry is the saved one, and its first reply.
+    /// Opens a cursor whose first entry is the saved one; returns its first reply too.
     async fn open_cursor(&mut self) -> Result<(RawBatchCursor, Reply), MongoError> {
         let ClusterTime { seconds, increment } = self.position.time;
         let saved = Timestamp { time: seconds, increment };
@@ -251,17 +247,17 @@ impl OplogTail {
             Some(reply) => reply,
             None => return Err(self.lost("the server gave no reply")),
         };
-        let reply = self.understand(reply, "find")?;
+        let reply = self.parse_reply(reply, "find")?;
         let first = reply.documents.documents().next().map(RawEntry::read);
         match first.transpose().map_err(|found| self.malformed("find", found.into()))? {
             Some(first) if first.position() == self.position => Ok((cursor, reply)),
             Some(first) if first.position().time == self.position.time => Err(self.diverged()),
-            Some(_) => Err(self.why_absent().await?),
-            None => Err(self.why_nothing().await?),
+            Some(_) => Err(self.explain_missing().await?),
+            None => Err(self.explain_empty().await?),
         }
     }
 
-    /// A wait has ended, with a reply or without.
+    /// Records the end of a wait.
     fn note_wait(&mut self, came: bool) {
         let began = self.wait.take().map(|wait| wait.began());
         self.silent_since = if came { None } else { self.silent_since.or(began) };
@@ -271,15 +267,15 @@ impl OplogTail {
         let mut find = FindOptions::default();
         find.cursor_type = Some(CursorType::TailableAwait);
         find.max_await_time = Some(self.options.wait);
-        // What comes after may hold the tail up for longer than the ten minutes after which the server closes an idle cursor.
+        // Downstream may stall the tail beyond the server's cursor timeout of ten minutes.
         find.no_cursor_timeout = Some(true);
         find.read_concern = Some(ReadConcern::majority());
         find
     }
 
-    /// Why the saved entry is not there, where later ones are. The oldest entry is asked for after the saved one was
-    /// looked for: if it is older still, the saved one was never there.
-    async fn why_absent(&mut self) -> Result<MongoError, MongoError> {
+    /// Explains why the saved entry is missing while later ones exist. The oldest entry is read
+    /// after the saved one was looked for: if it is older, the saved one was never there.
+    async fn explain_missing(&mut self) -> Result<MongoError, MongoError> {
         let oldest = self.oplog.oldest().await?.time;
         Ok(if oldest > self.position.time {
             MongoError::RolledOver { shard: self.shard().to_owned(), saved: self.position, oldest }
@@ -288,17 +284,17 @@ impl OplogTail {
         })
     }
 
-    /// There is neither the saved entry nor any after it. Where the newest is not older, it has only just come: that
-    /// passes too.
-    async fn why_nothing(&mut self) -> Result<MongoError, MongoError> {
+    /// Explains why neither the saved entry nor any later one exists. If the newest is not older,
+    /// it has only just arrived: transient too.
+    async fn explain_empty(&mut self) -> Result<MongoError, MongoError> {
         let newest = self.oplog.newest().await?.time;
         Ok(MongoError::MemberLags { shard: self.shard().to_owned(), saved: self.position, newest })
     }
 
-    /// How far a reply leads.
+    /// Turns a reply into a batch with its progress.
     ///
-    /// An empty one says that there is nothing up to what a majority had *before* it was asked for, which is what the
-    /// reply before it tells. Its own `operationTime` is taken after the server has looked, when there may be more.
+    /// An empty reply covers what the majority had *before* the request, which the previous reply
+    /// tells. Its own `operationTime` is taken after the server looked, when there may be more.
     fn take(&mut self, reply: Reply, skip: usize) -> Result<OplogBatch, MongoError> {
         let (mut position, mut reached) = (self.position, self.reached);
         for document in reply.documents.documents().skip(skip) {
@@ -313,7 +309,7 @@ impl OplogTail {
         Ok(OplogBatch::new(reply.documents, skip, position, reached))
     }
 
-    fn understand(&self, reply: RawBatch, command: &'static str) -> Result<Reply, MongoError> {
+    fn parse_reply(&self, reply: RawBatch, command: &'static str) -> Result<Reply, MongoError> {
         Reply::read(reply).map_err(|found| self.malformed(command, found))
     }
 

@@ -1,4 +1,4 @@
-//! How long failures that may pass are put up with.
+//! Retries of transient failures.
 
 use std::time::Duration;
 
@@ -7,55 +7,55 @@ use tokio::time::{Instant, sleep};
 use crate::error::MongoError;
 use crate::position::CAPPED_POSITION_LOST;
 
-/// The first pause before another attempt; each is twice the one before, up to [`LONGEST_PAUSE`].
+/// The first pause before a retry; each is twice the last, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest pause between two attempts: an election takes 10 seconds, so more would only add to it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause: an election takes about 10 seconds, so longer ones would only add to it.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// Tells failures that may pass (an election, a restart, a member that lags) from others, and pauses between attempts.
+/// Retries transient failures (elections, restarts, lagging members), with pauses.
 pub(crate) struct Patience {
-    /// How long they may last.
+    /// How long an outage may last.
     limit: Duration,
-    trouble: Option<Trouble>,
+    outage: Option<Outage>,
 }
 
-/// Since when nothing has been read, and how long to pause next.
-struct Trouble {
+/// An outage: since when, and the next pause.
+struct Outage {
     since: Instant,
     pause: Duration,
 }
 
 impl Patience {
     pub(crate) fn new(limit: Duration) -> Patience {
-        Patience { limit, trouble: None }
+        Patience { limit, outage: None }
     }
 
-    /// Something has been read: what fails from here on is another trouble.
+    /// Ends the outage: something was read.
     pub(crate) fn reset(&mut self) {
-        self.trouble = None;
+        self.outage = None;
     }
 
-    /// Waits before another attempt, or gives the error if it will not pass or has not passed for too long.
+    /// Waits before a retry, or returns the error if it is not transient or has lasted too long.
     pub(crate) async fn pause(&mut self, shard: &str, error: MongoError) -> Result<(), MongoError> {
         if !passes(&error) {
-            self.trouble = None;
+            self.outage = None;
             return Err(error);
         }
-        let trouble = self.trouble.get_or_insert_with(|| Trouble { since: Instant::now(), pause: FIRST_PAUSE });
-        if trouble.since.elapsed() + trouble.pause > self.limit {
-            self.trouble = None;
+        let outage = self.outage.get_or_insert_with(|| Outage { since: Instant::now(), pause: FIRST_PAUSE });
+        if outage.since.elapsed() + outage.pause > self.limit {
+            self.outage = None;
             return Err(error);
         }
-        let pause = trouble.pause;
-        trouble.pause = (pause * 2).min(LONGEST_PAUSE);
-        tracing::debug!(shard, %error, ?pause, "the oplog cannot be read; trying again");
+        let pause = outage.pause;
+        outage.pause = (pause * 2).min(MAX_PAUSE);
+        tracing::debug!(shard, %error, ?pause, "cannot read the oplog; retrying");
         sleep(pause).await;
         Ok(())
     }
 }
 
-/// Whether reading on from the last position may succeed a little later.
+/// Whether reading on may succeed a little later.
 fn passes(error: &MongoError) -> bool {
     matches!(error, MongoError::Server { code: CAPPED_POSITION_LOST, .. }) || error.is_transient()
 }

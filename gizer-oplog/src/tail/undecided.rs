@@ -1,4 +1,4 @@
-//! Transactions that are under way while a position is taken.
+//! Transactions in progress while a position is taken.
 
 use bson::{Document, Timestamp, doc};
 use futures::TryStreamExt;
@@ -11,29 +11,29 @@ use crate::position::OplogPosition;
 use crate::position::{Oplog, position};
 use crate::waiting::ReplyLimit;
 
-/// Where a replica set keeps what it knows of transactions.
+/// Where a replica set records its transactions.
 const TRANSACTIONS: &str = "config.transactions";
 
 impl Oplog {
-    /// The entry before the oldest transaction of which parts are in the log and the decision is not: one that is prepared, or
-    /// a large one whose parts a majority has not got all. `None` if there is none.
+    /// The entry before the oldest transaction whose parts are in the log and whose decision is
+    /// not: a prepared one, or a large one not fully replicated. `None` if there is none.
     ///
-    /// Whoever will decode the log from a position on needs the entries of transactions that commit after it, and those can
-    /// lie before it. To have them all: take the newest position, then ask this, then take the newest position again. All that is needed
-    /// from the second position on lies after the earlier of the first one and this.
+    /// Decoding from a position needs the entries of transactions that commit after it, and those
+    /// can be before it. To have them all: take the newest position, then this, then the newest
+    /// position again. Everything needed from the second position on is after the earlier of the
+    /// first one and this.
     ///
-    /// A user who may not read the database `config` (role `clusterMonitor` allows it) gets `None`. What is then missing
-    /// shows when the log is decoded: the decision leads back by `prevOpTime` to entries that are not there.
+    /// Without the right to read `config` (role `clusterMonitor`) it is `None`. Missing entries
+    /// then show while decoding: `prevOpTime` leads to entries that are not there.
     ///
     /// # Errors
-    /// [`MongoError::RolledOver`] if the log no longer holds what such a transaction needs; all that can happen to a
-    /// connection.
+    /// [`MongoError::RolledOver`] if such a transaction has left the log; connection errors.
     pub async fn before_undecided(&self) -> Result<Option<OplogPosition>, MongoError> {
         let oldest = match self.oldest_undecided().await {
             Err(MongoError::NoRights { .. }) => {
                 tracing::info!(
                     shard = self.name(),
-                    "the user may not read config.transactions: whether transactions are under way is not known"
+                    "the user may not read config.transactions: open transactions are unknown"
                 );
                 None
             }
@@ -60,7 +60,7 @@ impl Oplog {
         })
     }
 
-    /// The time of the first entry of any transaction under way.
+    /// The time of the first entry of any open transaction.
     async fn oldest_undecided(&self) -> Result<Option<ClusterTime>, MongoError> {
         let deployment = self.deployment();
         let transactions = deployment.database("config").collection::<Document>("transactions");

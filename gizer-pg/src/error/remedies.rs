@@ -12,7 +12,7 @@ pub(super) fn fixed(error: &PgError) -> Option<&'static str> {
     Some(match error {
         PgError::BadUri { .. } => "correct [postgres] uri",
         PgError::Unreachable { .. } => {
-            "check that the server runs, that host and port are right, and that no firewall is between"
+            "check that the server runs, that host and port are right, and that no firewall blocks it"
         }
         PgError::TlsRefused { fault, .. } => fault.remedy(),
         PgError::LoginRefused { sqlstate, .. } => login_remedy(sqlstate.as_deref()),
@@ -40,8 +40,8 @@ fn of_load(error: &PgError) -> Option<&'static str> {
             "leave it out of the schema files: tables of this name cannot be loaded into any schema"
         }
         PgError::NameTaken { .. } => "load one of the two collections into another [postgres] schema",
-        PgError::Dependents { .. } => "drop or undo what is named before the load, and make it again after it",
-        PgError::NotCarriedOver { .. } => "drop it before the load, and create it again after it in a form that fits",
+        PgError::Dependents { .. } => "drop or undo what is named before the load, and recreate it after it",
+        PgError::NotCarriedOver { .. } => "drop it before the load, and recreate it after it in a form that fits",
         PgError::StagingBusy { .. } => {
             "wait until what is named has ended, or end it: SELECT pg_terminate_backend(<process>);"
         }
@@ -56,9 +56,9 @@ fn of_load(error: &PgError) -> Option<&'static str> {
         PgError::UnreadableManifest { .. } | PgError::ExtractDiffers { .. } => {
             "extract again, and copy the folder as a whole"
         }
-        PgError::LineRefused { .. } => "mend the file or the schema file: they must be of one and the same schema",
-        PgError::ColumnDiffers { .. } => "load the collection again, which makes its tables anew",
-        PgError::NotFollowable { .. } => "add _id to the schema file, and load the collection again",
+        PgError::LineRefused { .. } => "fix the file or the schema file: both must be of the same schema",
+        PgError::ColumnDiffers { .. } => "reload the collection, which recreates its tables",
+        PgError::NotFollowable { .. } => "add _id to the schema file, and reload the collection",
         _ => return None,
     })
 }

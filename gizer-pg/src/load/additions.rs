@@ -277,7 +277,7 @@ pub(super) async fn match_up(
     let built: Vec<Addition> =
         read(session, &names).await?.into_iter().filter(|each| !keys.contains(each.name.as_str())).collect();
     if let Some(new) = additions.iter().find(|addition| !built.iter().any(|built| addition.is_built_as(built))) {
-        let dependents = vec![format!("{}, which was made or changed while the load was under way", new.label())];
+        let dependents = vec![format!("{}, which was made or changed while the load was running", new.label())];
         let (schema, table) = (session.schema().to_owned(), new.table.clone());
         return Err(PgError::Dependents { schema, table, dependents });
     }

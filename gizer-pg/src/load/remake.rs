@@ -103,7 +103,7 @@ pub(super) async fn create(session: &Session, all: &[Remake], live: &[LiveTable]
         let mut statements = vec![format!("CREATE VIEW {}{create}", view.at)];
         statements.extend_from_slice(others);
         for statement in &statements {
-            let made = session.run(format!("making the view {} again", view.at), statement).await;
+            let made = session.run(format!("recreating the view {}", view.at), statement).await;
             made.map_err(|error| not_allowed(session, view, live, error))?;
         }
     }

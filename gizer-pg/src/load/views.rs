@@ -97,7 +97,7 @@ pub(super) async fn hindrances(
     let circular = views.iter().filter(|view| view.depth >= MAX_VIEW_DEPTH);
     let mut found: Vec<(u32, String)> =
         circular.map(|view| (view.base, format!("view {}, below which views go in a circle", view.at))).collect();
-    for row in session.query("looking for what keeps views from being made again", HINDRANCES, &[&oids]).await? {
+    for row in session.query("looking for what keeps views from being recreated", HINDRANCES, &[&oids]).await? {
         found.push((base_of(row.get(0)), row.get(1)));
     }
     found.extend(unfit(session, layout, live, &oids).await?);

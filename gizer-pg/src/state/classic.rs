@@ -61,7 +61,7 @@ async fn look(session: &Session) -> Result<LoadNeed, PgError> {
         return Ok(LoadNeed::UnderWay);
     }
     match (open, number) {
-        _ if error == Some(true) => yes("the last run has left an error that only a load mends"),
+        _ if error == Some(true) => yes("the last run has left an error that only a load fixes"),
         (false, _) => Ok(LoadNeed::No),
         (true, Some(number)) if lock::is_held(session, &AdvisoryKey::run(session.schema(), number)).await? => {
             Ok(LoadNeed::UnderWay)

@@ -1,4 +1,4 @@
-//! `gizer_history`: how often rows were repaired and collections loaded anew, and why.
+//! `gizer_history`: how often rows were repaired and collections reloaded, and why.
 
 use strum::IntoStaticStr;
 

@@ -12,7 +12,7 @@
 //! | `gizer_repair` | document that differs | whoever follows makes its rows equal |
 //! | `gizer_expected` | collection that should be copied | what is missing is never forgotten |
 //! | `gizer_unfit` | collection, path and type | what came since its load that its schema has no place for |
-//! | `gizer_history` | collection, event and reason | how often rows were repaired and collections loaded anew |
+//! | `gizer_history` | collection, event and reason | how often rows were repaired and collections reloaded |
 //!
 //! Rows and state are always written in one transaction. Two kinds of guard keep runs apart: advisory locks are for
 //! politeness (a second run is told who holds the lock), and end with the connection that took them; epochs are for

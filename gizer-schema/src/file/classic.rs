@@ -30,7 +30,7 @@ impl<'de> Visitor<'de> for ClassicFields {
         let mut fields = Fields::new();
         while let Some(name) = map.next_key::<String>()? {
             if fields.contains_key(&name) {
-                return Err(de::Error::custom(format!("the field {:?} stands twice in this object", shortened(&name))));
+                return Err(de::Error::custom(format!("the field {:?} is in this object twice", shortened(&name))));
             }
             let field = map.next_value_seed(ClassicField)?;
             fields.insert(name, field);

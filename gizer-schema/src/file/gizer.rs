@@ -57,7 +57,7 @@ impl<'de> Visitor<'de> for FrameVisitor {
                 "collection" => frame.collection = Some(map.next_value()?),
                 "$name" => frame.table = Some(map.next_value()?),
                 "exact_types" => frame.exact_types = map.next_value()?,
-                "fields" if has_fields => return Err(de::Error::custom("\"fields\" stands twice")),
+                "fields" if has_fields => return Err(de::Error::custom("\"fields\" is there twice")),
                 "fields" => {
                     frame.fields = map.next_value_seed(FieldsSeed)?;
                     has_fields = true;
@@ -94,7 +94,7 @@ impl<'de> Visitor<'de> for FieldsSeed {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fields, A::Error> {
         let (fields, directives) = read_object(map)?;
         if directives.any() {
-            return Err(de::Error::custom("a directive stands where only fields can: expected fields and their types"));
+            return Err(de::Error::custom("a directive where only fields can be: expected fields and their types"));
         }
         Ok(fields)
     }
@@ -127,7 +127,7 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
         if !key.starts_with('$') || key.starts_with("$$") {
             let name = key.strip_prefix('$').unwrap_or(&key).to_owned();
             if fields.contains_key(&name) {
-                return Err(de::Error::custom(format!("the field {:?} stands twice in this object", shortened(&name))));
+                return Err(de::Error::custom(format!("the field {:?} is in this object twice", shortened(&name))));
             }
             let field = map.next_value_seed(FieldPlace::Field)?;
             fields.insert(name, field);
@@ -217,7 +217,7 @@ fn node(fields: Fields, directives: Directives, place: FieldPlace) -> Result<Nod
         (Some("array"), ..) => Err("$as array: expected $type, and nothing else".to_owned()),
         (Some("table"), ..) => Err("$as table: expected $items, and nothing else".to_owned()),
         (Some(policy @ ("json" | "ignore" | "columns")), ..) => {
-            Err(format!("$as {policy}: expected neither $type nor $items beside it"))
+            Err(format!("$as {policy}: expected neither $type nor $items next to it"))
         }
         (Some(other), ..) => {
             Err(format!("unknown policy {:?}: expected columns, table, array, json or ignore", shortened(other)))

@@ -61,7 +61,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ("{\n  \"a\": \"STRNG\"\n}".into(), 2, "unknown type \"STRNG\": expected one of STRING, INT"),
         ("{\"a\": 5}".into(), 1, "expected a type name, an object (nested document) or a list (array)"),
         ("[]".into(), 1, "expected an object of fields and their types"),
-        ("{\"a\": \"INT\",\n \"a\": \"INT\"}".into(), 2, "the field \"a\" stands twice"),
+        ("{\"a\": \"INT\",\n \"a\": \"INT\"}".into(), 2, "the field \"a\" is in this object twice"),
         ("{\"a\": \"INT\",\n}".into(), 2, "trailing comma"),
         ("{\"a\": \"INT\"".into(), 1, "EOF"),
         ("{\"a\": \"INT\"} x".into(), 1, "trailing characters"),
@@ -81,7 +81,7 @@ fn what_is_wrong_is_named_with_its_place() {
         (new("{\"a\": {\"$type\": \"INT\", \"b\": \"INT\"}}"), 2, "expected one of: fields, $type, $items"),
         (new("{\"a\": {\"$name\": \"x\", \"b\": \"INT\"}}"), 2, "only a column or a table has a name"),
         (new("{\"a\": [\"INT\", \"INT\"]}"), 2, "expected no second"),
-        (new("{\"$as\": \"json\"}"), 2, "a directive stands where only fields can"),
+        (new("{\"$as\": \"json\"}"), 2, "a directive where only fields can be"),
         (new("{\"a\": {\"$seen\": {\"INT\": \"x\"}}}"), 2, "invalid type"),
     ];
     for (text, line, problem) in cases {

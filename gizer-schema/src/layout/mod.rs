@@ -225,7 +225,7 @@ pub enum LayoutError {
     TooManyColumns { table: String, columns: usize },
     /// A prefix that is empty, so that the tables would be those of the collection itself, or holds a NUL.
     #[error(
-        "the prefix {:?} cannot stand before names of tables: expected some characters, and no NUL among them",
+        "the prefix {:?} cannot begin names of tables: expected some characters, and no NUL among them",
         shortened(prefix)
     )]
     UnusablePrefix { prefix: String },

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use gizer_flatten::Flattener;
-use gizer_oplog::{Cluster, CollectionScan, DocumentSource, ScanOptions, Settings};
+use gizer_oplog::{Cluster, CollectionScan, DocumentSource, MongoSettings, ScanOptions};
 use gizer_pg::copy::{Buffers, CopyEncoder};
 use integration_tests::bench::{Bed, Result, Sample, Scene, Stopwatch};
 
@@ -19,7 +19,7 @@ const UNIT_BYTES: usize = 8 << 20;
 /// # Errors
 /// The scan's; a number or size of documents that is not that of the orders in memory.
 pub(crate) async fn scan(bed: &Bed, scene: &Scene, orders: &Orders) -> Result<Sample> {
-    let settings = Settings {
+    let settings = MongoSettings {
         uris: vec![bed.mongod.uri().parse()?],
         database: scene.source.name().to_owned(),
         oplogs: Vec::new(),

@@ -253,7 +253,7 @@ async fn the_status_tells_of_audits() {
     let unfinished = &posts["unfinished_audit"];
     assert_eq!((&unfinished["under_way"], &unfinished["segments_done"]), (&json!(true), &json!(0)), "{posts}");
     assert!(unfinished["segments"].as_u64().unwrap() > 0 && unfinished["kind"] == "full", "{posts}");
-    assert!(text.contains("posts: an audit that began at 2") && text.contains("is under way, 0 of "), "{text}");
+    assert!(text.contains("posts: an audit that began at 2") && text.contains("is running, 0 of "), "{text}");
     held.kill().await;
     wait_until("the audit to be given up", LIMIT, async || {
         status().await.0["unfinished_audit"]["under_way"] == json!(false)
@@ -262,7 +262,7 @@ async fn the_status_tells_of_audits() {
     .unwrap();
     let (posts, text) = status().await;
     assert_eq!(posts["last_full_audit"], Value::Null);
-    assert!(text.contains("was interrupted, ") && text.contains("`gizer verify` goes on there"), "{text}");
+    assert!(text.contains("was interrupted, ") && text.contains("`gizer verify` resumes it"), "{text}");
 
     world.client().await.batch_execute("UPDATE posts SET title = 'wrong' WHERE id IN (3, 4)").await.unwrap();
     verify(&world, &[], 4).await;

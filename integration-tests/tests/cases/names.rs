@@ -110,7 +110,7 @@ async fn o2_files_by_people_that_collide_are_told_each_time() {
     }
     for _ in 0..2 {
         let run = place.gizer(&["run"]).await;
-        assert_says(&run, 7, &["order and orders both want the table order_items", "items: {\"$name\": "]);
+        assert_says(&run, 7, &["order and orders both need the table order_items", "items: {\"$name\": "]);
         assert_eq!(place.number("SELECT count(*) FROM post_items").await, 1);
     }
     let text = r#"{"$gizer": 1, "fields": {"_id": "INT", "items": {"$name": "orders_items", "$items": "INT"}}}"#;

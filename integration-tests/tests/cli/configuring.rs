@@ -41,7 +41,7 @@ async fn a_classic_file_loads_and_follows_with_its_passwords() {
     let gizer = Gizer::with_config(&ini).unwrap();
     let orders = mongod.client().await.unwrap().database("shop").collection::<Document>("orders");
     orders.insert_one(doc! {"_id": 1, "n": 1}).await.unwrap();
-    let ignored = "ignored, because gizer has no need of it: [misc] logs-dir";
+    let ignored = "ignored, because gizer does not need it: [misc] logs-dir";
     assert_says(&gizer.run(["schema", "infer"]).await.unwrap(), 0, &[ignored]);
     assert!(gizer.folder().join("schemas/orders.json").is_file());
     assert_says(&gizer.run(["load"]).await.unwrap(), 0, &[]);

@@ -212,7 +212,7 @@ async fn an_extract_that_was_interrupted_leaves_a_mark() {
             _ => assert_eq!(ended.signal(), Some(9)),
         }
         assert!(mark.is_file());
-        assert_says(&gizer.run(["copy", "--csv-path", "out"]).await.unwrap(), 1, &["out is not whole"]);
+        assert_says(&gizer.run(["copy", "--csv-path", "out"]).await.unwrap(), 1, &["out is incomplete"]);
     }
     fs::remove_file(&pipe).unwrap();
     fs::write(&pipe, bytes_of(&[doc! {"_id": 1}])).unwrap();

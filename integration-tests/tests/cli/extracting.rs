@@ -169,7 +169,7 @@ async fn a_folder_of_the_classic_tool_is_copied_and_marked() {
         r#"{"_id": "INT", "at": "TIMESTAMP", "flag": "BOOLEAN", "text": "STRING", "l": ["STRING"], "m": ["INT"]}"#;
     place.schema_file("posts.json", schema);
     let copied = copy(&place, &[]).await.expect_code(0);
-    assert!(copied.stderr.contains("whether its files are complete is not proven"), "{}", copied.stderr);
+    assert!(copied.stderr.contains("its files may be incomplete"), "{}", copied.stderr);
     let rows = place.rows("SELECT at AT TIME ZONE 'UTC' AS at, flag, id, text FROM posts ORDER BY id").await;
     let expected = [
         json!({"at": "2016-02-08T19:45:32.501", "flag": true, "id": 1, "text": "a\r\nb\t\""}),
@@ -227,7 +227,7 @@ async fn what_is_not_whole_is_refused() {
     fs::write(&manifest, &whole).unwrap();
     let marker = out.join("gizer-extract.incomplete");
     fs::write(&marker, "{}").unwrap();
-    assert_says(&copy(&place, &[]).await, 1, &["out is not whole", "--force"]);
+    assert_says(&copy(&place, &[]).await, 1, &["out is incomplete", "--force"]);
     fs::remove_file(&marker).unwrap();
     assert_says(&copy(&place, &["--prefix", "x_"]).await, 2, &["was extracted without --prefix"]);
     assert_says(&copy(&place, &["orders"]).await, 2, &["orders has no schema file"]);
@@ -256,7 +256,7 @@ async fn rejected_documents_go_with_the_files() {
         1,
         &["more than 0 documents of posts rejected", ": expected INT", "marked as incomplete", "help:"],
     );
-    assert_says(&copy(&place, &[]).await, 1, &["out is not whole"]);
+    assert_says(&copy(&place, &[]).await, 1, &["out is incomplete"]);
     assert_says(&place.gizer(&extract).await, 2, &["expected an empty folder"]);
 
     let allowed = [&extract[..], &["--force", "--max-rejects", "2"]].concat();

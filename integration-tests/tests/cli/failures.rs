@@ -137,7 +137,7 @@ async fn files_that_are_wrong_are_told_with_the_line() {
         assert_says(&place.gizer(&["load"]).await, 2, &words);
     }
     let file = place.gizer.folder().join("schemas/posts.json");
-    assert_says(&place.gizer(&["schema", "infer", "posts"]).await, 2, &["posts.json is there already", "--force"]);
+    assert_says(&place.gizer(&["schema", "infer", "posts"]).await, 2, &["posts.json already exists", "--force"]);
     place.gizer(&["schema", "infer", "--force"]).await.expect_code(0);
     assert!(std::fs::read_to_string(file).unwrap().contains("\"text\": \"STRING\""));
 
@@ -158,7 +158,7 @@ async fn collections_that_want_one_table_are_told() {
     let place = Place::shared(Version::V6_0).await;
     place.schema_file("a.json", r#"{"_id": "INT", "b_c": ["INT"]}"#);
     place.schema_file("a_b.json", r#"{"_id": "INT", "c": ["INT"]}"#);
-    assert_says(&place.gizer(&["schema", "ddl"]).await, 2, &["a and a_b both want the table a_b_c"]);
+    assert_says(&place.gizer(&["schema", "ddl"]).await, 2, &["a and a_b both need the table a_b_c"]);
 }
 
 /// Machines get the failure as JSON too.

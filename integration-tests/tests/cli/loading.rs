@@ -135,7 +135,7 @@ async fn tables_of_others_are_safe() {
 
     place.schema_file("people.json", r#"{"_id": "INT"}"#);
     let refused = place.gizer(&["load", "people"]).await.expect_code(1);
-    assert!(refused.stderr.contains("public.people is in the way"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("public.people cannot be replaced"), "{}", refused.stderr);
     assert_eq!(place.rows("SELECT * FROM people").await, [json!({"name": "Ann"})]);
 }
 

@@ -429,5 +429,5 @@ async fn each_run_leaves_a_textfile() {
     // A file that cannot be written is a warning.
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     let unwritten = place.gizer(&["sync"]).await;
-    assert_says(&unwritten, 0, &["the metrics' textfile cannot be written", "gizer.prom"]);
+    assert_says(&unwritten, 0, &["could not write the metrics textfile", "gizer.prom"]);
 }

@@ -82,16 +82,16 @@ async fn infer_writes_no_file_that_load_refuses() {
     assert_eq!(names(&report["skipped"]), ["clash_a", "compound", "posts_pkey", &long]);
     let reasons: Vec<&str> =
         report["skipped"].as_array().unwrap().iter().map(|each| each["reason"].as_str().unwrap()).collect();
-    assert!(reasons[0].contains("clash and clash_a both want the table clash_a_b"), "{reasons:?}");
+    assert!(reasons[0].contains("clash and clash_a both need the table clash_a_b"), "{reasons:?}");
     assert!(reasons[1].contains("_id is a document in the schema"), "{reasons:?}");
-    assert!(reasons[2].contains("posts and posts_pkey both want the table posts_pkey"), "{reasons:?}");
+    assert!(reasons[2].contains("posts and posts_pkey both need the table posts_pkey"), "{reasons:?}");
     assert!(reasons[3].contains("too long for a schema file"), "{reasons:?}");
     let files = std::fs::read_dir(place.gizer.folder().join("schemas")).unwrap().count();
     assert_eq!(files, 3);
     place.gizer(&["load"]).await.expect_code(0);
 
     for (name, says) in
-        [("compound", "_id is a document"), ("clash_a", "both want the table"), (&*long, "without --classic")]
+        [("compound", "_id is a document"), ("clash_a", "both need the table"), (&*long, "without --classic")]
     {
         assert_says(
             &place.gizer(&["schema", "infer", "--classic", name]).await,
@@ -130,7 +130,7 @@ async fn files_of_the_classic_tool_are_found() {
     assert_eq!(place.number("SELECT count(*) FROM \"we.b\"").await, 4);
     assert_eq!(place.number("SELECT count(*) FROM \"größe\"").await, 4);
     let there = place.gizer(&["schema", "infer"]).await.expect_code(0);
-    assert!(there.stderr.contains("we.b.json is there already"), "{}", there.stderr);
+    assert!(there.stderr.contains("we.b.json already exists"), "{}", there.stderr);
     place.gizer(&["schema", "infer", "--force"]).await.expect_code(0);
     let folder = std::fs::read_dir(place.gizer.folder().join("schemas")).unwrap();
     assert_eq!(folder.count(), 2, "a file was written beside the one that is there");

@@ -124,7 +124,7 @@ async fn the_tables_that_are_there_are_compared() {
     place.insert("orders", [doc! {"_id": 1, "n": 1, "old": "x", "items": [{"sku": "a"}]}]).await;
     place.gizer(&["load"]).await.expect_code(0);
     let same = place.gizer(&["schema", "diff", "orders", "--live"]).await.expect_code(0).stdout;
-    assert_eq!(same, "orders: the tables are those of the schema file\n");
+    assert_eq!(same, "orders: the tables are up to date with the schema file\n");
 
     place.schema_file("orders.json", NEW);
     let other = place.gizer(&["schema", "diff", "--live", "--format", "json"]).await.expect_code(1);

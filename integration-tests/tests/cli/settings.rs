@@ -60,7 +60,7 @@ async fn help_promises_nothing_that_is_not_there() {
         };
         assert!(text("--verify-mode").contains("What sync reads back") && !help.contains("not used yet"), "{help}");
         assert!(text("--verify-max-repairs").contains("1000"), "{help}");
-        assert!(text("--cache-uri").contains("kept aside"), "{help}");
+        assert!(text("--cache-uri").contains("spooled"), "{help}");
         assert!(text("--load-spool-limit").contains("1GiB"), "{help}");
     }
 }

@@ -180,7 +180,8 @@ async fn of_a_dump_too_all_or_none() {
     std::fs::write(folder.join("orders.bson"), documents(doc! {"_id": "unfit"})).unwrap();
     let failed = place.gizer(&["load", "--dump", "dump", "--together"]).await;
     assert_says(&failed, 1, &["customers: loaded, but not swapped in", "0 documents of orders rejected"]);
-    let promised = ["only its swap to do", "goes on from here", "--restart"].map(|words| failed.stderr.contains(words));
+    let promised =
+        ["only has to swap it in", "resumes from here", "--restart"].map(|words| failed.stderr.contains(words));
     assert_eq!(promised, [false; 3], "{}", failed.stderr);
     let tables = "SELECT count(*) FROM pg_class WHERE relname IN ('customers', 'orders')";
     assert_eq!(place.number(tables).await, 0);

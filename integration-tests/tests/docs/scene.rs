@@ -151,7 +151,7 @@ impl Scene {
             .replace(&self.postgres_database, "warehouse")
             // The pages' URIs have no password; those of the private servers in their place do.
             .split_inclusive('\n')
-            .filter(|line| !line.starts_with("gizer: warning: whoever lists processes sees the password"))
+            .filter(|line| !line.starts_with("gizer: warning: everyone who can list processes sees the password"))
             .collect()
     }
 

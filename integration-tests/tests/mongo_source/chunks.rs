@@ -10,8 +10,8 @@ use futures::TryStreamExt;
 use gizer_flatten::change::ClusterTime;
 use gizer_flatten::range::IdBound;
 use gizer_oplog::{
-    Chunk, Cluster, ClusterChunks, LookUp, MongoError, Oplog, ReadAt, Settings, Stretch, WantedId, WatchedCollection,
-    draw_boundaries, draw_ids, newest_positions,
+    Chunk, Cluster, ClusterChunks, LookUp, MongoError, MongoSettings, Oplog, ReadAt, Stretch, WantedId,
+    WatchedCollection, draw_boundaries, draw_ids, newest_positions,
 };
 use integration_tests::random::Random;
 use integration_tests::rig::{Mongod, Version, shared_mongod, unique_name, wait_for};
@@ -53,7 +53,7 @@ impl Scene {
             databases.push(mongod.client().await?.database_with_options(&name, options.clone()));
         }
         let uris = mongods.iter().map(|mongod| mongod.uri().parse()).collect::<Result<_, _>>()?;
-        let cluster = Cluster::connect(Settings { uris, database: name, oplogs: vec![] }).await?;
+        let cluster = Cluster::connect(MongoSettings { uris, database: name, oplogs: vec![] }).await?;
         let oplogs = cluster.oplogs().await?;
         Ok(Scene { databases, chunks: cluster.chunks(&oplogs), cluster, oplogs })
     }
@@ -142,7 +142,7 @@ async fn what_is_prepared_does_not_count_yet_and_nothing_waits_for_it(version: V
     orders.insert_one(doc! { "_id": "beside" }).await?;
     let (now, committed) = (scene.now().await?, scene.in_order().await?);
     assert_eq!(committed.len(), 4);
-    scene.chunks = scene.cluster.chunks(&scene.oplogs).giving_up_after(Duration::from_millis(300));
+    scene.chunks = scene.cluster.chunks(&scene.oplogs).with_time_limit(Duration::from_millis(300));
     let began = Instant::now();
     let error = scene.all(&[], ReadAt::Exactly(now), || 10).await.expect_err("a read that waits");
     assert!(matches!(error, MongoError::TimeOutOfReach { .. }), "{error}");

@@ -7,8 +7,8 @@ use bson::{Document, doc};
 use gizer_flatten::change::{Change, ChangeKind, ClusterTime, Positions, SourcePosition};
 use gizer_oplog::OplogPosition;
 use gizer_oplog::{
-    ChangeEvent, ChangeSource, Cluster, ErrorClass, FollowOptions, Interest, MongoError, Oplog, OplogChanges,
-    OplogTail, Settings, TailOptions, newest_positions,
+    ChangeEvent, ChangeSource, Cluster, ErrorClass, FollowOptions, Interest, MongoError, MongoSettings, Oplog,
+    OplogChanges, OplogTail, TailOptions, newest_positions,
 };
 use integration_tests::rig::{Mongod, ReplicaSet, Version, wait_for, wait_until};
 use mongodb::options::WriteConcern;
@@ -105,7 +105,7 @@ impl Spilling {
     pub(super) fn options(&self) -> FollowOptions {
         FollowOptions {
             tail: AT_ONCE,
-            held_back_bytes: 1 << 20,
+            transaction_memory: 1 << 20,
             watermark_changes: 3,
             ..FollowOptions::new(self.folder.path())
         }
@@ -309,7 +309,7 @@ async fn an_idle_shard_does_not_keep_the_other_from_going_on() -> Outcome {
     };
     let (a, b) = tokio::try_join!(set("rs-a"), set("rs-b"))?;
     let uris = vec![a.uri().parse()?, b.uri().parse()?];
-    let cluster = Cluster::connect(Settings { uris, database: "shop".into(), oplogs: vec![] }).await?;
+    let cluster = Cluster::connect(MongoSettings { uris, database: "shop".into(), oplogs: vec![] }).await?;
     let (oplogs, spilling) = (cluster.oplogs().await?, Spilling::new()?);
     let start = newest_positions(&oplogs).await?;
     let mut source = OplogChanges::open(&oplogs, &start, all_of("shop"), spilling.options()).await?;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bson::{Bson, Document, doc};
 use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{ClusterLookUp, LookUp, MongoError, ReadAt, Settings, WantedId, WatchedCollection, newest_positions};
+use gizer_oplog::{
+    ClusterLookUp, LookUp, MongoError, MongoSettings, ReadAt, WantedId, WatchedCollection, newest_positions,
+};
 use integration_tests::rig::{Mongod, Version, shared_mongod, unique_name};
 use mongodb::options::{DatabaseOptions, WriteConcern};
 
@@ -186,7 +188,7 @@ async fn of_two_copies_that_of_the_shard_that_wrote_last_is_given() -> Outcome {
     there.insert_many([doc! { "_id": 1, "name": "new" }, doc! { "_id": 3, "name": "there" }]).await?;
 
     let uris = vec![one.uri().parse()?, other.uri().parse()?];
-    let cluster = gizer_oplog::Cluster::connect(Settings { uris, database, oplogs: vec![] }).await?;
+    let cluster = gizer_oplog::Cluster::connect(MongoSettings { uris, database, oplogs: vec![] }).await?;
     let oplogs = cluster.oplogs().await?;
     let uuids = cluster.uuids(&cluster.collection("orders").await?, &oplogs);
     assert_eq!(uuids.len(), 2, "{uuids:?}");

@@ -22,7 +22,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bson::{Document, doc};
-use gizer_oplog::{Cluster, CollectionScan, DocumentSource, MongoError, ScanOptions, Settings};
+use gizer_oplog::{Cluster, CollectionScan, DocumentSource, MongoError, MongoSettings, ScanOptions};
 use integration_tests::rig::{Mongod, Version, shared_mongod, unique_name};
 use mongodb::{Client, Database};
 
@@ -87,9 +87,9 @@ impl Shop {
     }
 }
 
-fn settings(uri: &str, database: &str) -> Settings {
+fn settings(uri: &str, database: &str) -> MongoSettings {
     let uri = uri.parse().expect("the rig gives good URIs");
-    Settings { uris: vec![uri], database: database.to_owned(), oplogs: vec![] }
+    MongoSettings { uris: vec![uri], database: database.to_owned(), oplogs: vec![] }
 }
 
 async fn scan(cluster: &Cluster, collection: &str, options: ScanOptions) -> Result<CollectionScan, MongoError> {

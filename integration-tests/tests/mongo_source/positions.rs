@@ -5,7 +5,7 @@ use std::error::Error;
 use bson::{Document, Timestamp, doc};
 use gizer_flatten::change::ClusterTime;
 use gizer_oplog::OplogPosition;
-use gizer_oplog::{Cluster, ErrorClass, MongoError, Oplog, OplogSettings, SecretUri, Settings, newest_positions};
+use gizer_oplog::{Cluster, ErrorClass, MongoError, MongoSettings, Oplog, OplogSettings, SecretUri, newest_positions};
 use integration_tests::rig::{Mongod, ReplicaSet, Version, wait_for};
 use mongodb::options::WriteConcern;
 
@@ -101,11 +101,11 @@ async fn a_server_that_is_named_twice_is_not_read_twice() -> Outcome {
     let other_words: SecretUri = shop.mongod.uri().replace("127.0.0.1", "localhost").parse()?;
 
     let uris = vec![uri.clone(), other_words.clone()];
-    let twice = Settings { uris, oplogs: vec![oplog("a", uri)], ..once.clone() };
+    let twice = MongoSettings { uris, oplogs: vec![oplog("a", uri)], ..once.clone() };
     let error = Cluster::connect(twice).await.expect_err("the same documents twice");
     assert!(matches!(error, MongoError::SameServer { .. }), "{error}");
 
-    let twice = Settings { oplogs: vec![oplog("a", uri), oplog("b", &other_words)], ..once };
+    let twice = MongoSettings { oplogs: vec![oplog("a", uri), oplog("b", &other_words)], ..once };
     let error = Cluster::connect(twice).await?.oplogs().await.expect_err("the same changes twice");
     assert!(matches!(error, MongoError::SameServer { .. }), "{error}");
     Ok(())
@@ -121,7 +121,7 @@ async fn each_replica_set_has_its_own_oplog_and_no_other() -> Outcome {
         let named =
             named.iter().map(|(name, each)| Ok(OplogSettings { name: (*name).into(), uri: each.uri().parse()? }));
         let oplogs = named.collect::<Result<_, MongoError>>()?;
-        Cluster::connect(Settings { uris, database: "shop".into(), oplogs }).await?.oplogs().await
+        Cluster::connect(MongoSettings { uris, database: "shop".into(), oplogs }).await?.oplogs().await
     };
     let names: Vec<String> =
         oplogs(&[&a, &b], &[("north", &b), ("south", &a)]).await?.iter().map(|each| each.name().to_owned()).collect();
@@ -149,14 +149,14 @@ async fn members_of_one_set_are_known_as_such() -> Outcome {
     let set = ReplicaSet::start(Version::V6_0, 2).await?;
     let uri = |member: usize| set.members()[member].uri().parse::<SecretUri>();
     let oplog = |name: &str, uri| OplogSettings { name: name.to_owned(), uri };
-    let settings = Settings { uris: vec![uri(0)?], database: "shop".into(), oplogs: vec![oplog("only", uri(1)?)] };
+    let settings = MongoSettings { uris: vec![uri(0)?], database: "shop".into(), oplogs: vec![oplog("only", uri(1)?)] };
     assert_eq!(Cluster::connect(settings.clone()).await?.oplogs().await?.len(), 1);
 
     let oplogs = vec![oplog("a", uri(0)?), oplog("b", uri(1)?)];
-    let error = Cluster::connect(Settings { oplogs: oplogs.clone(), ..settings.clone() }).await?.oplogs().await;
+    let error = Cluster::connect(MongoSettings { oplogs: oplogs.clone(), ..settings.clone() }).await?.oplogs().await;
     let error = error.expect_err("the same changes twice");
     assert!(matches!(error, MongoError::SameReplicaSet { .. }), "{error}");
-    let twice = Settings { uris: vec![uri(0)?, uri(1)?], oplogs, ..settings };
+    let twice = MongoSettings { uris: vec![uri(0)?, uri(1)?], oplogs, ..settings };
     let error = Cluster::connect(twice).await.expect_err("the same documents twice");
     assert!(matches!(error, MongoError::SameReplicaSet { .. }), "{error}");
     Ok(())

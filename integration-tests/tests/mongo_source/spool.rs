@@ -8,7 +8,7 @@ use gizer_engine::spool::{Capture, CaptureEnd, FileSpool, PostgresSpool, Spool, 
 use gizer_engine::{Failure, FailureKind, Servers};
 use gizer_flatten::change::Positions;
 use gizer_oplog::OplogPosition;
-use gizer_oplog::{Cluster, MongoError, Oplog, OplogTail, Settings, TailOptions, newest_positions};
+use gizer_oplog::{Cluster, MongoError, MongoSettings, Oplog, OplogTail, TailOptions, newest_positions};
 use integration_tests::rig::{Mongod, Version, shared_postgres, unique_name, wait_for, wait_until};
 use mongodb::options::WriteConcern;
 use mongodb::{Client, Database};
@@ -28,7 +28,7 @@ type Spooled = (Vec<String>, OplogPosition);
 
 /// The position of the one shard.
 fn oplog_position(positions: &Positions) -> OplogPosition {
-    OplogPosition::of(&positions["rs0"]).unwrap()
+    OplogPosition::of(&positions["rs0"]).expect("a position of an oplog")
 }
 
 /// A configuration in a folder of its own, and what it leads to.
@@ -340,7 +340,7 @@ async fn the_shards_share_one_spool() -> Outcome {
     let (a, b) = tokio::try_join!(set("rs-a"), set("rs-b"))?;
     let scene = Scene::new(&a, "shop", "").await?;
     let uris = vec![a.uri().parse()?, b.uri().parse()?];
-    let cluster = Cluster::connect(Settings { uris, database: "shop".into(), oplogs: vec![] }).await?;
+    let cluster = Cluster::connect(MongoSettings { uris, database: "shop".into(), oplogs: vec![] }).await?;
     let oplogs = cluster.oplogs().await?;
     let capture = Capture::start(scene.config.spools()?, &oplogs, None).await?;
     let t0 = capture.t0().clone();

@@ -162,10 +162,10 @@ async fn a_position_of_another_history_is_told(version: Version) -> Outcome {
         orders.insert_one(doc! {}).write_concern(majority()).await?;
     }
     for saved in [other_term, OplogPosition { term: there.term - 1, ..there }, OplogPosition { time: never, ..there }] {
-        let error = OplogTail::open(&oplog, saved, AT_ONCE).await.expect_err("another history");
+        let error = OplogTail::open(&oplog, saved, AT_ONCE).await.expect_err("diverged");
         assert!(matches!(error, MongoError::Diverged { .. }), "{saved:?}: {error}");
         assert_eq!(error.class(), ErrorClass::LoadDue);
-        assert!(error.to_string().contains("oplog of rs0 has another history"), "{error}");
+        assert!(error.to_string().contains("oplog of rs0 has diverged"), "{error}");
         assert!(error.remedy().is_some());
     }
     OplogTail::open(&oplog, there, AT_ONCE).await?;
@@ -246,7 +246,7 @@ async fn a_position_that_has_rolled_out_is_told(version: Version) -> Outcome {
     let error = OplogTail::open(&oplog, saved, PATIENT).await.expect_err("a position that is gone");
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
     assert_eq!(error.class(), ErrorClass::LoadDue);
-    assert!(error.remedy().ok_or("a remedy")?.contains("load the collections again"), "{error}");
+    assert!(error.remedy().ok_or("a remedy")?.contains("run `gizer load` for the collections"), "{error}");
     let error = oplog.entry_at(saved).await.expect_err("an entry that is gone");
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
     left_behind.next_batch().await?;

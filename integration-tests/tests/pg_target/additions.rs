@@ -163,7 +163,7 @@ async fn indexes_that_come_and_go_during_a_load() {
     scene.sql("DROP INDEX going; ALTER TABLE post_l DROP CONSTRAINT going; CREATE INDEX late ON posts (title)").await;
     let error = load.swap(&quick(), &Ledger::default(), None).await.unwrap_err();
     let PgError::Dependents { dependents, .. } = &error else { panic!("{error:?}") };
-    assert_eq!(dependents, &["index late, which was made or changed while the load was under way"]);
+    assert_eq!(dependents, &["index late, which was made or changed while the load was running"]);
     scene.sql("DROP INDEX late").await;
     load.swap(&quick(), &Ledger::default(), None).await.unwrap();
     let names = "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND tablename LIKE 'post%' \

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gizer_engine::spool::{
-    Appended, Cursor, FileSpool, Page, PostgresSpool, Spool, SpoolIdentity, SpoolSpan, file_name,
+    AppendOutcome, Cursor, FileSpool, Page, PostgresSpool, Spool, SpoolIdentity, SpoolSpan, file_name,
 };
 use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
 use gizer_pg::spool::PgSpool;
@@ -51,7 +51,7 @@ async fn contract(open: impl AsyncFn(&str, u64) -> Arc<dyn Spool>) {
     assert_eq!((spool.span(), all(&*spool).await), (span(1, 1), vec![]));
 
     // What no mark covers is not given; with the mark it is.
-    assert!(matches!(spool.append(page(b"\0one", Some(2))).await, Ok(Appended::Taken(bytes)) if bytes >= 4));
+    assert!(matches!(spool.append(page(b"\0one", Some(2))).await, Ok(AppendOutcome::Taken(bytes)) if bytes >= 4));
     let (pages, cursor) = rest(&*spool, Cursor::default()).await;
     assert_eq!(pages, [b"\0one"]);
     spool.append(page(b"two", None)).await.unwrap();
@@ -78,9 +78,9 @@ async fn contract(open: impl AsyncFn(&str, u64) -> Arc<dyn Spool>) {
     drop(spool);
     let spool = open("rs0", 1_000).await;
     assert_eq!(spool.span(), span(9, 9));
-    assert!(matches!(spool.append(page(&[1; 500], Some(10))).await, Ok(Appended::Taken(bytes)) if bytes >= 500));
-    assert_eq!(spool.append(page(&[2; 500], Some(11))).await.unwrap(), Appended::Full);
-    assert_eq!(spool.append(page(b"", Some(12))).await.unwrap(), Appended::Full, "it would leave a gap");
+    assert!(matches!(spool.append(page(&[1; 500], Some(10))).await, Ok(AppendOutcome::Taken(bytes)) if bytes >= 500));
+    assert_eq!(spool.append(page(&[2; 500], Some(11))).await.unwrap(), AppendOutcome::Full);
+    assert_eq!(spool.append(page(b"", Some(12))).await.unwrap(), AppendOutcome::Full, "it would leave a gap");
     assert_eq!((spool.span(), all(&*spool).await), (span(9, 10), vec![vec![1; 500]]));
     spool.trim(None).await.unwrap();
     assert_eq!((spool.span(), all(&*spool).await), (None, vec![]));

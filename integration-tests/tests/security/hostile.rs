@@ -331,7 +331,7 @@ async fn what_cannot_be_had_is_refused_in_few_words() {
     let long = "y'".repeat(5_000);
     let files = [
         (format!(r#"{{"_id": "{long}"}}"#), "unknown type"),
-        (format!(r#"{{"_id": "INT", "{long}": "INT", "{long}": "INT"}}"#), "stands twice"),
+        (format!(r#"{{"_id": "INT", "{long}": "INT", "{long}": "INT"}}"#), "in this object twice"),
         (format!(r#"{{"_id": "INT", "{long}": 7}}"#), "expected"),
         (format!(r#"{{"$gizer": 1, "fields": {{"_id": "INT", "a": {{"${long}": 1}}}}}}"#), "unknown directive"),
         (format!(r#"{{"$gizer": 1, "fields": {{"_id": "INT", "a": {{"$as": "{long}"}}}}}}"#), "unknown policy"),
@@ -365,7 +365,7 @@ async fn what_cannot_be_had_is_refused_in_few_words() {
         (&["schema", "infer", long], "found none"),
         (&["verify", long], "expected a collection"),
         (&["load", "bad", "--prefix", long], "expected at most 63"),
-        (&["load", "bad", "--prefix", ""], "cannot stand before names"),
+        (&["load", "bad", "--prefix", ""], "cannot begin names"),
         (&["load", "bad", "--postgres-schema", long], "does not exist"),
         (&["load", "bad", "--mongo-database", long], "expected the name of a database"),
         (&["load", "a\u{1b}[31m\u{202e}\n"], "schema file"),

@@ -135,7 +135,7 @@ async fn others_see_what_they_may(scene: &Scene, gizer: &Gizer) {
     done(&watcher, &["status"]).await;
     // It says which rights `run` would lack.
     let plan = watcher.run(["plan"]).await.unwrap().expect_code(1);
-    assert!(plan.stdout.contains("in the way") && plan.stdout.contains("GRANT INSERT"), "{plan:?}");
+    assert!(plan.stdout.contains("problems") && plan.stdout.contains("GRANT INSERT"), "{plan:?}");
     refused(&watcher, &["verify"], &["GRANT INSERT"]).await;
     refused(&watcher, &["load"], &["GRANT"]).await;
     scene.sql("REVOKE SELECT ON shop.gizer_stream FROM gizer_watcher").await;

@@ -115,8 +115,8 @@ async fn another_schema_file_is_told() {
     let before = world.rows("SELECT * FROM posts ORDER BY id").await;
     for _ in 0..2 {
         let told = world.run(SYNC).await.expect_code(3);
-        assert!(told.stderr.contains("the schema file of posts is not the one"), "{}", told.stderr);
-        assert!(told.stderr.contains("put the schema file back"), "{}", told.stderr);
+        assert!(told.stderr.contains("the schema file of posts has changed since"), "{}", told.stderr);
+        assert!(told.stderr.contains("restore the old schema file"), "{}", told.stderr);
         assert_eq!(world.rows("SELECT * FROM posts ORDER BY id").await, before);
         // The other one goes on.
         judge_rebuilt(&world, "drafts").await.unwrap();

@@ -3,7 +3,7 @@
 use bson::{Document, doc};
 use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{Cluster, LookUp, MongoError, ReadAt, SecretUri, Settings, WantedId, WatchedCollection};
+use gizer_oplog::{Cluster, LookUp, MongoError, MongoSettings, ReadAt, SecretUri, WantedId, WatchedCollection};
 use integration_tests::rig::{Mongod, Version, shared_postgres, wait_until};
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ async fn wait_until_out_of_reach(world: &World<'_>) {
     let now = newest.get_document("$clusterTime").unwrap().get_timestamp("clusterTime").unwrap();
     let at = ClusterTime { seconds: now.time, increment: now.increment };
     let uris = world.shards.iter().map(|shard| SecretUri::parse(&shard.uri()).unwrap()).collect();
-    let settings = Settings { uris, database: world.mongo().name().into(), oplogs: Vec::new() };
+    let settings = MongoSettings { uris, database: world.mongo().name().into(), oplogs: Vec::new() };
     let cluster = Cluster::connect(settings).await.unwrap();
     let oplogs = cluster.oplogs().await.unwrap();
     world.mongo().collection("bystander").insert_one(doc! {}).await.unwrap();

@@ -1,7 +1,8 @@
 //! What a log says was touched, and what a spool has of it, as text: made of the entries without any code of gizer's.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use bson::{Bson, Document};
-use gizer_engine::spool::{Cursor, Record, RecordReader, Spool};
+use gizer_engine::spool::{Cursor, RecordReader, Spool, SpoolRecord};
 use gizer_flatten::change::{Change, ChangeKind};
 use gizer_schema::raw::RawDoc;
 
@@ -63,7 +64,7 @@ pub(crate) async fn spooled_changes(spool: &dyn Spool) -> Vec<Change> {
 pub(crate) fn changes_of_page(page: impl Into<bytes::Bytes>) -> Vec<Change> {
     let (mut reader, mut changes) = (RecordReader::new(page.into()), Vec::new());
     while let Some(record) = reader.next_record().unwrap() {
-        if let Record::Change(change) = record {
+        if let SpoolRecord::Change(change) = record {
             assert!(change.uuid.is_some() || matches!(change.kind, ChangeKind::DropDatabase), "{change:?}");
             if let ChangeKind::Insert { document } | ChangeKind::Replace { document } = &change.kind {
                 assert_eq!(RawDoc::new(document).unwrap().elements().count(), 1, "only the _id");

@@ -1,6 +1,6 @@
 //! `gizer schema infer`: reads documents and writes schema files.
 
-use gizer_engine::infer::{Inferred, InferredSchema, NOTHING_SEEN, infer};
+use gizer_engine::infer::{InferReport, InferredSchema, NOTHING_SEEN, infer};
 use gizer_schema::infer::Finding;
 use gizer_schema::names::shortened;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, args: &InferArgs) -> Result<ExitCode,
 }
 
 /// For machines: what became of the collections.
-pub(crate) fn as_json(inferred: &Inferred) -> Value {
+pub(crate) fn as_json(inferred: &InferReport) -> Value {
     let skipped = inferred.skipped.iter().map(|(name, reason)| json!({"name": name, "reason": reason}));
     let written = inferred.written.iter().map(|each| {
         let findings: Vec<Value> = each.findings.iter().map(finding_json).collect();

@@ -21,8 +21,8 @@ pub(super) fn text(collections: &[CollectionStatus]) -> String {
         let what = if audit.kind == "full" { "an audit" } else { "an audit of a sample" };
         let (began, done, all) = (&audit.started_at, thousands(audit.done), thousands(audit.segments));
         let how = match audit.under_way {
-            true => format!("is under way, {done} of {all} segments are done"),
-            false => format!("was interrupted, {done} of {all} segments were done; `gizer verify` goes on there"),
+            true => format!("is running, {done} of {all} segments are done"),
+            false => format!("was interrupted, {done} of {all} segments were done; `gizer verify` resumes it"),
         };
         let gap = if i == 0 { "\n" } else { "" };
         text.push_str(&format!("{gap}{}: {what} that began at {began} {how}\n", each.collection));
@@ -74,7 +74,10 @@ pub(super) fn unequal(each: &CollectionStatus) -> Option<String> {
     let differing = found.differing().saturating_sub(found.repaired);
     (differing > 0).then(|| {
         let documents = counted(differing, "document differs", "documents differ");
-        format!("{documents}, as the last full audit found at {}; `gizer verify --repair` mends", audit.finished_at)
+        format!(
+            "{documents}, as the last full audit found at {}; `gizer verify --repair` fixes that",
+            audit.finished_at
+        )
     })
 }
 

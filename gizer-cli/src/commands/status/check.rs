@@ -70,11 +70,7 @@ fn of_shard(shard: &str, standing: &ShardStanding, limits: CheckLimits) -> Vec<S
     match standing.lag {
         None => all.push(format!("{shard}: is not followed yet")),
         Some(lag) if lag > limits.max_lag => {
-            all.push(format!(
-                "{shard}: the tables lie {} behind, the limit is {}",
-                duration(lag),
-                duration(limits.max_lag)
-            ));
+            all.push(format!("{shard}: the lag is {}, the limit is {}", duration(lag), duration(limits.max_lag)));
         }
         Some(_) => {}
     }
@@ -140,7 +136,7 @@ mod tests {
             "{all:?}"
         );
         assert!(all[0].contains("(warning threshold 6 h)"), "{all:?}");
-        assert!(all[1].contains("15 min 1 s behind, the limit is 15 min"), "{all:?}");
+        assert!(all[1].contains("the lag is 15 min 1 s, the limit is 15 min"), "{all:?}");
         assert!(shard(0, 0, Some(0))[0].contains("a load is due"));
         assert!(shard(0, 30_000, None)[0].contains("nothing is verified"));
     }

@@ -92,7 +92,7 @@ fn as_text(status: &Status, source: &OplogStatus, standings: &CopyStandings, mis
     text.push_str(&misplaced.rejects_text());
     text.push_str(&unfit(&status.collections));
     text.push_str(&misplaced.unfit_text());
-    for (title, rows) in [("documents repaired", &status.repairs), ("collections loaded anew", &status.reloads)] {
+    for (title, rows) in [("documents repaired", &status.repairs), ("collections reloaded", &status.reloads)] {
         if !rows.is_empty() {
             text.push_str(&format!("\n{title}\n{}", history(rows)));
         }
@@ -180,7 +180,7 @@ fn unfit(collections: &[CollectionStatus]) -> String {
 fn state_text(collection: &CollectionStatus) -> String {
     let state = collection.state.name();
     match (collection.loading_now, collection.live) {
-        (true, true) => format!("{state}, loading anew"),
+        (true, true) => format!("{state}, reloading"),
         _ => state.to_owned(),
     }
 }

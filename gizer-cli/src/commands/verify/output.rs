@@ -1,7 +1,7 @@
 //! What `gizer verify` prints.
 
 use gizer_engine::Failures;
-use gizer_engine::audit::{AuditReport, Extent, Verified};
+use gizer_engine::audit::{AuditReport, Extent, VerifiedCollection};
 use gizer_engine::due::CopyStandings;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::exit::ExitCode;
 use crate::ui::report::{self, thousands};
 
 /// The outcome for a person, who takes *equal* for all there is.
-fn outcome_text(verified: &Verified) -> String {
+fn outcome_text(verified: &VerifiedCollection) -> String {
     let outcome = verified.outcome();
     let found = verified.left.as_ref().unwrap_or(&verified.found);
     match outcome {
@@ -21,7 +21,7 @@ fn outcome_text(verified: &Verified) -> String {
     }
 }
 
-fn as_json(verified: &Verified) -> Value {
+fn as_json(verified: &VerifiedCollection) -> Value {
     let mut value = serde_json::to_value(&verified.found).unwrap_or_default();
     value["collection"] = json!(verified.name);
     value["kind"] = json!(verified.extent.name());
@@ -47,7 +47,7 @@ fn as_json(verified: &Verified) -> Value {
 /// `standings` are those of all that is expected, if all of it was to be audited; gives how the process ends.
 pub(super) fn print(
     format: Format,
-    verified: &[Verified],
+    verified: &[VerifiedCollection],
     failures: &Failures,
     standings: Option<&CopyStandings>,
     args: &VerifyArgs,
@@ -79,7 +79,7 @@ pub(super) fn print(
     exit
 }
 
-fn summary(verified: &[Verified]) -> String {
+fn summary(verified: &[VerifiedCollection]) -> String {
     let header = [
         "collection",
         "documents",
@@ -94,7 +94,7 @@ fn summary(verified: &[Verified]) -> String {
         "",
     ];
     let numbers = &header[1..10];
-    let row = |each: &Verified| {
+    let row = |each: &VerifiedCollection| {
         let AuditReport {
             documents,
             rows,
@@ -134,7 +134,7 @@ fn differing_tables(found: &AuditReport) -> Vec<Vec<String>> {
 }
 
 /// What differs, and what else is to be known.
-fn details(each: &Verified, args: &VerifyArgs) -> String {
+fn details(each: &VerifiedCollection, args: &VerifyArgs) -> String {
     let mut text = String::new();
     let found = &each.found;
     let mut line = |line: String| {

@@ -177,7 +177,7 @@ fn first_time(
 ) -> Result<(), String> {
     match seen.insert((section.to_owned(), key.to_owned()), line) {
         None => Ok(()),
-        Some(first) => Err(format!("line {line}: what stands here stands in line {first} already")),
+        Some(first) => Err(format!("line {line}: this is in line {first} already")),
     }
 }
 
@@ -218,8 +218,8 @@ mod tests {
         let cases = [
             ("a = hunter2\n[s]\n", "line 1: expected a [section]"),
             ("[s]\nhunter2\n", "line 2: expected KEY = VALUE"),
-            ("[s]\na = hunter2\n\na = x\n", "line 4: what stands here stands in line 2 already"),
-            ("[s]\n[t]\n[s]\n", "line 3: what stands here stands in line 1"),
+            ("[s]\na = hunter2\n\na = x\n", "line 4: this is in line 2 already"),
+            ("[s]\n[t]\n[s]\n", "line 3: this is in line 1 already"),
             ("[s]\na = %(hunter2)s\n", "line 2: a: %(…)s names no key"),
             ("[s]\na = %(hunter2\n", "line 2: a: expected %(KEY)s"),
             ("[s]\na = %(b)s\nb = %(a)s\n", "names no key that leads to a value"),

@@ -109,7 +109,7 @@ fn what_is_wrong_is_named_with_its_line_and_without_secrets() {
         ),
         ("[mongo]\nmongo-host = h\nmongo-params = mongodb://u:hunter2@h\n", "line 3: mongo-params: expected options"),
         ("[misc]\nschema-dir = x\n", "did you mean schemas-dir?"),
-        ("[mongo]\nmongo-host = h\nmongo-host = i\n", "line 3: what stands here stands in line 2"),
+        ("[mongo]\nmongo-host = h\nmongo-host = i\n", "line 3: this is in line 2 already"),
     ];
     for (text, expected) in cases {
         let error = read(text).unwrap_err();

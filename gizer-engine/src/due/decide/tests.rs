@@ -48,29 +48,29 @@ fn with(change: impl Fn(&mut CollectionStatus)) -> Facts {
     facts
 }
 
-fn decided(facts: Facts, policy: Policy) -> Step {
+fn decided(facts: Facts, policy: Policy) -> DueStep {
     Due::of(&[facts], policy).all.remove(0).step
 }
 
 #[test]
 fn what_stands_well_is_followed() {
-    assert_eq!(decided(followed(), EVERY), Step::Follow);
+    assert_eq!(decided(followed(), EVERY), DueStep::Follow);
     let dropped = Facts { source: Presence::Absent, ..followed() };
-    assert_eq!(decided(dropped, EVERY), Step::Follow);
+    assert_eq!(decided(dropped, EVERY), DueStep::Follow);
 }
 
 #[test]
 fn what_is_gone_is_loaded_as_empty_only_within_the_history_that_was_followed() {
     let due = with(|known| known.state = CollectionState::LoadDue);
     let gone = Facts { source: Presence::Absent, ..due };
-    assert!(matches!(decided(gone.clone(), EVERY), Step::Load(Cause::Due(_))));
+    assert!(matches!(decided(gone.clone(), EVERY), DueStep::Load(Cause::Due(_))));
     let another_history = [
         Facts { rolled_over: Some("rs0".to_owned()), ..gone.clone() },
         Facts { position_lost: true, ..gone.clone() },
         Facts { known: gone.known.clone().map(|known| CollectionStatus { live: false, ..known }), ..gone },
     ];
     for facts in another_history {
-        assert!(matches!(decided(facts.clone(), EVERY), Step::Refuse { .. }), "{facts:?}");
+        assert!(matches!(decided(facts.clone(), EVERY), DueStep::Refuse { .. }), "{facts:?}");
     }
 }
 
@@ -101,7 +101,7 @@ fn each_reason_for_a_load_is_told() {
         ),
     ];
     for (facts, cause) in loads {
-        assert_eq!(decided(facts, EVERY), Step::Load(cause));
+        assert_eq!(decided(facts, EVERY), DueStep::Load(cause));
     }
 }
 
@@ -109,22 +109,22 @@ fn each_reason_for_a_load_is_told() {
 fn schema_files_are_made_as_far_as_that_is_allowed() {
     let new = Facts { schema: SchemaFile::Missing, known: None, ..followed() };
     let policy = |infer| Policy { infer, ..EVERY };
-    assert_eq!(decided(new.clone(), policy(InferPolicy::NoneYet)), Step::Infer);
-    assert!(matches!(decided(new.clone(), policy(InferPolicy::Never)), Step::Leave { .. }));
+    assert_eq!(decided(new.clone(), policy(InferPolicy::NoneYet)), DueStep::Infer);
+    assert!(matches!(decided(new.clone(), policy(InferPolicy::Never)), DueStep::Leave { .. }));
     // Beside others that have one.
     let both = |infer| Due::of(&[followed(), new.clone()], policy(infer)).all.remove(1).step;
-    assert!(matches!(both(InferPolicy::NoneYet), Step::Leave { .. }));
-    assert_eq!(both(InferPolicy::Missing), Step::Infer);
+    assert!(matches!(both(InferPolicy::NoneYet), DueStep::Leave { .. }));
+    assert_eq!(both(InferPolicy::Missing), DueStep::Infer);
     let view = Facts { source: Presence::Skipped(SkipReason::View), ..new };
-    assert_eq!(decided(view, policy(InferPolicy::Missing)), Step::Leave { why: "a view".to_owned() });
+    assert_eq!(decided(view, policy(InferPolicy::Missing)), DueStep::Leave { why: "a view".to_owned() });
 }
 
 #[test]
 fn a_key_that_does_not_fit_is_widened_before_anything_else() {
     let unfit = Facts { key: KeyFit::Unfit, ..followed() };
-    assert_eq!(decided(unfit.clone(), EVERY), Step::WidenKey);
-    assert_eq!(decided(unfit.clone(), Policy { infer: InferPolicy::Never, ..EVERY }), Step::Follow);
-    assert_eq!(decided(Facts { source: Presence::Absent, ..unfit.clone() }, EVERY), Step::Follow);
+    assert_eq!(decided(unfit.clone(), EVERY), DueStep::WidenKey);
+    assert_eq!(decided(unfit.clone(), Policy { infer: InferPolicy::Never, ..EVERY }), DueStep::Follow);
+    assert_eq!(decided(Facts { source: Presence::Absent, ..unfit.clone() }, EVERY), DueStep::Follow);
     // A load that has failed for it is not to be waited for.
     let failing = Obstacle {
         kind: ObstacleKind::Failing,
@@ -136,7 +136,7 @@ fn a_key_that_does_not_fit_is_widened_before_anything_else() {
         is_due: false,
     };
     let failing = Facts { known: None, obstacle: Some(failing), ..unfit };
-    assert_eq!(decided(failing, Policy { tries: Tries::Due, ..EVERY }), Step::WidenKey);
+    assert_eq!(decided(failing, Policy { tries: Tries::Due, ..EVERY }), DueStep::WidenKey);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn what_cannot_be_done_is_refused() {
         Facts { source: Presence::Absent, rolled_over: Some("rs0".to_owned()), ..followed() },
     ];
     for facts in refused {
-        assert!(matches!(decided(facts.clone(), EVERY), Step::Refuse { .. }), "{facts:?}");
+        assert!(matches!(decided(facts.clone(), EVERY), DueStep::Refuse { .. }), "{facts:?}");
     }
 }
 
@@ -162,7 +162,7 @@ fn copies_and_loads_under_way_are_left_alone() {
     for (facts, word) in [(copy, "--filter"), (busy, "another run")] {
         for load_only in [false, true] {
             let step = decided(facts.clone(), Policy { load_only, ..EVERY });
-            assert!(matches!(&step, Step::Leave { why } if why.contains(word)), "{step:?}");
+            assert!(matches!(&step, DueStep::Leave { why } if why.contains(word)), "{step:?}");
         }
     }
 }
@@ -170,10 +170,10 @@ fn copies_and_loads_under_way_are_left_alone() {
 #[test]
 fn load_only_loads_everything_that_is_there() {
     let policy = Policy { load_only: true, ..EVERY };
-    assert_eq!(decided(followed(), policy), Step::Load(Cause::Asked));
+    assert_eq!(decided(followed(), policy), DueStep::Load(Cause::Asked));
     let copy = with(|known| known.state = CollectionState::Copy);
     let without_id = SchemaFile::Usable { hash: "h".to_owned(), has_underscore_id: false };
-    assert_eq!(decided(Facts { schema: without_id, ..copy }, policy), Step::Load(Cause::Asked));
+    assert_eq!(decided(Facts { schema: without_id, ..copy }, policy), DueStep::Load(Cause::Asked));
     let dropped = Facts { source: Presence::Absent, ..followed() };
-    assert!(matches!(decided(dropped, policy), Step::Leave { .. }));
+    assert!(matches!(decided(dropped, policy), DueStep::Leave { .. }));
 }

@@ -1,4 +1,4 @@
-//! From single changes to batches: everything up to a watermark.
+//! Collects changes into batches: everything up to a watermark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,25 +10,25 @@ use tokio::time::timeout;
 use super::members::{Concern, Ddl, FollowedCollection, Members};
 use crate::failure::Failure;
 use crate::follow::batch::{Batch, Effect, Mark};
-use crate::follow::{LOOK_EVERY, Until};
+use crate::follow::{LOOK_INTERVAL, Until};
 
-/// How long a batch waits for more once everything there is has been given.
+/// How long a batch waits for more once the source has nothing ready.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// How long changes are gathered at most, while there are always more.
+/// How long changes are collected at most under constant load.
 const GATHERING_LIMIT: Duration = Duration::from_secs(1);
 
-/// Makes batches of the changes of a source.
+/// Collects a source's changes into batches.
 pub(in crate::follow) struct Collector<S> {
     source: S,
     members: Members,
     /// The last watermark.
     mark: Mark,
-    /// An event that came when the batch before it had to end.
+    /// An event that belongs to the next batch.
     pending: Option<ChangeEvent>,
-    /// Collections that are skipped because another one has their name, and up to when the entry that explains it must have come.
+    /// Collections that lost their name, and the time by which an entry must explain it.
     unexplained: BTreeMap<usize, ClusterTime>,
-    /// Whether what is known of the collections is later than the mark.
+    /// Whether the collections' state is later than the mark.
     knows_later: bool,
     batch_documents: usize,
 }
@@ -55,34 +55,34 @@ impl<S: ChangeSource> Collector<S> {
         self.members.get(member)
     }
 
-    /// Whether everything up to there has been collected.
+    /// Whether everything up to `until` is collected.
     pub(super) fn has_reached(&self, until: Until) -> bool {
         matches!(until, Until::Time(time) if self.mark.read_to >= time && self.pending.is_none())
     }
 
-    /// Whether documents of any collection may be read as they were at the last watermark.
+    /// Whether repairs of any collection can be read at the last watermark.
     pub(super) fn can_repair_any(&self) -> bool {
         !self.knows_later
     }
 
-    /// The same of one: its tables stand at the mark or before it, and it is the one that is followed.
+    /// The same for one: its tables are at or before the mark, and it is the followed collection.
     pub(super) fn can_repair(&self, member: usize) -> bool {
         !self.unexplained.contains_key(&member) && self.collection(member).stands_by(self.mark.time)
     }
 
-    /// A collection is skipped; up to this time an entry must explain it.
+    /// Skips a collection until an entry explains it, by this time.
     pub(super) fn expect_explanation(&mut self, member: usize, until: ClusterTime) {
         self.unexplained.entry(member).or_insert(until);
     }
 
-    /// Those of these collections that no entry has explained yet.
+    /// Those of these collections without an explaining entry so far.
     pub(super) fn unexplained_among(&self, skipped: &BTreeSet<usize>) -> BTreeMap<usize, ClusterTime> {
         let unexplained = self.unexplained.iter().filter(|(member, _)| skipped.contains(member));
         unexplained.map(|(member, until)| (*member, *until)).collect()
     }
 
-    /// Reloads of collections that were skipped, and no entry has explained it though all up to then have come: a shard that was
-    /// added, files that were exchanged below the server. What was skipped of them is not known any more.
+    /// Reloads skipped collections without an explaining entry in time: a shard was added, or files
+    /// were exchanged under the server. Their skipped changes are lost.
     pub(super) fn take_unexplained(&mut self) -> Batch {
         let time = self.mark.time;
         let due = self.unexplained.extract_if(.., |_, until| *until <= time);
@@ -91,16 +91,16 @@ impl<S: ChangeSource> Collector<S> {
         Batch { effects, ..Batch::default() }
     }
 
-    /// The next batch: everything up to a watermark at which there is no more to have at once, or enough. It is empty if there was
-    /// nothing for a while.
+    /// The next batch: everything up to a watermark with enough changes, or with no more ready.
+    /// Empty if nothing came for a while.
     pub(super) async fn next_batch(&mut self, until: Until, stop: &impl Fn() -> bool) -> Result<Batch, Failure> {
         self.members.take_layouts();
         let (mut batch, started, before) = (Batch::default(), Instant::now(), self.mark.clone());
-        // What came after the last watermark, and is not whole yet.
+        // Changes after the last watermark.
         let mut open = Batch::default();
         loop {
             let lingers = open.is_empty() && !batch.touched.is_empty();
-            let event = match self.next_event(if lingers { LINGER } else { LOOK_EVERY }).await? {
+            let event = match self.next_event(if lingers { LINGER } else { LOOK_INTERVAL }).await? {
                 Some(event) => event,
                 None if open.is_empty() => return Ok(batch),
                 None if stop() => return Ok(self.without(&open, batch, before)),
@@ -109,7 +109,7 @@ impl<S: ChangeSource> Collector<S> {
             match event {
                 ChangeEvent::Watermark { time, positions, read_to } => {
                     let is_done = matches!(until, Until::Time(until) if read_to >= until);
-                    // The same again: a prepared transaction holds it back, and with it what came after.
+                    // A repeated watermark: a prepared transaction blocks it.
                     let stands = !open.is_empty() && time == self.mark.time && positions == self.mark.positions;
                     self.mark = Mark { time, positions, read_to };
                     match (stands, is_done) {
@@ -144,20 +144,20 @@ impl<S: ChangeSource> Collector<S> {
         !batch.effects.is_empty()
             || batch.documents() >= self.batch_documents
             || (!batch.touched.is_empty() && started.elapsed() >= GATHERING_LIMIT)
-            || started.elapsed() >= LOOK_EVERY
+            || started.elapsed() >= LOOK_INTERVAL
     }
 
-    /// Adds a change to what is open; gives it back if the batch has to end before it.
+    /// Adds a change to `open`; gives it back if the batch must end before it.
     fn take_change(&mut self, change: Change, open: &mut Batch, batch: &Batch) -> Result<Option<Change>, Failure> {
         match self.members.concern(&change) {
             Concern::None => {}
             Concern::Document(member) => open.touch(member, self.collection(member).layout(), &change)?,
-            // What was touched before is read before it.
+            // Earlier touches are read before it.
             Concern::Ddl if open.is_empty() && !batch.touched.is_empty() => return Ok(Some(change)),
-            // A transaction may make a collection and fill it: what follows belongs to it already.
+            // A transaction may create a collection and fill it.
             Concern::Ddl => {
-                let effects = self.members.take_in(&change);
-                // That it was created, too, on another shard, does not bring back what was skipped.
+                let effects = self.members.apply_ddl(&change);
+                // Its creation on another shard does not restore what was skipped.
                 let explains = |effect: &Effect| !matches!(effect.ddl, Ddl::Created(_));
                 let explained = |member| effects.iter().any(|it| it.member == member && explains(it));
                 self.unexplained.retain(|member, _| !explained(*member));
@@ -167,8 +167,9 @@ impl<S: ChangeSource> Collector<S> {
         Ok(None)
     }
 
-    /// The batch where following ends before what is open is whole: it is given again to whoever begins at the position. Where
-    /// a collection was created or dropped in it, the batch could be read only by what was before: it waits, too.
+    /// The batch if following ends before `open` is complete: its changes are given again to
+    /// whoever resumes here. If a collection was created or dropped in `open`, the batch waits too,
+    /// since only the earlier state could read it.
     fn without(&mut self, open: &Batch, batch: Batch, before: Mark) -> Batch {
         if open.effects.is_empty() {
             return batch;

@@ -1,4 +1,4 @@
-//! To which collection a change belongs, and what it does to collections as such.
+//! Maps changes to followed collections, and DDL to its effects.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,13 +11,13 @@ use crate::follow::layout::{LayoutSlot, LayoutVersion};
 /// A collection as changes name it.
 pub(in crate::follow) struct FollowedCollection {
     slot: LayoutSlot,
-    /// The layout that the present batch is read by.
+    /// The layout of the current batch.
     layout: LayoutVersion,
-    /// Where it is in MongoDB, by UUID.
+    /// The collection in MongoDB, by UUID.
     watched: WatchedCollection,
-    /// What lies at or before these positions has been applied.
+    /// Changes at or before these positions are applied.
     applied_to: Positions,
-    /// What was skipped of it is yet to be explained, by an entry up to this time.
+    /// Until when an entry may explain what was skipped.
     skipped_until: Option<ClusterTime>,
 }
 
@@ -57,12 +57,12 @@ impl FollowedCollection {
         !self.watched.uuids.is_empty()
     }
 
-    /// Whether its tables stand at this time or before it.
+    /// Whether its tables are at or before this time.
     pub(super) fn stands_by(&self, time: ClusterTime) -> bool {
         self.applied_to.values().all(|applied| applied.time() <= time)
     }
 
-    /// Whether a change was applied before: it lies at or before the collection's own position.
+    /// Whether a change is already applied: at or before the collection's own position.
     fn has_applied(&self, change: &Change) -> bool {
         self.applied_to.get(&*change.shard).is_some_and(|applied| change.position.time() <= applied.time())
     }
@@ -71,7 +71,7 @@ impl FollowedCollection {
         self.watched.namespace == *namespace
     }
 
-    /// A collection that exists already under this name was seen by a later load.
+    /// The effect of a creation; `None` if a later load has already seen the collection.
     fn created(&self, change: &Change) -> Option<Ddl> {
         match self.watched.uuids.contains_key(&*change.shard) {
             true => None,
@@ -79,7 +79,8 @@ impl FollowedCollection {
         }
     }
 
-    /// Where other shards have the collection under another UUID, their documents stay, and nobody knows which those are.
+    /// The effect of a drop. If other shards have the collection under another UUID, their
+    /// documents stay, and which those are is unknown.
     fn gone(&self, change: &Change, why: &'static str) -> Ddl {
         match change.uuid {
             Some(uuid) if self.watched.uuids.values().all(|other| *other == uuid) => Ddl::Gone(uuid),
@@ -88,14 +89,14 @@ impl FollowedCollection {
     }
 }
 
-/// What a change of the database is to those who follow.
+/// What a change concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Concern {
     /// Nothing.
     None,
     /// A document of this collection was touched.
     Document(usize),
-    /// Something happened to followed collections as such.
+    /// DDL of followed collections.
     Ddl,
 }
 
@@ -112,7 +113,7 @@ impl Members {
         members
     }
 
-    /// The next batch is read by the layouts that count now.
+    /// Takes the current layouts for the next batch.
     pub(super) fn take_layouts(&mut self) {
         self.all.iter_mut().for_each(|member| member.layout = member.slot.current());
     }
@@ -127,7 +128,7 @@ impl Members {
         &self.all[member]
     }
 
-    /// Whose UUID a change has; where entries have none, who has its name.
+    /// The collection of a change: by UUID, or by name for entries without one.
     fn of(&self, change: &Change) -> Option<usize> {
         match change.uuid {
             Some(uuid) => self.by_uuid.get(&uuid).copied(),
@@ -152,8 +153,8 @@ impl Members {
         }
     }
 
-    /// Takes in a change of followed collections as such, and gives what it means for each of them.
-    pub(super) fn take_in(&mut self, change: &Change) -> Vec<Effect> {
+    /// Applies DDL to the followed collections, and gives its effects.
+    pub(super) fn apply_ddl(&mut self, change: &Change) -> Vec<Effect> {
         let mut effects = self.effects(change);
         for Effect { member, ddl, uuids: after } in &mut effects {
             let uuids = &mut self.all[*member].watched.uuids;
@@ -176,7 +177,7 @@ impl Members {
                 ChangeKind::Create if member.is_called(&change.namespace) => member.created(change),
                 ChangeKind::Drop if ours => Some(member.gone(change, "it was dropped")),
                 ChangeKind::Rewrite if ours => Some(Ddl::Reload("its documents were changed as a whole")),
-                // Under this name there is another collection now, unless a load has seen it already.
+                // Another collection has this name now, unless a load has already seen it.
                 ChangeKind::Rename { to, .. } if member.is_called(to) && !ours => {
                     Some(Ddl::Reload("another collection was renamed to its name"))
                 }
@@ -191,14 +192,14 @@ impl Members {
     }
 }
 
-/// What a change of a collection as such means.
+/// Effect of DDL on a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::follow) enum Ddl {
-    /// It exists now on the change's shard, with this UUID.
+    /// It was created on the change's shard, with this UUID.
     Created([u8; 16]),
-    /// The collection with this UUID is gone, on all shards: the tables are emptied.
+    /// The collection with this UUID is gone on all shards: the tables are emptied.
     Gone([u8; 16]),
-    /// Only a load helps; why.
+    /// It must be reloaded, with the reason.
     Reload(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! The reading half: changes become batches, and the documents that a batch touches are looked up.
+//! The reading half: collects batches and looks up the documents they touch.
 
 mod collector;
 mod members;
@@ -23,23 +23,23 @@ use crate::failure::Failure;
 use crate::observer::Observer;
 
 /// The reading half of following.
-pub(super) struct Reader<'f, S, L> {
+pub(super) struct ChangeReader<'f, S, L> {
     collector: Collector<S>,
     look_up: L,
     oplogs: &'f [Oplog],
     settings: FollowSettings,
-    /// Some documents were read as they were up to this time: until then the tables are catching up.
+    /// Latest time of documents already read: until then the tables are catching up.
     ahead: Option<ClusterTime>,
     observer: Arc<dyn Observer>,
 }
 
-/// How the documents of a batch are read.
+/// How a batch's documents are read.
 struct ReadPlan {
     ahead: Option<ClusterTime>,
     at: ReadAt,
-    /// Collections that are dropped or replaced further on: what was touched is skipped.
+    /// Collections dropped or replaced later: they are skipped.
     skipped: BTreeSet<usize>,
-    /// Collections that MongoDB does not let us read.
+    /// Collections that MongoDB refuses to read.
     unreadable: BTreeMap<usize, Failure>,
 }
 
@@ -50,7 +50,7 @@ impl ReadPlan {
     }
 }
 
-impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
+impl<'f, S: ChangeSource, L: LookUp> ChangeReader<'f, S, L> {
     pub(super) fn new(
         collector: Collector<S>,
         look_up: L,
@@ -58,11 +58,11 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         settings: FollowSettings,
         ahead: Option<ClusterTime>,
         observer: Arc<dyn Observer>,
-    ) -> Reader<'f, S, L> {
-        Reader { collector, look_up, oplogs, settings, ahead, observer }
+    ) -> ChangeReader<'f, S, L> {
+        ChangeReader { collector, look_up, oplogs, settings, ahead, observer }
     }
 
-    /// Delivers batches until it has come far enough, `stop` says so, or the writer has ended.
+    /// Delivers batches until `until`, `stop`, or the writer's end.
     pub(super) async fn run(
         &mut self,
         until: Until,
@@ -71,8 +71,8 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
     ) -> Result<(), Failure> {
         match self.read_batches(until, stop, &mut end).await {
             Err(Interruption::Failed(failure)) => Err(failure),
-            // Why it has ended the writer says.
-            Ok(()) | Err(Interruption::Unwanted | Interruption::Replan) => Ok(()),
+            // The writer reports why it ended.
+            Ok(()) | Err(Interruption::WriterGone | Interruption::Replan) => Ok(()),
         }
     }
 
@@ -86,7 +86,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         while !stop() {
             let is_done = self.collector.has_reached(until);
             let mut batch = self.collector.take_unexplained();
-            // A round repairs last, when the time that has been reached is a late one.
+            // A round repairs last, at a late time.
             if batch.is_empty() && (is_done || until == Until::Stopped) && self.collector.can_repair_any() {
                 let mut repairs = end.next_repairs(is_idle, is_done).await?;
                 repairs.retain(|member, _| self.collector.can_repair(*member));
@@ -109,10 +109,10 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         Ok(())
     }
 
-    /// Reads what a batch has touched, and delivers it.
+    /// Reads a batch's documents and delivers them.
     async fn deliver(&mut self, batch: Batch, end: &mut ReaderEnd) -> Result<(), Interruption> {
         let mark = self.collector.mark().clone();
-        // Where documents have been read ahead already, these would only go back in time.
+        // Documents read ahead would only go back in time.
         let ahead = self.ahead.filter(|ahead| *ahead > mark.time);
         let at = if ahead.is_some() { ReadAt::NotBefore(mark.time) } else { ReadAt::Exactly(mark.time) };
         let replaced = batch.effects.iter().filter(|effect| matches!(effect.ddl, Ddl::Reload(_)));
@@ -136,7 +136,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             end.deliver(Delivery::Effects(batch.effects.clone())).await?;
         }
         for (&member, touched) in &batch.touched {
-            // A batch that is one huge transaction is not held twice.
+            // A huge transaction must not be in memory twice.
             let mut wanted = touched.wanted();
             while !plan.skips(member) {
                 let some: Vec<(WantedId, Scope)> = wanted.by_ref().take(self.settings.batch_documents).collect();
@@ -165,7 +165,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
             let ids = repairs.iter().filter_map(|repair| repair.id.clone());
             let wanted: Vec<_> = ids.map(|id| (WantedId { id, first: None, last: None }, Scope::All)).collect();
             let collection = self.collector.collection(member);
-            // A collection that does not exist at the mark has no documents, and cannot be looked at.
+            // A collection missing at the mark has no documents to read.
             if wanted.is_empty() || !collection.exists() {
                 let nothing = FoundDocuments::new(member, collection.layout().clone(), repairs.clone());
                 end.deliver(Delivery::Documents(FoundDocuments { is_last: true, ..nothing })).await?;
@@ -176,7 +176,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         Ok(())
     }
 
-    /// Looks up what has rows of a collection that a batch has touched, where the oplog does not say what is gone.
+    /// Looks up the documents with rows in a touched collection whose deletions are not logged.
     async fn find_gone(&mut self, member: usize, plan: &mut ReadPlan, end: &mut ReaderEnd) -> Result<(), Interruption> {
         let Some(ids) = end.stored_ids(member).await? else { return Ok(()) };
         for ids in ids.chunks(self.settings.batch_documents) {
@@ -189,7 +189,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         Ok(())
     }
 
-    /// Looks up and delivers the documents with these ids, and with them these repairs.
+    /// Looks up and delivers these documents with their repairs.
     async fn find(
         &mut self,
         member: usize,
@@ -200,7 +200,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
     ) -> Result<(), Interruption> {
         let collection = self.collector.collection(member);
         let mut found = FoundDocuments::new(member, collection.layout().clone(), repairs);
-        // Without a router two shards can have documents of one `_id`: the one that is read need not be that of the rows.
+        // Without a router two shards can have one `_id`; the rows may be the other's.
         let is_alone = self.oplogs.len() == 1;
         let wanted = wanted.into_iter().map(|(wanted, scope)| {
             found.ids.push((wanted.id.clone(), if is_alone { scope } else { Scope::All }));
@@ -233,7 +233,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
         Ok(())
     }
 
-    /// What can be done where the documents of a batch cannot be read as they were.
+    /// A plan for when a batch's documents cannot be read as they were.
     async fn replan(&mut self, error: MongoError, member: usize, plan: &mut ReadPlan) -> Interruption {
         let collection = self.collector.collection(member).layout().collection.as_str();
         match (error, plan.at) {
@@ -242,7 +242,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                 plan.at = ReadAt::NotBefore(time);
                 Interruption::Replan
             }
-            // The entry that explains it is on its way.
+            // An explaining entry will follow.
             (MongoError::CollectionChanged { .. }, _) => match latest_time(self.oplogs).await {
                 Ok(latest) => {
                     tracing::info!(collection, "skipped up to its drop or rename");
@@ -253,7 +253,7 @@ impl<'f, S: ChangeSource, L: LookUp> Reader<'f, S, L> {
                 }
                 Err(error) => Interruption::Failed(error.into()),
             },
-            // The others are read, and this one is failing.
+            // The others are read; this one is failing.
             (error, _) if error.is_of_one_collection() && !error.is_transient() => {
                 tracing::info!(collection, %error, "left out of the batch");
                 plan.unreadable.insert(member, error.into());

@@ -118,7 +118,7 @@ fn collector(slot: LayoutSlot, acts: Vec<Act>) -> Collector<Script> {
     Collector::new(Script(acts.into()), vec![orders], mark, 1)
 }
 
-fn reader(acts: Vec<Act>, hides_deletions: bool) -> Reader<'static, Script, NoDocuments> {
+fn reader(acts: Vec<Act>, hides_deletions: bool) -> ChangeReader<'static, Script, NoDocuments> {
     let collector = collector(LayoutSlot::new(layout(r#"{"_id": "INT", "l": ["INT"]}"#)), acts);
     let settings = FollowSettings {
         batch_documents: 1,
@@ -128,7 +128,7 @@ fn reader(acts: Vec<Act>, hides_deletions: bool) -> Reader<'static, Script, NoDo
         logs_unfit: false,
         max_rejects: 1,
     };
-    Reader::new(collector, NoDocuments { hides_deletions }, &[], settings, None, Arc::new(NoObserver))
+    ChangeReader::new(collector, NoDocuments { hides_deletions }, &[], settings, None, Arc::new(NoObserver))
 }
 
 fn repairs() -> Repairs {

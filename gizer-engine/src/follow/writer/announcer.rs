@@ -1,4 +1,4 @@
-//! What is said of a batch once it is committed: counters, events, and lines in the log.
+//! Announces committed batches: counters, events, log lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::follow::reader::Ddl;
 use crate::observer::{AppliedCounts, CollectionEvent, CollectionEventKind, CommittedBatch, Event, Observer};
 use crate::unfit::unfit_line;
 
-/// Paths that the log names of one batch and collection.
+/// Paths logged per batch and collection.
 const MAX_LOGGED_PATHS: usize = 10;
 
-/// Rejected documents that the log names of one batch and collection.
+/// Rejected documents logged per batch and collection.
 const MAX_LOGGED_REJECTS: usize = 10;
 
-/// Counts what is committed, and says it to the observer and the log.
+/// Counts committed batches and reports them to observer and log.
 pub(super) struct Announcer {
     observer: Arc<dyn Observer>,
     settings: FollowSettings,
@@ -35,13 +35,13 @@ pub(super) struct Announcer {
     progress: FollowProgress,
 }
 
-/// A batch that is committed.
+/// A committed batch.
 pub(super) struct Announcement {
     pub(super) open: OpenBatch,
     pub(super) batch: Batch,
-    /// Collections of which nothing was read.
+    /// Collections that were not read.
     pub(super) skipped: BTreeSet<usize>,
-    /// Collections of which too many documents were repaired, and how many.
+    /// Collections with too many repairs, and how many.
     pub(super) overrun: BTreeMap<usize, u64>,
     pub(super) outcome: CommitOutcome,
 }
@@ -67,7 +67,6 @@ impl Announcer {
         self.progress.statements = statements;
     }
 
-    /// A batch is committed, and the tables stand at the mark.
     pub(super) fn committed(&mut self, committed: Announcement, mark: &Mark, tables: &[FollowedTables<'_>]) {
         self.observe(&committed, mark, tables);
         self.stands_at(mark, Some(!committed.outcome.exact));
@@ -97,7 +96,7 @@ impl Announcer {
         self.follows_again(outcome.followed_again);
     }
 
-    /// Collections that were failing stand where the stream stands again.
+    /// Announces failing collections that have caught up with the stream.
     pub(super) fn follows_again(&mut self, names: Vec<String>) {
         for name in names {
             self.happened(&name, CollectionEventKind::FollowedAgain);
@@ -106,7 +105,7 @@ impl Announcer {
         }
     }
 
-    /// Collections are reloaded because too many of their documents had to be repaired.
+    /// Announces reloads because of too many repairs.
     pub(super) fn repaired_too_often(&mut self, overrun: &BTreeMap<usize, u64>, tables: &[FollowedTables<'_>]) {
         let most = self.settings.max_repairs;
         for (member, &repairs) in overrun {
@@ -114,7 +113,7 @@ impl Announcer {
         }
     }
 
-    /// The tables stand at a mark; `catching_up` is known once it is committed.
+    /// Announces the tables' position; `catching_up` is known once it is committed.
     pub(super) fn stands_at(&self, mark: &Mark, catching_up: Option<bool>) {
         self.observer.observe(Event::StandsAt { positions: &mark.positions, catching_up });
         if catching_up == Some(false) && self.settings.checks.read_back == ReadBack::All {
@@ -150,7 +149,7 @@ impl Announcer {
         let Announcement { open, batch, skipped, .. } = committed;
         let took = open.begun.map(|begun| begun.elapsed()).unwrap_or_default();
         let mut applied = open.applied.clone();
-        // What was skipped has not been applied.
+        // Skipped changes are not applied.
         for (member, touched) in batch.touched.iter().filter(|(member, _)| !skipped.contains(member)) {
             applied.entry(*member).or_default().changes.add(&touched.counts);
         }
@@ -164,7 +163,7 @@ impl Announcer {
         self.observer.observe(Event::Committed(&batch));
     }
 
-    /// One line a batch. The lag is by this machine's clock.
+    /// Logs one line per batch. The lag is by this machine's clock.
     fn log(
         &self,
         Announcement { open, outcome, .. }: &Announcement,
@@ -203,7 +202,7 @@ impl Announcer {
         );
     }
 
-    /// Names in the log what came for the first time since the load.
+    /// Logs values seen for the first time since the load.
     fn log_unfit(&self, new: &[(usize, UnfitCount)], tables: &[FollowedTables<'_>]) {
         if !self.settings.logs_unfit {
             return;

@@ -1,9 +1,9 @@
-//! One collection's trouble is its own: what is wrong with one keeps no other from going on.
+//! Isolates failures of one collection, so that the others go on.
 //!
-//! * A document that PostgreSQL refuses is rejected. Before a batch is committed, those are tried once more whose conflict another
-//!   part of the batch may have resolved: its end counts.
-//! * A collection whose tables cannot be written is left as it was before the batch, at its own position, *failing*; or a load of it
-//!   is due. The others commit. It catches up from its position when it is tried again.
+//! * A document refused by PostgreSQL is rejected. Before the commit, documents are retried whose
+//!   conflict a later part of the batch may have resolved.
+//! * A collection whose tables cannot be written stays as before the batch, at its own position:
+//!   *failing*, or due for a load. The others commit. A retry catches up from its position.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use gizer_pg::PgError;
 use gizer_pg::state::{self, ObstacleKind};
 use gizer_verify::VerifyError;
 
-use super::isolate::Trouble;
-use super::{FollowedTables, Purpose, Writer};
+use super::isolate::WriteFailure;
+use super::{BatchWriter, FollowedTables, Purpose};
 use crate::failure::{Failure, FailureKind};
 use crate::wording::{command, thousands};
 
-/// The savepoint before what a batch brings to a collection.
+/// The savepoint before a batch's writes to a collection.
 const COLLECTION: &str = "gizer_collection_savepoint";
 
-/// A collection that is left as it was before the open batch.
+/// A collection left as before the open batch.
 pub(super) struct ApartCollection {
     pub(super) failure: Failure,
-    /// Whether only a load helps.
+    /// Whether it must be reloaded.
     pub(super) reload: bool,
 }
 
-impl Writer<'_> {
-    /// What is written from here on to this collection can be taken back by itself.
+impl BatchWriter<'_> {
+    /// Starts writing to a collection, in a savepoint of its own.
     pub(super) async fn enter(&mut self, member: usize) -> Result<(), PgError> {
         if self.batch.has_entered(member) {
             return Ok(());
@@ -46,18 +46,18 @@ impl Writer<'_> {
         }
     }
 
-    /// Leaves a collection as it was before the open batch, or ends the run if the trouble is not of one collection.
-    pub(super) async fn set_apart(&mut self, member: usize, trouble: Trouble) -> Result<(), Failure> {
+    /// Leaves a collection as before the open batch; a failure of the whole run ends it.
+    pub(super) async fn set_apart(&mut self, member: usize, trouble: WriteFailure) -> Result<(), Failure> {
         let name = self.tables[member].name.clone();
         let Purpose::Stream { fence, .. } = &self.purpose else { return Err(failure(&name, trouble)) };
         let trouble = match trouble {
-            Trouble::Run(error) | Trouble::Rows(VerifyError::Tables(error)) => return Err(error.into()),
+            WriteFailure::Run(error) | WriteFailure::Rows(VerifyError::Tables(error)) => return Err(error.into()),
             trouble => trouble,
         };
         let position = fence.position().clone();
         self.session.roll_back_to(COLLECTION).await?;
-        self.batch.take_back(member, &name);
-        let reload = matches!(trouble, Trouble::Tables(_)) && self.has_other_tables(member).await?;
+        self.batch.restore(member, &name);
+        let reload = matches!(trouble, WriteFailure::Tables(_)) && self.has_other_tables(member).await?;
         let failure = failure(&name, trouble);
         tracing::warn!(collection = name, reload, "set apart: {}", failure.message);
         let live_epoch = self.tables[member].live_epoch;
@@ -76,16 +76,16 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Leaves collections as they were whose documents could not be read.
+    /// Leaves collections as before the batch whose documents could not be read.
     pub(super) async fn set_unreadable_apart(&mut self, unreadable: BTreeMap<usize, Failure>) -> Result<(), Failure> {
         for (member, failure) in unreadable {
             self.enter(member).await?;
-            self.set_apart(member, Trouble::Unreadable(failure)).await?;
+            self.set_apart(member, WriteFailure::Unreadable(failure)).await?;
         }
         Ok(())
     }
 
-    /// Whether tables or columns are not those of the layout: an error may be of something else that a trigger needs.
+    /// Whether the tables differ from the layout: an error may concern a trigger's tables.
     async fn has_other_tables(&mut self, member: usize) -> Result<bool, Failure> {
         let FollowedTables { store, .. } = &mut self.tables[member];
         self.session.set_savepoint(COLLECTION).await?;
@@ -99,11 +99,10 @@ fn latest(position: &Positions) -> Option<ClusterTime> {
     position.values().map(|position| position.time()).max()
 }
 
-/// The trouble of a collection as a failure that names it.
-fn failure(collection: &str, trouble: Trouble) -> Failure {
+fn failure(collection: &str, trouble: WriteFailure) -> Failure {
     match trouble {
-        Trouble::Run(error) => error.into(),
-        Trouble::Tables(error) => {
+        WriteFailure::Run(error) => error.into(),
+        WriteFailure::Tables(error) => {
             let own = error.remedy();
             let load = command("load", [collection], &[]);
             let remedy = own.unwrap_or_else(|| {
@@ -111,16 +110,16 @@ fn failure(collection: &str, trouble: Trouble) -> Failure {
             });
             Failure::new(FailureKind::NotAll, format!("{collection}: {error}")).remedy(remedy)
         }
-        Trouble::Rows(VerifyError::Tables(error)) => error.into(),
-        Trouble::Rows(error @ VerifyError::SameKey { .. }) => Failure::new(FailureKind::NotAll, error.to_string()),
-        Trouble::Unreadable(failure) => Failure { kind: FailureKind::NotAll, ..failure },
-        // Rows that differ after they were written have a code of their own.
-        Trouble::Rows(error) => Failure::new(FailureKind::Differs, format!("{collection}: {error}")).remedy(format!(
+        WriteFailure::Rows(VerifyError::Tables(error)) => error.into(),
+        WriteFailure::Rows(error @ VerifyError::SameKey { .. }) => Failure::new(FailureKind::NotAll, error.to_string()),
+        WriteFailure::Unreadable(failure) => Failure { kind: FailureKind::NotAll, ..failure },
+        // Rows that differ after being written have their own exit code.
+        WriteFailure::Rows(error) => Failure::new(FailureKind::Differs, format!("{collection}: {error}")).remedy(format!(
             "nothing of the batch was committed for {collection}; look for triggers, rules and other writers of its tables, \
              then run `{}`, which recreates them",
             command("load", [collection], &[])
         )),
-        Trouble::TooMany { limit, last } => {
+        WriteFailure::TooMany { limit, last } => {
             let message = format!(
                 "{collection}: PostgreSQL refuses more documents in one run than [follow] max_rejects allows ({}); the last: {last}",
                 thousands(limit)

@@ -1,8 +1,9 @@
-//! Capped collections of servers that do not log what goes from them.
+//! Capped collections on servers that do not log their deletions.
 //!
-//! Up to MongoDB 4.4 a capped collection drops its oldest documents without an entry in the oplog, and only as new ones come. So
-//! whenever a batch touches such a collection, all documents that have rows are looked up, too: those that are gone are found as any
-//! deleted one is. Of a large collection that is too much work at each batch; then it is not called exact.
+//! Up to MongoDB 4.4 a capped collection drops its oldest documents without an oplog entry, and
+//! only when new ones come. So for each batch that touches it, all documents with rows are looked
+//! up too; missing ones are treated as deleted. For a large collection that is too much work, so it
+//! does not count as exact.
 
 use gizer_pg::PgError;
 use gizer_pg::rows::KeyStretch;
@@ -10,21 +11,21 @@ use gizer_pg::state;
 use gizer_schema::TableId;
 use gizer_verify::{VerifyError, id_of_key, ids_in_rows};
 
-use super::isolate::Trouble;
-use super::{FollowedTables, Purpose, Writer};
+use super::isolate::WriteFailure;
+use super::{BatchWriter, FollowedTables, Purpose};
 use crate::failure::Failure;
 use crate::follow::channels::StoredIds;
 
-/// Documents of a capped collection that are looked up at each batch; of more, none are.
+/// Largest capped collection, in documents, that is looked up with each batch.
 const MAX_CAPPED_DOCUMENTS: usize = 10_000;
 
-/// The remark about a collection whose deletions nobody looks for.
+/// The remark about a collection whose deletions are not looked for.
 pub const DELETIONS_UNKNOWN: &str =
     "capped, on MongoDB 4.4 or older: deletions are not logged; `gizer verify --repair` removes what is gone";
 
-impl Writer<'_> {
-    /// The `_id`s of the documents that have rows, as the open transaction sees them, or one of its own. `None`, too, where they
-    /// cannot be read: the collection has been set apart then.
+impl BatchWriter<'_> {
+    /// The `_id`s of documents with rows, in the open transaction or one of its own. `None` also if
+    /// they cannot be read: the collection is then set apart.
     pub(super) async fn stored_ids(&mut self, member: usize) -> Result<StoredIds, Failure> {
         if self.batch.apart.contains_key(&member) {
             return Ok(None);
@@ -36,12 +37,12 @@ impl Writer<'_> {
                 ids_of(&mut self.tables[member]).await
             }
         };
-        match outcome.map_err(Trouble::from) {
+        match outcome.map_err(WriteFailure::from) {
             Ok(ids) => {
                 self.batch.capped.insert(member, ids.is_none());
                 Ok(ids)
             }
-            Err(Trouble::Run(error)) => Err(error.into()),
+            Err(WriteFailure::Run(error)) => Err(error.into()),
             Err(trouble) => {
                 self.begin().await?;
                 self.enter(member).await?;
@@ -51,8 +52,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes down in the open transaction of which capped collections nobody knows what is gone.
-    pub(super) async fn keep_capped(&self) -> Result<(), Failure> {
+    /// Records in the open transaction which capped collections have unknown deletions.
+    pub(super) async fn record_capped(&self) -> Result<(), Failure> {
         if let Purpose::Load { .. } = self.purpose {
             return Ok(());
         }

@@ -1,12 +1,12 @@
-//! Documents that PostgreSQL refuses are found by halving; all others are written.
+//! Finds documents that PostgreSQL refuses by halving, and writes all others.
 //!
 //! ```text
 //!   documents ──▶ in place ──refused──▶ replaced as a whole ──refused──▶ halves … ──▶ one document ──▶ refused: no rows
 //! ```
 //!
-//! Each attempt is one savepoint, so that where nothing is refused this costs two short messages. What conflicts only half-way, two
-//! documents that swap a unique value, is written by deleting and adding ([`Writing::Replacing`]). A document that is refused has no
-//! rows afterwards, in any table.
+//! Each attempt is a savepoint: two short messages if nothing is refused. Documents that conflict
+//! only half-way, as two that swap a unique value, are deleted and inserted
+//! ([`Writing::Replacing`]). A refused document has no rows in any table afterwards.
 
 use bytes::Bytes;
 use gizer_flatten::change::id_document;
@@ -24,57 +24,57 @@ use crate::failure::Failure;
 /// The savepoint of an attempt.
 const ATTEMPT: &str = "gizer_attempt";
 
-/// Writes documents of one collection without those that are refused.
+/// Writes a collection's documents except refused ones.
 pub(super) struct Isolation<'w, 'f> {
     pub(super) session: &'w Session,
     pub(super) layout: &'w Layout,
     pub(super) store: &'w mut RowStore<'f>,
     pub(super) flattener: &'w mut Flattener,
     pub(super) checks: Checks,
-    /// More refused documents than this are the trouble of the collection.
+    /// Limit of refused documents; beyond it the collection fails.
     pub(super) limit: u64,
 }
 
-/// What came of some documents.
+/// Result for some documents.
 #[derive(Default)]
 pub(super) struct IsolationOutcome {
     pub(super) reconciled: Reconciled,
     pub(super) refused: Vec<Refused>,
-    /// Keys without a document whose rows cannot be deleted, and the last reason.
+    /// Keys without a document whose rows cannot be deleted, and the latest reason.
     pub(super) undeleted: Vec<Vec<u8>>,
     pub(super) why_undeleted: Option<PgError>,
 }
 
-/// Why documents of a collection cannot be written.
-pub(super) enum Trouble {
-    /// It concerns the whole run.
+/// Why a collection's documents cannot be written.
+pub(super) enum WriteFailure {
+    /// The whole run fails.
     Run(PgError),
-    /// It concerns this collection.
+    /// This collection's tables cannot be written.
     Tables(PgError),
-    /// Rows are not as they were written, or two documents have one key.
+    /// Rows differ from what was written, or two documents have one key.
     Rows(VerifyError),
-    /// MongoDB does not let its documents be read.
+    /// MongoDB refuses to read its documents.
     Unreadable(Failure),
-    /// Too many documents are refused; how many may be.
+    /// More documents are refused than allowed.
     TooMany { limit: u64, last: String },
 }
 
-impl From<PgError> for Trouble {
-    fn from(error: PgError) -> Trouble {
+impl From<PgError> for WriteFailure {
+    fn from(error: PgError) -> WriteFailure {
         match error.blame() {
-            Blame::Run => Trouble::Run(error),
-            Blame::Collection | Blame::Document => Trouble::Tables(error),
+            Blame::Run => WriteFailure::Run(error),
+            Blame::Collection | Blame::Document => WriteFailure::Tables(error),
         }
     }
 }
 
 impl Isolation<'_, '_> {
-    /// Makes rows equal to documents, and deletes those of keys without one.
+    /// Makes rows equal to documents and deletes rows of keys without one.
     pub(super) async fn write(
         &mut self,
         documents: &[DocumentBatch],
         keys: &Keys,
-    ) -> Result<IsolationOutcome, Trouble> {
+    ) -> Result<IsolationOutcome, WriteFailure> {
         let refusal = match self.attempt(documents, keys, Writing::InPlace).await? {
             Ok(reconciled) => return Ok(IsolationOutcome { reconciled, ..IsolationOutcome::default() }),
             Err(refusal) => refusal,
@@ -94,12 +94,12 @@ impl Isolation<'_, '_> {
         Ok(outcome)
     }
 
-    /// The same of documents that have no rows because they were refused: they are not read again.
+    /// The same for documents that were refused and have no rows.
     pub(super) async fn write_again(
         &mut self,
         documents: Vec<Bytes>,
         undeleted: Keys,
-    ) -> Result<IsolationOutcome, Trouble> {
+    ) -> Result<IsolationOutcome, WriteFailure> {
         let (references, writing) = self.references().await?;
         let mut outcome = IsolationOutcome::default();
         self.delete(undeleted, &mut outcome).await?;
@@ -108,20 +108,20 @@ impl Isolation<'_, '_> {
         Ok(outcome)
     }
 
-    /// What points at the tables, and how documents are written next to it.
+    /// Foreign keys to the tables, and how documents are written because of them.
     async fn references(&mut self) -> Result<(References, Writing), PgError> {
         let references = self.store.references().await?;
         let writing = if references.any { Writing::InPlace } else { Writing::Replacing };
         Ok((references, writing))
     }
 
-    /// One attempt in a savepoint; gives the error if the data are refused, and everything is as before then.
+    /// One attempt in a savepoint; returns the error if the data is refused and rolled back.
     async fn attempt(
         &mut self,
         documents: &[DocumentBatch],
         keys: &Keys,
         writing: Writing,
-    ) -> Result<Result<Reconciled, PgError>, Trouble> {
+    ) -> Result<Result<Reconciled, PgError>, WriteFailure> {
         self.session.set_savepoint(ATTEMPT).await?;
         self.store.set_writing(writing);
         let outcome = reconcile(self.store, self.flattener, documents, keys, self.checks).await;
@@ -139,11 +139,11 @@ impl Isolation<'_, '_> {
                 Ok(Err(error))
             }
             Err(VerifyError::Tables(error)) => Err(error.into()),
-            Err(error) => Err(Trouble::Rows(error)),
+            Err(error) => Err(WriteFailure::Rows(error)),
         }
     }
 
-    /// Writes what can be written of documents, and notes the others.
+    /// Writes documents by halves, noting refused ones.
     async fn halve(
         &mut self,
         documents: Vec<Bytes>,
@@ -151,7 +151,7 @@ impl Isolation<'_, '_> {
         writing: Writing,
         references: &References,
         outcome: &mut IsolationOutcome,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), WriteFailure> {
         let mut open = vec![documents];
         while let Some(mut documents) = open.pop() {
             if documents.is_empty() {
@@ -173,7 +173,7 @@ impl Isolation<'_, '_> {
         Ok(())
     }
 
-    /// Notes a document that is refused; its rows go.
+    /// Notes a refused document and deletes its rows.
     async fn refuse(
         &mut self,
         document: &Bytes,
@@ -181,22 +181,22 @@ impl Isolation<'_, '_> {
         references: &References,
         refusal: PgError,
         outcome: &mut IsolationOutcome,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), WriteFailure> {
         let reason = reason(&refusal);
         if outcome.refused.len() as u64 >= self.limit {
-            return Err(Trouble::TooMany { limit: self.limit, last: reason });
+            return Err(WriteFailure::TooMany { limit: self.limit, last: reason });
         }
-        // What is deferred of it must not be blamed on the next one.
+        // Its deferred constraints must not fail on the next one.
         self.session.set_savepoint(ATTEMPT).await?;
         let counts = self.store.set_apart(keys).await?;
         self.session.release_savepoint(ATTEMPT).await?;
         if references.cascading && counts.total() > 0 {
-            // What points at these rows would go with them.
-            return Err(Trouble::Tables(refusal));
+            // Rows that reference these would go too.
+            return Err(WriteFailure::Tables(refusal));
         }
-        let Ok(raw) = RawDoc::new(document) else { return Err(Trouble::Tables(refusal)) };
+        let Ok(raw) = RawDoc::new(document) else { return Err(WriteFailure::Tables(refusal)) };
         let lookup = id_document(raw).ok().flatten();
-        let (Some(lookup), true) = (lookup, keys.len() == 1) else { return Err(Trouble::Tables(refusal)) };
+        let (Some(lookup), true) = (lookup, keys.len() == 1) else { return Err(WriteFailure::Tables(refusal)) };
         outcome.reconciled.changes += &counts;
         outcome.refused.push(Refused {
             id: id_text(raw),
@@ -212,8 +212,8 @@ impl Isolation<'_, '_> {
         Ok(())
     }
 
-    /// Deletes the rows of keys without a document, as far as that is not refused.
-    async fn delete(&mut self, keys: Keys, outcome: &mut IsolationOutcome) -> Result<(), Trouble> {
+    /// Deletes rows of keys without a document, unless that is refused.
+    async fn delete(&mut self, keys: Keys, outcome: &mut IsolationOutcome) -> Result<(), WriteFailure> {
         let mut open = vec![keys];
         while let Some(keys) = open.pop() {
             if keys.is_empty() {
@@ -235,7 +235,6 @@ impl Isolation<'_, '_> {
         Ok(())
     }
 
-    /// The keys that none of these documents has.
     fn gone(&self, documents: &[Bytes], keys: &Keys) -> Keys {
         let mut found = vec![false; keys.len()];
         for document in documents.iter().filter_map(|document| RawDoc::new(document).ok()) {
@@ -245,7 +244,7 @@ impl Isolation<'_, '_> {
         keys.split(|number| !found[number as usize]).0
     }
 
-    /// The keys of these documents, with the scopes that they have among `keys`.
+    /// The keys of these documents, with their scopes in `keys`.
     fn keys_of(&self, documents: &[Bytes], keys: &Keys) -> Keys {
         let mut part = Keys::new(self.layout);
         for document in documents.iter().filter_map(|document| RawDoc::new(document).ok()) {
@@ -273,12 +272,12 @@ impl IsolationOutcome {
     }
 }
 
-/// Documents one after the other as a batch; none if there is none.
+/// Documents as a batch; none if empty.
 fn sequence(documents: &[Bytes]) -> Vec<DocumentBatch> {
     DocumentBatch::from_sequence(documents.concat().into()).into_iter().collect()
 }
 
-/// Why a document was refused, without values.
+/// The reason of a refusal, without values.
 fn reason(refusal: &PgError) -> String {
     match refusal {
         PgError::DataRejected { said, .. } | PgError::Database { said, .. } => format!("PostgreSQL: {said}"),

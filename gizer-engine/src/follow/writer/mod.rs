@@ -1,4 +1,4 @@
-//! The writing half: documents become rows, compared, in one transaction a batch.
+//! The writing half: documents become rows, compared, in one transaction per batch.
 //!
 //! ```text
 //!   Delivery ──▶ Writer ──▶ savepoint of a collection ──▶ Isolation ──▶ reconcile
@@ -40,9 +40,10 @@ use super::channels::{BatchEnd, Delivery, FoundDocuments, Turn, WriterEnd};
 use super::fail_point::fail_point;
 use super::progress::FollowProgress;
 use super::reader::Ddl;
-use super::{FollowSettings, LOOK_EVERY, PauseReason};
+use super::{FollowSettings, LOOK_INTERVAL, PauseReason};
 use crate::failure::Failure;
 use crate::observer::Observer;
+use crate::wording::command;
 use announcer::{Announcement, Announcer};
 use isolate::{Isolation, IsolationOutcome};
 use open_batch::OpenBatch;
@@ -50,31 +51,31 @@ use purpose::{Commit, CommitOutcome};
 use refusals::Refusals;
 use requested::{RejectedCollections, RequestedKeys};
 
-/// How often a position is written down to which nothing has happened.
+/// How often an idle position is recorded.
 const IDLE_CHECKPOINT: Duration = Duration::from_secs(10);
 
 /// The writing half of following.
-pub(super) struct Writer<'f> {
+pub(super) struct BatchWriter<'f> {
     session: &'f Session,
     settings: FollowSettings,
     purpose: Purpose<'f>,
     tables: Vec<FollowedTables<'f>>,
-    /// Where the tables stand.
+    /// Position of the tables.
     mark: Mark,
     ahead: Option<ClusterTime>,
     committed: Instant,
     looked: Instant,
     batch: OpenBatch,
-    /// Documents of each collection that were repaired, by its number.
+    /// Repaired documents by collection number.
     repaired: BTreeMap<usize, u64>,
-    /// Documents of each collection that were refused, by its number.
+    /// Refused documents by collection number.
     refused: BTreeMap<usize, u64>,
-    /// The collections of which documents are rejected; not known before the first batch.
+    /// Collections with rejected documents; unknown before the first batch.
     rejects: RejectedCollections,
     announcer: Announcer,
 }
 
-impl<'f> Writer<'f> {
+impl<'f> BatchWriter<'f> {
     pub(super) fn new(
         session: &'f Session,
         settings: FollowSettings,
@@ -83,10 +84,10 @@ impl<'f> Writer<'f> {
         mark: Mark,
         ahead: Option<ClusterTime>,
         observer: Arc<dyn Observer>,
-    ) -> Writer<'f> {
+    ) -> BatchWriter<'f> {
         let now = Instant::now();
         let announcer = Announcer::new(observer, settings, &purpose, &tables);
-        Writer {
+        BatchWriter {
             session,
             settings,
             purpose,
@@ -111,12 +112,12 @@ impl<'f> Writer<'f> {
         self.purpose
     }
 
-    /// Up to when documents have been read, where that is later than the last watermark.
+    /// Latest read time, if later than the last watermark.
     pub(super) fn ahead(&self) -> Option<ClusterTime> {
         self.ahead.filter(|ahead| *ahead > self.mark.time)
     }
 
-    /// Where the tables stand.
+    /// Positions of the tables.
     pub(super) fn positions(&self) -> &Positions {
         &self.mark.positions
     }
@@ -129,7 +130,7 @@ impl<'f> Writer<'f> {
         self.settings.checks.read_back == ReadBack::All
     }
 
-    /// Applies what is delivered, until there is no more or a reason to pause. What was not delivered whole is rolled back.
+    /// Applies deliveries until the end or a reason to pause. An incomplete batch is rolled back.
     pub(super) async fn run(&mut self, mut end: WriterEnd) -> Result<PauseReason, Failure> {
         let outcome = self.apply_all(&mut end).await;
         self.roll_back().await;
@@ -141,7 +142,7 @@ impl<'f> Writer<'f> {
             if let Some(reason) = self.apply(delivery, end).await? {
                 return Ok(reason);
             }
-            if !self.batch.is_begun() && self.looked.elapsed() >= LOOK_EVERY {
+            if !self.batch.is_begun() && self.looked.elapsed() >= LOOK_INTERVAL {
                 self.looked = Instant::now();
                 if self.purpose.has_changed(self.session, &self.tables).await? {
                     return Ok(PauseReason::Changed);
@@ -151,7 +152,7 @@ impl<'f> Writer<'f> {
         Ok(PauseReason::Done)
     }
 
-    /// Applies one delivery; gives why following has to pause, if it has to.
+    /// Applies one delivery; returns the reason to pause, if any.
     async fn apply(&mut self, delivery: Delivery, end: &WriterEnd) -> Result<Option<PauseReason>, Failure> {
         match delivery {
             Delivery::Restart => self.roll_back().await,
@@ -160,7 +161,7 @@ impl<'f> Writer<'f> {
                 if self.purpose.has_changed_now(self.session, &self.tables, &[]).await? {
                     return Ok(Some(PauseReason::Changed));
                 }
-                self.take_effects(&effects).await?;
+                self.apply_effects(&effects).await?;
             }
             Delivery::Documents(documents) => {
                 if let Some(documents) = self.batch.waiting.replace(documents) {
@@ -168,14 +169,14 @@ impl<'f> Writer<'f> {
                 }
             }
             Delivery::End(whole) => return self.complete(*whole).await,
-            Delivery::Mark { mark, ahead, must } => self.move_on(mark, ahead, must).await?,
+            Delivery::Mark { mark, ahead, must } => self.move_idle(mark, ahead, must).await?,
             Delivery::Turn(Turn::Repairs) => return self.ask_for_repairs(end).await,
             Delivery::Turn(Turn::StoredIds(member)) => end.send_stored(self.stored_ids(member).await?).await,
         }
         Ok(None)
     }
 
-    /// Begins the transaction of the batch, unless it has begun.
+    /// Starts the batch's transaction, unless it is open.
     async fn begin(&mut self) -> Result<(), Failure> {
         if !self.batch.is_begun() {
             self.batch.begun = Some(Instant::now());
@@ -192,8 +193,8 @@ impl<'f> Writer<'f> {
         }
     }
 
-    /// Applies what has happened to collections as such, in the open transaction.
-    async fn take_effects(&mut self, effects: &[Effect]) -> Result<(), Failure> {
+    /// Applies effects on whole collections, in the open transaction.
+    async fn apply_effects(&mut self, effects: &[Effect]) -> Result<(), Failure> {
         if let (Purpose::Load { .. }, Some(effect)) = (&self.purpose, effects.first()) {
             return Err(replaced(&self.tables[effect.member].name));
         }
@@ -211,7 +212,7 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Empties the tables of a collection that is gone.
+    /// Empties the tables of a dropped collection.
     async fn empty(&mut self, Effect { member, uuids, .. }: &Effect) -> Result<(), Failure> {
         self.enter(*member).await?;
         let FollowedTables { name, live_epoch, store, .. } = &mut self.tables[*member];
@@ -228,7 +229,7 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Makes the rows of these documents, and of ids that belong to none, equal to what was found.
+    /// Makes rows equal to the found documents, and deletes rows of ids without one.
     async fn write(&mut self, documents: FoundDocuments) -> Result<(), Failure> {
         if self.batch.apart.contains_key(&documents.member) {
             return Ok(());
@@ -289,7 +290,7 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Notes what was refused of a part, in the open transaction: `ids` and `keys` are those of all of it.
+    /// Notes refused documents of a part with these `ids` and `keys`, in the open transaction.
     async fn settle(
         &mut self,
         member: usize,
@@ -314,14 +315,14 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// How many more documents of a collection may be refused in this run.
+    /// Refusals left for a collection in this run.
     fn refusals_left(&self, member: usize) -> u64 {
         let in_batch = self.batch.refused.get(&member).map_or(0, Refusals::new_count);
         let before = self.refused.get(&member).copied().unwrap_or_default();
         self.settings.max_rejects.saturating_sub(before + in_batch)
     }
 
-    /// Writes what is left of a batch and commits it; gives why following has to pause, if it has to.
+    /// Writes the rest of a batch and commits it; returns the reason to pause, if any.
     async fn complete(&mut self, end: BatchEnd) -> Result<Option<PauseReason>, Failure> {
         let BatchEnd { batch, mark, ahead, skipped, unexplained, unreadable } = end;
         self.batch.ahead = ahead.max(Some(mark.time));
@@ -330,7 +331,7 @@ impl<'f> Writer<'f> {
         }
         self.begin().await?;
         self.set_unreadable_apart(unreadable).await?;
-        self.try_once_more().await?;
+        self.retry_refused().await?;
         self.batch.count_refused(&self.tables);
         let batch = self.batch.without_apart(batch);
         self.count_repairs().await?;
@@ -340,16 +341,16 @@ impl<'f> Writer<'f> {
         let failing = self.batch.apart.iter().filter(|(_, apart)| !apart.reload);
         let left: Vec<String> =
             failing.map(|(member, _)| self.tables[*member].name.clone()).chain(reload.iter().cloned()).collect();
-        // Tables of a later load hold later documents: none of these may take their place.
+        // Tables of a later load hold later documents, which these must not replace.
         if self.purpose.has_changed_now(self.session, &self.tables, &left).await? {
             return Ok(Some(PauseReason::Changed));
         }
         self.note_skipped(&unexplained).await?;
-        self.keep_unfit().await?;
-        self.keep_capped().await?;
+        self.record_unfit().await?;
+        self.record_capped().await?;
         fail_point("sync.after_write");
         let counts = batch.counts();
-        let outcome = self.write_down(&mark, ahead, counts.total()).await?;
+        let outcome = self.record_position(&mark, ahead, counts.total()).await?;
         fail_point("sync.before_commit");
         let open = self.commit(mark, ahead).await?;
         fail_point("sync.after_commit");
@@ -367,7 +368,7 @@ impl<'f> Writer<'f> {
         })
     }
 
-    /// Ends the open transaction: the tables stand there now. Gives what it held.
+    /// Commits the open transaction at a mark; returns the batch.
     async fn commit(&mut self, mark: Mark, ahead: Option<ClusterTime>) -> Result<OpenBatch, Failure> {
         let open = std::mem::take(&mut self.batch);
         self.session.end(Ok(())).await?;
@@ -375,7 +376,7 @@ impl<'f> Writer<'f> {
         Ok(open)
     }
 
-    /// Counts towards the limits of this run what was repaired and refused.
+    /// Counts repairs and refusals towards the run's limits.
     fn count_committed(&mut self, open: &OpenBatch) {
         for ((member, _), count) in &open.repaired {
             *self.repaired.entry(*member).or_default() += count;
@@ -385,7 +386,7 @@ impl<'f> Writer<'f> {
         }
     }
 
-    /// The collections that have to be reloaded after this batch, by name.
+    /// Names of collections to reload after this batch.
     fn to_reload(&self, batch: &Batch, overrun: &BTreeMap<usize, u64>) -> Vec<String> {
         let replaced = batch.effects.iter().filter(|effect| matches!(effect.ddl, Ddl::Reload(_)));
         let apart = self.batch.apart.iter().filter(|(_, apart)| apart.reload).map(|(member, _)| *member);
@@ -396,7 +397,7 @@ impl<'f> Writer<'f> {
         names
     }
 
-    /// What is skipped must be explained, also if this run does not live to see it.
+    /// Records skipped collections, so that a later run also waits for their explanation.
     async fn note_skipped(&mut self, unexplained: &BTreeMap<usize, ClusterTime>) -> Result<(), Failure> {
         for (member, until) in unexplained {
             let FollowedTables { name, live_epoch, .. } = &self.tables[*member];
@@ -408,8 +409,8 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Writes down in the open transaction where the tables stand.
-    async fn write_down(
+    /// Records the tables' position in the open transaction.
+    async fn record_position(
         &mut self,
         mark: &Mark,
         ahead: Option<ClusterTime>,
@@ -424,18 +425,17 @@ impl<'f> Writer<'f> {
             statements,
             verified: self.reads_all_back(),
         };
-        Ok(self.purpose.write_down(self.session, &mut self.tables, &commit).await?)
+        Ok(self.purpose.record_position(self.session, &mut self.tables, &commit).await?)
     }
 
-    /// Nothing was touched up to here: the position is committed if it must be, if the tables have become exact, and else now
-    /// and then.
-    async fn move_on(&mut self, mark: Mark, ahead: Option<ClusterTime>, must: bool) -> Result<(), Failure> {
+    /// Moves to an idle position; records it if necessary, or now and then.
+    async fn move_idle(&mut self, mark: Mark, ahead: Option<ClusterTime>, must: bool) -> Result<(), Failure> {
         let exact_now = ahead.is_some_and(|ahead| ahead <= mark.time);
         let due = must || exact_now || self.committed.elapsed() >= IDLE_CHECKPOINT;
         let ahead = ahead.filter(|ahead| *ahead > mark.time);
         if due && self.purpose.is_behind(&mark.positions, ahead, mark.time, &self.tables) {
             self.begin().await?;
-            let CommitOutcome { exact, followed_again } = self.write_down(&mark, ahead, 0).await?;
+            let CommitOutcome { exact, followed_again } = self.record_position(&mark, ahead, 0).await?;
             self.commit(mark, ahead).await?;
             self.announcer.follows_again(followed_again);
             self.announcer.stands_at(&self.mark, Some(!exact));
@@ -447,19 +447,19 @@ impl<'f> Writer<'f> {
     }
 }
 
-/// A part of a batch that was written, with what was asked for and belongs to no document.
+/// A written part of a batch, with requested ids that have no document.
 struct WrittenPart<'p> {
     member: usize,
     documents: &'p [DocumentBatch],
     keys: &'p Keys,
-    /// The keys of repairs and of rejected documents.
+    /// Keys of repairs and of rejected documents.
     known: Vec<Vec<u8>>,
-    /// The `_id`s without a key that are gone.
+    /// `_id`s without a key and without a document.
     gone: Vec<String>,
 }
 
-/// A load of what is another collection by now is of no use.
+/// The failure of a load whose collection was replaced.
 pub fn replaced(collection: &str) -> Failure {
     let message = format!("{collection} was created, dropped, renamed or replaced while it was loaded");
-    Failure::failed(message).remedy("load it again")
+    Failure::failed(message).remedy(format!("run `{}`", command("load", [collection], &[])))
 }

@@ -1,4 +1,4 @@
-//! What has come so far of a batch, in its open transaction.
+//! The open batch and its transaction.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,36 +18,36 @@ use crate::follow::channels::FoundDocuments;
 use crate::follow::progress::FollowProgress;
 use crate::observer::AppliedCounts;
 
-/// Why documents count as repaired that a batch had to write a second time.
+/// The repair reason of documents written a second time.
 const WRITTEN_TWICE: &str = "rows were not as they had been written";
 
-/// What has come so far of a batch that is not whole yet. Collections are by their numbers.
+/// A batch that is not complete yet. Collections go by their numbers.
 #[derive(Default)]
 pub(super) struct OpenBatch {
-    /// When its transaction began, if it has.
+    /// Start of its transaction, if open.
     pub(super) begun: Option<Instant>,
-    /// The latest documents wait, so that a batch of ordinary size has been read when its transaction begins.
+    /// The latest documents wait, so that a usual batch is read before its transaction starts.
     pub(super) waiting: Option<FoundDocuments>,
-    /// The ids that were asked for together, of which not all that was found has come.
+    /// Ids requested together whose documents have not all come.
     pub(super) requested: Option<RequestedKeys>,
-    /// What will have been done once it is committed.
+    /// Progress once it is committed.
     pub(super) done: FollowProgress,
-    /// Documents that were repaired, by collection and reason.
+    /// Repaired documents by collection and reason.
     pub(super) repaired: BTreeMap<(usize, String), u64>,
     pub(super) applied: BTreeMap<usize, AppliedCounts>,
-    /// Capped collections of which the oplog does not say what is gone, and whether nobody has looked.
+    /// Capped collections with unlogged deletions, and whether these are unknown.
     pub(super) capped: BTreeMap<usize, bool>,
-    /// What came for the first time of that the schema has no place for.
+    /// Values without a place in the schema, seen for the first time.
     pub(super) new_unfit: Vec<(usize, UnfitCount)>,
-    /// The collection that is written to.
+    /// The collection being written.
     pub(super) entered: Option<EnteredCollection>,
     pub(super) refused: BTreeMap<usize, Refusals>,
     pub(super) apart: BTreeMap<usize, ApartCollection>,
-    /// Up to when documents were read, where that is known.
+    /// Latest read time, if known.
     pub(super) ahead: Option<ClusterTime>,
 }
 
-/// A collection that is written to, and what had been counted before.
+/// The collection being written, and the counters before.
 #[derive(Default)]
 pub(super) struct EnteredCollection {
     member: usize,
@@ -67,23 +67,22 @@ impl OpenBatch {
         self.entered = Some(EnteredCollection { member, before: self.done.written() });
     }
 
-    /// Takes back what has been counted of a collection since it was entered, except what was counted in all.
-    pub(super) fn take_back(&mut self, member: usize, name: &str) {
+    /// Restores a collection's counters to those before it was entered, except run totals.
+    pub(super) fn restore(&mut self, member: usize, name: &str) {
         let before = self.entered.take().map(|entered| entered.before).unwrap_or_default();
-        self.done.take_back(&before, name);
+        self.done.restore(&before, name);
         self.requested = None;
         self.repaired.retain(|(of, _), _| *of != member);
         self.applied.remove(&member);
         self.refused.remove(&member);
     }
 
-    /// Counts rows of a collection that was emptied.
+    /// Counts rows of an emptied collection.
     pub(super) fn count_deleted(&mut self, member: usize, rows: u64) {
         self.done.rows.deleted += rows;
         self.applied.entry(member).or_default().rows.deleted += rows;
     }
 
-    /// Counts what was made equal.
     pub(super) fn count_rows(&mut self, member: usize, name: &str, reconciled: Reconciled) {
         let rows = reconciled.changes.sum();
         self.done.rows += rows;
@@ -92,7 +91,7 @@ impl OpenBatch {
         self.count_unfit(name, &reconciled.rejected, reconciled.tally);
     }
 
-    /// Counts documents that have no rows, because they have no usable key.
+    /// Counts documents rejected for lack of a usable key.
     pub(super) fn count_rejected(&mut self, member: usize, name: &str, rejected: &[Reject]) {
         self.done.rejected += rejected.len() as u64;
         self.applied.entry(member).or_default().rejected += rejected.len() as u64;
@@ -114,7 +113,7 @@ impl OpenBatch {
         }
     }
 
-    /// Counts the documents that PostgreSQL has refused, before the commit.
+    /// Counts refused documents, before the commit.
     pub(super) fn count_refused(&mut self, tables: &[FollowedTables<'_>]) {
         for (member, refused) in self.refused.iter().filter(|(_, refused)| refused.new_count() > 0) {
             self.done.rejected += refused.new_count();
@@ -124,7 +123,7 @@ impl OpenBatch {
         }
     }
 
-    /// What belongs to collections that were set apart is not of the batch.
+    /// Removes collections that were set apart.
     pub(super) fn without_apart(&self, mut batch: Batch) -> Batch {
         batch.touched.retain(|member, _| !self.apart.contains_key(member));
         batch.effects.retain(|effect| !self.apart.contains_key(&effect.member));

@@ -1,4 +1,4 @@
-//! What is committed with the rows of a batch: the checkpoint, or the fence of a load.
+//! What a batch commits with its rows: the checkpoint, or the fence of a load.
 
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_pg::load::LoadFence;
@@ -7,11 +7,11 @@ use gizer_pg::{PgError, Session};
 
 use super::FollowedTables;
 
-/// What is followed for.
+/// Purpose of a run.
 pub enum Purpose<'f> {
     /// The live tables, and the stream's position.
     Stream {
-        /// The right to move it.
+        /// The right to move the position.
         fence: StreamFence,
         /// The row of the run.
         run: Run<'f>,
@@ -23,28 +23,28 @@ pub enum Purpose<'f> {
     },
 }
 
-/// What a commit writes down.
+/// What a commit records.
 pub(super) struct Commit<'c> {
     pub(super) positions: &'c Positions,
     pub(super) ahead: Option<ClusterTime>,
     pub(super) changes: u64,
     pub(super) statements: u64,
-    /// Whether all that was written since the last one has been read back and compared.
+    /// Whether everything written since the last commit was read back and compared.
     pub(super) verified: bool,
 }
 
-/// What a commit has written down.
+/// Result of a commit.
 #[derive(Debug, Default)]
 pub(super) struct CommitOutcome {
-    /// Whether the tables are exact where they stand.
+    /// Whether the tables are exact at their position.
     pub(super) exact: bool,
-    /// Collections that were failing, and stand where the stream stands again.
+    /// Failing collections that have caught up with the stream.
     pub(super) followed_again: Vec<String>,
 }
 
 impl Purpose<'_> {
-    /// Writes down in the open transaction where the tables stand.
-    pub(super) async fn write_down(
+    /// Records the tables' position in the open transaction.
+    pub(super) async fn record_position(
         &mut self,
         session: &Session,
         tables: &mut [FollowedTables<'_>],
@@ -58,7 +58,7 @@ impl Purpose<'_> {
             Purpose::Stream { fence, run } => {
                 let there = is_at(commit.positions, fence.position());
                 let position = if there { commit.positions } else { fence.position() }.clone();
-                // What is yet to come to the stream's position has not been applied up to there.
+                // Collections behind the stream are not applied up to its position.
                 let ahead = match there {
                     true => commit.ahead,
                     false => commit.ahead.max(fence.position().values().map(|position| position.time()).max()),
@@ -87,7 +87,7 @@ impl Purpose<'_> {
         }
     }
 
-    /// Whether there is anything to write down where nothing was touched.
+    /// Whether an idle position needs recording.
     pub(super) fn is_behind(
         &self,
         positions: &Positions,
@@ -105,16 +105,16 @@ impl Purpose<'_> {
         }
     }
 
-    /// Whether collections have been loaded, or have become due for a load, since they were read.
+    /// Whether collections were loaded or became due for a load since they were read.
     pub(super) async fn has_changed(&self, session: &Session, tables: &[FollowedTables<'_>]) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
         session.in_snapshot(self.has_changed_now(session, tables, &[])).await
     }
 
-    /// The same in the open transaction, without the collections that it has itself marked as due for a load, or as failing.
+    /// The same in the open transaction, except for collections that it has marked itself.
     ///
-    /// At its end nothing changes any more: a load that is swapped in replaces tables that this transaction has locked. So it comes
-    /// before all that was written, or after the commit.
+    /// A load cannot be swapped in once this transaction has locked the tables. So this check comes
+    /// before all writes, or after the commit.
     pub(super) async fn has_changed_now(
         &self,
         session: &Session,
@@ -127,14 +127,14 @@ impl Purpose<'_> {
         let mut then: Vec<(&str, i64)> =
             tables.iter().map(|tables| (tables.name.as_str(), tables.live_epoch)).collect();
         then.retain(|(name, _)| !left_out.iter().any(|left_out| left_out == name));
-        // The server has an order of its own for names, by the collation of its database.
+        // The server sorts names by its database's collation.
         now.sort_unstable();
         then.sort_unstable();
         Ok(now != then)
     }
 }
 
-/// Whether positions lie at or after others, on every shard.
+/// Whether positions are at or after others, on every shard.
 fn is_at(positions: &Positions, others: &Positions) -> bool {
     others.iter().all(|(shard, other)| positions.get(shard).is_some_and(|position| position.time() >= other.time()))
 }

@@ -1,4 +1,4 @@
-//! Documents that PostgreSQL has refused, and their last tries before the commit: the batch may have resolved a conflict later.
+//! Refused documents and their retries before the commit: the batch may resolve a conflict later.
 
 use std::collections::BTreeSet;
 
@@ -7,34 +7,34 @@ use gizer_pg::PgError;
 use gizer_pg::rows::Keys;
 use gizer_pg::state::{self, Refused};
 
-use super::isolate::{Isolation, Trouble};
-use super::{FollowedTables, Writer};
+use super::isolate::{Isolation, WriteFailure};
+use super::{BatchWriter, FollowedTables};
 use crate::failure::Failure;
 
-/// How often documents are tried once more at the end of a batch, while any is taken.
+/// Limit of retries at the end of a batch, as long as some succeed.
 const MAX_LAST_TRIES: usize = 8;
 
-/// Documents of a collection that were refused in the open batch.
+/// Documents of a collection refused in the open batch.
 #[derive(Default)]
 pub(super) struct Refusals {
     documents: Vec<RefusedDocument>,
-    /// Keys of documents that are gone, whose rows could not be deleted, and why.
+    /// Keys of deleted documents whose rows could not be deleted, and why.
     undeleted: Vec<Vec<u8>>,
     why_undeleted: Option<PgError>,
 }
 
-/// One of them.
+/// A refused document.
 struct RefusedDocument {
-    /// Without the document itself.
+    /// Without its contents.
     refused: Refused,
     bytes: usize,
-    /// Whether it was not rejected before.
+    /// Whether it is newly rejected.
     is_new: bool,
 }
 
-impl Writer<'_> {
-    /// Tries once more, before the commit, what was refused for a conflict with rows that the batch may have changed later.
-    pub(super) async fn try_once_more(&mut self) -> Result<(), Failure> {
+impl BatchWriter<'_> {
+    /// Retries documents refused for a conflict that the batch may have resolved.
+    pub(super) async fn retry_refused(&mut self) -> Result<(), Failure> {
         let mut open: Vec<usize> = self.batch.refused.keys().copied().collect();
         for _ in 0..MAX_LAST_TRIES {
             let mut taken = false;
@@ -50,13 +50,13 @@ impl Writer<'_> {
             let Some(refused) = self.batch.refused.get_mut(&member) else { continue };
             if let Some(error) = refused.why_undeleted.take_if(|_| !refused.undeleted.is_empty()) {
                 self.enter(member).await?;
-                self.set_apart(member, Trouble::Tables(error)).await?;
+                self.set_apart(member, WriteFailure::Tables(error)).await?;
             }
         }
         Ok(self.leave().await?)
     }
 
-    /// Gives whether any was taken.
+    /// Returns whether any was accepted.
     async fn try_member(&mut self, member: usize) -> Result<bool, Failure> {
         let Some(refused) = self.batch.refused.get_mut(&member).filter(|refused| refused.is_open()) else {
             return Ok(false);
@@ -72,7 +72,7 @@ impl Writer<'_> {
         Ok(taken)
     }
 
-    /// Gives whether any of these was taken; `None` if the collection has been set apart.
+    /// Returns whether any was accepted; `None` if the collection was set apart.
     async fn try_keys(
         &mut self,
         member: usize,
@@ -113,7 +113,7 @@ impl Writer<'_> {
 }
 
 impl Refusals {
-    /// Adds documents; `new` are the keys of those that were not rejected before.
+    /// Adds documents; `new` has the keys of newly rejected ones.
     pub(super) fn add(&mut self, refused: Vec<Refused>, new: &BTreeSet<Vec<u8>>) {
         self.documents.extend(refused.into_iter().map(|refused| RefusedDocument {
             is_new: new.contains(&refused.retry.key),
@@ -127,7 +127,6 @@ impl Refusals {
         self.why_undeleted = Some(why);
     }
 
-    /// Documents that were not rejected before.
     pub(super) fn new_ones(&self) -> impl Iterator<Item = &Refused> {
         self.documents.iter().filter(|document| document.is_new).map(|document| &document.refused)
     }
@@ -140,13 +139,12 @@ impl Refusals {
         self.documents.iter().any(|document| document.refused.retry.key == key)
     }
 
-    /// Whether anything may be taken once more.
+    /// Whether anything can be retried.
     fn is_open(&self) -> bool {
         !self.undeleted.is_empty() || self.documents.iter().any(|document| document.refused.is_conflict)
     }
 
-    /// The keys of documents that may be taken once more, in portions of about so many bytes of documents: at least
-    /// one portion, which may be empty.
+    /// Keys to retry, in portions of about `portion` bytes: at least one, possibly empty.
     fn open_keys(&self, portion: usize) -> Vec<Vec<Vec<u8>>> {
         let (mut portions, mut keys, mut held) = (Vec::new(), Vec::new(), 0);
         for document in self.documents.iter().filter(|document| document.refused.is_conflict) {
@@ -163,7 +161,7 @@ impl Refusals {
         portions
     }
 
-    /// Forgets documents that were taken after all; gives how many of them had been rejected before.
+    /// Removes accepted documents; returns how many had been rejected before.
     fn forget(&mut self, taken: &[&[u8]]) -> u64 {
         let is_taken = |document: &mut RefusedDocument| taken.contains(&document.refused.retry.key.as_slice());
         self.documents.extract_if(.., is_taken).filter(|document| !document.is_new).count() as u64

@@ -1,22 +1,22 @@
-//! Repairs: documents whose rows somebody has found different, or that PostgreSQL has refused and are due again.
+//! Repairs: documents with rows found different, and refused ones that are due for a retry.
 //!
-//! The reader takes them into batches as if they had been touched. The writer names them when all that was delivered before is
-//! committed: so none of them is in progress already, and nobody has to remember which are.
+//! The reader adds them to batches as if touched. The writer names them once all earlier deliveries
+//! are committed, so none is in progress already.
 
 use std::collections::BTreeMap;
 
 use gizer_pg::PgError;
 use gizer_pg::state::{self, HistoryEvent, RepairKey};
 
-use super::{CommitOutcome, FollowedTables, Purpose, Writer};
+use super::{BatchWriter, CommitOutcome, FollowedTables, Purpose};
 use crate::failure::Failure;
 use crate::follow::PauseReason;
 use crate::follow::batch::Repairs;
 use crate::follow::channels::WriterEnd;
 use crate::observer::TOO_MANY_REPAIRS;
 
-impl Writer<'_> {
-    /// Sends what waits to be repaired of the collections that are followed; gives why following has to pause, if it has to.
+impl BatchWriter<'_> {
+    /// Sends pending repairs to the reader; returns the reason to pause, if any.
     pub(super) async fn ask_for_repairs(&mut self, end: &WriterEnd) -> Result<Option<PauseReason>, Failure> {
         let (mut repairs, mut overrun) = (Repairs::new(), BTreeMap::new());
         if let Purpose::Stream { .. } = self.purpose {
@@ -35,16 +35,16 @@ impl Writer<'_> {
         if self.purpose.has_changed_now(self.session, &self.tables, &names).await? {
             return Ok(Some(PauseReason::Changed));
         }
-        // Whoever has been fenced off finds it out.
+        // A fenced-off run notices here.
         let (mark, ahead) = (self.mark.clone(), self.ahead);
-        let CommitOutcome { followed_again, .. } = self.write_down(&mark, ahead, 0).await?;
+        let CommitOutcome { followed_again, .. } = self.record_position(&mark, ahead, 0).await?;
         self.commit(mark, ahead).await?;
         self.announcer.follows_again(followed_again);
         self.announcer.repaired_too_often(&overrun, &self.tables);
         Ok(Some(PauseReason::Reload(names)))
     }
 
-    /// What waits in the open transaction, and of how many documents of which collections that is too many.
+    /// Pending repairs, and the collections that have too many.
     async fn read_repairs(&self) -> Result<(Repairs, BTreeMap<usize, u64>), PgError> {
         let (mut repairs, mut overrun) = (Repairs::new(), BTreeMap::new());
         let limit = u32::try_from(self.settings.batch_documents).unwrap_or(u32::MAX);
@@ -69,7 +69,7 @@ impl Writer<'_> {
         Ok((repairs, overrun))
     }
 
-    /// Takes repairs off the queue, in the open transaction, before what is stored of them is read.
+    /// Removes repairs from the queue, in the open transaction, before stored rows are read.
     pub(super) async fn take_off_queue(&mut self, member: usize, repairs: &[RepairKey]) -> Result<(), Failure> {
         for (reason, count) in state::forget_repairs(self.session, &self.tables[member].name, repairs).await? {
             *self.batch.repaired.entry((member, reason)).or_default() += count;
@@ -77,7 +77,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes down, in the open transaction, what the batch has repaired.
+    /// Records the batch's repairs in the open transaction.
     pub(super) async fn count_repairs(&self) -> Result<(), Failure> {
         for ((member, reason), count) in &self.batch.repaired {
             let name = &self.tables[*member].name;
@@ -86,7 +86,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The collections of which too many documents have been repaired with the open batch, and how many.
+    /// Collections with too many repairs including the open batch, and how many.
     pub(super) fn overrun_in_batch(&self) -> BTreeMap<usize, u64> {
         let mut repaired = BTreeMap::new();
         if let Purpose::Stream { .. } = self.purpose {
@@ -98,7 +98,7 @@ impl Writer<'_> {
         repaired
     }
 
-    /// Marks in the open transaction that only a load helps these.
+    /// Marks these as due for a load, in the open transaction.
     pub(super) async fn mark_overrun(&self, overrun: &BTreeMap<usize, u64>) -> Result<(), Failure> {
         for member in overrun.keys() {
             let FollowedTables { name, live_epoch, .. } = &self.tables[*member];

@@ -1,4 +1,4 @@
-//! The keys that a part of a batch is about, and the collections of which anything is rejected.
+//! Requested keys of a part, and collections with rejected documents.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use gizer_pg::{PgError, Session};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 
-/// The keys of ids that were looked up together.
+/// Keys of ids that were looked up together.
 pub(super) struct RequestedKeys {
-    /// Their keys, each with the tables in which its rows can have changed.
+    /// The keys, each with the tables whose rows may have changed.
     keys: Keys,
-    /// Which of them a document was found for.
+    /// Which of them have a document.
     found: Vec<bool>,
-    /// The `_id`s that have neither a key nor a document: one may be rejected.
+    /// `_id`s without key or document: one may be rejected.
     pub(super) gone: BTreeSet<String>,
-    /// The keys of repairs and of rejected documents among them.
+    /// Keys of repairs and of rejected documents among them.
     pub(super) known: Vec<Vec<u8>>,
 }
 
@@ -30,7 +30,7 @@ impl RequestedKeys {
         repairs: &[RepairKey],
     ) -> RequestedKeys {
         let (mut keys, mut gone) = (Keys::new(layout), BTreeSet::new());
-        // One that its `_id` does not give, or that has none, belongs to no document.
+        // A key not derived from its `_id`, or without one, has no document.
         for repair in repairs {
             keys.insert_stored(&repair.key);
         }
@@ -45,7 +45,7 @@ impl RequestedKeys {
         RequestedKeys { found: vec![false; keys.len()], keys, gone, known }
     }
 
-    /// The keys of these documents and, with the last of them, those that belong to none.
+    /// The keys of these documents and, with the last ones, those without a document.
     pub(super) fn keys_of(
         &mut self,
         layout: &Layout,
@@ -70,16 +70,15 @@ impl RequestedKeys {
     }
 }
 
-/// The collections of which documents are rejected.
 #[derive(Debug, Default)]
 pub(super) struct RejectedCollections {
     collections: BTreeSet<String>,
-    /// When it was looked, by the server's clock: whatever was not tried since then is.
+    /// When this was read, by the server's clock.
     since: Option<String>,
 }
 
 impl RejectedCollections {
-    /// Looks, once, in the open transaction.
+    /// Reads them once, in the open transaction.
     pub(super) async fn look(&mut self, session: &Session) -> Result<(), PgError> {
         if self.since.is_none() {
             self.collections = state::collections_with_rejects(session).await?;

@@ -1,4 +1,4 @@
-//! The tables of a collection that is followed.
+//! Tables of a followed collection.
 
 use gizer_flatten::Flattener;
 use gizer_pg::rows::{RowStore, WhichTables};
@@ -6,22 +6,22 @@ use gizer_pg::{PgError, Session};
 
 use crate::follow::layout::LayoutVersion;
 
-/// The tables of a collection, to which its changes are applied.
+/// The tables that a collection's changes are applied to.
 pub(in crate::follow) struct FollowedTables<'f> {
     pub(super) name: String,
     pub(super) layout: LayoutVersion,
     which: WhichTables,
-    /// Whether they stand where the stream stands.
+    /// Whether they are at the stream's position.
     pub(super) joined: bool,
-    /// Whether they are left where they stand, because something is wrong with them.
+    /// Whether they were set apart.
     pub(super) apart: bool,
-    /// The load that they are of.
+    /// Epoch of their load.
     pub(super) live_epoch: i64,
     pub(super) store: RowStore<'f>,
     pub(super) flattener: Flattener,
-    /// Whether it is known that nobody looks for deletions.
+    /// Whether deletions are recorded as unknown.
     pub(in crate::follow) has_unknown_deletions: bool,
-    /// Statements of stores that were replaced with their layout.
+    /// Statements of stores replaced with their layout.
     earlier_statements: u64,
 }
 
@@ -47,7 +47,7 @@ impl<'f> FollowedTables<'f> {
         })
     }
 
-    /// Goes over to a newer layout, with the first batch that was read by it.
+    /// Switches to a newer layout, with the first batch read by it.
     pub(super) async fn take_layout(&mut self, session: &'f Session, layout: LayoutVersion) -> Result<(), PgError> {
         if layout.is_newer_than(&self.layout) {
             self.earlier_statements = self.statements();
@@ -58,7 +58,7 @@ impl<'f> FollowedTables<'f> {
         Ok(())
     }
 
-    /// Statements that they took so far.
+    /// Statements executed so far.
     pub(super) fn statements(&self) -> u64 {
         self.earlier_statements + self.store.statements()
     }

@@ -1,17 +1,16 @@
-//! What came that the schema has no place for, kept in the state tables.
+//! Records values without a place in the schema.
 
 use gizer_flatten::Tally;
 use gizer_pg::state::{self, UnfitCount};
 use gizer_schema::Layout;
 
-use super::{Purpose, Writer};
+use super::{BatchWriter, Purpose};
 use crate::failure::Failure;
 use crate::unfit::{of_mismatch, of_unknown};
 
-impl Writer<'_> {
-    /// Keeps in the state, in the open transaction, what of the batch had no place. Staging tables keep none: whoever loads them
-    /// reports it.
-    pub(super) async fn keep_unfit(&mut self) -> Result<(), Failure> {
+impl BatchWriter<'_> {
+    /// Records them in the open transaction. For staging tables the load reports them instead.
+    pub(super) async fn record_unfit(&mut self) -> Result<(), Failure> {
         if let Purpose::Load { .. } = self.purpose {
             return Ok(());
         }
@@ -31,7 +30,7 @@ impl Writer<'_> {
     }
 }
 
-/// What a tally has counted, by path and type.
+/// The counts of a tally, by path and type.
 fn unfit_counts(tally: &Tally, layout: &Layout) -> Vec<UnfitCount> {
     let (mismatches, unknown) = (tally.mismatches(layout), tally.unknown_by_kind());
     mismatches.iter().map(of_mismatch).chain(unknown.iter().map(of_unknown)).collect()

@@ -38,7 +38,7 @@ impl Place {
         let spool = self.open();
         spool.lock().trim(Some(at(1))).unwrap();
         for page in [page(1, 100, Some(2)), page(2, 50, None), page(3, 70, Some(4)), page(4, 30, Some(5))] {
-            assert!(matches!(spool.lock().append(page), Ok(Appended::Taken(_))));
+            assert!(matches!(spool.lock().append(page), Ok(AppendOutcome::Taken(_))));
         }
         drop(spool);
         fs::read(self.path()).unwrap()
@@ -147,7 +147,7 @@ fn a_flipped_bit_ends_it_before_there() {
             continue;
         };
         let (numbers, span) = content(&spool);
-        assert!(vec![1, 2, 3, 4].starts_with(&numbers) && numbers.len() < 4, "{byte}: {numbers:?}");
+        assert!([1, 2, 3, 4].starts_with(&numbers) && numbers.len() < 4, "{byte}: {numbers:?}");
         assert_eq!(span.is_none(), byte < header, "{byte}");
         assert!(byte < header || spool.cut().is_some(), "{byte}");
     }
@@ -180,11 +180,11 @@ fn it_never_takes_more_than_its_limit() {
     let place = Place::new();
     let spool = FileSpool::open(&place.path(), &identity(), 1_000).unwrap();
     spool.lock().trim(Some(at(1))).unwrap();
-    assert!(matches!(spool.lock().append(page(1, 500, Some(2))), Ok(Appended::Taken(bytes)) if bytes > 500));
-    assert_eq!(spool.lock().append(page(2, 500, Some(3))).unwrap(), Appended::Full);
+    assert!(matches!(spool.lock().append(page(1, 500, Some(2))), Ok(AppendOutcome::Taken(bytes)) if bytes > 500));
+    assert_eq!(spool.lock().append(page(2, 500, Some(3))).unwrap(), AppendOutcome::Full);
     assert_eq!(
         spool.lock().append(page(3, 1, Some(4))).unwrap(),
-        Appended::Full,
+        AppendOutcome::Full,
         "what comes after it would leave a gap"
     );
     assert_eq!(content(&spool), (vec![1], span(2)));

@@ -48,31 +48,31 @@ fn kind() -> impl Strategy<Value = ChangeKind> {
     ]
 }
 
-fn record() -> impl Strategy<Value = Record> {
+fn record() -> impl Strategy<Value = SpoolRecord> {
     let mark = (position(), btree_map(name(), position(), 0..3));
     let change = (name(), position(), namespace(), uuid(), any::<bool>(), kind());
     prop_oneof![
-        mark.prop_map(|(at, positions)| Record::Mark(Mark { time: at.time(), positions })),
+        mark.prop_map(|(at, positions)| SpoolRecord::Mark(SpoolMark { time: at.time(), positions })),
         change.prop_map(|(shard, position, namespace, uuid, from_migrate, kind)| {
             let (shard, namespace) = (shard.into(), namespace.into());
-            Record::Change(Change { shard, position, namespace, uuid, from_migrate, kind })
+            SpoolRecord::Change(Change { shard, position, namespace, uuid, from_migrate, kind })
         }),
     ]
 }
 
-fn page_of(records: &[Record]) -> Page {
+fn page_of(records: &[SpoolRecord]) -> Page {
     let mut writer = PageWriter::default();
     for record in records {
         match record {
-            Record::Change(change) => writer.change(change).unwrap(),
-            Record::Mark(mark) => writer.mark(mark),
+            SpoolRecord::Change(change) => writer.change(change).unwrap(),
+            SpoolRecord::Mark(mark) => writer.mark(mark),
         }
     }
-    assert_eq!(writer.is_marked(), matches!(records.last(), Some(Record::Mark(_))));
+    assert_eq!(writer.is_marked(), matches!(records.last(), Some(SpoolRecord::Mark(_))));
     writer.take()
 }
 
-fn all(page: Vec<u8>) -> Result<Vec<Record>, MalformedRecord> {
+fn all(page: Vec<u8>) -> Result<Vec<SpoolRecord>, MalformedRecord> {
     let mut reader = RecordReader::new(page.into());
     let mut records = Vec::new();
     while let Some(record) = reader.next_record()? {
@@ -86,7 +86,7 @@ proptest! {
     fn records_read_back(records in vec(record(), 0..20)) {
         let page = page_of(&records);
         let reached = match records.last() {
-            Some(Record::Mark(mark)) => Some(mark.positions.clone()),
+            Some(SpoolRecord::Mark(mark)) => Some(mark.positions.clone()),
             _ => None,
         };
         prop_assert_eq!(&page.reached, &reached);
@@ -126,7 +126,7 @@ fn no_value_is_spooled() {
         ChangeKind::Update { key: key.clone(), edits: Edits::Diff(edits.clone()) },
         ChangeKind::Update { key: key.clone(), edits: Edits::Modifiers(edits) },
     ];
-    let page = page_of(&changes.map(|kind| Record::Change(change(kind)))).records;
+    let page = page_of(&changes.map(|kind| SpoolRecord::Change(change(kind)))).records;
     assert!(!page.windows(6).any(|part| part == b"secret"));
     let paths = Edits::Paths(vec![path.clone(), path]);
     let expected = [
@@ -135,13 +135,14 @@ fn no_value_is_spooled() {
         ChangeKind::Update { key: key.clone(), edits: paths.clone() },
         ChangeKind::Update { key, edits: paths },
     ];
-    assert_eq!(all(page), Ok(expected.map(|kind| Record::Change(change(kind))).to_vec()));
+    assert_eq!(all(page), Ok(expected.map(|kind| SpoolRecord::Change(change(kind))).to_vec()));
 }
 
 #[test]
 fn a_touch_is_small() {
     let key: Bytes = doc! { "_id": bson::oid::ObjectId::new() }.to_vec().unwrap().into();
-    let page = |count: usize| page_of(&vec![Record::Change(change(ChangeKind::Delete { key: key.clone() })); count]);
+    let page =
+        |count: usize| page_of(&vec![SpoolRecord::Change(change(ChangeKind::Delete { key: key.clone() })); count]);
     assert!(page(2).records.len() - page(1).records.len() <= 40);
 }
 
@@ -149,7 +150,7 @@ fn a_touch_is_small() {
 fn what_no_mark_covers_is_cut_and_what_has_no_id_is_not_taken() {
     let mut writer = PageWriter::default();
     writer.change(&change(ChangeKind::Create)).unwrap();
-    writer.mark(&Mark::default());
+    writer.mark(&SpoolMark::default());
     let marked = writer.len();
     writer.change(&change(ChangeKind::Drop)).unwrap();
     assert!(!writer.is_marked());

@@ -9,9 +9,9 @@ use gizer_flatten::DocumentBatch;
 
 use super::super::FollowOptions;
 use super::super::log::RawLog;
-use super::super::merge::Merged;
+use super::super::merge::MergedLog;
 use super::super::spill::SpillFile;
-use super::super::transactions::HeldBack;
+use super::super::transactions::OpenTransactions;
 use super::log::{MANY, TERM, at, insert, orders, place};
 use crate::changes::ChangeEvent;
 use crate::error::MongoError;
@@ -116,8 +116,8 @@ fn measure(from: u32) -> (usize, usize) {
     // From here on the peak is counted anew (proc(5), "clear_refs").
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS:");
-    let held = HeldBack::new(options.held_back_bytes, SpillFile::new(options.spill_dir));
-    let mut merged = Merged::new(vec![(log, place(from))], orders(), held, MANY);
+    let held = OpenTransactions::new(options.transaction_memory, SpillFile::new(options.spill_dir));
+    let mut merged = MergedLog::new(vec![(log, place(from))], orders(), held, MANY);
     let mut changes = 0;
     loop {
         match merged.next().now_or_never().expect("it is always ready").unwrap() {

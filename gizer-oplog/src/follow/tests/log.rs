@@ -14,9 +14,9 @@ use gizer_flatten::change::{ChangeKind, ClusterTime, Positions};
 
 use super::super::interest::Interest;
 use super::super::log::RawLog;
-use super::super::merge::{Limits, Merged};
+use super::super::merge::{Limits, MergedLog};
 use super::super::spill::SpillFile;
-use super::super::transactions::HeldBack;
+use super::super::transactions::OpenTransactions;
 use crate::changes::ChangeEvent;
 use crate::error::MongoError;
 use crate::position::OplogPosition;
@@ -185,9 +185,13 @@ pub(super) fn orders() -> Interest {
 }
 
 /// With room for so many bytes of what is held back.
-pub(super) fn merged(logs: Vec<(MadeUp, OplogPosition)>, held_back_bytes: usize, limits: Limits) -> Merged<MadeUp> {
-    let held = HeldBack::new(held_back_bytes, SpillFile::new(std::env::temp_dir()));
-    Merged::new(logs, orders(), held, limits)
+pub(super) fn merged(
+    logs: Vec<(MadeUp, OplogPosition)>,
+    transaction_memory: usize,
+    limits: Limits,
+) -> MergedLog<MadeUp> {
+    let held = OpenTransactions::new(transaction_memory, SpillFile::new(std::env::temp_dir()));
+    MergedLog::new(logs, orders(), held, limits)
 }
 
 pub(super) const FEW: Limits = Limits { changes: 3, bytes: 1 << 20 };
@@ -224,7 +228,7 @@ fn ticks(positions: &Positions) -> BTreeMap<String, u32> {
 }
 
 /// The next event; `None` once nothing comes any more. Each call is dropped where it has to wait.
-pub(super) fn next(merged: &mut Merged<MadeUp>) -> Result<Option<ChangeEvent>, MongoError> {
+pub(super) fn next(merged: &mut MergedLog<MadeUp>) -> Result<Option<ChangeEvent>, MongoError> {
     for _ in 0..100 {
         if let Some(event) = merged.next().now_or_never() {
             return event.map(Some);
@@ -233,6 +237,6 @@ pub(super) fn next(merged: &mut Merged<MadeUp>) -> Result<Option<ChangeEvent>, M
     Ok(None)
 }
 
-pub(super) fn all(merged: &mut Merged<MadeUp>) -> Vec<Seen> {
+pub(super) fn all(merged: &mut MergedLog<MadeUp>) -> Vec<Seen> {
     std::iter::from_fn(|| next(merged).unwrap()).map(seen).collect()
 }

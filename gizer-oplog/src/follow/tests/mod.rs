@@ -14,13 +14,13 @@ use self::log::{
     of_transaction, orders, pieces, place, seen,
 };
 use super::interest::Interest;
-use super::merge::{Limits, Merged};
+use super::merge::{Limits, MergedLog};
 use crate::changes::ChangeEvent;
 use crate::error::MongoError;
 use crate::position::OplogPosition;
 
 /// All shards read from before their first entries, in batches of one size.
-fn read(shards: &[(&str, Vec<Document>)], end: u32, size: usize, limits: Limits) -> Merged<MadeUp> {
+fn read(shards: &[(&str, Vec<Document>)], end: u32, size: usize, limits: Limits) -> MergedLog<MadeUp> {
     let logs = shards.iter().map(|(name, entries)| {
         let written = Arc::new(Written::new(entries.clone(), end));
         (MadeUp::new(name, &written, OplogPosition::default(), &[size]), OplogPosition::default())

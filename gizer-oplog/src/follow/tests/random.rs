@@ -140,7 +140,7 @@ impl Model {
 #[derive(Debug, Clone)]
 struct Reading {
     sizes: Vec<usize>,
-    held_back_bytes: usize,
+    transaction_memory: usize,
     changes: usize,
     /// After how many watermarks each run ends; the last run goes to the end.
     runs: Vec<usize>,
@@ -150,7 +150,7 @@ fn reading() -> impl Strategy<Value = Reading> {
     let held = prop_oneof![Just(0), Just(150), Just(1 << 20)];
     let runs = prop::collection::vec(0_usize..5, 0..6);
     (prop::collection::vec(1_usize..12, 1..5), held, 1_usize..8, runs)
-        .prop_map(|(sizes, held_back_bytes, changes, runs)| Reading { sizes, held_back_bytes, changes, runs })
+        .prop_map(|(sizes, transaction_memory, changes, runs)| Reading { sizes, transaction_memory, changes, runs })
 }
 
 /// Reads a run, and checks at each watermark that what is committed then is what has taken effect by then.
@@ -167,7 +167,7 @@ fn run(
         (MadeUp::new(name, written, from, &reading.sizes), from)
     });
     let limits = Limits { changes: reading.changes, bytes: 1 << 20 };
-    let mut merged = merged(logs.collect(), reading.held_back_bytes, limits);
+    let mut merged = merged(logs.collect(), reading.transaction_memory, limits);
     let (mut given, mut count, mut latest) = (Vec::new(), 0, 0);
     while count < watermarks {
         let Some(event) = next(&mut merged).unwrap() else { break };
@@ -202,7 +202,7 @@ fn run(
         prop_assert!(model.undecided.iter().find(inside).is_none(), "{} lies in an undecided transaction", tick);
         (*from, latest, count) = (positions, tick, count + 1);
     }
-    prop_assert!(merged.is_within_its_bounds(reading.held_back_bytes));
+    prop_assert!(merged.is_within_its_bounds(reading.transaction_memory));
     Ok(latest)
 }
 

@@ -30,7 +30,7 @@ async fn o4_an_id_of_another_type_is_taken_by_the_same_run() {
     assert_eq!(key_type(&place), json!("BIGINT"));
     place.insert("orders", others()).await;
     let run = place.gizer(&["run"]).await.expect_code(0);
-    assert!(run.stderr.contains("orders: its _id is of several types"), "{run:?}");
+    assert!(run.stderr.contains("orders: its _id has several types"), "{run:?}");
     assert_eq!(key_type(&place), json!("KEY"));
     assert_eq!(place.number("SELECT count(*) FROM orders").await, 8);
     assert_eq!(place.number("SELECT count(*) FROM order_list").await, 11);

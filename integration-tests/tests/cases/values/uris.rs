@@ -51,7 +51,7 @@ async fn m6_a_message_about_an_option_names_it() {
     ] {
         let gizer = gizer_by(mongod, |uri| with_options(uri, options)).await;
         let refused = gizer.run(["plan"]).await.unwrap();
-        assert_says(&refused, 2, &[named, "correct the option behind the ? of the URI"]);
+        assert_says(&refused, 2, &[named, "correct or remove the option after the ? of the URI"]);
         assert!(!refused.stderr.contains("percent-encode"), "{}", refused.stderr);
     }
     let uri = format!("mongodb://127.0.0.1:{}/?replicaSet=rs0&readPreference=secondary", mongod.port());

@@ -245,7 +245,7 @@ async fn w8_a_reload_that_was_interrupted_goes_on_with_the_next_run() {
     let staging = "SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer_new%' AND relkind = 'r'";
     assert_eq!(scene.number(staging).await, 1);
     let run = scene.run(&["run"]).await.expect_code(0);
-    assert!(run.stderr.contains("orders: to be loaded: a load that did not come to its end goes on"), "{}", run.stderr);
+    assert!(run.stderr.contains("orders: to be loaded: resuming an interrupted load"), "{}", run.stderr);
     assert_eq!(scene.number(staging).await, 0);
     scene.run(&["verify"]).await.expect_code(0);
 }

@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use gizer_flatten::change::{ChangeKind, Edit, EditAction, Edits, Namespace, Step};
 use gizer_oplog::OplogPosition;
 use gizer_oplog::RawEntry;
-use gizer_oplog::decode::{Decoded, Operation, OperationKind, PieceEnd, decode};
+use gizer_oplog::decode::{DecodedEntry, Operation, OperationKind, PieceEnd, decode};
 use gizer_schema::raw::RawDoc;
 use integration_tests::rig::Version;
 use mongodb::error::{Error, ErrorKind};
@@ -195,8 +195,8 @@ impl Bed {
             self.reached = bytes.get_timestamp("ts")?;
             let entry = RawEntry::read(RawDoc::new(bytes.as_bytes())?)?;
             match decode(&entry)? {
-                Decoded::Operation(operation) => self.apply(&operation)?,
-                Decoded::Operations(piece) => {
+                DecodedEntry::Operation(operation) => self.apply(&operation)?,
+                DecodedEntry::Operations(piece) => {
                     let ours = bytes.as_bytes().windows(4).any(|name| name == b"odds");
                     assert!(!ours || piece.end == PieceEnd::Committed, "no large or prepared transactions here");
                     for operation in piece.operations() {
@@ -207,7 +207,7 @@ impl Bed {
                         self.apply(&operation)?;
                     }
                 }
-                Decoded::Nothing => {}
+                DecodedEntry::Nothing => {}
                 other => panic!("no prepared transactions here: {other:?}"),
             }
             if let Ok(update) = bytes.get_document("o")

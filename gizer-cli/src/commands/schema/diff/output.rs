@@ -58,10 +58,10 @@ fn one(compared: &Compared, live: bool, colours: bool) -> String {
     let name = printable(&compared.collection);
     let title = if colours { styled(&name, Style::new().bold()) } else { name.clone() };
     if !compared.differs() {
-        let what = if live { "the tables are those of the schema file" } else { "nothing differs" };
+        let what = if live { "the tables are up to date with the schema file" } else { "nothing differs" };
         let note = match compared.outcome {
             DiffOutcome::Live { loaded: false, .. } => {
-                "; gizer has not loaded them, so that `gizer load` comes before `gizer sync`"
+                "; gizer did not load them: run `gizer load` before `gizer sync`"
             }
             _ => "",
         };

@@ -1,50 +1,50 @@
-//! The changes of a transaction that has been decided, one after the other.
+//! Gives the changes of a decided transaction, one by one.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use gizer_schema::raw::RawDoc;
 
-use super::transactions::{Decided, HeldBack, Operations};
-use crate::decode::{DecodeError, Decoded, Piece, PieceEnd, TransactionId, decode};
+use super::transactions::{BufferedOperations, DecidedTransaction, OpenTransactions};
+use crate::decode::{DecodeError, DecodedEntry, Piece, PieceEnd, TransactionId, decode};
 use crate::error::MongoError;
 use crate::position::OplogPosition;
 use crate::tail::RawEntry;
 
-/// A transaction whose operations are being given: those of pieces that have to be fetched from the log, those that were held back, and
-/// those of the entry with which it takes effect.
-pub(super) struct Giving {
-    /// The shard's place.
+/// A decided transaction that is being given: pieces still to fetch from the log, then its buffered
+/// operations, then those of the deciding entry.
+pub(super) struct TransactionReplay {
+    /// The shard's index.
     pub(super) shard: usize,
     /// Where it takes effect.
     pub(super) position: OplogPosition,
     transaction: Option<TransactionId>,
-    /// The piece that is to be fetched next on the way back to the first one.
+    /// The next piece to fetch on the way back to the first one.
     back: Option<OplogPosition>,
-    /// Pieces that were passed on the way back, the earliest last: each is fetched again when its turn comes, since all of them
-    /// may not fit in memory.
+    /// Pieces seen on the way back, the earliest last. Each is fetched again in its turn, since all
+    /// of them may not fit in memory.
     ahead: Vec<OplogPosition>,
-    held: Operations,
+    held: BufferedOperations,
     own: VecDeque<Bytes>,
-    /// What is given now.
     current: VecDeque<Bytes>,
 }
 
-impl Giving {
+impl TransactionReplay {
     pub(super) fn new(
         shard: usize,
         position: OplogPosition,
         transaction: Option<TransactionId>,
-        earlier: Decided,
+        earlier: DecidedTransaction,
         own: VecDeque<Bytes>,
-    ) -> Giving {
-        let Decided { missing: back, operations: held } = earlier;
+    ) -> TransactionReplay {
+        let DecidedTransaction { missing: back, operations: held } = earlier;
         let (ahead, current) = (Vec::new(), VecDeque::new());
-        Giving { shard, position, transaction, back, ahead, held, own, current }
+        TransactionReplay { shard, position, transaction, back, ahead, held, own, current }
     }
 
-    /// The next raw operation; `None` at the end, and where a piece has to be [fetched](Giving::wanted) first.
-    pub(super) fn next(&mut self, from: &mut HeldBack) -> Result<Option<Bytes>, MongoError> {
+    /// The next raw operation; `None` at the end, and when a piece must be
+    /// [fetched](TransactionReplay::wanted) first.
+    pub(super) fn next(&mut self, from: &mut OpenTransactions) -> Result<Option<Bytes>, MongoError> {
         loop {
             if let Some(operation) = self.current.pop_front() {
                 return Ok(Some(operation));
@@ -62,17 +62,16 @@ impl Giving {
         }
     }
 
-    /// The entry that is needed next.
+    /// The entry to fetch next.
     pub(super) fn wanted(&self) -> Option<OplogPosition> {
         self.back.or_else(|| self.ahead.last().copied())
     }
 
-    /// The entry that was needed.
     pub(super) fn fetched(&mut self, shard: &str, at: OplogPosition, entry: &Bytes) -> Result<(), MongoError> {
         let malformed = |found| malformed(shard, at, found);
         let read = RawDoc::new(entry).and_then(RawEntry::read).map_err(|found| malformed(found.into()))?;
         let piece = match decode(&read).map_err(malformed)? {
-            Decoded::Operations(piece) if self.is_followed_by_more(&piece) => piece,
+            DecodedEntry::Operations(piece) if self.is_followed_by_more(&piece) => piece,
             _ => return Err(MongoError::NotOfTransaction { shard: shard.to_owned(), position: at }),
         };
         if self.back.take().is_some() {
@@ -96,7 +95,7 @@ impl Giving {
     }
 }
 
-/// The operations of a piece as they stand in the log, which share the entry's memory.
+/// Raw operations of a piece; they share the entry's memory.
 pub(super) fn operations_of(entry: &Bytes, piece: &Piece<'_>) -> Result<VecDeque<Bytes>, DecodeError> {
     let (mut operations, mut shared) = (piece.operations(), VecDeque::new());
     while let Some(operation) = operations.next_with_source() {
