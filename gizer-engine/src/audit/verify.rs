@@ -320,7 +320,7 @@ impl<'v> VerifyRun<'v> {
         if state::try_rejects_now(session, name).await? == 0 || state::is_followed_now(session).await? {
             return Ok(());
         }
-        match sync_once(self.env).await {
+        match Box::pin(sync_once(self.env)).await {
             // Another run was faster.
             Err(failure) if failure.kind == FailureKind::Locked => Ok(()),
             outcome => outcome,
@@ -365,7 +365,7 @@ impl<'v> VerifyRun<'v> {
                     .remedy("run `gizer sync` to see what prevents it; the repairs stay queued"));
             }
             if !state::is_followed_now(session).await? {
-                match sync_once(self.env).await {
+                match Box::pin(sync_once(self.env)).await {
                     // Another run was faster.
                     Err(failure) if failure.kind == FailureKind::Locked => {}
                     outcome => outcome?,

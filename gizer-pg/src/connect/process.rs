@@ -81,7 +81,8 @@ pub(super) async fn look(target: &Target, process: Option<&ProcessId>) -> Seen {
     let Some(process) = process else {
         return Seen::NotToBeAsked("its process there is not known".to_owned());
     };
-    match timeout(LOOK_TIMEOUT, look_without_limit(target, process)).await {
+    // Boxed: it is seldom run, and its state would be part of that of every statement.
+    match timeout(LOOK_TIMEOUT, Box::pin(look_without_limit(target, process))).await {
         Ok(Ok(seen)) => seen,
         Ok(Err(reason)) => Seen::NotToBeAsked(format!("a second connection failed: {reason}")),
         Err(_) => Seen::NotToBeAsked("nor does the server answer on a second connection".to_owned()),
