@@ -53,11 +53,6 @@ impl Budget {
         let permit = Arc::clone(&self.permits).acquire_many_owned(wanted).await;
         Lease { _permit: permit.expect("the semaphore of a budget is never closed") }
     }
-
-    /// [`Budget::take`] for threads. Must not be called on a thread of a tokio runtime.
-    pub fn take_blocking(&self, bytes: usize) -> Lease {
-        futures::executor::block_on(self.take(bytes))
-    }
 }
 
 /// Bytes taken from a [`Budget`]; dropping it gives them back.

@@ -86,14 +86,6 @@ impl Scope {
             },
         })
     }
-
-    /// Heap memory in bytes.
-    pub fn memory_bytes(&self) -> usize {
-        match self {
-            Scope::All => 0,
-            Scope::Tables(tables) => tables.more.capacity() * size_of::<u64>(),
-        }
-    }
 }
 
 impl TableSet {
