@@ -119,7 +119,7 @@ async fn dumps_that_are_cut_or_something_else_are_told() {
     ];
     for (bytes, says) in cases {
         fs::write(&path, bytes).unwrap();
-        assert_says(&load().await, 1, &[&says, "help: the file was cut"]);
+        assert_says(&load().await, 1, &[&says, "help: copy or dump the file again"]);
         assert_says(
             &gizer.run(["extract", "--dump", "dump/shop", "--csv-path", "out", "--force"]).await.unwrap(),
             1,

@@ -180,7 +180,7 @@ async fn a_folder_of_the_classic_tool_is_copied_and_marked() {
     assert_eq!(place.rows("SELECT * FROM post_l").await, [json!({"l": "x", "posts_id": 1, "idx": 1})]);
     let state = place.rows("SELECT state, reason FROM gizer_collection").await;
     assert_eq!(state[0]["state"], "copy");
-    assert!(state[0]["reason"].as_str().unwrap().contains("whole"), "{state:?}");
+    assert!(state[0]["reason"].as_str().unwrap().contains("incomplete"), "{state:?}");
 
     // What PostgreSQL refuses is told with file and line, without what stands there; the live tables stay.
     let cases = [

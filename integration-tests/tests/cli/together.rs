@@ -113,7 +113,7 @@ async fn one_that_fails_keeps_the_other_from_being_swapped_in() {
         assert_says(
             &failed,
             1,
-            &[&kept, "the next load has only its swap to do", &format!("0 documents of {bad} rejected")],
+            &[&kept, "the next load only has to swap it in", &format!("0 documents of {bad} rejected")],
         );
         let (rows, least, greatest) = joined(&place).await;
         assert_eq!((rows, least, greatest), (DOCUMENTS.into(), 1, 1), "the live tables have changed");

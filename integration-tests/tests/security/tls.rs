@@ -137,7 +137,11 @@ async fn what_is_wrong_is_told(scene: &Scene) {
             1,
             &["UnknownIssuer", "tlsCAFile=/"],
         ),
-        (("@127.0.0.1", "@localhost"), 1, &["not valid for name \"localhost\"", "name the host in the URI"]),
+        (
+            ("@127.0.0.1", "@localhost"),
+            1,
+            &["not valid for name \"localhost\"", "use the host name of the server's certificate in the URI"],
+        ),
         (("&tlsCertificateKeyFile=/etc/gizer/gizer.pem", ""), 1, &["tlsCertificateKeyFile=/"]),
         (("KeyFile=/etc/gizer/gizer", "KeyFile=/etc/gizer/stranger"), 1, &["tlsCertificateKeyFile=/"]),
         (
