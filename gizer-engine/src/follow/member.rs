@@ -55,11 +55,6 @@ impl<'f> Member<'f> {
         Ok(Member { collection: FollowedCollection::new(slot, watched, applied_to, passed_over), tables })
     }
 
-    /// Its layout slot: a replacement counts from the next batch on.
-    pub fn layout_slot(&self) -> &LayoutSlot {
-        self.collection.slot()
-    }
-
     /// Splits it for reader and writer.
     pub(super) fn split(self) -> (FollowedCollection, FollowedTables<'f>) {
         (self.collection, self.tables)

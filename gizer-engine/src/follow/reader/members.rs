@@ -32,10 +32,6 @@ impl FollowedCollection {
         FollowedCollection { slot, layout, watched, applied_to, skipped_until }
     }
 
-    pub(in crate::follow) fn slot(&self) -> &LayoutSlot {
-        &self.slot
-    }
-
     pub(super) fn layout(&self) -> &LayoutVersion {
         &self.layout
     }
