@@ -196,7 +196,7 @@ pub enum PgError {
     #[error("expected an empty folder or a new one at {path}: found {found} in it")]
     FolderInUse { path: String, found: String },
 
-    /// An extract into the folder failed, was interrupted, or is still under way.
+    /// An extract into the folder failed, was interrupted, or is still running.
     #[error("{path} is incomplete: its extract did not finish")]
     ExtractIncomplete { path: String },
 

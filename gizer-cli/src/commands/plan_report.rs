@@ -100,9 +100,9 @@ fn totals(loads: &[PlannedLoad]) -> String {
     let disk: u64 = loads.iter().filter_map(|load| load.estimate.as_ref()).map(|estimate| estimate.disk).sum();
     let disk = if disk > 0 { format!("; about {} of disk", bytes(disk)) } else { String::new() };
     let replaces = loads.iter().any(|load| load.tables.iter().any(|(_, change)| *change != TableFate::Made));
-    let beside = if replaces { ", next to the existing tables, until they are swapped" } else { "" };
+    let next_to_live = if replaces { ", next to the existing tables, until they are swapped" } else { "" };
     format!(
-        "{} of {} to be read{disk}{beside}\n",
+        "{} of {} to be read{disk}{next_to_live}\n",
         counted(sizes().map(|size| size.documents).sum(), "document", "documents"),
         bytes(sizes().map(|size| size.bytes).sum()),
     )

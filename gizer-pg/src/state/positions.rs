@@ -38,7 +38,7 @@ pub(crate) fn to_json(positions: &Positions) -> String {
 
 /// Rewrites positions that gizer 0.1 has left as `{"rs0": {"seconds": …, "increment": …, "term": …}}`, in the open transaction.
 ///
-/// A run of 0.1 that is still under way finds another position than it left, and is fenced off; one that starts later cannot read
+/// A run of 0.1 that is still running finds another position than it left, and is fenced off; one that starts later cannot read
 /// it, and says so. Where another run holds a row, this waits for it.
 pub(super) async fn rewrite_first_version(session: &Session) -> Result<(), PgError> {
     let mut selects = Vec::new();

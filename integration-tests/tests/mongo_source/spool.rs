@@ -222,6 +222,28 @@ async fn without_a_spool_it_begins_where_it_is_needed_if_the_log_goes_back_so_fa
     Ok(())
 }
 
+/// One that begins later would leave what lies before it to the log alone.
+#[tokio::test]
+async fn a_spool_that_begins_later_than_needed_starts_over_while_the_log_goes_back_so_far() -> Outcome {
+    let shop = Shop::new(Version::V6_0).await?;
+    let scene = Scene::new(shop.mongod, shop.database.name(), "").await?;
+    scene.write(0).await?;
+    let needed = Positions::from([("rs0".to_owned(), scene.newest().await?.into())]);
+    scene.write(1).await?;
+    let later = scene.start(None).await?;
+    scene.caught_up(&later).await?;
+    assert!(!later.reaches(&needed));
+    drop(later);
+
+    let capture = scene.start_after_a_crash(&needed).await?;
+    assert!(capture.reaches(&needed) && capture.start_positions() == &needed);
+    scene.caught_up(&capture).await?;
+    let reached = oplog_position(&capture.stop().await?.span.reached);
+    let needed = oplog_position(&needed);
+    assert!(scene.spooled(needed).await?.0 == scene.logged(needed, reached).await?);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_limit_that_is_reached_is_told_and_what_is_there_stays() -> Outcome {
     let shop = Shop::new(Version::V5_0).await?;
