@@ -116,11 +116,13 @@ impl Oplog {
     /// [`MongoError::RolledOver`] if the entry has left the log; [`MongoError::Diverged`] if it was
     /// never in it; [`MongoError::MemberLags`]; connection errors.
     pub async fn entry_at(&self, position: OplogPosition) -> Result<Bytes, MongoError> {
-        let ts = Timestamp { time: position.time.seconds, increment: position.time.increment };
-        let log = self.deployment.database("local").collection::<RawDocumentBuf>("oplog.rs");
-        // The server seeks `$gte` on `ts` without scanning what lies before.
-        let find = log.find_one(doc! { "ts": { "$gte": ts } }).read_concern(ReadConcern::majority());
-        let found = self.deployment.answered("find", NAMESPACE, ReplyLimit::Short, find).await?;
+        let found = loop {
+            match self.first_from(position.time).await {
+                // Entries were truncated meanwhile where the server looked.
+                Err(MongoError::Server { code: CAPPED_POSITION_LOST, .. }) => tokio::task::yield_now().await,
+                found => break found?,
+            }
+        };
         let Some(found) = found else {
             let newest = self.newest().await?.time;
             return Err(MongoError::MemberLags { shard: self.name.clone(), saved: position, newest });
@@ -141,6 +143,14 @@ impl Oplog {
         } else {
             MongoError::Diverged { shard: self.name.clone(), saved: position }
         })
+    }
+
+    /// The first entry of this time or a later one. The server seeks `$gte` on `ts` without scanning what lies before.
+    async fn first_from(&self, time: ClusterTime) -> Result<Option<RawDocumentBuf>, MongoError> {
+        let ts = Timestamp { time: time.seconds, increment: time.increment };
+        let log = self.deployment.database("local").collection::<RawDocumentBuf>("oplog.rs");
+        let find = log.find_one(doc! { "ts": { "$gte": ts } }).read_concern(ReadConcern::majority());
+        self.deployment.answered("find", NAMESPACE, ReplyLimit::Short, find).await
     }
 
     /// The first entry in natural order, which is insertion order (MongoDB manual, "Capped

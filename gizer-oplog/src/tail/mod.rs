@@ -190,13 +190,13 @@ impl OplogTail {
     }
 
     async fn read(&mut self) -> Result<OplogBatch, MongoError> {
-        let mut overtaken = false;
         loop {
             match self.step().await {
                 Ok(batch) => return Ok(batch),
-                // The log rolled over under the cursor. Reopening checks the position.
-                Err(MongoError::Server { code: CAPPED_POSITION_LOST, .. }) if !overtaken => {
-                    (self.cursor, overtaken) = (None, true);
+                // The log rolled over under the cursor, or where it was to open. Reopening checks the position.
+                Err(MongoError::Server { code: CAPPED_POSITION_LOST, .. }) => {
+                    self.cursor = None;
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     self.cursor = None;

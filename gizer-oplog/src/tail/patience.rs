@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::error::MongoError;
-use crate::position::CAPPED_POSITION_LOST;
 
 /// The first pause before a retry; each is twice the last, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -38,7 +37,7 @@ impl Patience {
 
     /// Waits before a retry, or returns the error if it is not transient or has lasted too long.
     pub(crate) async fn pause(&mut self, shard: &str, error: MongoError) -> Result<(), MongoError> {
-        if !passes(&error) {
+        if !error.is_transient() {
             self.outage = None;
             return Err(error);
         }
@@ -53,9 +52,4 @@ impl Patience {
         sleep(pause).await;
         Ok(())
     }
-}
-
-/// Whether reading on may succeed a little later.
-fn passes(error: &MongoError) -> bool {
-    matches!(error, MongoError::Server { code: CAPPED_POSITION_LOST, .. }) || error.is_transient()
 }

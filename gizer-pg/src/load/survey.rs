@@ -92,11 +92,30 @@ pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) ->
         }
     }
     refuse_taken_key_names(session, layout, &live).await?;
-    let views = views::hanging(session, &live).await?;
-    dependents::refuse(session, layout, &live, &views).await?;
+    let views = refuse_dependents(session, layout, &live).await?;
     let additions = additions::on_live(session, layout, &live).await?;
     refuse_losses(session, layout, &live, &additions, &left).await?;
     Ok(Survey { live, views, additions, left })
+}
+
+/// How often to look at the views again that another swap has recreated between two looks.
+const VIEW_ATTEMPTS: usize = 5;
+
+/// Refuses what cannot be carried over; the views that can.
+///
+/// A view on tables of several collections is recreated by the swap of each of them: one that is new since the views
+/// were listed would be taken for a stranger.
+async fn refuse_dependents(session: &Session, layout: &Layout, live: &[LiveTable]) -> Result<Vec<View>, PgError> {
+    let mut views = views::hanging(session, live).await?;
+    for _ in 1..VIEW_ATTEMPTS {
+        let refused = dependents::refuse(session, layout, live, &views).await;
+        let again = views::hanging(session, live).await?;
+        if again == views {
+            return refused.map(|()| views);
+        }
+        views = again;
+    }
+    dependents::refuse(session, layout, live, &views).await.map(|()| views)
 }
 
 /// What somebody has made of the tables is carried over, or else named before it would be lost.

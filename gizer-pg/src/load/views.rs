@@ -157,8 +157,9 @@ async fn unfit(
             found.push((table, format!("{label}, which takes whole rows, and the columns of {shown} change")));
         }
         let sql = "SELECT pg_get_viewdef($1::oid)";
-        let definition: String = session.query_one(format!("reading {label}"), sql, &[&view]).await?.get(0);
-        if renames_by_position(&definition, &shown) {
+        // None, if it has just been dropped.
+        let definition: Option<String> = session.query_one(format!("reading {label}"), sql, &[&view]).await?.get(0);
+        if definition.is_some_and(|definition| renames_by_position(&definition, &shown)) {
             let why = "which gives columns other names by their position, and the columns of";
             found.push((table, format!("{label}, {why} {shown} change")));
         }

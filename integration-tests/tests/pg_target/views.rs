@@ -359,3 +359,17 @@ async fn whoever_keeps_a_view_locked_is_named() {
     load.swap(&quick(), &Ledger::default(), None).await.unwrap();
     assert_eq!(scene.text("SELECT obj_description('v'::regclass)").await, "not yet");
 }
+
+#[tokio::test]
+async fn a_view_that_another_swap_recreates_meanwhile_is_still_one_of_ours() {
+    let posts = layout("posts", POSTS);
+    let view = "CREATE VIEW mine AS SELECT id FROM posts";
+    let scene = scene_with(&posts, view).await;
+    let (session, other) = (scene.session().await, scene.client().await);
+    let recreate = format!("BEGIN; DROP VIEW mine; {view}; COMMIT");
+    for _ in 0..100 {
+        let (surveyed, recreated) = tokio::join!(survey(&session, &posts), other.batch_execute(&recreate));
+        recreated.unwrap();
+        assert_eq!(surveyed.unwrap().views(), ["\"public\".\"mine\""]);
+    }
+}
