@@ -321,10 +321,10 @@ impl LoadJob<'_, '_> {
                 self.env.notice(&Notice::SpoolUnfinished { why });
             }
             Ok(Ok(report)) if report.is_whole() => {
-                tracing::info!(reached = ?report.reached(), "changes were spooled");
+                tracing::info!(reached = ?report.span.reached, "changes were spooled");
             }
             // Already logged, and the loads were checked against it.
-            Ok(Ok(report)) => tracing::warn!(reached = ?report.reached(), "changes were spooled up to here only"),
+            Ok(Ok(report)) => tracing::warn!(reached = ?report.span.reached, "changes were spooled up to here only"),
             Ok(Err(failure)) => self.env.notice(&Notice::SpoolUnfinished { why: failure.message }),
         }
     }

@@ -96,11 +96,6 @@ impl CaptureReport {
     pub fn is_whole(&self) -> bool {
         matches!(self.end, CaptureEnd::Stopped)
     }
-
-    /// How far the spool reaches; from there the log itself is needed.
-    pub fn reached(&self) -> &Positions {
-        &self.span.reached
-    }
 }
 
 impl Capture {

@@ -155,7 +155,7 @@ async fn all_that_matters_is_spooled_through_a_crash(version: Version) -> Outcom
     let report = capture.stop().await?;
     assert!(report.is_whole(), "{report:?}");
     let (spooled, reached) = scene.spooled(oplog_position(&start)).await?;
-    assert_eq!(reached, oplog_position(report.reached()));
+    assert_eq!(reached, oplog_position(&report.span.reached));
     assert!(report.changes > 300 && report.bytes > 10_000, "{report:?}");
     let logged = scene.logged(oplog_position(&start), reached).await?;
     assert!(logged.len() > 1_500, "{}", logged.len());
@@ -216,7 +216,7 @@ async fn without_a_spool_it_begins_where_it_is_needed_if_the_log_goes_back_so_fa
     let capture = scene.start(Some(&needed)).await?;
     assert!(capture.reaches(&needed) && capture.t0()["rs0"] > needed["rs0"]);
     scene.caught_up(&capture).await?;
-    let reached = oplog_position(capture.stop().await?.reached());
+    let reached = oplog_position(&capture.stop().await?.span.reached);
     let needed = oplog_position(&needed);
     assert!(scene.spooled(needed).await?.0 == scene.logged(needed, reached).await?);
     Ok(())
@@ -259,7 +259,7 @@ async fn a_limit_that_is_reached_is_told_and_what_is_there_stays() -> Outcome {
     assert!(matches!(report.end, CaptureEnd::LimitReached) && !report.is_whole(), "{report:?}");
     assert!(report.bytes <= 32 << 20 && report.bytes > 16 << 20, "{report:?}");
     let (spooled, reached) = scene.spooled(oplog_position(&t0)).await?;
-    assert_eq!(reached, oplog_position(report.reached()));
+    assert_eq!(reached, oplog_position(&report.span.reached));
     assert!(spooled == scene.logged(oplog_position(&t0), reached).await?);
     Ok(())
 }
@@ -381,7 +381,7 @@ async fn the_shards_share_one_spool() -> Outcome {
     assert!(capture.reaches(&t0) && !capture.reaches(&unknown));
     let report = capture.stop().await?;
     assert!(report.is_whole());
-    assert_eq!(report.reached().keys().collect::<Vec<&String>>(), ["rs-a", "rs-b"]);
+    assert_eq!(report.span.reached.keys().collect::<Vec<&String>>(), ["rs-a", "rs-b"]);
     // The collections' creation and the documents; what a fresh server makes for itself is of other databases.
     assert_eq!(report.changes, 32, "{report:?}");
     assert_eq!(std::fs::read_dir(scene.folder.path().join("spool"))?.count(), 1);
