@@ -1,5 +1,8 @@
 //! What must hold for any bytes: the fuzz targets call these, and so does an ordinary test with their corpora.
 
+#[path = "../gizer-flatten/tests/varied/mod.rs"]
+mod varied;
+
 use bson::{Bson, Document};
 use gizer_flatten::{Cell, Flattener, Row, RowSink, StoredCell, StoredRow, rebuild as rebuild_document};
 use gizer_schema::infer::Inference;
@@ -26,13 +29,15 @@ pub(crate) fn inference(data: &[u8]) {
     let (mut schema, _) = inference.schema("posts");
     pin_names(&mut schema, None).expect("tables follow from whatever was seen");
     check_schema(&schema);
+    varied::vary(&mut schema, choices(data));
+    check_schema(&schema);
 }
 
 /// Any bytes become rows or a rejection; everything in the rows can be written.
 pub(crate) fn flatten(data: &[u8]) {
     let documents = documents(data);
-    for classic in [true, false] {
-        if let Some(layout) = inferred(&documents, classic) {
+    for dialect in [FuzzedSchema::Classic, FuzzedSchema::Inferred, FuzzedSchema::Varied] {
+        if let Some((_, layout)) = inferred(&documents, dialect, data) {
             rows(&layout, &documents);
         }
     }
@@ -42,16 +47,24 @@ pub(crate) fn flatten(data: &[u8]) {
 pub(crate) fn rebuild(data: &[u8]) {
     let documents = documents(data);
     // Half of them decide on the schema, so that the others do not always fit it.
-    let Some(layout) = inferred(&documents[..documents.len().div_ceil(2)], false) else { return };
-    for (bytes, rows) in documents.iter().zip(rows(&layout, &documents)) {
+    let seen = &documents[..documents.len().div_ceil(2)];
+    for dialect in [FuzzedSchema::Inferred, FuzzedSchema::Varied] {
+        if let Some((schema, layout)) = inferred(seen, dialect, data) {
+            rebuild_by(&schema, &layout, &documents);
+        }
+    }
+}
+
+fn rebuild_by(schema: &Schema, layout: &Layout, documents: &[Vec<u8>]) {
+    for (bytes, rows) in documents.iter().zip(rows(layout, documents)) {
         let Some(rows) = rows else { continue };
-        let rebuilt = rebuild_document(&layout, &rows).unwrap_or_else(|error| panic!("{error}: {rows:#?}"));
+        let rebuilt = rebuild_document(layout, &rows).unwrap_or_else(|error| panic!("{error}: {rows:#?}"));
         // What the bson crate does not read, or not without loss, it cannot judge either.
         if let Ok(source) = Document::from_reader(bytes.as_slice())
             && source.to_vec().is_ok_and(|again| again == *bytes)
         {
             let rebuilt = Document::from_reader(rebuilt.as_slice()).expect("what is read is also read again");
-            let (source, rebuilt) = (Bson::Document(source), Bson::Document(rebuilt));
+            let (source, rebuilt) = (Bson::Document(varied::copied(schema, source)), Bson::Document(rebuilt));
             assert!(same(&source, &rebuilt), "{source:?}\n{rebuilt:?}\n{layout:#?}");
         }
     }
@@ -72,15 +85,33 @@ fn check_schema(schema: &Schema) {
     }
 }
 
-fn inferred(documents: &[Vec<u8>], classic: bool) -> Option<Layout> {
+/// Where a schema comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum FuzzedSchema {
+    Classic,
+    Inferred,
+    /// Inferred, with other policies: maps among them.
+    Varied,
+}
+
+/// The policies follow from the same bytes as the documents, so that older findings stay what they are.
+fn choices(data: &[u8]) -> impl Iterator<Item = u8> {
+    data.iter().rev().copied().chain([2])
+}
+
+fn inferred(documents: &[Vec<u8>], from: FuzzedSchema, data: &[u8]) -> Option<(Schema, Layout)> {
     let mut inference = Inference::default();
     for bytes in documents {
         inference.observe(RawDoc::new(bytes).ok()?).ok()?;
     }
-    let schema = if classic { inference.classic_schema("posts").0 } else { inference.schema("posts").0 };
+    let classic = from == FuzzedSchema::Classic;
+    let mut schema = if classic { inference.classic_schema("posts").0 } else { inference.schema("posts").0 };
+    if from == FuzzedSchema::Varied {
+        varied::vary(&mut schema, choices(data));
+    }
     let layout = Layout::new(&schema).ok()?;
     assert_eq!(layout.dialect == Dialect::Classic, classic);
-    Some(layout)
+    Some((schema, layout))
 }
 
 /// Documents made of bytes: most of them well-formed, with every type, with names that come twice or are no UTF-8.

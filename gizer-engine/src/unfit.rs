@@ -51,6 +51,12 @@ pub fn unfit_line(collection: &str, unfit: &UnfitCount, dialect: Dialect) -> Str
                 one("string is not UTF-8", "strings are not UTF-8")
             } else if is(Unfit::TimeOutOfRange) {
                 one("time is out of PostgreSQL's range", "times are out of PostgreSQL's range")
+            } else if is(Unfit::KeyTooLong) {
+                one("field name is too long for a key", "field names are too long for a key")
+            } else if is(Unfit::KeyNotUtf8) {
+                one("field name is not UTF-8", "field names are not UTF-8")
+            } else if is(Unfit::Duplicate) && expected == "MAP" {
+                format!("a field name in it stands more than once, {times}")
             } else if is(Unfit::Duplicate) {
                 format!("the field stands more than once, {times}")
             } else {
@@ -160,6 +166,10 @@ mod tests {
         assert_eq!(of("STRING", 1_000), "posts.a.b: 1,000 values are STRING, expected INT; kept in _extra");
         assert_eq!(of("STRING with NUL", 1), "posts.a.b: 1 string contains NUL; kept in _extra");
         assert_eq!(of("DUPLICATE field", 2), "posts.a.b: the field stands more than once, 2 times; kept in _extra");
+        assert_eq!(of("KEY too long", 1), "posts.a.b: 1 field name is too long for a key; kept in _extra");
+        assert_eq!(of("KEY that is not UTF-8", 2), "posts.a.b: 2 field names are not UTF-8; kept in _extra");
+        let duplicate = line("DUPLICATE field", Some("MAP"), 1, gizer);
+        assert_eq!(duplicate, "posts.a.b: a field name in it stands more than once, 1 time; kept in _extra");
         assert_eq!(line("INT", None, 2, gizer), "unknown field posts.a.b (INT): 2 times, kept in _extra");
         assert_eq!(line("INT", None, 2, classic), "unknown field posts.a.b: 2 times, not loaded");
         assert_eq!(line("STRING", Some("INT"), 2, classic), "wrong value (STRING) for posts.a.b(INT): 2 times");

@@ -1,5 +1,7 @@
 //! Walks through documents and gives their rows.
 
+mod map;
+
 use gizer_schema::field_index::Walk;
 use gizer_schema::raw::{Element, Kind, Malformed, RawDoc, Value};
 use gizer_schema::{ColumnId, ColumnType, Dialect, Layout, PathId, TableId};
@@ -10,7 +12,7 @@ use crate::decimal::Decimal128;
 use crate::extjson::RawJson;
 use crate::extra::{ExtraValue, Gathered};
 use crate::key::{Form, TaggedKey};
-use crate::program::{ActionId, FieldAction, FoundField, NodeId, PlanField, Program};
+use crate::program::{ActionId, FieldAction, FoundField, NodeId, PlanField, Program, ValueOrigin};
 use crate::root_key::{KeyShape, MAX_KEY_BYTES};
 use crate::row::{Cell, Row, RowSink};
 use crate::tally::{MismatchCounts, Tally, Unfit};
@@ -70,6 +72,8 @@ struct RowShape {
     columns: usize,
     key: usize,
     positions: usize,
+    /// How many positions arrays can add to the key in tables below, down to the next map.
+    arrays_below: usize,
 }
 
 /// What goes into `_extra`.
@@ -86,14 +90,9 @@ enum Keeping {
 impl Flattener {
     /// A flattener for the documents of this layout's collection.
     pub fn new(layout: &Layout) -> Flattener {
-        let shape = |t: &gizer_schema::Table| RowShape {
-            columns: t.data_columns() + t.positions,
-            key: t.key.0,
-            positions: t.positions,
-        };
         Flattener {
             program: Program::compile(layout),
-            tables: layout.tables.iter().map(shape).collect(),
+            tables: row_shapes(layout),
             key: KeyShape::of(layout),
             keeping: match layout.dialect {
                 Dialect::Classic => Keeping::Nothing,
@@ -163,6 +162,24 @@ impl Flattener {
     }
 }
 
+fn row_shapes(layout: &Layout) -> Vec<RowShape> {
+    let mut arrays_below = vec![0; layout.tables.len()];
+    // A table comes after its parent.
+    for (at, table) in layout.tables.iter().enumerate().rev() {
+        let is_array = table.position_columns().last().is_some_and(|own| own.ty == ColumnType::BigInt);
+        if let Some(parent) = table.parent.filter(|_| is_array) {
+            arrays_below[parent.0] = arrays_below[parent.0].max(arrays_below[at] + 1);
+        }
+    }
+    let shape = |(table, arrays_below): (&gizer_schema::Table, usize)| RowShape {
+        columns: table.data_columns() + table.positions,
+        key: table.key.0,
+        positions: table.positions,
+        arrays_below,
+    };
+    layout.tables.iter().zip(arrays_below).map(shape).collect()
+}
+
 /// A row buffer of a table's length, in memory of the last batch.
 fn start_row<'b>((memory, shape): (Vec<Cell<'static>>, &RowShape)) -> Vec<Cell<'b>> {
     let mut row: Vec<Cell<'b>> = memory;
@@ -204,15 +221,6 @@ struct FlattenPass<'f, 'b, S> {
     whole: u64,
     key: Cell<'b>,
     sink: &'f mut S,
-}
-
-/// Where a value came from, for `_extra`.
-#[derive(Clone, Copy)]
-enum ValueOrigin {
-    /// A field of a document.
-    Field { node: NodeId, field: usize },
-    /// The array element of the row.
-    Element,
 }
 
 impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
@@ -293,10 +301,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
         if self.keeping == Keeping::Nothing {
             return;
         }
-        let pointer = match origin {
-            ValueOrigin::Field { node, field } => self.program.nodes[node].pointers[field].as_str(),
-            ValueOrigin::Element => "",
-        };
+        let pointer = self.program.pointer_of(origin);
         self.extras[table].keep(pointer, ExtraValue::Element(*element));
     }
 
@@ -330,6 +335,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
             FieldAction::Table { table: child, element: action } => {
                 self.array(table, child, action, path, origin, element)
             }
+            FieldAction::Map(map) => self.map(table, map, path, origin, element),
             FieldAction::Ignore => Ok(()),
         }
     }

@@ -45,7 +45,7 @@ pub use flatten::{Flattener, RejectReason, Rejection, id_text};
 pub use key::TaggedKey;
 pub use list::RawList;
 pub use rebuild::{RebuildError, StoredCell, StoredRow, rebuild, rebuild_id};
-pub use row::{Cell, Row, RowSink};
+pub use row::{Cell, Row, RowPosition, RowSink};
 pub use scope::{Scope, TableSet};
 pub use tally::{Mismatch, Tally, Unfit, UnknownField};
 pub use text::Text;

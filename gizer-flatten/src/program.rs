@@ -26,14 +26,34 @@ pub(crate) enum FieldAction {
     Document { node: NodeId },
     /// Its elements are rows of another table.
     Table { table: usize, element: ActionId },
+    /// Its entries are rows of another table.
+    Map(MapAction),
     /// Leave it out.
     Ignore,
+}
+
+/// What happens to the entries of a map.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MapAction {
+    pub(crate) table: usize,
+    /// Their path.
+    pub(crate) entries: PathId,
+    pub(crate) value: ActionId,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlanField {
     pub(crate) path: PathId,
     pub(crate) action: ActionId,
+}
+
+/// Where a value came from, for `_extra`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ValueOrigin {
+    /// A field of a document.
+    Field { node: NodeId, field: usize },
+    /// It is the element that the row stands for.
+    Element,
 }
 
 /// Where a name leads.
@@ -131,6 +151,14 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// The JSON Pointer of a value, relative to its row.
+    pub(crate) fn pointer_of(&self, origin: ValueOrigin) -> &str {
+        match origin {
+            ValueOrigin::Field { node, field } => &self.nodes[node].pointers[field],
+            ValueOrigin::Element => "",
+        }
+    }
+
     pub(crate) fn compile(layout: &Layout) -> Program {
         let mut program = Program { nodes: Vec::new(), actions: Vec::new() };
         program.document(layout, 0, &layout.document, String::new(), String::new());
@@ -180,6 +208,10 @@ impl Program {
                 // An element is the root of its own row: its pointer is empty.
                 let element = self.action(layout, table.0, element, prefix, String::new());
                 FieldAction::Table { table: table.0, element }
+            }
+            Plan::Map { table, entries, value } => {
+                let value = self.action(layout, table.0, value, prefix, String::new());
+                FieldAction::Map(MapAction { table: table.0, entries: *entries, value })
             }
             Plan::Ignored => FieldAction::Ignore,
         };

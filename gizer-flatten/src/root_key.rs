@@ -49,6 +49,25 @@ impl KeyShape {
     }
 }
 
+/// The longest key of a row, of the root key and of all positions, in bytes. An entry of a PostgreSQL btree ends at 2,704 bytes;
+/// what is left is for headers and alignment.
+const MAX_ROW_KEY_BYTES: usize = 2_600;
+
+/// Bytes of a position that are not its text, at most: header and alignment, or a `bigint`.
+const POSITION_BYTES: usize = 8;
+
+/// Whether the key of a row fits into an entry of an index, and so do those of rows in so many arrays below.
+pub(crate) fn fits_index(root_key: &Cell<'_>, positions: &[Cell<'_>], arrays_below: usize) -> bool {
+    let root = match root_key {
+        // As long as the tagged form may be.
+        Cell::Key(_) => MAX_KEY_BYTES,
+        // Hexadecimal digits, or a value of fixed size.
+        _ => key_bytes(root_key).max(24),
+    };
+    let positions: usize = positions.iter().map(|position| POSITION_BYTES + key_bytes(position)).sum();
+    root + positions + arrays_below * POSITION_BYTES <= MAX_ROW_KEY_BYTES
+}
+
 fn key_bytes(cell: &Cell<'_>) -> usize {
     match cell {
         Cell::Text(text) => text.as_bytes().len(),

@@ -23,7 +23,7 @@ pub enum Cell<'a> {
     SmallInt(i16),
     /// `integer`.
     Integer(i32),
-    /// `bigint`, also for array indexes.
+    /// `bigint`, also for array indexes; keys of maps are [`Cell::Text`].
     BigInt(i64),
     /// `double precision`, with NaN, infinities and −0.
     Double(f64),
@@ -47,6 +47,15 @@ pub enum Cell<'a> {
     List(RawList<'a>),
 }
 
+/// Where a row is in one of the arrays and maps around it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowPosition {
+    /// In an array, from 1.
+    Index(i64),
+    /// In a map: the name of its entry.
+    Key(String),
+}
+
 /// A row of one table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row<'r> {
@@ -62,7 +71,8 @@ pub struct Row<'r> {
 ///
 /// # Contract
 /// * Between two calls of [`begin_document`](RowSink::begin_document) come the rows of one
-///   document: child rows before or after their parent, but the rows of one table by array index.
+///   document: child rows before or after their parent, but the rows of one table by array index,
+///   those of a map by the bytes of their keys.
 /// * After [`discard_document`](RowSink::discard_document) the sink must behave as if the rows
 ///   since the last `begin_document` had never come: a document found malformed half-way leaves no
 ///   trace.

@@ -14,6 +14,8 @@
 //! A row comes and goes with its element: by an edit of the element or above it, or by one that
 //! fills an array with nulls on its way to an element, whose table is on the way.
 //!
+//! A map is like an array whose indexes are names.
+//!
 //! Arrays without a table, and names missing in the schema, are values of the row that holds them.
 //! Where a path continues differently from the schema (a field of an array, an element of a
 //! document), the schema's value there may become null ([`Edits::Diff`]): this counts as the end.
@@ -148,7 +150,11 @@ impl TableSet {
                 self.insert(*table);
                 self.add_value(element, rest);
             }
-            (Plan::Table { .. }, _) => self.add_all(plan),
+            (Plan::Map { table, value, .. }, [Step::Field(_) | Step::FieldOrIndex { .. }, rest @ ..]) => {
+                self.insert(*table);
+                self.add_value(value, rest);
+            }
+            (Plan::Table { .. } | Plan::Map { .. }, _) => self.add_all(plan),
         }
     }
 
@@ -157,9 +163,9 @@ impl TableSet {
         match plan {
             Plan::Column(_) | Plan::ObjectIdPair { .. } | Plan::Ignored => {}
             Plan::Document(document) => self.add_fields(document),
-            Plan::Table { table, element } => {
+            Plan::Table { table, element: inside } | Plan::Map { table, value: inside, .. } => {
                 self.insert(*table);
-                self.add_all(element);
+                self.add_all(inside);
             }
         }
     }

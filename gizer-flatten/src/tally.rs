@@ -19,25 +19,42 @@ pub enum Unfit {
     TimeOutOfRange,
     /// The field is a duplicate in its document; the first one counts.
     Duplicate,
+    /// The name of a map's entry is not UTF-8.
+    KeyNotUtf8,
+    /// The name of a map's entry is too long for an index.
+    KeyTooLong,
 }
 
 impl Unfit {
-    const COUNT: usize = Kind::ALL.len() + 4;
+    /// Those that are not of a type. Their places are stored: others come behind them.
+    const OTHERS: [Unfit; 6] = [
+        Unfit::TextWithNul,
+        Unfit::TextNotUtf8,
+        Unfit::TimeOutOfRange,
+        Unfit::Duplicate,
+        Unfit::KeyNotUtf8,
+        Unfit::KeyTooLong,
+    ];
+
+    const COUNT: usize = Kind::ALL.len() + Unfit::OTHERS.len();
 
     fn index(self) -> usize {
-        match self {
-            Unfit::Kind(kind) => kind.index(),
-            Unfit::TextWithNul => Kind::ALL.len(),
-            Unfit::TextNotUtf8 => Kind::ALL.len() + 1,
-            Unfit::TimeOutOfRange => Kind::ALL.len() + 2,
-            Unfit::Duplicate => Kind::ALL.len() + 3,
-        }
+        let other = match self {
+            Unfit::Kind(kind) => return kind.index(),
+            Unfit::TextWithNul => 0,
+            Unfit::TextNotUtf8 => 1,
+            Unfit::TimeOutOfRange => 2,
+            Unfit::Duplicate => 3,
+            Unfit::KeyNotUtf8 => 4,
+            Unfit::KeyTooLong => 5,
+        };
+        Kind::ALL.len() + other
     }
 
     /// The inverse of [`index`](Unfit::index).
     fn from_index(index: usize) -> Option<Unfit> {
-        let others = [Unfit::TextWithNul, Unfit::TextNotUtf8, Unfit::TimeOutOfRange, Unfit::Duplicate];
-        Kind::ALL.get(index).map(|kind| Unfit::Kind(*kind)).or_else(|| others.get(index - Kind::ALL.len()).copied())
+        let kind = Kind::ALL.get(index).map(|kind| Unfit::Kind(*kind));
+        kind.or_else(|| Unfit::OTHERS.get(index - Kind::ALL.len()).copied())
     }
 
     /// The name in reports; for a type, the classic tool's.
@@ -48,6 +65,8 @@ impl Unfit {
             Unfit::TextNotUtf8 => "STRING that is not UTF-8",
             Unfit::TimeOutOfRange => "TIMESTAMP out of range",
             Unfit::Duplicate => "DUPLICATE field",
+            Unfit::KeyNotUtf8 => "KEY that is not UTF-8",
+            Unfit::KeyTooLong => "KEY too long",
         }
     }
 }
@@ -309,7 +328,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_place() {
-        let others = [Unfit::TextWithNul, Unfit::TextNotUtf8, Unfit::TimeOutOfRange, Unfit::Duplicate];
+        let others = Unfit::OTHERS;
         let mut places: Vec<usize> =
             Kind::ALL.iter().copied().map(Unfit::Kind).chain(others).map(Unfit::index).collect();
         for &place in &places {

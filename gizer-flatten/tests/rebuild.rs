@@ -4,6 +4,7 @@
 
 mod generated;
 mod stored;
+mod varied;
 
 use bson::{Bson, Document, doc};
 use generated::{document, same};
@@ -13,6 +14,7 @@ use gizer_schema::infer::Inference;
 use gizer_schema::raw::RawDoc;
 use gizer_schema::{Dialect, Layout, Schema, file, pin_names};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use stored::{flatten_and_rebuild, rows};
 
 fn infer(documents: &[Vec<u8>]) -> Schema {
@@ -46,7 +48,7 @@ fn check(schema: &Schema, documents: &[Vec<u8>], exact: bool) -> Result<(), Test
     let (rebuilt, rejected) = flatten_and_rebuild(&layout, documents);
     for (bytes, rebuilt) in documents.iter().zip(rebuilt) {
         let Some(rebuilt) = rebuilt else { continue };
-        let source = Document::from_reader(bytes.as_slice()).unwrap();
+        let source = varied::copied(&schema, Document::from_reader(bytes.as_slice()).unwrap());
         prop_assert!(
             same(&source.clone().into(), &rebuilt.clone().into(), exact),
             "exact: {exact}\nsource:  {source:?}\nrebuilt: {rebuilt:?}\n{}",
@@ -84,6 +86,104 @@ proptest! {
         check(&schema, &bytes(&unseen), false)?;
         check(&schema, &bytes(&unseen), true)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(800) })]
+
+    /// Maps in maps, in arrays, of arrays, with values that are jsonb or left out.
+    #[test]
+    fn documents_come_back_by_any_policies(
+        seen in prop::collection::vec(document(), 1..8),
+        unseen in prop::collection::vec(document(), 1..4),
+        choices in prop::collection::vec(any::<u8>(), 1..24),
+    ) {
+        let bytes = |documents: &[Document]| documents.iter().map(|d| d.to_vec().unwrap()).collect::<Vec<_>>();
+        let mut schema = infer(&bytes(&seen));
+        varied::vary(&mut schema, choices);
+        let written = file::write(&schema);
+        prop_assert_eq!(&file::parse("posts", &written).unwrap(), &schema, "{}", written);
+        for documents in [bytes(&seen), bytes(&unseen)] {
+            check(&schema, &documents, false)?;
+            check(&schema, &documents, true)?;
+        }
+    }
+}
+
+/// The policies are random, but of every kind.
+#[test]
+fn random_schemas_have_maps_of_every_kind() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut texts = String::new();
+    for _ in 0..300 {
+        let seen = prop::collection::vec(document(), 1..8).new_tree(&mut runner).unwrap().current();
+        let choices = prop::collection::vec(any::<u8>(), 1..24).new_tree(&mut runner).unwrap().current();
+        let mut schema = infer(&seen.iter().map(|d| d.to_vec().unwrap()).collect::<Vec<_>>());
+        varied::vary(&mut schema, choices);
+        texts += &serde_json::from_str::<serde_json::Value>(&file::write(&schema)).unwrap().to_string();
+    }
+    let map = r#"{"$as":"map","$values":"#;
+    for inside in [map, r#"{"$as":"json"}"#, r#"{"$as":"ignore"}"#, r#"{"$as":"table""#, "[", r#"{"a":"#, "\""] {
+        assert!(texts.contains(&format!("{map}{inside}")), "no map of {inside}");
+    }
+    assert!(texts.contains(&format!("[{map}")), "no array of maps");
+}
+
+#[test]
+fn keys_of_every_kind_come_back() {
+    let layout = layout(
+        r#"{"_id": "STRING", "m": {"$as": "map", "$values": {"n": "INT"}}, "s": {"$as": "map", "$values": "INT"},
+            "l": [{"m": {"$as": "map", "$values": {"$as": "map", "$values": ["INT"]}}}], "d": {"m": {"$as": "map", "$values": "INT"}}}"#,
+    );
+    let long = "k".repeat(1_000);
+    let odd = ["", ".", "a.b", "$set", "/", "~0", "ü", "\u{1F600}", "key", "idx", &long];
+    let map: Document = odd.iter().map(|key| ((*key).to_owned(), Bson::from(doc! { "n": 1, "x": 2 }))).collect();
+    let scalars: Document = odd.iter().rev().map(|key| ((*key).to_owned(), Bson::from(1))).collect();
+    let documents = [
+        doc! {"_id": "a", "m": map, "s": scalars.clone(), "d": {"m": scalars}},
+        doc! {"_id": "b", "m": {}, "s": Bson::Null, "l": [{"m": {"x": {"y": [1, 2], "z": []}, "w": {}}}, {}, {"m": {}}]},
+        doc! {"_id": "c", "m": {"x": Bson::Null, "y": 5, "z": {}, "w": [1]}, "s": {"x": "text", "y": Bson::Null}},
+        doc! {"_id": "d", "m": 5, "s": [1, 2], "l": [{"m": "x"}, {"m": {"x": 1, "y": Bson::Null}}]},
+    ];
+    let bytes: Vec<Vec<u8>> = documents.iter().map(|d| d.to_vec().unwrap()).collect();
+    let (rebuilt, rejected) = flatten_and_rebuild(&layout, &bytes);
+    assert_eq!(rejected, []);
+    for (source, rebuilt) in documents.iter().zip(rebuilt) {
+        assert!(same(&source.clone().into(), &rebuilt.clone().unwrap().into(), false), "{source}\n{rebuilt:?}");
+    }
+}
+
+/// An entry of an index ends at 2,704 bytes, of all parts of a key together.
+#[test]
+fn keys_that_outgrow_an_index_entry_stay_with_their_map() {
+    let layout = layout(r#"{"_id": "STRING", "m": {"$as": "map", "$values": {"$as": "map", "$values": "INT"}}}"#);
+    let key = |length: usize, first: char| format!("{first}{}", "k".repeat(length - 1));
+    let document = doc! {"_id": "i".repeat(900), "m": {
+        key(1_692, 'a'): {"x": 1}, key(1_693, 'b'): {"x": 1}, key(900, 'c'): {key(784, 'd'): 1, key(785, 'e'): 2, "f": 3},
+    }};
+    let bytes = [document.to_vec().unwrap()];
+    let (all, _) = rows(&layout, &bytes);
+    let counts: Vec<usize> = all[0].as_ref().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(counts, [1, 2, 2], "of the first map's keys one is too long, and of the inner one's one");
+    let (rebuilt, _) = flatten_and_rebuild(&layout, &bytes);
+    assert_eq!(rebuilt[0].as_ref(), Some(&document));
+}
+
+/// Two arrays below, of whichever branch has more, take 8 bytes each; a map below counts for itself.
+#[test]
+fn keys_leave_room_for_the_arrays_below() {
+    let key = |length: usize, first: char| format!("{first}{}", "k".repeat(length - 1));
+    let layout = layout(
+        r#"{"_id": "STRING", "m": {"$as": "map", "$values": {"a": ["INT"], "l": [{"l": ["INT"]}],
+            "m": {"$as": "map", "$values": {"l": [[{"x": "INT"}]]}}}}}"#,
+    );
+    let document =
+        doc! {"_id": "i".repeat(900), "m": {key(1_676, 'a'): {"l": [{"l": [1]}]}, key(1_677, 'b'): {"a": [1]}}};
+    let bytes = [document.to_vec().unwrap()];
+    let (all, _) = rows(&layout, &bytes);
+    let counts: Vec<usize> = all[0].as_ref().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(counts, [1, 1, 0, 1, 1, 0, 0]);
+    assert_eq!(flatten_and_rebuild(&layout, &bytes).0[0].as_ref(), Some(&document));
 }
 
 fn layout(fields: &str) -> Layout {
@@ -124,7 +224,10 @@ fn a_compound_id_that_is_kept_by_its_hash_comes_back_byte_for_byte() {
 /// What the `bson` crate cannot even hold: duplicate names, names and text that are not UTF-8.
 #[test]
 fn malformed_names_and_text_come_back_byte_for_byte() {
-    let layout = layout(r#"{"_id": "INT", "a": "INT", "d": {"a": "INT"}, "l": [{"a": "INT"}], "j": {"$as": "json"}}"#);
+    let layout = layout(
+        r#"{"_id": "INT", "a": "INT", "d": {"a": "INT"}, "l": [{"a": "INT"}], "j": {"$as": "json"},
+            "m": {"$as": "map", "$values": "INT"}}"#,
+    );
     let cases = [
         (doc! {"_id": 1, "a": 1, "Q": 2}, b'Q', b'a'),
         (doc! {"_id": 1, "d": {"a": 1, "Q": "two"}}, b'Q', b'a'),
@@ -135,6 +238,9 @@ fn malformed_names_and_text_come_back_byte_for_byte() {
         (doc! {"_id": 1, "a": "Q"}, b'Q', 0xFF),
         (doc! {"_id": 1, "j": "Q"}, b'Q', 0xFF),
         (doc! {"_id": 1, "j": {"x": {"y": 1, "Q": 2}}}, b'Q', b'y'),
+        (doc! {"_id": 1, "m": {"x": 1, "Q": 2}}, b'Q', b'x'),
+        (doc! {"_id": 1, "m": {"x": 1, "Q": 2}}, b'Q', 0xFF),
+        (doc! {"_id": 1, "m": {"x": "Q"}}, b'Q', 0xFF),
     ];
     for (document, from, to) in cases {
         let mut bytes = document.to_vec().unwrap();

@@ -4,6 +4,8 @@
 mod applied;
 #[allow(dead_code, reason = "only the documents are of use here")]
 mod generated;
+#[allow(dead_code, reason = "only the policies are of use here")]
+mod varied;
 
 use bson::{Bson, Document, doc};
 use gizer_flatten::change::{Edit, EditAction, Edits, Step};
@@ -77,6 +79,9 @@ impl Random {
             _ if self.below(10) == 0 => self.stray(),
             Plan::Document(plan) => self.document(plan).into(),
             Plan::Table { element, .. } => (0..self.below(4)).map(|_| self.value(element)).collect::<Vec<_>>().into(),
+            Plan::Map { value, .. } => {
+                (0..self.below(4)).map(|_| (self.name(), self.value(value))).collect::<Document>().into()
+            }
             _ => self.below(5).to_string().parse::<i32>().unwrap().into(),
         }
     }
@@ -233,7 +238,11 @@ fn fixed() -> Vec<Layout> {
     let own = |fields: &str| format!(r#"{{"$gizer": 1, "fields": {fields}}}"#);
     let odd = r#"{"_id": "INT", "a": [{"$as": "table", "$items": {"a": "INT", "b": ["INT"]}}], "b": {"$as": "json"},
         "c": {"a": {"$as": "ignore"}, "b": ["INT"]}, "d": {"$as": "array", "$type": "INT"}}"#;
-    [NESTED.to_owned(), own(NESTED), own(odd)]
+    let maps = r#"{"_id": "INT", "a": {"$as": "map", "$values": {"a": "INT", "b": ["INT"], "c": {"$as": "map", "$values": "INT"}}},
+        "b": [{"a": {"$as": "map", "$values": "INT"}, "b": {"$as": "map", "$values": {"$as": "table", "$items": "INT"}}}],
+        "c": {"a": {"$as": "map", "$values": {"$as": "map", "$values": {"a": ["INT"]}}}, "b": "INT"}, "0": "INT",
+        "d": {"$as": "map", "$values": {"$as": "json"}}}"#;
+    [NESTED.to_owned(), own(NESTED), own(odd), own(maps)]
         .map(|schema| Layout::new(&file::parse("cases", &schema).unwrap()).unwrap())
         .into()
 }
@@ -258,12 +267,16 @@ proptest! {
         documents in prop::collection::vec(generated::document(), 1..6),
         seed in 1u64..,
         exact in any::<bool>(),
+        choices in prop::option::of(prop::collection::vec(any::<u8>(), 1..24)),
     ) {
         let mut inference = Inference::default();
         for document in &documents {
             inference.observe(RawDoc::new(&document.to_vec().unwrap()).unwrap()).unwrap();
         }
-        let (schema, _) = inference.schema("cases");
+        let (mut schema, _) = inference.schema("cases");
+        if let Some(choices) = choices {
+            varied::vary(&mut schema, choices);
+        }
         let text = file::write(&schema);
         let text = if exact { text.replacen("\"$gizer\": 1", "\"$gizer\": 1, \"exact_types\": true", 1) } else { text };
         let layout = Layout::new(&file::parse("cases", &text).unwrap()).unwrap();

@@ -59,7 +59,7 @@ pub(crate) fn definitions(layout: &Layout, table: &Table) -> Result<Vec<String>,
 /// The definition of a column; `is_key` says whether it is that of the root key.
 fn column_definition(layout: &Layout, column: &Column, is_key: bool) -> Result<String, PgError> {
     let mut definition = format!("{} {}", quote_identifier(&column.name)?, column.ty.pg_name());
-    if is_key && column.ty.is_text() {
+    if (is_key || matches!(column.source, ColumnSource::Position(_))) && column.ty.is_text() {
         // Byte order: the same on every system, and what MongoDB has without a collation.
         definition.push_str(" COLLATE \"C\"");
     }
@@ -136,7 +136,7 @@ pub(crate) fn is_marked_for(comment: Option<&str>, collection: &str) -> bool {
 pub(crate) fn table_path_of<'c>(comment: Option<&'c str>, collection: &str) -> Option<&'c str> {
     match comment?.strip_prefix(MARK)?.strip_prefix(collection)? {
         "" => Some(""),
-        rest => rest.strip_prefix('.').filter(|path| path.ends_with("[]")),
+        rest => rest.strip_prefix('.').filter(|path| path.ends_with("[]") || path.ends_with("{}")),
     }
 }
 
@@ -158,10 +158,10 @@ fn marked_path(layout: &Layout, path: PathId) -> String {
         marked.push_str(field);
         let mut plan = at.and_then(|document| plan_of(document, field));
         // One name for each array: the first its own, those inside of it what the layout calls them.
-        while let Some(Plan::Table { element, .. }) = plan {
-            marked.push_str("[]");
-            plan = Some(element);
-            if matches!(**element, Plan::Table { .. }) && fields.next().is_none() {
+        while let Some(outer @ (Plan::Table { element: inside, .. } | Plan::Map { value: inside, .. })) = plan {
+            marked.push_str(if matches!(outer, Plan::Map { .. }) { "{}" } else { "[]" });
+            plan = Some(inside);
+            if matches!(**inside, Plan::Table { .. } | Plan::Map { .. }) && fields.next().is_none() {
                 break;
             }
         }
@@ -200,7 +200,8 @@ fn column_path(layout: &Layout, id: TableId, column: &Column) -> String {
             column_path(layout, TableId(0), &root.columns[root.key.0])
         }
         ColumnSource::Position(depth) => {
-            format!("position in {}", marked_path(layout, array_paths(layout, table)[depth]))
+            let what = if column.ty.is_text() { "key" } else { "position" };
+            format!("{what} in {}", marked_path(layout, array_paths(layout, table)[depth]))
         }
         ColumnSource::Extra if table.path.is_none() => "what has no column, or does not fit it".to_owned(),
         ColumnSource::Extra => format!("what of {} has no column, or does not fit it", table_path(layout, id)),

@@ -58,7 +58,9 @@ fn merge_field<'p>(field: &'p mut Field, other: &Field, path: &mut Vec<&'p str>,
     }
     match (&mut field.node, &other.node) {
         (Node::Document(fields), Node::Document(others)) => merge_fields(fields, others, path, changes),
-        (Node::Array(element), Node::Array(other)) | (Node::NestedTable(element), Node::NestedTable(other)) => {
+        (Node::Array(element), Node::Array(other))
+        | (Node::NestedTable(element), Node::NestedTable(other))
+        | (Node::Map(element), Node::Map(other)) => {
             merge_field(element, other, path, changes);
         }
         // A whole sub-tree is not given up for a type.
@@ -79,7 +81,7 @@ fn is_leaf(node: &Node) -> bool {
 fn is_unknown(node: &Node) -> bool {
     match node {
         Node::Document(fields) => fields.is_empty(),
-        Node::Array(element) | Node::NestedTable(element) => is_unknown(&element.node),
+        Node::Array(element) | Node::NestedTable(element) | Node::Map(element) => is_unknown(&element.node),
         _ => false,
     }
 }
@@ -167,9 +169,9 @@ fn patch_one(schema: &mut Schema, wrong: &WrongValue) -> Result<Option<TypeChang
         None => return Err(format!("no type follows from {}: infer the schema again", wrong.actual)),
     };
     let Some(field) = find(&mut schema.fields, path) else { return Err("the schema has no such path".to_owned()) };
-    // A path of an array means its elements.
+    // A path of an array means its elements, that of a map its entries.
     let field = match &mut field.node {
-        Node::Array(element) => element.as_mut(),
+        Node::Array(element) | Node::Map(element) => element.as_mut(),
         _ => field,
     };
     if !is_leaf(&field.node) {
@@ -194,7 +196,7 @@ fn find<'s>(fields: &'s mut Fields, path: &str) -> Option<&'s mut Field> {
 fn inner(field: &mut Field) -> Option<&mut Fields> {
     match &mut field.node {
         Node::Document(fields) => Some(fields),
-        Node::Array(element) | Node::NestedTable(element) => inner(element),
+        Node::Array(element) | Node::NestedTable(element) | Node::Map(element) => inner(element),
         _ => None,
     }
 }

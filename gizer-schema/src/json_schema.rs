@@ -12,7 +12,7 @@ use crate::column_type::ScalarType;
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Names of directives; whatever else begins with one `$` is none.
-const DIRECTIVES: [&str; 5] = ["$as", "$type", "$items", "$name", "$seen"];
+const DIRECTIVES: [&str; 6] = ["$as", "$type", "$items", "$values", "$name", "$seen"];
 
 /// A field's own name in gizer's dialect: a `$` in front is doubled.
 const FIELD_NAME: &str = r"^($|[^$]|\$\$)";
@@ -110,7 +110,7 @@ fn object() -> Json {
     let says = |policy: &str| json!({ "properties": { "$as": { "const": policy } }, "required": ["$as"] });
     let when = |condition: Json, then: Json| json!({ "if": condition, "then": then });
     let nothing_but_fields = json!({ "not": { "anyOf": [
-        { "required": ["$type"] }, { "required": ["$items"] }, { "required": ["$name"] },
+        { "required": ["$type"] }, { "required": ["$items"] }, { "required": ["$values"] }, { "required": ["$name"] },
     ] } });
     let array = json!({
         "required": ["$type"],
@@ -119,6 +119,7 @@ fn object() -> Json {
         "properties": { "$type": { "not": any_case(&[ScalarType::Json, ScalarType::Key, ScalarType::TinyInt]) } },
     });
     let table = json!({ "required": ["$items"], "propertyNames": { "enum": ["$as", "$items", "$name", "$seen"] } });
+    let map = json!({ "required": ["$values"], "propertyNames": { "enum": ["$as", "$values", "$name", "$seen"] } });
     let without_policy = |directive: &str| json!({ "required": [directive], "not": { "required": ["$as"] } });
     json!({
         "type": "object",
@@ -130,6 +131,9 @@ fn object() -> Json {
             when(says("ignore"), only(&["$as", "$seen"])),
             when(says("array"), array),
             when(says("table"), table),
+            when(says("map"), map),
+            // Only a map has values.
+            when(json!({ "required": ["$values"] }), says("map")),
             when(says("columns"), nothing_but_fields),
             when(without_policy("$type"), only(&["$type", "$name", "$seen"])),
             when(without_policy("$items"), only(&["$items", "$name", "$seen"])),
@@ -145,12 +149,14 @@ fn directives() -> Json {
     let said = [
         json!({
             "description": "The policy: what becomes of it.",
-            "enum": ["columns", "table", "array", "json", "ignore"],
+            "enum": ["columns", "table", "array", "map", "json", "ignore"],
             "enumDescriptions": [
                 "A nested document: its fields become columns of the same table. What an object of fields is by itself.",
                 "An array, with $items: its elements become rows of a child table. What a list is by itself; in a list: an array \
                  directly in an array, which is JSON otherwise.",
                 "An array of values, with $type: one column, a PostgreSQL array.",
+                "A document whose field names are data, with $values: its entries become rows of a child table, with the name as \
+                 their key.",
                 "Whatever it holds: one jsonb column, canonical Extended JSON.",
                 "It is not copied at all.",
             ],
@@ -164,7 +170,11 @@ fn directives() -> Json {
             "$ref": "#/$defs/field",
         }),
         json!({
-            "description": "The name of the column, or of an array's table, in place of the one that follows from the path.",
+            "description": "What the values of a map are.",
+            "$ref": "#/$defs/field",
+        }),
+        json!({
+            "description": "The name of the column, or of an array's or a map's table, in place of the one that follows from the path.",
             "type": "string",
         }),
         json!({

@@ -8,8 +8,8 @@
 //!
 //! * [`Schema`] is a tree of fields with types: read from a schema file ([`mod@file`]) or inferred from documents
 //!   ([`infer`]).
-//! * [`Layout`] is what follows from it by the classic mapping: one table for the collection, one for each array,
-//!   with their columns in order, and the tree that tells a flattener which field goes where.
+//! * [`Layout`] is what follows from it by the classic mapping: one table for the collection, one for each array
+//!   and each map, with their columns in order, and the tree that tells a flattener which field goes where.
 //! * [`raw`] reads BSON in place; nothing in gizer builds a `bson::Document` on a hot path.
 //!
 //! This crate does no I/O and knows no other crate of gizer.
@@ -30,8 +30,8 @@ pub mod raw;
 pub use column_type::{ColumnType, ScalarType, TIMESTAMP_MILLIS};
 pub use json_schema::json_schema;
 pub use layout::{
-    Column, ColumnId, ColumnSource, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, PathId, PathInfo,
-    Plan, Table, TableId,
+    Column, ColumnId, ColumnSource, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, LikelyMap, PathId,
+    PathInfo, Plan, Table, TableId,
 };
 pub use model::{Dialect, Field, Fields, Node, Schema};
 pub use pin::{pin_names, rename_taken_tables};

@@ -47,6 +47,8 @@ pub enum Node {
     NestedTable(Box<Field>),
     /// An array of scalars in one column, as a PostgreSQL array.
     List(ScalarType),
+    /// A document whose field names are data: its entries become rows of a child table, with the name as their key.
+    Map(Box<Field>),
     /// Not copied at all, on request.
     Ignored,
 }
@@ -58,6 +60,7 @@ impl Node {
             Node::Scalar(scalar) => scalar.name(),
             Node::Document(_) => "DOCUMENT",
             Node::Array(_) | Node::NestedTable(_) | Node::List(_) => "ARRAY",
+            Node::Map(_) => "MAP",
             Node::Ignored => "NOTHING",
         }
     }

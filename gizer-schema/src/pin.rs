@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::layout::{ColumnSource, Layout, LayoutError, TableId};
+use crate::layout::{ColumnSource, Container, Layout, LayoutError, TableId};
 use crate::model::{Field, Fields, Node, Schema};
 use crate::names::{hashed, short_hash};
 
@@ -106,31 +106,45 @@ fn is_hashed(name: &str, named: &Named, collection: &str) -> bool {
 fn pin_fields(fields: &mut Fields, path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
     for (name, field) in fields {
         path.push(name.clone());
-        pin_field(field, path, pinned);
+        pin_field(field, None, path, pinned);
         path.pop();
     }
 }
 
-fn pin_field(field: &mut Field, path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
-    let own = match &mut field.node {
-        Node::Document(inner) => return pin_fields(inner, path, pinned),
-        Node::Array(element) => {
-            // An element goes by its array's path.
-            pin_field(element, path, pinned);
-            Named::Table(path.clone())
+/// `inside` is what the field is an element or an entry of.
+fn pin_field(field: &mut Field, inside: Option<Container>, path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
+    match (&mut field.node, inside) {
+        (Node::Document(inner), _) => pin_fields(inner, path, pinned),
+        (Node::Ignored, _) => {}
+        (Node::Scalar(_) | Node::List(_), _) | (Node::Array(_), Some(_)) => {
+            if let Some(name) = pinned.get(&Named::Column(path.clone())) {
+                field.name = Some(name.clone());
+            }
         }
-        Node::NestedTable(element) => {
-            path.push("item".to_owned());
-            pin_field(element, path, pinned);
-            let own = Named::Table(path.clone());
-            path.pop();
-            own
+        (Node::Array(inner) | Node::NestedTable(inner), _) => {
+            pin_table(&mut field.name, inner, Container::Array, inside, path, pinned);
         }
-        Node::Scalar(_) | Node::List(_) => Named::Column(path.clone()),
-        Node::Ignored => return,
-    };
-    if let Some(name) = pinned.get(&own) {
-        field.name = Some(name.clone());
+        (Node::Map(inner), _) => pin_table(&mut field.name, inner, Container::Map, inside, path, pinned),
+    }
+}
+
+/// Pins the name of an array's or a map's table, and what is inside of it.
+fn pin_table(
+    name: &mut Option<String>,
+    inner: &mut Field,
+    container: Container,
+    inside: Option<Container>,
+    path: &mut Vec<String>,
+    pinned: &HashMap<Named, String>,
+) {
+    path.extend(inside.map(|inside| inside.name_of_inner_table().to_owned()));
+    if let Some(pinned) = pinned.get(&Named::Table(path.clone())) {
+        *name = Some(pinned.clone());
+    }
+    // An element or an entry goes by the path of what it is in.
+    pin_field(inner, Some(container), path, pinned);
+    if inside.is_some() {
+        path.pop();
     }
 }
 

@@ -113,7 +113,7 @@ fn a_path_too_deep_for_a_key_is_refused() {
     };
     assert!(Layout::new(&file::parse("deep", &nested(31)).unwrap()).is_ok());
     let error = Layout::new(&file::parse("deep", &nested(32)).unwrap()).unwrap_err().to_string();
-    assert!(error.contains("is 32 arrays deep: expected at most 31"), "{error}");
+    assert!(error.contains("is 32 arrays or maps deep: expected at most 31"), "{error}");
 }
 
 /// Two collections whose long names begin alike still have tables of their own.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use gizer_flatten::{Cell, DocumentBatch, Flattener, Rejection, Row, RowSink, Scope};
+use gizer_flatten::{Cell, DocumentBatch, Flattener, Rejection, Row, RowPosition, RowSink, Scope};
 use gizer_pg::copy::Reject;
 use gizer_pg::rows::{Keys, RowChanges, RowStore};
 use gizer_schema::raw::RawDoc;
@@ -221,8 +221,8 @@ impl<'a> Comparison<'a> {
         for table in (0..self.layout.tables.len()).map(TableId) {
             let stored = self.stored.table(table);
             for place in self.places[table.0]..stored.of_key(key).end {
-                self.differs(table, key, stored.positions(place), Fault::LeftOver);
-                self.delete(table, key, stored.positions(place));
+                self.differs(table, key, || stored.row_positions(place), Fault::LeftOver);
+                self.delete(table, key, place);
             }
             self.places[table.0] = stored.of_key(key).end;
         }
@@ -250,8 +250,8 @@ impl<'a> Comparison<'a> {
         let end = stored.of_key(key).end;
         let mut place = self.places[row.table.0];
         while place < end && stored.positions(place) < positions {
-            self.differs(row.table, key, stored.positions(place), Fault::LeftOver);
-            self.delete(row.table, key, stored.positions(place));
+            self.differs(row.table, key, || stored.row_positions(place), Fault::LeftOver);
+            self.delete(row.table, key, place);
             place += 1;
         }
         let first = place;
@@ -261,20 +261,21 @@ impl<'a> Comparison<'a> {
         self.places[row.table.0] = place;
         match place - first {
             0 => {
-                self.differs(row.table, key, positions, Fault::Missing);
+                let data = self.layout.table(row.table).data_columns();
+                self.differs(row.table, key, || row.cells[data..].iter().map(position_of).collect(), Fault::Missing);
                 self.insert(row, key);
             }
             1 => {
                 if let Some(column) = self.first_difference(first, &row) {
-                    self.differs(row.table, key, positions, Fault::Cell(column));
+                    self.differs(row.table, key, || stored.row_positions(first), Fault::Cell(column));
                     self.show_values(first, &row, column);
                     self.update(row, key);
                 }
             }
             // Only where no key has been built. Deleting one deletes all.
             _ => {
-                self.differs(row.table, key, positions, Fault::Repeated);
-                self.delete(row.table, key, positions);
+                self.differs(row.table, key, || stored.row_positions(first), Fault::Repeated);
+                self.delete(row.table, key, first);
                 self.insert(row, key);
             }
         }
@@ -300,7 +301,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn differs(&mut self, table: TableId, key: u32, positions: &[i64], fault: Fault) {
+    fn differs(&mut self, table: TableId, key: u32, positions: impl FnOnce() -> Vec<RowPosition>, fault: Fault) {
         self.differing[key as usize] = true;
         self.lacks_root[key as usize] |= table == TableId(0) && fault == Fault::Missing;
         self.faults.push((table, fault));
@@ -313,7 +314,7 @@ impl<'a> Comparison<'a> {
         self.verdict.add(self.named, || Difference {
             table,
             key: text(key),
-            positions: positions.to_vec(),
+            positions: positions(),
             fault,
             values: None,
         });
@@ -330,9 +331,10 @@ impl<'a> Comparison<'a> {
         difference.values = Some(Values { document, stored });
     }
 
-    fn delete(&mut self, table: TableId, key: u32, positions: &[i64]) {
+    /// Deletes the stored row at this place.
+    fn delete(&mut self, table: TableId, key: u32, place: u32) {
         if let Some(changes) = &mut self.changes {
-            changes.delete(table, self.keys.field(key), positions);
+            changes.delete(table, self.keys.field(key), self.stored.table(table).position_fields(place));
         }
     }
 
@@ -350,6 +352,15 @@ impl<'a> Comparison<'a> {
 
     fn key_text(&self, key: u32) -> String {
         key_text(self.layout.key.ty, self.keys.field(key))
+    }
+}
+
+/// A position of a document's row, for a report.
+fn position_of(cell: &Cell<'_>) -> RowPosition {
+    match cell {
+        Cell::Text(key) => RowPosition::Key(key.as_str().to_owned()),
+        Cell::BigInt(index) => RowPosition::Index(*index),
+        _ => RowPosition::Index(0),
     }
 }
 
@@ -374,10 +385,8 @@ impl RowSink for Comparison<'_> {
         let data = table.data_columns();
         let mut positions = std::mem::take(&mut self.positions);
         positions.clear();
-        positions.extend(row.cells[data..data + table.positions].iter().map(|cell| match cell {
-            Cell::BigInt(position) => *position,
-            _ => 0,
-        }));
+        let stored = self.stored.table(row.table);
+        positions.extend(row.cells[data..data + table.positions].iter().map(|cell| stored.position_of(cell)));
         self.meet(key, row, &positions);
         self.positions = positions;
     }

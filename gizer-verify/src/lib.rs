@@ -26,6 +26,7 @@ mod field;
 mod json;
 mod key_id;
 mod key_text;
+mod map_keys;
 mod numeric;
 mod rebuilt;
 mod reconcile;
@@ -44,7 +45,9 @@ pub use tables::RowTables;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use gizer_flatten::RowPosition;
 use gizer_pg::PgError;
+use gizer_schema::names::shortened;
 use gizer_schema::{ColumnId, Layout, TableId};
 use thiserror::Error;
 
@@ -60,8 +63,8 @@ pub struct Difference {
     pub table: TableId,
     /// The document's key, as text.
     pub key: String,
-    /// Positions in the enclosing arrays, outermost first, from 1; empty in the root table.
-    pub positions: Vec<i64>,
+    /// Positions in the enclosing arrays and maps, outermost first; empty in the root table.
+    pub positions: Vec<RowPosition>,
     /// What is wrong.
     pub fault: Fault,
     /// Both values of a cell that differs, if they were asked for.
@@ -91,14 +94,17 @@ pub enum Fault {
 }
 
 impl Difference {
-    /// One line for a report: `post_comments, key 7, position 1.2: body differs`. With values, if they were asked for: `body
+    /// One line for a report: `post_comments, key 7, position 1.2: body differs`. The key of a map is quoted. With values, if they were asked for: `body
     /// differs: "second" in the document, "first" in the table`.
     pub fn describe(&self, layout: &Layout) -> String {
         let table = layout.table(self.table);
         let mut text = format!("{}, key {}", table.name, self.key);
         for (i, position) in self.positions.iter().enumerate() {
             text.push_str(if i == 0 { ", position " } else { "." });
-            text.push_str(&position.to_string());
+            match position {
+                RowPosition::Index(index) => text.push_str(&index.to_string()),
+                RowPosition::Key(key) => text.push_str(&format!("{:?}", shortened(key))),
+            }
         }
         text.push_str(": ");
         match self.fault {

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
+use gizer_flatten::{Cell, RowPosition};
 use gizer_pg::PgError;
 use gizer_pg::rows::{KeyStretch, Keys, RowStore};
 use gizer_schema::{Layout, Table, TableId};
 
 use crate::RowTables;
 use crate::field::{FieldReader, IS_KEY};
+use crate::map_keys::MapKeys;
 
 /// All rows of some keys, by table, key and positions. The fields of all rows of a table lie in one buffer.
 #[derive(Debug)]
@@ -26,8 +28,10 @@ pub(crate) struct StoredTable {
     position_columns: Range<usize>,
     /// The number of each row's key.
     keys: Vec<u32>,
-    /// The positions of each row, one row after the other.
+    /// The positions of each row, one row after the other; of the key of a map its rank ([`MapKeys`]).
     positions: Vec<i64>,
+    /// Where a position is the key of a map.
+    map_keys: Option<MapKeys>,
     /// Where each row's fields begin.
     starts: Vec<usize>,
     /// Fields, each with its length before it. The key of child rows stands only in the first of its rows that come together: an
@@ -105,6 +109,7 @@ impl StoredRows {
             position_columns: table.data_columns()..table.data_columns() + table.positions,
             keys: Vec::new(),
             positions: Vec::new(),
+            map_keys: table.has_map_keys().then(|| MapKeys::of(table)),
             starts: Vec::new(),
             bytes: Vec::new(),
             key_column: table.key.0,
@@ -157,8 +162,13 @@ impl StoredTable {
             }
             let field = fields.field().flatten();
             if column >= self.position_columns.start {
-                // The column is of type bigint, and part of the primary key.
-                let position = field.and_then(|field| Some(i64::from_be_bytes(field.try_into().ok()?)));
+                let position = match &mut self.map_keys {
+                    Some(keys) if keys.are_at(column - self.position_columns.start) => {
+                        Some(keys.number_of(field.unwrap_or_default()))
+                    }
+                    // The column is of type bigint, and part of the primary key.
+                    _ => field.and_then(|field| Some(i64::from_be_bytes(field.try_into().ok()?))),
+                };
                 self.positions.push(position.unwrap_or_default());
             }
         }
@@ -186,6 +196,9 @@ impl StoredTable {
     }
 
     fn sort(&mut self, keys: usize) {
+        if let Some(map_keys) = &mut self.map_keys {
+            map_keys.rank(&mut self.positions, self.depth);
+        }
         let mut sorted: Vec<u32> = (0..self.keys.len() as u32).collect();
         let identity = |row: u32| (self.keys[row as usize], self.positions_of(row));
         sorted.sort_by(|a, b| identity(*a).cmp(&identity(*b)));
@@ -208,6 +221,50 @@ impl StoredTable {
     /// The positions of the row at this place, outermost first.
     pub(crate) fn positions(&self, place: u32) -> &[i64] {
         self.positions_of(self.sorted[place as usize])
+    }
+
+    /// A position of a document's row as that of a stored one.
+    pub(crate) fn position_of(&self, cell: &Cell<'_>) -> i64 {
+        match (cell, &self.map_keys) {
+            (Cell::BigInt(position), _) => *position,
+            (Cell::Text(key), Some(keys)) => keys.rank_of(key.as_bytes()),
+            _ => 0,
+        }
+    }
+
+    /// The positions of the row at this place in the binary form of their columns.
+    pub(crate) fn position_fields(&self, place: u32) -> impl Iterator<Item = &[u8]> {
+        let mut fields = self.fields(place);
+        let Range { start, end } = self.position_columns;
+        (0..end).map_while(move |_| fields.field()).skip(start).map(Option::unwrap_or_default)
+    }
+
+    /// Whether the row at this place stands at these positions, of which those in maps are not numbers but `keys`, outermost first.
+    pub(crate) fn stands_at<'k>(
+        &self,
+        place: u32,
+        positions: &[i64],
+        keys: impl IntoIterator<Item = &'k [u8]>,
+    ) -> bool {
+        let stored = self.positions(place);
+        let Some(map_keys) = &self.map_keys else { return stored == positions };
+        let mut keys = keys.into_iter();
+        stored.len() == positions.len()
+            && stored.iter().zip(positions).enumerate().all(|(at, (stored, position))| match map_keys.are_at(at) {
+                true => keys.next() == Some(map_keys.at_rank(*stored)),
+                false => stored == position,
+            })
+    }
+
+    /// The positions of the row at this place, for a report.
+    pub(crate) fn row_positions(&self, place: u32) -> Vec<RowPosition> {
+        let position = |(at, position): (usize, &i64)| match &self.map_keys {
+            Some(keys) if keys.are_at(at) => {
+                RowPosition::Key(String::from_utf8_lossy(keys.at_rank(*position)).into_owned())
+            }
+            _ => RowPosition::Index(*position),
+        };
+        self.positions(place).iter().enumerate().map(position).collect()
     }
 
     fn positions_of(&self, row: u32) -> &[i64] {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use gizer_flatten::RowPosition;
 use gizer_flatten::change::ClusterTime;
 use gizer_schema::Layout;
+use gizer_schema::names::shortened;
 use gizer_verify::{Audited, Difference, Fault, NotRebuilt, Stand, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +75,8 @@ pub struct TableReport {
 pub struct NamedDifference {
     pub table: String,
     pub key: String,
-    pub positions: Vec<i64>,
+    /// Numbers in arrays, text in maps.
+    pub positions: Vec<serde_json::Value>,
     pub fault: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub column: Option<String>,
@@ -84,6 +87,13 @@ pub struct NamedDifference {
     pub stored: Option<String>,
     /// Description without values.
     pub text: String,
+}
+
+fn position(position: &RowPosition) -> serde_json::Value {
+    match position {
+        RowPosition::Index(index) => (*index).into(),
+        RowPosition::Key(key) => shortened(key).into(),
+    }
 }
 
 impl NamedDifference {
@@ -98,7 +108,7 @@ impl NamedDifference {
         NamedDifference {
             table: table.name.clone(),
             key: difference.key.clone(),
-            positions: difference.positions.clone(),
+            positions: difference.positions.iter().map(position).collect(),
             fault: fault.to_owned(),
             column,
             expected: difference.values.as_ref().map(|values| values.document.clone()),
@@ -180,12 +190,14 @@ impl AuditReport {
             key: each.key.clone(),
             positions: Vec::new(),
             fault: "rebuilt".to_owned(),
-            column: Some(each.path.clone()),
+            // A key of a map may be long.
+            column: Some(shortened(&each.path).into_owned()),
             expected: None,
             stored: None,
             text: format!(
                 "{table}, key {}: the document cannot be rebuilt from its rows, first at {:?}: a bug in gizer, which no repair fixes",
-                each.key, each.path
+                each.key,
+                shortened(&each.path)
             ),
         });
         self.name(differences, named);

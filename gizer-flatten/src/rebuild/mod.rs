@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use crate::change::id_document;
 use crate::column_type::column_value;
+use crate::row::RowPosition;
 use key_decode::decode_key;
 use value::{BuiltFields, BuiltValue};
 
@@ -98,7 +99,7 @@ pub fn rebuild(layout: &Layout, rows: &[Vec<StoredRow>]) -> Result<Vec<u8>, Rebu
     let mut by_position = Vec::with_capacity(rows.len());
     for (table, rows) in layout.tables.iter().zip(rows) {
         let indexed = rows.iter().map(|row| Ok((positions(table, row)?, row)));
-        by_position.push(indexed.collect::<Result<BTreeMap<Vec<i64>, &StoredRow>, RebuildError>>()?);
+        by_position.push(indexed.collect::<Result<BTreeMap<Vec<RowPosition>, &StoredRow>, RebuildError>>()?);
     }
     let mut rebuild = Rebuild { layout, rows: by_position, used: vec![0; rows.len()] };
     let fields = rebuild.document(&layout.document, 0, root, &[])?;
@@ -135,14 +136,15 @@ pub fn rebuild_id(layout: &Layout, root: &StoredRow) -> Option<Vec<u8>> {
     Some(id_document(RawDoc::new(&bytes).ok()?).ok()??.to_vec())
 }
 
-fn positions(table: &Table, row: &StoredRow) -> Result<Vec<i64>, RebuildError> {
+fn positions(table: &Table, row: &StoredRow) -> Result<Vec<RowPosition>, RebuildError> {
     let data = table.data_columns();
     let cells = row.cells.get(data..data + table.positions).unwrap_or_default();
     if cells.len() != table.positions {
         return Err(wrong_cell(table, data, "a position"));
     }
     let position = |(i, cell): (usize, &StoredCell)| match cell {
-        StoredCell::BigInt(position) => Ok(*position),
+        StoredCell::BigInt(position) => Ok(RowPosition::Index(*position)),
+        StoredCell::Text(key) => Ok(RowPosition::Key(key.clone())),
         _ => Err(wrong_cell(table, data + i, "a position")),
     };
     cells.iter().enumerate().map(position).collect()
@@ -155,7 +157,7 @@ fn wrong_cell(table: &Table, column: usize, expected: &'static str) -> RebuildEr
 
 struct Rebuild<'r> {
     layout: &'r Layout,
-    rows: Vec<BTreeMap<Vec<i64>, &'r StoredRow>>,
+    rows: Vec<BTreeMap<Vec<RowPosition>, &'r StoredRow>>,
     /// Rows of each table already used.
     used: Vec<usize>,
 }
@@ -166,7 +168,7 @@ impl<'r> Rebuild<'r> {
         plan: &'r DocumentPlan,
         table: usize,
         row: &'r StoredRow,
-        at: &[i64],
+        at: &[RowPosition],
     ) -> Result<BuiltFields, RebuildError> {
         let mut document = BuiltFields::default();
         for field in &plan.fields {
@@ -179,6 +181,10 @@ impl<'r> Rebuild<'r> {
                     let elements = self.elements(child.0, element, at)?;
                     (!elements.is_empty()).then_some(BuiltValue::Array(elements))
                 }
+                Plan::Map { table: child, value, .. } => {
+                    let entries = self.entries(child.0, value, at)?;
+                    (!entries.0.is_empty()).then_some(BuiltValue::Document(entries))
+                }
                 Plan::Column(column) => self.cell(table, column.0, row)?,
                 Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
                 Plan::Ignored => None,
@@ -190,24 +196,37 @@ impl<'r> Rebuild<'r> {
         Ok(document)
     }
 
-    /// The elements of the array at these enclosing array indexes.
-    fn elements(&mut self, table: usize, plan: &'r Plan, at: &[i64]) -> Result<Vec<BuiltValue>, RebuildError> {
+    /// The elements of the array at these enclosing positions.
+    fn elements(&mut self, table: usize, plan: &'r Plan, at: &[RowPosition]) -> Result<Vec<BuiltValue>, RebuildError> {
         let mut elements = Vec::new();
-        let mut position = at.to_vec();
-        position.push(1);
-        while let Some(row) = self.rows[table].get(&position).copied() {
-            self.used[table] += 1;
-            elements.push(self.element(table, plan, row, &position)?);
-            if let Some(own) = position.last_mut() {
-                *own += 1;
+        for (position, row) in self.rows_within(table, at) {
+            let index = elements.len() as i64 + 1;
+            if position.last() != Some(&RowPosition::Index(index)) {
+                return Err(RebuildError::Gap { table: self.layout.tables[table].name.clone(), position: index });
             }
-        }
-        let beyond = self.rows[table].range(position.clone()..).next();
-        if beyond.is_some_and(|(found, _)| found.starts_with(at)) {
-            let position = position.last().copied().unwrap_or_default();
-            return Err(RebuildError::Gap { table: self.layout.tables[table].name.clone(), position });
+            elements.push(self.element(table, plan, row, &position)?);
         }
         Ok(elements)
+    }
+
+    /// The entries of the map whose enclosing positions are `at`.
+    fn entries(&mut self, table: usize, plan: &'r Plan, at: &[RowPosition]) -> Result<BuiltFields, RebuildError> {
+        let mut entries = BuiltFields::default();
+        for (position, row) in self.rows_within(table, at) {
+            let value = self.element(table, plan, row, &position)?;
+            if let Some(RowPosition::Key(key)) = position.last() {
+                entries.insert(key.clone(), value);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The rows of a table within some positions, in their order; they have found their array or map.
+    fn rows_within(&mut self, table: usize, at: &[RowPosition]) -> Vec<(Vec<RowPosition>, &'r StoredRow)> {
+        let rows = self.rows[table].range(at.to_vec()..).take_while(|(position, _)| position.starts_with(at));
+        let rows: Vec<_> = rows.map(|(position, row)| (position.clone(), *row)).collect();
+        self.used[table] += rows.len();
+        rows
     }
 
     fn element(
@@ -215,12 +234,13 @@ impl<'r> Rebuild<'r> {
         table: usize,
         plan: &'r Plan,
         row: &'r StoredRow,
-        at: &[i64],
+        at: &[RowPosition],
     ) -> Result<BuiltValue, RebuildError> {
         let value = match plan {
             Plan::Column(column) => self.cell(table, column.0, row)?.unwrap_or(BuiltValue::NULL),
             Plan::Document(inner) => BuiltValue::Document(self.document(inner, table, row, at)?),
             Plan::Table { table: child, element } => BuiltValue::Array(self.elements(child.0, element, at)?),
+            Plan::Map { table: child, value, .. } => BuiltValue::Document(self.entries(child.0, value, at)?),
             Plan::ObjectIdPair { .. } => return Err(RebuildError::Classic),
             Plan::Ignored => BuiltValue::NULL,
         };

@@ -43,7 +43,7 @@ type RowsSize = (usize, usize);
 pub(super) struct Identities {
     rows: usize,
     keys: Vec<u8>,
-    positions: Vec<Vec<u8>>,
+    positions: Vec<(ColumnType, Vec<u8>)>,
 }
 
 /// Whole rows, one after the other.
@@ -54,9 +54,6 @@ pub(super) struct Tuples {
     rows: Vec<(u32, usize)>,
 }
 
-/// Bytes of a position with its length.
-const POSITION: usize = size_of::<i32>() + size_of::<i64>();
-
 impl RowChanges {
     /// Nothing, for the tables of this layout.
     pub fn new(layout: &Layout) -> RowChanges {
@@ -64,7 +61,11 @@ impl RowChanges {
             fields: field_count(table.columns.len()),
             has_extra: table.has_extra,
             key_type: layout.key.ty,
-            deleted: Identities { rows: 0, keys: Vec::new(), positions: vec![Vec::new(); table.positions] },
+            deleted: Identities {
+                rows: 0,
+                keys: Vec::new(),
+                positions: table.position_columns().iter().map(|column| (column.ty, Vec::new())).collect(),
+            },
             updated: Tuples::default(),
             inserted: Tuples::default(),
             document: 0,
@@ -88,8 +89,9 @@ impl RowChanges {
         }
     }
 
-    /// Deletes all rows of a table that are stored under this key, in the binary form of its column, and these positions.
-    pub fn delete(&mut self, table: TableId, key: &[u8], positions: &[i64]) {
+    /// Deletes all rows of a table that are stored under this key, in the binary form of its column, and these positions,
+    /// each in the binary form of its column.
+    pub fn delete<'f>(&mut self, table: TableId, key: &[u8], positions: impl IntoIterator<Item = &'f [u8]>) {
         self.table(table).deleted.push(key, positions);
     }
 
@@ -140,7 +142,7 @@ impl TableChanges {
         let deleted = &self.deleted;
         let keys = ArrayParameter::new(self.key_type, deleted.rows, &deleted.keys);
         let positions = deleted.positions.iter();
-        let positions = positions.map(|each| ArrayParameter::new(ColumnType::BigInt, deleted.rows, each));
+        let positions = positions.map(|(ty, each)| ArrayParameter::new(*ty, deleted.rows, each));
         iter::once(keys).chain(positions).collect()
     }
 }
@@ -150,16 +152,16 @@ impl Identities {
         self.rows == 0
     }
 
-    fn push(&mut self, key: &[u8], positions: &[i64]) {
-        debug_assert_eq!(positions.len(), self.positions.len(), "one position for each array around the row");
-        let length = i32::try_from(key.len()).expect("a key is far shorter than 2 GiB");
-        self.keys.extend_from_slice(&length.to_be_bytes());
-        self.keys.extend_from_slice(key);
-        for (column, position) in self.positions.iter_mut().zip(positions) {
-            column.extend_from_slice(&(size_of::<i64>() as i32).to_be_bytes());
-            column.extend_from_slice(&position.to_be_bytes());
+    fn push<'f>(&mut self, key: &[u8], positions: impl IntoIterator<Item = &'f [u8]>) {
+        push_field(&mut self.keys, key);
+        for ((_, column), position) in self.positions.iter_mut().zip(positions) {
+            push_field(column, position);
         }
         self.rows += 1;
+        debug_assert!(
+            self.positions.iter().all(|(_, column)| length_of(column, self.rows) == column.len()),
+            "one position for each array and map around the row"
+        );
     }
 
     fn extent(&self) -> RowsSize {
@@ -169,8 +171,27 @@ impl Identities {
     fn truncate(&mut self, (rows, bytes): RowsSize) {
         self.rows = rows;
         self.keys.truncate(bytes);
-        self.positions.iter_mut().for_each(|column| column.truncate(rows * POSITION));
+        for (_, column) in &mut self.positions {
+            column.truncate(length_of(column, rows));
+        }
     }
+}
+
+/// Appends a field with its length before it.
+fn push_field(column: &mut Vec<u8>, field: &[u8]) {
+    let length = i32::try_from(field.len()).expect("a key is far shorter than 2 GiB");
+    column.extend_from_slice(&length.to_be_bytes());
+    column.extend_from_slice(field);
+}
+
+/// Bytes of the first fields of a column.
+fn length_of(column: &[u8], fields: usize) -> usize {
+    let mut length = 0;
+    for _ in 0..fields {
+        let Some(field) = column.get(length..).and_then(|rest| rest.first_chunk()) else { break };
+        length += size_of::<i32>() + i32::from_be_bytes(*field) as usize;
+    }
+    length
 }
 
 impl Tuples {
@@ -302,7 +323,7 @@ mod tests {
         let mut changes = changes();
         let everything = |changes: &mut RowChanges, key: i32| {
             changes.begin_document();
-            changes.delete(TableId(1), &key.to_be_bytes(), &[1]);
+            changes.delete(TableId(1), &key.to_be_bytes(), [&1_i64.to_be_bytes()[..]]);
             changes.insert(row(&[Cell::Integer(key)]), 0);
             changes.update(row(&[Cell::Integer(key)]), 0);
         };

@@ -133,8 +133,8 @@ fn delete(table: &Table, at: &Qualified, identity: &[String]) -> String {
     let mut arrays = vec![format!("$1::{}[]", ty.pg_name())];
     let mut columns = vec!["c0".to_owned()];
     let mut equal = vec![format!("t.{} = gone.c0", identity[0])];
-    for (i, position) in identity.iter().enumerate().skip(1) {
-        arrays.push(format!("${}::BIGINT[]", i + 1));
+    for ((i, position), column) in identity.iter().enumerate().skip(1).zip(table.position_columns()) {
+        arrays.push(format!("${}::{}[]", i + 1, column.ty.pg_name()));
         columns.push(format!("c{i}"));
         equal.push(format!("t.{position} = gone.c{i}"));
     }

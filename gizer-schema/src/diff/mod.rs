@@ -74,9 +74,11 @@ pub enum PathStep {
     Field(String),
     /// Into the elements of an array.
     Element,
+    /// Into the entries of a map.
+    Entry,
 }
 
-/// A path of a schema: `comments[].items[].data` as text.
+/// A path of a schema: `comments[].items[].data` or `tiers{}.name` as text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SchemaPath(pub Vec<PathStep>);
 
@@ -85,6 +87,7 @@ impl fmt::Display for SchemaPath {
         for (i, step) in self.0.iter().enumerate() {
             match step {
                 PathStep::Element => f.write_str("[]")?,
+                PathStep::Entry => f.write_str("{}")?,
                 PathStep::Field(name) if i == 0 => f.write_str(name)?,
                 PathStep::Field(name) => write!(f, ".{name}")?,
             }
@@ -103,6 +106,8 @@ pub enum PathPolicy {
     Columns,
     /// Rows of a child table.
     Table,
+    /// Rows of a child table, whose keys are the names of the entries.
+    Map,
     /// One column, a PostgreSQL array.
     Array,
     /// One column of JSON.
@@ -149,6 +154,7 @@ fn said(node: &Node, dialect: Dialect, in_array: bool) -> PathShape {
         Node::Document(_) => (PathPolicy::Columns, None),
         Node::Array(_) if in_array => (PathPolicy::Json, None),
         Node::Array(_) | Node::NestedTable(_) => (PathPolicy::Table, None),
+        Node::Map(_) => (PathPolicy::Map, None),
         Node::List(scalar) => (PathPolicy::Array, Some(*scalar)),
         Node::Ignored => (PathPolicy::Ignore, None),
     };
@@ -221,12 +227,17 @@ impl SchemaWalk {
         match (&old.node, &new.node) {
             (Node::Document(old), Node::Document(new)) => self.fields(old, new),
             (Node::Array(old), Node::Array(new)) | (Node::NestedTable(old), Node::NestedTable(new)) => {
-                self.path.push(PathStep::Element);
-                self.field(old, new, true);
-                self.path.pop();
+                self.inside(PathStep::Element, old, new);
             }
+            (Node::Map(old), Node::Map(new)) => self.inside(PathStep::Entry, old, new),
             _ => {}
         }
+    }
+
+    fn inside(&mut self, step: PathStep, old: &Field, new: &Field) {
+        self.path.push(step);
+        self.field(old, new, true);
+        self.path.pop();
     }
 
     fn change(&mut self, kind: PathChangeKind) {

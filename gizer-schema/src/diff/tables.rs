@@ -73,7 +73,10 @@ pub fn shapes(layout: &Layout) -> Vec<TableShape> {
         let holds = |column: usize| match table.columns[column].source {
             ColumnSource::Field(_) => paths.columns[at][column].clone(),
             ColumnSource::RootKey => root_key.clone(),
-            ColumnSource::Position(depth) => format!("position in {}", paths.tables[arrays[depth].0]),
+            ColumnSource::Position(depth) => {
+                let what = if table.columns[column].ty == ColumnType::Text { "key" } else { "position" };
+                format!("{what} in {}", paths.tables[arrays[depth].0])
+            }
             ColumnSource::Extra if at == 0 => "what has no column, or does not fit it".to_owned(),
             ColumnSource::Extra => format!("what of {} has no column, or does not fit it", paths.tables[at]),
         };
@@ -134,12 +137,14 @@ impl Paths {
             Plan::Column(column) => path.clone_into(&mut self.columns[table.0][column.0]),
             Plan::ObjectIdPair { fields, .. } | Plan::Document(fields) => self.document(fields, table, path),
             Plan::Ignored => {}
-            Plan::Table { table, element } => {
-                let path = format!("{path}[]");
-                self.plan(element, *table, &path);
-                self.tables[table.0] = path;
-            }
+            Plan::Table { table, element } => self.child(element, *table, format!("{path}[]")),
+            Plan::Map { table, value, .. } => self.child(value, *table, format!("{path}{{}}")),
         }
+    }
+
+    fn child(&mut self, inside: &Plan, table: TableId, path: String) {
+        self.plan(inside, table, &path);
+        self.tables[table.0] = path;
     }
 }
 

@@ -106,6 +106,7 @@ struct Directives {
     policy: Option<String>,
     ty: Option<ScalarType>,
     items: Option<Field>,
+    values: Option<Field>,
     name: Option<String>,
     seen: BTreeMap<String, u64>,
 }
@@ -115,6 +116,7 @@ impl Directives {
         self.policy.is_some()
             || self.ty.is_some()
             || self.items.is_some()
+            || self.values.is_some()
             || self.name.is_some()
             || !self.seen.is_empty()
     }
@@ -137,12 +139,13 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
             "$as" => directives.policy = Some(map.next_value()?),
             "$type" => directives.ty = Some(scalar(&map.next_value::<String>()?)?),
             "$items" => directives.items = Some(map.next_value_seed(FieldPlace::Element)?),
+            "$values" => directives.values = Some(map.next_value_seed(FieldPlace::Element)?),
             "$name" => directives.name = Some(map.next_value()?),
             "$seen" => directives.seen = map.next_value()?,
             other => {
                 let other = shortened(other);
                 return Err(de::Error::custom(format!(
-                    "unknown directive {other:?}: expected $as, $type, $items, $name or $seen (a field of that name is \
+                    "unknown directive {other:?}: expected $as, $type, $items, $values, $name or $seen (a field of that name is \
                      written ${other})"
                 )));
             }
@@ -198,7 +201,15 @@ impl<'de> Visitor<'de> for FieldPlace {
 }
 
 fn node(fields: Fields, directives: Directives, place: FieldPlace) -> Result<Node, String> {
-    let Directives { policy, ty, items, .. } = directives;
+    let Directives { policy, ty, items, values, .. } = directives;
+    match (policy.as_deref(), values) {
+        (Some("map"), Some(value)) if ty.is_none() && items.is_none() && fields.is_empty() => {
+            return Ok(Node::Map(Box::new(value)));
+        }
+        (Some("map"), _) => return Err("$as map: expected $values, and nothing else".to_owned()),
+        (_, Some(_)) => return Err("$values: expected \"$as\": \"map\" beside it".to_owned()),
+        (_, None) => {}
+    }
     match (policy.as_deref(), ty, items, fields.is_empty()) {
         (None | Some("columns"), None, None, _) => Ok(Node::Document(fields)),
         (None, Some(ty), None, true) => Ok(Node::Scalar(ty)),
@@ -220,7 +231,7 @@ fn node(fields: Fields, directives: Directives, place: FieldPlace) -> Result<Nod
             Err(format!("$as {policy}: expected neither $type nor $items next to it"))
         }
         (Some(other), ..) => {
-            Err(format!("unknown policy {:?}: expected columns, table, array, json or ignore", shortened(other)))
+            Err(format!("unknown policy {:?}: expected columns, table, array, map, json or ignore", shortened(other)))
         }
         (None, ..) => Err("expected one of: fields, $type, $items".to_owned()),
     }

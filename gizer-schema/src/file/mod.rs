@@ -18,16 +18,18 @@
 //!     "meta": { "$as": "json" },
 //!     "scores": { "$as": "array", "$type": "INT" },
 //!     "matrix": [{ "$as": "table", "$items": "DOUBLE" }],
+//!     "visits": { "$as": "map", "$values": "INT" },
 //!     "total": { "$type": "DECIMAL", "$seen": { "DECIMAL": 812, "INT": 3 } },
 //!     "$$odd": "STRING" } }
 //! ```
 //!
 //! | directive | says |
 //! |---|---|
-//! | `$as` | the policy: `columns` (nested documents; the default), `table` (arrays; the default; in a list: an array directly in an array), `array` (a PostgreSQL array of scalars), `json`, `ignore` |
+//! | `$as` | the policy: `columns` (nested documents; the default), `table` (arrays; the default; in a list: an array directly in an array), `array` (a PostgreSQL array of scalars), `map` (a document whose names are data), `json`, `ignore` |
 //! | `$type` | the type of a value, or of the elements of `array` |
 //! | `$items` | what the elements of an array are |
-//! | `$name` | the column's name, or an array's table's |
+//! | `$values` | what the values of a map are |
+//! | `$name` | the column's name, or that of an array's or a map's table |
 //! | `$seen` | what inference saw, by type; for people |
 //!
 //! A field whose own name begins with `$` is written with one `$` more. With `"$gizer": 1` there may be

@@ -64,10 +64,14 @@ fn field(each: &Field, depth: usize, escape: bool, out: &mut String) {
             }
             out.push(']');
         }
-        Node::Array(element) => object(directives, vec![items(element, depth, escape)], out),
+        Node::Array(element) => object(directives, vec![inside("$items", element, depth, escape)], out),
         Node::NestedTable(element) => {
-            directives.push(items(element, depth, escape));
+            directives.push(inside("$items", element, depth, escape));
             object(vec![directive("$as", "table")], directives, out);
+        }
+        Node::Map(value) => {
+            directives.push(inside("$values", value, depth, escape));
+            object(vec![directive("$as", "map")], directives, out);
         }
         Node::List(scalar) => {
             object(vec![directive("$as", "array"), directive("$type", scalar.name())], directives, out);
@@ -80,10 +84,11 @@ fn directive(name: &str, value: &str) -> String {
     format!("\"{name}\": {}", quoted(value))
 }
 
-fn items(element: &Field, depth: usize, escape: bool) -> String {
-    let mut items = String::from("\"$items\": ");
-    field(element, depth, escape, &mut items);
-    items
+/// The directive that describes what is in an array or a map.
+fn inside(name: &str, each: &Field, depth: usize, escape: bool) -> String {
+    let mut inside = format!("{}: ", quoted(name));
+    field(each, depth, escape, &mut inside);
+    inside
 }
 
 /// A nested document with directives in addition to its fields.

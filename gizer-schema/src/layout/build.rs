@@ -1,8 +1,8 @@
 //! Working out the tables of a schema: names, columns and their order.
 
 use super::{
-    Column, ColumnId, ColumnSource, ColumnType, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError,
-    MAX_COLUMNS, MAX_POSITIONS, PathId, PathInfo, Plan, Table, TableId,
+    Column, ColumnId, ColumnSource, ColumnType, Container, DocumentPlan, FieldPlan, Key, KeySource, Layout,
+    LayoutError, MAX_COLUMNS, MAX_POSITIONS, PathId, PathInfo, Plan, Table, TableId,
 };
 use crate::model::{Dialect, Field, Fields, Node, Schema};
 use crate::names::{Taken, join, part, singular};
@@ -69,6 +69,7 @@ fn root_key(schema: &Schema) -> Result<(KeySource, ColumnType), LayoutError> {
         Node::Scalar(scalar) => Ok((source, (*scalar).into())),
         pair if schema.dialect == Dialect::Classic && pair.is_object_id_pair() => Ok((source, ColumnType::Text)),
         Node::Document(_) => Err(unusable("a document")),
+        Node::Map(_) => Err(unusable("a map")),
         Node::Ignored => Err(unusable("ignored")),
         Node::Array(_) | Node::NestedTable(_) | Node::List(_) => Err(unusable("an array")),
     }
@@ -79,12 +80,12 @@ fn root_key(schema: &Schema) -> Result<(KeySource, ColumnType), LayoutError> {
 struct Trail<'a> {
     /// All field names from the root.
     path: Vec<&'a str>,
-    /// Whether the name at the same place in `path` is an array's.
-    arrays: Vec<bool>,
+    /// What the name at the same place in `path` is of, if of an array or a map.
+    containers: Vec<Option<Container>>,
     /// How many names of `path` lie outside of the current table.
     outside: usize,
-    /// Path ids of the enclosing arrays, outermost first.
-    positions: Vec<PathId>,
+    /// The enclosing arrays and maps, outermost first.
+    positions: Vec<(PathId, Container)>,
 }
 
 struct DraftTable {
@@ -93,8 +94,8 @@ struct DraftTable {
     parent: Option<TableId>,
     /// In path order.
     columns: Vec<DraftColumn>,
-    /// Paths of the enclosing arrays, the table's own last; empty for the root table.
-    positions: Vec<PathId>,
+    /// The enclosing arrays and maps, the table's own last; none for the root table.
+    positions: Vec<(PathId, Container)>,
 }
 
 struct DraftColumn {
@@ -151,20 +152,25 @@ impl DraftTable {
 
     fn positions(&self, build: &Build<'_>, taken: &mut Taken) -> Vec<Column> {
         let mut columns = Vec::new();
-        for (depth, path) in self.positions.iter().enumerate() {
-            let array = &build.paths[path.0];
+        for (depth, (path, container)) in self.positions.iter().enumerate() {
+            let path = &build.paths[path.0];
             let own = depth + 1 == self.positions.len();
-            let wanted = if own { "idx".to_owned() } else { position_name(build.collection, array) };
-            let name = taken.take(&wanted, &format!("{}\0[]", array.identity()));
-            columns.push(Column { name, ty: ColumnType::BigInt, source: ColumnSource::Position(depth) });
+            let last = container.position_name();
+            let wanted = if own { last.to_owned() } else { position_name(build.collection, path, last) };
+            let name = taken.take(&wanted, &format!("{}\0[]", path.identity()));
+            let ty = match container {
+                Container::Array => ColumnType::BigInt,
+                Container::Map => ColumnType::Text,
+            };
+            columns.push(Column { name, ty, source: ColumnSource::Position(depth) });
         }
         columns
     }
 }
 
 /// `posts_comments_items_idx`: the collection and the whole path, unshortened.
-fn position_name(collection: &str, array: &PathInfo) -> String {
-    join([collection].into_iter().chain(array.fields.iter().map(|name| part(name))).chain(["idx"]))
+fn position_name(collection: &str, path: &PathInfo, last: &str) -> String {
+    join([collection].into_iter().chain(path.fields.iter().map(|name| part(name))).chain([last]))
 }
 
 struct Build<'s> {
@@ -191,16 +197,18 @@ impl<'s> Build<'s> {
     fn reserve_table_names(&mut self, fields: &'s Fields, path: &mut Vec<&'s str>) -> Result<(), LayoutError> {
         for (name, field) in fields {
             path.push(name);
-            if let (Some(chosen), Node::Array(_)) = (&field.name, &field.node)
-                && self.table_names.take(chosen, "") != *chosen
-            {
-                return Err(self.name_taken(chosen, &path.join(".")));
+            let (mut field, mut has_table) = (field, matches!(field.node, Node::Array(_)));
+            while let Node::Array(inner) | Node::NestedTable(inner) | Node::Map(inner) = &field.node {
+                has_table |= !matches!(field.node, Node::Array(_));
+                if let Some(chosen) = field.name.as_ref().filter(|_| has_table)
+                    && self.table_names.take(chosen, "") != *chosen
+                {
+                    return Err(self.name_taken(chosen, &path.join(".")));
+                }
+                // An array directly inside is JSON, unless the schema says otherwise.
+                (field, has_table) = (inner, false);
             }
-            let mut node = &field.node;
-            while let Node::Array(element) | Node::NestedTable(element) = node {
-                node = &element.node;
-            }
-            if let Node::Document(inner) = node {
+            if let Node::Document(inner) = &field.node {
                 self.reserve_table_names(inner, path)?;
             }
             path.pop();
@@ -227,20 +235,26 @@ impl<'s> Build<'s> {
         let mut plans = Vec::with_capacity(fields.len());
         for (name, field) in fields {
             trail.path.push(name);
-            trail.arrays.push(matches!(field.node, Node::Array(_)));
-            let path = self.path(trail, &field.node);
+            let container = match &field.node {
+                Node::Array(_) => Some(Container::Array),
+                Node::Map(_) => Some(Container::Map),
+                _ => None,
+            };
+            trail.containers.push(container);
+            let path = self.path(trail, &field.node, false);
+            let chosen = field.name.as_deref();
             let plan = match &field.node {
-                Node::Array(element) => self.array(table, path, element, field.name.as_deref(), trail),
+                Node::Array(inside) | Node::Map(inside) => self.container(table, path, inside, chosen, trail),
                 _ => self.value(table, path, field, trail),
             };
             plans.push(FieldPlan { name: name.clone(), path, plan });
             trail.path.pop();
-            trail.arrays.pop();
+            trail.containers.pop();
         }
         DocumentPlan { fields: plans }
     }
 
-    /// A field that is no array, or an element of an array.
+    /// A field that is neither an array nor a map, or what is directly in one.
     fn value(&mut self, table: TableId, path: PathId, field: &'s Field, trail: &mut Trail<'s>) -> Plan {
         let chosen = field.name.as_deref();
         match &field.node {
@@ -257,28 +271,31 @@ impl<'s> Build<'s> {
                     _ => Plan::Document(document),
                 }
             }
-            // An array directly in an array is kept as JSON in the value column of the outer one.
+            // An array directly in an array or a map is kept as JSON in the value column of the outer one.
             Node::Array(_) => Plan::Column(self.column(table, path, ColumnType::Json, chosen, trail)),
             Node::List(scalar) => Plan::Column(self.column(table, path, ColumnType::List(*scalar), chosen, trail)),
             Node::Ignored => Plan::Ignored,
-            Node::NestedTable(element) => {
-                // It has no name of its own, and goes by that of what is in its outer array.
-                trail.path.push("item");
-                trail.arrays.push(true);
-                let path = self.path(trail, &field.node);
-                let plan = self.array(table, path, element, chosen, trail);
+            Node::NestedTable(inside) | Node::Map(inside) => {
+                // It has no name of its own, and goes by that of what is in its outer array or map.
+                let outer = trail.positions.last().map_or(Container::Array, |(_, container)| *container);
+                let is_map = matches!(field.node, Node::Map(_));
+                trail.path.push(outer.name_of_inner_table());
+                trail.containers.push(Some(if is_map { Container::Map } else { Container::Array }));
+                let path = self.path(trail, &field.node, false);
+                let plan = self.container(table, path, inside, chosen, trail);
                 trail.path.pop();
-                trail.arrays.pop();
+                trail.containers.pop();
                 plan
             }
         }
     }
 
-    fn array(
+    /// The child table of an array or a map, which is the last of the trail.
+    fn container(
         &mut self,
         parent: TableId,
         path: PathId,
-        element: &'s Field,
+        inside: &'s Field,
         chosen: Option<&str>,
         trail: &mut Trail<'s>,
     ) -> Plan {
@@ -292,15 +309,22 @@ impl<'s> Build<'s> {
         };
         let table = TableId(self.tables.len());
         let mut draft = DraftTable::new(name, Some(path), Some(parent));
-        trail.positions.push(path);
+        let container = trail.containers.last().copied().flatten().unwrap_or(Container::Array);
+        trail.positions.push((path, container));
         draft.positions.clone_from(&trail.positions);
         self.tables.push(draft);
 
         let outside = std::mem::replace(&mut trail.outside, trail.path.len());
-        let element = self.value(table, path, element, trail);
+        let plan = match container {
+            Container::Array => Plan::Table { table, element: Box::new(self.value(table, path, inside, trail)) },
+            Container::Map => {
+                let entries = self.path(trail, &inside.node, true);
+                Plan::Map { table, entries, value: Box::new(self.value(table, entries, inside, trail)) }
+            }
+        };
         trail.outside = outside;
         trail.positions.pop();
-        Plan::Table { table, element: Box::new(element) }
+        plan
     }
 
     fn column(
@@ -312,28 +336,31 @@ impl<'s> Build<'s> {
         trail: &Trail<'_>,
     ) -> ColumnId {
         let inside = &trail.path[trail.outside..];
-        // No name inside this table: the value column of an array of scalars has the array's own name.
-        let names = if inside.is_empty() { &trail.path[trail.path.len() - 1..] } else { inside };
-        let mapped = || join(names.iter().map(|name| part(name)));
+        let mapped = || match (inside, trail.positions.last()) {
+            // No name inside this table: the value column of an array of scalars has the array's own name.
+            ([], Some((_, Container::Map))) => "value".to_owned(),
+            ([], _) => join(trail.path.last().map(|name| part(name))),
+            (names, _) => join(names.iter().map(|name| part(name))),
+        };
         let wanted = chosen.map_or_else(mapped, str::to_owned);
         let columns = &mut self.tables[table.0].columns;
         columns.push(DraftColumn { wanted, chosen: chosen.is_some(), path, ty });
         ColumnId(columns.len() - 1)
     }
 
-    fn path(&mut self, trail: &Trail<'_>, node: &Node) -> PathId {
-        let expected = node.type_name();
-        self.paths.push(PathInfo { fields: trail.path.iter().map(|&name| name.to_owned()).collect(), expected });
+    fn path(&mut self, trail: &Trail<'_>, node: &Node, is_entry: bool) -> PathId {
+        let fields = trail.path.iter().map(|&name| name.to_owned()).collect();
+        self.paths.push(PathInfo { fields, is_entry, expected: node.type_name() });
         PathId(self.paths.len() - 1)
     }
 }
 
-/// `post_comment_items`: every array name but the last, the collection's among them, in its singular.
+/// `post_comment_items`: every name of an array or a map but the last, the collection's among them, in its singular.
 fn table_name(collection: &str, trail: &Trail<'_>) -> String {
     let last = trail.path.len() - 1;
     let names = trail.path.iter().enumerate().map(|(i, name)| {
         let name = part(name);
-        if i < last && trail.arrays[i] { singular(name) } else { name.to_owned() }
+        if i < last && trail.containers[i].is_some() { singular(name) } else { name.to_owned() }
     });
     let names: Vec<String> = std::iter::once(singular(collection)).chain(names).collect();
     join(names.iter().map(String::as_str))
@@ -356,6 +383,8 @@ fn renumber_plan(plan: &mut Plan, table: usize, orders: &[Vec<ColumnId>]) {
             renumber(fields, table, orders);
         }
         Plan::Document(document) => renumber(document, table, orders),
-        Plan::Table { table, element } => renumber_plan(element, table.0, orders),
+        Plan::Table { table, element: inside } | Plan::Map { table, value: inside, .. } => {
+            renumber_plan(inside, table.0, orders);
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The tables that follow from a schema: the classic mapping.
 //!
-//! A collection is a root table; each array is a child table. [`Layout`] holds the tables in path order (a parent
+//! A collection is a root table; each array and each map is a child table. [`Layout`] holds the tables in path order (a parent
 //! comes before its children) and with them the [`DocumentPlan`]: the tree of the schema in which every leaf
-//! knows its column and every array its table. DDL, COPY and comparison read the tables; flattening and rebuilding
+//! knows its column, and every array and map its table. DDL, COPY and comparison read the tables; flattening and rebuilding
 //! walk the plan.
 
 mod build;
+mod likely_maps;
 mod prefix;
 
 use thiserror::Error;
@@ -13,6 +14,8 @@ use thiserror::Error;
 use crate::column_type::ColumnType;
 use crate::model::{Dialect, Schema};
 use crate::names::{MAX_IDENTIFIER_BYTES, shortened};
+
+pub use likely_maps::LikelyMap;
 
 /// Index of a table in [`Layout::tables`]; 0 is the root table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +36,8 @@ pub enum ColumnSource {
     Field(PathId),
     /// The root's key, in a child table.
     RootKey,
-    /// The position in an enclosing array, from 1: how many of the table's path's arrays are outside of it.
+    /// The position in an enclosing array, from 1, or the key of an entry of an enclosing map: how many of the arrays and
+    /// maps of the table's path are outside of it.
     Position(usize),
     /// Everything of the row that has no column of its own, or does not fit it.
     Extra,
@@ -50,14 +54,14 @@ pub struct Column {
     pub source: ColumnSource,
 }
 
-/// The table of a collection or of an array.
+/// The table of a collection, of an array or of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// Its name in PostgreSQL, without the schema.
     pub name: String,
-    /// The path of its array; `None` for the root table.
+    /// The path of its array or map; `None` for the root table.
     pub path: Option<PathId>,
-    /// The table of the enclosing array, or the root table; `None` for the root table itself.
+    /// The table of the enclosing array or map, or the root table; `None` for the root table itself.
     pub parent: Option<TableId>,
     /// Columns in their order: data and root key by name, then positions from the outermost to `idx`, then `_extra`.
     pub columns: Vec<Column>,
@@ -75,10 +79,20 @@ impl Table {
         self.columns.len() - self.positions - usize::from(self.has_extra)
     }
 
+    /// The columns of its positions, outermost first: `bigint` of an array, `text` of a map.
+    pub fn position_columns(&self) -> &[Column] {
+        let data = self.data_columns();
+        &self.columns[data..data + self.positions]
+    }
+
+    /// Whether a position is the key of a map: its table is that of a map or below one.
+    pub fn has_map_keys(&self) -> bool {
+        self.position_columns().iter().any(|column| column.ty == ColumnType::Text)
+    }
+
     /// The columns that identify a row: the root key, then the positions.
     pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
-        let data = self.data_columns();
-        std::iter::once(&self.columns[self.key.0]).chain(&self.columns[data..data + self.positions])
+        std::iter::once(&self.columns[self.key.0]).chain(self.position_columns())
     }
 }
 
@@ -87,14 +101,16 @@ impl Table {
 pub struct PathInfo {
     /// Field names from the root, without positions: `comments`, `items`, `data`.
     pub fields: Vec<String>,
-    /// What the schema expects there: the name of a type, `DOCUMENT` or `ARRAY`.
+    /// Whether it is that of the entries of the map with this path.
+    pub is_entry: bool,
+    /// What the schema expects there: the name of a type, `DOCUMENT`, `ARRAY` or `MAP`.
     pub expected: &'static str,
 }
 
 impl PathInfo {
-    /// The field names joined by dots: `comments.items.data`.
+    /// The field names joined by dots: `comments.items.data`; of a map's entries `scores{}`.
     pub fn dotted(&self) -> String {
-        self.fields.join(".")
+        self.fields.join(".") + if self.is_entry { "{}" } else { "" }
     }
 
     /// What the path's hash is made of: no field name holds a zero, so that no two paths have one identity.
@@ -174,6 +190,40 @@ pub enum Plan {
         /// What happens to each element, in the child table.
         element: Box<Plan>,
     },
+    /// Its entries become rows of this table, in byte order of their names.
+    Map {
+        /// The child table.
+        table: TableId,
+        /// The path of the entries.
+        entries: PathId,
+        /// What happens to the value of each entry, in the child table.
+        value: Box<Plan>,
+    },
+}
+
+/// What has a child table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Container {
+    Array,
+    Map,
+}
+
+impl Container {
+    /// What stands in paths and names for an array or a map directly inside, which has no name.
+    pub(crate) fn name_of_inner_table(self) -> &'static str {
+        match self {
+            Container::Array => "item",
+            Container::Map => "value",
+        }
+    }
+
+    /// The name of its own position, and the end of that in the tables below.
+    fn position_name(self) -> &'static str {
+        match self {
+            Container::Array => "idx",
+            Container::Map => "key",
+        }
+    }
 }
 
 /// The tables of a collection and how documents go into them.
@@ -207,7 +257,7 @@ pub enum LayoutError {
     UnusableKey { collection: String, field: &'static str, came: &'static str },
     /// PostgreSQL takes at most 32 columns in an index ("Limits"): the root key and 31 positions.
     #[error(
-        "table {table} is {positions} arrays deep: expected at most {MAX_POSITIONS}, because its key has a column for each"
+        "table {table} is {positions} arrays or maps deep: expected at most {MAX_POSITIONS}, because its key has a column for each"
     )]
     TooDeep { table: String, positions: usize },
     /// A name that the schema file chose cannot be had.

@@ -27,6 +27,8 @@ enum WalkStep {
     Document(usize),
     /// Rows of this table.
     Table(usize),
+    /// Rows of this table, in the order of their keys.
+    Map(usize),
     Ignored,
 }
 
@@ -83,7 +85,9 @@ struct KeptEntry {
 pub(super) struct Beside {
     nodes: Vec<WalkedNode>,
     tables: Vec<OpenRow>,
+    /// In the arrays and maps around the current row; 0 in a map.
     positions: Vec<i64>,
+    keys: OpenKeys,
     /// Number of the last document, nested or not.
     walked: u64,
 }
@@ -108,7 +112,8 @@ impl Beside {
             end: 0,
         };
         let tables = layout.tables.iter().map(open).collect();
-        let mut beside = Beside { nodes: Vec::new(), tables, positions: Vec::new(), walked: 0 };
+        let mut beside =
+            Beside { nodes: Vec::new(), tables, positions: Vec::new(), keys: OpenKeys::default(), walked: 0 };
         beside.tables[0].step = WalkStep::Document(beside.node(layout, &layout.document, 0, Vec::new()));
         beside
     }
@@ -138,6 +143,10 @@ impl Beside {
                 self.tables[child.0].step = self.step(layout, element, child.0, Vec::new());
                 WalkStep::Table(child.0)
             }
+            Plan::Map { table: child, value, .. } => {
+                self.tables[child.0].step = self.step(layout, value, child.0, Vec::new());
+                WalkStep::Map(child.0)
+            }
             // A pair is of the classic dialect, which is not checked.
             Plan::Ignored | Plan::ObjectIdPair { .. } => WalkStep::Ignored,
         }
@@ -150,6 +159,7 @@ impl Beside {
             (table.place, table.end) = (places.start, places.end);
         }
         self.positions.clear();
+        self.keys.clear();
         let WalkStep::Document(node) = self.tables[0].step else { return false };
         self.begin_row(0, stored) == Some(())
             && self.document(node, 0, document, stored).is_some()
@@ -161,7 +171,7 @@ impl Beside {
     fn begin_row(&mut self, table: usize, stored: &StoredRows) -> Option<()> {
         let rows = stored.table(TableId(table));
         let open = &mut self.tables[table];
-        if open.place == open.end || rows.positions(open.place) != self.positions {
+        if open.place == open.end || !rows.stands_at(open.place, &self.positions, self.keys.iter()) {
             return None;
         }
         let bytes = rows.bytes(open.place);
@@ -253,6 +263,11 @@ impl Beside {
                 Value::Document(document) => self.document(node, table, document, stored),
                 _ => None,
             },
+            WalkStep::Map(child) => match element.value().ok()? {
+                Value::Document(map) if map.is_empty() && stands == ValuePlace::InField => None,
+                Value::Document(map) => self.map(child, map, stored),
+                _ => None,
+            },
             WalkStep::Table(child) => match element.value().ok()? {
                 Value::Array(array) if array.is_empty() && stands == ValuePlace::InField => None,
                 Value::Array(array) => self.array(child, array, stored),
@@ -266,19 +281,69 @@ impl Beside {
         // Positions begin at 1.
         self.positions.push(0);
         for element in array.elements() {
-            let element = element.ok()?;
             *self.positions.last_mut()? += 1;
-            self.begin_row(table, stored)?;
-            let open = &mut self.tables[table];
-            if !open.extra.is_empty() && open.take_kept(stored, table, &element, <[u8]>::is_empty).is_some() {
-                open.pass_over(step, stored, table, &element)?;
-            } else {
-                self.value(step, table, ValuePlace::AsElement, &element, stored)?;
-            }
-            self.end_row(table)?;
+            self.row(table, step, &element.ok()?, stored)?;
         }
         self.positions.pop();
         Some(())
+    }
+
+    fn map(&mut self, table: usize, map: RawDoc<'_>, stored: &StoredRows) -> Option<()> {
+        let step = self.tables[table].step;
+        let mut entries = map.elements().collect::<Result<Vec<_>, _>>().ok()?;
+        entries.sort_unstable_by(|a, b| a.name.cmp(b.name));
+        self.positions.push(0);
+        for entry in &entries {
+            // A name that comes twice does not find its row twice.
+            self.keys.push(entry.name);
+            self.row(table, step, entry, stored)?;
+            self.keys.pop();
+        }
+        self.positions.pop();
+        Some(())
+    }
+
+    /// The next row of a child table, which is that of this element or entry.
+    fn row(&mut self, table: usize, step: WalkStep, element: &Element<'_>, stored: &StoredRows) -> Option<()> {
+        self.begin_row(table, stored)?;
+        let open = &mut self.tables[table];
+        if !open.extra.is_empty() && open.take_kept(stored, table, element, <[u8]>::is_empty).is_some() {
+            open.pass_over(step, stored, table, element)?;
+        } else {
+            self.value(step, table, ValuePlace::AsElement, element, stored)?;
+        }
+        self.end_row(table)
+    }
+}
+
+/// The keys of the maps around the current row, outermost first.
+#[derive(Debug, Default)]
+struct OpenKeys {
+    bytes: Vec<u8>,
+    /// Where each begins.
+    starts: Vec<usize>,
+}
+
+impl OpenKeys {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+    }
+
+    fn push(&mut self, key: &[u8]) {
+        self.starts.push(self.bytes.len());
+        self.bytes.extend_from_slice(key);
+    }
+
+    fn pop(&mut self) {
+        if let Some(start) = self.starts.pop() {
+            self.bytes.truncate(start);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.starts.iter().skip(1).copied().chain([self.bytes.len()]);
+        self.starts.iter().zip(ends).map(|(start, end)| &self.bytes[*start..end])
     }
 }
 

@@ -161,6 +161,10 @@ fn planned_value(layout: &Layout, planned: Planned<'_>, a: &Element<'_>, b: &Ele
             let planned = Planned { plan: element, table: *table };
             each_element(a, b, |a, b| planned_value(layout, planned, a, b))
         }
+        (Plan::Map { table, value, .. }, Value::Document(a), Value::Document(b)) => {
+            let planned = Planned { plan: value, table: *table };
+            each_field(a, b, |_| true, |a, b| planned_value(layout, planned, a, b))
+        }
         (Plan::Column(column), ..) => {
             let ty = layout.table(planned.table).columns[column.0].ty;
             value(Numbers::of_column(layout, ty), a, b)

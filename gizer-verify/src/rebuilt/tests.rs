@@ -5,7 +5,7 @@ use gizer_flatten::Flattener;
 use gizer_pg::copy::CopyEncoder;
 use gizer_schema::infer::Inference;
 use gizer_schema::raw::{self, RawDoc};
-use gizer_schema::{ColumnSource, ColumnType, Dialect, Layout, Schema, TableId, file, pin_names};
+use gizer_schema::{ColumnSource, ColumnType, Dialect, Layout, Schema, TableId, file};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
@@ -15,6 +15,10 @@ use super::*;
 #[path = "../../../gizer-flatten/tests/generated/mod.rs"]
 #[allow(dead_code, reason = "its own comparison is for documents that the bson crate has read")]
 mod generated;
+
+#[path = "../../../gizer-flatten/tests/varied/mod.rs"]
+#[allow(dead_code, reason = "its copy of a document is for what the bson crate has read")]
+mod varied;
 
 use generated::document;
 
@@ -102,13 +106,21 @@ fn stored(layout: &Layout, keys: usize, rows: &Rows) -> StoredRows {
     StoredRows::gathered(layout, keys, rows)
 }
 
-fn infer(documents: &[Vec<u8>], exact: bool) -> (Schema, Layout) {
+/// What changes the policies of a schema: to maps above all, and to nothing that is left out.
+fn choices() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(vec![15]),
+        prop::collection::vec(any::<u8>().prop_map(|choice| if choice % 16 == 1 { choice + 1 } else { choice }), 1..12),
+    ]
+}
+
+fn infer(documents: &[Vec<u8>], exact: bool, choices: Vec<u8>) -> (Schema, Layout) {
     let mut inference = Inference::default();
     for bytes in documents {
         inference.observe(RawDoc::new(bytes).unwrap()).unwrap();
     }
     let (mut schema, _) = inference.schema("posts");
-    pin_names(&mut schema, None).unwrap();
+    varied::vary(&mut schema, choices);
     schema.dialect = Dialect::Gizer { exact_types: exact };
     let layout = Layout::new(&schema).unwrap();
     (schema, layout)
@@ -161,8 +173,9 @@ proptest! {
         seen in prop::collection::vec(document(), 1..8),
         unseen in prop::collection::vec(document(), 1..8),
         exact in any::<bool>(),
+        choices in choices(),
     ) {
-        let (schema, layout) = infer(&bytes(&seen), exact);
+        let (schema, layout) = infer(&bytes(&seen), exact, choices);
         none_differs(&schema, &layout, &bytes(&seen))?;
         none_differs(&schema, &layout, &bytes(&unseen))?;
     }
@@ -171,11 +184,12 @@ proptest! {
     fn rows_of_another_document_are_found(
         documents in prop::collection::vec(document(), 1..4),
         exact in any::<bool>(),
+        choices in choices(),
         twice in any::<bool>(),
         at in any::<Index>(),
     ) {
         let documents = bytes(&documents);
-        let (schema, layout) = infer(&documents, exact);
+        let (schema, layout) = infer(&documents, exact, choices);
         let (loaded, rows) = rows_of(&layout, &documents);
         let others: Vec<Vec<u8>> =
             loaded.iter().map(|source| edited(*source, twice, &mut Some(at.index(elements_in(*source))))).collect();
@@ -189,12 +203,13 @@ proptest! {
     fn a_fault_is_found(
         documents in prop::collection::vec(document(), 1..8),
         exact in any::<bool>(),
+        choices in choices(),
         fault in fault(),
         row in any::<Index>(),
         cell in any::<Index>(),
     ) {
         let documents = bytes(&documents);
-        let (schema, layout) = infer(&documents, exact);
+        let (schema, layout) = infer(&documents, exact, choices);
         let mut expected = None;
         let found = found(&layout, &documents, |rows| expected = break_row(&layout, rows, fault, row, cell));
         // Another fault than was asked for may be made, or none that matters.
@@ -373,7 +388,9 @@ fn the_first_path_that_differs_is_named() {
 fn what_is_usual_is_settled_without_rebuilding() {
     let layout = layout(
         r#"{"_id": "KEY", "a": "INT", "d": {"x": "DOUBLE", "t": "TIMESTAMP"}, "e": "DECIMAL", "j": {"$as": "json"},
-            "l": [{"x": "INT"}], "n": ["STRING"], "s": {"$as": "array", "$type": "STRING"}}"#,
+            "l": [{"x": "INT"}], "n": ["STRING"], "s": {"$as": "array", "$type": "STRING"},
+            "m": {"$as": "map", "$values": {"x": "INT", "l": ["INT"], "deep": {"$as": "map", "$values": "INT"}}},
+            "lm": [{"m": {"$as": "map", "$values": "STRING"}}]}"#,
     );
     let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
     let documents = bytes(&[
@@ -381,6 +398,9 @@ fn what_is_usual_is_settled_without_rebuilding() {
         doc! {"_id": "two", "a": 2i64, "d": {"x": 1}, "e": 5, "l": [{"x": 1}, {}, {"x": Bson::Null}], "n": ["ü\n"]},
         doc! {"_id": bson::oid::ObjectId::from_bytes([3; 12]), "a": Bson::Null, "d": {}, "l": [], "n": Bson::Null},
         doc! {"_id": 4, "a": "stray", "new": {"bb": [1.5], "a": true}, "l": ["x", {"x": "y", "z/~": 1}], "s": ["a"]},
+        doc! {"_id": 5, "m": {"b": {"x": 1, "l": [1, 2], "deep": {"z": 1, "": 2, "ü": Bson::Null}}, "a": {"x": 1}, "": {}}},
+        doc! {"_id": 6, "m": {"b": {"deep": {"b": 1}}, "a": "stray", "$.~/": {"x": "stray", "new": 1, "l": [], "deep": {}}}},
+        doc! {"_id": 7, "m": {}, "lm": [{"m": {"k": "1", "a": "2"}}, {"m": {}}, {}, {"m": {"k": "3"}}, {"m": {"z": 1}}]},
     ]);
     let (loaded, rows) = rows_of(&layout, &documents);
     let stored = stored(&layout, loaded.len(), &rows);

@@ -1,6 +1,7 @@
 //! Random documents of every type go into tables and come back the same.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use bson::{Bson, Document};
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use gizer_pg::ddl;
 use gizer_pg::ident::quote_identifier;
 use gizer_schema::infer::Inference;
 use gizer_schema::raw::RawDoc;
-use gizer_schema::{Layout, TableId, file, pin_names};
+use gizer_schema::{Layout, Schema, TableId, file, pin_names};
 use integration_tests::stored::stored_rows;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -20,6 +21,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::documents::{document, same};
 use crate::scene::Scene;
+use crate::varied::{copied, vary};
 
 /// Generated sets of documents; each becomes tables of its own.
 const CASES: u32 = 40;
@@ -30,15 +32,14 @@ async fn random_documents_come_back() {
     let client = scene.client().await;
     let mut runner = TestRunner::new(Config::with_cases(CASES));
     for case in 0..CASES {
-        let tree = vec(document(), 1..12).new_tree(&mut runner).unwrap();
-        let documents = distinct(tree.current());
-        let layout = layout_of(&format!("case{case}"), &documents);
+        let (documents, choices) = documents_and_choices().new_tree(&mut runner).unwrap().current();
+        let (schema, layout) = layout_of(&format!("case{case}"), &documents, choices);
         scene.load(&layout, &documents).await.unwrap_or_else(|error| panic!("{error}: {documents:#?}"));
         let rows = stored_rows(&client, "public", &layout).await.unwrap();
         assert_eq!(rows.len(), documents.len(), "{documents:#?}");
         let rebuilt: Vec<Bson> = rows.values().map(|rows| read(&rebuild(&layout, rows).unwrap())).collect();
         for document in documents {
-            let document = Bson::Document(document);
+            let document = Bson::Document(copied(&schema, document));
             assert!(rebuilt.iter().any(|other| same(&document, other, false)), "{document:?} is not in {rebuilt:#?}");
         }
     }
@@ -58,8 +59,8 @@ async fn text_files_hold_the_same() {
     client.batch_execute("SET TimeZone TO 'UTC'").await.unwrap();
     let mut runner = TestRunner::new(Config::with_cases(CASES));
     for case in 0..CASES {
-        let documents = distinct(vec(document(), 1..12).new_tree(&mut runner).unwrap().current());
-        let layout = layout_of(&format!("case{case}"), &documents);
+        let (documents, choices) = documents_and_choices().new_tree(&mut runner).unwrap().current();
+        let (_, layout) = layout_of(&format!("case{case}"), &documents, choices);
         scene.load(&layout, &documents).await.unwrap();
         client.batch_execute(&ddl::render(&layout, "text").unwrap()).await.unwrap();
         let encoder = lines(&layout, &documents);
@@ -98,12 +99,23 @@ pub(crate) fn distinct(documents: Vec<Document>) -> Vec<Document> {
     kept
 }
 
-pub(crate) fn layout_of(collection: &str, documents: &[Document]) -> Layout {
+/// What is inferred of documents; with any choices the policies are others, maps among them.
+pub(crate) fn layout_of(collection: &str, documents: &[Document], choices: Vec<u8>) -> (Schema, Arc<Layout>) {
     let mut inference = Inference::default();
     for document in documents {
         inference.observe(RawDoc::new(&document.to_vec().unwrap()).unwrap()).unwrap();
     }
     let (mut schema, _) = inference.schema(collection);
-    pin_names(&mut schema, None).unwrap();
-    Layout::new(&file::parse(collection, &file::write(&schema)).unwrap()).unwrap()
+    match choices.is_empty() {
+        true => pin_names(&mut schema, None).unwrap(),
+        false => vary(&mut schema, choices),
+    }
+    let schema = file::parse(collection, &file::write(&schema)).unwrap();
+    let layout = Layout::new(&schema).unwrap();
+    (schema, Arc::new(layout))
+}
+
+/// Documents, and choices for the policies of their schema, or none.
+pub(crate) fn documents_and_choices() -> impl Strategy<Value = (Vec<Document>, Vec<u8>)> {
+    (vec(document(), 1..12).prop_map(distinct), prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..24)])
 }

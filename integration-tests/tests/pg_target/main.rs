@@ -25,4 +25,6 @@ mod stream;
 mod surveys;
 mod swapping;
 mod together;
+#[path = "../../../gizer-flatten/tests/varied/mod.rs"]
+mod varied;
 mod views;

@@ -10,12 +10,10 @@ use gizer_pg::rows::{Keys, RowStore, WhichTables};
 use gizer_schema::Layout;
 use gizer_schema::raw::RawDoc;
 use gizer_verify::{RebuildCheck, StoredRows};
-use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::documents::document;
-use crate::generated::{distinct, layout_of};
+use crate::generated::{documents_and_choices, layout_of};
 use crate::scene::{Scene, layout};
 
 /// Generated sets of documents; each becomes tables of its own.
@@ -43,8 +41,8 @@ async fn random_documents_are_rebuilt() {
     let scene = Scene::prepared().await;
     let mut runner = TestRunner::new(Config::with_cases(CASES));
     for case in 0..CASES {
-        let documents = distinct(vec(document(), 1..12).new_tree(&mut runner).unwrap().current());
-        let layout = Arc::new(layout_of(&format!("case{case}"), &documents));
+        let (documents, choices) = documents_and_choices().new_tree(&mut runner).unwrap().current();
+        let (_, layout) = layout_of(&format!("case{case}"), &documents, choices);
         scene.load(&layout, &documents).await.unwrap();
         assert_eq!(differing(&scene, &layout, &documents).await, vec![None; documents.len()], "{documents:#?}");
     }

@@ -1,6 +1,7 @@
 //! What goes wrong between writing and reading back is found, and named without values.
 
 use bson::{Document, doc};
+use gizer_flatten::RowPosition;
 use gizer_pg::rows::{RowStore, WhichTables};
 use gizer_verify::{Difference, Differing, Fault, VerifyError};
 
@@ -97,7 +98,8 @@ async fn rows_that_are_lost_or_left_are_found() {
     let differing = with_trigger("thing_a", lost).await;
     let fault = |key: &str, positions: &[i64], fault| {
         let table = gizer_schema::TableId(1);
-        Difference { table, key: key.to_owned(), positions: positions.to_vec(), fault, values: None }
+        let positions = positions.iter().map(|index| RowPosition::Index(*index)).collect();
+        Difference { table, key: key.to_owned(), positions, fault, values: None }
     };
     let x = layout("things", THINGS).tables[1].columns.iter().position(|column| column.name == "x").unwrap();
     let x = gizer_schema::ColumnId(x);

@@ -6,9 +6,8 @@ use bson::{Bson, Document, doc};
 use futures::stream;
 use gizer_flatten::Flattener;
 use gizer_pg::rows::{RowStore, WhichTables};
-use gizer_schema::infer::Inference;
 use gizer_schema::raw::RawDoc;
-use gizer_schema::{Layout, file, pin_names};
+use gizer_schema::{Layout, file};
 use integration_tests::oracle::Oracle;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,6 +18,7 @@ use super::{batch, fresh, ids, in_transaction, keys_of, reconciled, rows};
 use gizer_verify::ReadBack;
 
 use crate::documents::{document, same};
+use crate::generated::layout_of;
 use crate::scene::{Scene, layout};
 
 const CASES: u32 = 40;
@@ -33,6 +33,8 @@ enum Fate {
     Arrays(Option<usize>),
     /// Some of its values become others.
     Values(Vec<Bson>),
+    /// The names inside of it go round: entries of maps are renamed, and get each other's values.
+    Names,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -43,6 +45,7 @@ fn fate() -> impl Strategy<Value = Fate> {
         document().prop_map(Fate::IsReplaced),
         prop_oneof![Just(None), (0..3usize).prop_map(Some)].prop_map(Fate::Arrays),
         values.prop_map(Fate::Values),
+        Just(Fate::Names),
     ]
 }
 
@@ -52,7 +55,7 @@ fn after(document: &Document, fate: &Fate) -> Option<Document> {
         Fate::Stays => return Some(document.clone()),
         Fate::Goes => return None,
         Fate::IsReplaced(other) => other.clone(),
-        Fate::Arrays(_) | Fate::Values(_) => document.clone(),
+        Fate::Arrays(_) | Fate::Values(_) | Fate::Names => document.clone(),
     };
     let fields = after.iter_mut().filter(|(name, _)| *name != "_id");
     match fate {
@@ -60,10 +63,29 @@ fn after(document: &Document, fate: &Fate) -> Option<Document> {
         Fate::Values(values) => {
             fields.zip(values.iter().cycle()).step_by(2).for_each(|((_, value), new)| *value = new.clone());
         }
+        Fate::Names => fields.for_each(|(_, value)| change_names(value)),
         _ => {}
     }
     after.insert("_id", id.clone());
     Some(after)
+}
+
+fn change_names(value: &mut Bson) {
+    match value {
+        Bson::Array(elements) => elements.iter_mut().for_each(change_names),
+        Bson::Document(fields) => {
+            let next = |name: String| match name.as_str() {
+                "a" => "b".to_owned(),
+                "b" => "d".to_owned(),
+                "c" => "a".to_owned(),
+                "d" => "c".to_owned(),
+                _ => name,
+            };
+            fields.iter_mut().for_each(|(_, value)| change_names(value));
+            *fields = std::mem::take(fields).into_iter().map(|(name, value)| (next(name), value)).collect();
+        }
+        _ => {}
+    }
 }
 
 fn change_arrays(value: &mut Bson, length: Option<usize>) {
@@ -94,32 +116,23 @@ fn usable(layout: Option<&Layout>, documents: Vec<Document>) -> Vec<Document> {
     kept
 }
 
-fn inferred(collection: &str, documents: &[Document]) -> Arc<Layout> {
-    let mut inference = Inference::default();
-    for document in documents {
-        inference.observe(RawDoc::new(&document.to_vec().unwrap()).unwrap()).unwrap();
-    }
-    let (mut schema, _) = inference.schema(collection);
-    pin_names(&mut schema, None).unwrap();
-    Arc::new(Layout::new(&file::parse(collection, &file::write(&schema)).unwrap()).unwrap())
-}
-
 #[tokio::test]
 async fn random_changes_give_the_tables_of_a_fresh_load() {
     let scene = Scene::prepared().await;
     let session = scene.session().await;
     let mut runner = TestRunner::new(Config::with_cases(CASES));
-    let strategy = (vec((document(), fate()), 1..10), vec(document(), 0..4), any::<bool>());
+    let choices = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..24)];
+    let strategy = (vec((document(), fate()), 1..10), vec(document(), 0..4), any::<bool>(), choices);
     let mut written = 0;
     for case in 0..CASES {
-        let (before, new, ahead) = strategy.new_tree(&mut runner).unwrap().current();
+        let (before, new, ahead, choices) = strategy.new_tree(&mut runner).unwrap().current();
         let (documents, fates): (Vec<Document>, Vec<Fate>) = before.into_iter().unzip();
         let documents = usable(None, documents);
         // The schema may be of before the change, so that much of it does not fit.
         let changed = documents.iter().zip(&fates).filter_map(|(document, fate)| after(document, fate));
         let changed: Vec<Document> = changed.chain(new).collect();
         let seen = if ahead { [&documents[..], &changed].concat() } else { documents.clone() };
-        let layout = inferred(&format!("case{case}"), &seen);
+        let (_, layout) = layout_of(&format!("case{case}"), &seen, choices);
         let documents = usable(Some(&layout), documents);
         let changed = usable(Some(&layout), changed);
         scene.load(&layout, &documents).await.unwrap();

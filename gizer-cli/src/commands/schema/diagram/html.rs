@@ -115,7 +115,7 @@ fn lit_with(at: usize, diagram: &Diagram<'_>, row: &FieldRow<'_>) -> Vec<String>
             all.push(column_id(at, TableId(i), table.key));
         }
     }
-    if row.kind == RowKind::Array {
+    if row.kind.has_table() {
         all.push(format!("c{at}t{}", row.table.0));
     }
     all
@@ -153,13 +153,21 @@ fn field(at: usize, diagram: &Diagram<'_>, i: usize, row: &FieldRow<'_>) -> Stri
         RowKind::Value => ("value", format!("<span class=\"type\">{says}</span>")),
         RowKind::Document => ("document", "<span class=\"mark\">{ }</span>".to_owned()),
         RowKind::Ignored => ("ignored", "<span class=\"badge\">not copied</span>".to_owned()),
-        RowKind::Array if says.is_empty() => ("array", "<span class=\"mark\">[ ]</span>".to_owned()),
-        RowKind::Array if row.name == "[]" => ("array", format!("<span class=\"type\">{says}</span>")),
-        RowKind::Array => ("array", format!("<span class=\"mark\">[ ]</span><span class=\"type\">{says}</span>")),
+        RowKind::Array | RowKind::Map => {
+            let mark = if row.kind == RowKind::Map { "{ * }" } else { "[ ]" };
+            let mark = format!("<span class=\"mark\">{mark}</span>");
+            let says = format!("<span class=\"type\">{says}</span>");
+            let badge = match (row.name == row.kind.mark(), row.columns.is_empty()) {
+                (_, true) => mark,
+                (true, false) => says,
+                (false, false) => mark + &says,
+            };
+            ("array", badge)
+        }
     };
     // An array leads to its table, a value to its column.
     let leads_to = match row.kind {
-        RowKind::Array => lit.last(),
+        RowKind::Array | RowKind::Map => lit.last(),
         _ => lit.first(),
     };
     let target = leads_to.map(|id| format!(" href=\"#{id}\"")).unwrap_or_default();

@@ -62,7 +62,7 @@ impl Drawing<'_, '_> {
             self.close_tables(row.last.len(), &row.last);
             self.field(row);
             let below = self.diagram.fields.get(at + 1).is_some_and(|next| next.last.len() > row.last.len());
-            if row.kind == RowKind::Array {
+            if row.kind.has_table() {
                 let tree = tree(&row.last, below);
                 self.own_columns(&tree, row.table);
                 for column in &row.columns {
@@ -77,12 +77,13 @@ impl Drawing<'_, '_> {
     fn field(&mut self, row: &FieldRow<'_>) {
         let (own, above) = row.last.split_last().unwrap_or((&true, &[]));
         let branch = if *own { "└─ " } else { "├─ " };
-        let marks = if row.kind == RowKind::Array && row.name != "[]" { " []" } else { "" };
+        let mark = row.kind.mark();
+        let marks = if mark.is_empty() || row.name == mark { String::new() } else { format!(" {mark}") };
         let says = self.diagram.says(row);
         let name = format!("{}{branch}{}{marks}", tree(above, false), printable(row.shown()));
         let name = if says.is_empty() { name } else { format!("{name}  {says}") };
         match row.kind {
-            RowKind::Array => self.open_table(name, row.table, row.last.len()),
+            RowKind::Array | RowKind::Map => self.open_table(name, row.table, row.last.len()),
             RowKind::Value => {
                 for (i, column) in row.columns.iter().enumerate() {
                     let left = if i == 0 { name.clone() } else { tree(&row.last, false) };

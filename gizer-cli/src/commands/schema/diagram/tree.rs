@@ -14,7 +14,7 @@ pub(super) struct Diagram<'l> {
 
 /// A field of the tree.
 pub(super) struct FieldRow<'l> {
-    /// Its name; `[]` of an array directly in an array, which has none.
+    /// Its name; `[]` or `{}` of what is directly in an array or a map, and has none.
     pub(super) name: &'l str,
     /// Its path with arrays marked.
     pub(super) path: String,
@@ -33,7 +33,24 @@ pub(super) enum RowKind {
     Value,
     Document,
     Array,
+    Map,
     Ignored,
+}
+
+impl RowKind {
+    /// What marks it in paths, if it has a table: the name of one that is directly in another.
+    pub(super) fn mark(self) -> &'static str {
+        match self {
+            RowKind::Array => "[]",
+            RowKind::Map => "{}",
+            RowKind::Value | RowKind::Document | RowKind::Ignored => "",
+        }
+    }
+
+    /// Whether it has a table of its own.
+    pub(super) fn has_table(self) -> bool {
+        !self.mark().is_empty()
+    }
 }
 
 impl<'l> FieldRow<'l> {
@@ -76,15 +93,15 @@ impl<'l> Diagram<'l> {
                 self.fields.push(row(path, RowKind::Document, table, Vec::new()));
                 self.document(document, table, path, last);
             }
-            Plan::Table { table: child, element } => {
-                let path = format!("{path}[]");
-                self.fields.push(row(&path, RowKind::Array, *child, value_columns(element)));
-                match &**element {
+            Plan::Table { table: child, element: inside } | Plan::Map { table: child, value: inside, .. } => {
+                let kind = if matches!(plan, Plan::Map { .. }) { RowKind::Map } else { RowKind::Array };
+                let path = format!("{path}{}", kind.mark());
+                self.fields.push(row(&path, kind, *child, value_columns(inside)));
+                let within: Vec<bool> = last.iter().copied().chain([true]).collect();
+                match &**inside {
                     Plan::Document(document) => self.document(document, *child, &path, last),
-                    Plan::Table { .. } => {
-                        let last: Vec<bool> = last.iter().copied().chain([true]).collect();
-                        self.field("[]", element, *child, &path, &last);
-                    }
+                    Plan::Table { .. } => self.field(RowKind::Array.mark(), inside, *child, &path, &within),
+                    Plan::Map { .. } => self.field(RowKind::Map.mark(), inside, *child, &path, &within),
                     _ => {}
                 }
             }
