@@ -198,13 +198,43 @@ pub struct InferArgs {
     /// Write the classic dialect, as the classic tool reads it: no _extra, and not all types.
     #[arg(long)]
     pub classic: bool,
+
+    /// Make no maps: every field name becomes a column or a table, also where names are data such as ids or days.
+    #[arg(long, conflicts_with = "map_names")]
+    pub no_maps: bool,
+
+    /// Field names from which on an object may become a map, where names are words [default: 24].
+    #[arg(long, value_name = "N")]
+    pub map_names: Option<u64>,
+
+    /// Tables that a collection gets at most: beyond it the documents with most arrays in them become JSON [default: 200].
+    #[arg(long, value_name = "N", conflicts_with = "classic", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub max_tables: Option<u16>,
+
+    /// Columns that a table gets at most: beyond it the documents with most fields become JSON [default: 1000].
+    #[arg(long, value_name = "N", conflicts_with = "classic", value_parser = clap::value_parser!(u16).range(1..=1_500))]
+    pub max_columns: Option<u16>,
 }
 
 impl InferArgs {
     /// What the engine is asked for.
     pub fn options(&self) -> InferOptions {
-        let InferArgs { collections, force, newest, sample, filter, dump, classic } = self.clone();
-        InferOptions { collections, overwrites: force, newest, sample, filter, dump, classic }
+        let InferArgs { collections, force, newest, sample, filter, dump, classic, no_maps, map_names, .. } =
+            self.clone();
+        let [max_tables, max_columns] = [self.max_tables, self.max_columns].map(|limit| limit.map(usize::from));
+        InferOptions {
+            collections,
+            overwrites: force,
+            newest,
+            sample,
+            filter,
+            dump,
+            classic,
+            no_maps,
+            map_names,
+            max_tables,
+            max_columns,
+        }
     }
 }
 

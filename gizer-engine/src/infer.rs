@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gizer_oplog::{Cluster, Collection, CollectionScan, DocumentSource, Dump, DumpFile, Portion, ScanOptions};
-use gizer_schema::infer::{Finding, Inference};
+use gizer_schema::infer::{Finding, Inference, InferenceRules, Limits, MapRules};
 use gizer_schema::{Dialect, Layout, LayoutError, Schema, TableId, pin_names, rename_taken_tables};
 
 use crate::counters::{Counters, ExpectedWork};
@@ -36,6 +36,27 @@ pub struct InferOptions {
     pub dump: Option<PathBuf>,
     /// Whether to use the classic dialect.
     pub classic: bool,
+    /// Whether no object becomes a map.
+    pub no_maps: bool,
+    /// Field names from which on an object may become a map, where names are words; 24 unless told.
+    pub map_names: Option<u64>,
+    /// Tables that a collection gets at most; 200 unless told.
+    pub max_tables: Option<usize>,
+    /// Columns that a table gets at most; 1,000 unless told.
+    pub max_columns: Option<usize>,
+}
+
+impl InferOptions {
+    fn rules(&self) -> InferenceRules {
+        let (maps, limits) = (MapRules::default(), Limits::default());
+        InferenceRules {
+            maps: (!self.no_maps).then(|| MapRules { names: self.map_names.unwrap_or(maps.names), ..maps }),
+            limits: Limits {
+                tables: self.max_tables.unwrap_or(limits.tables),
+                columns: self.max_columns.unwrap_or(limits.columns),
+            },
+        }
+    }
 }
 
 /// Results of an inference.
@@ -266,7 +287,7 @@ impl InferJob<'_> {
         if self.options.classic {
             return Ok(inference.classic_schema(name));
         }
-        let (mut schema, findings) = inference.schema(name);
+        let (mut schema, findings) = inference.schema_by(name, &self.options.rules());
         // An overwritten file keeps its names: a new field never renames an old column.
         let previous = self.files.existing(name).and_then(|_| self.files.read(name).ok());
         let previous = previous.and_then(|schema| Layout::new(&schema).ok());

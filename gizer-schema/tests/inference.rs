@@ -3,7 +3,7 @@
 
 use bson::spec::BinarySubtype;
 use bson::{Bson, Document, doc};
-use gizer_schema::infer::Inference;
+use gizer_schema::infer::{Inference, InferenceRules};
 use gizer_schema::raw::{Kind, RawDoc};
 use gizer_schema::{Layout, TIMESTAMP_MILLIS, file};
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ fn data_used_as_field_names_has_an_end() {
     let documents: Vec<Document> = (0..11_000).map(|i| doc! {"_id": i, "by": {format!("k{i}"): 1}}).collect();
     let (_, findings) = observe(&documents).classic_schema("c");
     assert_eq!(findings.len(), 1);
-    assert_eq!((findings[0].path.as_str(), findings[0].names_beyond_limit), ("by", 1_000));
+    assert_eq!((findings[0].path.as_str(), findings[0].names_beyond_limit), ("by", 11_000));
 }
 
 #[test]
@@ -248,7 +248,9 @@ fn the_key_is_of_its_own_type_or_tagged() {
 #[test]
 fn names_that_are_data_become_json_and_tables_stay_within_postgresqls_limit() {
     let documents: Vec<Document> = (0..1_001).map(|i| doc! {"_id": i, "by": {format!("k{i}"): 1}, "f": 1}).collect();
-    assert_eq!(new_schema(&documents)["by"], serde_json::json!({"$as": "json"}));
+    let (schema, _) = observe(&documents).schema_by("c", &InferenceRules { maps: None, ..InferenceRules::default() });
+    assert_eq!(schema.fields["by"].node, gizer_schema::Node::Scalar(gizer_schema::ScalarType::Json));
+    assert_eq!(new_schema(&documents)["by"], serde_json::json!({"$as": "map", "$values": "INT"}));
     // Its own fields: those that come most often have columns.
     let documents: Vec<Document> = (0..1_200).map(|i| doc! {"_id": i, "often": 1, format!("k{i:04}"): 1}).collect();
     let fields = new_schema(&documents);

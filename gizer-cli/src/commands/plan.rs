@@ -7,6 +7,7 @@ use gizer_oplog::{Cluster, Collection, CollectionSize, MongoError, Oplog, newest
 use gizer_pg::Session;
 use gizer_pg::readiness::{Readiness, readiness};
 use gizer_schema::Layout;
+use gizer_schema::names::shortened;
 
 use super::status::Misplaced;
 use super::{Context, plan_report};
@@ -118,6 +119,7 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
     windows_that_are_short(&standing.logs, &loads, &context.config, &mut warnings);
     rejects(&loads, &mut warnings);
     not_exact(&standing, &due, &mut warnings);
+    likely_maps(&standing, &due, &mut warnings);
     for (collection, what) in Misplaced::read(&session).await?.in_lines() {
         let help = format!("add them to its schema file, then `{}`", report::command("load", [&collection], &[]));
         warnings.push(Remark::new(format!("{collection}: {what}"), help));
@@ -280,6 +282,26 @@ fn not_exact(standing: &Overview, due: &Due, warnings: &mut Vec<Remark>) {
             let rejected = report::counted(known.rejected, "document is", "documents are");
             let remedy = "`gizer status` counts them by reason; gizer_reject holds them";
             warnings.push(Remark::new(format!("{name}: {rejected} rejected and not in the tables"), remedy));
+        }
+    }
+}
+
+/// Field names that are data, of which a stored schema has made tables and columns.
+fn likely_maps(standing: &Overview, due: &Due, warnings: &mut Vec<Remark>) {
+    for layout in due.all.iter().filter_map(|each| standing.layout(&each.name)) {
+        for map in layout.likely_maps() {
+            let (tables, columns) = (map.tables as u64, map.columns as u64);
+            let many = match tables > 0 {
+                true => report::counted(tables, "table", "tables"),
+                false => report::counted(columns, "column", "columns"),
+            };
+            let collection = &layout.collection;
+            let path = report::printable(&shortened(&layout.path(map.path).dotted()));
+            let what = format!("{collection}.{path}: {many} for {} names, which look like data", map.names);
+            let infer = report::command("schema infer", [collection], &["--force"]);
+            let help =
+                format!("`{infer}` makes it a map, one table with the names in its column key; a load is due then");
+            warnings.push(Remark::new(what, help));
         }
     }
 }

@@ -2,25 +2,45 @@
 //!
 //! One streaming pass over raw BSON gathers, for every path, how often each BSON type came. The schema is computed
 //! from these counts alone, so that neither the order of the documents nor how they are split among workers matters;
-//! [`Inference::merge`] adds the parts. Memory grows with the number of distinct paths, not with the documents.
+//! [`Inference::merge`] adds the parts. Memory grows with the number of distinct paths, not with the documents: a nested document
+//! with more than 2,000 names is folded into one description of all its values. Whether it is depends on how many names there are,
+//! not on which came first.
 //!
-//! Which schema follows from the counts is in [`resolve`](Inference::schema)'s module: there the two dialects part
-//! ways.
+//! ```text
+//! observe, merge ──► DocumentSeen ──► resolve: a type for each path, together with maps (which objects are maps)
+//!                                        └──► narrow: no more tables, columns and bytes of a row than the limits
+//! ```
 
+mod maps;
+mod names;
+mod narrow;
 mod resolve;
+mod row_width;
+mod together;
+mod types_seen;
 
 use crate::column_type::TIMESTAMP_MILLIS;
 use crate::field_index::{FieldIndex, Walk};
 use crate::model::{Dialect, Schema};
 use crate::raw::{Element, Kind, Malformed, RawDoc, Value};
 
+pub use maps::{MapRules, MapSeen};
+pub use narrow::{Crowded, Limits};
 pub use resolve::Finding;
+
+use maps::Folded;
+use row_width::RowWidth;
+use types_seen::TypesSeen;
 
 /// Nested documents and arrays below this are not looked into: MongoDB itself allows 100 levels.
 const MAX_DEPTH: usize = 200;
 
-/// Distinct field names that are kept of one document; a collection that uses data as field names has no end of them.
-const MAX_FIELDS: usize = 10_000;
+/// Names of a document of the collection that are known one by one: more than a table can have columns, since those that come
+/// most often are to be among them.
+const MAX_ROOT_FIELDS: usize = 10_000;
+
+/// The same of a nested document: more than a table can have columns.
+const MAX_FIELDS: usize = 2_000;
 
 /// Longest text or binary that a key column takes as it is, in bytes; a longer `_id` is kept by its hash.
 const MAX_TEXT_KEY_BYTES: usize = 1_000;
@@ -38,17 +58,18 @@ pub struct Inference {
 struct DocumentSeen {
     names: FieldIndex,
     values: Vec<ValueSeen>,
+    /// Documents with at least one field.
+    filled: u64,
+    /// The most bytes that one document would have in a row.
+    row_bytes: usize,
     beyond_limit: u64,
+    /// Of an object with more than [`MAX_FIELDS`] names all values; none is known by its name then.
+    folded: Option<Box<Folded>>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct ValueSeen {
-    counts: [u64; Kind::ALL.len()],
-    /// Binary of subtype 0, and of subtype 4 with 16 bytes.
-    plain_binary: u64,
-    uuid: u64,
-    /// int64 that no double holds exactly.
-    wide_int64: u64,
+    types: TypesSeen,
     document: Option<Box<DocumentSeen>>,
     elements: Option<Box<ValueSeen>>,
 }
@@ -63,14 +84,14 @@ impl Inference {
         if let Some(id) = document.get(b"_id")? {
             self.awkward_ids += u64::from(is_awkward(&id)?);
         }
-        self.root.observe(document, 0)
+        self.root.observe(document, 0).map(drop)
     }
 
     /// Adds what another pass has seen of the same collection.
     pub fn merge(&mut self, other: Inference) {
         self.documents += other.documents;
         self.awkward_ids += other.awkward_ids;
-        self.root.merge(other.root);
+        self.root.merge(other.root, 0);
     }
 
     /// How many documents have been looked at.
@@ -79,13 +100,33 @@ impl Inference {
     }
 
     /// The schema in gizer's dialect, and what a person should know of it.
+    pub fn schema_by(&self, collection: &str, rules: &InferenceRules) -> (Schema, Vec<Finding>) {
+        resolve::schema(self, collection, Dialect::NEW, rules)
+    }
+
+    /// The same by the default rules.
     pub fn schema(&self, collection: &str) -> (Schema, Vec<Finding>) {
-        resolve::schema(self, collection, Dialect::NEW)
+        self.schema_by(collection, &InferenceRules::default())
     }
 
     /// The schema in the terms of the classic dialect, and what it cannot say.
     pub fn classic_schema(&self, collection: &str) -> (Schema, Vec<Finding>) {
-        resolve::schema(self, collection, Dialect::Classic)
+        resolve::schema(self, collection, Dialect::Classic, &InferenceRules { maps: None, ..InferenceRules::default() })
+    }
+}
+
+/// Which schema follows from what was seen, in gizer's dialect.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InferenceRules {
+    /// Which objects are maps; without rules none is.
+    pub maps: Option<MapRules>,
+    /// How large the tables may become.
+    pub limits: Limits,
+}
+
+impl Default for InferenceRules {
+    fn default() -> InferenceRules {
+        InferenceRules { maps: Some(MapRules::default()), limits: Limits::default() }
     }
 }
 
@@ -102,52 +143,93 @@ fn is_awkward(id: &Element<'_>) -> Result<bool, Malformed> {
 }
 
 impl DocumentSeen {
-    fn observe(&mut self, document: RawDoc<'_>, depth: usize) -> Result<(), Malformed> {
-        let mut walk = Walk::default();
+    /// Returns its width in a row.
+    fn observe(&mut self, document: RawDoc<'_>, depth: usize) -> Result<RowWidth, Malformed> {
+        let (mut walk, mut width) = (Walk::default(), RowWidth::default());
+        self.filled += u64::from(!document.is_empty());
         for element in document.elements() {
             let element = element?;
-            let Some(index) = self.index(&mut walk, element.name) else { continue };
-            self.values[index].observe(&element, depth)?;
+            width += if let Some(index) = self.index(&mut walk, element.name, depth) {
+                self.values[index].observe(&element, depth)?
+            } else if let (Some(folded), Ok(name)) = (&mut self.folded, std::str::from_utf8(element.name)) {
+                folded.observe(name, &element, depth)?
+            } else {
+                self.beyond_limit += 1;
+                RowWidth::default()
+            };
         }
-        Ok(())
+        self.row_bytes = self.row_bytes.max(width.bytes());
+        Ok(width)
     }
 
-    fn index(&mut self, walk: &mut Walk, name: &[u8]) -> Option<usize> {
+    /// The place of a name; `None` for one that cannot be known by itself.
+    fn index(&mut self, walk: &mut Walk, name: &[u8], depth: usize) -> Option<usize> {
+        if self.folded.is_some() {
+            return None;
+        }
         if let Some(known) = self.names.find(walk, name) {
             return Some(known);
         }
         // A name that is not UTF-8 cannot stand in a schema file.
-        if self.names.len() >= MAX_FIELDS || std::str::from_utf8(name).is_err() {
-            self.beyond_limit += 1;
+        if std::str::from_utf8(name).is_err() {
+            return None;
+        }
+        // A document of the collection is no map.
+        if self.names.len() >= if depth == 0 { MAX_ROOT_FIELDS } else { MAX_FIELDS } {
+            if depth > 0 {
+                self.fold();
+            }
             return None;
         }
         self.values.push(ValueSeen::default());
         Some(self.names.add(name))
     }
 
-    fn merge(&mut self, other: DocumentSeen) {
+    /// From here on names are not known one by one.
+    fn fold(&mut self) -> &mut Folded {
+        let (names, values) = (std::mem::take(&mut self.names), std::mem::take(&mut self.values));
+        let folded = self.folded.get_or_insert_default();
+        for (name, value) in names.names().zip(values) {
+            folded.add(std::str::from_utf8(name).unwrap_or_default(), value);
+        }
+        folded
+    }
+
+    fn merge(&mut self, mut other: DocumentSeen, depth: usize) {
         self.beyond_limit += other.beyond_limit;
+        self.filled += other.filled;
+        self.row_bytes = self.row_bytes.max(other.row_bytes);
+        if let Some(folded) = other.folded.take() {
+            self.fold().merge(*folded);
+        }
         let names: Vec<Box<[u8]>> = other.names.names().map(Box::from).collect();
         for (name, value) in names.iter().zip(other.values) {
-            if let Some(index) = self.index(&mut Walk::default(), name) {
+            if let Some(index) = self.index(&mut Walk::default(), name, depth) {
                 self.values[index].merge(value);
+            } else if let Some(folded) = &mut self.folded {
+                folded.add(std::str::from_utf8(name).unwrap_or_default(), value);
+            } else {
+                self.beyond_limit += value.types.all();
             }
         }
     }
 }
 
 impl ValueSeen {
-    fn observe(&mut self, element: &Element<'_>, depth: usize) -> Result<(), Malformed> {
-        self.counts[element.kind.index()] += 1;
+    /// Returns its width in the row of what it is in.
+    fn observe(&mut self, element: &Element<'_>, depth: usize) -> Result<RowWidth, Malformed> {
+        self.types.counts[element.kind.index()] += 1;
         if !matches!(element.kind, Kind::Document | Kind::Array | Kind::Binary | Kind::Int64) || depth >= MAX_DEPTH {
-            return Ok(());
+            return Ok(RowWidth::of(element));
         }
         match element.value()? {
-            Value::Int64(number) => self.wide_int64 += u64::from((number as f64) as i128 != i128::from(number)),
-            Value::Binary { subtype: 0, .. } => self.plain_binary += 1,
-            Value::Binary { subtype: 4, bytes } if bytes.len() == 16 => self.uuid += 1,
+            Value::Int64(number) => {
+                self.types.wide_int64 += u64::from((number as f64) as i128 != i128::from(number));
+            }
+            Value::Binary { subtype: 0, .. } => self.types.plain_binary += 1,
+            Value::Binary { subtype: 4, bytes } if bytes.len() == 16 => self.types.uuid += 1,
             Value::Document(document) => {
-                self.document.get_or_insert_default().observe(document, depth + 1)?;
+                return self.document.get_or_insert_default().observe(document, depth + 1);
             }
             Value::Array(array) => {
                 let elements = self.elements.get_or_insert_default();
@@ -157,18 +239,13 @@ impl ValueSeen {
             }
             _ => {}
         }
-        Ok(())
+        Ok(RowWidth::of(element))
     }
 
     fn merge(&mut self, other: ValueSeen) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
-            *mine += theirs;
-        }
-        self.plain_binary += other.plain_binary;
-        self.uuid += other.uuid;
-        self.wide_int64 += other.wide_int64;
+        self.types.merge(&other.types);
         if let Some(document) = other.document {
-            self.document.get_or_insert_default().merge(*document);
+            self.document.get_or_insert_default().merge(*document, 1);
         }
         if let Some(elements) = other.elements {
             self.elements.get_or_insert_default().merge(*elements);

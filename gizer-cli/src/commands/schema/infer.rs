@@ -1,7 +1,7 @@
 //! `gizer schema infer`: reads documents and writes schema files.
 
 use gizer_engine::infer::{InferReport, InferredSchema, NOTHING_SEEN, infer};
-use gizer_schema::infer::Finding;
+use gizer_schema::infer::{Crowded, Finding, MapSeen};
 use gizer_schema::names::shortened;
 use serde_json::{Value, json};
 
@@ -51,11 +51,76 @@ pub(crate) fn print(written: &InferredSchema) {
     let documents = counted(*documents, "document", "documents");
     let (shown, file) = (report::printable(collection), file.display().to_string());
     report::text(&format!("{shown}: {documents} → {}\n", report::printable(&file)));
-    findings.iter().for_each(|finding| report::note(format!("  {}", describe(collection, finding))));
+    for finding in findings.iter().filter(|finding| finding.crowded.is_none()) {
+        report::note(format!("  {}", describe(collection, finding)));
+    }
+    for line in crowded(collection, findings) {
+        report::note(format!("  {line}"));
+    }
+}
+
+/// Paths that are named of those that became JSON for one reason.
+const SHOWN_PATHS: usize = 10;
+
+/// What was made narrower than the documents, in a line for each reason.
+fn crowded(collection: &str, findings: &[Finding]) -> Vec<String> {
+    let mut reasons: Vec<(Crowded, Vec<String>, u64)> = Vec::new();
+    for finding in findings {
+        let Some(why) = finding.crowded else { continue };
+        let at = reasons.iter().position(|(reason, ..)| *reason == why).unwrap_or(reasons.len());
+        if at == reasons.len() {
+            reasons.push((why, Vec::new(), 0));
+        }
+        if finding.chosen == "JSON" {
+            reasons[at].1.push(shortened(&finding.path).into_owned());
+        }
+        reasons[at].2 += finding.names_beyond_limit;
+    }
+    let line = |(why, paths, left_out): (Crowded, Vec<String>, u64)| {
+        let (too_many, remedy) = match why {
+            Crowded::Tables(tables) => {
+                let tables = report::thousands(tables as u64);
+                (
+                    format!("there would be {tables} tables"),
+                    "more are made by --max-tables, or by $as in the schema file",
+                )
+            }
+            Crowded::Columns(columns) => {
+                let columns = report::thousands(columns as u64);
+                (
+                    format!("a table would have {columns} columns"),
+                    "more are made by --max-columns, or by $as in the schema file",
+                )
+            }
+            Crowded::RowBytes(_) => (
+                "a row would not fit into PostgreSQL's page of 8 kB".to_owned(),
+                "others can be chosen by $as in the schema file",
+            ),
+        };
+        let mut chosen = Vec::new();
+        if !paths.is_empty() {
+            let more = match paths.len().saturating_sub(SHOWN_PATHS) {
+                0 => String::new(),
+                more => format!(" and {} more", report::thousands(more as u64)),
+            };
+            chosen.push(format!("JSON for {}{more}", paths[..paths.len().min(SHOWN_PATHS)].join(", ")));
+        }
+        if left_out > 0 {
+            chosen.push(format!("no column for {}", counted(left_out, "value", "values")));
+        }
+        format!("{collection}: {too_many}, so that it has {} ({remedy})", chosen.join(", and "))
+    };
+    reasons.into_iter().map(line).collect()
 }
 
 fn describe(collection: &str, finding: &Finding) -> String {
     let name = shortened(&finding.path);
+    if let Some(seen) = &finding.map {
+        let MapSeen { names, objects, .. } = *seen;
+        let (names, objects) = (counted(names, "name", "names"), counted(objects, "object", "objects"));
+        let of = report::thousands(seen.names);
+        return format!("{collection}.{name}: map, {names} in {objects}, {} of {of} each", names_each(seen));
+    }
     if finding.names_beyond_limit > 0 {
         let path = if name.is_empty() { collection.to_owned() } else { format!("{collection}.{name}") };
         if finding.chosen == "JSON" {
@@ -73,10 +138,28 @@ fn describe(collection: &str, finding: &Finding) -> String {
     format!("{collection}.{name}: {} chosen, seen: {}", finding.chosen, seen.join(", "))
 }
 
+/// How many names an object has, on average: one decimal below ten.
+fn names_each(seen: &MapSeen) -> String {
+    let each = seen.entries as f64 / seen.objects.max(1) as f64;
+    let shown = if each < 9.95 { format!("{each:.1}") } else { report::thousands(each.round() as u64) };
+    shown.trim_end_matches(".0").to_owned()
+}
+
 fn finding_json(finding: &Finding) -> Value {
     let seen: serde_json::Map<String, Value> =
         finding.seen.iter().map(|(kind, count)| (kind.report_name().to_owned(), json!(count))).collect();
-    json!({
+    let mut object = json!({
         "path": finding.path, "chosen": finding.chosen, "seen": seen, "names_beyond_limit": finding.names_beyond_limit,
-    })
+    });
+    if let Some(MapSeen { names, objects, entries }) = finding.map {
+        object["map"] = json!({"names": names, "objects": objects, "entries": entries});
+    }
+    if let Some(crowded) = finding.crowded {
+        object["crowded"] = match crowded {
+            Crowded::Tables(tables) => json!({"tables": tables}),
+            Crowded::Columns(columns) => json!({"columns": columns}),
+            Crowded::RowBytes(bytes) => json!({"row_bytes": bytes}),
+        };
+    }
+    object
 }

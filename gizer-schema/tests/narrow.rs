@@ -1,0 +1,169 @@
+//! No more tables, columns and bytes of a row than the limits, whatever the documents are like.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use bson::{Bson, Document, doc};
+use gizer_schema::infer::{Crowded, Finding, Inference, InferenceRules, Limits};
+use gizer_schema::raw::RawDoc;
+use gizer_schema::{Layout, Node, ScalarType, Schema};
+use proptest::prelude::*;
+
+fn inferred(documents: impl IntoIterator<Item = Document>) -> Inference {
+    let mut inference = Inference::default();
+    for document in documents {
+        inference.observe(RawDoc::new(&document.to_vec().unwrap()).unwrap()).unwrap();
+    }
+    inference
+}
+
+/// The paths that became JSON, or whose fields were left out, and why.
+fn crowded(findings: &[Finding]) -> Vec<(&str, &str, Crowded)> {
+    findings.iter().filter_map(|finding| Some((finding.path.as_str(), finding.chosen, finding.crowded?))).collect()
+}
+
+fn is_json(schema: &Schema, name: &str) -> bool {
+    schema.fields[name].node == Node::Scalar(ScalarType::Json)
+}
+
+/// Fields of as many types, so that they are no map.
+fn mixed(name: &str, count: usize) -> Document {
+    (0..count).map(|i| (format!("{name}{i}"), if i % 2 == 0 { Bson::from(1) } else { Bson::from(true) })).collect()
+}
+
+#[test]
+fn the_widest_documents_become_json_until_the_columns_fit() {
+    let inside = doc! {"attributes": mixed("a", 700), "size": {"w": 1, "h": 2}};
+    let product = doc! {"_id": 1, "name": "x", "data": inside, "more": mixed("m", 500)};
+    let (schema, findings) = inferred([product]).schema("products");
+    assert_eq!(crowded(&findings), [("data.attributes", "JSON", Crowded::Columns(1_204))]);
+    let layout = Layout::new(&schema).unwrap();
+    assert_eq!(layout.tables[0].data_columns(), 1 + 1 + 1 + 2 + 500);
+}
+
+#[test]
+fn what_a_person_allows_is_made() {
+    let product = doc! {"_id": 1, "a": mixed("a", 700), "b": mixed("b", 500)};
+    let inference = inferred([product]);
+    let limits = Limits { columns: 1_500, ..Limits::default() };
+    let (schema, findings) = inference.schema_by("products", &InferenceRules { limits, ..InferenceRules::default() });
+    assert_eq!(crowded(&findings), []);
+    assert_eq!(Layout::new(&schema).unwrap().tables[0].data_columns(), 1_201);
+}
+
+#[test]
+fn of_its_own_fields_a_collection_keeps_those_that_come_most_often() {
+    let rare = (0..1_500).map(|i| doc! {"_id": i, "often": 1, format!("k{i:04}"): 1});
+    let (schema, findings) = inferred(rare).schema("c");
+    assert_eq!(schema.fields.len(), 1_000);
+    assert!(["_id", "often", "k0000"].iter().all(|name| schema.fields.contains_key(*name)));
+    assert!(
+        findings.iter().any(|finding| finding.path.is_empty() && finding.names_beyond_limit == 502),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn tables_of_an_array_are_narrowed_as_well() {
+    let item = doc! {"n": 1, "wide": mixed("w", 1_100)};
+    let (schema, findings) = inferred([doc! {"_id": 1, "items": [item]}]).schema("c");
+    assert_eq!(crowded(&findings), []);
+    // More names than a table has columns, so that they were never taken for fields.
+    assert!(findings.iter().any(|finding| finding.path == "items.wide" && finding.names_beyond_limit == 1_100));
+    let item = doc! {"n": 1, "a": mixed("a", 600), "b": mixed("b", 500)};
+    let (_, findings) = inferred([doc! {"_id": 1, "items": [item]}]).schema("c");
+    assert_eq!(crowded(&findings), [("items.a", "JSON", Crowded::Columns(1_101))]);
+    assert!(Layout::new(&schema).is_ok());
+}
+
+#[test]
+fn documents_with_most_arrays_become_json_until_the_tables_fit() {
+    let lists = |name: &str, count: usize| -> Document {
+        (0..count).map(|i| (format!("{name}{i}"), Bson::from(vec![1, 2]))).collect()
+    };
+    let document =
+        doc! {"_id": 1, "many": lists("m", 150), "few": lists("f", 100), "list": [1], "items": [lists("i", 20)]};
+    let (schema, findings) = inferred([document]).schema("c");
+    assert_eq!(crowded(&findings), [("many", "JSON", Crowded::Tables(273))]);
+    assert_eq!(Layout::new(&schema).unwrap().tables.len(), 123);
+    assert!(is_json(&schema, "many") && !is_json(&schema, "few"));
+    // Directly in the documents of the collection: the rarest.
+    let sparse = |i: i32| doc! {"_id": i, "often": [1], format!("l{i:03}"): [1]};
+    let (schema, findings) = inferred((0..250).map(sparse)).schema("c");
+    assert_eq!(Layout::new(&schema).unwrap().tables.len(), 200);
+    assert_eq!(crowded(&findings).len(), 52);
+    assert!(!is_json(&schema, "often") && is_json(&schema, "l249") && !is_json(&schema, "l000"));
+}
+
+#[test]
+fn what_is_in_the_documents_of_an_array_or_a_map_becomes_json_in_its_table() {
+    let lists: Document = (0..300).map(|i| (format!("l{i}"), Bson::from(vec![i]))).collect();
+    let (schema, findings) = inferred([doc! {"_id": 1, "items": [lists]}]).schema("c");
+    assert_eq!(crowded(&findings), [("items", "JSON", Crowded::Tables(302))]);
+    let layout = Layout::new(&schema).unwrap();
+    assert_eq!(layout.tables.len(), 2);
+    assert_eq!(layout.tables[1].columns[1].name, "items");
+}
+
+/// A row lies in one page of 8 kB; text of more than some bytes leaves a pointer of 18.
+#[test]
+fn a_row_that_no_page_holds_is_foreseen() {
+    let text = |name: &str, count: usize| -> Document {
+        (0..count)
+            .map(|i| (format!("{name}{i}"), Bson::from(if i % 2 == 0 { "long enough to be outside" } else { "x" })))
+            .collect()
+    };
+    let with = |a: usize, b: usize| doc! {"_id": 1, "a": text("a", a), "b": text("b", b), "n": {"x": 1}};
+    // Wide tables of short rows stay.
+    let sparse = (0..900).map(|i| doc! {"_id": i, "a": {format!("a{i}"): i, "b": true, "c": "x"}});
+    let rules = InferenceRules { maps: None, ..InferenceRules::default() };
+    assert_eq!(crowded(&inferred(sparse).schema_by("c", &rules).1), []);
+    let (schema, findings) = inferred([with(700, 250)]).schema_by("c", &rules);
+    let bytes = 475 * 18 + 475 * 2 + (4 + 3) + (4 + 3);
+    assert_eq!(crowded(&findings), [("a", "JSON", Crowded::RowBytes(bytes))]);
+    assert!(is_json(&schema, "a") && !is_json(&schema, "b"));
+    // Nothing but fields of its own.
+    let mut own = doc! {"_id": 1};
+    own.extend(text("a", 800));
+    let (schema, findings) = inferred([own]).schema("c");
+    assert!(matches!(crowded(&findings)[..], [("", "DOCUMENT", Crowded::RowBytes(_))]), "{findings:?}");
+    assert!((schema.fields.len() - 1) * 18 < 7_600 && schema.fields.len() > 380, "{}", schema.fields.len());
+}
+
+fn value(depth: u32) -> BoxedStrategy<Bson> {
+    let leaf =
+        prop_oneof![Just(Bson::from(1)), Just(Bson::from(true)), Just(Bson::from("text")), Just(Bson::from(1.5))];
+    leaf.prop_recursive(depth, 200, 12, |inside| {
+        prop_oneof![
+            2 => prop::collection::vec(("[a-f]{1,2}", inside.clone()), 0..12)
+                .prop_map(|fields| Bson::from(fields.into_iter().collect::<Document>())),
+            1 => prop::collection::vec(inside, 0..4).prop_map(Bson::from),
+        ]
+    })
+    .boxed()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// Small limits stand for large documents.
+    #[test]
+    fn whatever_the_documents_are_the_tables_are_within_the_limits(
+        documents in prop::collection::vec(prop::collection::vec(("[a-f]{1,2}", value(4)), 0..10), 1..5),
+        tables in 1..8_usize,
+        columns in 1..8_usize,
+    ) {
+        let documents = documents.into_iter().enumerate().map(|(i, fields)| {
+            let mut document = doc! {"_id": i as i64};
+            document.extend(fields);
+            document
+        });
+        let inference = inferred(documents);
+        let limits = Limits { tables, columns };
+        let (schema, _) = inference.schema_by("c", &InferenceRules { maps: None, limits });
+        let layout = Layout::new(&schema).unwrap();
+        prop_assert!(layout.tables.len() <= tables, "{} tables of {tables}", layout.tables.len());
+        for table in &layout.tables {
+            let fields = table.data_columns() - usize::from(table.parent.is_some());
+            prop_assert!(fields <= columns, "{} columns of {columns} in {}", fields, table.name);
+        }
+    }
+}
