@@ -93,6 +93,7 @@ fn refusal(error: &mongodb::error::Error) -> bool {
     const TYPE_MISMATCH: i32 = 14;
     const PATH_NOT_VIABLE: i32 = 28;
     const CONFLICTING_UPDATE_OPERATORS: i32 = 40;
+    const DOLLAR_PREFIXED_FIELD_NAME: i32 = 52;
     const IMMUTABLE_FIELD: i32 = 66;
     const DUPLICATE_KEY: i32 = 11_000;
     let codes = [
@@ -101,6 +102,7 @@ fn refusal(error: &mongodb::error::Error) -> bool {
         TYPE_MISMATCH,
         PATH_NOT_VIABLE,
         CONFLICTING_UPDATE_OPERATORS,
+        DOLLAR_PREFIXED_FIELD_NAME,
         IMMUTABLE_FIELD,
         DUPLICATE_KEY,
     ];

@@ -19,6 +19,9 @@ mod first_version;
 mod interruptions;
 mod loading;
 mod logged;
+mod map_cases;
+mod map_keys;
+mod maps;
 mod metrics;
 mod partial;
 mod place;
@@ -34,3 +37,4 @@ mod shell;
 mod together;
 #[path = "../touched/mod.rs"]
 mod touched;
+mod wide;

@@ -24,7 +24,7 @@ use super::machine::{Figures, KINDS, Length, Plan, perform, shrink};
 use super::world::{LIMIT, one_of_two};
 
 /// Seeds of each version, unless told: few writes, and every kind of fault more than once.
-const FIXED_SEEDS: [[u64; 3]; 3] = [[606, 315, 336], [604, 628, 361], [152, 563, 221]];
+const FIXED_SEEDS: [[u64; 3]; 3] = [[2139, 57, 2346], [2860, 2086, 3949], [5189, 4895, 1049]];
 
 /// Seconds of shrinking, unless told.
 const SHRINK_SECONDS: u64 = 60;

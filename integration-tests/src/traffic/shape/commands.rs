@@ -2,6 +2,7 @@
 
 use bson::{Bson, Document, doc};
 
+use super::keys::{key, odd_key, stepping_key};
 use super::values::stray;
 use super::{Content, Field, IDS, Scalar, Shape, value_of};
 use crate::random::Random;
@@ -44,10 +45,15 @@ impl Shape {
         }
     }
 
-    /// Operators for one path.
-    fn change(&self, random: &mut Random) -> Document {
+    /// Operators for one path, or a pipeline.
+    fn change(&self, random: &mut Random) -> Bson {
         let (path, content) = self.path(random);
-        match (random.below(8), content) {
+        if let Content::Map(value) = content
+            && random.percent(70)
+        {
+            return change_of_map(path, content, value, random);
+        }
+        let operators = match (random.below(8), content) {
             (0, _) => doc! { "$unset": { path: "" } },
             (1, _) => doc! { "$set": { path: stray(random) } },
             (2, _) => doc! { "$rename": { path: random.pick(&["unknown", "a", "b", "items"]) } },
@@ -65,10 +71,11 @@ impl Shape {
                 doc! { "$inc": { path: random.pick(&[1, -3, 1_000]) } }
             }
             (_, content) => doc! { "$set": { path: value_of(content, random) } },
-        }
+        };
+        operators.into()
     }
 
-    /// A path to a field, or to an element of an array, which may be past the end.
+    /// A path to a field, to an element of an array, which may be past the end, or to an entry of a map.
     fn path(&self, random: &mut Random) -> Path<'_> {
         let (mut path, mut content) = named(&self.fields, random);
         while random.percent(65) {
@@ -76,12 +83,44 @@ impl Shape {
                 Content::Scalar(_) => break,
                 Content::Fields(fields) => named(fields, random),
                 Content::List(element) => (random.below(4).to_string(), element),
+                Content::Map(value) => (stepping_key(random), value),
             };
             path = format!("{path}.{step}");
             content = next;
         }
         (path, content)
     }
+}
+
+/// What comes, goes and is renamed among the entries of a map.
+fn change_of_map(path: String, map: &Content, value: &Content, random: &mut Random) -> Bson {
+    let entry = format!("{path}.{}", stepping_key(random));
+    match random.below(7) {
+        0 => doc! { "$set": { entry: value_of(value, random) } }.into(),
+        1 => doc! { "$unset": { entry: "" } }.into(),
+        2 => doc! { "$rename": { entry: format!("{path}.{}", stepping_key(random)) } }.into(),
+        3 => doc! { "$set": { path: value_of(map, random) } }.into(),
+        // 4.4 refuses it.
+        4 => doc! { "$set": { path: { "$x": value_of(value, random), key(random): value_of(value, random) } } }.into(),
+        // A path cannot name what these two put in and take out; nothing of a pipeline may be refused, even of an array.
+        5 => {
+            let entries =
+                doc! { "$arrayToObject": [[{ "k": odd_key(random), "v": { "$literal": value_of(value, random) } }]] };
+            let merged = doc! { "$mergeObjects": [object(&path), entries] };
+            Bson::Array(vec![doc! { "$set": { path: merged } }.into()])
+        }
+        _ => {
+            let is_other = doc! { "$ne": ["$$this.k", odd_key(random)] };
+            let others = doc! { "$filter": { "input": { "$objectToArray": object(&path) }, "cond": is_other } };
+            Bson::Array(vec![doc! { "$set": { path: { "$arrayToObject": others } } }.into()])
+        }
+    }
+}
+
+/// The object at a path, or an empty one.
+fn object(path: &str) -> Document {
+    let at = format!("${path}");
+    doc! { "$cond": [{ "$eq": [{ "$type": &at }, "object"] }, &at, {}] }
 }
 
 fn named<'f>(fields: &'f [Field], random: &mut Random) -> Path<'f> {
@@ -92,6 +131,7 @@ fn named<'f>(fields: &'f [Field], random: &mut Random) -> Path<'f> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAPS;
     use super::*;
 
     #[test]
@@ -99,8 +139,14 @@ mod tests {
         let shape = Shape::of(1, 0);
         let mut random = Random::of(1, 2, 3);
         let text: String = (0..3_000).map(|_| format!("{:?}\n", shape.command(&mut random, 0, 1))).collect();
-        for kind in ["insert", "delete", "findAndModify", "multi", "$set", "$unset", "$rename"] {
+        for kind in ["insert", "delete", "findAndModify", "multi", "$set", "$unset", "$rename", "$arrayToObject"] {
             assert!(text.contains(kind), "no command has {kind}");
+        }
+        for map in MAPS {
+            for change in ["$set", "$unset", "$rename", "$push"] {
+                let changed = format!("\"{change}\": Document({{\"{map}.");
+                assert!(change == "$push" && map != "scores" || text.contains(&changed), "no command has {changed}");
+            }
         }
     }
 }

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Documents keep to their shape for the most part. The rest is of another type, null, empty, or under a name that
-//! the shape does not have.
+//! the shape does not have. Each first shape of a seed has maps, whose names are data; others may.
 
 mod commands;
+mod keys;
 mod values;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use bson::{Binary, Bson, DateTime, Document, doc};
 use serde_json::{Map, Value, json};
 
 use crate::random::Random;
+use keys::key;
 use values::{Scalar, stray};
 
 /// How many documents a collection can have, on each shard.
@@ -28,6 +30,9 @@ const IDS: u64 = 40;
 /// What sequences of random numbers are for.
 const SHAPES: u64 = 0x7368_6170;
 const BEGINNING: u64 = 0x6265_6769;
+
+/// Names of the maps that the first shape always has: of documents, of scalars, of maps.
+const MAPS: [&str; 3] = ["scores", "labels", "daily"];
 
 /// Names that fields have. Some need care in SQL, some collide once they are columns.
 const NAMES: [&str; 18] = [
@@ -66,6 +71,19 @@ enum Content {
     Scalar(Scalar),
     Fields(Vec<Field>),
     List(Box<Content>),
+    /// Names that are data, all with values of one kind.
+    Map(Box<Content>),
+}
+
+impl Content {
+    fn has_map(&self) -> bool {
+        match self {
+            Self::Scalar(_) => false,
+            Self::Fields(fields) => fields.iter().any(|field| field.content.has_map()),
+            Self::List(element) => element.has_map(),
+            Self::Map(_) => true,
+        }
+    }
 }
 
 /// What the `_id`s of a collection are.
@@ -99,12 +117,14 @@ impl Shape {
         let mut random = Random::of(seed, SHAPES, number);
         let keys = [Key::Int, Key::Text, Key::ObjectId, Key::ObjectId, Key::Date, Key::Uuid, Key::Compound, Key::Mixed];
         let name = random.pick(&["shape", "Shapes", "shape-s", "select"]);
-        Self {
-            name: format!("{name}{number}"),
-            inferred: random.percent(40),
-            key: random.pick(&keys),
-            fields: fields(&mut random, 3, 6),
-        }
+        let (inferred, key) = (random.percent(40), random.pick(&keys));
+        let fields = match number {
+            0 => fields(&mut random, 2, 3).into_iter().chain(maps(&mut random)).collect(),
+            _ => fields(&mut random, 3, 6),
+        };
+        // The names of maps would become columns, more than a test has time for.
+        let inferred = inferred && !fields.iter().any(|field| field.content.has_map());
+        Self { name: format!("{name}{number}"), inferred, key, fields }
     }
 
     /// The text of a schema file of gizer's dialect.
@@ -184,10 +204,27 @@ fn fields(random: &mut Random, depth: u64, most: u64) -> Vec<Field> {
     names.into_iter().map(field).collect()
 }
 
+/// A map of documents, which have a list and whatever else, a map of scalars, and a map of maps.
+fn maps(random: &mut Random) -> [Field; 3] {
+    let field = |name, content| Field { name, content, json: false };
+    let scalar = Content::Scalar(random.pick(&Scalar::ALL));
+    let list = Content::List(Box::new(Content::Scalar(random.pick(&Scalar::ALL))));
+    let any = content(random, 1);
+    let score = vec![field("points", Content::Scalar(Scalar::Int)), field("tags", list), field("any", any)];
+    let hours = Content::Map(Box::new(Content::Scalar(random.pick(&Scalar::ALL))));
+    let daily = match random.percent(50) {
+        true => hours,
+        false => Content::Fields(vec![field("views", Content::Scalar(Scalar::Int)), field("by_hour", hours)]),
+    };
+    let [scores, labels, days] = [Content::Fields(score), scalar, daily].map(|content| Content::Map(Box::new(content)));
+    [field(MAPS[0], scores), field(MAPS[1], labels), field(MAPS[2], days)]
+}
+
 fn content(random: &mut Random, depth: u64) -> Content {
-    match random.below(10) {
+    match random.below(12) {
         0..2 if depth > 0 => Content::Fields(fields(random, depth - 1, 4)),
         2..5 if depth > 0 => Content::List(Box::new(content(random, depth - 1))),
+        5..7 if depth > 0 => Content::Map(Box::new(content(random, depth - 1))),
         _ => Content::Scalar(random.pick(&Scalar::ALL)),
     }
 }
@@ -200,15 +237,16 @@ fn schema_of(fields: &[Field]) -> Map<String, Value> {
     fields.iter().map(|field| (field.name.to_owned(), value(field))).collect()
 }
 
-fn schema_value(content: &Content, in_list: bool) -> Value {
+fn schema_value(content: &Content, nested: bool) -> Value {
     match content {
         Content::Scalar(scalar) => scalar.schema().into(),
         Content::Fields(fields) => schema_of(fields).into(),
-        // An array in an array is json unless a table is asked for; that of a scalar is asked for.
-        Content::List(element) if in_list && matches!(**element, Content::Scalar(_)) => {
+        // An array in an array or a map is json unless a table is asked for; that of a scalar is asked for.
+        Content::List(element) if nested && matches!(**element, Content::Scalar(_)) => {
             json!({ "$as": "table", "$items": schema_value(element, true) })
         }
         Content::List(element) => json!([schema_value(element, true)]),
+        Content::Map(value) => json!({ "$as": "map", "$values": schema_value(value, true) }),
     }
 }
 
@@ -235,6 +273,9 @@ fn value_of(content: &Content, random: &mut Random) -> Bson {
         Content::Scalar(scalar) => scalar.value(random),
         Content::Fields(fields) => document_of(fields, random).into(),
         Content::List(element) => (0..random.below(4)).map(|_| value_of(element, random)).collect::<Vec<Bson>>().into(),
+        Content::Map(value) => {
+            (0..random.below(4)).map(|_| (key(random), value_of(value, random))).collect::<Document>().into()
+        }
     }
 }
 
@@ -263,8 +304,10 @@ mod tests {
 
     #[test]
     fn shapes_are_of_every_kind() {
-        let text: String = (0..40).map(|seed| format!("{:?}", Shape::of(seed, 0))).collect();
-        for kind in ["inferred: true", "json: true", "List(List", "List(Fields", "Fields([", "Mixed", "Compound"] {
+        let text: String = (0..40).map(|seed| format!("{:?}", Shape::of(seed / 2, seed % 2))).collect();
+        let kinds = ["inferred: true", "json: true", "List(List", "List(Fields", "Fields([", "Mixed", "Compound"];
+        let maps = ["Map(Map", "Map(Fields", "Map(List", "List(Map", "Map(Scalar"];
+        for kind in kinds.into_iter().chain(maps) {
             assert!(text.contains(kind), "no shape has {kind}");
         }
     }
