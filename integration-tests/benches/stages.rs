@@ -4,6 +4,7 @@
 
 #![allow(missing_docs, reason = "a benchmark has no readers of its items")]
 
+use bson::{Bson, Document, doc};
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -140,6 +141,57 @@ fn tuples(copy: &[u8]) -> Vec<Vec<Option<&[u8]>>> {
 #[divan::bench(sample_count = 20)]
 fn check_rebuilt(bencher: Bencher<'_, '_>) {
     let batch = orders();
+    let layout = layout(&batch, Dialect::NEW);
+    let stored = stored(&layout, &batch);
+    let mut check = RebuildCheck::new(&layout).expect("gizer's dialect");
+    counted(bencher, &batch).bench_local(|| {
+        for (key, document) in (0..).zip(batch.documents()) {
+            check.check(document, key, &stored).expect("they come back");
+        }
+    });
+}
+
+/// 500 documents with four entries each, under names of 32 hexadecimal digits or in an array.
+fn accounts(container: &str) -> DocumentBatch {
+    let mut bytes = Vec::new();
+    for number in 0..500_u64 {
+        let entries = (0..4).map(|entry| {
+            let id = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ entry;
+            let tier = doc! { "active": entry % 2 == 0, "benefits": ["concierge", "24 hour line"], "tier": "Gold" };
+            (format!("{id:016x}{:016x}", !id), tier)
+        });
+        let tiers: Bson = match container {
+            "map" => Bson::from(entries.map(|(id, tier)| (id, tier.into())).collect::<Document>()),
+            _ => entries
+                .map(|(id, tier)| Bson::from(doc! { "id": id }.into_iter().chain(tier).collect::<Document>()))
+                .collect(),
+        };
+        let account = doc! { "_id": number as i64, "tiers": tiers };
+        account.to_writer(&mut bytes).expect("a document into memory");
+    }
+    DocumentBatch::from_sequence(Bytes::from(bytes)).expect("whole documents")
+}
+
+/// A map beside an array of the same entries: three tables, from documents to what is sent to PostgreSQL.
+#[divan::bench(sample_count = 200, args = ["array", "map"])]
+fn entries_to_copy(bencher: Bencher<'_, '_>, container: &str) {
+    let batch = accounts(container);
+    let layout = layout(&batch, Dialect::NEW);
+    assert_eq!(layout.tables.len(), 3);
+    let mut flattener = Flattener::new(&layout);
+    let mut encoder = CopyEncoder::new(&layout);
+    counted(bencher, &batch).bench_local(|| {
+        flattener.flatten(batch.documents(), &mut encoder, |_, rejection| panic!("{rejection:?}"));
+        let unit = encoder.take();
+        let rows = unit.rows();
+        encoder.reuse(Buffers::from(unit));
+        rows
+    });
+}
+
+#[divan::bench(sample_count = 200, args = ["array", "map"])]
+fn check_rebuilt_entries(bencher: Bencher<'_, '_>, container: &str) {
+    let batch = accounts(container);
     let layout = layout(&batch, Dialect::NEW);
     let stored = stored(&layout, &batch);
     let mut check = RebuildCheck::new(&layout).expect("gizer's dialect");
