@@ -108,6 +108,12 @@ fn items_and_tags(orders: u64) -> (usize, usize) {
     (items.len(), tags)
 }
 
+/// Days of all products of the demo.
+fn days_of_products() -> usize {
+    let products = Shop::new(1).products(0..40).map(|product| Document::try_from(product).unwrap());
+    products.map(|product| product.get_document("daily").map_or(0, Document::len)).sum()
+}
+
 #[tokio::test]
 async fn the_demo_loads_a_shop_shows_it_and_leaves_nothing() -> Outcome {
     let mut demo = Demo::start(&["--orders", "300"])?;
@@ -117,23 +123,31 @@ async fn the_demo_loads_a_shop_shows_it_and_leaves_nothing() -> Outcome {
     let (items, tags) = items_and_tags(300);
     assert!(items < 1_000 && tags > 1_000, "{items} items, {tags} tags: the lines below are written for that");
     let tags = format!("{},{:03}", tags / 1_000, tags % 1_000);
+    let days = days_of_products();
+    let days = format!("{},{:03}", days / 1_000, days % 1_000);
     let words = [
         "MongoDB 6.0.27 at 127.0.0.1:",
         "PostgreSQL ",
         "orders: 300 documents, ",
         "posts: 30 documents, ",
+        "products: 40 documents, ",
         "$ gizer schema infer ",
+        " products.daily: map, 60 names in ",
         "CREATE TABLE \"public\".\"order_item_tags\" (",
         "$ gizer load ",
         &format!(" order_items {items} "),
         &format!(" order_item_tags {tags} "),
+        &format!(" product_daily {days} "),
         " WHERE paid GROUP BY country ",
         " Germany │ ",
         " tag │ items │ pieces ",
         " kitchen │ ",
         " title │ comments │ last_word │ said ",
+        " FROM product_daily ",
+        " weekday │ views │ sold ",
+        " Sunday │ ",
         "$ gizer status ",
-        " init load 330 done ",
+        " init load 370 done ",
         "The servers have been ended, and nothing is left of them.",
     ];
     let on_one_line = output.split_whitespace().collect::<Vec<_>>().join(" ");

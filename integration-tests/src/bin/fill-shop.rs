@@ -1,13 +1,13 @@
 //! Fills a MongoDB database with a made-up shop, or shows a document of it.
 //!
 //! ```text
-//! fill-shop URI DATABASE [--orders N] [--posts M] [--seed S]
+//! fill-shop URI DATABASE [--orders N] [--posts M] [--products P] [--seed S]
 //! fill-shop URI DATABASE --show COLLECTION FILTER
 //! ```
 //!
-//! The first form inserts N orders and M posts, none unless told; the same seed (1 unless told) gives the same
-//! documents. Progress goes to standard error. The second form prints the first document that matches a filter; both
-//! are Extended JSON.
+//! The first form inserts N orders, M posts and P products, none unless told; the same seed (1 unless told) gives the
+//! same documents. Progress goes to standard error. The second form prints the first document that matches a filter;
+//! both are Extended JSON.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -19,7 +19,7 @@ use integration_tests::shop::{Documents, Filled, Shop, fill, outline};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
-const USAGE: &str = "usage: fill-shop URI DATABASE [--orders N] [--posts M] [--seed S]
+const USAGE: &str = "usage: fill-shop URI DATABASE [--orders N] [--posts M] [--products P] [--seed S]
        fill-shop URI DATABASE --show COLLECTION FILTER";
 
 #[tokio::main]
@@ -45,19 +45,20 @@ struct Command {
 }
 
 enum Action {
-    Fill { orders: u64, posts: u64, seed: u64 },
+    Fill { orders: u64, posts: u64, products: u64, seed: u64 },
     Show { collection: String, filter: String },
 }
 
 impl Command {
     fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
         let (uri, database) = (args.next()?, args.next()?);
-        let (mut orders, mut posts, mut seed) = (0, 0, 1);
+        let (mut orders, mut posts, mut products, mut seed) = (0, 0, 0, 1);
         while let Some(option) = args.next() {
             let value = args.next()?;
             match option.as_str() {
                 "--orders" => orders = value.parse().ok()?,
                 "--posts" => posts = value.parse().ok()?,
+                "--products" => products = value.parse().ok()?,
                 "--seed" => seed = value.parse().ok()?,
                 "--show" => {
                     let filter = args.next()?;
@@ -66,7 +67,7 @@ impl Command {
                 _ => return None,
             }
         }
-        Some(Self { uri, database, action: Action::Fill { orders, posts, seed } })
+        Some(Self { uri, database, action: Action::Fill { orders, posts, products, seed } })
     }
 
     async fn run(self) -> Result<(), Box<dyn Error>> {
@@ -75,10 +76,11 @@ impl Command {
         options.server_selection_timeout.get_or_insert(Duration::from_secs(5));
         let database = Client::with_options(options)?.database(&self.database);
         match self.action {
-            Action::Fill { orders, posts, seed } => {
+            Action::Fill { orders, posts, products, seed } => {
                 let shop = Shop::new(seed);
                 fill_collection(&database, "orders", shop.orders(0..orders)).await?;
-                fill_collection(&database, "posts", shop.posts(0..posts)).await
+                fill_collection(&database, "posts", shop.posts(0..posts)).await?;
+                fill_collection(&database, "products", shop.products(0..products)).await
             }
             Action::Show { collection, filter } => show(&database, &collection, &filter).await,
         }

@@ -1,4 +1,4 @@
-//! A small shop, made up: as many orders and blog posts as a test, a demo or a bench wants, quickly.
+//! A small shop, made up: as many orders, blog posts and products as a test, a demo or a bench wants, quickly.
 //!
 //! What a shop holds follows from its seed alone: the same seed gives the same bytes, on every machine, whole
 //! or in parts.
@@ -18,15 +18,17 @@
 //! |---|---|---|---|
 //! | `orders` | 727 bytes of BSON on average | 8.5: 1 order, 2.5 items, 5 tags | `orders`, `order_items`, `order_item_tags` |
 //! | `posts` | 1.5 kB on average | 10 | `posts`, `post_tags`, `post_comments`, `post_comment_replies` |
+//! | `products` | 1.2 kB on average | 36: 1 product, 35 days | `products`, `product_daily` (a map) |
 //!
-//! Both have what real collections have: fields that are missing or null, arrays that are missing or empty, numbers
-//! of several types in one field, dates before 1970, text with quotes, line ends, tabs, backslashes and emoji.
+//! The first two have what real collections have: fields that are missing or null, arrays that are missing or empty,
+//! numbers of several types in one field, dates before 1970, text with quotes, line ends, tabs, backslashes and emoji.
 
 mod bytes;
 mod fill;
 mod orders;
 mod outline;
 mod posts;
+mod products;
 mod words;
 
 use std::iter::FusedIterator;
@@ -62,6 +64,11 @@ impl Shop {
     /// `0..20` is.
     pub fn posts(&self, numbers: Range<u64>) -> Documents {
         Documents { seed: self.seed, numbers, write: posts::write }
+    }
+
+    /// The products with these numbers, from 0, in order of `_id`. `0..10` and `10..20` are together what `0..20` is.
+    pub fn products(&self, numbers: Range<u64>) -> Documents {
+        Documents { seed: self.seed, numbers, write: products::write }
     }
 }
 
@@ -111,6 +118,7 @@ enum Kind {
     Post,
     Author,
     Machine,
+    Product,
 }
 
 /// As a driver makes them: seconds, five bytes of the machine's own, a counter.
@@ -139,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_bytes() {
-        for make in [Shop::orders, Shop::posts] {
+        for make in [Shop::orders, Shop::posts, Shop::products] {
             let bytes = all_bytes(make(&Shop::new(7), 0..200));
             assert!(bytes == all_bytes(make(&Shop::new(7), 0..200)));
             assert!(bytes != all_bytes(make(&Shop::new(8), 0..200)));
@@ -204,5 +212,16 @@ mod tests {
         let (bytes, rows) = (bytes as f64 / 20_000.0, rows as f64 / 20_000.0);
         assert!((1_500.0..1_600.0).contains(&bytes), "{bytes} bytes a post");
         assert!((9.5..10.5).contains(&rows), "{rows} rows a post");
+    }
+
+    #[test]
+    fn products_have_numbers_of_many_days() {
+        let products = Shop::new(1).products(0..40).map(|product| Document::try_from(product).unwrap());
+        let days: Vec<String> = products
+            .flat_map(|product| product.get_document("daily").unwrap().keys().cloned().collect::<Vec<_>>())
+            .collect();
+        let (first, last) = (days.iter().min().unwrap(), days.iter().max().unwrap());
+        assert_eq!((first.as_str(), last.as_str()), ("2020-01-01", "2020-02-29"));
+        assert!((1_300..1_500).contains(&days.len()), "{} days", days.len());
     }
 }

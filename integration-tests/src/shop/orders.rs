@@ -6,7 +6,7 @@ use super::{Kind, object_id};
 use crate::random::Random;
 
 /// 2020-01-01, when the shop opened, in milliseconds since 1970.
-const OPENED: i64 = 1_577_836_800_000;
+pub(super) const OPENED: i64 = 1_577_836_800_000;
 
 /// An order comes every 79 seconds: 400,000 in a year.
 const PACE_MILLIS: i64 = 79_000;
