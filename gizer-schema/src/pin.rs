@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::layout::{ColumnSource, Container, Layout, LayoutError, TableId};
+use crate::layout::{ColumnSource, Container, Layout, LayoutError, PathInfo, TableId};
 use crate::model::{Field, Fields, Node, Schema};
 use crate::names::{hashed, short_hash};
 
@@ -14,7 +14,13 @@ use crate::names::{hashed, short_hash};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Named {
     Table(Vec<String>),
-    Column(Vec<String>),
+    /// In the table of a path, that of another one; of the values of a map those of its own. What goes into another table gets a
+    /// new column.
+    Column {
+        table: Vec<String>,
+        path: Vec<String>,
+        is_entry: bool,
+    },
 }
 
 /// Writes names into `schema`: those that `previous` has for the same paths, where the mapping would change them now,
@@ -75,7 +81,7 @@ fn pin(schema: &mut Schema, pinned: &HashMap<Named, String>) {
     if let Some(name) = pinned.get(&Named::Table(Vec::new())) {
         schema.table = Some(name.clone());
     }
-    pin_fields(&mut schema.fields, &mut Vec::new(), pinned);
+    pin_fields(&mut schema.fields, &[], &mut Vec::new(), pinned);
 }
 
 fn table_path(layout: &Layout, id: TableId) -> Vec<String> {
@@ -88,7 +94,9 @@ fn names_of(layout: &Layout) -> HashMap<Named, String> {
         names.insert(Named::Table(table_path(layout, TableId(id))), table.name.clone());
         for column in &table.columns {
             if let ColumnSource::Field(path) = column.source {
-                names.insert(Named::Column(layout.path(path).fields.clone()), column.name.clone());
+                let PathInfo { fields, is_entry, .. } = layout.path(path);
+                let (table, path, is_entry) = (table_path(layout, TableId(id)), fields.clone(), *is_entry);
+                names.insert(Named::Column { table, path, is_entry }, column.name.clone());
             }
         }
     }
@@ -98,26 +106,34 @@ fn names_of(layout: &Layout) -> HashMap<Named, String> {
 fn is_hashed(name: &str, named: &Named, collection: &str) -> bool {
     let identity = match named {
         Named::Table(path) => format!("{collection}\0{}", path.join("\0")),
-        Named::Column(path) => path.join("\0"),
+        Named::Column { path, .. } => path.join("\0"),
     };
     name.ends_with(&format!("_{}", short_hash(&identity)))
 }
 
-fn pin_fields(fields: &mut Fields, path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
+fn pin_fields(fields: &mut Fields, table: &[String], path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
     for (name, field) in fields {
         path.push(name.clone());
-        pin_field(field, None, path, pinned);
+        pin_field(field, None, table, path, pinned);
         path.pop();
     }
 }
 
 /// `inside` is what the field is an element or an entry of.
-fn pin_field(field: &mut Field, inside: Option<Container>, path: &mut Vec<String>, pinned: &HashMap<Named, String>) {
+fn pin_field(
+    field: &mut Field,
+    inside: Option<Container>,
+    table: &[String],
+    path: &mut Vec<String>,
+    pinned: &HashMap<Named, String>,
+) {
     match (&mut field.node, inside) {
-        (Node::Document(inner), _) => pin_fields(inner, path, pinned),
+        (Node::Document(inner), _) => pin_fields(inner, table, path, pinned),
         (Node::Ignored, _) => {}
         (Node::Scalar(_) | Node::List(_), _) | (Node::Array(_), Some(_)) => {
-            if let Some(name) = pinned.get(&Named::Column(path.clone())) {
+            let is_entry = inside == Some(Container::Map);
+            let named = Named::Column { table: table.to_vec(), path: path.clone(), is_entry };
+            if let Some(name) = pinned.get(&named) {
                 field.name = Some(name.clone());
             }
         }
@@ -142,7 +158,7 @@ fn pin_table(
         *name = Some(pinned.clone());
     }
     // An element or an entry goes by the path of what it is in.
-    pin_field(inner, Some(container), path, pinned);
+    pin_field(inner, Some(container), &path.clone(), path, pinned);
     if inside.is_some() {
         path.pop();
     }
@@ -177,6 +193,25 @@ mod tests {
             assert_eq!(after[&named], name, "{named:?}");
         }
         assert_eq!(file::parse("posts", &file::write(&second)).unwrap(), second);
+    }
+
+    /// A column of another table is another one, even if its path is the same.
+    #[test]
+    fn what_becomes_a_map_or_none_any_more_gets_plain_names() {
+        let map = |values: &str| format!(r#"{{"$as": "map", "$values": {values}}}"#);
+        let forms = [
+            "\"JSON\"".to_owned(),
+            r#"{"n": "INT"}"#.to_owned(),
+            r#"["INT"]"#.to_owned(),
+            map("\"INT\""),
+            map(r#"{"n": "INT"}"#),
+        ];
+        let of = |form: &str| schema(&format!(r#"{{"_id": "INT", "m": {form}, "o": {form}}}"#));
+        for (old, new) in forms.iter().flat_map(|old| forms.iter().map(move |new| (old, new))) {
+            let mut later = of(new);
+            pin_names(&mut later, Some(&Layout::new(&of(old)).unwrap())).unwrap();
+            assert_eq!(later, of(new), "{old} to {new}");
+        }
     }
 
     #[test]
