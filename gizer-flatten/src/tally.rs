@@ -76,7 +76,7 @@ impl Unfit {
 pub struct Mismatch {
     /// Field names from the root, joined by dots.
     pub path: String,
-    /// What the schema expects there: the name of a type, `DOCUMENT` or `ARRAY`.
+    /// What the schema expects there: the name of a type, `DOCUMENT`, `ARRAY` or `MAP`.
     pub expected: &'static str,
     /// What came.
     pub actual: Unfit,

@@ -10,7 +10,7 @@ use crate::model::{Dialect, Field, Fields, Node, Schema};
 pub struct TypeChange {
     /// Field names from the root, joined by dots.
     pub path: String,
-    /// What it was: a type's name, `DOCUMENT` or `ARRAY`.
+    /// What it was: a type's name, `DOCUMENT`, `ARRAY` or `MAP`.
     pub from: &'static str,
     /// What it is now.
     pub to: &'static str,
@@ -168,11 +168,14 @@ fn patch_one(schema: &mut Schema, wrong: &WrongValue) -> Result<Option<TypeChang
         Some(scalar) => return Err(format!("the classic dialect has no type {scalar}")),
         None => return Err(format!("no type follows from {}: infer the schema again", wrong.actual)),
     };
-    let Some(field) = find(&mut schema.fields, path) else { return Err("the schema has no such path".to_owned()) };
-    // A path of an array means its elements, that of a map its entries.
-    let field = match &mut field.node {
-        Node::Array(element) | Node::Map(element) => element.as_mut(),
-        _ => field,
+    // A path of an array means its elements; that of the entries of a map is marked.
+    let is_entry = find(&mut schema.fields, path).is_none();
+    let of_map = path.strip_suffix("{}").filter(|_| is_entry);
+    let field = match find(&mut schema.fields, of_map.unwrap_or(path)) {
+        Some(Field { node: Node::Map(entry), .. }) if is_entry => entry.as_mut(),
+        Some(Field { node: Node::Array(element), .. }) if !is_entry => element.as_mut(),
+        Some(field) if !is_entry => field,
+        _ => return Err("the schema has no such path".to_owned()),
     };
     if !is_leaf(&field.node) {
         return Err(format!("it is a {} in the schema: infer the schema again", field.node.type_name()));
@@ -262,6 +265,27 @@ mod tests {
         }
         assert_eq!(line("wrong value (STRING) for quotes.a(b)(INT)").unwrap().1, "quotes.a(b)");
         assert_eq!(line("all is well"), None);
+    }
+
+    #[test]
+    fn patch_sets_the_type_of_what_is_in_a_map() {
+        let parse = |values: &str, n: &str| {
+            let fields = format!(r#"{{"_id": "INT", "m": {{"$as": "map", "$values": {values}}}, "d": {{"m": {n}}}}}"#);
+            file::parse("quotes", &format!(r#"{{"$gizer": 1, "fields": {fields}}}"#)).unwrap()
+        };
+        let mut schema = parse(r#""INT""#, r#"{"$as": "map", "$values": {"n": "INT"}}"#);
+        let lines = [
+            "quotes.m{}: 2 values are STRING, expected INT; kept in _extra",
+            "quotes.m: 1 value is INT, expected MAP; kept in _extra",
+            "quotes.d.m.n: 1 value is DOUBLE, expected INT; kept in _extra",
+            "quotes.d.m{}: 1 value is INT, expected DOCUMENT; kept in _extra",
+            "quotes.d{}: 1 value is INT, expected INT; kept in _extra",
+        ];
+        let wrong: Vec<WrongValue> = lines.iter().map(|line| WrongValue::parse(line).unwrap()).collect();
+        let patched = patch(&mut schema, &wrong);
+        let refused: Vec<&str> = patched.refused.iter().map(|(wrong, _)| wrong.path.as_str()).collect();
+        assert_eq!(refused, ["quotes.d.m{}", "quotes.d{}", "quotes.m"]);
+        assert_eq!(schema, parse(r#""STRING""#, r#"{"$as": "map", "$values": {"n": "DOUBLE"}}"#));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub enum Node {
 }
 
 impl Node {
-    /// What reports say is expected: the name of a type, `DOCUMENT` or `ARRAY`.
+    /// What reports say is expected: the name of a type, `DOCUMENT`, `ARRAY` or `MAP`.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Node::Scalar(scalar) => scalar.name(),

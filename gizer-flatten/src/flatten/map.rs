@@ -8,7 +8,7 @@
 use gizer_schema::PathId;
 use gizer_schema::raw::{Element, Malformed, Value};
 
-use super::{FlattenPass, RowShape};
+use super::{FlattenPass, Keeping, RowShape};
 use crate::extra::ExtraValue;
 use crate::program::{MapAction, ValueOrigin};
 use crate::root_key::fits_index;
@@ -62,14 +62,16 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
             let RowShape { columns, positions, arrays_below, .. } = self.tables[table];
             if !fits_index(&self.key, &self.rows[table][columns - positions..], arrays_below) {
                 self.counts.count(path, Unfit::KeyTooLong);
-                let pointer = self.program.pointer_of(origin);
-                self.extras[parent].keep_unknown(pointer, key.as_str(), *entry);
+                if self.keeping != Keeping::Nothing {
+                    let pointer = self.program.pointer_of(origin);
+                    self.extras[parent].keep_unknown(pointer, key.as_str(), *entry);
+                }
                 continue;
             }
             self.place(table, value, entry_path, ValueOrigin::Element, entry)?;
             self.emit(table);
         }
-        if keep_whole {
+        if keep_whole && self.keeping != Keeping::Nothing {
             let pointer = self.program.pointer_of(origin);
             self.extras[parent].keep(pointer, ExtraValue::Whole(document));
         }

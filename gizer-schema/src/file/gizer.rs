@@ -207,7 +207,7 @@ fn node(fields: Fields, directives: Directives, place: FieldPlace) -> Result<Nod
             return Ok(Node::Map(Box::new(value)));
         }
         (Some("map"), _) => return Err("$as map: expected $values, and nothing else".to_owned()),
-        (_, Some(_)) => return Err("$values: expected \"$as\": \"map\" beside it".to_owned()),
+        (_, Some(_)) => return Err("$values: expected \"$as\": \"map\" next to it".to_owned()),
         (_, None) => {}
     }
     match (policy.as_deref(), ty, items, fields.is_empty()) {
