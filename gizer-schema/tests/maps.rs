@@ -275,7 +275,9 @@ fn what_was_made_of_ids_before_there_were_maps_is_recognized() {
     let ids = "outer.ids".to_owned();
     assert_eq!(likely(&|_| doc! {"a": 1, "b": true}.into()), [(ids.clone(), 60, 0, 120)]);
     assert_eq!(likely(&|_| doc! {"a": [1], "b": [{"c": [2]}]}.into()), [(ids, 60, 180, 0)]);
-    // Few of them, or many of different kinds: as documents may be.
+    // Few of them, many of different kinds, or words: as documents may be.
+    let words = (0..60).map(|i| doc! {"_id": i, "ids": {format!("word{i}"): {"a": 1, "b": true}}});
+    assert_eq!(Layout::new(&inferred(words).schema_by("c", &rules).0).unwrap().likely_maps(), []);
     assert_eq!(likely(&|_| doc! {"a": 1}.into()), []);
     assert_eq!(likely(&|i| if i % 3 == 0 { 1.into() } else { doc! {"a": 1, "b": 1, "c": 1}.into() }), []);
 }

@@ -12,7 +12,7 @@
 //! ```
 
 mod maps;
-mod names;
+pub(crate) mod names;
 mod narrow;
 mod resolve;
 mod row_width;
@@ -35,8 +35,8 @@ use types_seen::TypesSeen;
 /// Nested documents and arrays below this are not looked into: MongoDB itself allows 100 levels.
 const MAX_DEPTH: usize = 200;
 
-/// Names of a document of the collection that are known one by one: more than a table can have columns, since those that come
-/// most often are to be among them.
+/// Names of a document of the collection that are known one by one, the first that are seen: more than a table can have columns,
+/// since those that come most often are to be among them.
 const MAX_ROOT_FIELDS: usize = 10_000;
 
 /// The same of a nested document: more than a table can have columns.
@@ -60,8 +60,9 @@ struct DocumentSeen {
     values: Vec<ValueSeen>,
     /// Documents with at least one field.
     filled: u64,
-    /// The most bytes that one document would have in a row.
+    /// The most bytes that one document would have in a row, with the documents in it; and those of its own fields alone.
     row_bytes: usize,
+    own_bytes: usize,
     beyond_limit: u64,
     /// Of an object with more than [`MAX_FIELDS`] names all values; none is known by its name then.
     folded: Option<Box<Folded>>,
@@ -145,11 +146,11 @@ fn is_awkward(id: &Element<'_>) -> Result<bool, Malformed> {
 impl DocumentSeen {
     /// Returns its width in a row.
     fn observe(&mut self, document: RawDoc<'_>, depth: usize) -> Result<RowWidth, Malformed> {
-        let (mut walk, mut width) = (Walk::default(), RowWidth::default());
+        let (mut walk, mut width, mut own) = (Walk::default(), RowWidth::default(), RowWidth::default());
         self.filled += u64::from(!document.is_empty());
         for element in document.elements() {
             let element = element?;
-            width += if let Some(index) = self.index(&mut walk, element.name, depth) {
+            let value = if let Some(index) = self.index(&mut walk, element.name, depth) {
                 self.values[index].observe(&element, depth)?
             } else if let (Some(folded), Ok(name)) = (&mut self.folded, std::str::from_utf8(element.name)) {
                 folded.observe(name, &element, depth)?
@@ -157,8 +158,13 @@ impl DocumentSeen {
                 self.beyond_limit += 1;
                 RowWidth::default()
             };
+            width += value;
+            if element.kind != Kind::Document {
+                own += value;
+            }
         }
         self.row_bytes = self.row_bytes.max(width.bytes());
+        self.own_bytes = self.own_bytes.max(own.bytes());
         Ok(width)
     }
 
@@ -199,6 +205,7 @@ impl DocumentSeen {
         self.beyond_limit += other.beyond_limit;
         self.filled += other.filled;
         self.row_bytes = self.row_bytes.max(other.row_bytes);
+        self.own_bytes = self.own_bytes.max(other.own_bytes);
         if let Some(folded) = other.folded.take() {
             self.fold().merge(*folded);
         }

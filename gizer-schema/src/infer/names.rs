@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 /// The forms that identifiers have. A name has the first of them that it fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NameForm {
+pub(crate) enum NameForm {
     /// 24 hexadecimal digits.
     ObjectId,
     /// 8-4-4-4-12 hexadecimal digits.
@@ -26,7 +26,7 @@ pub(super) enum NameForm {
 const FORMS: usize = 7;
 
 impl NameForm {
-    pub(super) fn of(name: &str) -> NameForm {
+    pub(crate) fn of(name: &str) -> NameForm {
         let bytes = name.as_bytes();
         let all = |is: fn(&u8) -> bool| !bytes.is_empty() && bytes.iter().all(is);
         if all(u8::is_ascii_hexdigit) && bytes.len() == 24 {
@@ -82,21 +82,21 @@ fn is_email(name: &str) -> bool {
 
 /// How many entries have a name of each form.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct FormCounts([u64; FORMS]);
+pub(crate) struct FormCounts([u64; FORMS]);
 
 impl FormCounts {
-    pub(super) fn add(&mut self, form: NameForm, entries: u64) {
+    pub(crate) fn add(&mut self, form: NameForm, entries: u64) {
         self.0[form as usize] += entries;
     }
 
-    pub(super) fn merge(&mut self, other: FormCounts) {
+    pub(crate) fn merge(&mut self, other: FormCounts) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine += theirs;
         }
     }
 
     /// Whether 99 % of the entries have names of one form that identifiers have.
-    pub(super) fn are_identifiers(&self) -> bool {
+    pub(crate) fn are_identifiers(&self) -> bool {
         let all: u64 = self.0.iter().sum();
         let most = self.0[..NameForm::Other as usize].iter().max().copied().unwrap_or_default();
         most > 0 && u128::from(most) * 100 >= u128::from(all) * 99
@@ -106,13 +106,13 @@ impl FormCounts {
 /// An estimate of how many different names there are: the smallest of their hashes (k minimum values). It can be merged, and is
 /// the same whatever came first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct DistinctNames(BTreeSet<u64>);
+pub(crate) struct DistinctNames(BTreeSet<u64>);
 
 /// Hashes that are kept: the estimate is within some 3 %, one time out of three beyond that.
 const HASHES: usize = 1_024;
 
 impl DistinctNames {
-    pub(super) fn add(&mut self, name: &[u8]) {
+    pub(crate) fn add(&mut self, name: &[u8]) {
         let mut hasher = DefaultHasher::new();
         hasher.write(name);
         self.insert(hasher.finish());
@@ -128,12 +128,12 @@ impl DistinctNames {
         }
     }
 
-    pub(super) fn merge(&mut self, other: &DistinctNames) {
+    pub(crate) fn merge(&mut self, other: &DistinctNames) {
         other.0.iter().for_each(|hash| self.insert(*hash));
     }
 
     /// How many names there are; exact as long as there are few.
-    pub(super) fn estimate(&self) -> u64 {
+    pub(crate) fn estimate(&self) -> u64 {
         match self.0.last() {
             Some(largest) if self.0.len() == HASHES => {
                 ((HASHES - 1) as f64 * (u64::MAX as f64) / (*largest as f64)).round() as u64

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What a document holds in deeper documents counts for those first, so that as little as possible becomes JSON. Maps stay: they
-//! are narrow. Each is told by a [`Finding`], with what there would have been.
+//! are narrow. Each is reported as a [`Finding`], with what there would have been.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -53,8 +53,10 @@ pub enum Crowded {
 pub(super) struct SeenOf {
     /// Values, by path.
     values: BTreeMap<Vec<String>, u64>,
-    /// The most bytes of a row, by the path of the table.
+    /// The most bytes of a row, by the path of the table; with what is in maps and JSON.
     rows: BTreeMap<Vec<String>, usize>,
+    /// The most bytes of the own fields of a document, by its path.
+    own: BTreeMap<Vec<String>, usize>,
 }
 
 impl SeenOf {
@@ -63,13 +65,18 @@ impl SeenOf {
         self.values.entry(path.to_vec()).or_insert(count);
     }
 
+    pub(super) fn own(&mut self, path: &[String], bytes: usize) {
+        let most = self.own.entry(path.to_vec()).or_default();
+        *most = bytes.max(*most);
+    }
+
     pub(super) fn row(&mut self, path: &[String], bytes: usize) {
         let most = self.rows.entry(path.to_vec()).or_default();
         *most = bytes.max(*most);
     }
 }
 
-/// Keeps the schema within the limits, and tells what that took.
+/// Keeps the schema within the limits; what that took.
 pub(super) fn narrow(fields: &mut Fields, limits: &Limits, seen: &SeenOf) -> Vec<Finding> {
     let mut narrow = Narrow { limits, seen, findings: Vec::new() };
     narrow.tables(fields);
@@ -107,11 +114,30 @@ impl Narrow<'_> {
     fn columns(&mut self, fields: &mut Fields, path: &mut Vec<String>) {
         let columns = weight_of(fields, &Measure::Columns).bytes();
         self.fit(fields, path, &Measure::Columns, self.limits.columns, Crowded::Columns(columns));
-        let longest = self.seen.rows.get(path).copied().unwrap_or_default();
+        let longest = self.longest_row(fields, path);
         if longest > MAX_ROW_BYTES {
             self.fit(fields, path, &Measure::Bytes, MAX_ROW_BYTES, Crowded::RowBytes(longest));
         }
         self.tables_below(fields, path);
+    }
+
+    /// The most bytes that a row of this table can have by what was seen, in columns that may be wider than their values.
+    fn longest_row(&self, fields: &Fields, path: &mut Vec<String>) -> usize {
+        let seen = self.seen.rows.get(path).copied().unwrap_or_default();
+        seen.min(self.own_bytes(fields, path)) + wide_columns(fields) * RowWidth::AS_TEXT
+    }
+
+    /// The same of documents that have columns of their own.
+    fn own_bytes(&self, fields: &Fields, path: &mut Vec<String>) -> usize {
+        let mut bytes = self.seen.own.get(path).copied().unwrap_or_default();
+        for (name, field) in fields {
+            if let Node::Document(fields) = &field.node {
+                path.push(name.clone());
+                bytes += self.own_bytes(fields, path);
+                path.pop();
+            }
+        }
+        bytes
     }
 
     fn tables_below(&mut self, fields: &mut Fields, path: &mut Vec<String>) {
@@ -146,13 +172,15 @@ impl Narrow<'_> {
             if weight_of(fields, measure).bytes() <= limit {
                 break;
             }
-            if measure.of(&fields[&name]) != RowWidth::default() {
+            if weight(&fields[&name], measure) != RowWidth::default() {
                 fields.remove(&name);
                 left_out += count;
             }
         }
-        let finding = Finding::new(table, "DOCUMENT");
-        self.findings.push(Finding { names_beyond_limit: left_out, crowded: Some(crowded), ..finding });
+        if left_out > 0 {
+            let finding = Finding::new(table, "DOCUMENT");
+            self.findings.push(Finding { names_beyond_limit: left_out, crowded: Some(crowded), ..finding });
+        }
     }
 
     /// Whether all is within the limit now.
@@ -225,6 +253,16 @@ impl Measure {
             (Measure::Bytes, Node::List(_)) => RowWidth::of_column(ScalarType::Json),
         }
     }
+}
+
+/// Columns whose values may have been shorter than they are in there: numbers as text or as `numeric`.
+fn wide_columns(fields: &Fields) -> usize {
+    let of = |field: &Field| match &field.node {
+        Node::Document(fields) => wide_columns(fields),
+        Node::Scalar(ScalarType::Json | ScalarType::Decimal) => 1,
+        _ => 0,
+    };
+    fields.values().map(of).sum()
 }
 
 /// What fields have, documents in them included; of tables, also what is in arrays and maps.

@@ -31,6 +31,8 @@
 //! widest nested documents of a collection that would have too many tables or columns ([`narrow`](super::narrow)). Of the
 //! collection's own fields those that came most often have columns; the others stay in `_extra`.
 
+use std::collections::BTreeSet;
+
 use super::maps::{MapSeen, map_of};
 use super::narrow::{Crowded, SeenOf, narrow};
 use super::together::{Names, Values};
@@ -46,7 +48,7 @@ use crate::raw::Kind;
 pub struct Finding {
     /// Field names from the root, joined by dots; an array's elements have its path.
     pub path: String,
-    /// What was chosen: a type's name, `DOCUMENT` or `ARRAY`.
+    /// What was chosen: a type's name, `DOCUMENT`, `ARRAY` or `MAP`.
     pub chosen: &'static str,
     /// The types seen, nulls left out, with how often, in the order of their type numbers.
     pub seen: Vec<(Kind, u64)>,
@@ -74,17 +76,28 @@ pub(super) fn schema(
     let (containers, path, findings, seen) = Default::default();
     let mut walk = Resolve { dialect, rules, containers, path, findings, seen };
     walk.seen.row(&[], inference.root.row_bytes);
+    walk.seen.own(&[], inference.root.own_bytes);
     let mut fields = walk.fields(&Names::of(&[&inference.root]));
     match dialect {
         Dialect::Classic => widen_id(&mut fields),
         Dialect::Gizer { .. } => {
             fields.insert("_id".to_owned(), key(inference).into());
-            walk.findings.extend(narrow(&mut fields, &rules.limits, &walk.seen));
+            let narrowed = narrow(&mut fields, &rules.limits, &walk.seen);
+            walk.findings.extend(narrowed);
+            leave_out_what_is_in_json(&mut walk.findings);
         }
     }
     // Fields are walked in the order in which they were first seen, which must not show.
     walk.findings.sort_by(|a, b| a.path.cmp(&b.path));
     (Schema { collection: collection.to_owned(), dialect, table: None, fields }, walk.findings)
+}
+
+/// Leaves out what was found below paths that became JSON.
+fn leave_out_what_is_in_json(findings: &mut Vec<Finding>) {
+    let json = findings.iter().filter(|finding| finding.crowded.is_some() && finding.chosen == "JSON");
+    let json: BTreeSet<String> = json.map(|finding| finding.path.clone()).collect();
+    let is_in_json = |path: &str| path.match_indices('.').any(|(end, _)| json.contains(&path[..end]));
+    findings.retain(|finding| !is_in_json(&finding.path));
 }
 
 fn widen_id(fields: &mut Fields) {
@@ -199,6 +212,7 @@ impl Resolve<'_> {
             self.findings.push(Finding { names_beyond_limit: names.count(), ..finding });
             return scalar(ScalarType::Json);
         }
+        self.seen.own(&self.path, values.row_bytes().1);
         (Node::Document(self.fields(&names)), "DOCUMENT")
     }
 
@@ -221,7 +235,7 @@ impl Resolve<'_> {
     /// What is in an array or a map, and so in a table of its own. An array or a map directly in another is JSON, unless somebody
     /// asks for a table.
     fn inside(&mut self, values: &Values<'_>) -> Field {
-        self.seen.row(&self.path, values.row_bytes());
+        self.seen.row(&self.path, values.row_bytes().0);
         self.containers += 1;
         let told = self.findings.len();
         let inside = self.field(values);

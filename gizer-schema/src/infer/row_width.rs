@@ -8,8 +8,8 @@ use std::ops::{AddAssign, Sub};
 use crate::column_type::ScalarType;
 use crate::raw::{Element, Kind};
 
-/// A pointer to what is stored outside.
-const POINTER: usize = 18;
+/// What is longer than a pointer of 18 bytes, rounded up, can be stored outside, and leaves no more than that.
+const OUTSIDE: usize = 24;
 
 /// Bytes of values in one row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,16 +23,16 @@ pub(super) struct RowWidth {
 }
 
 impl RowWidth {
-    /// Of a value, if it has a column.
+    /// Of a value, if it has a column, whose type may be wider.
     pub(super) fn of(element: &Element<'_>) -> RowWidth {
         match element.kind {
             Kind::Null | Kind::Undefined | Kind::Array | Kind::Document => RowWidth::default(),
-            Kind::Boolean => RowWidth::anywhere(1),
-            Kind::Int32 => RowWidth { fours: 1, ..RowWidth::default() },
-            Kind::Int64 | Kind::Double | Kind::DateTime => RowWidth { eights: 1, ..RowWidth::default() },
+            Kind::Boolean | Kind::Int32 | Kind::Int64 | Kind::Double | Kind::DateTime => {
+                RowWidth { eights: 1, ..RowWidth::default() }
+            }
             // A byte of length, and the text without the length and the end that it has in BSON.
-            Kind::String => RowWidth::anywhere(element.bytes.len().saturating_sub(4).min(POINTER)),
-            _ => RowWidth::anywhere(POINTER),
+            Kind::String => RowWidth::anywhere(element.bytes.len().saturating_sub(4).min(OUTSIDE)),
+            _ => RowWidth::anywhere(OUTSIDE),
         }
     }
 
@@ -51,9 +51,12 @@ impl RowWidth {
             | ScalarType::Decimal
             | ScalarType::Binary
             | ScalarType::Json
-            | ScalarType::Key => RowWidth::anywhere(POINTER),
+            | ScalarType::Key => RowWidth::anywhere(OUTSIDE),
         }
     }
+
+    /// Of a value in a column that takes any type, or any number: as text.
+    pub(super) const AS_TEXT: usize = OUTSIDE;
 
     pub(super) fn anywhere(bytes: usize) -> RowWidth {
         RowWidth { anywhere: bytes, beginnings: 1, ..RowWidth::default() }

@@ -40,9 +40,10 @@ impl<'s> Values<'s> {
         (!self.elements.is_empty()).then(|| Values::of(&self.elements))
     }
 
-    /// The most bytes of one of the documents in a row.
-    pub(super) fn row_bytes(&self) -> usize {
-        self.documents.iter().map(|document| document.row_bytes).max().unwrap_or_default()
+    /// The most bytes of one of the documents in a row, with the documents in it; and those of its own fields alone.
+    pub(super) fn row_bytes(&self) -> (usize, usize) {
+        let bytes = |of: fn(&DocumentSeen) -> usize| self.documents.iter().map(|document| of(document)).max();
+        (bytes(|of| of.row_bytes).unwrap_or_default(), bytes(|of| of.own_bytes).unwrap_or_default())
     }
 }
 

@@ -63,9 +63,9 @@ impl TypesSeen {
         self.counts.iter().sum()
     }
 
-    /// Whether one family has 99 % of the values that are not null.
+    /// Whether one family has 99 % of the values that are not null, or all are null.
     pub(super) fn is_of_one_family(&self) -> bool {
-        matches!(self.ruling(Dialect::NEW), Ruling::Family(family) if family != TypeFamily::Other)
+        !matches!(self.ruling(Dialect::NEW), Ruling::Mixed | Ruling::Family(TypeFamily::Other))
     }
 
     /// Whether that family is that of documents.

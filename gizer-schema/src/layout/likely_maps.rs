@@ -3,6 +3,8 @@
 use std::mem::{Discriminant, discriminant};
 
 use super::{ColumnType, DocumentPlan, Layout, PathId, Plan, TableId};
+use crate::infer::names::{FormCounts, NameForm};
+use crate::model::Dialect;
 
 /// Tables or columns below one object, from which on it looks like a map.
 const MANY: usize = 100;
@@ -21,11 +23,13 @@ pub struct LikelyMap {
 }
 
 impl Layout {
-    /// The objects below which there are more than 100 tables or columns, with values of one kind under 90 % of their names. Of
-    /// objects in each other the innermost.
+    /// The objects below which there are more than 100 tables, or more than 100 columns and names that are identifiers, with values of
+    /// one kind under 90 % of their names. Of objects in each other the innermost. None in the classic dialect, which has no maps.
     pub fn likely_maps(&self) -> Vec<LikelyMap> {
         let mut found = Vec::new();
-        self.fields_below(TableId(0), &self.document, &mut found);
+        if self.dialect != Dialect::Classic {
+            self.fields_below(TableId(0), &self.document, &mut found);
+        }
         found
     }
 
@@ -41,18 +45,18 @@ impl Layout {
             Plan::ObjectIdPair { .. } => Below { columns: 2, ..Below::default() },
             Plan::Table { table, element: inside } | Plan::Map { table, value: inside, .. } => {
                 let inside = self.below(*table, path, inside, found);
-                Below { tables: inside.tables + 1, columns: 0, is_told: inside.is_told }
+                Below { tables: inside.tables + 1, columns: 0, is_found: inside.is_found }
             }
             Plan::Document(document) => {
                 let below = self.fields_below(table, document, found);
-                let is_one = !below.is_told
-                    && (below.tables > MANY || below.columns > MANY)
+                let is_one = !below.is_found
+                    && (below.tables > MANY || (below.columns > MANY && are_identifiers(document)))
                     && self.is_of_one_kind(table, document);
                 if is_one {
                     let (names, Below { tables, columns, .. }) = (document.fields.len(), below);
                     found.push(LikelyMap { path, names, tables, columns });
                 }
-                Below { is_told: below.is_told || is_one, ..below }
+                Below { is_found: below.is_found || is_one, ..below }
             }
         }
     }
@@ -75,6 +79,12 @@ impl Layout {
     }
 }
 
+fn are_identifiers(document: &DocumentPlan) -> bool {
+    let mut forms = FormCounts::default();
+    document.fields.iter().for_each(|field| forms.add(NameForm::of(&field.name), 1));
+    forms.are_identifiers()
+}
+
 type ValueKind = (Discriminant<Plan>, Option<ColumnType>);
 
 /// What is below a place of the schema.
@@ -83,7 +93,7 @@ struct Below {
     tables: usize,
     columns: usize,
     /// Whether one of them has been found already.
-    is_told: bool,
+    is_found: bool,
 }
 
 impl Below {
@@ -91,7 +101,7 @@ impl Below {
         Below {
             tables: self.tables + other.tables,
             columns: self.columns + other.columns,
-            is_told: self.is_told || other.is_told,
+            is_found: self.is_found || other.is_found,
         }
     }
 }
