@@ -297,10 +297,10 @@ fn likely_maps(standing: &Overview, due: &Due, warnings: &mut Vec<Remark>) {
             };
             let collection = &layout.collection;
             let path = report::printable(&shortened(&layout.path(map.path).dotted()));
-            let what = format!("{collection}.{path}: {many} for {} names, which look like data", map.names);
+            let what = format!("{collection}.{path}: {many} for {} names, which may be data", map.names);
             let infer = report::command("schema infer", [collection], &["--force"]);
             let help =
-                format!("`{infer}` makes it a map, one table with the names in its column key; a load is due then");
+                format!("as a map they are one table with a column key: see `{infer}`, or $as in the schema file");
             warnings.push(Remark::new(what, help));
         }
     }

@@ -92,7 +92,7 @@ pub struct NamedDifference {
 fn position(position: &RowPosition) -> serde_json::Value {
     match position {
         RowPosition::Index(index) => (*index).into(),
-        RowPosition::Key(key) => shortened(key).into(),
+        RowPosition::Key(key) => key.as_str().into(),
     }
 }
 

@@ -80,21 +80,15 @@ fn crowded(collection: &str, findings: &[Finding]) -> Vec<String> {
         let (too_many, remedy) = match why {
             Crowded::Tables(tables) => {
                 let tables = report::thousands(tables as u64);
-                (
-                    format!("there would be {tables} tables"),
-                    "more are made by --max-tables, or by $as in the schema file",
-                )
+                (format!("there would be {tables} tables"), "more with --max-tables")
             }
             Crowded::Columns(columns) => {
                 let columns = report::thousands(columns as u64);
-                (
-                    format!("a table would have {columns} columns"),
-                    "more are made by --max-columns, or by $as in the schema file",
-                )
+                (format!("a table would have {columns} columns"), "more with --max-columns, up to 1,500")
             }
             Crowded::RowBytes(_) => (
                 "a row would not fit into PostgreSQL's page of 8 kB".to_owned(),
-                "others can be chosen by $as in the schema file",
+                "a schema file by hand can choose others",
             ),
         };
         let mut chosen = Vec::new();
@@ -108,7 +102,7 @@ fn crowded(collection: &str, findings: &[Finding]) -> Vec<String> {
         if left_out > 0 {
             chosen.push(format!("no column for {}", counted(left_out, "value", "values")));
         }
-        format!("{collection}: {too_many}, so that it has {} ({remedy})", chosen.join(", and "))
+        format!("{collection}: {too_many}; {} instead ({remedy})", chosen.join(", "))
     };
     reasons.into_iter().map(line).collect()
 }
