@@ -83,9 +83,13 @@ fn flatten_to_nothing(bencher: Bencher<'_, '_>, dialect: &str) {
 fn flatten_to_copy(bencher: Bencher<'_, '_>, dialect: &str) {
     let batch = orders();
     let layout = layout(&batch, named(dialect));
-    let mut flattener = Flattener::new(&layout);
-    let mut encoder = CopyEncoder::new(&layout);
-    counted(bencher, &batch).bench_local(|| {
+    to_copy(bencher, &batch, &layout);
+}
+
+fn to_copy(bencher: Bencher<'_, '_>, batch: &DocumentBatch, layout: &Layout) {
+    let mut flattener = Flattener::new(layout);
+    let mut encoder = CopyEncoder::new(layout);
+    counted(bencher, batch).bench_local(|| {
         flattener.flatten(batch.documents(), &mut encoder, |_, rejection| panic!("{rejection:?}"));
         let unit = encoder.take();
         let rows = unit.rows();
@@ -172,21 +176,13 @@ fn accounts(container: &str) -> DocumentBatch {
     DocumentBatch::from_sequence(Bytes::from(bytes)).expect("whole documents")
 }
 
-/// A map beside an array of the same entries: three tables, from documents to what is sent to PostgreSQL.
+/// A map next to an array of the same entries: three tables, from documents to what is sent to PostgreSQL.
 #[divan::bench(sample_count = 200, args = ["array", "map"])]
 fn entries_to_copy(bencher: Bencher<'_, '_>, container: &str) {
     let batch = accounts(container);
     let layout = layout(&batch, Dialect::NEW);
     assert_eq!(layout.tables.len(), 3);
-    let mut flattener = Flattener::new(&layout);
-    let mut encoder = CopyEncoder::new(&layout);
-    counted(bencher, &batch).bench_local(|| {
-        flattener.flatten(batch.documents(), &mut encoder, |_, rejection| panic!("{rejection:?}"));
-        let unit = encoder.take();
-        let rows = unit.rows();
-        encoder.reuse(Buffers::from(unit));
-        rows
-    });
+    to_copy(bencher, &batch, &layout);
 }
 
 #[divan::bench(sample_count = 200, args = ["array", "map"])]

@@ -34,7 +34,7 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of the fields of a row of at most 8,160: so much is left beside its header, which marks each NULL, the key and `_extra`.
+/// Bytes of the fields of a row of at most 8,160: so much is left by its header, which marks each NULL, the key and `_extra`.
 const MAX_ROW_BYTES: usize = 7_600;
 
 /// Of what there would be too much.
