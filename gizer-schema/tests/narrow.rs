@@ -93,6 +93,17 @@ fn documents_with_most_arrays_become_json_until_the_tables_fit() {
     assert!(!is_json(&schema, "often") && is_json(&schema, "l249") && !is_json(&schema, "l000"));
 }
 
+/// As large as a document may be: looking through all of it for each that becomes JSON would take hours.
+#[test]
+fn thousands_of_documents_with_arrays_become_json() {
+    let small = || doc! {"l": [1], "k": [1], "d": {"l": [1]}};
+    let group = |_| (0..60).map(|i| (format!("b{i}"), Bson::from(small()))).collect::<Document>();
+    let mut document = doc! {"_id": 1};
+    document.extend((0..300).map(|i| (format!("a{i}"), Bson::from(group(i)))).collect::<Document>());
+    let (schema, _) = inferred([document]).schema("c");
+    assert!(Layout::new(&schema).unwrap().tables.len() <= 200);
+}
+
 #[test]
 fn what_is_in_the_documents_of_an_array_or_a_map_becomes_json_in_its_table() {
     let lists: Document = (0..300).map(|i| (format!("l{i}"), Bson::from(vec![i]))).collect();

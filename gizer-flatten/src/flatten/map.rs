@@ -55,12 +55,7 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
                 keep_whole = true;
                 continue;
             };
-            self.begin_row(table);
-            if let Some(own) = self.rows[table].last_mut() {
-                *own = Cell::Text(key);
-            }
-            let RowShape { columns, positions, arrays_below, .. } = self.tables[table];
-            if !fits_index(&self.key, &self.rows[table][columns - positions..], arrays_below) {
+            if !self.begin_entry(table, key) {
                 self.counts.count(path, Unfit::KeyTooLong);
                 if self.keeping != Keeping::Nothing {
                     let pointer = self.program.pointer_of(origin);
@@ -76,5 +71,14 @@ impl<'b, S: RowSink> FlattenPass<'_, 'b, S> {
             self.extras[parent].keep(pointer, ExtraValue::Whole(document));
         }
         Ok(())
+    }
+    /// Begins the row of an entry; whether its key, and those of rows in arrays below, fit into an index.
+    fn begin_entry(&mut self, table: usize, key: Text<'b>) -> bool {
+        self.begin_row(table);
+        if let Some(own) = self.rows[table].last_mut() {
+            *own = Cell::Text(key);
+        }
+        let RowShape { columns, positions, arrays_below, .. } = self.tables[table];
+        fits_index(&self.key, &self.rows[table][columns - positions..], arrays_below)
     }
 }

@@ -11,6 +11,7 @@
 //!                                        └──► narrow: no more tables, columns and bytes of a row than the limits
 //! ```
 
+mod document_tree;
 mod maps;
 pub(crate) mod names;
 mod narrow;

@@ -13,6 +13,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::document_tree::DocumentTree;
 use super::resolve::Finding;
 use super::row_width::RowWidth;
 use crate::column_type::ScalarType;
@@ -192,33 +193,14 @@ impl Narrow<'_> {
         limit: usize,
         crowded: Crowded,
     ) -> bool {
-        loop {
-            let mut weight = weight_of(fields, measure);
-            if weight.bytes() <= limit {
-                return true;
-            }
-            let mut found = Vec::new();
-            documents(fields, measure, &mut Vec::new(), &mut found);
-            let json = measure.of(&ScalarType::Json.into());
-            found.retain(|document| document.all.bytes() > json.bytes());
-            if found.is_empty() {
-                return false;
-            }
-            found.sort_by_key(|each| (Reverse((each.direct.bytes(), each.all.bytes())), each.path.clone()));
-            for document in found {
-                if weight.bytes() <= limit {
-                    return true;
-                }
-                let field = field_at(fields, &document.path, document.inside);
-                self.keep_as_json(field, table, &document.path, crowded);
-                if document.all != document.direct {
-                    // It held others of these, which count no more, or less than when they were found.
-                    break;
-                }
-                weight = weight - document.all;
-                weight += json;
-            }
+        let json = measure.of(&ScalarType::Json.into());
+        let mut tree = DocumentTree::of(fields, measure);
+        while tree.all.bytes() > limit {
+            let Some(widest) = tree.take_widest(json) else { return false };
+            let field = field_at(fields, &widest.path, widest.inside);
+            self.keep_as_json(field, table, &widest.path, crowded);
         }
+        true
     }
 
     fn keep_as_json(&mut self, field: Option<&mut Field>, table: &[String], path: &[String], crowded: Crowded) {
@@ -232,7 +214,7 @@ impl Narrow<'_> {
 }
 
 /// What is counted.
-enum Measure {
+pub(super) enum Measure {
     /// The tables of a collection.
     Tables,
     /// The columns of one table.
@@ -243,7 +225,7 @@ enum Measure {
 
 impl Measure {
     /// What a field that is no document has by itself; of tables and columns their number, as bytes.
-    fn of(&self, field: &Field) -> RowWidth {
+    pub(super) fn of(&self, field: &Field) -> RowWidth {
         match (self, &field.node) {
             (_, Node::Document(_) | Node::Ignored) => RowWidth::default(),
             (Measure::Tables, Node::Array(_) | Node::NestedTable(_) | Node::Map(_)) => RowWidth::anywhere(1),
@@ -283,51 +265,6 @@ fn weight(field: &Field, measure: &Measure) -> RowWidth {
     };
     all += measure.of(field);
     all
-}
-
-/// A document below others.
-struct Weighed {
-    path: Vec<String>,
-    /// Whether it is what is in the array or map at that path.
-    inside: bool,
-    /// What it has outside of documents in it.
-    direct: RowWidth,
-    all: RowWidth,
-}
-
-/// All documents in these fields; for tables, also those in arrays and maps. Returns what is direct, and all.
-fn documents(
-    fields: &Fields,
-    measure: &Measure,
-    path: &mut Vec<String>,
-    found: &mut Vec<Weighed>,
-) -> (RowWidth, RowWidth) {
-    let (mut direct, mut all) = (RowWidth::default(), RowWidth::default());
-    for (name, field) in fields {
-        path.push(name.clone());
-        let own = measure.of(field);
-        direct += own;
-        all += own;
-        match &field.node {
-            Node::Document(fields) => {
-                let (direct, inside) = documents(fields, measure, path, found);
-                found.push(Weighed { path: path.clone(), inside: false, direct, all: inside });
-                all += inside;
-            }
-            Node::Array(inside) | Node::NestedTable(inside) | Node::Map(inside)
-                if matches!(measure, Measure::Tables) =>
-            {
-                if let Node::Document(fields) = &inside.node {
-                    let (direct, inside) = documents(fields, measure, path, found);
-                    found.push(Weighed { path: path.clone(), inside: true, direct, all: inside });
-                    all += inside;
-                }
-            }
-            _ => {}
-        }
-        path.pop();
-    }
-    (direct, all)
 }
 
 /// The arrays and maps in these fields and documents, not those in others.
