@@ -346,6 +346,27 @@ fn sparse_attributes_of_many_types_are_fields_and_of_one_type_a_map() {
     assert!(maps[0].1.objects == 1_000 && maps[0].1.names == 60, "{maps:?}");
 }
 
+/// Names in names multiply: neither their order nor how they are split shows, and their number not in the memory.
+#[test]
+fn names_without_end_in_names_without_end_are_folded() {
+    // Most in two levels of names that are few enough by themselves, some next to them.
+    let document = |i: u64| {
+        let (user, post) = (format!("{:024x}", i % 300), format!("{:024x}", i / 300));
+        doc! {"_id": i as i64, "u": {"n": 1, "by": {user: {"posts": {post: {"likes": 1}}, "n": 1}}}}
+    };
+    let count = 300 * 120;
+    let all = inferred((0..count).map(document));
+    let found = maps_of(&all);
+    assert_eq!(found.1.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["u.by", "u.by.posts"]);
+    assert!(format!("{all:?}").len() < 6_000_000, "{}", format!("{all:?}").len());
+    assert_eq!(maps_of(&inferred((0..count).rev().map(document))), found);
+    for split in [1, 100, 20_000, count - 1] {
+        let mut parts = inferred((split..count).map(document));
+        parts.merge(inferred((0..split).map(document)));
+        assert_eq!(maps_of(&parts), found, "{split}");
+    }
+}
+
 /// Whatever the names are, and however deep: their number does not show in the memory.
 #[test]
 fn five_million_names_take_no_more_memory_than_some_thousand() {

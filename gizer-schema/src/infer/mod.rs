@@ -3,8 +3,8 @@
 //! One streaming pass over raw BSON gathers, for every path, how often each BSON type came. The schema is computed
 //! from these counts alone, so that neither the order of the documents nor how they are split among workers matters;
 //! [`Inference::merge`] adds the parts. Memory grows with the number of distinct paths, not with the documents: a nested document
-//! with more than 2,000 names is folded into one description of all its values. Whether it is depends on how many names there are,
-//! not on which came first.
+//! with more than 2,000 names, or with names in names of which there are many, is folded into one description of all its values.
+//! Whether it is depends on how many there are, not on which came first.
 //!
 //! ```text
 //! observe, merge ──► DocumentSeen ──► resolve: a type for each path, together with maps (which objects are maps)
@@ -43,6 +43,10 @@ const MAX_ROOT_FIELDS: usize = 10_000;
 /// The same of a nested document: more than a table can have columns.
 const MAX_FIELDS: usize = 2_000;
 
+/// Paths below all fields of a nested document but the one with most of them, beyond which it is folded as well: names that are
+/// data, in each other, multiply.
+const MAX_PATHS: usize = 20_000;
+
 /// Longest text or binary that a key column takes as it is, in bytes; a longer `_id` is kept by its hash.
 const MAX_TEXT_KEY_BYTES: usize = 1_000;
 
@@ -65,7 +69,10 @@ struct DocumentSeen {
     row_bytes: usize,
     own_bytes: usize,
     beyond_limit: u64,
-    /// Of an object with more than [`MAX_FIELDS`] names all values; none is known by its name then.
+    /// Paths below its fields, and below the field with most of them, as [`DocumentSeen::paths`] counts.
+    paths: usize,
+    most_paths: usize,
+    /// Of an object with more than [`MAX_FIELDS`] names or [`MAX_PATHS`] all values; none is known by its name then.
     folded: Option<Box<Folded>>,
 }
 
@@ -152,7 +159,10 @@ impl DocumentSeen {
         for element in document.elements() {
             let element = element?;
             let value = if let Some(index) = self.index(&mut walk, element.name, depth) {
-                self.values[index].observe(&element, depth)?
+                let before = self.values[index].paths();
+                let width = self.values[index].observe(&element, depth)?;
+                self.count_paths(before, index);
+                width
             } else if let (Some(folded), Ok(name)) = (&mut self.folded, std::str::from_utf8(element.name)) {
                 folded.observe(name, &element, depth)?
             } else {
@@ -166,6 +176,7 @@ impl DocumentSeen {
         }
         self.row_bytes = self.row_bytes.max(width.bytes());
         self.own_bytes = self.own_bytes.max(own.bytes());
+        self.fold_if_wide(depth);
         Ok(width)
     }
 
@@ -189,7 +200,27 @@ impl DocumentSeen {
             return None;
         }
         self.values.push(ValueSeen::default());
+        self.count_paths(0, self.values.len() - 1);
         Some(self.names.add(name))
+    }
+
+    /// A value has more paths than `before`.
+    fn count_paths(&mut self, before: usize, index: usize) {
+        let paths = self.values[index].paths();
+        self.paths += paths - before;
+        self.most_paths = self.most_paths.max(paths);
+    }
+
+    /// Paths at and below it, none counted beyond [`MAX_FIELDS`]: as many as any that is folded has, so that it does not matter what
+    /// was folded first.
+    fn paths(&self) -> usize {
+        if self.folded.is_some() { MAX_FIELDS } else { self.paths.min(MAX_FIELDS) }
+    }
+
+    fn fold_if_wide(&mut self, depth: usize) {
+        if depth > 0 && self.folded.is_none() && self.paths - self.most_paths > MAX_PATHS {
+            self.fold();
+        }
     }
 
     /// From here on names are not known one by one.
@@ -213,17 +244,26 @@ impl DocumentSeen {
         let names: Vec<Box<[u8]>> = other.names.names().map(Box::from).collect();
         for (name, value) in names.iter().zip(other.values) {
             if let Some(index) = self.index(&mut Walk::default(), name, depth) {
+                let before = self.values[index].paths();
                 self.values[index].merge(value);
+                self.count_paths(before, index);
             } else if let Some(folded) = &mut self.folded {
                 folded.add(std::str::from_utf8(name).unwrap_or_default(), value);
             } else {
                 self.beyond_limit += value.types.all();
             }
         }
+        self.fold_if_wide(depth);
     }
 }
 
 impl ValueSeen {
+    /// Its own path and those below.
+    fn paths(&self) -> usize {
+        let in_documents = self.document.as_deref().map_or(0, DocumentSeen::paths);
+        1 + in_documents + self.elements.as_deref().map_or(0, ValueSeen::paths)
+    }
+
     /// Returns its width in the row of what it is in.
     fn observe(&mut self, element: &Element<'_>, depth: usize) -> Result<RowWidth, Malformed> {
         self.types.counts[element.kind.index()] += 1;
