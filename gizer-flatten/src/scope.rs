@@ -7,9 +7,10 @@
 //!
 //! * if it is **on the way**: its place is above the edit's. Values below its place may be part of
 //!   it without a column: the mark of an empty array in `_extra`, a value missing in the schema, a
-//!   document kept whole because of a duplicate name. All these belong to rows on the way, so the
-//!   tables of all arrays on the path are affected, and the root table always is;
-//! * or if it is **at or below the end**: the tables of all arrays that the edit sets or cuts.
+//!   document kept whole because of a duplicate name, an entry of a map whose key is too long. All
+//!   these belong to rows on the way, so the tables of all arrays and maps on the path are affected,
+//!   and the root table always is;
+//! * or if it is **at or below the end**: the tables of all arrays and maps that the edit sets or cuts.
 //!
 //! A row comes and goes with its element: by an edit of the element or above it, or by one that
 //! fills an array with nulls on its way to an element, whose table is on the way.
@@ -158,7 +159,7 @@ impl TableSet {
         }
     }
 
-    /// Adds the tables of all arrays in a value.
+    /// Adds the tables of all arrays and maps in a value.
     fn add_all(&mut self, plan: &Plan) {
         match plan {
             Plan::Column(_) | Plan::ObjectIdPair { .. } | Plan::Ignored => {}

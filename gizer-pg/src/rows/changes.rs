@@ -54,6 +54,9 @@ pub(super) struct Tuples {
     rows: Vec<(u32, usize)>,
 }
 
+/// Bytes of an index in an array with its length.
+const POSITION: usize = size_of::<i32>() + size_of::<i64>();
+
 impl RowChanges {
     /// Nothing, for the tables of this layout.
     pub fn new(layout: &Layout) -> RowChanges {
@@ -154,14 +157,13 @@ impl Identities {
 
     fn push<'f>(&mut self, key: &[u8], positions: impl IntoIterator<Item = &'f [u8]>) {
         push_field(&mut self.keys, key);
+        let mut pushed = 0;
         for ((_, column), position) in self.positions.iter_mut().zip(positions) {
             push_field(column, position);
+            pushed += 1;
         }
         self.rows += 1;
-        debug_assert!(
-            self.positions.iter().all(|(_, column)| length_of(column, self.rows) == column.len()),
-            "one position for each array and map around the row"
-        );
+        debug_assert_eq!(pushed, self.positions.len(), "one position for each array and map around the row");
     }
 
     fn extent(&self) -> RowsSize {
@@ -171,8 +173,9 @@ impl Identities {
     fn truncate(&mut self, (rows, bytes): RowsSize) {
         self.rows = rows;
         self.keys.truncate(bytes);
-        for (_, column) in &mut self.positions {
-            column.truncate(length_of(column, rows));
+        for (ty, column) in &mut self.positions {
+            // Indexes are of one length; only keys have to be looked at.
+            column.truncate(if *ty == ColumnType::BigInt { rows * POSITION } else { length_of(column, rows) });
         }
     }
 }
