@@ -287,7 +287,8 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    #[inline]
+    // Always: a returned element is written to memory in parts and read as a whole, which stalls for each.
+    #[inline(always)]
     fn step(&mut self) -> Result<Option<Element<'a>>, Malformed> {
         let bytes = self.bytes;
         let start = self.at;
@@ -319,7 +320,7 @@ impl<'a> Elements<'a> {
 impl<'a> Iterator for Elements<'a> {
     type Item = Result<Element<'a>, Malformed>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.bytes.len() {
             return None;

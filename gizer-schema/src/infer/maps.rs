@@ -7,10 +7,9 @@
 //! * and its values hold together, taken as if they all stood under one name: one family of types has at least 99 % of them, and
 //!   documents share most of their fields, or have names that look like data themselves.
 
-use super::ValueSeen;
 use super::names::{DistinctNames, FormCounts, NameForm};
-use super::row_width::RowWidth;
 use super::together::{Names, Values};
+use super::{DocumentRow, ValueSeen};
 use crate::raw::{Element, Malformed};
 
 /// When an object is taken for a map.
@@ -50,10 +49,16 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    pub(super) fn observe(&mut self, name: &str, element: &Element<'_>, depth: usize) -> Result<RowWidth, Malformed> {
+    pub(super) fn observe(
+        &mut self,
+        name: &str,
+        element: &Element<'_>,
+        depth: usize,
+        row: &mut DocumentRow,
+    ) -> Result<(), Malformed> {
         self.names.add(name.as_bytes());
         self.forms.add(NameForm::of(name), 1);
-        self.values.observe(element, depth)
+        self.values.observe(element, depth, row)
     }
 
     /// Adds what was seen under a name.

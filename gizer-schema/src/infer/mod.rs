@@ -76,6 +76,13 @@ struct DocumentSeen {
     folded: Option<Box<Folded>>,
 }
 
+/// What the fields of one document have in a row: its own, and those of the documents in it.
+#[derive(Default)]
+struct DocumentRow {
+    own: RowWidth,
+    inner: RowWidth,
+}
+
 #[derive(Debug, Clone, Default)]
 struct ValueSeen {
     types: TypesSeen,
@@ -152,44 +159,55 @@ fn is_awkward(id: &Element<'_>) -> Result<bool, Malformed> {
 }
 
 impl DocumentSeen {
-    /// Returns its width in a row.
+    /// Returns its width in a row, with the documents in it.
     fn observe(&mut self, document: RawDoc<'_>, depth: usize) -> Result<RowWidth, Malformed> {
-        let (mut walk, mut width, mut own) = (Walk::default(), RowWidth::default(), RowWidth::default());
+        let (mut walk, mut row) = (Walk::default(), DocumentRow::default());
         self.filled += u64::from(!document.is_empty());
         for element in document.elements() {
             let element = element?;
-            let value = if let Some(index) = self.index(&mut walk, element.name, depth) {
-                let before = self.values[index].paths();
-                let width = self.values[index].observe(&element, depth)?;
-                self.count_paths(before, index);
-                width
+            if let Some(index) = self.index(&mut walk, element.name, depth) {
+                self.observe_field(index, &element, depth, &mut row)?;
             } else if let (Some(folded), Ok(name)) = (&mut self.folded, std::str::from_utf8(element.name)) {
-                folded.observe(name, &element, depth)?
+                folded.observe(name, &element, depth, &mut row)?;
             } else {
                 self.beyond_limit += 1;
-                RowWidth::default()
-            };
-            width += value;
-            if element.kind != Kind::Document {
-                own += value;
             }
         }
+        self.own_bytes = self.own_bytes.max(row.own.bytes());
+        let mut width = row.own;
+        width += row.inner;
         self.row_bytes = self.row_bytes.max(width.bytes());
-        self.own_bytes = self.own_bytes.max(own.bytes());
         self.fold_if_wide(depth);
         Ok(width)
     }
 
+    fn observe_field(
+        &mut self,
+        index: usize,
+        element: &Element<'_>,
+        depth: usize,
+        row: &mut DocumentRow,
+    ) -> Result<(), Malformed> {
+        // Nothing else has paths below it.
+        if !matches!(element.kind, Kind::Document | Kind::Array) {
+            return self.values[index].observe(element, depth, row);
+        }
+        let before = self.values[index].paths();
+        self.values[index].observe(element, depth, row)?;
+        self.count_paths(before, index);
+        Ok(())
+    }
+
     /// The place of a name; `None` for one that cannot be known by itself.
     fn index(&mut self, walk: &mut Walk, name: &[u8], depth: usize) -> Option<usize> {
-        if self.folded.is_some() {
-            return None;
-        }
-        if let Some(known) = self.names.find(walk, name) {
-            return Some(known);
-        }
+        // Of what is folded no name is known.
+        self.names.find(walk, name).or_else(|| self.add_name(name, depth))
+    }
+
+    #[cold]
+    fn add_name(&mut self, name: &[u8], depth: usize) -> Option<usize> {
         // A name that is not UTF-8 cannot stand in a schema file.
-        if std::str::from_utf8(name).is_err() {
+        if self.folded.is_some() || std::str::from_utf8(name).is_err() {
             return None;
         }
         // A document of the collection is no map.
@@ -264,11 +282,12 @@ impl ValueSeen {
         1 + in_documents + self.elements.as_deref().map_or(0, ValueSeen::paths)
     }
 
-    /// Returns its width in the row of what it is in.
-    fn observe(&mut self, element: &Element<'_>, depth: usize) -> Result<RowWidth, Malformed> {
-        self.types.counts[element.kind.index()] += 1;
+    /// Adds its width to the row of the document that it is in.
+    fn observe(&mut self, element: &Element<'_>, depth: usize, row: &mut DocumentRow) -> Result<(), Malformed> {
+        self.types.add(element.kind, 1);
+        row.own.add_value(element);
         if !matches!(element.kind, Kind::Document | Kind::Array | Kind::Binary | Kind::Int64) || depth >= MAX_DEPTH {
-            return Ok(RowWidth::of(element));
+            return Ok(());
         }
         match element.value()? {
             Value::Int64(number) => {
@@ -277,17 +296,18 @@ impl ValueSeen {
             Value::Binary { subtype: 0, .. } => self.types.plain_binary += 1,
             Value::Binary { subtype: 4, bytes } if bytes.len() == 16 => self.types.uuid += 1,
             Value::Document(document) => {
-                return self.document.get_or_insert_default().observe(document, depth + 1);
+                row.inner += self.document.get_or_insert_default().observe(document, depth + 1)?;
             }
             Value::Array(array) => {
                 let elements = self.elements.get_or_insert_default();
                 for element in array.elements() {
-                    elements.observe(&element?, depth + 1)?;
+                    // In rows of another table.
+                    elements.observe(&element?, depth + 1, &mut DocumentRow::default())?;
                 }
             }
             _ => {}
         }
-        Ok(RowWidth::of(element))
+        Ok(())
     }
 
     fn merge(&mut self, other: ValueSeen) {

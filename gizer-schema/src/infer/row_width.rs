@@ -23,17 +23,18 @@ pub(super) struct RowWidth {
 }
 
 impl RowWidth {
-    /// Of a value, if it has a column, whose type may be wider.
-    pub(super) fn of(element: &Element<'_>) -> RowWidth {
-        match element.kind {
-            Kind::Null | Kind::Undefined | Kind::Array | Kind::Document => RowWidth::default(),
-            Kind::Boolean | Kind::Int32 | Kind::Int64 | Kind::Double | Kind::DateTime => {
-                RowWidth { eights: 1, ..RowWidth::default() }
-            }
-            // A byte of length, and the text without the length and the end that it has in BSON.
-            Kind::String => RowWidth::anywhere(element.bytes.len().saturating_sub(4).min(OUTSIDE)),
-            _ => RowWidth::anywhere(OUTSIDE),
-        }
+    /// Adds a value, if it has a column, whose type may be wider. Types of values are hard to predict: there are no branches.
+    pub(super) fn add_value(&mut self, element: &Element<'_>) {
+        let is_nothing = matches!(element.kind, Kind::Null | Kind::Undefined | Kind::Array | Kind::Document);
+        let is_number =
+            matches!(element.kind, Kind::Boolean | Kind::Int32 | Kind::Int64 | Kind::Double | Kind::DateTime);
+        // A byte of length, and the text without the length and the end that it has in BSON.
+        let text = element.bytes.len().saturating_sub(4).min(OUTSIDE);
+        let bytes = if element.kind == Kind::String { text } else { OUTSIDE };
+        let is_anywhere = usize::from(!is_nothing & !is_number);
+        self.eights += usize::from(is_number);
+        self.anywhere += is_anywhere * bytes;
+        self.beginnings += is_anywhere;
     }
 
     /// The most of a column of this type.

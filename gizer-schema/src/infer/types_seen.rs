@@ -26,7 +26,8 @@ pub(super) enum TypeFamily {
 /// How often each type was seen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TypesSeen {
-    pub(super) counts: [u64; Kind::ALL.len()],
+    /// By type; a path has one or a few, and there are many paths.
+    counts: Vec<(Kind, u64)>,
     /// Binary of subtype 0, and of subtype 4 with 16 bytes.
     pub(super) plain_binary: u64,
     pub(super) uuid: u64,
@@ -46,21 +47,30 @@ pub(super) enum Ruling {
 
 impl TypesSeen {
     pub(super) fn merge(&mut self, other: &TypesSeen) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
-            *mine += theirs;
+        for (kind, count) in &other.counts {
+            self.add(*kind, *count);
         }
         self.plain_binary += other.plain_binary;
         self.uuid += other.uuid;
         self.wide_int64 += other.wide_int64;
     }
 
+    pub(super) fn add(&mut self, kind: Kind, count: u64) {
+        if let Some((_, known)) = self.counts.iter_mut().find(|(known, _)| *known == kind) {
+            *known += count;
+            return;
+        }
+        self.counts.reserve_exact(1);
+        self.counts.push((kind, count));
+    }
+
     pub(super) fn count(&self, kind: Kind) -> u64 {
-        self.counts[kind.index()]
+        self.counts.iter().find(|(known, _)| *known == kind).map_or(0, |(_, count)| *count)
     }
 
     /// All values, nulls among them.
     pub(super) fn all(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.iter().map(|(_, count)| count).sum()
     }
 
     /// Whether one family has 99 % of the values that are not null, or all are null.
