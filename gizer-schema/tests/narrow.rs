@@ -104,6 +104,65 @@ fn thousands_of_documents_with_arrays_become_json() {
     assert!(Layout::new(&schema).unwrap().tables.len() <= 200);
 }
 
+/// A document of groups, each of which has so many small documents with two arrays.
+fn groups(groups: usize, documents: usize) -> Document {
+    let small = || Bson::from(doc! {"l": [1], "k": [1], "n": 1});
+    let group = |_| Bson::from((0..documents).map(|i| (format!("b{i:04}"), small())).collect::<Document>());
+    (0..groups).map(|i| (format!("a{i:02}"), group(i))).collect()
+}
+
+#[test]
+fn few_wide_documents_become_json_rather_than_many_narrow_ones() {
+    let mut document = doc! {"_id": 1, "name": "x"};
+    document.extend(groups(19, 60));
+    let (schema, findings) = inferred([document.clone()]).schema("c");
+    let crowded_paths = crowded(&findings);
+    assert_eq!(crowded_paths.len(), 18, "{crowded_paths:?}");
+    assert!(
+        crowded_paths
+            .iter()
+            .all(|(path, chosen, why)| { !path.contains('.') && *chosen == "JSON" && *why == Crowded::Tables(2_281) })
+    );
+    assert_eq!(Layout::new(&schema).unwrap().tables.len(), 121);
+    // All of it in one document, which stays, since fewer in it are enough.
+    document.insert("data", groups(12, 60));
+    (0..19).for_each(|i| drop(document.remove(format!("a{i:02}"))));
+    let (schema, findings) = inferred([document]).schema("c");
+    assert_eq!(crowded(&findings).len(), 11);
+    assert_eq!(Layout::new(&schema).unwrap().tables.len(), 121);
+}
+
+#[test]
+fn of_the_last_document_a_few_in_it_become_json_if_that_is_enough() {
+    let mut document = doc! {"_id": 1};
+    // 241 tables, 41 too many: 21 documents with two each would be needed.
+    document.extend(groups(2, 60));
+    let (schema, findings) = inferred([document.clone()]).schema("c");
+    assert_eq!(crowded(&findings), [("a00", "JSON", Crowded::Tables(241))]);
+    assert_eq!(Layout::new(&schema).unwrap().tables.len(), 121);
+    // One table less, and 20 are enough.
+    document.get_document_mut("a00").unwrap().get_document_mut("b0000").unwrap().remove("l");
+    let (schema, findings) = inferred([document]).schema("c");
+    assert_eq!(crowded(&findings).len(), 20);
+    assert!(crowded(&findings).iter().all(|(path, ..)| path.starts_with("a01.b")), "{findings:?}");
+    assert_eq!(Layout::new(&schema).unwrap().tables.len(), 200);
+}
+
+/// With as many small documents next to each other no choice is better than another: first their tables, then their
+/// columns and the bytes that so many columns of JSON take.
+#[test]
+fn wide_and_flat_documents_are_within_both_limits() {
+    let mut document = doc! {"_id": 1};
+    document.extend(groups(1, 1_140).get_document("a00").unwrap().clone());
+    let (schema, findings) = inferred([document]).schema("c");
+    let tables: Vec<_> = crowded(&findings).into_iter().filter(|(.., why)| *why == Crowded::Tables(1_999)).collect();
+    // Of the names a table has 1,000 at most.
+    assert_eq!(tables.len(), 900);
+    let layout = Layout::new(&schema).unwrap();
+    assert!(layout.tables.len() <= 200, "{}", layout.tables.len());
+    assert!(layout.tables[0].data_columns() <= 1_000, "{}", layout.tables[0].data_columns());
+}
+
 #[test]
 fn what_is_in_the_documents_of_an_array_or_a_map_becomes_json_in_its_table() {
     let lists: Document = (0..300).map(|i| (format!("l{i}"), Bson::from(vec![i]))).collect();
@@ -224,9 +283,11 @@ proptest! {
             document.extend(fields);
             document
         });
-        let inference = inferred(documents);
-        let limits = Limits { tables, columns };
-        let (schema, _) = inference.schema_by("c", &InferenceRules { maps: None, limits });
+        let documents: Vec<Document> = documents.collect();
+        let rules = InferenceRules { maps: None, limits: Limits { tables, columns } };
+        let (schema, findings) = inferred(documents.clone()).schema_by("c", &rules);
+        let backwards = documents.into_iter().rev();
+        prop_assert_eq!(inferred(backwards).schema_by("c", &rules), (schema.clone(), findings));
         let layout = Layout::new(&schema).unwrap();
         prop_assert!(layout.tables.len() <= tables, "{} tables of {tables}", layout.tables.len());
         for table in &layout.tables {

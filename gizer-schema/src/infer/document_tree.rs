@@ -1,11 +1,17 @@
-//! The documents of a schema with what is in them, of which the widest can be taken out one after the other.
+//! The documents of a schema with what is in them: which of them are to become JSON.
+//!
+//! The widest first, with all that is in them, so that they are few. The last of them, of which not all is too much, stays where a
+//! few documents in it are enough.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 use super::narrow::Measure;
 use super::row_width::RowWidth;
+use crate::column_type::ScalarType;
 use crate::model::{Fields, Node};
+
+/// Documents in another that become JSON in its place at most.
+const MAX_IN_PLACE_OF_ONE: usize = 20;
 
 /// A document below others.
 #[derive(Debug)]
@@ -13,138 +19,108 @@ pub(super) struct WeighedDocument {
     pub(super) path: Vec<String>,
     /// Whether it is what is in the array or map at that path.
     pub(super) inside: bool,
-    parent: Option<usize>,
     children: Vec<usize>,
-    /// What it has outside of documents in it.
-    direct: RowWidth,
+    /// What it has, documents in it included.
     all: RowWidth,
-    /// Whether it, or one that it is in, has been taken out.
-    is_gone: bool,
 }
-
-/// What the widest is chosen by: its own width, that with all in it, and the first path.
-type Width = (usize, usize, Reverse<Vec<String>>);
 
 /// All documents in some fields; for tables, also those in arrays and maps.
-pub(super) struct DocumentTree {
+pub(super) struct DocumentTree<'m> {
+    measure: &'m Measure,
     documents: Vec<WeighedDocument>,
-    /// With widths that may be larger than they are by now.
-    widest: BinaryHeap<(Width, usize)>,
+    outermost: Vec<usize>,
     /// What the fields have, documents included.
-    pub(super) all: RowWidth,
+    all: RowWidth,
+    /// What there is in the place of a document that became JSON.
+    json: RowWidth,
 }
 
-impl DocumentTree {
-    pub(super) fn of(fields: &Fields, measure: &Measure) -> DocumentTree {
-        let (documents, widest, all) = Default::default();
-        let mut tree = DocumentTree { documents, widest, all };
-        (_, tree.all) = tree.add(fields, measure, None, &mut Vec::new());
-        tree.widest = (0..tree.documents.len()).map(|at| (tree.width(at), at)).collect();
+/// Documents that become JSON.
+struct Chosen {
+    documents: Vec<usize>,
+    /// What the fields have then.
+    rest: RowWidth,
+}
+
+impl<'m> DocumentTree<'m> {
+    pub(super) fn of(fields: &Fields, measure: &'m Measure) -> DocumentTree<'m> {
+        let (documents, outermost, all) = Default::default();
+        let json = measure.of(&ScalarType::Json.into());
+        let mut tree = DocumentTree { measure, documents, outermost, all, json };
+        (tree.outermost, tree.all) = tree.add(fields, &mut Vec::new());
         tree
     }
 
-    /// Adds the documents in these fields. Returns what is direct, and all.
-    fn add(
-        &mut self,
-        fields: &Fields,
-        measure: &Measure,
-        parent: Option<usize>,
-        path: &mut Vec<String>,
-    ) -> (RowWidth, RowWidth) {
-        let (mut direct, mut all) = (RowWidth::default(), RowWidth::default());
+    /// Adds the documents in these fields. Returns the outermost of them, and what all the fields have.
+    fn add(&mut self, fields: &Fields, path: &mut Vec<String>) -> (Vec<usize>, RowWidth) {
+        let (mut outermost, mut all) = (Vec::new(), RowWidth::default());
         for (name, field) in fields {
             path.push(name.clone());
-            let own = measure.of(field);
-            direct += own;
-            all += own;
-            let (inner, inside) = match &field.node {
-                Node::Document(inner) => (Some(inner), false),
+            all += self.measure.of(field);
+            let (node, inside) = match &field.node {
                 Node::Array(inside) | Node::NestedTable(inside) | Node::Map(inside)
-                    if matches!(measure, Measure::Tables) =>
+                    if matches!(self.measure, Measure::Tables) =>
                 {
-                    match &inside.node {
-                        Node::Document(inner) => (Some(inner), true),
-                        _ => (None, true),
-                    }
+                    (&inside.node, true)
                 }
-                _ => (None, false),
+                node => (node, false),
             };
-            if let Some(inner) = inner {
-                all += self.add_document(inner, measure, parent, path, inside);
+            if let Node::Document(inner) = node {
+                let at = self.add_document(inner, path, inside);
+                outermost.push(at);
+                all += self.documents[at].all;
             }
             path.pop();
         }
-        (direct, all)
+        (outermost, all)
     }
 
-    fn add_document(
-        &mut self,
-        fields: &Fields,
-        measure: &Measure,
-        parent: Option<usize>,
-        path: &mut Vec<String>,
-        inside: bool,
-    ) -> RowWidth {
-        let at = self.documents.len();
-        let (children, direct, all) = Default::default();
-        self.documents.push(WeighedDocument {
-            path: path.clone(),
-            inside,
-            parent,
-            children,
-            direct,
-            all,
-            is_gone: false,
-        });
-        if let Some(parent) = parent {
-            self.documents[parent].children.push(at);
-        }
-        let (direct, all) = self.add(fields, measure, Some(at), path);
-        (self.documents[at].direct, self.documents[at].all) = (direct, all);
-        all
+    fn add_document(&mut self, fields: &Fields, path: &mut Vec<String>, inside: bool) -> usize {
+        let (children, all) = self.add(fields, path);
+        self.documents.push(WeighedDocument { path: path.clone(), inside, children, all });
+        self.documents.len() - 1
     }
 
-    fn width(&self, at: usize) -> Width {
-        let document = &self.documents[at];
-        (document.direct.bytes(), document.all.bytes(), Reverse(document.path.clone()))
+    /// Which documents become JSON so that there is no more than `limit`, and whether that is enough.
+    pub(super) fn choose(&self, limit: usize) -> (impl Iterator<Item = &WeighedDocument>, bool) {
+        let chosen = self.choose_among(&self.outermost, self.all, limit, usize::MAX);
+        let is_enough = chosen.rest.bytes() <= limit;
+        (chosen.documents.into_iter().map(|at| &self.documents[at]), is_enough)
     }
 
-    /// Takes out the widest, in the place of which there is `json` then; `None` if none is wider than that.
-    pub(super) fn take_widest(&mut self, json: RowWidth) -> Option<&WeighedDocument> {
-        loop {
-            let (width, at) = self.widest.pop()?;
-            if self.documents[at].is_gone || self.documents[at].all.bytes() <= json.bytes() {
-                continue;
+    /// The same among some documents, of which `most` are taken, where the fields have `rest`.
+    fn choose_among(&self, among: &[usize], mut rest: RowWidth, limit: usize, most: usize) -> Chosen {
+        let mut documents = Vec::new();
+        let mut widest = among.to_vec();
+        widest.sort_by_key(|at| (Reverse(self.documents[*at].all.bytes()), &self.documents[*at].path));
+        for at in widest {
+            let document = &self.documents[at];
+            if rest.bytes() <= limit || documents.len() == most || document.all.bytes() <= self.json.bytes() {
+                break;
             }
-            let now = self.width(at);
-            if now != width {
-                self.widest.push((now, at));
-                continue;
+            let mut without = rest - document.all;
+            without += self.json;
+            if without.bytes() < limit {
+                let most = (most - documents.len()).min(MAX_IN_PLACE_OF_ONE);
+                let inside = self.choose_among(&document.children, rest, limit, most);
+                if inside.rest.bytes() <= limit {
+                    documents.extend(inside.documents);
+                    rest = inside.rest;
+                    break;
+                }
             }
-            self.take(at, json);
-            return Some(&self.documents[at]);
+            documents.push(self.innermost_with_all_of(at));
+            rest = without;
         }
+        Chosen { documents, rest }
     }
 
-    fn take(&mut self, at: usize, json: RowWidth) {
-        let gone = self.documents[at].all;
-        let mut around = self.documents[at].parent;
-        if let Some(parent) = around {
-            self.documents[parent].direct += json;
-            self.widest.push((self.width(parent), parent));
+    /// The document, or one in it that has all that is counted.
+    fn innermost_with_all_of(&self, mut at: usize) -> usize {
+        let document = |at: usize| &self.documents[at];
+        while let Some(child) = document(at).children.iter().find(|child| document(**child).all == document(at).all) {
+            at = *child;
         }
-        while let Some(outer) = around {
-            let all = &mut self.documents[outer].all;
-            *all = *all - gone;
-            *all += json;
-            around = self.documents[outer].parent;
-        }
-        self.all = self.all - gone;
-        self.all += json;
-        let mut below = vec![at];
-        while let Some(at) = below.pop() {
-            self.documents[at].is_gone = true;
-            below.append(&mut self.documents[at].children);
-        }
+        at
     }
 }

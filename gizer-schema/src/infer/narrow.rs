@@ -7,8 +7,8 @@
 //!                                   fields are left to _extra
 //! ```
 //!
-//! What a document holds in deeper documents counts for those first, so that as little as possible becomes JSON. Maps stay: they
-//! are narrow. Each is reported as a [`Finding`], with what there would have been.
+//! Of the last document only what is too much becomes JSON, if that is a few documents in it ([`DocumentTree`]). Maps stay: they are
+//! narrow. Each is reported as a [`Finding`], with what there would have been.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -193,14 +193,13 @@ impl Narrow<'_> {
         limit: usize,
         crowded: Crowded,
     ) -> bool {
-        let json = measure.of(&ScalarType::Json.into());
-        let mut tree = DocumentTree::of(fields, measure);
-        while tree.all.bytes() > limit {
-            let Some(widest) = tree.take_widest(json) else { return false };
-            let field = field_at(fields, &widest.path, widest.inside);
-            self.keep_as_json(field, table, &widest.path, crowded);
+        let tree = DocumentTree::of(fields, measure);
+        let (chosen, is_enough) = tree.choose(limit);
+        for document in chosen {
+            let field = field_at(fields, &document.path, document.inside);
+            self.keep_as_json(field, table, &document.path, crowded);
         }
-        true
+        is_enough
     }
 
     fn keep_as_json(&mut self, field: Option<&mut Field>, table: &[String], path: &[String], crowded: Crowded) {
