@@ -15,6 +15,7 @@ mod big;
 mod compare;
 mod growth;
 mod limit;
+mod maps;
 mod options;
 mod orders;
 mod plot;
@@ -75,6 +76,11 @@ async fn run(options: &Options) -> Result<()> {
         let found = big::measure(&bed, options.big_documents, options.further_rounds).await?;
         print(&big::text(&found))?;
         figures["big"] = big::json(&found);
+    }
+    if let Some(documents) = options.maps {
+        let found = maps::measure(&bed, documents, options.further_rounds).await?;
+        print(&found.text())?;
+        figures["maps"] = found.json();
     }
     if let Some(path) = options.json_path() {
         write_json(&figures, &path)?;

@@ -21,7 +21,8 @@ The measurements, one after the other in each round, all with the same orders:
 Examples:
   scripts/bench load                                       a to d, 400,000 orders, five rounds
   scripts/bench load --orders 100k --rounds 3 --only a,b
-  scripts/bench load --only none --growth                  only the plot of how time and memory grow"
+  scripts/bench load --only none --growth                  only the plot of how time and memory grow
+  scripts/bench load --only none --maps --further-rounds 9  only maps next to arrays"
 )]
 pub(crate) struct Options {
     /// Orders of the comparison; 8.5 rows each. 400k and 1.6M are numbers too.
@@ -65,7 +66,11 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) staging: bool,
 
-    /// Rounds of --growth, --big and --staging.
+    /// Then load N documents keyed by identifiers, in turn with as many that have arrays of the same entries.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "500", value_parser = count)]
+    pub(crate) maps: Option<u64>,
+
+    /// Rounds of --growth, --big, --staging and --maps.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) further_rounds: u32,
 
