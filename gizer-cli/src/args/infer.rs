@@ -45,7 +45,8 @@ pub struct InferArgs {
     #[arg(long)]
     pub classic: bool,
 
-    /// Make no maps: every field name becomes a column or a table, also where names are data such as ids or days.
+    /// Make no maps: every field name becomes a column or a table, also where names are data such as ids or days. With --classic
+    /// there are none anyway.
     #[arg(long, conflicts_with = "map_names")]
     pub no_maps: bool,
 
@@ -53,11 +54,11 @@ pub struct InferArgs {
     #[arg(long, value_name = "N", conflicts_with = "classic", value_parser = clap::value_parser!(u64).range(1..))]
     pub map_names: Option<u64>,
 
-    /// At most N tables for a collection; in a larger one the documents with most arrays in them become JSON [default: 200].
+    /// At most N tables for a collection; in a larger one the document with most tables in it becomes JSON, then the next [default: 200].
     #[arg(long, value_name = "N", conflicts_with = "classic", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub max_tables: Option<u16>,
 
-    /// At most N columns for a table; in a wider one the documents with most fields become JSON [default: 1000].
+    /// At most N columns for a table; in a wider one the document with most columns in it becomes JSON, then the next [default: 1000].
     #[arg(long, value_name = "N", conflicts_with = "classic", value_parser = clap::value_parser!(u16).range(1..=1_500))]
     pub max_columns: Option<u16>,
 }
