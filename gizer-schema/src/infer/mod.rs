@@ -68,7 +68,9 @@ struct DocumentSeen {
     /// The most bytes that one document would have in a row, with the documents in it; and those of its own fields alone.
     row_bytes: usize,
     own_bytes: usize,
+    /// Values under names that came after too many others; and under names that are not UTF-8.
     beyond_limit: u64,
+    not_utf8: u64,
     /// Paths below its fields, and below the field with most of them, as [`DocumentSeen::paths`] counts.
     paths: usize,
     most_paths: usize,
@@ -167,10 +169,13 @@ impl DocumentSeen {
             let element = element?;
             if let Some(index) = self.index(&mut walk, element.name, depth) {
                 self.observe_field(index, &element, depth, &mut row)?;
-            } else if let (Some(folded), Ok(name)) = (&mut self.folded, std::str::from_utf8(element.name)) {
-                folded.observe(name, &element, depth, &mut row)?;
+            } else if let Ok(name) = std::str::from_utf8(element.name) {
+                match &mut self.folded {
+                    Some(folded) => folded.observe(name, &element, depth, &mut row)?,
+                    None => self.beyond_limit += 1,
+                }
             } else {
-                self.beyond_limit += 1;
+                self.not_utf8 += 1;
             }
         }
         self.own_bytes = self.own_bytes.max(row.own.bytes());
@@ -253,6 +258,7 @@ impl DocumentSeen {
 
     fn merge(&mut self, mut other: DocumentSeen, depth: usize) {
         self.beyond_limit += other.beyond_limit;
+        self.not_utf8 += other.not_utf8;
         self.filled += other.filled;
         self.row_bytes = self.row_bytes.max(other.row_bytes);
         self.own_bytes = self.own_bytes.max(other.own_bytes);

@@ -27,9 +27,10 @@
 //!
 //! An array inside of 31 others is `JSON` in gizer's dialect, because a key has no room for its position.
 //!
-//! A nested document with more names than a table can have columns is `JSON` in gizer's dialect, unless it is a map. So are the
-//! widest nested documents of a collection that would have too many tables or columns ([`narrow`](super::narrow)). Of the
-//! collection's own fields those that came most often have columns; the others stay in `_extra`.
+//! A nested document with more names than a table can have columns, or with one that is not UTF-8, is `JSON` in gizer's
+//! dialect, unless it is a map. So are the widest nested documents of a collection that would have too many tables or
+//! columns ([`narrow`](super::narrow)). Of the collection's own fields those that came most often have columns; the
+//! others stay in `_extra`.
 
 use std::collections::BTreeSet;
 
@@ -54,6 +55,8 @@ pub struct Finding {
     pub seen: Vec<(Kind, u64)>,
     /// Fields that have no column because there are too many names.
     pub names_beyond_limit: u64,
+    /// Fields whose names are not UTF-8, so that a schema cannot name them.
+    pub names_not_utf8: u64,
     /// Why it is a map, if it is one.
     pub map: Option<MapSeen>,
     /// Of what there would be too much if it were not JSON.
@@ -63,7 +66,7 @@ pub struct Finding {
 impl Finding {
     pub(super) fn new(path: &[String], chosen: &'static str) -> Finding {
         let (seen, path) = (Vec::new(), path.join("."));
-        Finding { path, chosen, seen, names_beyond_limit: 0, map: None, crowded: None }
+        Finding { path, chosen, seen, names_beyond_limit: 0, names_not_utf8: 0, map: None, crowded: None }
     }
 }
 
@@ -157,9 +160,10 @@ impl Resolve<'_> {
             fields.insert(name.to_owned(), self.field(&values));
             self.path.pop();
         }
-        if beyond > 0 {
+        let not_utf8 = names.not_utf8;
+        if beyond + not_utf8 > 0 {
             let finding = Finding::new(&self.path, "DOCUMENT");
-            self.findings.push(Finding { names_beyond_limit: beyond, ..finding });
+            self.findings.push(Finding { names_beyond_limit: beyond, names_not_utf8: not_utf8, ..finding });
         }
         fields
     }
@@ -207,9 +211,10 @@ impl Resolve<'_> {
             return self.map(&values, seen);
         }
         let are_many = names.are_without_end() || names.known.len() > self.rules.limits.columns;
-        if self.dialect != Dialect::Classic && (are_many || names.beyond_limit > 0) {
+        if self.dialect != Dialect::Classic && (are_many || names.not_utf8 > 0) {
+            let names_beyond_limit = if are_many { names.count() } else { 0 };
             let finding = Finding::new(&self.path, "JSON");
-            self.findings.push(Finding { names_beyond_limit: names.count(), ..finding });
+            self.findings.push(Finding { names_beyond_limit, names_not_utf8: names.not_utf8, ..finding });
             return scalar(ScalarType::Json);
         }
         self.seen.own(&self.path, values.row_bytes().1);

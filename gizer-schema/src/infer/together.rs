@@ -56,8 +56,10 @@ pub(super) struct Names<'s> {
     folded: Vec<&'s Folded>,
     /// Documents with at least one field.
     pub(super) filled: u64,
-    /// Values under names that a schema cannot have, or that came after too many others.
+    /// Values under names that came after too many others.
     pub(super) beyond_limit: u64,
+    /// Values under names that are not UTF-8, which a schema cannot have.
+    pub(super) not_utf8: u64,
 }
 
 impl<'s> Names<'s> {
@@ -66,6 +68,7 @@ impl<'s> Names<'s> {
         for document in documents {
             names.filled += document.filled;
             names.beyond_limit += document.beyond_limit;
+            names.not_utf8 += document.not_utf8;
             names.folded.extend(document.folded.as_deref());
             for (name, value) in document.names.names().zip(&document.values) {
                 // Nothing but UTF-8 is let in while documents are observed.

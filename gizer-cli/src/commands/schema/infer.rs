@@ -62,22 +62,18 @@ pub(crate) fn print(written: &InferredSchema) {
 /// Paths that are named of those that became JSON for one reason.
 const SHOWN_PATHS: usize = 10;
 
-/// What was made narrower than the documents, in a line for each reason.
-fn crowded(collection: &str, findings: &[Finding]) -> Vec<String> {
-    let mut reasons: Vec<(Crowded, Vec<String>, u64)> = Vec::new();
-    for finding in findings {
-        let Some(why) = finding.crowded else { continue };
-        let at = reasons.iter().position(|(reason, ..)| *reason == why).unwrap_or(reasons.len());
-        if at == reasons.len() {
-            reasons.push((why, Vec::new(), 0));
-        }
-        if finding.chosen == "JSON" {
-            reasons[at].1.push(shortened(&finding.path).into_owned());
-        }
-        reasons[at].2 += finding.names_beyond_limit;
-    }
-    let line = |(why, paths, left_out): (Crowded, Vec<String>, u64)| {
-        let (too_many, remedy) = match why {
+/// What became narrower for one reason.
+struct Narrowed {
+    why: Crowded,
+    /// Paths that are JSON.
+    json: Vec<String>,
+    /// Values without a column.
+    left_out: u64,
+}
+
+impl Narrowed {
+    fn line(&self, collection: &str) -> String {
+        let (too_many, remedy) = match self.why {
             Crowded::Tables(tables) => {
                 let tables = report::thousands(tables as u64);
                 (format!("there would be {tables} tables"), "more with --max-tables")
@@ -92,19 +88,35 @@ fn crowded(collection: &str, findings: &[Finding]) -> Vec<String> {
             ),
         };
         let mut chosen = Vec::new();
-        if !paths.is_empty() {
-            let more = match paths.len().saturating_sub(SHOWN_PATHS) {
+        if !self.json.is_empty() {
+            let more = match self.json.len().saturating_sub(SHOWN_PATHS) {
                 0 => String::new(),
                 more => format!(" and {} more", report::thousands(more as u64)),
             };
-            chosen.push(format!("JSON for {}{more}", paths[..paths.len().min(SHOWN_PATHS)].join(", ")));
+            chosen.push(format!("JSON for {}{more}", self.json[..self.json.len().min(SHOWN_PATHS)].join(", ")));
         }
-        if left_out > 0 {
-            chosen.push(format!("no column for {}", counted(left_out, "value", "values")));
+        if self.left_out > 0 {
+            chosen.push(format!("no column for {}", counted(self.left_out, "value", "values")));
         }
         format!("{collection}: {too_many}; {} instead ({remedy})", chosen.join(", "))
-    };
-    reasons.into_iter().map(line).collect()
+    }
+}
+
+/// What was made narrower than the documents, in a line for each reason.
+fn crowded(collection: &str, findings: &[Finding]) -> Vec<String> {
+    let mut reasons: Vec<Narrowed> = Vec::new();
+    for finding in findings {
+        let Some(why) = finding.crowded else { continue };
+        let at = reasons.iter().position(|reason| reason.why == why).unwrap_or(reasons.len());
+        if at == reasons.len() {
+            reasons.push(Narrowed { why, json: Vec::new(), left_out: 0 });
+        }
+        if finding.chosen == "JSON" {
+            reasons[at].json.push(shortened(&finding.path).into_owned());
+        }
+        reasons[at].left_out += finding.names_beyond_limit;
+    }
+    reasons.iter().map(|reason| reason.line(collection)).collect()
 }
 
 fn describe(collection: &str, finding: &Finding) -> String {
@@ -115,14 +127,9 @@ fn describe(collection: &str, finding: &Finding) -> String {
         let of = report::thousands(seen.names);
         return format!("{collection}.{name}: map, {names} in {objects}, {} of {of} each", names_each(seen));
     }
-    if finding.names_beyond_limit > 0 {
+    if finding.names_beyond_limit > 0 || finding.names_not_utf8 > 0 {
         let path = if name.is_empty() { collection.to_owned() } else { format!("{collection}.{name}") };
-        if finding.chosen == "JSON" {
-            let names = counted(finding.names_beyond_limit, "field name", "different field names");
-            return format!("{path}: {names}, so that it is kept as JSON");
-        }
-        let fields = counted(finding.names_beyond_limit, "field", "fields");
-        return format!("{path}: {fields} of too many different names have no column");
+        return format!("{path}: {}", describe_names(finding));
     }
     let seen: Vec<String> = finding
         .seen
@@ -130,6 +137,27 @@ fn describe(collection: &str, finding: &Finding) -> String {
         .map(|(kind, count)| format!("{} {}", report::thousands(*count), kind.report_name()))
         .collect();
     format!("{collection}.{name}: {} chosen, seen: {}", finding.chosen, seen.join(", "))
+}
+
+/// What became of names that are too many, or that no schema file can hold.
+fn describe_names(finding: &Finding) -> String {
+    let is_json = finding.chosen == "JSON";
+    let (many, odd) = (finding.names_beyond_limit, finding.names_not_utf8);
+    let mut names = Vec::new();
+    if many > 0 && is_json {
+        names.push(counted(many, "field name", "different field names"));
+    } else if many > 0 {
+        names.push(format!("{} of too many different names", counted(many, "field", "fields")));
+    }
+    if odd > 0 {
+        names.push(counted(odd, "field with a name that is not UTF-8", "fields with names that are not UTF-8"));
+    }
+    let names = names.join(" and ");
+    if is_json {
+        return format!("{names}, so that it is kept as JSON");
+    }
+    let have = if many + odd == 1 { "has" } else { "have" };
+    format!("{names} {have} no column")
 }
 
 /// How many names an object has, on average: one decimal below ten.
@@ -144,6 +172,7 @@ fn finding_json(finding: &Finding) -> Value {
         finding.seen.iter().map(|(kind, count)| (kind.report_name().to_owned(), json!(count))).collect();
     let mut object = json!({
         "path": finding.path, "chosen": finding.chosen, "seen": seen, "names_beyond_limit": finding.names_beyond_limit,
+        "names_not_utf8": finding.names_not_utf8,
     });
     if let Some(MapSeen { names, objects, entries }) = finding.map {
         object["map"] = json!({"names": names, "objects": objects, "entries": entries});
