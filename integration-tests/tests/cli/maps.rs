@@ -133,3 +133,17 @@ async fn every_fault_in_a_map_is_found_and_repaired() {
         is_equal(&place).await;
     }
 }
+
+#[tokio::test]
+async fn a_long_key_is_whole_in_the_json_of_verify() {
+    let place = accounts(Version::V6_0).await;
+    let key = "k".repeat(2_000);
+    place.insert("accounts", [doc! { "_id": 3, "tiers": { &key: tier("Long", &[]) } }]).await;
+    place.gizer(&["sync"]).await.expect_code(0);
+    place.postgres.batch_execute("UPDATE account_tiers SET tier = 'other' WHERE accounts_id = 3").await.unwrap();
+    let verified = place.gizer(&["verify", "--format", "json"]).await.expect_code(4);
+    assert!(verified.stdout.contains(&format!("{key:?}")), "{verified:?}");
+    let shown = place.gizer(&["verify"]).await.expect_code(4);
+    assert!(!shown.stdout.contains(&key) && !shown.stderr.contains(&key), "{shown:?}");
+    assert!(format!("{shown:?}").contains("tier differs"), "{shown:?}");
+}

@@ -73,3 +73,14 @@ async fn plan_recommends_a_map_where_tables_were_made_of_data() {
                   AND relname LIKE 'account%'";
     assert_eq!(place.rows(tables).await, [json!({ "tables": "account_tier_benefits account_tiers accounts" })]);
 }
+
+#[tokio::test]
+async fn what_the_classic_dialect_has_not_is_refused() {
+    let place = Place::shared(Version::V6_0).await;
+    for option in ["--map-names", "--max-tables", "--max-columns"] {
+        let ended = place.gizer(&["schema", "infer", "--classic", option, "30"]).await;
+        assert_says(&ended, 2, &["--classic", option, "cannot be used with"]);
+    }
+    place.insert("things", [doc! { "_id": 1 }]).await;
+    place.gizer(&["schema", "infer", "--classic", "--no-maps"]).await.expect_code(0);
+}

@@ -186,3 +186,56 @@ fn finding_json(finding: &Finding) -> Value {
     }
     object
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use bson::doc;
+    use gizer_schema::infer::Inference;
+    use gizer_schema::raw::RawDoc;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_not_utf_8_are_given_as_the_reason() {
+        let mut bytes = doc! {"_id": 1, "a": {"good": 1, "odd": 2}, "odd": 3}.to_vec().unwrap();
+        // No driver would write this; MongoDB stores it.
+        for at in 0..bytes.len() - 3 {
+            if &bytes[at..at + 3] == b"odd" {
+                bytes[at] = 0xff;
+            }
+        }
+        let mut inference = Inference::default();
+        inference.observe(RawDoc::new(&bytes).unwrap()).unwrap();
+        let (_, findings) = inference.schema("c");
+        let lines: Vec<String> = findings.iter().map(|finding| describe("c", finding)).collect();
+        let expected = [
+            "c: 1 field with a name that is not UTF-8 has no column",
+            "c.a: 1 field with a name that is not UTF-8, so that it is kept as JSON",
+        ];
+        assert_eq!(lines, expected);
+        let of_a = finding_json(&findings[1]);
+        assert_eq!((&of_a["path"], &of_a["chosen"]), (&json!("a"), &json!("JSON")));
+        assert_eq!((&of_a["names_not_utf8"], &of_a["names_beyond_limit"]), (&json!(1), &json!(0)));
+    }
+
+    #[test]
+    fn both_reasons_of_names_are_told() {
+        let finding = |chosen| Finding {
+            path: "a".to_owned(),
+            chosen,
+            seen: Vec::new(),
+            names_beyond_limit: 1_100,
+            names_not_utf8: 2,
+            map: None,
+            crowded: None,
+        };
+        let json =
+            "c.a: 1,100 different field names and 2 fields with names that are not UTF-8, so that it is kept as JSON";
+        assert_eq!(describe("c", &finding("JSON")), json);
+        let columns =
+            "c.a: 1,100 fields of too many different names and 2 fields with names that are not UTF-8 have no column";
+        assert_eq!(describe("c", &finding("DOCUMENT")), columns);
+    }
+}
