@@ -93,6 +93,13 @@ impl<'b> Gathered<'b> {
     }
 }
 
+/// The JSON Pointer of a field, by its names relative to the row; `""` is the row's element itself.
+pub fn pointer(names: &[String]) -> String {
+    let mut pointer = String::new();
+    names.iter().for_each(|name| push_escaped(&mut pointer, name));
+    pointer
+}
+
 /// Appends `/name`, escaped as RFC 6901 says.
 pub(crate) fn push_escaped(pointer: &mut String, name: &str) {
     pointer.push('/');

@@ -148,7 +148,7 @@ impl From<ScalarType> for ColumnType {
 
 impl ColumnType {
     /// The type in a schema file; `None` of an array in one column.
-    fn scalar(self) -> Option<ScalarType> {
+    pub(crate) fn scalar(self) -> Option<ScalarType> {
         ScalarType::ALL.iter().copied().find(|scalar| ColumnType::from(*scalar) == self)
     }
 

@@ -30,8 +30,8 @@ pub mod raw;
 pub use column_type::{ColumnType, ScalarType, TIMESTAMP_MILLIS};
 pub use json_schema::json_schema;
 pub use layout::{
-    Column, ColumnId, ColumnSource, DocumentPlan, FieldPlan, Key, KeySource, Layout, LayoutError, LikelyMap, PathId,
-    PathInfo, Plan, Table, TableId,
+    Column, ColumnId, ColumnSource, DocumentPlan, FieldPlan, Growth, Key, KeySource, Layout, LayoutError, LikelyMap,
+    NoGrowth, PathId, PathInfo, Plan, Table, TableId,
 };
 pub use model::{Dialect, Field, Fields, Node, Schema};
 pub use pin::{pin_names, rename_taken_tables};

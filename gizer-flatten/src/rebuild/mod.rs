@@ -14,6 +14,7 @@
 
 pub(crate) mod extended;
 mod key_decode;
+mod part;
 pub(crate) mod value;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::change::id_document;
 use crate::column_type::column_value;
 use crate::row::RowPosition;
 use key_decode::decode_key;
+pub use part::{ExtraPart, extra_part};
 use value::{BuiltFields, BuiltValue};
 
 /// A stored row.
@@ -290,14 +292,19 @@ fn inner_first(extra: &Map<String, Json>) -> Vec<(&String, &Json)> {
     entries
 }
 
+/// The names in a JSON Pointer, none in one that is malformed.
+fn names_of_pointer(pointer: &str) -> impl Iterator<Item = String> {
+    let names = pointer.strip_prefix('/').map(|rest| rest.split('/'));
+    names.into_iter().flatten().map(|name| name.replace("~1", "/").replace("~0", "~"))
+}
+
 /// Sets the value at a JSON Pointer, creating documents; `false` if that is impossible.
 fn set(root: &mut BuiltValue, pointer: &str, kept: BuiltValue) -> bool {
-    let Some(rest) = pointer.strip_prefix('/') else {
+    let mut names = names_of_pointer(pointer);
+    let Some(mut name) = names.next() else {
         *root = kept;
         return pointer.is_empty();
     };
-    let mut names = rest.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
-    let Some(mut name) = names.next() else { return false };
     let BuiltValue::Document(fields) = root else { return false };
     let mut fields: &mut BuiltFields = fields;
     for next in names {

@@ -12,6 +12,7 @@
 //! ```
 
 mod document_tree;
+mod evolve;
 mod maps;
 pub(crate) mod names;
 mod narrow;
@@ -25,6 +26,7 @@ use crate::field_index::{FieldIndex, Walk};
 use crate::model::{Dialect, Schema};
 use crate::raw::{Element, Kind, Malformed, RawDoc, Value};
 
+pub use evolve::{Adopted, Evolution, EvolveRules, LeftBecause, LeftInExtra, Unplaced, Widened, evolve, threshold};
 pub use maps::{MapRules, MapSeen};
 pub use narrow::{Crowded, Limits};
 pub use resolve::Finding;

@@ -254,7 +254,7 @@ fn weight_of(fields: &Fields, measure: &Measure) -> RowWidth {
     })
 }
 
-fn weight(field: &Field, measure: &Measure) -> RowWidth {
+pub(super) fn weight(field: &Field, measure: &Measure) -> RowWidth {
     let mut all = match &field.node {
         Node::Document(fields) => weight_of(fields, measure),
         Node::Array(inside) | Node::NestedTable(inside) | Node::Map(inside) if matches!(measure, Measure::Tables) => {

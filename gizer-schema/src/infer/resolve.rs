@@ -95,6 +95,46 @@ pub(super) fn schema(
     (Schema { collection: collection.to_owned(), dialect, table: None, fields }, walk.findings)
 }
 
+/// The field of this name for some values, within the limits by itself, and what was found; `None` if nothing of it is, or
+/// nothing is known of its type.
+///
+/// `containers` says how many arrays and maps it is in.
+pub(super) fn field_alone(
+    name: &str,
+    values: &Values<'_>,
+    containers: usize,
+    rules: &InferenceRules,
+) -> (Option<Field>, Vec<Finding>) {
+    let (findings, seen) = Default::default();
+    let path = vec![name.to_owned()];
+    let mut walk = Resolve { dialect: Dialect::NEW, rules, containers, path, findings, seen };
+    walk.seen.row(&[], values.row_bytes().0);
+    let mut fields = Fields::from([(name.to_owned(), walk.field(values))]);
+    leave_out_what_is_empty(&mut fields);
+    let narrowed = narrow(&mut fields, &rules.limits, &walk.seen);
+    walk.findings.extend(narrowed);
+    (fields.remove(name), walk.findings)
+}
+
+/// Leaves out fields of which only null, `[]` or `{}` was seen: a later value says what they are.
+fn leave_out_what_is_empty(fields: &mut Fields) {
+    fields.retain(|_, field| match &mut field.node {
+        Node::Scalar(scalar) => *scalar != ScalarType::TinyInt,
+        Node::Document(fields) => {
+            leave_out_what_is_empty(fields);
+            !fields.is_empty()
+        }
+        Node::Array(inside) | Node::NestedTable(inside) | Node::Map(inside) => match &mut inside.node {
+            Node::Document(fields) => {
+                leave_out_what_is_empty(fields);
+                true
+            }
+            node => *node != Node::Scalar(ScalarType::TinyInt),
+        },
+        Node::List(_) | Node::Ignored => true,
+    });
+}
+
 /// Leaves out what was found below paths that became JSON.
 fn leave_out_what_is_in_json(findings: &mut Vec<Finding>) {
     let json = findings.iter().filter(|finding| finding.crowded.is_some() && finding.chosen == "JSON");
@@ -175,20 +215,13 @@ impl Resolve<'_> {
         let (node, chosen) = match family {
             Ruling::Nothing => scalar(ScalarType::TinyInt),
             Ruling::Mixed => scalar(ScalarType::Json),
-            Ruling::Family(TypeFamily::Text) => scalar(ScalarType::String),
-            Ruling::Family(TypeFamily::Number) => scalar(values.types.number(self.dialect)),
-            Ruling::Family(TypeFamily::Time) => scalar(ScalarType::Timestamp),
-            Ruling::Family(TypeFamily::Truth) => scalar(ScalarType::Boolean),
             Ruling::Family(TypeFamily::Id) if classic => (Node::object_id_pair(), "OBJECTID"),
-            Ruling::Family(TypeFamily::Id) => scalar(ScalarType::ObjectId),
             Ruling::Family(TypeFamily::Uuid | TypeFamily::Binary | TypeFamily::Other) if classic => {
                 scalar(ScalarType::TinyInt)
             }
-            Ruling::Family(TypeFamily::Uuid) => scalar(ScalarType::Uuid),
-            Ruling::Family(TypeFamily::Binary) => scalar(ScalarType::Binary),
-            Ruling::Family(TypeFamily::Other) => scalar(ScalarType::Json),
             Ruling::Family(TypeFamily::Document) => self.document(values),
             Ruling::Family(TypeFamily::Array) => self.array(values),
+            Ruling::Family(family) => scalar(values.types.scalar_of(family, self.dialect).unwrap_or(ScalarType::Json)),
         };
         let mut field = Field::from(node);
         if values.types.is_worth_telling(self.dialect, &family) {

@@ -83,7 +83,7 @@ impl TypesSeen {
         self.ruling(Dialect::NEW) == Ruling::Family(TypeFamily::Document)
     }
 
-    fn family_count(&self, family: TypeFamily) -> u64 {
+    pub(super) fn family_count(&self, family: TypeFamily) -> u64 {
         let sum = |kinds: &[Kind]| kinds.iter().map(|kind| self.count(*kind)).sum::<u64>();
         match family {
             TypeFamily::Document => self.count(Kind::Document),
@@ -139,6 +139,21 @@ impl TypesSeen {
             _ if has(Kind::Int64) => ScalarType::BigInt,
             _ => ScalarType::Int,
         }
+    }
+
+    /// The type of a column for a family; `None` of documents and arrays.
+    pub(super) fn scalar_of(&self, family: TypeFamily, dialect: Dialect) -> Option<ScalarType> {
+        Some(match family {
+            TypeFamily::Document | TypeFamily::Array => return None,
+            TypeFamily::Text => ScalarType::String,
+            TypeFamily::Number => self.number(dialect),
+            TypeFamily::Time => ScalarType::Timestamp,
+            TypeFamily::Truth => ScalarType::Boolean,
+            TypeFamily::Id => ScalarType::ObjectId,
+            TypeFamily::Uuid => ScalarType::Uuid,
+            TypeFamily::Binary => ScalarType::Binary,
+            TypeFamily::Other => ScalarType::Json,
+        })
     }
 
     /// The types seen, without null.

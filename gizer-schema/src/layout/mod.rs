@@ -6,6 +6,7 @@
 //! walk the plan.
 
 mod build;
+mod growth;
 mod likely_maps;
 mod prefix;
 
@@ -15,6 +16,7 @@ use crate::column_type::ColumnType;
 use crate::model::{Dialect, Schema};
 use crate::names::{MAX_IDENTIFIER_BYTES, shortened};
 
+pub use growth::{Growth, NoGrowth};
 pub use likely_maps::LikelyMap;
 
 /// Index of a table in [`Layout::tables`]; 0 is the root table.
@@ -291,7 +293,7 @@ pub enum LayoutError {
 pub(crate) const MAX_POSITIONS: usize = 31;
 
 /// Most columns PostgreSQL allows in a table.
-const MAX_COLUMNS: usize = 1_600;
+pub(crate) const MAX_COLUMNS: usize = 1_600;
 
 impl Layout {
     /// Works out the tables of a schema.
