@@ -10,6 +10,7 @@ use gizer_pg::{Session, Target};
 use gizer_verify::ReadBack;
 
 use crate::due::InferPolicy;
+use crate::evolve::EvolveSettings;
 use crate::failure::Failure;
 use crate::notice::Notice;
 use crate::observer::{Event, NoObserver, Observer};
@@ -102,6 +103,8 @@ pub struct Settings {
     pub max_repairs: u64,
     /// Limit of documents refused per run and collection; beyond it the collection is failing.
     pub max_rejects: u64,
+    /// How schemas grow.
+    pub evolve: EvolveSettings,
 }
 
 impl Settings {
@@ -135,6 +138,7 @@ impl Settings {
             read_back: ReadBack::All,
             max_repairs: Settings::DEFAULT_MAX_REPAIRS,
             max_rejects: Settings::DEFAULT_MAX_REJECTS,
+            evolve: EvolveSettings::default(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //!   load       capture ─▶ fill ─▶ align ─▶ verify ─▶ swap
 //!   follow     changes, batch by batch: rows written, read back, compared, committed with the position
 //!   audit      tables next to the documents that they should hold: what differs
+//!   evolve     fields that came after the load ─▶ columns in place, from the rows that hold them
 //!   due        how everything stands, and what is to be done: infer, load or follow
 //!   pipeline   cursors ─▶ flatten and encode ─▶ sinks: one pass over a collection
 //!   spool      what is touched while a load runs, so that a small oplog cannot roll over under it
@@ -19,6 +20,8 @@ pub mod audit;
 pub mod counters;
 pub mod due;
 pub mod env;
+pub mod evolve;
+mod fail_point;
 pub mod failure;
 pub mod failures;
 pub mod follow;

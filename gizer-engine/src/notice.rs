@@ -57,6 +57,10 @@ pub enum Notice {
     SetApart { failure: Failure },
     /// A shard was added and is followed from this time.
     NewShard { shard: String, from: ClusterTime },
+    /// A schema that an earlier run let grow goes on, after this many documents.
+    EvolveResumes { collection: String, documents: u64 },
+    /// A schema file was written that an earlier run had not come to.
+    RestoredSchemaFile { collection: String },
     /// The key of a schema file was widened to any `_id`.
     WidenedKey { collection: String },
     /// An audit resumes where an earlier one was interrupted.
@@ -119,6 +123,15 @@ impl fmt::Display for Notice {
             WidenedKey { collection } => {
                 write!(f, "{}: its _id has several types: the schema file now gives it type KEY", of(collection))
             }
+            EvolveResumes { collection, documents } => write!(
+                f,
+                "{collection}: going on with the new columns of an interrupted run, after {}",
+                documents_of(documents)
+            ),
+            RestoredSchemaFile { collection } => write!(
+                f,
+                "{collection}: its schema has grown, and the run ended before its file was written: written now"
+            ),
             AuditResumes { collection } => {
                 write!(f, "{collection}: resuming the interrupted audit (--restart starts over)")
             }

@@ -10,6 +10,7 @@ use gizer_pg::rows::TableCounts;
 
 use crate::audit::VerifiedCollection;
 use crate::counters::{Counters, ExpectedWork};
+use crate::evolve::EvolvedCollection;
 use crate::failure::Failure;
 use crate::follow::ChangeCounts;
 use crate::infer::InferredSchema;
@@ -90,6 +91,8 @@ pub enum Event<'e> {
     Inferred(&'e InferredSchema),
     /// A collection was loaded and swapped in.
     Loaded(&'e LoadedCollection),
+    /// The schema of a collection has grown.
+    Evolved(&'e EvolvedCollection),
     /// An audit of a collection ended.
     Verified(&'e VerifiedCollection),
     /// Following of these collections starts.

@@ -122,6 +122,20 @@ impl SchemaFiles {
         file::parse(collection, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
     }
 
+    /// Whether a schema file can be written here now.
+    ///
+    /// # Errors
+    /// [`Failure`] if not, with the folder.
+    pub fn check_writable(&self) -> Result<(), Failure> {
+        let probe = self.folder.join(format!(".gizer-{}.new", std::process::id()));
+        let written = std::fs::create_dir_all(&self.folder).and_then(|()| std::fs::write(&probe, ""));
+        let _ = std::fs::remove_file(&probe);
+        written.map_err(|error| {
+            let message = format!("cannot write to the schemas folder {}: {error}", self.folder.display());
+            Failure::failed(message).remedy("make it writable for gizer")
+        })
+    }
+
     /// Writes a collection's schema atomically.
     ///
     /// # Errors

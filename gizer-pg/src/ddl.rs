@@ -6,7 +6,7 @@
 
 use gizer_schema::names::{MAX_IDENTIFIER_BYTES, Taken, hashed};
 use gizer_schema::{
-    Column, ColumnSource, ColumnType, Dialect, DocumentPlan, KeySource, Layout, PathId, Plan, Table, TableId,
+    Column, ColumnId, ColumnSource, ColumnType, Dialect, DocumentPlan, KeySource, Layout, PathId, Plan, Table, TableId,
 };
 use sha2::{Digest, Sha256};
 
@@ -101,8 +101,32 @@ pub fn comments(layout: &Layout, id: TableId, at: &Qualified) -> Result<Vec<Stri
     let table = layout.table(id);
     let mut statements = vec![format!("COMMENT ON TABLE {at} IS {}", comment_literal(&mark(layout, id))?)];
     for column in &table.columns {
-        let source = comment_literal(&column_path(layout, id, column))?;
-        statements.push(format!("COMMENT ON COLUMN {at}.{} IS {source}", quote_identifier(&column.name)?));
+        statements.push(column_comment(layout, id, column, at)?);
+    }
+    Ok(statements)
+}
+
+fn column_comment(layout: &Layout, id: TableId, column: &Column, at: &Qualified) -> Result<String, PgError> {
+    let source = comment_literal(&column_path(layout, id, column))?;
+    Ok(format!("COMMENT ON COLUMN {at}.{} IS {source}", quote_identifier(&column.name)?))
+}
+
+/// What adds these columns to the table at `at`, which may have rows, and says what they hold.
+///
+/// # Errors
+/// [`PgError::UnusableName`] if a column cannot be named.
+pub(crate) fn add_columns(
+    layout: &Layout,
+    id: TableId,
+    columns: &[ColumnId],
+    at: &Qualified,
+) -> Result<Vec<String>, PgError> {
+    let columns = || columns.iter().map(|column| &layout.table(id).columns[column.0]);
+    let additions = columns().map(|column| Ok(format!("ADD COLUMN {}", column_definition(layout, column, false)?)));
+    let additions = additions.collect::<Result<Vec<_>, PgError>>()?.join(", ");
+    let mut statements = vec![format!("ALTER TABLE {at} {additions}")];
+    for column in columns() {
+        statements.push(column_comment(layout, id, column, at)?);
     }
     Ok(statements)
 }

@@ -9,6 +9,7 @@ pub mod copy;
 pub mod csv;
 pub mod ddl;
 mod error;
+pub mod growth;
 pub mod ident;
 pub mod load;
 pub mod printable;

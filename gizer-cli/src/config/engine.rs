@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gizer_engine::due;
+use gizer_engine::evolve::{self, EvolveSettings};
 use gizer_engine::selection::Selection;
 use gizer_engine::spool::{SpoolSettings, of_cache};
 use gizer_engine::{Failure, Servers, Settings};
@@ -10,7 +11,7 @@ use gizer_oplog::{MongoError, OplogSettings, SecretUri};
 use gizer_pg::Target;
 use gizer_verify::ReadBack;
 
-use super::setting_types::{InferPolicy, VerifyMode};
+use super::setting_types::{EvolvePolicy, InferPolicy, VerifyMode};
 use super::{Config, MongoUris};
 
 /// Of so many documents one is read back with `[verify] mode = "sample"`.
@@ -41,6 +42,16 @@ impl Config {
             },
             max_repairs: self.max_repairs,
             max_rejects: self.max_rejects,
+            evolve: EvolveSettings {
+                policy: match self.evolve {
+                    EvolvePolicy::Off => evolve::EvolvePolicy::Off,
+                    EvolvePolicy::Ask => evolve::EvolvePolicy::Ask,
+                    EvolvePolicy::Auto => evolve::EvolvePolicy::Auto,
+                },
+                documents: self.evolve_documents,
+                percent: self.evolve_percent,
+                every: self.evolve_every,
+            },
         }
     }
 }

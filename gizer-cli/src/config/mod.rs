@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gizer_engine::evolve::EvolveSettings;
 use gizer_engine::{FixedServers, Settings};
 use gizer_oplog::SecretUri;
 use glob::Pattern;
@@ -37,7 +38,7 @@ use file::File;
 pub use origin::{SettingOrigin, SettingOrigins};
 pub use password::{Password, PasswordSource};
 pub use redact::{STARS as HIDDEN_PASSWORD, without_password};
-use setting_types::{InferPolicy, LogFormat, VerifyMode};
+use setting_types::{EvolvePolicy, InferPolicy, LogFormat, VerifyMode};
 pub use settings::{SETTINGS, Setting};
 pub use values::values;
 
@@ -72,6 +73,14 @@ pub struct Config {
     pub schemas_dir: PathBuf,
     /// For which collections `gizer run` makes schema files.
     pub infer: InferPolicy,
+    /// When schemas grow.
+    pub evolve: EvolvePolicy,
+    /// In how many documents a field must be to get a column.
+    pub evolve_documents: u64,
+    /// Or in how many percent of the documents, if those are fewer.
+    pub evolve_percent: u64,
+    /// How often a schema grows by itself at most.
+    pub evolve_every: Duration,
     /// The collections that may be copied; none: all.
     pub include: Vec<Pattern>,
     /// The collections that are not, also of those that are included.
@@ -128,7 +137,7 @@ impl Config {
     fn from_file(file: File, folder: &Path) -> Config {
         let in_file =
             |path: Option<PathBuf>| path.map_or(PasswordSource::None, |path| PasswordSource::File(folder.join(path)));
-        let cache = file.cache.unwrap_or_default();
+        let (cache, evolve) = (file.cache.unwrap_or_default(), EvolveSettings::default());
         Config {
             mongo_password: in_file(file.mongo.password_file),
             postgres_password: in_file(file.postgres.password_file),
@@ -140,6 +149,10 @@ impl Config {
             oplogs: file.oplog.into_iter().map(|oplog| (oplog.name, oplog.uri)).collect(),
             schemas_dir: folder.join(file.schemas.dir.unwrap_or_else(|| PathBuf::from("schemas"))),
             infer: file.schemas.infer.unwrap_or_default(),
+            evolve: file.schemas.evolve.unwrap_or_default(),
+            evolve_documents: file.schemas.evolve_documents.map_or(evolve.documents, |count| count.0),
+            evolve_percent: file.schemas.evolve_percent.map_or(evolve.percent, |percent| percent.0),
+            evolve_every: file.schemas.evolve_every.map_or(evolve.every, |time| time.0),
             include: file.schemas.include.unwrap_or_default().0,
             exclude: file.schemas.exclude.unwrap_or_default().0,
             memory: file.run.memory.map_or(Settings::DEFAULT_MEMORY, |memory| memory.0),

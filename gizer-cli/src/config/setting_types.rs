@@ -59,6 +59,20 @@ pub enum InferPolicy {
     Never,
 }
 
+/// When the schemas of loaded collections grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, EnumString, IntoStaticStr, VariantNames)]
+#[serde(try_from = "String")]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_variant::<EvolvePolicy>)]
+pub enum EvolvePolicy {
+    /// By `gizer schema evolve` alone.
+    Off,
+    /// As well; what could grow is shown.
+    Ask,
+    /// In `run`.
+    #[default]
+    Auto,
+}
+
 /// What is read back and compared before each commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, EnumString, IntoStaticStr, VariantNames)]
 #[serde(try_from = "String")]
@@ -128,6 +142,8 @@ numbers! {
     Seconds(Duration) by seconds;
     /// A whole number from 0 on.
     Count(u64) by count;
+    /// A part of all, in whole percent: 1 to 100.
+    Percent(u64) by percent;
 }
 
 fn memory(text: &str) -> Result<usize, String> {
@@ -181,6 +197,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn percent(text: &str) -> Result<u64, String> {
+    match text.trim().parse() {
+        Ok(percent @ 1..=100) => Ok(percent),
+        _ => Err(format!("expected a number from 1 to 100, got {}", shown(text))),
+    }
+}
+
 fn count(text: &str) -> Result<u64, String> {
     text.trim().parse().map_err(|_| format!("expected a whole number from 0 on, got {}", shown(text)))
 }
@@ -213,5 +236,5 @@ macro_rules! parsed_from {
     )+};
 }
 
-parsed_from!(String: InferPolicy, VerifyMode, LogFormat, Address);
-parsed_from!(NumberOrText: MemorySize, SpoolLimit, Workers, Seconds, Count);
+parsed_from!(String: EvolvePolicy, InferPolicy, VerifyMode, LogFormat, Address);
+parsed_from!(NumberOrText: MemorySize, SpoolLimit, Workers, Seconds, Count, Percent);

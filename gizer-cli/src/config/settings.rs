@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use super::file::{File, OneOrMore, OplogSection};
 use super::setting_types::{
-    Address, CollectionPatterns, Count, InferPolicy, LogFormat, MemorySize, Seconds, SpoolLimit, VerifyMode, Workers,
+    Address, CollectionPatterns, Count, EvolvePolicy, InferPolicy, LogFormat, MemorySize, Percent, Seconds, SpoolLimit,
+    VerifyMode, Workers,
 };
 
 /// One setting: its name and how a value gets into the configuration.
@@ -62,7 +63,19 @@ macro_rules! parsed {
     )+};
 }
 
-parsed!(Address, Count, InferPolicy, LogFormat, MemorySize, Seconds, SpoolLimit, VerifyMode, Workers);
+parsed!(
+    Address,
+    Count,
+    EvolvePolicy,
+    InferPolicy,
+    LogFormat,
+    MemorySize,
+    Percent,
+    Seconds,
+    SpoolLimit,
+    VerifyMode,
+    Workers
+);
 
 impl SettingValue for String {
     fn read(values: &[String]) -> Result<String, String> {
@@ -158,6 +171,12 @@ settings! { |file|
         dir: PathBuf, "FOLDER", "Folder of the schema files, relative to the config file [default: schemas]";
         infer: InferPolicy, "WHEN",
             "For which collections run makes schema files: none-yet (for all while none has one), missing or never [default: none-yet]";
+        evolve: EvolvePolicy, "WHEN",
+            "When fields that came after the load get columns: off, ask (shown by status and plan) or auto (in run) [default: auto]";
+        evolve_documents: Count, "N", "In how many documents such a field must be [default: 10]";
+        evolve_percent: Percent, "PERCENT",
+            "Or in how many percent of a collection's documents, if those are fewer, but at least in 2 [default: 1]";
+        evolve_every: Seconds, "SECONDS", "How often a schema grows by itself at most [default: 3600]";
         include: CollectionPatterns, "PATTERN", "Collections to copy, by name with * ? [a-z]; several [default: all]";
         exclude: CollectionPatterns, "PATTERN",
             "Collections not to copy, by name with * ? [a-z], also of those that are included; several";

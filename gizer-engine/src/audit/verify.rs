@@ -14,6 +14,7 @@ use super::{Audit, AuditPlan, AuditReaders, AuditReport, AuditTables, AuditTarge
 use crate::audit;
 use crate::counters::ExpectedWork;
 use crate::env::Env;
+use crate::evolve::restore_schema_files;
 use crate::failure::{Failure, FailureKind};
 use crate::failures::Failures;
 use crate::follow::{audit_settings, layouts_of, sync_once};
@@ -135,6 +136,7 @@ impl<'v> VerifyRun<'v> {
         let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
         let oplogs = cluster.oplogs().await?;
         state::prepare(&session).await?;
+        restore_schema_files(env, &session).await?;
         let status = state::read_status(&session, 0).await?;
         let collections = status.map(|status| status.collections).unwrap_or_default();
         let can_be = |name: &str| {
@@ -244,6 +246,11 @@ impl<'v> VerifyRun<'v> {
         began: Instant,
     ) -> Result<VerifiedCollection, Failure> {
         let FollowedState { followed, collection } = stand;
+        if state::unfinished_version(session, &followed.collection).await?.is_some() {
+            let message =
+                format!("the schema of {} has begun to grow, and the run that did it has ended", followed.collection);
+            return Err(Failure::failed(message).remedy("run `gizer sync`, which goes on with it"));
+        }
         let layouts = layouts_of(self.env, std::slice::from_ref(followed))?;
         let [layout] = layouts.as_slice() else { return Err(cannot_be_audited(&followed.collection, None)) };
         let differing = Arc::new(Mutex::new(Vec::new()));

@@ -35,7 +35,7 @@ impl<'f> Member<'f> {
     ) -> Result<Member<'f>, PgError> {
         let slot = LayoutSlot::new(layout);
         let tables =
-            FollowedTables::open(session, slot.current(), WhichTables::Staging, fence.load_epoch, false).await?;
+            FollowedTables::open(session, slot.current(), WhichTables::Staging, fence.load_epoch, None).await?;
         Ok(Member { collection: FollowedCollection::new(slot, watched, applied_to, None), tables })
     }
 
@@ -47,9 +47,10 @@ impl<'f> Member<'f> {
         uuids: BTreeMap<String, [u8; 16]>,
         applied_to: Positions,
     ) -> Result<Member<'f>, PgError> {
-        let Followed { live_epoch, joined, passed_over, .. } = *followed;
+        let Followed { live_epoch, passed_over, .. } = *followed;
         let slot = LayoutSlot::new(layout);
-        let mut tables = FollowedTables::open(session, slot.current(), WhichTables::Live, live_epoch, joined).await?;
+        let mut tables =
+            FollowedTables::open(session, slot.current(), WhichTables::Live, live_epoch, Some(followed)).await?;
         tables.has_unknown_deletions = followed.remark.as_deref() == Some(DELETIONS_UNKNOWN);
         let watched = WatchedCollection { namespace: followed.namespace.clone(), uuids };
         Ok(Member { collection: FollowedCollection::new(slot, watched, applied_to, passed_over), tables })

@@ -15,7 +15,6 @@
 
 mod batch;
 mod channels;
-mod fail_point;
 mod layout;
 mod layouts;
 mod member;

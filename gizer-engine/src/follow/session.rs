@@ -25,7 +25,9 @@ use super::{
 };
 use crate::due::WAS_EXCLUDED;
 use crate::env::Env;
+use crate::evolve::{finish_begun, restore_schema_files};
 use crate::failure::{Failure, FailureKind};
+use crate::failures::Failures;
 use crate::load::{LoadOptions, TIDYING_LIMIT, load};
 use crate::notice::Notice;
 use crate::observer::Event;
@@ -125,6 +127,8 @@ struct SyncSession<'e> {
     oplogs: Vec<Oplog>,
     fence: StreamFence,
     followed: Vec<Followed>,
+    /// Collections whose schema has begun to grow, and is not done.
+    growing: Failures,
     newest: ClusterTime,
 }
 
@@ -148,6 +152,13 @@ async fn pass(
 ) -> Result<PauseReason, Failure> {
     let mut setting = env.stop.or_done(SyncSession::new(env, with)).await?;
     *begun = true;
+    if !options.stays_on {
+        for (name, failure) in setting.growing.by_collection() {
+            let message = format!("{name}: its changes wait until its schema has grown: {}", failure.message);
+            let remedy = failure.remedy.clone().unwrap_or_else(|| "run it again afterwards".to_owned());
+            report.set_apart(env, name, &Failure::new(FailureKind::NotAll, message).remedy(remedy));
+        }
+    }
     let stop = || env.stop.is_asked() || pause.load(Ordering::Relaxed);
     if setting.followed.is_empty() {
         // All of them are failing.
@@ -173,6 +184,8 @@ impl<'e> SyncSession<'e> {
         let (cluster, session) = tokio::try_join!(env.mongo(), env.postgres())?;
         let oplogs = cluster.oplogs().await?;
         state::prepare(&session).await?;
+        restore_schema_files(env, &session).await?;
+        let growing = finish_begun(env, &session).await?;
         let fence = take_fence(&session).await?;
         let mut followed = state::read_followed(&session).await?;
         leave_excluded(env, &session, &mut followed).await?;
@@ -183,10 +196,10 @@ impl<'e> SyncSession<'e> {
             state::try_failing_now(&session).await?;
         }
         let newest = latest_time(&oplogs).await?;
-        let mut setting = SyncSession { env, session, cluster, oplogs, fence, followed, newest };
+        let mut setting = SyncSession { env, session, cluster, oplogs, fence, followed, growing, newest };
         setting.leave_paused().await?;
         let now = state::read_followed_now(&setting.session).await?;
-        setting.followed.retain(|followed| now.contains(&(followed.collection.clone(), followed.live_epoch)));
+        setting.followed.retain(|followed| now.contains(&followed.now()));
         if env.observer.wants_verified_up_to()
             && let Some(status) = state::read_status(&setting.session, 0).await?
             && let Some(verified) = status.verified_up_to
@@ -276,7 +289,7 @@ impl<'e> SyncSession<'e> {
         report: &mut SyncReport,
         stop: impl Fn() -> bool,
     ) -> Result<PauseReason, Failure> {
-        let SyncSession { env, session, cluster, oplogs, fence, followed, newest } = self;
+        let SyncSession { env, session, cluster, oplogs, fence, followed, newest, .. } = self;
         let joining = followed.iter().any(|followed| !followed.joined);
         let run = self.start_run(if joining { RunKind::OplogSync } else { RunKind::OplogUse }).await?;
         let members = members_of(session, oplogs, fence, followed, layouts).await?;

@@ -32,6 +32,7 @@ pub(crate) use run_row::TIDYING_LIMIT;
 pub use text::{TextLoad, load_text};
 
 use crate::env::Env;
+use crate::evolve::restore_schema_files;
 use crate::failure::Failure;
 use crate::failures::Failures;
 use crate::layouts::Layouts;
@@ -124,6 +125,10 @@ pub struct LoadedCollection {
 /// [`Failure`] if there is no schema file. Failures of collections are in [`Failures`].
 pub async fn load(env: &Env, options: &LoadOptions) -> Result<(Vec<LoadedCollection>, Failures), Failure> {
     let filtered = options.filter.is_some();
+    if options.prefix.is_none() {
+        let restored = async { restore_schema_files(env, &env.postgres().await?).await };
+        env.stop.or_done(restored).await?;
+    }
     let (dump, Layouts { usable, mut failures }) =
         dump::open(env, options.dump.as_deref(), filtered, &options.collections)?;
     let wanted = WantedCollection::all(usable, options.prefix.as_deref(), &mut failures);

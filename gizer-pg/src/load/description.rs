@@ -61,7 +61,7 @@ const DESCRIBE: &str = "\
     WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind = 'r' AND described.value IS NOT NULL";
 
 /// Describes tables as they are now.
-pub(super) async fn describe(session: &Session, tables: &[&str]) -> Result<Descriptions, PgError> {
+pub(crate) async fn describe(session: &Session, tables: &[&str]) -> Result<Descriptions, PgError> {
     let mut all = Descriptions::new();
     for row in session.query("reading what tables look like", DESCRIBE, &[&session.schema(), &tables]).await? {
         all.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));

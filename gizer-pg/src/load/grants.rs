@@ -14,7 +14,7 @@ use crate::ident::{Qualified, quote_identifier};
 
 /// Who may do what with one table or view.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Grants {
+pub(crate) struct Grants {
     at: Qualified,
     owner: String,
     grants: Vec<Grant>,
@@ -41,12 +41,20 @@ pub(super) async fn read(session: &Session, live: &[LiveTable]) -> Result<Vec<Gr
 }
 
 /// Reads owner and rights of one table or view.
-pub(super) async fn read_one(session: &Session, at: &Qualified, oid: u32) -> Result<Grants, PgError> {
+pub(crate) async fn read_one(session: &Session, at: &Qualified, oid: u32) -> Result<Grants, PgError> {
     let doing = format!("reading the rights on {at}");
     let sql = "SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = $1";
     let owner: String = session.query_one(&doing, sql, &[&oid]).await?.get(0);
     let rows = session.query(&doing, ACL, &[&oid]).await?;
     Ok(Grants { at: at.clone(), owner, grants: rows.iter().map(grant).collect() })
+}
+
+impl Grants {
+    /// Those of a table of the same collection: owner, and rights on the whole table.
+    pub(crate) fn for_table(&self, at: Qualified) -> Grants {
+        let whole = self.grants.iter().filter(|grant| grant.column.is_none()).cloned();
+        Grants { at, owner: self.owner.clone(), grants: whole.collect() }
+    }
 }
 
 /// Rights on the table `$1` and on its columns, without those of its owner, who has all of them anyway.
@@ -65,7 +73,7 @@ fn grant(row: &Row) -> Grant {
 }
 
 /// Gives what now has these names the same owners and rights, in the open transaction.
-pub(super) async fn apply(session: &Session, all: &[&Grants]) -> Result<(), PgError> {
+pub(crate) async fn apply(session: &Session, all: &[&Grants]) -> Result<(), PgError> {
     for grants in all {
         let at = &grants.at;
         let current = current(session, at).await?;

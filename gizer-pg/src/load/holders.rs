@@ -4,7 +4,7 @@ use crate::connect::Session;
 use crate::error::PgError;
 
 /// The processes that hold locks on these tables, as far as this role may see them; at most five.
-pub(super) async fn holders(session: &Session, tables: &[&str]) -> Result<Vec<String>, PgError> {
+pub(crate) async fn holders(session: &Session, tables: &[&str]) -> Result<Vec<String>, PgError> {
     let sql = "SELECT DISTINCT pg_catalog.format('process %s (%s%s)', a.pid, \
                    coalesce(nullif(a.application_name, ''), a.backend_type, '?'), \
                    coalesce(', ' || a.state, '')) \

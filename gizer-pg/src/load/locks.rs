@@ -102,7 +102,7 @@ pub(super) fn list(session: &Session, live: &[LiveTable]) -> Result<String, PgEr
 }
 
 /// For the open transaction.
-pub(super) async fn set_lock_timeout(session: &Session, timeout: Duration) -> Result<(), PgError> {
+pub(crate) async fn set_lock_timeout(session: &Session, timeout: Duration) -> Result<(), PgError> {
     // 0 would mean for ever.
     let sql = format!("SET LOCAL lock_timeout TO '{}ms'", timeout.as_millis().max(1));
     session.run("setting lock_timeout", &sql).await

@@ -26,12 +26,12 @@
 mod additions;
 mod cancels;
 mod dependents;
-mod description;
-mod grants;
-mod holders;
+pub(crate) mod description;
+pub(crate) mod grants;
+pub(crate) mod holders;
 mod leftovers;
 mod lifecycle;
-mod locks;
+pub(crate) mod locks;
 mod names;
 mod remake;
 mod settings;

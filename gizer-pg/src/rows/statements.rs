@@ -111,6 +111,47 @@ impl TableStatements {
     }
 }
 
+impl TableStatements {
+    /// Keys of rows that have one of some JSON Pointers in `_extra`: takes the key before them, the pointers and how many.
+    pub(super) fn keys_with_extra(&self, has_after: bool) -> String {
+        let (key, ty) = &self.key;
+        let after = match has_after {
+            true => format!("{key} > $1::{ty}"),
+            false => format!("$1::{ty} IS NULL"),
+        };
+        format!(
+            "SELECT {key} FROM {} AS t WHERE {after} AND t._extra ?| $2::text[] GROUP BY {key} ORDER BY {key} LIMIT $3::int8",
+            self.table
+        )
+    }
+
+    /// Keys of rows that have a value in one of these columns, of all rows without columns: takes the key before them, and how
+    /// many.
+    pub(super) fn keys_with_values(&self, columns: &[String], has_after: bool) -> String {
+        let (key, ty) = &self.key;
+        let after = match has_after {
+            true => format!("{key} > $1::{ty}"),
+            false => format!("$1::{ty} IS NULL"),
+        };
+        let values: Vec<String> = columns.iter().map(|column| format!("t.{column} IS NOT NULL")).collect();
+        let values = if values.is_empty() { "true".to_owned() } else { values.join(" OR ") };
+        format!(
+            "SELECT {key} FROM {} AS t WHERE {after} AND ({values}) GROUP BY {key} ORDER BY {key} LIMIT $2::int8",
+            self.table
+        )
+    }
+
+    /// Gives key and `_extra` of all rows that have something there.
+    pub(super) fn extra(&self) -> String {
+        let (key, _) = &self.key;
+        format!(
+            "COPY (SELECT {key}, t._extra FROM {} AS t WHERE t._extra IS NOT NULL ORDER BY {key}) \
+             TO STDOUT (FORMAT binary)",
+            self.table
+        )
+    }
+}
+
 /// The settings that hold the ends of a stretch (PostgreSQL documentation, "Customized Options").
 const AFTER: &str = "gizer.after";
 const UPTO: &str = "gizer.upto";

@@ -3,12 +3,13 @@
 use std::pin::pin;
 
 use bytes::{Buf, Bytes, BytesMut};
-use gizer_schema::TableId;
+use gizer_schema::{ColumnId, TableId};
 
 use super::keys::Keys;
 use super::parameter::FieldParameter;
 use super::store::{PLANNING, RowStore, StoredField, StoredTuple, TupleForm};
 use crate::error::PgError;
+use crate::ident::quote_identifier;
 
 /// Root keys behind `after` and not behind `upto`, in the order of their column; each in its binary form, and `None` is no end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,16 +108,100 @@ impl RowStore<'_> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let ends = (FieldParameter(stretch.after), FieldParameter(stretch.upto));
         let rows = self.session.query(doing, &sql, &[&ends.0, &ends.1, &most]).await?;
-        let field = |row: &tokio_postgres::Row| {
-            row.try_get::<_, StoredField<'_>>(0).map_or(None, |field| field.0).unwrap_or_default().to_vec()
-        };
-        Ok(rows.iter().map(field).collect())
+        Ok(rows.iter().map(stored_field).collect())
+    }
+
+    /// Root keys behind `after` of rows of one table that have one of these JSON Pointers in `_extra`: each once, in the order
+    /// of the column, at most so many.
+    pub async fn keys_with_extra(
+        &mut self,
+        table: TableId,
+        pointers: &[String],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Vec<Vec<u8>>, PgError> {
+        let of = &self.tables[table.0];
+        let sql = of.keys_with_extra(after.is_some());
+        self.statements += 1;
+        let doing = format!("looking for rows of {} to rewrite", of.table);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.session.query(doing, &sql, &[&FieldParameter(after), &pointers, &most]).await?;
+        Ok(rows.iter().map(stored_field).collect())
+    }
+
+    /// The same of rows that have a value in one of these columns; of all rows without columns.
+    pub async fn keys_with_values(
+        &mut self,
+        table: TableId,
+        columns: &[ColumnId],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Vec<Vec<u8>>, PgError> {
+        let columns = columns.iter().map(|column| quote_identifier(&self.layout.table(table).columns[column.0].name));
+        let of = &self.tables[table.0];
+        let sql = of.keys_with_values(&columns.collect::<Result<Vec<_>, _>>()?, after.is_some());
+        self.statements += 1;
+        let doing = format!("looking for rows of {} to rewrite", of.table);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.session.query(doing, &sql, &[&FieldParameter(after), &most]).await?;
+        Ok(rows.iter().map(stored_field).collect())
+    }
+
+    /// Gives the root key and `_extra` of every row of one table that has something there, in the order of the keys; within a
+    /// transaction that [`begin_snapshot`](RowStore::begin_snapshot) has begun. `_extra` is as `jsonb_send` writes it.
+    pub async fn read_extra(
+        &mut self,
+        table: TableId,
+        mut each: impl FnMut(&[u8], &[u8]) + Send,
+    ) -> Result<(), PgError> {
+        let of = &self.tables[table.0];
+        let (doing, sql) = (format!("reading _extra of {}", of.table), of.extra());
+        self.statements += 1;
+        let statement = self.prepare(table.0, &sql).await?;
+        let mut rows = pin!(self.session.answered(&doing, self.session.client().copy_out(&statement)).await?);
+        let mut tuples = CopiedTuples::default();
+        while let Some(message) = self.session.next(&doing, rows.as_mut()).await? {
+            tuples.push(message);
+            while let Some(fields) = tuples.next().map_err(|reason| self.protocol(&doing, reason))? {
+                let (key, extra) = (field_at(&fields, 0), field_at(&fields, 1));
+                let (Some(key), Some(extra)) = (key, extra) else {
+                    return Err(self.protocol(&doing, "a row without a key or _extra"));
+                };
+                each(key, extra);
+            }
+        }
+        tuples.finish().map_err(|reason| self.protocol(&doing, reason))
+    }
+
+    /// How many rows of a table have a value in a column.
+    pub async fn count_values(&mut self, table: TableId, column: ColumnId) -> Result<u64, PgError> {
+        let column = quote_identifier(&self.layout.table(table).columns[column.0].name)?;
+        let of = &self.tables[table.0].table;
+        self.statements += 1;
+        let sql = format!("SELECT pg_catalog.count({column}) FROM {of}");
+        let row = self.session.query_one(format!("counting values in {of}"), &sql, &[]).await?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default())
+    }
+
+    /// How many documents there are, counted up to `most`.
+    pub async fn count_documents(&mut self, most: u64) -> Result<u64, PgError> {
+        let of = &self.tables[0].table;
+        self.statements += 1;
+        let sql = format!("SELECT pg_catalog.count(*) FROM (SELECT FROM {of} LIMIT $1) AS first_rows");
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let row = self.session.query_one(format!("counting rows of {of}"), &sql, &[&most]).await?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default())
     }
 
     fn protocol(&self, doing: &str, reason: &str) -> PgError {
         let (server, doing) = (self.session.server().clone(), doing.to_owned());
         PgError::Protocol { server, doing, reason: reason.to_owned() }
     }
+}
+
+/// The only field of a row.
+fn stored_field(row: &tokio_postgres::Row) -> Vec<u8> {
+    row.try_get::<_, StoredField<'_>>(0).map_or(None, |field| field.0).unwrap_or_default().to_vec()
 }
 
 /// Rows of binary COPY out of the messages that they come in, which need not end where rows do (PostgreSQL documentation,

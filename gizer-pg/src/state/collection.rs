@@ -16,6 +16,7 @@ use super::positions::to_json;
 use super::range::clear_ranges;
 use super::reject::clear_dead_rejects;
 use super::repair::clear_repairs;
+use super::schema_history::forget_unfinished;
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
 use crate::error::{NameOwner, PgError};
@@ -316,6 +317,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
     if changed != 1 {
         return Err(fenced(collection));
     }
+    forget_unfinished(session, collection).await?;
     clear_repairs(session, collection).await
 }
 
@@ -357,6 +359,27 @@ pub(crate) async fn keep_from_loading(session: &Session, collection: &str) -> Re
 
 /// Gives the lock of [`begin_load`] back.
 pub(crate) async fn release_load(session: &Session, collection: &str) {
+    lock::release(session, &AdvisoryKey::load(session.schema(), collection)).await;
+}
+
+/// Holds what loads and audits of a collection hold, so that neither begins while its tables are made to grow. Both locks end
+/// with the session, or with [`release_tables`].
+///
+/// # Errors
+/// [`PgError::Locked`] if somebody loads or verifies the collection.
+pub async fn hold_tables(session: &Session, collection: &str) -> Result<(), PgError> {
+    let load = AdvisoryKey::load(session.schema(), collection);
+    lock::hold(session, &load).await?;
+    let audit = lock::hold(session, &AdvisoryKey::audit(session.schema(), collection)).await;
+    if audit.is_err() {
+        lock::release(session, &load).await;
+    }
+    audit
+}
+
+/// Gives back what [`hold_tables`] took.
+pub async fn release_tables(session: &Session, collection: &str) {
+    lock::release(session, &AdvisoryKey::audit(session.schema(), collection)).await;
     lock::release(session, &AdvisoryKey::load(session.schema(), collection)).await;
 }
 

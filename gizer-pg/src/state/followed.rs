@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::collection::uuids_to_json;
 use super::history::{HistoryEvent, count_event};
 use super::positions::{from_json, time_from_text, to_json};
-use super::tables::{self, COLLECTIONS, EXPECTED};
+use super::tables::{self, COLLECTIONS, EXPECTED, SCHEMA_HISTORY};
 use crate::connect::{Params, Session};
 use crate::error::PgError;
 
@@ -44,6 +44,12 @@ pub struct Followed {
 }
 
 impl Followed {
+    /// As [`followed_now`] gives it.
+    pub fn now(&self) -> FollowedNow {
+        let Followed { collection, live_epoch, layout_hash, .. } = self;
+        FollowedNow { collection: collection.clone(), live_epoch: *live_epoch, layout_hash: layout_hash.clone() }
+    }
+
     /// Where its tables stand on a shard, if the stream stands at `stream`; `None` of a shard that is new.
     pub fn position_on(&self, stream: &Positions, shard: &str) -> Option<SourcePosition> {
         if self.joined { stream } else { &self.applied_to }.get(shard).cloned()
@@ -172,23 +178,42 @@ pub async fn set_remark(
     session.execute(doing, &sql, &[&collection, &live_epoch, &remark, &holds]).await.map(drop)
 }
 
-/// The collections that are followed now, with their loads, in the open transaction. Left out are *paused* ones, and
-/// *failing* ones whose next try has not come.
-pub async fn followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgError> {
+/// A collection that is followed now.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FollowedNow {
+    /// Its name.
+    pub collection: String,
+    /// The load that its tables are of.
+    pub live_epoch: i64,
+    /// The hash of the layout that its tables have.
+    pub layout_hash: String,
+}
+
+/// The collections that are followed now, in the open transaction. Left out are *paused* ones, *failing* ones whose next try
+/// has not come, and those whose rows are being rewritten for a schema that has grown.
+pub async fn followed_now(session: &Session) -> Result<Vec<FollowedNow>, PgError> {
     let sql = format!(
-        "SELECT c.collection, coalesce(c.live_epoch, 0) FROM {} AS c LEFT JOIN {} AS e USING (collection) \
+        "SELECT c.collection, coalesce(c.live_epoch, 0), coalesce(c.layout_hash, '') \
+         FROM {} AS c LEFT JOIN {} AS e USING (collection) \
          WHERE c.state = 'following' AND c.live \
              AND NOT coalesce(e.obstacle = 'paused' \
-                 OR e.obstacle = 'failing' AND e.next_try > pg_catalog.now(), false)",
+                 OR e.obstacle = 'failing' AND e.next_try > pg_catalog.now(), false) \
+             AND NOT EXISTS (SELECT FROM {} AS h WHERE h.collection = c.collection AND h.finished_at IS NULL)",
         session.relation(COLLECTIONS)?,
-        session.relation(EXPECTED)?
+        session.relation(EXPECTED)?,
+        session.relation(SCHEMA_HISTORY)?
     );
     let rows = session.query("asking what is followed", &sql, &[]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let now = |row: &tokio_postgres::Row| FollowedNow {
+        collection: row.get(0),
+        live_epoch: row.get(1),
+        layout_hash: row.get(2),
+    };
+    Ok(rows.iter().map(now).collect())
 }
 
 /// As [`followed_now`], in a transaction of its own.
-pub async fn read_followed_now(session: &Session) -> Result<Vec<(String, i64)>, PgError> {
+pub async fn read_followed_now(session: &Session) -> Result<Vec<FollowedNow>, PgError> {
     session.in_snapshot(followed_now(session)).await
 }
 

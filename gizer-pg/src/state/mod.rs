@@ -12,6 +12,7 @@
 //! | `gizer_repair` | document that differs | whoever follows makes its rows equal |
 //! | `gizer_expected` | collection that should be copied | what is missing is never forgotten |
 //! | `gizer_unfit` | collection, path and type | what came since its load that its schema has no place for |
+//! | `gizer_schema_history` | version of a collection's schema | how it has grown, and how far rows are rewritten |
 //! | `gizer_history` | collection, event and reason | how often rows were repaired and collections reloaded |
 //!
 //! Rows and state are always written in one transaction. Two kinds of guard keep runs apart: advisory locks are for
@@ -34,6 +35,7 @@ mod refused;
 mod reject;
 mod repair;
 mod run;
+mod schema_history;
 mod status;
 mod stream;
 mod tables;
@@ -44,7 +46,7 @@ pub use audit::{
     save_audit_segment, unfinished_audit,
 };
 pub use classic::{LoadNeed, finish_asked, load_needed, start_asked};
-pub use collection::{CollectionState, Ledger, Standing, check_load};
+pub use collection::{CollectionState, Ledger, Standing, check_load, hold_tables, release_tables};
 pub(crate) use collection::{
     Descriptions, LoadRow, Loaded, begin_load, claim_swap, fail_load, finish_load, keep_from_loading, loaded_as,
     name_of_another, release_load, remember_tables, resume_load, tables_as_left, tables_of, without_load,
@@ -55,8 +57,8 @@ pub use expected::{
     read_expected, record_inferred, resume, set_obstacle,
 };
 pub use followed::{
-    Followed, followed, followed_now, leave_stream, mark_load_due, read_followed, read_followed_now, set_passed_over,
-    set_remark, set_uuids, try_failing_now,
+    Followed, FollowedNow, followed, followed_now, leave_stream, mark_load_due, read_followed, read_followed_now,
+    set_passed_over, set_remark, set_uuids, try_failing_now,
 };
 pub use history::{HistoryEvent, HistoryRow, count_event};
 pub use moment::{Moment, is_followed_now, moment};
@@ -74,6 +76,11 @@ pub use reject::{
 pub(crate) use reject::{clear_rejects, write_rejects};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
 pub use run::{CLASSIC_RUN_LIFETIME, Run, RunKind, RunOutcome};
+pub use schema_history::{
+    NewVersion, SchemaVersion, UnfinishedVersion, begin_to_give_up, collections_to_look_at, has_failed, note_looked,
+    note_rewritten, schema_versions, unfinished_version,
+};
+pub(crate) use schema_history::{begin_version, fail_version, finish_version};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
 pub use stream::{Checkpoint, POSITION_LOST, StreamFence, checkpoint, take_fence};

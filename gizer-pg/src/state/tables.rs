@@ -38,13 +38,14 @@ pub(super) const REJECTS: &str = "gizer_reject";
 pub(super) const RANGES: &str = "gizer_range";
 pub(super) const REPAIRS: &str = "gizer_repair";
 pub(super) const HISTORY: &str = "gizer_history";
+pub(super) const SCHEMA_HISTORY: &str = "gizer_schema_history";
 
 pub(super) const UNFIT: &str = "gizer_unfit";
 pub(super) const EXPECTED: &str = "gizer_expected";
 pub(super) const AUDITS: &str = "gizer_audit";
 pub(super) const AUDIT_SEGMENTS: &str = "gizer_audit_segment";
 
-const TABLES: [StateTable; 11] = [
+const TABLES: [StateTable; 12] = [
     StateTable {
         name: RUNS,
         // The first nine are the classic tool's, in its order; monitors read them.
@@ -91,6 +92,8 @@ const TABLES: [StateTable; 11] = [
             ("load_identity", "TEXT"),
             ("live_epoch", "BIGINT"),
             ("as_left", "JSONB"),
+            // When it was last looked at which of its fields could get columns.
+            ("looked_at", "TIMESTAMPTZ"),
             ("reason", "TEXT"),
         ],
         constraint: Some("PRIMARY KEY (collection)"),
@@ -191,6 +194,32 @@ const TABLES: [StateTable; 11] = [
         constraint: Some("PRIMARY KEY (collection, event, reason)"),
         comment: "gizer state: how often documents were repaired and collections loaded anew, and why",
         rights: KEEPING,
+        optional: true,
+    },
+    StateTable {
+        name: SCHEMA_HISTORY,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("version", "BIGINT NOT NULL"),
+            ("began_at", "TIMESTAMPTZ NOT NULL DEFAULT pg_catalog.now()"),
+            ("finished_at", "TIMESTAMPTZ"),
+            // Why it could not be done; the tables have no column of it.
+            ("failed", "TEXT"),
+            ("layout_before", "TEXT NOT NULL"),
+            ("layout_after", "TEXT NOT NULL"),
+            // The schema files before and after it, and what is new: JSON, but with \u0000, which jsonb refuses.
+            ("schema_before", "TEXT NOT NULL"),
+            ("schema", "TEXT NOT NULL"),
+            ("changes", "TEXT NOT NULL"),
+            // While rows are rewritten: the table that they are looked for in, and the last key that is done.
+            ("in_table", "TEXT"),
+            ("upto", "BYTEA"),
+            ("documents", "BIGINT NOT NULL DEFAULT 0"),
+            ("rows", "BIGINT NOT NULL DEFAULT 0"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, version)"),
+        comment: "gizer state: how the schemas of collections have grown",
+        rights: REPLACING,
         optional: true,
     },
     StateTable {

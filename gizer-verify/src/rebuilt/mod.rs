@@ -67,21 +67,26 @@ impl<'l> RebuildCheck<'l> {
     /// Rebuilds the document and compares the two: what the check means.
     fn by_definition(&self, document: RawDoc<'_>, key: u32, stored: &StoredRows) -> Result<(), RebuiltDiffers> {
         let fail = |error| RebuiltDiffers { path: path_of(self.layout, &error), error: Some(error) };
-        let rebuilt = rebuild(self.layout, &self.rows(key, stored).map_err(fail)?).map_err(fail)?;
+        let rebuilt = rebuild_stored(self.layout, stored, key).map_err(fail)?;
         let differs = match RawDoc::new(&rebuilt) {
             Ok(rebuilt) => same::document(self.layout, document, rebuilt),
             Err(malformed) => Err(malformed.into()),
         };
         differs.map_err(|differs| RebuiltDiffers { path: differs.path(), error: None })
     }
+}
 
-    fn rows(&self, key: u32, stored: &StoredRows) -> Result<Vec<Vec<StoredRow>>, RebuildError> {
-        let rows = |(at, table): (usize, &Table)| {
-            let stored = stored.table(TableId(at));
-            stored.of_key(key).map(|place| decode::row(table, stored.fields(place))).collect()
-        };
-        self.layout.tables.iter().enumerate().map(rows).collect()
-    }
+/// The document, in BSON, whose rows are stored under the key with this number.
+///
+/// # Errors
+/// [`RebuildError`] if they are not the rows of one document.
+pub fn rebuild_stored(layout: &Layout, stored: &StoredRows, key: u32) -> Result<Vec<u8>, RebuildError> {
+    let rows = |(at, table): (usize, &Table)| {
+        let stored = stored.table(TableId(at));
+        stored.of_key(key).map(|place| decode::row(table, stored.fields(place))).collect()
+    };
+    let rows: Vec<Vec<StoredRow>> = layout.tables.iter().enumerate().map(rows).collect::<Result<_, _>>()?;
+    rebuild(layout, &rows)
 }
 
 /// Where in documents an error is.

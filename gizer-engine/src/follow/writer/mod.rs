@@ -37,10 +37,10 @@ pub(super) use tables::FollowedTables;
 
 use super::batch::{Batch, Effect, Mark};
 use super::channels::{BatchEnd, Delivery, FoundDocuments, Turn, WriterEnd};
-use super::fail_point::fail_point;
 use super::progress::FollowProgress;
 use super::reader::Ddl;
 use super::{FollowSettings, LOOK_INTERVAL, PauseReason};
+use crate::fail_point::fail_point;
 use crate::failure::Failure;
 use crate::observer::Observer;
 use crate::wording::command;
@@ -165,6 +165,9 @@ impl<'f> BatchWriter<'f> {
             }
             Delivery::Documents(documents) => {
                 if let Some(documents) = self.batch.waiting.replace(documents) {
+                    if self.begins_changed().await? {
+                        return Ok(Some(PauseReason::Changed));
+                    }
                     self.write(documents).await?;
                 }
             }
@@ -185,6 +188,16 @@ impl<'f> BatchWriter<'f> {
             self.rejects.look(self.session).await?;
         }
         Ok(())
+    }
+
+    /// Starts the batch's transaction, unless it is open; `true` if what is followed has changed before. Rows that another
+    /// run is rewriting would make the batch wait, with all other collections in it.
+    async fn begins_changed(&mut self) -> Result<bool, Failure> {
+        if self.batch.is_begun() {
+            return Ok(false);
+        }
+        self.begin().await?;
+        Ok(self.purpose.has_changed_now(self.session, &self.tables, &[]).await?)
     }
 
     async fn roll_back(&mut self) {
@@ -326,10 +339,12 @@ impl<'f> BatchWriter<'f> {
     async fn complete(&mut self, end: BatchEnd) -> Result<Option<PauseReason>, Failure> {
         let BatchEnd { batch, mark, ahead, skipped, unexplained, unreadable } = end;
         self.batch.ahead = ahead.max(Some(mark.time));
+        if self.begins_changed().await? {
+            return Ok(Some(PauseReason::Changed));
+        }
         if let Some(documents) = self.batch.waiting.take() {
             self.write(documents).await?;
         }
-        self.begin().await?;
         self.set_unreadable_apart(unreadable).await?;
         self.retry_refused().await?;
         self.batch.count_refused(&self.tables);

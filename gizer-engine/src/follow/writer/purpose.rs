@@ -2,7 +2,7 @@
 
 use gizer_flatten::change::{ClusterTime, Positions};
 use gizer_pg::load::LoadFence;
-use gizer_pg::state::{self, Checkpoint, Run, ShardPositions, StreamFence};
+use gizer_pg::state::{self, Checkpoint, FollowedNow, Run, ShardPositions, StreamFence};
 use gizer_pg::{PgError, Session};
 
 use super::FollowedTables;
@@ -105,7 +105,7 @@ impl Purpose<'_> {
         }
     }
 
-    /// Whether collections were loaded or became due for a load since they were read.
+    /// Whether collections were loaded, became due for a load, or got another schema since they were read.
     pub(super) async fn has_changed(&self, session: &Session, tables: &[FollowedTables<'_>]) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
         session.in_snapshot(self.has_changed_now(session, tables, &[])).await
@@ -122,11 +122,9 @@ impl Purpose<'_> {
         left_out: &[String],
     ) -> Result<bool, PgError> {
         let Purpose::Stream { .. } = self else { return Ok(false) };
-        let now = state::followed_now(session).await?;
-        let mut now: Vec<(&str, i64)> = now.iter().map(|(name, epoch)| (name.as_str(), *epoch)).collect();
-        let mut then: Vec<(&str, i64)> =
-            tables.iter().map(|tables| (tables.name.as_str(), tables.live_epoch)).collect();
-        then.retain(|(name, _)| !left_out.iter().any(|left_out| left_out == name));
+        let mut now = state::followed_now(session).await?;
+        let mut then: Vec<FollowedNow> = tables.iter().filter_map(|tables| tables.now.clone()).collect();
+        then.retain(|then| !left_out.contains(&then.collection));
         // The server sorts names by its database's collation.
         now.sort_unstable();
         then.sort_unstable();

@@ -2,6 +2,7 @@
 
 use gizer_flatten::Flattener;
 use gizer_pg::rows::{RowStore, WhichTables};
+use gizer_pg::state::{Followed, FollowedNow};
 use gizer_pg::{PgError, Session};
 
 use crate::follow::layout::LayoutVersion;
@@ -15,6 +16,8 @@ pub(in crate::follow) struct FollowedTables<'f> {
     pub(super) joined: bool,
     /// Whether they were set apart.
     pub(super) apart: bool,
+    /// As the state has them if they are live.
+    pub(super) now: Option<FollowedNow>,
     /// Epoch of their load.
     pub(super) live_epoch: i64,
     pub(super) store: RowStore<'f>,
@@ -31,12 +34,13 @@ impl<'f> FollowedTables<'f> {
         layout: LayoutVersion,
         which: WhichTables,
         live_epoch: i64,
-        joined: bool,
+        followed: Option<&Followed>,
     ) -> Result<FollowedTables<'f>, PgError> {
         Ok(FollowedTables {
             name: layout.collection.clone(),
             which,
-            joined,
+            joined: followed.is_some_and(|followed| followed.joined),
+            now: followed.map(Followed::now),
             apart: false,
             live_epoch,
             store: RowStore::open(session, layout.layout(), which).await?,

@@ -1,7 +1,7 @@
 //! Crash points for tests.
 
 /// Kills the program if `GIZER_FAIL_POINT` names this point. Does nothing in a release build.
-pub(super) fn fail_point(name: &str) {
+pub(crate) fn fail_point(name: &str) {
     #[cfg(debug_assertions)]
     if std::env::var("GIZER_FAIL_POINT").is_ok_and(|wanted| wanted == name) {
         std::process::abort();

@@ -1,0 +1,65 @@
+//! Which fields get a place, and which schema follows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gizer_pg::PgError;
+use gizer_pg::growth;
+use gizer_schema::infer::{Adopted, EvolveRules, InferenceRules, LeftInExtra, evolve};
+use gizer_schema::{Growth, Layout, Schema, TableId, rename_taken_tables};
+
+use super::evidence::Evidence;
+use crate::env::Env;
+use crate::failure::Failure;
+use crate::layouts::{Layouts, relation_names, unusable_schema};
+
+/// The next version of a schema.
+pub(super) struct Decision {
+    pub(super) schema: Schema,
+    pub(super) after: Arc<Layout>,
+    pub(super) growth: Growth,
+    pub(super) adopted: Vec<Adopted>,
+    pub(super) left: Vec<LeftInExtra>,
+}
+
+impl Decision {
+    /// The statements that make room for it.
+    pub(super) fn statements(&self, schema: &str) -> Result<Vec<String>, PgError> {
+        growth::statements(schema, &self.after, &self.growth)
+    }
+
+    /// The tables whose rows are rewritten.
+    pub(super) fn tables(&self) -> Vec<String> {
+        self.growth.by_table().keys().map(|table| self.after.table(*table).name.clone()).collect()
+    }
+}
+
+/// What follows from the evidence by the rules of inference.
+///
+/// # Errors
+/// [`Failure`] if other schema files cannot be read, or no names are left for new tables.
+pub(super) fn decide(env: &Env, schema: &Schema, before: &Layout, seen: &Evidence) -> Result<Decision, Failure> {
+    let rules = EvolveRules { inference: InferenceRules::default(), threshold: seen.threshold, widens: false };
+    let mut evolution = evolve(schema, &seen.unplaced, &rules).map_err(|error| unusable_schema(&error))?;
+    if !evolution.adopted.is_empty() {
+        let taken = names_of_others(env, &schema.collection)?;
+        let own: BTreeSet<&str> = before.tables.iter().map(|table| table.name.as_str()).collect();
+        let is_taken = |layout: &Layout, id: TableId| {
+            let name = &layout.table(id).name;
+            taken.contains(name) && !own.contains(name.as_str())
+        };
+        rename_taken_tables(&mut evolution.schema, is_taken).map_err(|error| unusable_schema(&error))?;
+    }
+    let after = Layout::new(&evolution.schema).map_err(|error| unusable_schema(&error))?;
+    let growth =
+        Growth::between(before, &after).map_err(|error| Failure::failed(format!("{}: {error}", schema.collection)))?;
+    let (adopted, left) = (evolution.adopted, evolution.left);
+    Ok(Decision { schema: evolution.schema, after: Arc::new(after), growth, adopted, left })
+}
+
+/// Names of tables and keys that other collections have.
+fn names_of_others(env: &Env, collection: &str) -> Result<BTreeSet<String>, Failure> {
+    let others = Layouts::read(env, &[])?.usable;
+    let others = others.iter().filter(|layout| layout.collection != collection);
+    Ok(others.flat_map(relation_names).collect())
+}

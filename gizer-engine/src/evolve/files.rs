@@ -1,0 +1,46 @@
+//! Schema files that a run which ended in between has not written.
+
+use gizer_pg::Session;
+use gizer_pg::ddl::layout_hash;
+use gizer_pg::state;
+use gizer_schema::{Layout, file};
+
+use crate::env::Env;
+use crate::failure::Failure;
+use crate::failures::Failures;
+use crate::notice::Notice;
+
+/// Writes schema files whose version in the database is a later one: that decides. A file that a person has changed since
+/// stays.
+///
+/// # Errors
+/// [`Failure`] if the state or the folder cannot be read; files that cannot be written are in the result.
+pub async fn restore_schema_files(env: &Env, session: &Session) -> Result<Failures, Failure> {
+    let mut failures = Failures::default();
+    let versions = state::schema_versions(session).await?;
+    if versions.is_empty() {
+        return Ok(failures);
+    }
+    let files = env.schema_files()?;
+    for followed in state::read_followed(session).await? {
+        let name = &followed.collection;
+        let Some(versions) = versions.get(name) else { continue };
+        let Ok(Ok(found)) = files.read(name).map(|schema| Layout::new(&schema)) else { continue };
+        let found = layout_hash(&found)?;
+        if found == followed.layout_hash {
+            continue;
+        }
+        let done = || versions.iter().filter(|version| version.finished_at.is_some() && version.failed.is_none());
+        // The file is of some version, and the tables of a later one.
+        let Some(was) = done().position(|version| version.layout_before == found) else { continue };
+        let Some(now) = done().skip(was).find(|version| version.layout_after == followed.layout_hash) else { continue };
+        let written = file::parse(name, &now.schema)
+            .map_err(|error| Failure::failed(format!("gizer_schema_history: the schema of {name}: {error}")))
+            .and_then(|schema| files.write(&schema));
+        match written {
+            Ok(_) => env.notice(&Notice::RestoredSchemaFile { collection: name.clone() }),
+            Err(failure) => failures.add(name.clone(), failure),
+        }
+    }
+    Ok(failures)
+}
