@@ -38,7 +38,7 @@ use crate::exit::Failure;
 use crate::ui::{log, report};
 
 use schema::JSON_SCHEMA_HELP;
-pub use schema::{DiagramArgs, DiagramForm, DiffArgs};
+pub use schema::{DiagramArgs, DiagramForm, DiffArgs, EvolveArgs, Since};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -149,6 +149,8 @@ pub enum SchemaAction {
     Ddl(DdlArgs),
     /// Print the names of the tables that follow from the schema files.
     Tables(TablesArgs),
+    /// Give columns to fields that came after the load, in place, from the rows that already hold them.
+    Evolve(EvolveArgs),
     /// Take over types from another schema file.
     Merge(MergeArgs),
     /// Set types from the wrong values that a load reported.

@@ -35,6 +35,7 @@ const CODES: &[(&str, &[Code])] = &[
         &[(0, "everything can be done"), (1, "there is a problem for `run`, or a server cannot be reached"), USAGE],
     ),
     ("schema infer", &[DONE, FAILED, USAGE, INTERRUPTED]),
+    ("schema evolve", &[DONE, FAILED, USAGE, LOAD_DUE, LOCKED, INTERRUPTED]),
     ("schema ddl", &[DONE, USAGE]),
     ("schema tables", &[DONE, USAGE]),
     ("schema merge", &[DONE, FAILED, USAGE]),

@@ -9,7 +9,7 @@ use gizer_pg::readiness::{Readiness, readiness};
 use gizer_schema::Layout;
 use gizer_schema::names::shortened;
 
-use super::status::Misplaced;
+use super::status::{Grown, Misplaced};
 use super::{Context, plan_report};
 use crate::args::{Format, PlanArgs};
 use crate::config::Config;
@@ -121,8 +121,16 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
     not_exact(&standing, &due, &mut warnings);
     likely_maps(&standing, &due, &mut warnings);
     for (collection, what) in Misplaced::read(&session).await?.in_lines() {
-        let help = format!("add them to its schema file, then `{}`", report::command("load", [&collection], &[]));
+        let evolve = report::command("schema evolve", [&collection], &["--dry-run"]);
+        let load = report::command("load", [&collection], &[]);
+        let help =
+            format!("`{evolve}` shows which could get columns in place; or change its schema file, then `{load}`");
         warnings.push(Remark::new(format!("{collection}: {what}"), help));
+    }
+    let grown = Grown::read(&session, &context.env).await?;
+    for (collection, paths) in grown.to_ask_about() {
+        let help = format!("see `{}`", report::command("schema evolve", [collection], &["--dry-run"]));
+        warnings.push(Remark::new(format!("{collection}: fields could get columns in place: {paths}"), help));
     }
     Ok(RunPlan { due, loads, logs: standing.logs, hindrances, warnings })
 }

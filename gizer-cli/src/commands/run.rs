@@ -9,6 +9,7 @@ use gizer_engine::due::{
     CopyStandings, Due, DueCollection, DueStep, Facts, Overview, Policy, Sizes, StandingKind, Tries, Watch, record,
     record_empty, record_failures, record_inferred, widen_keys,
 };
+use gizer_engine::evolve::{evolve_due, evolve_while_following, restore_schema_files};
 use gizer_engine::follow::{SyncOptions, SyncReport, sync};
 use gizer_engine::infer::{InferOptions, infer};
 use gizer_engine::load::{LoadOptions, load};
@@ -19,7 +20,7 @@ use gizer_pg::Session;
 use gizer_pg::state::{self, Choice};
 use serde_json::{Value, json};
 
-use super::schema::infer as schema_infer;
+use super::schema::{evolve as schema_evolve, infer as schema_infer};
 use super::sync_report::Shown;
 use super::{Context, load_report};
 use crate::args::{Format, RunArgs};
@@ -195,6 +196,9 @@ impl Job<'_> {
             if self.context.env.stop.is_asked() {
                 return Ok(());
             }
+            if failure.is_none() && !self.args.follow && self.evolve().await? {
+                continue;
+            }
             match failure {
                 None if has_paused => {}
                 None if report.has_rejected() && !self.look(servers).await?.due.names(is_unfit).is_empty() => {}
@@ -230,6 +234,7 @@ impl Job<'_> {
         let Servers { cluster, session } = servers;
         let (env, load_only) = (&self.context.env, self.args.load_only);
         let look = async {
+            restore_schema_files(env, session).await?;
             let oplogs = if load_only { Vec::new() } else { cluster.oplogs().await? };
             let standing = Overview::look(env, session, cluster, &oplogs, Sizes::NotWanted).await?;
             let facts = standing.facts(&env.settings.selection)?;
@@ -256,6 +261,17 @@ impl Job<'_> {
                 .await?;
         }
         self.may_go_on(&inferred.failures, true).map(drop)
+    }
+
+    /// Lets schemas grow that are due for it; gives whether any has.
+    async fn evolve(&mut self) -> Result<bool, Failure> {
+        let (evolved, failures) = evolve_due(&self.context.env).await?;
+        report::failures(&failures);
+        let has_grown = evolved.iter().any(|each| each.version.is_some());
+        if has_grown || !failures.is_empty() {
+            self.done.push(json!({"evolve": schema_evolve::as_json(&evolved, &failures)}));
+        }
+        Ok(has_grown)
     }
 
     async fn widen_keys(&mut self, servers: &Servers, collections: Vec<String>) -> Result<(), Failure> {
@@ -346,7 +362,7 @@ impl Job<'_> {
         let (report, failure) = if follow {
             let watch = look.watch(env)?;
             let watching = async {
-                watch.run(env, &servers.cluster, &servers.session, &pause).await;
+                tokio::join!(watch.run(env, &servers.cluster, &servers.session, &pause), evolve_while_following(env));
                 pending::<Infallible>().await
             };
             tokio::select! {

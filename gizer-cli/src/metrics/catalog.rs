@@ -79,6 +79,8 @@ catalog! {
         "Documents whose rows were made equal because they were found different.";
     RELOADS: Counter, "gizer_reloads_total", ["reason"],
         "Collections that became due for a load while they were followed.";
+    SCHEMA_VERSIONS: Counter, "gizer_schema_versions_total", ["collection"],
+        "How often the schema of a collection has grown in place.";
     POSITION: Gauge(UntilFollowed), "gizer_position_timestamp_seconds", ["shard"],
         "Time of the last entry of the shard's oplog up to which everything is in the tables.";
     VERIFIED: Gauge(UntilFollowed), "gizer_verified_timestamp_seconds", ["shard"],

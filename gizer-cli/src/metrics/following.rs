@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::Metrics;
 use super::catalog::{
     BATCH_SECONDS, BATCHES, CATCHING_UP, CHANGES, HEADROOM, LAG, LOOKUP_MEMORY, POSITION, REJECTED, RELOADS, REPAIRS,
-    ROWS, UNFIT, UNKNOWN, VERIFIED,
+    ROWS, SCHEMA_VERSIONS, UNFIT, UNKNOWN, VERIFIED,
 };
 
 /// How often the newest entries are looked at.
@@ -227,6 +227,7 @@ impl Observer for Metrics {
             }
             Event::Loaded(loaded) => self.loaded(loaded),
             Event::Verified(verified) => self.verified(verified),
+            Event::Evolved(evolved) => self.registry().add(&SCHEMA_VERSIONS, &[&evolved.collection], 1),
             Event::Follows { collections, oplogs } => {
                 self.follows(collections);
                 self.watch(oplogs);

@@ -4,7 +4,7 @@ use gizer_engine::{Activity, ActivityKind, Event, Observer};
 
 use super::progress::Progress;
 use super::{Format, report};
-use crate::commands::schema::infer;
+use crate::commands::schema::{evolve, infer};
 use crate::metrics::Metrics;
 
 /// Shows events to people, and passes them on to metrics.
@@ -20,6 +20,7 @@ impl Observer for Screen {
             Event::Notice(notice) if notice.is_warning() => report::warning(notice),
             Event::Notice(notice) => report::note(notice),
             Event::Collection(event) => report::note(event),
+            Event::Evolved(evolved) if self.format == Format::Text => evolve::print(evolved),
             Event::Inferred(written) if self.format == Format::Text => infer::print(written),
             _ => {}
         }

@@ -162,7 +162,8 @@ async fn the_json_is_as_documented() {
     let mongod = Mongod::start(Version::V6_0).await.unwrap();
     let place = Place::on(&mongod, integration_tests::rig::shared_postgres().await.unwrap()).await;
     place.insert("orders", numbered(20)).await;
-    place.schema_file("orders.json", r#"{"_id": "INT", "text": "INT", "list": ["INT"]}"#);
+    let fields = r#"{"_id": "INT", "text": "INT", "list": ["INT"]}"#;
+    place.schema_file("orders.json", &format!(r#"{{"$gizer": 1, "fields": {fields}}}"#));
     place.gizer(&["run"]).await.expect_code(0);
     place.postgres.batch_execute("UPDATE orders SET text = 7 WHERE id = 1").await.unwrap();
     place.gizer(&["verify", "--repair"]).await.expect_code(0);
@@ -173,6 +174,9 @@ async fn the_json_is_as_documented() {
             "INSERT INTO gizer_history (collection, event, reason, count) VALUES ('orders', 'reload', 'for a test', 1); \
              UPDATE gizer_collection SET reason = 'for a test'; UPDATE gizer_stream SET ahead = 'Timestamp(4000000000, 1)'; \
              UPDATE qmetlstatus SET reason = 'for a test'; \
+             INSERT INTO gizer_unfit (collection, path, came, count, documents) VALUES ('orders', 'new', 'INT', 20, 20); \
+             INSERT INTO gizer_schema_history (collection, version, layout_before, layout_after, schema_before, schema, changes) \
+                 VALUES ('orders', 1, '', '', '{}', '{}', '[{\"path\": \"old\", \"chosen\": \"INT\"}]'); \
              INSERT INTO gizer_reject SELECT collection, '1', 'for a test', '', live_epoch FROM gizer_collection LIMIT 1; \
              INSERT INTO gizer_audit SELECT (jsonb_populate_record(a, '{\"audit\": 1000, \"finished_at\": null}')).* \
                  FROM gizer_audit a LIMIT 1; \

@@ -13,6 +13,7 @@ mod dumps;
 mod embedded;
 mod etlstatus;
 mod every_value;
+mod evolving;
 mod extracting;
 mod failures;
 mod first_version;

@@ -54,6 +54,7 @@ async fn a_first_day() {
             "status",
             "schema infer",
             "schema tables",
+            "schema evolve",
             "schema ddl posts",
             "schema diagram posts",
             "load",

@@ -4,6 +4,7 @@ mod ddl;
 mod diagram;
 mod diff;
 mod edit;
+pub(crate) mod evolve;
 pub(crate) mod infer;
 mod names;
 
@@ -24,6 +25,7 @@ pub async fn run(context: &Context, action: &SchemaAction) -> Result<ExitCode, F
         SchemaAction::Infer(args) => infer::run(context, args).await,
         SchemaAction::Ddl(args) => ddl::run(context, args),
         SchemaAction::Tables(args) => edit::tables(context, args),
+        SchemaAction::Evolve(args) => evolve::run(context, args).await,
         SchemaAction::Merge(args) => edit::merge(context, args),
         SchemaAction::Patch(args) => edit::patch(context, args),
         SchemaAction::Diff(args) => diff::run(context, args).await,

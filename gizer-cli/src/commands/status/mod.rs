@@ -2,6 +2,7 @@
 
 mod audits;
 mod check;
+mod schemas;
 mod source;
 mod unfit;
 
@@ -16,6 +17,7 @@ use crate::exit::{ExitCode, Failure, failure_json};
 use crate::ui::report::{self, thousands};
 use gizer_engine::due::{CopyStanding, CopyStandings, StandingKind};
 use gizer_schema::names::shortened;
+pub(crate) use schemas::Grown;
 use source::OplogStatus;
 pub(crate) use unfit::Misplaced;
 use unfit::section;
@@ -30,9 +32,10 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         // The last run is looked at, even if it is not shown.
         let status = state::read_status(&session, args.runs.max(1)).await?.unwrap_or_default();
         let source = OplogStatus::ask(context, &status, &state::read_followed(&session).await?).await;
-        Ok((status, source, Misplaced::read(&session).await?))
+        let grown = Grown::read(&session, &context.env).await?;
+        Ok((status, source, Misplaced::read(&session).await?, grown))
     };
-    let (mut status, source, mut misplaced) = context.env.stop.or_done(read).await?;
+    let (mut status, source, mut misplaced, mut grown) = context.env.stop.or_done(read).await?;
     let mut standings = CopyStandings::recorded(&context.env, &status)?;
     if !args.collections.is_empty() {
         let is_known = |name: &str| {
@@ -45,6 +48,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
         }
         status.collections.retain(|collection| args.collections.contains(&collection.collection));
         misplaced.retain(&args.collections);
+        grown.retain(&args.collections);
         standings.0.retain(|(name, _)| args.collections.contains(name));
         for rows in [&mut status.repairs, &mut status.reloads] {
             rows.retain(|row| args.collections.contains(&row.collection));
@@ -54,9 +58,11 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
     status.runs.truncate(args.runs as usize);
     match (context.format, &warnings) {
         (Format::Json, _) => {
-            report::json(&as_json(&status, &source, &standings, &misplaced, warnings.as_deref()));
+            report::json(&as_json(&status, &source, &standings, (&misplaced, &grown), warnings.as_deref()));
         }
-        (Format::Text, None) => report::text(&report::lines(&as_text(&status, &source, &standings, &misplaced))),
+        (Format::Text, None) => {
+            report::text(&report::lines(&as_text(&status, &source, &standings, (&misplaced, &grown))));
+        }
         (Format::Text, Some(warnings)) if warnings.is_empty() => report::text("ok\n"),
         (Format::Text, Some(warnings)) => {
             let line = |warning: &String| format!("warning: {}\n", report::printable(warning));
@@ -66,7 +72,12 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failu
     Ok(if warnings.is_some_and(|warnings| !warnings.is_empty()) { ExitCode::Warning } else { ExitCode::Done })
 }
 
-fn as_text(status: &Status, source: &OplogStatus, standings: &CopyStandings, misplaced: &Misplaced) -> String {
+fn as_text(
+    status: &Status,
+    source: &OplogStatus,
+    standings: &CopyStandings,
+    (misplaced, grown): (&Misplaced, &Grown),
+) -> String {
     if status.collections.is_empty() && status.runs.is_empty() && standings.0.is_empty() {
         return "nothing has been loaded yet: run `gizer schema infer`, then `gizer load`\n".to_owned();
     }
@@ -92,6 +103,7 @@ fn as_text(status: &Status, source: &OplogStatus, standings: &CopyStandings, mis
     text.push_str(&misplaced.rejects_text());
     text.push_str(&unfit(&status.collections));
     text.push_str(&misplaced.unfit_text());
+    text.push_str(&grown.text());
     for (title, rows) in [("documents repaired", &status.repairs), ("collections reloaded", &status.reloads)] {
         if !rows.is_empty() {
             text.push_str(&format!("\n{title}\n{}", history(rows)));
@@ -217,7 +229,7 @@ fn as_json(
     status: &Status,
     source: &OplogStatus,
     standings: &CopyStandings,
-    misplaced: &Misplaced,
+    (misplaced, grown): (&Misplaced, &Grown),
     warnings: Option<&[String]>,
 ) -> Value {
     let silent = match source {
@@ -226,7 +238,7 @@ fn as_json(
     };
     let mut object = json!({
         "version": JSON_VERSION,
-        "collections": status.collections.iter().map(|each| collection_json(each, misplaced)).collect::<Vec<Value>>(),
+        "collections": status.collections.iter().map(|each| collection_json(each, misplaced, grown)).collect::<Vec<Value>>(),
         "expected": report::standings_json(standings),
         "stream": {
             "position": positions_json(&status.stream), "applied": status.applied, "updated_at": status.updated_at,
@@ -245,7 +257,7 @@ fn as_json(
     object
 }
 
-fn collection_json(each: &CollectionStatus, misplaced: &Misplaced) -> Value {
+fn collection_json(each: &CollectionStatus, misplaced: &Misplaced, grown: &Grown) -> Value {
     let tables: Vec<Value> =
         each.tables.iter().map(|table| json!({"name": table.name, "rows_estimate": table.estimate})).collect();
     let ledger = each.ledger.as_ref().map(|ledger| {
@@ -260,6 +272,7 @@ fn collection_json(each: &CollectionStatus, misplaced: &Misplaced) -> Value {
         "loaded_at": each.loaded_at, "captured": each.captured.as_ref().map(positions_json),
         "exact_at": each.exact_at.as_ref().map(positions_json), "ledger": ledger,
         "reject_reasons": misplaced.rejects_json(&each.collection), "unfit": misplaced.unfit_json(&each.collection),
+        "schema_versions": grown.json(&each.collection), "adoptable": grown.adoptable_json(&each.collection),
         "last_full_audit": audits::last_full_json(each), "unfinished_audit": audits::unfinished_json(each),
     })
 }

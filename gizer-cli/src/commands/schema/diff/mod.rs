@@ -7,12 +7,13 @@ use std::path::Path;
 
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::load::standing;
+use gizer_pg::state::{self, SchemaVersion};
 use gizer_schema::diff::{SchemaDiff, TableChange, compare_tables, shapes};
 use gizer_schema::{Dialect, Layout, Schema, file};
 use serde_json::Value;
 
 use super::layouts;
-use crate::args::{DiffArgs, Format};
+use crate::args::{DiffArgs, Format, Since};
 use crate::commands::Context;
 use crate::exit::{ExitCode, Failure, FailureKind};
 use crate::ui::{report, sees_colours};
@@ -31,6 +32,8 @@ pub(super) struct Compared {
 pub(super) enum DiffOutcome {
     /// Both sides have a schema of it.
     Files(SchemaDiff),
+    /// An earlier version of the schema and the present one, which followed in place.
+    Grown(SchemaDiff),
     /// Only the new side has a schema of it; with its tables.
     Added(Vec<TableChange>),
     /// Only the old side has.
@@ -49,7 +52,7 @@ pub(super) enum DiffOutcome {
 impl Compared {
     pub(super) fn differs(&self) -> bool {
         match &self.outcome {
-            DiffOutcome::Files(diff) => !diff.is_empty(),
+            DiffOutcome::Files(diff) | DiffOutcome::Grown(diff) => !diff.is_empty(),
             DiffOutcome::Added(_) | DiffOutcome::Removed(_) => true,
             DiffOutcome::Live { tables, by_another, .. } => !tables.is_empty() || *by_another,
         }
@@ -58,14 +61,14 @@ impl Compared {
     pub(super) fn load_due(&self) -> bool {
         match &self.outcome {
             DiffOutcome::Files(diff) => diff.load_due(),
-            DiffOutcome::Removed(_) => false,
+            DiffOutcome::Removed(_) | DiffOutcome::Grown(_) => false,
             DiffOutcome::Added(_) | DiffOutcome::Live { .. } => self.differs(),
         }
     }
 
     pub(super) fn tables(&self) -> &[TableChange] {
         match &self.outcome {
-            DiffOutcome::Files(diff) => &diff.tables,
+            DiffOutcome::Files(diff) | DiffOutcome::Grown(diff) => &diff.tables,
             DiffOutcome::Added(tables) | DiffOutcome::Removed(tables) | DiffOutcome::Live { tables, .. } => tables,
         }
     }
@@ -76,7 +79,11 @@ impl Compared {
 /// # Errors
 /// [`Failure`], never of kind [`Failed`](FailureKind::Failed): a file that cannot be read or is no schema; tables that cannot be read.
 pub(super) async fn run(context: &Context, args: &DiffArgs) -> Result<ExitCode, Failure> {
-    let compared = if args.live { live(context, &args.inputs).await } else { files(&args.inputs) };
+    let compared = match &args.since {
+        Some(since) => grown(context, &args.inputs, since).await,
+        None if args.live => live(context, &args.inputs).await,
+        None => files(&args.inputs),
+    };
     let compared = compared.map_err(|failure| match failure.kind {
         FailureKind::Failed => Failure { kind: FailureKind::Usage, ..failure },
         _ => failure,
@@ -104,6 +111,32 @@ async fn live(context: &Context, collections: &[String]) -> Result<Vec<Compared>
         Ok(compared)
     };
     context.env.stop.or_done(read).await
+}
+
+/// Earlier versions of schemas, and what they are now.
+async fn grown(context: &Context, collections: &[String], since: &Since) -> Result<Vec<Compared>, Failure> {
+    let names: Vec<String> = layouts(context, collections)?.into_iter().map(|layout| layout.collection).collect();
+    let files = context.env.schema_files()?;
+    let versions = context.env.stop.or_done(async {
+        let session = context.env.postgres().await?;
+        Ok(state::schema_versions(&session).await?)
+    });
+    let versions = versions.await?;
+    let compare = |name: &String| {
+        let new = files.read(name)?;
+        let is_later = |version: &&SchemaVersion| match since {
+            Since::Version(number) => version.version > *number,
+            Since::Time(time) => version.finished_at.as_deref() > Some(time.as_str()),
+        };
+        let done = versions.get(name).into_iter().flatten();
+        let mut done = done.filter(|version| version.finished_at.is_some() && version.failed.is_none());
+        let old = match done.find(is_later) {
+            Some(version) => parse(name, &version.schema_before, Path::new("gizer_schema_history"))?,
+            None => new.clone(),
+        };
+        Ok(Compared { collection: name.clone(), outcome: DiffOutcome::Grown(between(&old, &new)?) })
+    };
+    names.iter().map(compare).collect()
 }
 
 fn files(inputs: &[String]) -> Result<Vec<Compared>, Failure> {

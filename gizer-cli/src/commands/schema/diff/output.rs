@@ -68,7 +68,7 @@ fn one(compared: &Compared, live: bool, colours: bool) -> String {
         return format!("{title}: {what}{note}\n");
     }
     let mut text = format!("{title}{}\n", headline(compared));
-    if let DiffOutcome::Files(diff) = &compared.outcome {
+    if let DiffOutcome::Files(diff) | DiffOutcome::Grown(diff) = &compared.outcome {
         section("paths", diff.paths.iter().map(path_line).collect(), colours, &mut text);
     }
     section("tables", compared.tables().iter().flat_map(table_lines).collect(), colours, &mut text);
@@ -81,7 +81,7 @@ fn headline(compared: &Compared) -> String {
         DiffOutcome::Added(_) => ": has a schema file now".to_owned(),
         DiffOutcome::Removed(_) => ": has no schema file any more".to_owned(),
         DiffOutcome::Live { .. } => ": from the tables that are there to those of the schema file".to_owned(),
-        DiffOutcome::Files(diff) => {
+        DiffOutcome::Files(diff) | DiffOutcome::Grown(diff) => {
             let collection = diff.collection.as_ref().map(|(from, _)| format!(", was {}", printable(from)));
             let dialects = diff.dialect.map(|(from, to)| format!(": dialect {} → {}", dialect(from), dialect(to)));
             format!("{}{}", collection.unwrap_or_default(), dialects.unwrap_or_default())
@@ -213,6 +213,8 @@ fn meaning(compared: &Compared, live: bool) -> String {
     let load = if compared.load_due() {
         let ago = if live { "" } else { " where the old one is loaded" };
         format!("a load is due{ago}: {}", report::command("load", [&compared.collection], &[]))
+    } else if matches!(compared.outcome, DiffOutcome::Grown(_)) {
+        "no load is due: the tables have grown in place".to_owned()
     } else if matches!(compared.outcome, DiffOutcome::Removed(_)) {
         "gizer leaves its tables alone".to_owned()
     } else {
@@ -249,7 +251,8 @@ fn one_json(compared: &Compared) -> Value {
         "tables": compared.tables().iter().map(table_json).collect::<Vec<Value>>(),
     });
     match &compared.outcome {
-        DiffOutcome::Files(SchemaDiff { collection, dialect: dialects, paths, .. }) => {
+        DiffOutcome::Files(SchemaDiff { collection, dialect: dialects, paths, .. })
+        | DiffOutcome::Grown(SchemaDiff { collection, dialect: dialects, paths, .. }) => {
             value["was"] = json!(collection.as_ref().map(|(from, _)| from));
             value["dialect"] = json!(dialects.map(|(from, to)| json!({"from": dialect(from), "to": dialect(to)})));
             value["paths"] = paths.iter().map(path_json).collect::<Vec<Value>>().into();
