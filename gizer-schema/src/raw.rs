@@ -287,8 +287,9 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    // Always: a returned element is written to memory in parts and read as a whole, which stalls for each.
-    #[inline(always)]
+    // Always: a returned element is written to memory in parts and read as a whole, which stalls for each. Not where nothing is
+    // optimised: there the frames of recursive callers grow until a diff of 200 levels outgrows a thread's stack.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn step(&mut self) -> Result<Option<Element<'a>>, Malformed> {
         let bytes = self.bytes;
         let start = self.at;
@@ -320,7 +321,7 @@ impl<'a> Elements<'a> {
 impl<'a> Iterator for Elements<'a> {
     type Item = Result<Element<'a>, Malformed>;
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.bytes.len() {
             return None;
