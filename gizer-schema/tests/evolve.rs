@@ -322,7 +322,7 @@ fn an_array_below_as_many_as_a_key_has_room_for_becomes_json() {
     assert_eq!((below(30), below(31)), ("ARRAY", "JSON"));
 }
 
-/// What is not known by its name is told as one, and known fields are as they were.
+/// What is not known by its name is reported as one, and known fields are as they were.
 #[test]
 fn names_without_end_in_a_known_document_stay() {
     let mut unplaced = Unplaced::default();

@@ -75,7 +75,7 @@ impl FromStr for Since {
 #[command(after_help = "\
 A field gets a column, or an array or a map a table, if it is in at least 10 documents, or in 1 % of them if those are fewer
 ([schemas] evolve_documents and evolve_percent). Its values are taken from _extra, and MongoDB is not read. Readers wait for
-no longer than adding a column takes; nothing is dropped or renamed, and views stay. The schema file is written anew.
+no longer than adding a column takes; nothing is dropped or renamed, and views stay. The schema file is rewritten.
 
 To keep a field as it is, give it {\"$as\": \"json\"} or {\"$as\": \"ignore\"} in the schema file, and reload.
 

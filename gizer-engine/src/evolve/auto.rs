@@ -13,8 +13,8 @@ use crate::failures::Failures;
 /// How often to look while following, at most.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Goes on with what an earlier run has begun, and lets the schemas of those collections grow of which following has counted
-/// enough; each at most as often as the settings say. What is excluded or paused stays as it is.
+/// Resumes what an earlier run has begun, and lets schemas grow of which following has counted
+/// enough; each at most as often as the settings say. Excluded and paused collections stay.
 ///
 /// # Errors
 /// [`Failure`] if PostgreSQL cannot be reached; those of single collections are in the second part.
@@ -38,15 +38,15 @@ pub async fn evolve_due(env: &Env) -> Result<(Vec<EvolvedCollection>, Failures),
     Ok((done, failures))
 }
 
-/// Does so again and again, until the future is dropped. What fails is told, and tried again later.
+/// Repeats that until the future is dropped. What fails is reported once, and retried.
 pub async fn evolve_while_following(env: &Env) {
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     loop {
         tokio::time::sleep(env.settings.evolve.every.min(LOOK_INTERVAL).max(Duration::from_millis(200))).await;
         match evolve_due(env).await {
             Ok((_, failures)) => {
                 for (name, failure) in failures.by_collection() {
-                    if told.insert(format!("{name}: {}", failure.message)) {
+                    if reported.insert(format!("{name}: {}", failure.message)) {
                         tracing::warn!(collection = name, "its schema does not grow: {}", failure.in_a_line());
                     }
                 }

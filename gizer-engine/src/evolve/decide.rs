@@ -20,6 +20,7 @@ pub(super) struct Decision {
     pub(super) growth: Growth,
     pub(super) adopted: Vec<Adopted>,
     pub(super) left: Vec<LeftInExtra>,
+    pub(super) unreadable: u64,
 }
 
 impl Decision {
@@ -54,7 +55,14 @@ pub(super) fn decide(env: &Env, schema: &Schema, before: &Layout, seen: &Evidenc
     let growth =
         Growth::between(before, &after).map_err(|error| Failure::failed(format!("{}: {error}", schema.collection)))?;
     let (adopted, left) = (evolution.adopted, evolution.left);
-    Ok(Decision { schema: evolution.schema, after: Arc::new(after), growth, adopted, left })
+    Ok(Decision {
+        schema: evolution.schema,
+        after: Arc::new(after),
+        growth,
+        adopted,
+        left,
+        unreadable: seen.unreadable,
+    })
 }
 
 /// Names of tables and keys that other collections have.

@@ -84,7 +84,7 @@ impl DocumentCounter {
     }
 }
 
-/// Paths of one table whose documents are told apart.
+/// Paths of one table whose documents are distinguished.
 const MAX_PATHS: usize = 100_000;
 
 impl Evidence {

@@ -7,19 +7,17 @@ use gizer_schema::{Layout, file};
 
 use crate::env::Env;
 use crate::failure::Failure;
-use crate::failures::Failures;
 use crate::notice::Notice;
 
-/// Writes schema files whose version in the database is a later one: that decides. A file that a person has changed since
-/// stays.
+/// Writes schema files whose version in the database is a later one: that decides. A file that a
+/// person has changed since stays.
 ///
 /// # Errors
-/// [`Failure`] if the state or the folder cannot be read; files that cannot be written are in the result.
-pub async fn restore_schema_files(env: &Env, session: &Session) -> Result<Failures, Failure> {
-    let mut failures = Failures::default();
+/// [`Failure`] if a file cannot be written: its collection would be reloaded by the old schema.
+pub async fn restore_schema_files(env: &Env, session: &Session) -> Result<(), Failure> {
     let versions = state::schema_versions(session).await?;
     if versions.is_empty() {
-        return Ok(failures);
+        return Ok(());
     }
     let files = env.schema_files()?;
     for followed in state::read_followed(session).await? {
@@ -34,13 +32,12 @@ pub async fn restore_schema_files(env: &Env, session: &Session) -> Result<Failur
         // The file is of some version, and the tables of a later one.
         let Some(was) = done().position(|version| version.layout_before == found) else { continue };
         let Some(now) = done().skip(was).find(|version| version.layout_after == followed.layout_hash) else { continue };
-        let written = file::parse(name, &now.schema)
-            .map_err(|error| Failure::failed(format!("gizer_schema_history: the schema of {name}: {error}")))
-            .and_then(|schema| files.write(&schema));
-        match written {
-            Ok(_) => env.notice(&Notice::RestoredSchemaFile { collection: name.clone() }),
-            Err(failure) => failures.add(name.clone(), failure),
-        }
+        let Ok(schema) = file::parse(name, &now.schema) else {
+            tracing::warn!(collection = name, "gizer_schema_history does not hold its schema file");
+            continue;
+        };
+        files.write(&schema)?;
+        env.notice(&Notice::RestoredSchemaFile { collection: name.clone() });
     }
-    Ok(failures)
+    Ok(())
 }

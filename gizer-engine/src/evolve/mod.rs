@@ -1,4 +1,4 @@
-//! Schemas that grow: fields that came after the load get columns in place, from the rows that already hold them.
+//! Schemas that grow: fields that came after the load get columns in place.
 //!
 //! ```text
 //!   evidence   `_extra` of all rows ─▶ what has no place, by path and type
@@ -8,9 +8,10 @@
 //!   finish     the new layout is that of the collection; then its schema file
 //! ```
 //!
-//! MongoDB is not read: `_extra` loses nothing, so a document rebuilt from its rows gives the rows that a load by the new
-//! schema would give. A run that ends in between leaves a version unfinished in `gizer_schema_history`; whoever comes next goes
-//! on with it. If PostgreSQL does not take the rows, they go back and the columns are dropped again.
+//! MongoDB is not read: `_extra` loses nothing, so a document rebuilt from its rows gives the rows
+//! that a load by the new schema would give. A run that ends in between leaves a version unfinished
+//! in `gizer_schema_history`; the next run resumes it. If PostgreSQL does not take the rows, they go
+//! back and the columns are dropped again.
 
 mod auto;
 mod decide;
@@ -110,6 +111,8 @@ pub struct EvolvedCollection {
     pub adopted: Vec<Adopted>,
     /// Fields that stay in `_extra`, and why.
     pub left: Vec<LeftInExtra>,
+    /// Rows whose `_extra` is not what gizer writes, and was not looked at.
+    pub unreadable: u64,
     /// The statements that add columns and tables.
     pub statements: Vec<String>,
     /// Tables whose rows are rewritten.
@@ -131,7 +134,8 @@ pub struct EvolvedCollection {
 pub async fn evolve(env: &Env, options: &EvolveOptions) -> Result<(Vec<EvolvedCollection>, Failures), Failure> {
     let session = env.stop.or_done(env.postgres()).await?;
     state::prepare(&session).await?;
-    let mut failures = restore_schema_files(env, &session).await?;
+    restore_schema_files(env, &session).await?;
+    let mut failures = Failures::default();
     let followed = state::read_followed(&session).await?;
     let left_alone = paused(&session).await?;
     let mut done = Vec::new();
@@ -165,8 +169,8 @@ async fn paused(session: &Session) -> Result<Vec<String>, Failure> {
     Ok(expected.filter(|each| each.obstacle.as_ref().is_some_and(is_paused)).map(|each| each.collection).collect())
 }
 
-/// Goes on with all that an earlier run has left unfinished, whatever the settings say: until then nobody follows it. Gives
-/// what is still unfinished, and why: another run is at it, for instance.
+/// Resumes what an earlier run has left unfinished, whatever the settings say: until then nobody
+/// follows it. Returns what is still unfinished, and why: another run holds it, for instance.
 ///
 /// # Errors
 /// [`Failure`] if PostgreSQL cannot be read any more.
@@ -274,6 +278,7 @@ impl<'g> Growing<'g> {
             collection: self.before.collection.clone(),
             adopted: decision.adopted.clone(),
             left: decision.left.clone(),
+            unreadable: decision.unreadable,
             statements: decision.statements(self.session.schema()).unwrap_or_default(),
             tables: decision.tables(),
             ..EvolvedCollection::default()
@@ -317,7 +322,7 @@ impl<'g> Growing<'g> {
         let unreadable = || {
             let message = format!("gizer_schema_history does not say how the schema of {collection} was to grow");
             Failure::failed(message)
-                .remedy(format!("`{}`, which makes its tables anew", command("load", [collection], &[])))
+                .remedy(format!("`{}`, which recreates its tables", command("load", [collection], &[])))
         };
         let schema = file::parse(collection, &version.new.schema).map_err(|_| unreadable())?;
         let after = Layout::new(&schema).map_err(|_| unreadable())?;

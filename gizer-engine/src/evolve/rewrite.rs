@@ -1,8 +1,8 @@
 //! Rewriting rows by a layout that has grown.
 //!
-//! A chunk of documents is one transaction: their rows are read, rebuilt as documents, flattened by the new layout, written where
-//! they differ, read back and compared, and how far that has come is recorded with them. The last chunk makes the new layout
-//! that of the collection.
+//! A chunk of documents is one transaction: their rows are read, rebuilt as documents, flattened by
+//! the new layout, written where they differ, read back and compared, and how far that has come is
+//! recorded with them. The last chunk makes the new layout that of the collection.
 
 use std::sync::Arc;
 

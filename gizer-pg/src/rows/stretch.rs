@@ -8,6 +8,7 @@ use gizer_schema::{ColumnId, TableId};
 use super::keys::Keys;
 use super::parameter::FieldParameter;
 use super::store::{PLANNING, RowStore, StoredField, StoredTuple, TupleForm};
+use crate::connect::Params;
 use crate::error::PgError;
 use crate::ident::quote_identifier;
 
@@ -103,12 +104,8 @@ impl RowStore<'_> {
     ) -> Result<Vec<Vec<u8>>, PgError> {
         let (before, of) = (&self.tables[..table.0], &self.tables[table.0]);
         let sql = of.keys(before, stretch.after.is_some(), stretch.upto.is_some());
-        self.statements += 1;
-        let doing = format!("reading keys of {}", of.table);
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let ends = (FieldParameter(stretch.after), FieldParameter(stretch.upto));
-        let rows = self.session.query(doing, &sql, &[&ends.0, &ends.1, &most]).await?;
-        Ok(rows.iter().map(stored_field).collect())
+        self.some_keys(table, &sql, &[&FieldParameter(stretch.after), &FieldParameter(stretch.upto), &limit(most)])
+            .await
     }
 
     /// Root keys behind `after` of rows of one table that have one of these JSON Pointers in `_extra`: each once, in the order
@@ -120,13 +117,8 @@ impl RowStore<'_> {
         after: Option<&[u8]>,
         most: usize,
     ) -> Result<Vec<Vec<u8>>, PgError> {
-        let of = &self.tables[table.0];
-        let sql = of.keys_with_extra(after.is_some());
-        self.statements += 1;
-        let doing = format!("looking for rows of {} to rewrite", of.table);
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = self.session.query(doing, &sql, &[&FieldParameter(after), &pointers, &most]).await?;
-        Ok(rows.iter().map(stored_field).collect())
+        let sql = self.tables[table.0].keys_with_extra(after.is_some());
+        self.some_keys(table, &sql, &[&FieldParameter(after), &pointers, &limit(most)]).await
     }
 
     /// The same of rows that have a value in one of these columns; of all rows without columns.
@@ -138,13 +130,14 @@ impl RowStore<'_> {
         most: usize,
     ) -> Result<Vec<Vec<u8>>, PgError> {
         let columns = columns.iter().map(|column| quote_identifier(&self.layout.table(table).columns[column.0].name));
-        let of = &self.tables[table.0];
-        let sql = of.keys_with_values(&columns.collect::<Result<Vec<_>, _>>()?, after.is_some());
+        let sql = self.tables[table.0].keys_with_values(&columns.collect::<Result<Vec<_>, _>>()?, after.is_some());
+        self.some_keys(table, &sql, &[&FieldParameter(after), &limit(most)]).await
+    }
+
+    async fn some_keys(&mut self, table: TableId, sql: &str, values: Params<'_>) -> Result<Vec<Vec<u8>>, PgError> {
         self.statements += 1;
-        let doing = format!("looking for rows of {} to rewrite", of.table);
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = self.session.query(doing, &sql, &[&FieldParameter(after), &most]).await?;
-        Ok(rows.iter().map(stored_field).collect())
+        let doing = format!("reading keys of {}", self.tables[table.0].table);
+        Ok(self.session.query(doing, sql, values).await?.iter().map(stored_field).collect())
     }
 
     /// Gives the root key and `_extra` of every row of one table that has something there, in the order of the keys; within a
@@ -197,6 +190,10 @@ impl RowStore<'_> {
         let (server, doing) = (self.session.server().clone(), doing.to_owned());
         PgError::Protocol { server, doing, reason: reason.to_owned() }
     }
+}
+
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
 }
 
 /// The only field of a row.

@@ -70,8 +70,6 @@ pub struct SchemaVersion {
     pub documents: u64,
     /// Rows written.
     pub rows: u64,
-    /// How many seconds ago its columns were added.
-    pub seconds_ago: u64,
 }
 
 /// Records that a schema grows, in the open transaction, which has locked the tables: nobody follows the collection from its
@@ -298,7 +296,7 @@ pub(crate) async fn fail_version(
     session.execute(doing, &sql, &[&collection, &version, &why]).await.map(|_| ())
 }
 
-/// Forgets a version that is not finished, in the open transaction: a load has made the tables anew.
+/// Forgets a version that is not finished, in the open transaction: a load has recreated the tables.
 pub(super) async fn forget_unfinished(session: &Session, collection: &str) -> Result<(), PgError> {
     let sql =
         format!("DELETE FROM {} WHERE collection = $1 AND finished_at IS NULL", session.relation(SCHEMA_HISTORY)?);
@@ -320,9 +318,7 @@ async fn versions(session: &Session) -> Result<BTreeMap<String, Vec<SchemaVersio
     let time =
         |column: &str| format!("pg_catalog.to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
     let sql = format!(
-        "SELECT collection, version, layout_before, layout_after, schema, changes, {}, {}, failed, documents, rows, \
-                pg_catalog.date_part('epoch', pg_catalog.now() - began_at)::pg_catalog.int8, \
-                schema_before \
+        "SELECT collection, version, layout_before, layout_after, schema, changes, {}, {}, failed, documents, rows, schema_before \
          FROM {} ORDER BY collection COLLATE \"C\", version",
         time("began_at"),
         time("finished_at"),
@@ -335,7 +331,7 @@ async fn versions(session: &Session) -> Result<BTreeMap<String, Vec<SchemaVersio
             version: row.get(1),
             layout_before: row.get(2),
             layout_after: row.get(3),
-            schema_before: row.get(12),
+            schema_before: row.get(11),
             schema: row.get(4),
             changes: row.get(5),
             began_at: row.get(6),
@@ -343,7 +339,6 @@ async fn versions(session: &Session) -> Result<BTreeMap<String, Vec<SchemaVersio
             failed: row.get(8),
             documents: number(9),
             rows: number(10),
-            seconds_ago: number(11),
         });
     }
     Ok(all)

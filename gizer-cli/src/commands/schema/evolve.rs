@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: &EvolveArgs) -> Result<ExitCode
     if context.format == Format::Json {
         report::json(&as_json(&evolved, &failures));
     } else {
-        // What has grown was told when it had.
+        // What has grown was reported when it had.
         evolved.iter().filter(|each| each.version.is_none()).for_each(|each| print_not_grown(each, *dry_run));
     }
     report::failures(&failures);
@@ -83,6 +83,13 @@ fn print_fields(evolved: &EvolvedCollection) {
         let path = shortened(&left.path);
         report::note(format!("  {}.{path}: stays in _extra, in {documents}: {}", evolved.collection, left.why));
     }
+    if evolved.unreadable > 0 {
+        let rows = counted(evolved.unreadable, "row", "rows");
+        report::warning(format!(
+            "{}: {rows} with an _extra that gizer did not write, left out; run `gizer verify`",
+            evolved.collection
+        ));
+    }
     if let more @ 1.. = evolved.left.len().saturating_sub(SHOWN_LEFT) {
         report::note(format!("  and {} more that stay in _extra", report::thousands(more as u64)));
     }
@@ -106,7 +113,7 @@ pub(crate) fn as_json(evolved: &[EvolvedCollection], failures: &Failures) -> Val
             .collect();
         json!({
             "name": each.collection, "version": each.version, "adopted": adopted, "left": left,
-            "sql": each.statements, "tables": each.tables, "documents": each.documents, "rows": each.rows,
+            "unreadable_rows": each.unreadable, "sql": each.statements, "tables": each.tables, "documents": each.documents, "rows": each.rows,
         })
     };
     let mut object = json!({"collections": evolved.iter().map(one).collect::<Vec<_>>()});

@@ -104,9 +104,9 @@ impl<'a> Adoption<'a> {
         left: Vec<LeftInExtra>,
     ) -> Adoption<'a> {
         let mut before = schema.clone();
-        for Widening { steps, told } in widenings {
+        for Widening { steps, widened } in widenings {
             if let Some(field) = field_at(&mut before.fields, steps) {
-                field.node = Node::Scalar(told.to);
+                field.node = Node::Scalar(widened.to);
             }
         }
         Adoption { layout, rules, before, left }

@@ -251,7 +251,7 @@ pub fn evolve(schema: &Schema, seen: &Unplaced, rules: &EvolveRules) -> Result<E
     *columns = MAX_FIELD_COLUMNS.min(*columns);
     candidates.sort_by(|a, b| b.documents.cmp(&a.documents).then_with(|| a.path.cmp(&b.path)));
     let mut evolution = Adoption::new(schema, &layout, &rules, &widenings, left).adopt(&candidates);
-    evolution.widened = widenings.into_iter().map(|widening| widening.told).collect();
+    evolution.widened = widenings.into_iter().map(|widening| widening.widened).collect();
     evolution.widened.sort_by(|a, b| a.path.cmp(&b.path));
     evolution.left.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(evolution)

@@ -15,7 +15,7 @@ use crate::raw::Kind;
 pub(super) struct Widening {
     /// Where it is in the schema.
     pub(super) steps: Vec<SchemaStep>,
-    pub(super) told: Widened,
+    pub(super) widened: Widened,
 }
 
 impl Widening {
@@ -52,7 +52,7 @@ impl Widening {
         if !rules.widens {
             return left(LeftBecause::WideningOff { to });
         }
-        Verdict::Widening(Widening { steps: place.steps, told: Widened { path, from, to, documents } })
+        Verdict::Widening(Widening { steps: place.steps, widened: Widened { path, from, to, documents } })
     }
 }
 

@@ -203,3 +203,16 @@ async fn what_is_asked_about_is_shown_and_left() {
         assert!(shown.stdout.contains("gizer schema evolve orders --dry-run"), "{command}: {shown:?}");
     }
 }
+
+#[tokio::test]
+async fn rows_that_gizer_did_not_write_are_counted() {
+    let place = orders().await;
+    place.gizer(&["sync"]).await.expect_code(0);
+    place.postgres.batch_execute("UPDATE orders SET _extra = '[1]' WHERE id = 1").await.unwrap();
+    let dry = place.gizer(&["schema", "evolve", "--dry-run", "--format", "json"]).await.expect_code(0);
+    let report: Value = serde_json::from_str(&dry.stdout).unwrap();
+    assert_eq!(report["collections"][0]["unreadable_rows"], 1, "{report}");
+    assert!(report["collections"][0]["adopted"].as_array().is_some_and(|adopted| adopted.len() == 7), "{report}");
+    let dry = place.gizer(&["schema", "evolve", "--dry-run"]).await.expect_code(0);
+    assert!(dry.stderr.contains("gizer verify"), "{dry:?}");
+}
