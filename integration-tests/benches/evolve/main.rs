@@ -64,7 +64,7 @@ async fn run(options: &Options) -> Result<()> {
     note("starting mongod and PostgreSQL");
     let bed = Bed::start(Mongod::builder(Version::V6_0), Bed::CACHE_GB, &[], String::new()).await?;
     let servers = bed.json(SHOWN).await?;
-    print(&report::head(&machine, &servers, "the documents"))?;
+    print(&report::head(&machine, &servers, ""))?;
     let source = bed.scene("loaded").await?;
     fill(&source, options.documents).await?;
     schema_file(&source)?;
