@@ -14,6 +14,7 @@ use super::catalog::{
     BATCH_SECONDS, BATCHES, CATCHING_UP, CHANGES, HEADROOM, LAG, LOOKUP_MEMORY, POSITION, REJECTED, RELOADS, REPAIRS,
     ROWS, SCHEMA_VERSIONS, UNFIT, UNKNOWN, VERIFIED,
 };
+use super::registry::Values;
 
 /// How often the newest entries are looked at.
 const NEWEST_EVERY: Duration = Duration::from_secs(5);
@@ -44,28 +45,14 @@ pub(super) struct Watched {
 
 impl Metrics {
     fn committed(&self, batch: &CommittedBatch<'_>) {
-        let registry = self.registry();
-        for (collection, AppliedCounts { changes, rows, rejected, unknown, unfit }) in &batch.applied {
-            let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = *changes;
-            let operations = [
-                ("insert", inserts),
-                ("replace", replacements),
-                ("update", updates),
-                ("delete", deletes),
-                ("migration", migrations),
-            ];
-            let changed = [("insert", rows.inserted), ("update", rows.updated), ("delete", rows.deleted)];
-            operations.iter().for_each(|(name, count)| registry.add(&CHANGES, &[collection, name], *count));
-            changed.iter().for_each(|(name, count)| registry.add(&ROWS, &[collection, name], *count));
-            registry.add(&REJECTED, &[collection], *rejected);
-            registry.add(&UNKNOWN, &[collection], *unknown);
-            registry.add(&UNFIT, &[collection], *unfit);
-        }
-        for (reason, count) in &batch.repaired {
-            registry.add(&REPAIRS, &[reason], *count);
-        }
-        registry.add(&BATCHES, &[], 1);
-        registry.observe(&BATCH_SECONDS, batch.took.as_secs_f64());
+        self.registry().together(|values| {
+            batch.applied.iter().for_each(|(collection, applied)| add_applied(values, collection, applied));
+            for (reason, count) in &batch.repaired {
+                values.add(&REPAIRS, &[reason], *count);
+            }
+            values.add(&BATCHES, &[], 1);
+            values.observe(&BATCH_SECONDS, batch.took.as_secs_f64());
+        });
     }
 
     /// A collection has to be reloaded.
@@ -76,19 +63,10 @@ impl Metrics {
     /// What has been applied so far of collections that are followed: counters exist from the beginning on, so that a first
     /// change is an increase.
     fn follows(&self, collections: &[&str]) {
-        let registry = self.registry();
-        for collection in collections {
-            for operation in ["insert", "replace", "update", "delete", "migration"] {
-                registry.add(&CHANGES, &[collection, operation], 0);
-            }
-            for operation in ["insert", "update", "delete"] {
-                registry.add(&ROWS, &[collection, operation], 0);
-            }
-            for counter in [&REJECTED, &UNKNOWN, &UNFIT] {
-                registry.add(counter, &[collection], 0);
-            }
-        }
-        registry.add(&BATCHES, &[], 0);
+        self.registry().together(|values| {
+            collections.iter().for_each(|collection| add_applied(values, collection, &AppliedCounts::default()));
+            values.add(&BATCHES, &[], 0);
+        });
     }
 
     /// The tables stand here now. Whether they are catching up, so that they equal no single moment, is as it was where it is not
@@ -128,12 +106,14 @@ impl Metrics {
         let position = position.map(|position| f64::from(position.seconds));
         let lag = position.zip(newest).map(|(position, newest)| (f64::from(newest) - position).max(0.0));
         let headroom = position.zip(oldest).map(|(position, oldest)| position - f64::from(oldest));
-        for (of, value) in [(&POSITION, position), (&LAG, lag), (&HEADROOM, headroom)] {
-            match value {
-                Some(value) => self.registry().set(of, &[shard], value),
-                None => self.registry().forget(of, &[shard]),
+        self.registry().together(|values| {
+            for (of, value) in [(&POSITION, position), (&LAG, lag), (&HEADROOM, headroom)] {
+                match value {
+                    Some(value) => values.set(of, &[shard], value),
+                    None => values.forget(of, &[shard]),
+                }
             }
-        }
+        });
     }
 
     /// Looks at the ends of the oplogs now and then, until told otherwise.
@@ -199,6 +179,25 @@ impl Metrics {
     fn under_way(&self, bytes: i64) {
         self.registry().shift(&LOOKUP_MEMORY, bytes as f64);
     }
+}
+
+/// Adds what was applied of a collection, each kind of it, so that a counter exists also where nothing came.
+fn add_applied(values: &mut Values, collection: &str, applied: &AppliedCounts) {
+    let AppliedCounts { changes, rows, rejected, unknown, unfit } = *applied;
+    let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = changes;
+    let operations = [
+        ("insert", inserts),
+        ("replace", replacements),
+        ("update", updates),
+        ("delete", deletes),
+        ("migration", migrations),
+    ];
+    let changed = [("insert", rows.inserted), ("update", rows.updated), ("delete", rows.deleted)];
+    operations.iter().for_each(|(name, count)| values.add(&CHANGES, &[collection, name], *count));
+    changed.iter().for_each(|(name, count)| values.add(&ROWS, &[collection, name], *count));
+    values.add(&REJECTED, &[collection], rejected);
+    values.add(&UNKNOWN, &[collection], unknown);
+    values.add(&UNFIT, &[collection], unfit);
 }
 
 async fn seconds(position: impl Future<Output = Result<gizer_oplog::OplogPosition, MongoError>>) -> Option<u32> {

@@ -96,33 +96,36 @@ impl Metrics {
 
     /// A collection was loaded, and its tables are swapped in.
     fn loaded(&self, loaded: &LoadedCollection) {
-        let registry = self.registry();
         let LoadedCollection { name, ledger, tables, .. } = loaded;
-        registry.add(&catalog::LOADED, &[name], ledger.loaded);
-        registry.add(&catalog::REJECTED, &[name], ledger.rejected);
-        registry.add(&catalog::ROWS, &[name, "copy"], tables.iter().map(|(_, rows)| rows).sum());
+        self.registry().together(|values| {
+            values.add(&catalog::LOADED, &[name], ledger.loaded);
+            values.add(&catalog::REJECTED, &[name], ledger.rejected);
+            values.add(&catalog::ROWS, &[name, "copy"], tables.iter().map(|(_, rows)| rows).sum());
+        });
     }
 
     /// The expected collections stand like this now.
     pub(crate) fn standings(&self, standings: &CopyStandings) {
-        let registry = self.registry();
-        for (collection, standing) in &standings.0 {
-            for kind in StandingKind::ALL {
-                let labels = [collection.as_str(), kind.name()];
-                match kind == standing.kind {
-                    true => registry.set(&catalog::STANDING, &labels, 1.0),
-                    false => registry.forget(&catalog::STANDING, &labels),
+        self.registry().together(|values| {
+            for (collection, standing) in &standings.0 {
+                for kind in StandingKind::ALL {
+                    let labels = [collection.as_str(), kind.name()];
+                    match kind == standing.kind {
+                        true => values.set(&catalog::STANDING, &labels, 1.0),
+                        false => values.forget(&catalog::STANDING, &labels),
+                    }
                 }
             }
-        }
+        });
     }
 
     /// An audit of a collection has ended, with so many documents and keys that differ now.
     fn verified(&self, verified: &VerifiedCollection) {
-        let registry = self.registry();
         let differing = verified.left.as_ref().unwrap_or(&verified.found).differing();
-        registry.set(&catalog::DIFFERING, &[&verified.name], differing as f64);
-        registry.set(&catalog::VERIFY_ENDED, &[&verified.name], now());
+        self.registry().together(|values| {
+            values.set(&catalog::DIFFERING, &[&verified.name], differing as f64);
+            values.set(&catalog::VERIFY_ENDED, &[&verified.name], now());
+        });
     }
 
     /// Publishes metrics until the returned tasks are dropped: at this address and in the textfile, where set.

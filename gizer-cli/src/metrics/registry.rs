@@ -8,12 +8,16 @@ use super::catalog::{ALL, MetricDefinition, MetricKind};
 
 /// Every metric with its values by labels.
 ///
-/// A lock is held for one addition, once a batch and not once a change, and while a snapshot copies the numbers: whoever reads
-/// slowly has a copy.
+/// A lock is held for one event, once a batch and not once a change, and while a snapshot copies the numbers: whoever reads slowly
+/// has a copy.
 #[derive(Debug)]
 pub(super) struct Registry {
-    values: Mutex<BTreeMap<&'static str, BTreeMap<Vec<String>, Value>>>,
+    values: Mutex<Values>,
 }
+
+/// The values of all metrics, changed by somebody who holds them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Values(BTreeMap<&'static str, BTreeMap<Vec<String>, Value>>);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
@@ -28,59 +32,73 @@ struct Histogram {
     sum: f64,
 }
 
-impl Registry {
-    pub(super) fn new() -> Registry {
-        Registry { values: Mutex::new(BTreeMap::new()) }
-    }
-
-    fn values(&self) -> MutexGuard<'_, BTreeMap<&'static str, BTreeMap<Vec<String>, Value>>> {
-        // What a panicking thread has left are whole numbers all the same.
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, of: &MetricDefinition, labels: &[&str], change: impl FnOnce(f64) -> f64) {
+impl Values {
+    fn change(&mut self, of: &MetricDefinition, labels: &[&str], change: impl FnOnce(f64) -> f64) {
         debug_assert_eq!(of.labels.len(), labels.len(), "{}", of.name);
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        let mut values = self.values();
-        if let Value::Number(number) = values.entry(of.name).or_default().entry(labels).or_insert(Value::Number(0.0)) {
+        if let Value::Number(number) = self.0.entry(of.name).or_default().entry(labels).or_insert(Value::Number(0.0)) {
             *number = change(*number);
         }
     }
 
     /// Adds to a counter.
-    pub(super) fn add(&self, of: &MetricDefinition, labels: &[&str], count: u64) {
+    pub(super) fn add(&mut self, of: &MetricDefinition, labels: &[&str], count: u64) {
         // Below 2^53, which no counter reaches, this is exact.
         self.change(of, labels, |number| number + count as f64);
     }
 
     /// Sets a gauge.
-    pub(super) fn set(&self, of: &MetricDefinition, labels: &[&str], value: f64) {
+    pub(super) fn set(&mut self, of: &MetricDefinition, labels: &[&str], value: f64) {
         self.change(of, labels, |_| value);
     }
 
-    /// Moves a gauge up or down.
-    pub(super) fn shift(&self, of: &MetricDefinition, by: f64) {
-        self.change(of, &[], |number| number + by);
-    }
-
     /// From now on the value is not known.
-    pub(super) fn forget(&self, of: &MetricDefinition, labels: &[&str]) {
-        let mut values = self.values();
-        if let Some(of_labels) = values.get_mut(of.name) {
+    pub(super) fn forget(&mut self, of: &MetricDefinition, labels: &[&str]) {
+        if let Some(of_labels) = self.0.get_mut(of.name) {
             of_labels.retain(|other, _| !other.iter().eq(labels.iter()));
         }
     }
 
     /// Adds to a histogram without labels.
-    pub(super) fn observe(&self, of: &MetricDefinition, observed: f64) {
+    pub(super) fn observe(&mut self, of: &MetricDefinition, observed: f64) {
         let MetricKind::Histogram(bounds) = of.kind else { return };
         let empty = || Value::Histogram(Histogram { counts: vec![0; bounds.len() + 1], sum: 0.0 });
-        let mut values = self.values();
-        let value = values.entry(of.name).or_default().entry(Vec::new()).or_insert_with(empty);
+        let value = self.0.entry(of.name).or_default().entry(Vec::new()).or_insert_with(empty);
         if let Value::Histogram(histogram) = value {
             histogram.counts[bounds.iter().position(|bound| observed <= *bound).unwrap_or(bounds.len())] += 1;
             histogram.sum += observed;
         }
+    }
+}
+
+impl Registry {
+    pub(super) fn new() -> Registry {
+        Registry { values: Mutex::default() }
+    }
+
+    fn values(&self) -> MutexGuard<'_, Values> {
+        // What a panicking thread has left are whole numbers all the same.
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what belongs together: a snapshot has all of it, or nothing.
+    pub(super) fn together(&self, change: impl FnOnce(&mut Values)) {
+        change(&mut self.values());
+    }
+
+    /// Adds to a counter.
+    pub(super) fn add(&self, of: &MetricDefinition, labels: &[&str], count: u64) {
+        self.values().add(of, labels, count);
+    }
+
+    /// Sets a gauge.
+    pub(super) fn set(&self, of: &MetricDefinition, labels: &[&str], value: f64) {
+        self.values().set(of, labels, value);
+    }
+
+    /// Moves a gauge up or down.
+    pub(super) fn shift(&self, of: &MetricDefinition, by: f64) {
+        self.values().change(of, &[], |number| number + by);
     }
 
     /// The sum of a counter over all labels.
@@ -95,7 +113,7 @@ impl Registry {
             Value::Histogram(_) => 0,
         };
         let values = self.values();
-        let of_labels = values.get(of.name).into_iter().flatten();
+        let of_labels = values.0.get(of.name).into_iter().flatten();
         of_labels.filter(|(labels, _)| holds(labels)).map(|(_, value)| number(value)).sum()
     }
 
@@ -103,7 +121,7 @@ impl Registry {
     pub(super) fn snapshot(&self) -> Snapshot {
         let values = self.values().clone();
         let family = |of: &&'static MetricDefinition| {
-            let of_labels = values.get(of.name)?;
+            let of_labels = values.0.get(of.name)?;
             let mut series = Vec::new();
             for (labels, value) in of_labels {
                 match value {

@@ -121,12 +121,14 @@ fn alerts_ask_for_what_there_is() {
 #[test]
 fn the_text_is_that_of_the_format() {
     let registry = Registry::new();
-    registry.add(&CHANGES, &["a\\b\"c\nd", "insert"], 2);
-    registry.observe(&BATCH_SECONDS, 0.01);
-    registry.observe(&BATCH_SECONDS, 1000.5);
-    registry.set(&LAG, &["rs0"], 1.5);
-    registry.set(&LAG, &["rs1"], 1.5);
-    registry.forget(&LAG, &["rs1"]);
+    registry.together(|values| {
+        values.add(&CHANGES, &["a\\b\"c\nd", "insert"], 2);
+        values.observe(&BATCH_SECONDS, 0.01);
+        values.observe(&BATCH_SECONDS, 1000.5);
+        values.set(&LAG, &["rs0"], 1.5);
+        values.set(&LAG, &["rs1"], 1.5);
+        values.forget(&LAG, &["rs1"]);
+    });
     let text = registry.snapshot().text();
     assert!(
         text.contains("\ngizer_changes_applied_total{collection=\"a\\\\b\\\"c\\nd\",operation=\"insert\"} 2\n"),
@@ -182,4 +184,25 @@ fn what_is_under_way_ends_when_it_is_dropped() {
     assert!(metrics.text().contains("\ngizer_documents_under_way_bytes 11\n"));
     drop(other);
     assert!(metrics.text().contains("\ngizer_documents_under_way_bytes 0\n"));
+}
+
+/// Who reads while a collection begins to be followed finds all of its counters, or none: a counter that came later would rise from
+/// nothing, which is no increase.
+#[test]
+fn what_belongs_together_is_read_together() {
+    let metrics = Metrics::new(&Config::read(None, |_| Vec::new(), |_| None).unwrap());
+    let names: Vec<String> = (0..500).map(|n| format!("c{n}")).collect();
+    let counters = 5 + 3 + 3;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for name in &names {
+                metrics.observe(gizer_engine::Event::Follows { collections: &[name], oplogs: &[] });
+            }
+        });
+        while !writer.is_finished() {
+            let series = metrics.text().matches("{collection=").count();
+            assert!(series.is_multiple_of(counters), "{series} series");
+        }
+    });
+    assert_eq!(metrics.text().matches("{collection=").count(), names.len() * counters);
 }

@@ -207,15 +207,15 @@ mod tests {
         sync.add(&CHANGES, &["a \"b\"", "insert"], 3);
         sync.set(&POSITION, &["rs0"], 100.0);
         sync.set(&LAG, &["rs0"], 7.0);
-        sync.observe(&BATCH_SECONDS, 0.007);
+        sync.together(|values| values.observe(&BATCH_SECONDS, 0.007));
         one.write(&sync.snapshot(), false).unwrap();
         load.add(&CHANGES, &["a \"b\"", "insert"], 40);
         load.set(&RUN_EXIT_CODE, &["load"], 1.0);
         load.set(&PROCESS_MEMORY, &[], 5.0);
         other.write(&load.snapshot(), false).unwrap();
         sync.add(&CHANGES, &["a \"b\"", "insert"], 1);
-        sync.observe(&BATCH_SECONDS, 0.5);
-        sync.forget(&LAG, &["rs0"]);
+        sync.together(|values| values.observe(&BATCH_SECONDS, 0.5));
+        sync.together(|values| values.forget(&LAG, &["rs0"]));
         one.write(&sync.snapshot(), false).unwrap();
         one.write(&sync.snapshot(), false).unwrap();
         let series = read(folder);
