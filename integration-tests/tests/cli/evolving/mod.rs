@@ -7,6 +7,7 @@ mod left_alone;
 mod names;
 mod others;
 mod refused;
+mod scenarios;
 mod surroundings;
 
 use std::time::Duration;
