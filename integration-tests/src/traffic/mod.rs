@@ -16,7 +16,8 @@
 //! | `counts` | one number written as int32, int64, double or decimal128 | classic |
 //! | `others` | several types, documents among them | gizer's, with `_extra` |
 //!
-//! Next to these there are collections whose [`Shape`] is of the seed's own making.
+//! Next to these there are collections whose [`Shape`] is of the seed's own making, and one whose
+//! shape changes over time ([`Growing`]).
 //!
 //! A write that meets a value of another type is refused by the server and changes nothing. That is part of the traffic:
 //! values change their types all the time.
@@ -31,7 +32,7 @@ use bson::{Bson, Document, doc};
 
 use crate::random::Random;
 pub use ids::Ids;
-pub use shape::Shape;
+pub use shape::{Growing, Shape};
 pub use step::{Outcome, Step};
 
 /// How many documents a collection can have, on each shard.

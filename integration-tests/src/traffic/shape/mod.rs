@@ -10,6 +10,7 @@
 //! the shape does not have. Each first shape of a seed has maps, whose names are data; others may.
 
 mod commands;
+mod growing;
 mod keys;
 mod values;
 
@@ -21,6 +22,7 @@ use bson::{Binary, Bson, DateTime, Document, doc};
 use serde_json::{Map, Value, json};
 
 use crate::random::Random;
+pub use growing::Growing;
 use keys::key;
 use values::{Scalar, stray};
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use integration_tests::random::Random;
-use integration_tests::traffic::{COLLECTIONS, Shape, Step, Traffic};
+use integration_tests::traffic::{COLLECTIONS, Growing, Shape, Step, Traffic};
 
+use super::growth::GrowthDraw;
 use super::plan::{
     Activity, BackendFault, Ddl, Event, Fault, LockMode, Plan, Round, SLOT_COUNT, ServerFault, Side, TargetChange,
     Trouble, Wanderer,
@@ -46,6 +47,7 @@ struct Draw {
     shards: usize,
     traffic: Vec<Traffic>,
     shapes: Vec<Shape>,
+    growth: GrowthDraw,
     length: Length,
     next: usize,
     /// Tables with a trigger cannot be swapped, and so not loaded.
@@ -60,15 +62,17 @@ impl Plan {
         let shapes: Vec<Shape> = (0..random.between(1, 3)).map(|number| Shape::of(seed, number)).collect();
         let of_shard = |shard| Traffic::of_shard(seed, shard, shards as u64);
         let traffic = (0..shards as u64).map(of_shard).collect();
-        let mut draw = Draw { random, shards, traffic, shapes: shapes.clone(), length, next: 0, triggers: false };
+        let growth = GrowthDraw::of(seed);
+        let mut draw = Draw { random, shards, traffic, shapes, growth, length, next: 0, triggers: false };
         let rounds = (0..ROUNDS).map(|_| draw.round()).collect();
+        let shapes = draw.shapes.into_iter().chain([Growing::of(seed).shape().clone()]).collect();
         Self { seed, shards, shapes, rounds }
     }
 }
 
 impl Draw {
     fn round(&mut self) -> Round {
-        let activity = self.activity();
+        let mut activity = self.activity();
         let fail_point = self.random.percent(25).then(|| self.random.pick(&FAIL_POINTS));
         let mut events = self.writes();
         // Most rounds have several faults, some have none.
@@ -78,6 +82,7 @@ impl Draw {
             let at = self.random.below(events.len() as u64 + 1) as usize;
             events.insert(at, Event::Fault(fault));
         }
+        self.growth.add_to(&mut activity, &mut events, self.shards as u64);
         let before = self.random.below(events.len() as u64 + 1) as usize;
         let first = self.next;
         self.next += events.len();
@@ -87,6 +92,7 @@ impl Draw {
             before,
             events: (first..).zip(events).collect(),
             settle: if self.random.percent(60) { "sync" } else { "run" },
+            grows: self.growth.is_at_rest(),
             audited: self.random.percent(35),
         }
     }
@@ -223,7 +229,7 @@ impl Draw {
 }
 
 /// What a plan may have in it, by a part of its text.
-pub(crate) const KINDS: [&str; 34] = [
+pub(crate) const KINDS: [&str; 37] = [
     "KillGizer",
     "TerminateGizer",
     "Mongod(0, Killed",
@@ -255,6 +261,9 @@ pub(crate) const KINDS: [&str; 34] = [
     "Canceled",
     "Clock(-",
     "Wander(",
+    "Evolve(ByItself",
+    "Evolve(KilledAfter",
+    "Evolve(DiesAt",
     "dies at",
     "Repair",
     "Load(",

@@ -13,6 +13,8 @@ pub(crate) struct Figures {
     pub(crate) faults: u64,
     /// Each operation of a round with each fault of the round, as they meet in one way or another.
     pub(crate) meetings: u64,
+    /// Versions that schemas have grown to.
+    pub(crate) versions: u64,
     /// Runs of gizer that were judged by their exit code.
     pub(crate) runs: u64,
 }
@@ -24,17 +26,18 @@ impl AddAssign for Figures {
         self.operations += other.operations;
         self.faults += other.faults;
         self.meetings += other.meetings;
+        self.versions += other.versions;
         self.runs += other.runs;
     }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, rounds, operations, faults, meetings, runs } = self;
+        let Self { seeds, rounds, operations, faults, meetings, versions, runs } = self;
         write!(
             f,
-            "{seeds} seeds, {rounds} rounds, {runs} runs of gizer, {operations} operations, {faults} faults, \
-             {meetings} operations × faults"
+            "{seeds} seeds, {rounds} rounds, {runs} runs of gizer, {operations} operations, \
+             {versions} versions of schemas, {faults} faults, {meetings} operations × faults"
         )
     }
 }

@@ -9,7 +9,8 @@
 //! Everything is drawn before anything is done, so that a plan can be run again with some of its events left out. Only
 //! the moments at which things meet are left to chance. After each round gizer is brought to rest, and then:
 //!
-//! * the tables equal the documents, those apart that a constraint of the user's refuses ([`judged`]);
+//! * the tables equal the documents by the schema file that there is then, those apart that a
+//!   constraint of the user's refuses ([`judged`]);
 //! * nothing is left over in PostgreSQL or on disk ([`leftovers`]);
 //! * no command has called anything ok that is not, and what is missing has a reason that is not gizer's ([`words`], [`hindrances`]).
 
@@ -17,6 +18,7 @@ mod clock;
 mod draw;
 mod faults;
 mod figures;
+mod growth;
 mod hindrances;
 mod judged;
 mod leftovers;

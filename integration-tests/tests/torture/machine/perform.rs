@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::clock::with_clock;
 use super::faults::Network;
 use super::figures::Figures;
+use super::growth::{self, Evolving};
 use super::hindrances::Hindrances;
 use super::judged::{Rejects, collections, difference};
 use super::plan::{Activity, Event, Plan, Round, SLOT_COUNT, SLOTS, Wanderer};
@@ -34,10 +35,14 @@ pub(super) struct Run<'w, 's> {
     pub(super) plan: &'w Plan,
     /// The activity of the round, while it runs.
     pub(super) gizer: Option<RunningGizer>,
+    /// `schema evolve`, while it runs.
+    pub(super) evolving: Option<Evolving>,
     /// What ends by itself: locks, troubles of the network.
     pub(super) passing: Vec<JoinHandle<()>>,
     /// Whether anything has gone wrong in this round.
     pub(super) disturbed: bool,
+    /// Whether `schema evolve` runs next to the activity of the round: each may hold what the other needs.
+    grows_meanwhile: bool,
     pub(super) outcome: Outcome,
     /// Whether gizer has been killed, or has died at a fail point.
     pub(super) was_killed: bool,
@@ -48,7 +53,7 @@ pub(super) struct Run<'w, 's> {
     /// What the last run said.
     said: String,
     reached: Reached,
-    figures: Figures,
+    pub(super) figures: Figures,
 }
 
 /// Does all of it on these servers. What is found is a panic, after which a server may be down.
@@ -57,14 +62,17 @@ pub(crate) async fn perform(shards: &[Mongod], postgres: &Postgres, plan: &Plan)
     let network = Network::before(shards, postgres);
     let mut world = World::reached_by(shards, postgres, |uri| network.through(uri)).await;
     world.gizer = with_clock(world.gizer, plan.faults());
+    growth::let_grow_often(&world.gizer);
     begin(&world, plan).await;
     let mut run = Run {
         world: &world,
         network: &network,
         plan,
         gizer: None,
+        evolving: None,
         passing: Vec::new(),
         disturbed: false,
+        grows_meanwhile: false,
         outcome: Outcome::default(),
         was_killed: false,
         hindered: false,
@@ -76,6 +84,7 @@ pub(crate) async fn perform(shards: &[Mongod], postgres: &Postgres, plan: &Plan)
     for round in plan.rounds.iter().filter(|round| !round.events.is_empty()) {
         run.round(round).await;
     }
+    run.figures.versions = growth::versions(&world).await;
     let rejects = Rejects::read(&world).await;
     let mut all_there = run.missing.is_empty();
     for collection in collections(plan) {
@@ -116,6 +125,7 @@ impl Run<'_, '_> {
         let began = Instant::now();
         let faults = round.events.iter().filter(|(_, event)| matches!(event, Event::Fault(_))).count();
         self.disturbed = faults > 0 || round.fail_point.is_some();
+        self.grows_meanwhile = round.events.iter().any(|(_, event)| matches!(event, Event::Evolve(_)));
         self.outcome = Outcome::default();
         let (before, during) = round.events.split_at(round.before);
         for (_, event) in before {
@@ -127,6 +137,9 @@ impl Run<'_, '_> {
         }
         self.calm(round).await;
         let missing = self.rest(round).await;
+        if round.grows && missing.is_empty() {
+            self.grow_at_rest().await;
+        }
         self.judge(round, &missing).await;
         self.missing = missing;
         self.expect_no_step_back().await;
@@ -146,6 +159,7 @@ impl Run<'_, '_> {
             }
             Event::Wander(wanderer) => self.wander(*wanderer).await,
             Event::Swap(one, other) => self.swap(*one, *other).await,
+            Event::Evolve(end) => self.evolve(*end).await,
             Event::Fault(fault) => {
                 println!("    {fault:?}");
                 self.fault(fault, round).await;
@@ -214,6 +228,7 @@ impl Run<'_, '_> {
             passing.await.unwrap();
         }
         self.network.calm();
+        self.end_growth().await;
         let Some(gizer) = self.gizer.take() else { return };
         let follows = matches!(round.activity, Activity::Follow | Activity::RunOn);
         let ended = match follows {
@@ -242,8 +257,9 @@ impl Run<'_, '_> {
         let fair = match code {
             Some(0) => true,
             // While something breaks, or where people keep a collection from being loaded, not all is there.
-            Some(7) => self.disturbed || self.hindered,
-            Some(1 | 5) => self.disturbed,
+            Some(7) => self.disturbed || self.hindered || self.grows_meanwhile,
+            Some(5) => self.disturbed || self.grows_meanwhile,
+            Some(1) => self.disturbed,
             _ => is_gone(ended) || (self.disturbed && has_nothing_to_follow(ended)),
         };
         assert!(fair, "gizer ended with {}\n--- stdout\n{}\n--- stderr\n{}", ended.status, ended.stdout, ended.stderr);

@@ -20,6 +20,7 @@ pub(crate) struct Plan {
     /// One replica set or two.
     pub(crate) shards: usize,
     /// The collections of the seed's own making, next to those of the traffic.
+    /// The last one changes its shape over time.
     pub(crate) shapes: Vec<Shape>,
     pub(crate) rounds: Vec<Round>,
 }
@@ -36,6 +37,8 @@ pub(crate) struct Round {
     pub(crate) events: Vec<(usize, Event)>,
     /// The command that brings everything to rest.
     pub(crate) settle: &'static str,
+    /// Whether `schema evolve` comes next.
+    pub(crate) grows: bool,
     /// Whether an audit follows.
     pub(crate) audited: bool,
 }
@@ -66,8 +69,20 @@ pub(crate) enum Event {
     Wander(Wanderer),
     /// Two documents of [`SLOTS`] exchange what is unique to each of them, in one transaction.
     Swap(i32, i32),
+    /// `schema evolve`, next to what gizer does in the round.
+    Evolve(EndOfGrowth),
     /// Something goes wrong.
     Fault(Fault),
+}
+
+/// How a run of `schema evolve` ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndOfGrowth {
+    ByItself,
+    /// By `kill -9`.
+    KilledAfter(Duration),
+    /// At this fail point, if it comes by.
+    DiesAt(&'static str),
 }
 
 /// A document that changes its shard.
@@ -214,7 +229,7 @@ impl Event {
                 let commands: Vec<String> = commands.iter().map(Document::to_string).collect();
                 format!("shard {shard}: transaction, commit: {commit}, of {}", commands.join(", "))
             }
-            Self::Wander(_) | Self::Swap(..) | Self::Fault(_) => format!("{self:?}"),
+            Self::Wander(_) | Self::Swap(..) | Self::Evolve(_) | Self::Fault(_) => format!("{self:?}"),
         };
         text.chars().take(LONGEST).collect()
     }
