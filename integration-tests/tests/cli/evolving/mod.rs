@@ -1,6 +1,7 @@
 //! Schemas that grow, through real servers: fields that came after the load get columns in place.
 
 mod equal_to_load;
+mod flipping;
 mod following;
 mod killed;
 mod left_alone;
