@@ -274,6 +274,7 @@ impl Run<'_, '_> {
         let hindrances = Hindrances::read(self.world).await;
         self.hindered = hindrances.keep_any_missing();
         if let Activity::Load(collection) = &round.activity
+            && !hindrances.explain(&BTreeSet::from([collection.clone()]))
             && !self.world.documents(collection).await.is_empty()
         {
             // What a dead load has left is taken up, or away, by the next one.
