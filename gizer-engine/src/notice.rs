@@ -59,6 +59,8 @@ pub enum Notice {
     NewShard { shard: String, from: ClusterTime },
     /// A schema that an earlier run let grow goes on, after this many documents.
     EvolveResumes { collection: String, documents: u64 },
+    /// A collection is audited since a column has become DECIMAL.
+    VerifiesNumbers { collection: String },
     /// A schema file was written that an earlier run had not come to.
     RestoredSchemaFile { collection: String },
     /// The key of a schema file was widened to any `_id`.
@@ -127,6 +129,10 @@ impl fmt::Display for Notice {
                 f,
                 "{collection}: going on with the new columns of an interrupted run, after {}",
                 documents_of(documents)
+            ),
+            VerifiesNumbers { collection } => write!(
+                f,
+                "{collection}: a column has become DECIMAL; comparing with MongoDB, where numbers may have zeros at their end"
             ),
             RestoredSchemaFile { collection } => write!(
                 f,

@@ -175,7 +175,12 @@ impl Stored {
 }
 
 fn rules(limits: Limits) -> EvolveRules {
-    EvolveRules { inference: InferenceRules { limits, ..InferenceRules::default() }, threshold: 1, widens: true }
+    EvolveRules {
+        inference: InferenceRules { limits, ..InferenceRules::default() },
+        threshold: 1,
+        adopts: true,
+        widens: true,
+    }
 }
 
 /// Mostly the usual ones.

@@ -115,7 +115,7 @@ async fn remember(session: &Session, after: &Layout, growth: &Growth) -> Result<
 /// # Errors
 /// [`PgError::Fenced`] if a load or another run came in between.
 pub async fn finish(session: &Session, version: &UnfinishedVersion, paths: &[String]) -> Result<(), PgError> {
-    state::finish_version(session, version, paths).await
+    state::finish_version(session, version, paths, false).await
 }
 
 /// Drops the columns and tables of a version that cannot be done, and records why. No row may have a value in them: values of
@@ -151,7 +151,7 @@ pub async fn give_up(
 
 /// Does something that locks tables against everybody, in a transaction: it waits for a lock for a moment only, so that
 /// readers who come later do not wait behind it for long, and then tries again.
-async fn giving_way<T>(
+pub(crate) async fn giving_way<T>(
     session: &Session,
     after: &Layout,
     settings: &SwapSettings,

@@ -12,7 +12,7 @@ use crate::column_type::ScalarType;
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Names of directives; whatever else begins with one `$` is none.
-const DIRECTIVES: [&str; 6] = ["$as", "$type", "$items", "$values", "$name", "$seen"];
+const DIRECTIVES: [&str; 7] = ["$as", "$type", "$items", "$values", "$name", "$pinned", "$seen"];
 
 /// A field's own name in gizer's dialect: a `$` in front is doubled.
 const FIELD_NAME: &str = r"^($|[^$]|\$\$)";
@@ -127,7 +127,7 @@ fn object() -> Json {
         "patternProperties": { FIELD_NAME: { "$ref": "#/$defs/field" } },
         "additionalProperties": false,
         "allOf": [
-            when(says("json"), only(&["$as", "$name", "$seen"])),
+            when(says("json"), only(&["$as", "$name", "$pinned", "$seen"])),
             when(says("ignore"), only(&["$as", "$seen"])),
             when(says("array"), array),
             when(says("table"), table),
@@ -135,12 +135,14 @@ fn object() -> Json {
             // Only a map has values.
             when(json!({ "required": ["$values"] }), says("map")),
             when(says("columns"), nothing_but_fields),
-            when(without_policy("$type"), only(&["$type", "$name", "$seen"])),
+            when(without_policy("$type"), only(&["$type", "$name", "$pinned", "$seen"])),
             when(without_policy("$items"), only(&["$items", "$name", "$seen"])),
             // A nested document has no column or table whose name could be chosen.
             when(json!({ "required": ["$name"] }), json!({ "anyOf": [
                 { "required": ["$as"] }, { "required": ["$type"] }, { "required": ["$items"] },
             ] })),
+            // Only the type of a value can be pinned.
+            when(json!({ "required": ["$pinned"] }), json!({ "anyOf": [{ "required": ["$type"] }, says("json")] })),
         ],
     })
 }
@@ -176,6 +178,10 @@ fn directives() -> Json {
         json!({
             "description": "The name of the column, or of an array's or a map's table, in place of the one that follows from the path.",
             "type": "string",
+        }),
+        json!({
+            "description": "Whether the type of a value stays when the schema grows, whatever comes.",
+            "type": "boolean",
         }),
         json!({
             "description": "What inference saw, by type, where it was not all of one kind. For people: it changes nothing.",

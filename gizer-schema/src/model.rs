@@ -16,11 +16,13 @@ pub struct Field {
     pub name: Option<String>,
     /// What inference saw, by the names of reports, where it was not all of one kind. For people only.
     pub seen: BTreeMap<String, u64>,
+    /// Whether a person has pinned its type: it does not widen when the schema grows.
+    pub pinned: bool,
 }
 
 impl From<Node> for Field {
     fn from(node: Node) -> Field {
-        Field { node, name: None, seen: BTreeMap::new() }
+        Field { node, name: None, seen: BTreeMap::new(), pinned: false }
     }
 }
 

@@ -4,9 +4,10 @@
 use bson::{Bson, Document, doc};
 use gizer_schema::infer::{Evolution, EvolveRules, InferenceRules, LeftBecause, Limits, Unplaced, evolve, threshold};
 use gizer_schema::raw::RawDoc;
-use gizer_schema::{Layout, ScalarType, Schema, file};
+use gizer_schema::{ColumnId, Dialect, Layout, ScalarType, Schema, TableId, file};
 
-const RULES: fn() -> EvolveRules = || EvolveRules { inference: InferenceRules::default(), threshold: 2, widens: true };
+const RULES: fn() -> EvolveRules =
+    || EvolveRules { inference: InferenceRules::default(), threshold: 2, adopts: true, widens: true };
 
 fn schema(fields: &str) -> Schema {
     file::parse("posts", &format!("{{\"$gizer\": 1, \"fields\": {fields}}}")).unwrap()
@@ -275,21 +276,55 @@ fn columns_widen_as_inference_widens() {
         ("DOUBLE", 5, vec![(2, wide.clone())], Some(ScalarType::Decimal)),
         ("DOUBLE", 5, vec![(2, decimal.clone())], Some(ScalarType::Decimal)),
         ("DECIMAL", 5, vec![(2, f64::INFINITY.into())], None),
-        ("INT", 99, vec![(2, text.clone())], Some(ScalarType::Json)),
+        ("INT", 99, vec![(2, text.clone())], None),
+        ("BOOLEAN", 99, vec![(2, text.clone())], Some(ScalarType::Json)),
         ("INT", 9_000, vec![(2, text.clone())], None),
         ("INT", 9_000, vec![(2, text.clone()), (1, long.clone())], None),
-        ("INT", 1, vec![(500, text.clone())], Some(ScalarType::Json)),
+        ("INT", 0, vec![(500, text.clone())], Some(ScalarType::Json)),
         ("STRING", 1, vec![(500, text.clone())], None),
         ("STRING", 10, vec![(2, doc! {"y": 1}.into())], Some(ScalarType::Json)),
         ("TINYINT", 0, vec![(2, text.clone())], Some(ScalarType::String)),
         ("TINYINT", 0, vec![(2, text.clone()), (2, true.into())], Some(ScalarType::Json)),
         ("TINYINT", 0, vec![(2, doc! {"y": 1}.into())], None),
         ("TINYINT", 3, vec![(2, 100_000.into())], Some(ScalarType::Int)),
-        ("TINYINT", 3, vec![(2, text.clone())], Some(ScalarType::Json)),
+        ("TINYINT", 3, vec![(2, text.clone())], None),
         ("JSON", 3, vec![(2, text.clone())], None),
     ] {
         assert_eq!(widened(from, held, &strays), to, "{from} with {held} and {strays:?}");
     }
+}
+
+/// JSON has the types of numbers, and a column has not: what they were is known where the schema keeps it.
+#[test]
+fn a_column_of_numbers_becomes_json_only_where_their_types_are_kept() {
+    let mut schema = schema(r#"{"_id": "INT", "x": "INT"}"#);
+    let mut unplaced = seen(&[(2, doc! {"x": "text"}, "x")]);
+    unplaced.held(TableId(0), ColumnId(1), 99);
+    let evolution = evolve(&schema, &unplaced, &RULES()).unwrap();
+    assert_eq!((evolution.widened.len(), &evolution.schema), (0, &schema));
+    assert_eq!(left(&evolution), [("x", 2, LeftBecause::NeedsLoad { to: ScalarType::Json })]);
+    schema.dialect = Dialect::Gizer { exact_types: true };
+    let evolution = evolve(&schema, &unplaced, &RULES()).unwrap();
+    assert_eq!(evolution.widened.first().map(|widened| widened.to), Some(ScalarType::Json));
+}
+
+#[test]
+fn a_pinned_type_stays() {
+    let fields = |pinned| format!(r#"{{"_id": "INT", "x": {{"$type": "INT", "$pinned": {pinned}}}, "l": ["INT"]}}"#);
+    let unplaced = || seen(&[(2, doc! {"x": 0.5}, "x"), (2, doc! {"l": [0.5]}, "l")]);
+    let evolution = evolve(&schema(&fields(true)), &unplaced(), &RULES()).unwrap();
+    assert_eq!(evolution.widened.iter().map(|widened| widened.path.as_str()).collect::<Vec<_>>(), ["l"]);
+    assert_eq!(left(&evolution), [("x", 2, LeftBecause::Pinned)]);
+    assert_eq!(evolve(&schema(&fields(false)), &unplaced(), &RULES()).unwrap().widened.len(), 2);
+}
+
+#[test]
+fn widening_alone_gives_nothing_a_place() {
+    let schema = schema(r#"{"_id": "INT", "x": "INT"}"#);
+    let unplaced = seen(&[(2, doc! {"x": 0.5}, "x"), (5, doc! {"y": 1}, "y")]);
+    let evolution = evolve(&schema, &unplaced, &EvolveRules { adopts: false, ..RULES() }).unwrap();
+    assert_eq!((adopted(&evolution), left(&evolution)), (vec![], vec![]));
+    assert_eq!(evolution.widened.len(), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gizer_pg::state;
 
+use super::widen::verify_numbers;
 use super::{EvolveOptions, EvolvePolicy, EvolvedCollection, Occasion, evolve, finish_begun};
 use crate::env::Env;
 use crate::failure::Failure;
@@ -27,10 +28,11 @@ pub async fn evolve_due(env: &Env) -> Result<(Vec<EvolvedCollection>, Failures),
     // More has been counted of these than when they were last looked at, and that is not too short a while ago.
     let mut collections = state::collections_to_look_at(&session, env.settings.evolve.every).await?;
     collections.retain(|name| !env.settings.selection.excludes(name));
-    drop(session);
     if collections.is_empty() {
+        verify_numbers(env, &session, &mut failures).await?;
         return Ok((Vec::new(), failures));
     }
+    drop(session);
     let (done, failed) = evolve(env, &EvolveOptions { collections, dry_run: false, occasion: Occasion::Due }).await?;
     for (name, failure) in failed.by_collection() {
         failures.add(name, failure.clone());

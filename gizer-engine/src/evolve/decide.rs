@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use gizer_pg::PgError;
 use gizer_pg::growth;
-use gizer_schema::infer::{Adopted, EvolveRules, InferenceRules, LeftInExtra, evolve};
+use gizer_pg::load::retyping_statements;
+use gizer_schema::infer::{Adopted, Evolution, EvolveRules, InferenceRules, LeftInExtra, Widened, evolve};
 use gizer_schema::{Growth, Layout, Schema, TableId, rename_taken_tables};
 
 use super::evidence::Evidence;
@@ -13,20 +14,35 @@ use crate::env::Env;
 use crate::failure::Failure;
 use crate::layouts::{Layouts, relation_names, unusable_schema};
 
+/// What a version of a schema may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VersionKind {
+    /// It gives places to what has none: in place.
+    Adopts,
+    /// It gives columns wider types: by a swap.
+    Widens,
+}
+
 /// The next version of a schema.
 pub(super) struct Decision {
     pub(super) schema: Schema,
     pub(super) after: Arc<Layout>,
     pub(super) growth: Growth,
     pub(super) adopted: Vec<Adopted>,
+    pub(super) widened: Vec<Widened>,
     pub(super) left: Vec<LeftInExtra>,
     pub(super) unreadable: u64,
 }
 
 impl Decision {
-    /// The statements that make room for it.
+    /// The statements that make room for what it adds.
     pub(super) fn statements(&self, schema: &str) -> Result<Vec<String>, PgError> {
         growth::statements(schema, &self.after, &self.growth)
+    }
+
+    /// The statements that make and swap tables with wider columns.
+    pub(super) fn swap_statements(&self, schema: &str) -> Result<Vec<String>, PgError> {
+        retyping_statements(schema, &self.after, &self.growth)
     }
 
     /// The tables whose rows are rewritten.
@@ -39,8 +55,15 @@ impl Decision {
 ///
 /// # Errors
 /// [`Failure`] if other schema files cannot be read, or no names are left for new tables.
-pub(super) fn decide(env: &Env, schema: &Schema, before: &Layout, seen: &Evidence) -> Result<Decision, Failure> {
-    let rules = EvolveRules { inference: InferenceRules::default(), threshold: seen.threshold, widens: false };
+pub(super) fn decide(
+    env: &Env,
+    schema: &Schema,
+    before: &Layout,
+    seen: &Evidence,
+    kind: VersionKind,
+) -> Result<Decision, Failure> {
+    let (adopts, widens) = (kind == VersionKind::Adopts, kind == VersionKind::Widens);
+    let rules = EvolveRules { inference: InferenceRules::default(), threshold: seen.threshold, adopts, widens };
     let mut evolution = evolve(schema, &seen.unplaced, &rules).map_err(|error| unusable_schema(&error))?;
     if !evolution.adopted.is_empty() {
         let taken = names_of_others(env, &schema.collection)?;
@@ -54,15 +77,8 @@ pub(super) fn decide(env: &Env, schema: &Schema, before: &Layout, seen: &Evidenc
     let after = Layout::new(&evolution.schema).map_err(|error| unusable_schema(&error))?;
     let growth =
         Growth::between(before, &after).map_err(|error| Failure::failed(format!("{}: {error}", schema.collection)))?;
-    let (adopted, left) = (evolution.adopted, evolution.left);
-    Ok(Decision {
-        schema: evolution.schema,
-        after: Arc::new(after),
-        growth,
-        adopted,
-        left,
-        unreadable: seen.unreadable,
-    })
+    let Evolution { schema, adopted, widened, left } = evolution;
+    Ok(Decision { schema, after: Arc::new(after), growth, adopted, widened, left, unreadable: seen.unreadable })
 }
 
 /// Names of tables and keys that other collections have.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use gizer_flatten::extra_part;
 use gizer_pg::Session;
 use gizer_pg::rows::{RowStore, WhichTables};
+use gizer_pg::state::documents_with_unfit_keys;
 use gizer_schema::infer::{Unplaced, threshold};
 use gizer_schema::raw::RawDoc;
-use gizer_schema::{Layout, TableId};
+use gizer_schema::{ColumnType, Layout, TableId};
 
 use super::EvolveSettings;
 use crate::failure::Failure;
@@ -33,7 +34,12 @@ pub(super) async fn gather(
 ) -> Result<Evidence, Failure> {
     let mut store = RowStore::open(session, layout, WhichTables::Live).await?;
     store.begin_snapshot().await?;
-    let gathered = read(&mut store, layout, settings).await;
+    let gathered = async {
+        let mut evidence = read(&mut store, layout, settings).await?;
+        evidence.read_unfit_keys(session, layout).await?;
+        Ok(evidence)
+    };
+    let gathered = gathered.await;
     store.end_snapshot().await;
     gathered
 }
@@ -53,6 +59,16 @@ async fn read(store: &mut RowStore<'_>, layout: &Layout, settings: &EvolveSettin
         evidence.unplaced.held(table, column, values);
     }
     Ok(evidence)
+}
+
+const ID: &str = "_id";
+
+/// A document of the field `_id` of this one alone.
+fn only_id(document: RawDoc<'_>) -> Option<Vec<u8>> {
+    let id = document.elements().find_map(|element| element.ok().filter(|element| element.name == ID.as_bytes()))?;
+    let element = [&[id.kind as u8][..], ID.as_bytes(), &[0], id.bytes, &[0]].concat();
+    let length = i32::try_from(element.len() + size_of::<i32>()).ok()?;
+    Some([&length.to_le_bytes()[..], &element].concat())
 }
 
 /// Counts each path once a document: rows come in the order of their keys.
@@ -87,7 +103,34 @@ impl DocumentCounter {
 /// Paths of one table whose documents are distinguished.
 const MAX_PATHS: usize = 100_000;
 
+/// Rejected documents that are read at once.
+const REJECTS_AT_ONCE: u32 = 100;
+
 impl Evidence {
+    /// Documents that are rejected for an `_id` that does not fit: it is what they have no place for.
+    async fn read_unfit_keys(&mut self, session: &Session, layout: &Layout) -> Result<(), Failure> {
+        if layout.key.ty == ColumnType::Key {
+            return Ok(());
+        }
+        let path = [ID.to_owned()];
+        let mut after = None;
+        loop {
+            let some = documents_with_unfit_keys(session, &layout.collection, after.take(), REJECTS_AT_ONCE).await?;
+            for (_, document) in &some {
+                let id = RawDoc::new(document).ok().and_then(only_id);
+                if let Some(id) = id.as_deref().and_then(|id| RawDoc::new(id).ok())
+                    && self.unplaced.observe(id).is_ok()
+                {
+                    self.unplaced.count_document(&path);
+                }
+            }
+            match some.last() {
+                Some((last, _)) => after = Some(last.clone()),
+                None => return Ok(()),
+            }
+        }
+    }
+
     fn row(&mut self, layout: &Layout, table: TableId, counter: &mut DocumentCounter, key: &[u8], extra: &[u8]) {
         counter.begin(key);
         // The version of jsonb's binary form, and the text.

@@ -8,6 +8,9 @@
 //!   finish     the new layout is that of the collection; then its schema file
 //! ```
 //!
+//! Columns whose values outgrow their type widen after that, as a version of their own: their tables are filled from the live ones
+//! next to them, and swapped in (`widen`).
+//!
 //! MongoDB is not read: `_extra` loses nothing, so a document rebuilt from its rows gives the rows
 //! that a load by the new schema would give. A run that ends in between leaves a version unfinished
 //! in `gizer_schema_history`; the next run resumes it. If PostgreSQL does not take the rows, they go
@@ -17,34 +20,27 @@ mod auto;
 mod decide;
 mod evidence;
 mod files;
+mod growing;
 mod rewrite;
+mod widen;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gizer_pg::Session;
-use gizer_pg::ddl::layout_hash;
-use gizer_pg::growth;
-use gizer_pg::load::SwapSettings;
-use gizer_pg::state::{self, NewVersion, Obstacle, ObstacleKind, UnfinishedVersion};
-use gizer_schema::infer::{Adopted, LeftInExtra};
-use gizer_schema::{Dialect, Growth, Layout, Schema, file};
+use gizer_pg::state::{self, Obstacle, ObstacleKind};
+use gizer_schema::infer::{Adopted, LeftInExtra, Widened};
 use serde_json::json;
 
 pub use auto::{evolve_due, evolve_while_following};
 pub use files::restore_schema_files;
 
 use crate::env::Env;
-use crate::fail_point::fail_point;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::failures::Failures;
-use crate::layouts::unusable_schema;
-use crate::notice::Notice;
-use crate::observer::Event;
-use crate::schema_files::SchemaFiles;
 use crate::wording::command;
-use decide::Decision;
-use rewrite::{Rewritten, rewrite, take_back};
+use decide::VersionKind;
+use growing::Growing;
+use widen::verify_numbers;
 
 /// When schemas grow by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,6 +105,8 @@ pub struct EvolvedCollection {
     pub version: Option<i64>,
     /// Fields that have a place now.
     pub adopted: Vec<Adopted>,
+    /// Columns that have a wider type now.
+    pub widened: Vec<Widened>,
     /// Fields that stay in `_extra`, and why.
     pub left: Vec<LeftInExtra>,
     /// Rows whose `_extra` is not what gizer writes, and was not looked at.
@@ -117,6 +115,8 @@ pub struct EvolvedCollection {
     pub statements: Vec<String>,
     /// Tables whose rows are rewritten.
     pub tables: Vec<String>,
+    /// The statements that make tables with wider columns, and put them in the place of the live ones.
+    pub swap_statements: Vec<String>,
     /// Documents rewritten.
     pub documents: u64,
     /// Rows written.
@@ -159,6 +159,9 @@ pub async fn evolve(env: &Env, options: &EvolveOptions) -> Result<(Vec<EvolvedCo
             break;
         }
     }
+    if !options.dry_run {
+        verify_numbers(env, &session, &mut failures).await?;
+    }
     Ok((done, failures))
 }
 
@@ -199,211 +202,83 @@ async fn evolve_one(
     session: &Session,
     name: &str,
     options: &EvolveOptions,
-) -> Result<Option<EvolvedCollection>, Failure> {
-    let began = Instant::now();
+) -> Result<Vec<EvolvedCollection>, Failure> {
     if options.dry_run {
-        let Some(growing) = Growing::of(env, session, name, options).await? else { return Ok(None) };
-        return Ok(Some(growing.report(&growing.decide().await?)));
+        let Some(growing) = Growing::of(env, session, name, options).await? else { return Ok(Vec::new()) };
+        return Ok(vec![growing.foresee().await?]);
     }
     state::hold_tables(session, name).await?;
-    let outcome = go_on_or_grow(env, session, name, options).await;
+    let outcome = resume_or_grow(env, session, name, options).await;
     state::release_tables(session, name).await;
-    Ok(outcome?.map(|evolved| EvolvedCollection { took: began.elapsed(), ..evolved }))
+    outcome
 }
 
-/// With the locks that keep others from it: what another run has done meanwhile is seen.
-async fn go_on_or_grow(
+/// With the locks that keep others from it: what another run has done meanwhile is seen. A version that adds, and one that widens.
+async fn resume_or_grow(
     env: &Env,
     session: &Session,
     name: &str,
     options: &EvolveOptions,
-) -> Result<Option<EvolvedCollection>, Failure> {
+) -> Result<Vec<EvolvedCollection>, Failure> {
     let unfinished = state::unfinished_version(session, name).await?;
     if unfinished.is_none() && options.occasion == Occasion::Begun {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     restore_schema_files(env, session).await?;
-    let Some(growing) = Growing::of(env, session, name, options).await? else { return Ok(None) };
-    match unfinished {
-        Some(version) => growing.resume(version).await.map(Some),
-        None => growing.grow(options.occasion).await,
+    let Some(growing) = Growing::of(env, session, name, options).await? else {
+        state::note_looked(session, name).await?;
+        return Ok(Vec::new());
+    };
+    if let Some(version) = unfinished {
+        return Ok(vec![growing.resume(version).await?]);
     }
+    let seen = growing.gather().await?;
+    state::note_looked(session, name).await?;
+    let adopted = growing.adopt(&seen, options.occasion).await?;
+    let widened = if growing.decide(&seen, VersionKind::Widens)?.widened.is_empty() {
+        None
+    } else if adopted.version.is_none() {
+        growing.widen(&seen, options.occasion).await?
+    } else if let Some(growing) = Growing::of(env, session, name, options).await? {
+        // Its tables have other numbers now.
+        growing.widen(&growing.gather().await?, options.occasion).await?
+    } else {
+        None
+    };
+    // What has not grown is reported once, with what stays as it is.
+    let adopted = (adopted.version.is_some() || widened.is_none()).then_some(adopted);
+    Ok(adopted.into_iter().chain(widened).collect())
 }
 
-/// A collection whose schema may grow.
-struct Growing<'g> {
-    env: &'g Env,
-    session: &'g Session,
-    files: SchemaFiles,
-    schema: Schema,
-    before: Arc<Layout>,
+/// What is new, for `gizer_schema_history`: `[{"path": "a.b", "chosen": "STRING", "documents": 12}]`; of a column with a wider
+/// type `from` is what it was.
+fn changes(adopted: &[Adopted], widened: &[Widened]) -> String {
+    let adopted = adopted
+        .iter()
+        .map(|adopted| json!({"path": adopted.path, "chosen": adopted.chosen, "documents": adopted.documents}));
+    let widened = widened.iter().map(|Widened { path, from, to, documents }| {
+        json!({"path": path, "chosen": to.to_string(), "from": from.to_string(), "documents": documents})
+    });
+    serde_json::Value::from(adopted.chain(widened).collect::<Vec<_>>()).to_string()
 }
 
-impl<'g> Growing<'g> {
-    /// `None` if it is not followed any more, or cannot grow and was not named.
-    async fn of(
-        env: &'g Env,
-        session: &'g Session,
-        name: &str,
-        options: &EvolveOptions,
-    ) -> Result<Option<Growing<'g>>, Failure> {
-        let followed = state::read_followed(session).await?.into_iter().find(|each| each.collection == name);
-        let Some(followed) = followed else { return Ok(None) };
-        let named = options.occasion == Occasion::Asked && !options.collections.is_empty();
-        let files = env.schema_files()?;
-        let schema = files.read(name)?;
-        if schema.dialect == Dialect::Classic {
-            let message =
-                format!("the schema file of {name} is in the classic dialect, which keeps nothing to grow from");
-            let remedy = format!("`{}`, then load it", command("schema infer", [name], &["--force"]));
-            return if named { Err(Failure::usage(message).remedy(remedy)) } else { Ok(None) };
-        }
-        let before = Arc::new(Layout::new(&schema).map_err(|error| unusable_schema(&error))?);
-        if layout_hash(&before)? != followed.layout_hash {
-            let message = format!("the schema file of {name} has changed since {name} was loaded: a load is due");
-            let remedy = format!("run `{}`, or restore the old schema file", command("load", [name], &[]));
-            return Err(Failure::new(FailureKind::LoadDue, message).remedy(remedy));
-        }
-        Ok(Some(Growing { env, session, files, schema, before }))
-    }
-
-    /// What of the stored rows has no place, and what should get one.
-    async fn decide(&self) -> Result<Decision, Failure> {
-        let seen = evidence::gather(self.session, &self.before, &self.env.settings.evolve).await?;
-        decide::decide(self.env, &self.schema, &self.before, &seen)
-    }
-
-    fn report(&self, decision: &Decision) -> EvolvedCollection {
-        EvolvedCollection {
-            collection: self.before.collection.clone(),
-            adopted: decision.adopted.clone(),
-            left: decision.left.clone(),
-            unreadable: decision.unreadable,
-            statements: decision.statements(self.session.schema()).unwrap_or_default(),
-            tables: decision.tables(),
-            ..EvolvedCollection::default()
-        }
-    }
-
-    async fn grow(&self, occasion: Occasion) -> Result<Option<EvolvedCollection>, Failure> {
-        let decision = self.decide().await?;
-        let mut evolved = self.report(&decision);
-        let collection = &self.before.collection;
-        state::note_looked(self.session, collection).await?;
-        let layout_after = layout_hash(&decision.after)?;
-        let is_due = occasion == Occasion::Due;
-        if decision.adopted.is_empty() || is_due && state::has_failed(self.session, collection, &layout_after).await? {
-            return Ok(Some(evolved));
-        }
-        // Before anything is done that its schema file could not tell.
-        self.files.check_writable()?;
-        let new = NewVersion {
-            collection: self.before.collection.clone(),
-            layout_before: layout_hash(&self.before)?,
-            layout_after,
-            schema_before: file::write(&self.schema),
-            schema: file::write(&decision.schema),
-            changes: changes(&decision.adopted),
-        };
-        let settings = self.swap_settings();
-        let version = growth::begin(self.session, &decision.after, &decision.growth, &new, &settings).await?;
-        fail_point("evolve.after_begin");
-        evolved.version = Some(version.version);
-        let paths: Vec<String> = decision.adopted.iter().map(|adopted| adopted.path.clone()).collect();
-        let rewritten = self.rewrite(version, &decision.after, &decision.growth, &paths).await?;
-        (evolved.documents, evolved.rows) = (rewritten.documents, rewritten.rows);
-        self.done(&decision.schema, &evolved)?;
-        Ok(Some(evolved))
-    }
-
-    /// Goes on with what an earlier run has begun.
-    async fn resume(&self, version: UnfinishedVersion) -> Result<EvolvedCollection, Failure> {
-        let collection = &self.before.collection;
-        let unreadable = || {
-            let message = format!("gizer_schema_history does not say how the schema of {collection} was to grow");
-            Failure::failed(message)
-                .remedy(format!("`{}`, which recreates its tables", command("load", [collection], &[])))
-        };
-        let schema = file::parse(collection, &version.new.schema).map_err(|_| unreadable())?;
-        let after = Layout::new(&schema).map_err(|_| unreadable())?;
-        let growth = Growth::between(&self.before, &after).map_err(|_| unreadable())?;
-        if layout_hash(&after)? != version.new.layout_after {
-            return Err(unreadable());
-        }
-        let after = Arc::new(after);
-        let adopted = adopted_in(&version.new.changes);
-        let paths: Vec<String> = adopted.iter().map(|(path, _)| path.clone()).collect();
-        let number = version.version;
-        self.env.notice(&Notice::EvolveResumes { collection: collection.clone(), documents: version.rewritten.0 });
-        let rewritten = self.rewrite(version, &after, &growth, &paths).await?;
-        let evolved = EvolvedCollection {
-            collection: collection.clone(),
-            version: Some(number),
-            statements: growth::statements(self.session.schema(), &after, &growth)?,
-            documents: rewritten.documents,
-            rows: rewritten.rows,
-            resumed: true,
-            ..EvolvedCollection::default()
-        };
-        self.done(&schema, &evolved)?;
-        Ok(evolved)
-    }
-
-    /// Rewrites rows to the end; if PostgreSQL does not take them, everything is as it was before.
-    async fn rewrite(
-        &self,
-        version: UnfinishedVersion,
-        after: &Arc<Layout>,
-        growth: &Growth,
-        paths: &[String],
-    ) -> Result<Rewritten, Failure> {
-        let (env, session, number) = (self.env, self.session, version.version);
-        let why = match version.failed.clone() {
-            Some(why) => why,
-            None => match rewrite(env, session, version, after, growth, paths).await {
-                Ok(rewritten) => return Ok(rewritten),
-                Err(failure) if !failure.is_of_the_rows => return Err(failure.failure),
-                Err(failure) => failure.failure.message,
-            },
-        };
-        let collection = &self.before.collection;
-        fail_point("evolve.before_taking_back");
-        take_back(env, session, (&self.before, after), growth, number, &why).await?;
-        fail_point("evolve.after_taking_back");
-        growth::give_up(session, after, growth, (collection, number), &why, &self.swap_settings()).await?;
-        let message = format!("the schema of {collection} could not grow, and is as it was: {why}");
-        Err(Failure::failed(message).remedy("forbid the field in the schema file: {\"$as\": \"ignore\"} or \"json\""))
-    }
-
-    /// The state has the new version: now its schema file.
-    fn done(&self, schema: &Schema, evolved: &EvolvedCollection) -> Result<(), Failure> {
-        fail_point("evolve.after_finish");
-        let written = self.files.write(schema);
-        self.env.observer.observe(Event::Evolved(evolved));
-        written.map(drop).map_err(|failure| {
-            let message = format!(
-                "{}: its schema has grown, and its file could not be written: {failure}",
-                self.before.collection
-            );
-            Failure { message, ..failure }.remedy("make the folder of schema files writable; the next run writes it")
-        })
-    }
-
-    fn swap_settings(&self) -> SwapSettings {
-        SwapSettings { limit: self.env.settings.swap_timeout, ..SwapSettings::default() }
-    }
+/// What a version changed at one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaChange {
+    /// Field names from the root, joined by dots.
+    pub path: String,
+    /// What it became.
+    pub chosen: String,
+    /// What it was, of a column that has widened.
+    pub from: Option<String>,
 }
 
-/// What is new, for `gizer_schema_history`: `[{"path": "a.b", "chosen": "STRING", "documents": 12}]`.
-fn changes(adopted: &[Adopted]) -> String {
-    let one =
-        |adopted: &Adopted| json!({"path": adopted.path, "chosen": adopted.chosen, "documents": adopted.documents});
-    serde_json::Value::from(adopted.iter().map(one).collect::<Vec<_>>()).to_string()
-}
-
-/// The inverse, as far as it can be read: paths and what they became.
-pub fn adopted_in(changes: &str) -> Vec<(String, String)> {
+/// What a version changed, as far as `gizer_schema_history` can be read.
+pub fn changes_in(changes: &str) -> Vec<SchemaChange> {
     let Ok(serde_json::Value::Array(all)) = serde_json::from_str(changes) else { return Vec::new() };
     let text = |of: &serde_json::Value, name: &str| of.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-    all.iter().filter_map(|one| Some((text(one, "path")?, text(one, "chosen")?))).collect()
+    let one = |one: &serde_json::Value| {
+        Some(SchemaChange { path: text(one, "path")?, chosen: text(one, "chosen")?, from: text(one, "from") })
+    };
+    all.iter().filter_map(one).collect()
 }

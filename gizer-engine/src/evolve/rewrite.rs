@@ -30,18 +30,28 @@ pub(super) struct RewriteFailure {
     pub(super) failure: Failure,
     /// Whether the same would come again: the rows, not the server, are at fault.
     pub(super) is_of_the_rows: bool,
+    /// Whether somebody held the tables for too long.
+    pub(super) is_busy: bool,
+}
+
+impl RewriteFailure {
+    /// The rows are at fault.
+    pub(super) fn of_rows(message: String) -> RewriteFailure {
+        RewriteFailure { failure: Failure::failed(message), is_of_the_rows: true, is_busy: false }
+    }
 }
 
 impl From<Failure> for RewriteFailure {
     fn from(failure: Failure) -> RewriteFailure {
-        RewriteFailure { failure, is_of_the_rows: false }
+        RewriteFailure { failure, is_of_the_rows: false, is_busy: false }
     }
 }
 
 impl From<PgError> for RewriteFailure {
     fn from(error: PgError) -> RewriteFailure {
         let is_of_the_rows = error.is_data_rejected() || error.blame() == Blame::Document;
-        RewriteFailure { failure: error.into(), is_of_the_rows }
+        let is_busy = matches!(error, PgError::TablesBusy { .. });
+        RewriteFailure { failure: error.into(), is_of_the_rows, is_busy }
     }
 }
 
@@ -49,16 +59,16 @@ impl From<VerifyError> for RewriteFailure {
     fn from(error: VerifyError) -> RewriteFailure {
         match error {
             VerifyError::Tables(error) => error.into(),
-            error => RewriteFailure { failure: Failure::failed(error.to_string()), is_of_the_rows: true },
+            error => RewriteFailure::of_rows(error.to_string()),
         }
     }
 }
 
 /// Documents of the first chunk; later ones are as large as the memory allows.
-const FIRST_DOCUMENTS: usize = 200;
+pub(super) const FIRST_DOCUMENTS: usize = 200;
 
 /// Documents of a chunk at most.
-const MAX_DOCUMENTS: usize = 10_000;
+pub(super) const MAX_DOCUMENTS: usize = 10_000;
 
 /// Rewrites all rows that hold a field which has a place now, and makes the version that of the collection.
 pub(super) async fn rewrite(
@@ -148,12 +158,12 @@ pub(super) async fn take_back(
     Ok(())
 }
 
-fn stop_if_asked(env: &Env) -> Result<(), Failure> {
+pub(super) fn stop_if_asked(env: &Env) -> Result<(), Failure> {
     env.stop.reason().map_or(Ok(()), Err)
 }
 
 /// Ends the transaction of a chunk.
-async fn end<T>(session: &Session, outcome: Result<T, RewriteFailure>) -> Result<T, RewriteFailure> {
+pub(super) async fn end<T>(session: &Session, outcome: Result<T, RewriteFailure>) -> Result<T, RewriteFailure> {
     match outcome {
         Ok(done) => Ok(session.end(Ok(done)).await?),
         Err(failure) => {
@@ -201,29 +211,36 @@ impl<'c> Chunks<'c> {
         if fields.is_empty() {
             return Ok(0);
         }
-        let mut keys = Keys::new(&self.from);
-        for field in fields {
-            keys.insert_stored(field);
-        }
-        let stored = StoredRows::read(&mut self.store, &keys).await?;
-        let mut documents = Vec::new();
-        for number in 0..u32::try_from(keys.len()).unwrap_or(u32::MAX) {
-            let document = rebuild_stored(&self.from, &stored, number).map_err(|error| RewriteFailure {
-                failure: Failure::failed(format!("rows are not those of a document: {error}")),
-                is_of_the_rows: true,
-            })?;
-            documents.extend_from_slice(&document);
-        }
-        drop(stored);
-        let bytes = documents.len();
-        let batch = DocumentBatch::from_sequence(Bytes::from(documents))
-            .map_err(|error| Failure::failed(format!("a document rebuilt from its rows: {error}")))?;
+        let (keys, batch) = stored_documents(&mut self.store, &self.from, fields).await?;
+        let bytes = batch.document_bytes();
         let reconciled = reconcile(&mut self.to, &mut self.flattener, &[batch], &keys, self.checks).await?;
         if let Some(rejected) = reconciled.rejected.first() {
             let message = format!("the document {} has no rows by the new schema", rejected.id);
-            return Err(RewriteFailure { failure: Failure::failed(message), is_of_the_rows: true });
+            return Err(RewriteFailure::of_rows(message));
         }
         self.documents = (fields.len() * self.bytes / bytes.max(1)).clamp(1, MAX_DOCUMENTS);
         Ok(reconciled.changes.total())
     }
+}
+
+/// The documents of these keys, rebuilt from their rows.
+pub(super) async fn stored_documents(
+    store: &mut RowStore<'_>,
+    layout: &Layout,
+    fields: &[Vec<u8>],
+) -> Result<(Keys, DocumentBatch), RewriteFailure> {
+    let mut keys = Keys::new(layout);
+    for field in fields {
+        keys.insert_stored(field);
+    }
+    let stored = StoredRows::read(store, &keys).await?;
+    let mut documents = Vec::new();
+    for number in 0..u32::try_from(keys.len()).unwrap_or(u32::MAX) {
+        let document = rebuild_stored(layout, &stored, number)
+            .map_err(|error| RewriteFailure::of_rows(format!("rows are not those of a document: {error}")))?;
+        documents.extend_from_slice(&document);
+    }
+    let batch = DocumentBatch::from_sequence(Bytes::from(documents))
+        .map_err(|error| Failure::failed(format!("a document rebuilt from its rows: {error}")))?;
+    Ok((keys, batch))
 }

@@ -12,8 +12,8 @@ use super::cancels::Cancels;
 use super::remake;
 use super::sink::{CopySink, LoadFence};
 use super::staging::{self, KeySettings, StagingTable};
-use super::survey;
-use super::swap::{self, SwapPart, SwapSettings, Swapped};
+use super::survey::{self, Extent};
+use super::swap::{self, Replacement, SwapPart, SwapSettings, Swapped};
 use super::text::{TEXT_FORM, TextSink};
 use crate::connect::Session;
 use crate::error::PgError;
@@ -255,7 +255,8 @@ impl<'a> Load<'a> {
     pub async fn build_keys(&self, sessions: &[&Session], settings: KeySettings) -> Result<(), PgError> {
         let own = [self.session];
         let sessions = if sessions.is_empty() { &own } else { sessions };
-        staging::build_keys(sessions, self.request.layout, &self.tables, settings, &self.cancels).await
+        let replacement = Replacement { layout: self.request.layout, tables: &self.tables, extent: Extent::All };
+        staging::build_keys(sessions, replacement, settings, &self.cancels).await
     }
 
     /// Bytes that each table takes on disk with its keys and indexes, in the order of the layout's tables.
@@ -313,7 +314,7 @@ async fn start_in_transaction(
         None => state::begin_load(session, &row).await?,
         Some(old) => state::resume_load(session, &row, old).await?,
     };
-    let survey = survey::survey_in_transaction(session, layout).await?;
+    let survey = survey::survey_in_transaction(session, layout, Extent::All).await?;
     tracing::debug!(collection = layout.collection, live = survey.live.len(), "tables to replace");
     let resumed = match old_epoch {
         None => {

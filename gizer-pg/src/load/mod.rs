@@ -19,6 +19,8 @@
 //! next to them which ranges are in them; the next load of that collection resumes there, or drops them first. Where none is
 //! due, [`drop_leftovers`] drops what a failed load has left.
 //!
+//! [`Retyping`] does the same for some tables of a collection, from their own rows.
+//!
 //! What people have made of the live tables is not lost in silence: indexes, constraints, rights, storage parameters and
 //! comments on columns are carried over, views are recreated, and anything else is refused by name before the first row
 //! is read.
@@ -34,6 +36,7 @@ mod lifecycle;
 pub(crate) mod locks;
 mod names;
 mod remake;
+mod retype;
 mod settings;
 mod sink;
 mod staging;
@@ -46,6 +49,7 @@ mod views;
 
 pub use leftovers::drop_leftovers;
 pub use lifecycle::{Earlier, Load, LoadRequest, LoadSource};
+pub use retype::{RetypedVersion, Retyping, retyping_statements};
 pub(crate) use sink::amount;
 pub use sink::{CopySink, LoadFence};
 pub use staging::KeySettings;

@@ -2,9 +2,9 @@
 //!
 //! What is gizer's own is kept apart from what others made: nobody is ever advised to drop a table of gizer.
 
-use gizer_schema::Layout;
+use gizer_schema::{Layout, TableId};
 
-use super::survey::{LiveTable, oids};
+use super::survey::{Extent, LiveTable, oids};
 use crate::connect::Session;
 use crate::ddl::{key_names, staging_name};
 use crate::error::{NameOwner, PgError};
@@ -35,12 +35,14 @@ pub(super) async fn refuse_taken_key_names(
     session: &Session,
     layout: &Layout,
     live: &[LiveTable],
+    extent: Extent<'_>,
 ) -> Result<(), PgError> {
     let sql = "SELECT c.relname::text, coalesce(i.indrelid::regclass::text, '') \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                LEFT JOIN pg_index i ON i.indexrelid = c.oid \
                WHERE n.nspname = $1 AND c.relname = ANY ($2) AND (i.indrelid IS NULL OR i.indrelid <> ALL ($3))";
-    let (keys, oids) = (key_names(layout), oids(live));
+    let keys = key_names(layout).into_iter().enumerate().filter(|(at, _)| extent.has(TableId(*at)));
+    let (keys, oids): (Vec<String>, Vec<u32>) = (keys.map(|(_, name)| name).collect(), oids(live));
     let found = session.query("looking for the names of keys", sql, &[&session.schema(), &keys, &oids]).await?;
     let Some(row) = found.first() else { return Ok(()) };
     let (table, of): (String, String) = (row.get(0), row.get(1));

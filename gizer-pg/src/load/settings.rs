@@ -3,7 +3,7 @@
 use gizer_schema::Layout;
 
 use super::description::{OwnComments, describe, own_comments};
-use super::survey::LiveTable;
+use super::survey::{Extent, LiveTable};
 use crate::connect::Session;
 use crate::error::PgError;
 use crate::ident::{quote_identifier, quote_literal};
@@ -43,10 +43,18 @@ pub(super) async fn read(
     Ok(all)
 }
 
-/// Records how gizer leaves the new tables, and then gives them what the old ones had.
-pub(super) async fn apply(session: &Session, layout: &Layout, all: &[TableSettings]) -> Result<(), PgError> {
-    let names: Vec<&str> = layout.tables.iter().map(|table| table.name.as_str()).collect();
-    state::remember_tables(session, &layout.collection, &describe(session, &names).await?).await?;
+/// Records how gizer leaves the new tables, next to how the `others` were left, and then gives them what the old ones had.
+pub(super) async fn apply(
+    session: &Session,
+    layout: &Layout,
+    extent: Extent<'_>,
+    all: &[TableSettings],
+    others: Descriptions,
+) -> Result<(), PgError> {
+    let names: Vec<&str> = extent.names(layout).collect();
+    let mut left = others;
+    left.extend(describe(session, &names).await?);
+    state::remember_tables(session, &layout.collection, &left).await?;
     for settings in all {
         let at = session.relation(&settings.table)?;
         let Some(table) = layout.tables.iter().find(|table| table.name == settings.table) else { continue };

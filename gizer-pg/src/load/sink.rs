@@ -31,6 +31,37 @@ pub(super) struct CopyTarget {
     pub(super) statement: String,
 }
 
+impl CopyTarget {
+    /// One COPY of rows of this table; gives the buffer back.
+    pub(super) async fn copy(
+        &self,
+        session: &Session,
+        statement: &Statement,
+        data: TableData,
+    ) -> Result<Vec<u8>, PgError> {
+        let table = &self.table;
+        let whole = Bytes::from(data.bytes);
+        let mut stream = session.copy_in(format!("copying into {table}"), statement).await?;
+        let mut rest = whole.clone();
+        while !rest.is_empty() {
+            let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
+            stream.feed(chunk).await?;
+        }
+        let copied = stream.finish().await?;
+        if copied != data.rows {
+            return Err(PgError::RowsDiffer {
+                schema: table.schema().to_owned(),
+                table: table.name().to_owned(),
+                encoded: data.rows,
+                copied,
+            });
+        }
+        drop(rest);
+        // The connection has let go of all chunks: this is the buffer itself, not a copy of it.
+        Ok(Vec::from(whole))
+    }
+}
+
 /// Writes ranges over one connection. Where a range fails, see [`RangeSink`].
 #[derive(Debug)]
 pub struct CopySink {
@@ -90,26 +121,7 @@ impl CopySink {
     /// One COPY; gives the buffer back.
     async fn copy_table(&mut self, data: TableData) -> Result<Vec<u8>, PgError> {
         let statement = self.statement(data.table.0).await?;
-        let table = &self.targets[data.table.0].table;
-        let whole = Bytes::from(data.bytes);
-        let mut stream = self.session.copy_in(format!("copying into {table}"), statement).await?;
-        let mut rest = whole.clone();
-        while !rest.is_empty() {
-            let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
-            stream.feed(chunk).await?;
-        }
-        let copied = stream.finish().await?;
-        if copied != data.rows {
-            return Err(PgError::RowsDiffer {
-                schema: table.schema().to_owned(),
-                table: table.name().to_owned(),
-                encoded: data.rows,
-                copied,
-            });
-        }
-        drop(rest);
-        // The connection has let go of all chunks: this is the buffer itself, not a copy of it.
-        Ok(Vec::from(whole))
+        self.targets[data.table.0].copy(&self.session, statement, data).await
     }
 
     async fn statement(&self, table: usize) -> Result<&Statement, PgError> {

@@ -11,7 +11,8 @@ use super::cancels::Cancels;
 use super::holders::holders;
 use super::locks::set_lock_timeout;
 use super::sink::CopyTarget;
-use super::survey::survey;
+use super::survey::{Extent, survey_of};
+use super::swap::Replacement;
 use super::table_style::TableStyle;
 use crate::connect::Session;
 use crate::ddl::{add_key, is_marked_for, key_names, mark, quoted, staging_name};
@@ -150,15 +151,15 @@ impl Default for KeySettings {
 /// Adds keys and analyses, table after table on each of the sessions. Dropping the future cancels what they do.
 pub(super) async fn build_keys(
     sessions: &[&Session],
-    layout: &Layout,
-    tables: &[StagingTable],
+    replacement: Replacement<'_>,
     settings: KeySettings,
     cancels: &Cancels,
 ) -> Result<(), PgError> {
+    let Replacement { layout, tables, extent } = replacement;
     let Some(first) = sessions.first() else { return Ok(()) };
     let queue = Mutex::new(by_size(first, tables).await?);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let additions = additions_now(first, layout).await?;
+    let additions = additions_now(first, layout, extent).await?;
     let work = async |session: &Session| {
         while let Some(table) = next() {
             let finish = finish_in_transaction(session, layout, table, &additions, settings);
@@ -183,10 +184,10 @@ pub(super) async fn build_keys(
 }
 
 /// Whatever has been added to the live tables up to now.
-async fn additions_now(session: &Session, layout: &Layout) -> Result<Vec<Addition>, PgError> {
+async fn additions_now(session: &Session, layout: &Layout, extent: Extent<'_>) -> Result<Vec<Addition>, PgError> {
     let mut looks = 1;
     loop {
-        match survey(session, layout).await {
+        match survey_of(session, layout, extent).await {
             Err(error) if error.is_vanished_object() && looks < SURVEY_ATTEMPTS => looks += 1,
             outcome => return Ok(outcome?.additions),
         }
@@ -201,9 +202,10 @@ const COUNT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How many keys of the root table came more than once.
 async fn count_repeated(session: &Session, layout: &Layout, tables: &[StagingTable]) -> Result<u64, PgError> {
-    let root = layout.table(TableId(0));
-    let key = quote_identifier(&root.columns[root.key.0].name)?;
-    let Some(at) = tables.first().map(|table| &table.staging) else { return Ok(0) };
+    let table = layout.table(TableId(0));
+    let key = quote_identifier(&table.columns[table.key.0].name)?;
+    let root = tables.iter().find(|table| table.id == TableId(0));
+    let Some(at) = root.map(|table| &table.staging) else { return Ok(0) };
     let limit = format!("SET LOCAL statement_timeout TO '{}s'", COUNT_TIMEOUT.as_secs());
     let sql = format!("SELECT count(*) FROM (SELECT FROM {at} GROUP BY {key} HAVING count(*) > 1) AS repeated");
     let count = async {

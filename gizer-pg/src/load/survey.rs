@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gizer_schema::Layout;
+use gizer_schema::{Layout, TableId};
 
 use super::additions::{self, Addition};
 use super::dependents;
@@ -36,6 +36,31 @@ pub struct LiveTable {
     pub(super) oid: u32,
 }
 
+/// Which tables of a collection are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent<'e> {
+    /// All: those of its last load that the layout no longer has go.
+    All,
+    /// These of the layout. The others stay.
+    Only(&'e [TableId]),
+}
+
+impl Extent<'_> {
+    /// Whether a table of the layout is replaced.
+    pub(super) fn has(self, table: TableId) -> bool {
+        match self {
+            Extent::All => true,
+            Extent::Only(tables) => tables.contains(&table),
+        }
+    }
+
+    /// The names of the tables of the layout that are replaced.
+    pub(super) fn names(self, layout: &Layout) -> impl Iterator<Item = &str> {
+        let tables = layout.tables.iter().enumerate();
+        tables.filter(move |(at, _)| self.has(TableId(*at))).map(|(_, table)| table.name.as_str())
+    }
+}
+
 /// What was found, if nothing is in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
@@ -50,6 +75,13 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// How gizer left the tables that are not replaced.
+    pub(super) fn left_of_others(&self, extent: Extent<'_>) -> Descriptions {
+        let mut others = if extent == Extent::All { Descriptions::new() } else { self.left.clone() };
+        others.retain(|name, _| self.live.iter().all(|table| table.name != *name));
+        others
+    }
+
     /// Indexes and constraints that somebody has added to the tables, and that the new ones will have too: `index
     /// posts_n`.
     pub fn carried_over(&self) -> Vec<String> {
@@ -76,22 +108,34 @@ impl Survey {
 /// like that somebody has added to a table of gizer; indexes whose columns the layout no longer has),
 /// [`PgError::NoRights`] (only its owner may replace a table).
 pub async fn survey(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
-    session.in_transaction(survey_in_transaction(session, layout)).await
+    survey_of(session, layout, Extent::All).await
 }
 
-pub(super) async fn survey_in_transaction(session: &Session, layout: &Layout) -> Result<Survey, PgError> {
+pub(super) async fn survey_of(session: &Session, layout: &Layout, extent: Extent<'_>) -> Result<Survey, PgError> {
+    session.in_transaction(survey_in_transaction(session, layout, extent)).await
+}
+
+pub(super) async fn survey_in_transaction(
+    session: &Session,
+    layout: &Layout,
+    extent: Extent<'_>,
+) -> Result<Survey, PgError> {
     refuse_names_of_gizer(session, layout).await?;
     let earlier = state::tables_of(session, &layout.collection).await?;
     let left = state::tables_as_left(session, &layout.collection).await?;
     let mut live = Vec::new();
-    for found in relations(session, layout, &earlier).await? {
+    let mut names: BTreeSet<&str> = extent.names(layout).collect();
+    if extent == Extent::All {
+        names.extend(earlier.iter().map(String::as_str));
+    }
+    for found in relations(session, layout, names).await? {
         let ours = is_ours(session, layout, &found, &earlier, &left).await?;
         if let Some(table) = judge(session, layout, &found, ours).await? {
             require_ownership(session, &found)?;
             live.push(table);
         }
     }
-    refuse_taken_key_names(session, layout, &live).await?;
+    refuse_taken_key_names(session, layout, &live, extent).await?;
     let views = refuse_dependents(session, layout, &live).await?;
     let additions = additions::on_live(session, layout, &live).await?;
     refuse_losses(session, layout, &live, &additions, &left).await?;
@@ -150,13 +194,11 @@ struct Relation {
     owner: String,
 }
 
-async fn relations(session: &Session, layout: &Layout, earlier: &[String]) -> Result<Vec<Relation>, PgError> {
+async fn relations(session: &Session, layout: &Layout, names: BTreeSet<&str>) -> Result<Vec<Relation>, PgError> {
     let sql = "SELECT c.relname::text, c.oid, c.relkind::text, obj_description(c.oid, 'pg_class'), \
                       pg_has_role(c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)::text \
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE n.nspname = $1 AND c.relname = ANY ($2) ORDER BY c.relname";
-    let names: BTreeSet<&str> =
-        layout.tables.iter().map(|table| table.name.as_str()).chain(earlier.iter().map(String::as_str)).collect();
     let names: Vec<&str> = names.into_iter().collect();
     let doing = format!("looking for the tables of {}", layout.collection);
     let rows = session.query(doing, sql, &[&session.schema(), &names]).await?;

@@ -17,7 +17,7 @@ use super::locks::{LockOrder, list, set_lock_timeout};
 use super::remake;
 use super::settings;
 use super::staging::StagingTable;
-use super::survey::{LiveTable, Survey, survey_in_transaction};
+use super::survey::{Extent, LiveTable, Survey, survey_in_transaction};
 use super::views::{self, View};
 use crate::connect::Session;
 use crate::ddl::layout_hash;
@@ -92,11 +92,58 @@ pub async fn swap_together(parts: &[SwapPart<'_>], settings: &SwapSettings) -> R
     // One order for everybody who locks rows of several collections.
     ready.sort_by(|a, b| a.part.load.fence().collection.cmp(&b.part.load.fence().collection));
     let Some(first) = parts.first() else { return Ok(Swapped::default()) };
-    let swapped = swap(first.load.session, &ready, settings).await?;
+    let swapped = swap(first.load.session, &Loads(ready), settings).await?;
     for part in parts {
         state::release_load(part.load.session, &part.load.fence().collection).await;
     }
     Ok(swapped)
+}
+
+/// Staging tables, and whose place they take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replacement<'r> {
+    pub(super) layout: &'r Layout,
+    pub(super) tables: &'r [StagingTable],
+    pub(super) extent: Extent<'r>,
+}
+
+/// What is swapped in, and what is recorded in the same transaction.
+pub(super) trait Swapping: Sync {
+    /// The tables.
+    fn replacements(&self) -> Vec<Replacement<'_>>;
+
+    /// Before anything is locked: whether it may still be done.
+    fn claim(&self, session: &Session) -> impl Future<Output = Result<(), PgError>> + Send;
+
+    /// Once the tables have their names.
+    fn record(&self, session: &Session) -> impl Future<Output = Result<(), PgError>> + Send;
+}
+
+/// Loads that are swapped in together.
+struct Loads<'p>(Vec<Ready<'p>>);
+
+impl Swapping for Loads<'_> {
+    fn replacements(&self) -> Vec<Replacement<'_>> {
+        self.0.iter().map(Ready::replacement).collect()
+    }
+
+    async fn claim(&self, session: &Session) -> Result<(), PgError> {
+        for part in &self.0 {
+            state::claim_swap(session, part.part.load.fence()).await?;
+        }
+        Ok(())
+    }
+
+    async fn record(&self, session: &Session) -> Result<(), PgError> {
+        for part in &self.0 {
+            let fence = part.part.load.fence();
+            state::finish_load(session, fence.load_epoch, &part.loaded()).await?;
+            state::clear_rejects(session, &fence.collection, fence.load_epoch).await?;
+            state::clear_unfit(session, &fence.collection).await?;
+            state::clear_ranges(session, &fence.collection).await?;
+        }
+        state::settle_position(session).await
+    }
 }
 
 /// A part with what is derived from it.
@@ -112,12 +159,9 @@ impl<'p> Ready<'p> {
         Ok(Ready { part: *part, names, hash: layout_hash(part.load.request.layout)? })
     }
 
-    fn layout(&self) -> &'p Layout {
-        self.part.load.request.layout
-    }
-
-    fn tables(&self) -> &'p [StagingTable] {
-        &self.part.load.tables
+    fn replacement(&self) -> Replacement<'p> {
+        let load = self.part.load;
+        Replacement { layout: load.request.layout, tables: &load.tables, extent: Extent::All }
     }
 
     fn loaded(&self) -> Loaded<'_> {
@@ -132,29 +176,35 @@ impl<'p> Ready<'p> {
 }
 
 /// Swaps, giving way to readers until the limit.
-async fn swap(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -> Result<Swapped, PgError> {
+pub(super) async fn swap(
+    session: &Session,
+    swapping: &impl Swapping,
+    settings: &SwapSettings,
+) -> Result<Swapped, PgError> {
     let started = Instant::now();
     let mut pause = settings.first_pause;
     let (mut gave_way, mut vanished) = (0, 0);
     let mut order = LockOrder::default();
+    let parts = swapping.replacements();
     loop {
-        match session.in_transaction(attempt(session, parts, settings, &mut order)).await {
+        match session.in_transaction(attempt(session, swapping, &parts, settings, &mut order)).await {
             Ok(swapped) => return Ok(Swapped { gave_way, took: started.elapsed(), ..swapped }),
             Err(error) if error.is_vanished_object() && vanished < LOCK_ATTEMPTS => vanished += 1,
             Err(error) if !error.is_lock_conflict() => return Err(error),
             Err(_) if started.elapsed() + pause > settings.limit => {
-                let mut names: Vec<&str> = parts.iter().flat_map(|part| &part.names).map(String::as_str).collect();
+                let tables = parts.iter().flat_map(|part| part.tables);
+                let mut names: Vec<&str> = tables.map(|table| table.live.name()).collect();
                 names.extend(order.waited_for());
                 return Err(PgError::TablesBusy {
                     schema: session.schema().to_owned(),
-                    collection: collections(parts),
+                    collection: collections(&parts),
                     waited: started.elapsed(),
                     blockers: holders(session, &names).await.unwrap_or_default(),
                 });
             }
             Err(error) => {
                 gave_way += 1;
-                tracing::debug!(collections = collections(parts), gave_way, %error, "swap gave way");
+                tracing::debug!(collections = collections(&parts), gave_way, %error, "swap gave way");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(settings.longest_pause);
             }
@@ -163,49 +213,42 @@ async fn swap(session: &Session, parts: &[Ready<'_>], settings: &SwapSettings) -
 }
 
 /// For messages.
-fn collections(parts: &[Ready<'_>]) -> String {
-    let names: Vec<&str> = parts.iter().map(|part| part.layout().collection.as_str()).collect();
+fn collections(parts: &[Replacement<'_>]) -> String {
+    let names: Vec<&str> = parts.iter().map(|part| part.layout.collection.as_str()).collect();
     names.join(", ")
 }
 
 /// One attempt, in the open transaction.
 async fn attempt(
     session: &Session,
-    parts: &[Ready<'_>],
+    swapping: &impl Swapping,
+    parts: &[Replacement<'_>],
     settings: &SwapSettings,
     order: &mut LockOrder,
 ) -> Result<Swapped, PgError> {
     // This commit waits for the disk, and with it everything committed before: the units of the load.
     session.run("beginning the swap", "SET LOCAL synchronous_commit TO on").await?;
     set_lock_timeout(session, settings.lock_timeout).await?;
-    for part in parts {
-        state::claim_swap(session, part.part.load.fence()).await?;
-    }
+    swapping.claim(session).await?;
     let FoundTables { surveys, live, views } = lock_found(session, parts, settings, order).await?;
     let remakes = remake::read(session, &views).await?;
     let grants = grants::read(session, &live).await?;
     let mut settings_of_tables = Vec::new();
     for (part, survey) in parts.iter().zip(&surveys) {
-        additions::match_up(session, &survey.additions, part.tables()).await?;
+        additions::match_up(session, &survey.additions, part.tables).await?;
         settings_of_tables.push(settings::read(session, &survey.live, &survey.left).await?);
     }
     remake::drop_views(session, &remakes).await?;
     drop_live(session, &live).await?;
     for ((part, survey), settings_of_tables) in parts.iter().zip(&surveys).zip(&settings_of_tables) {
-        rename(session, part.layout(), part.tables()).await?;
+        rename(session, part.layout, part.tables).await?;
         additions::settle(session, &survey.additions).await?;
-        settings::apply(session, part.layout(), settings_of_tables).await?;
+        let others = survey.left_of_others(part.extent);
+        settings::apply(session, part.layout, part.extent, settings_of_tables, others).await?;
     }
     grants::apply(session, &grants.iter().collect::<Vec<_>>()).await?;
     remake::create(session, &remakes, &live).await?;
-    for part in parts {
-        let fence = part.part.load.fence();
-        state::finish_load(session, fence.load_epoch, &part.loaded()).await?;
-        state::clear_rejects(session, &fence.collection, fence.load_epoch).await?;
-        state::clear_unfit(session, &fence.collection).await?;
-        state::clear_ranges(session, &fence.collection).await?;
-    }
-    state::settle_position(session).await?;
+    swapping.record(session).await?;
     let dropped = live.into_iter().filter(|table| !table.in_layout).map(|table| table.name).collect();
     let views = views.iter().map(|view| view.at.to_string()).collect();
     Ok(Swapped { dropped, views, ..Swapped::default() })
@@ -221,10 +264,10 @@ struct FoundTables {
     views: Vec<View>,
 }
 
-async fn look(session: &Session, parts: &[Ready<'_>]) -> Result<FoundTables, PgError> {
+async fn look(session: &Session, parts: &[Replacement<'_>]) -> Result<FoundTables, PgError> {
     let mut surveys = Vec::new();
     for part in parts {
-        surveys.push(survey_in_transaction(session, part.layout()).await?);
+        surveys.push(survey_in_transaction(session, part.layout, part.extent).await?);
     }
     let mut live: Vec<LiveTable> = surveys.iter().flat_map(|survey| survey.live.clone()).collect();
     live.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -236,7 +279,7 @@ async fn look(session: &Session, parts: &[Ready<'_>]) -> Result<FoundTables, PgE
 /// meanwhile.
 async fn lock_found(
     session: &Session,
-    parts: &[Ready<'_>],
+    parts: &[Replacement<'_>],
     settings: &SwapSettings,
     order: &mut LockOrder,
 ) -> Result<FoundTables, PgError> {
@@ -272,10 +315,10 @@ async fn rename(session: &Session, layout: &Layout, tables: &[StagingTable]) -> 
     Ok(())
 }
 
-fn changed_meanwhile(session: &Session, parts: &[Ready<'_>]) -> PgError {
+fn changed_meanwhile(session: &Session, parts: &[Replacement<'_>]) -> PgError {
     PgError::ForeignTable {
         schema: session.schema().to_owned(),
-        table: parts.first().map_or_else(String::new, |part| part.layout().tables[0].name.clone()),
+        table: parts.first().map_or_else(String::new, |part| part.layout.tables[0].name.clone()),
         why: "tables or views came, went or were replaced while the new ones were swapped in".to_owned(),
     }
 }

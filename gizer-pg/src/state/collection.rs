@@ -16,7 +16,7 @@ use super::positions::to_json;
 use super::range::clear_ranges;
 use super::reject::clear_dead_rejects;
 use super::repair::clear_repairs;
-use super::schema_history::forget_unfinished;
+use super::schema_history::{forget_unfinished, note_verified};
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
 use crate::error::{NameOwner, PgError};
@@ -318,6 +318,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
         return Err(fenced(collection));
     }
     forget_unfinished(session, collection).await?;
+    note_verified(session, collection).await?;
     clear_repairs(session, collection).await
 }
 

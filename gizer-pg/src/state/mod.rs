@@ -71,16 +71,17 @@ pub use refused::{
     try_rejects_now,
 };
 pub use reject::{
-    RejectReasons, collections_with_unfit_keys, forget_rejected, keep_rejected, read_reject_reasons, rejected_among,
+    RejectReasons, collections_with_unfit_keys, documents_with_unfit_keys, forget_rejected, keep_rejected,
+    read_reject_reasons, rejected_among,
 };
-pub(crate) use reject::{clear_rejects, write_rejects};
+pub(crate) use reject::{clear_rejects, replace_unfit_keys, write_rejects};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
 pub use run::{CLASSIC_RUN_LIFETIME, Run, RunKind, RunOutcome};
 pub use schema_history::{
-    NewVersion, SchemaVersion, UnfinishedVersion, begin_to_give_up, collections_to_look_at, has_failed, note_looked,
-    note_rewritten, schema_versions, unfinished_version,
+    NewVersion, SchemaVersion, UnfinishedVersion, begin_to_give_up, collections_to_look_at, collections_to_verify,
+    has_failed, note_looked, note_rewritten, note_verified, schema_versions, unfinished_version,
 };
-pub(crate) use schema_history::{begin_version, fail_version, finish_version};
+pub(crate) use schema_history::{begin_version, claim_version, fail_version, finish_version, forget_unfinished};
 pub use status::{CollectionStatus, RunRow, Status, TableRows, read_status};
 pub(crate) use stream::settle_position;
 pub use stream::{Checkpoint, POSITION_LOST, StreamFence, checkpoint, take_fence};

@@ -166,6 +166,23 @@ pub async fn unfinished_version(session: &Session, collection: &str) -> Result<O
     }))
 }
 
+/// Checks in the open transaction that nobody has taken over a version, and keeps it so until the end of the transaction.
+///
+/// # Errors
+/// [`PgError::Fenced`].
+pub(crate) async fn claim_version(session: &Session, version: &UnfinishedVersion) -> Result<(), PgError> {
+    let sql = format!(
+        "SELECT FROM {} WHERE collection = $1 AND version = $2 AND finished_at IS NULL FOR UPDATE",
+        session.relation(SCHEMA_HISTORY)?
+    );
+    let collection = &version.new.collection;
+    let doing = format!("looking whether the schema of {collection} still grows");
+    match session.query_opt(doing, &sql, &[collection, &version.version]).await? {
+        Some(_) => Ok(()),
+        None => Err(fenced(collection)),
+    }
+}
+
 /// Records how far rows are rewritten, in the transaction that has rewritten them.
 ///
 /// # Errors
@@ -196,7 +213,8 @@ pub async fn note_rewritten(
 }
 
 /// Makes the new layout that of the collection, in the open transaction. `paths` are what has a place now, so that it is no
-/// longer counted as unfit.
+/// longer counted as unfit; `to_verify` says whether numbers may be shown otherwise than in MongoDB
+/// ([`collections_to_verify`]).
 ///
 /// # Errors
 /// [`PgError::Fenced`].
@@ -204,6 +222,7 @@ pub(crate) async fn finish_version(
     session: &Session,
     version: &UnfinishedVersion,
     paths: &[String],
+    to_verify: bool,
 ) -> Result<(), PgError> {
     let NewVersion { collection, layout_before, layout_after, .. } = &version.new;
     let switch = format!(
@@ -215,10 +234,11 @@ pub(crate) async fn finish_version(
         return Err(fenced(collection));
     }
     let finish = format!(
-        "UPDATE {} SET finished_at = pg_catalog.now() WHERE collection = $1 AND version = $2 AND finished_at IS NULL",
+        "UPDATE {} SET finished_at = pg_catalog.now(), to_verify = $3 \
+         WHERE collection = $1 AND version = $2 AND finished_at IS NULL",
         session.relation(SCHEMA_HISTORY)?
     );
-    if session.execute(&doing, &finish, &[collection, &version.version]).await? != 1 {
+    if session.execute(&doing, &finish, &[collection, &version.version, &to_verify]).await? != 1 {
         return Err(fenced(collection));
     }
     let forget = format!(
@@ -233,6 +253,29 @@ pub(crate) async fn finish_version(
         session.relation(EXPECTED)?
     );
     session.execute(doing, &own, &[collection, layout_before, layout_after]).await.map(|_| ())
+}
+
+/// Collections with a column that has become `DECIMAL`: 1 and 1.00 are one number there before, and two forms of it after, so that
+/// an audit has to find those that MongoDB has otherwise.
+pub async fn collections_to_verify(session: &Session) -> Result<Vec<String>, PgError> {
+    let sql = format!(
+        "SELECT DISTINCT h.collection FROM {} AS h JOIN {} AS c USING (collection) \
+         WHERE h.to_verify AND c.live AND c.state = 'following' ORDER BY h.collection",
+        session.relation(SCHEMA_HISTORY)?,
+        session.relation(COLLECTIONS)?
+    );
+    let rows = session.query("asking whose numbers are to be verified", &sql, &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// An audit has found all rows of a collection as they should be, or a load has written them.
+pub async fn note_verified(session: &Session, collection: &str) -> Result<(), PgError> {
+    let sql = format!(
+        "UPDATE {} SET to_verify = NULL WHERE collection = $1 AND to_verify",
+        session.relation(SCHEMA_HISTORY)?
+    );
+    let doing = format!("recording that the numbers of {collection} were verified");
+    session.execute(doing, &sql, &[&collection]).await.map(|_| ())
 }
 
 /// Whether this layout was tried before, and could not be had.
@@ -258,7 +301,7 @@ pub async fn note_looked(session: &Session, collection: &str) -> Result<(), PgEr
 pub async fn collections_to_look_at(session: &Session, every: Duration) -> Result<Vec<String>, PgError> {
     let sql = format!(
         "SELECT c.collection FROM {} AS c JOIN {} AS u USING (collection) \
-         WHERE c.state = 'following' AND c.live AND u.expected IS NULL AND u.came <> '' AND u.documents > 1 \
+         WHERE c.state = 'following' AND c.live AND u.came <> '' AND u.documents > 1 \
          GROUP BY c.collection, c.looked_at \
          HAVING c.looked_at IS NULL OR pg_catalog.max(u.last_at) > c.looked_at \
              AND c.looked_at + pg_catalog.make_interval(secs => $1) <= pg_catalog.now() \
@@ -296,8 +339,8 @@ pub(crate) async fn fail_version(
     session.execute(doing, &sql, &[&collection, &version, &why]).await.map(|_| ())
 }
 
-/// Forgets a version that is not finished, in the open transaction: a load has recreated the tables.
-pub(super) async fn forget_unfinished(session: &Session, collection: &str) -> Result<(), PgError> {
+/// Forgets a version that is not finished, in the open transaction: a load has recreated the tables, or they stay as they are.
+pub(crate) async fn forget_unfinished(session: &Session, collection: &str) -> Result<(), PgError> {
     let sql =
         format!("DELETE FROM {} WHERE collection = $1 AND finished_at IS NULL", session.relation(SCHEMA_HISTORY)?);
     let doing = format!("forgetting how the schema of {collection} was to grow");

@@ -109,6 +109,7 @@ struct Directives {
     values: Option<Field>,
     name: Option<String>,
     seen: BTreeMap<String, u64>,
+    pinned: bool,
 }
 
 impl Directives {
@@ -119,6 +120,7 @@ impl Directives {
             || self.values.is_some()
             || self.name.is_some()
             || !self.seen.is_empty()
+            || self.pinned
     }
 }
 
@@ -142,11 +144,12 @@ fn read_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<(Fields, Directives
             "$values" => directives.values = Some(map.next_value_seed(FieldPlace::Element)?),
             "$name" => directives.name = Some(map.next_value()?),
             "$seen" => directives.seen = map.next_value()?,
+            "$pinned" => directives.pinned = map.next_value()?,
             other => {
                 let other = shortened(other);
                 return Err(de::Error::custom(format!(
-                    "unknown directive {other:?}: expected $as, $type, $items, $values, $name or $seen (a field of that name is \
-                     written ${other})"
+                    "unknown directive {other:?}: expected $as, $type, $items, $values, $name, $pinned or $seen (a field of \
+                     that name is written ${other})"
                 )));
             }
         }
@@ -183,11 +186,15 @@ impl<'de> Visitor<'de> for FieldPlace {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Field, A::Error> {
         let (fields, mut directives) = read_object(map)?;
         let (name, seen) = (directives.name.take(), std::mem::take(&mut directives.seen));
+        let pinned = std::mem::take(&mut directives.pinned);
         let node = node(fields, directives, self).map_err(de::Error::custom)?;
         if name.is_some() && matches!(node, Node::Document(_) | Node::Ignored) {
             return Err(de::Error::custom("$name: only a column or a table has a name of its own"));
         }
-        Ok(Field { node, name, seen })
+        if pinned && !matches!(node, Node::Scalar(_)) {
+            return Err(de::Error::custom("$pinned: only the type of a value can be pinned"));
+        }
+        Ok(Field { node, name, seen, pinned })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {

@@ -30,6 +30,7 @@
 //! | `$items` | what the elements of an array are |
 //! | `$values` | what the values of a map are |
 //! | `$name` | the column's name, or that of an array's or a map's table |
+//! | `$pinned` | `true`: the type of a value stays when the schema grows |
 //! | `$seen` | what inference saw, by type; for people |
 //!
 //! A field whose own name begins with `$` is written with one `$` more. With `"$gizer": 1` there may be

@@ -83,6 +83,8 @@ fn what_is_wrong_is_named_with_its_place() {
         (new("{\"a\": [\"INT\", \"INT\"]}"), 2, "expected no second"),
         (new("{\"$as\": \"json\"}"), 2, "a directive where only fields can be"),
         (new("{\"a\": {\"$seen\": {\"INT\": \"x\"}}}"), 2, "invalid type"),
+        (new("{\"a\": {\"$pinned\": true, \"b\": \"INT\"}}"), 2, "only the type of a value can be pinned"),
+        (new("{\"a\": {\"$items\": \"INT\", \"$pinned\": true}}"), 2, "only the type of a value can be pinned"),
     ];
     for (text, line, problem) in cases {
         let error = parse("posts", &text).unwrap_err();

@@ -50,6 +50,9 @@ fn field(each: &Field, depth: usize, escape: bool, out: &mut String) {
         let seen: Vec<String> = each.seen.iter().map(|(kind, count)| format!("{}: {count}", quoted(kind))).collect();
         directives.push(format!("\"$seen\": {{ {} }}", seen.join(", ")));
     }
+    if each.pinned {
+        directives.push("\"$pinned\": true".to_owned());
+    }
     match &each.node {
         Node::Scalar(ScalarType::Json) if escape => object(vec![directive("$as", "json")], directives, out),
         Node::Scalar(scalar) if directives.is_empty() => out.push_str(&quoted(scalar.name())),

@@ -49,7 +49,10 @@ fn gizer_field() -> impl Strategy<Value = Field> {
         1 => prop::sample::select(elements).prop_map(Node::List),
         1 => Just(Node::Ignored),
     ];
-    (leaf.prop_map(Field::from), seen()).prop_map(|(field, seen)| Field { seen, ..field }).prop_recursive(3, 12, 4, |inner| {
+    (leaf.prop_map(Field::from), seen(), any::<bool>()).prop_map(|(field, seen, pinned)| {
+        let pinned = pinned && matches!(field.node, Node::Scalar(_));
+        Field { seen, pinned, ..field }
+    }).prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             3 => fields(inner.clone().boxed()).prop_map(|fields| Node::Document(fields).into()),
             2 => inner.clone().prop_map(|element| Node::Array(Box::new(element)).into()),

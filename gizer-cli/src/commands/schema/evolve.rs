@@ -2,6 +2,7 @@
 
 use gizer_engine::Failures;
 use gizer_engine::evolve::{EvolveOptions, EvolvedCollection, evolve};
+use gizer_schema::infer::Widened;
 use gizer_schema::names::shortened;
 use serde_json::{Value, json};
 
@@ -34,7 +35,7 @@ pub(crate) fn print(evolved: &EvolvedCollection) {
     let version = evolved.version.unwrap_or_default();
     let what = match evolved.resumed {
         true => "is done growing".to_owned(),
-        false => format!("has grown by {}", counted(evolved.adopted.len() as u64, "field", "fields")),
+        false => format!("has grown by {}", grown_by(evolved)),
     };
     report::text(&format!(
         "{name}: its schema {what} (version {version}); {} rewritten in {}, {:.1} s\n",
@@ -45,17 +46,30 @@ pub(crate) fn print(evolved: &EvolvedCollection) {
     print_fields(evolved);
 }
 
+/// `3 fields and 1 wider column`.
+fn grown_by(evolved: &EvolvedCollection) -> String {
+    let fields = counted(evolved.adopted.len() as u64, "field", "fields");
+    let columns = counted(evolved.widened.len() as u64, "wider column", "wider columns");
+    match (evolved.adopted.is_empty(), evolved.widened.is_empty()) {
+        (false, false) => format!("{fields} and {columns}"),
+        (true, false) => columns,
+        _ => fields,
+    }
+}
+
 fn print_not_grown(evolved: &EvolvedCollection, dry_run: bool) {
     let name = report::printable(&evolved.collection);
-    if evolved.adopted.is_empty() {
-        report::text(&format!("{name}: no field to give a column\n"));
+    if evolved.adopted.is_empty() && evolved.widened.is_empty() {
+        report::text(&format!("{name}: no field to give a column, and no column to widen\n"));
         return print_fields(evolved);
     }
-    let fields = counted(evolved.adopted.len() as u64, "field", "fields");
-    let would = if dry_run { "would get a place" } else { "did not get a place: it has failed before" };
-    report::text(&format!("{name}: {fields} {would}\n"));
+    let would = if dry_run { "would grow by" } else { "could not grow before, and is left alone:" };
+    report::text(&format!("{name}: its schema {would} {}\n", grown_by(evolved)));
     print_fields(evolved);
-    if dry_run {
+    if !dry_run {
+        return;
+    }
+    if !evolved.statements.is_empty() {
         report::text(&format!(
             "\n-- at once, under a lock that readers wait for: ACCESS EXCLUSIVE, 0.2 s at most\n{};\n",
             evolved.statements.join(";\n")
@@ -65,6 +79,21 @@ fn print_not_grown(evolved: &EvolvedCollection, dry_run: bool) {
             evolved.tables.join(", ")
         ));
     }
+    if !evolved.swap_statements.is_empty() {
+        let is_made = |sql: &&String| sql.starts_with("CREATE");
+        let (made, swapped): (Vec<&String>, Vec<&String>) = evolved.swap_statements.iter().partition(is_made);
+        report::text(&format!("\n-- tables with wider columns; readers do not wait\n{};\n", joined(&made)));
+        report::text(&format!(
+            "-- filled from the live rows, with their keys and indexes; then at once, under a lock that readers wait for:\n\
+             -- ACCESS EXCLUSIVE, 0.2 s at most\n{};\n",
+            joined(&swapped)
+        ));
+    }
+}
+
+fn joined(statements: &[&String]) -> String {
+    let statements: Vec<&str> = statements.iter().map(|sql| sql.as_str()).collect();
+    statements.join(";\n")
 }
 
 /// What got a place, and what has none.
@@ -77,6 +106,11 @@ fn print_fields(evolved: &EvolvedCollection) {
             shortened(&adopted.path),
             adopted.chosen
         ));
+    }
+    for Widened { path, from, to, documents } in &evolved.widened {
+        let documents = counted(*documents, "document does", "documents do");
+        let path = shortened(path);
+        report::note(format!("  {}.{path}: {from} becomes {to}, {documents} not fit it", evolved.collection));
     }
     for left in evolved.left.iter().take(SHOWN_LEFT) {
         let documents = counted(left.documents, "document", "documents");
@@ -106,14 +140,19 @@ pub(crate) fn as_json(evolved: &[EvolvedCollection], failures: &Failures) -> Val
             .iter()
             .map(|adopted| json!({"path": adopted.path, "chosen": adopted.chosen, "documents": adopted.documents}))
             .collect();
+        let widened = each.widened.iter().map(|Widened { path, from, to, documents }| {
+            json!({"path": path, "from": from.to_string(), "chosen": to.to_string(), "documents": documents})
+        });
+        let widened: Vec<Value> = widened.collect();
         let left: Vec<Value> = each
             .left
             .iter()
             .map(|left| json!({"path": left.path, "documents": left.documents, "why": left.why.to_string()}))
             .collect();
         json!({
-            "name": each.collection, "version": each.version, "adopted": adopted, "left": left,
-            "unreadable_rows": each.unreadable, "sql": each.statements, "tables": each.tables, "documents": each.documents, "rows": each.rows,
+            "name": each.collection, "version": each.version, "adopted": adopted, "widened": widened, "left": left,
+            "unreadable_rows": each.unreadable, "sql": each.statements, "swap_sql": each.swap_statements,
+            "tables": each.tables, "documents": each.documents, "rows": each.rows,
         })
     };
     let mut object = json!({"collections": evolved.iter().map(one).collect::<Vec<_>>()});

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gizer_engine::Env;
-use gizer_engine::evolve::{EvolvePolicy, adopted_in};
+use gizer_engine::evolve::{EvolvePolicy, SchemaChange, changes_in};
 use gizer_pg::Session;
 use gizer_pg::state::{self, SchemaVersion};
 use gizer_schema::Dialect;
@@ -61,7 +61,7 @@ impl Grown {
     pub(super) fn text(&self) -> String {
         let all = self.versions.iter().flat_map(|(name, versions)| versions.iter().rev().map(move |one| (name, one)));
         let row = |(name, version): (&String, &SchemaVersion)| {
-            let fields = in_a_line(adopted_in(&version.changes).into_iter().map(|(path, _)| path).collect());
+            let fields = in_a_line(changes_in(&version.changes).into_iter().map(|change| change.path).collect());
             let result = match (&version.finished_at, &version.failed) {
                 (None, None) => "rows are being rewritten".to_owned(),
                 (None, Some(why)) => format!("going back: {why}"),
@@ -83,8 +83,11 @@ impl Grown {
 
     pub(super) fn json(&self, collection: &str) -> Value {
         let one = |version: &SchemaVersion| {
-            let adopted = adopted_in(&version.changes).into_iter();
-            let adopted = adopted.map(|(path, chosen)| json!({"path": path, "chosen": chosen}));
+            let adopted = changes_in(&version.changes).into_iter();
+            let adopted = adopted.map(|SchemaChange { path, chosen, from }| match from {
+                None => json!({"path": path, "chosen": chosen}),
+                Some(from) => json!({"path": path, "chosen": chosen, "from": from}),
+            });
             json!({
                 "version": version.version, "began_at": version.began_at, "finished_at": version.finished_at,
                 "failed": version.failed, "documents": version.documents, "rows": version.rows,

@@ -156,6 +156,12 @@ impl<'a> Adoption<'a> {
     }
 }
 
+/// Whether a person has pinned the type that would widen.
+pub(super) fn is_pinned(schema: &Schema, widening: &Widening) -> bool {
+    // The walk to a field is one that may change it.
+    field_at(&mut schema.fields.clone(), &widening.steps).is_some_and(|field| field.pinned)
+}
+
 /// The field at these steps.
 fn field_at<'f>(fields: &'f mut Fields, steps: &[SchemaStep]) -> Option<&'f mut Field> {
     let (SchemaStep::Field(name), rest) = steps.split_first()? else { return None };

@@ -112,6 +112,8 @@ pub struct EvolveRules {
     pub inference: InferenceRules,
     /// In how many documents something is at least ([`threshold`]).
     pub threshold: u64,
+    /// Whether fields without a place get one.
+    pub adopts: bool,
     /// Whether columns get wider types.
     pub widens: bool,
 }
@@ -196,10 +198,17 @@ pub enum LeftBecause {
     TooManyNames,
     /// The values are of another type than the path, which does not change.
     TypesDiffer,
+    /// The type of the column is pinned.
+    Pinned,
     /// The values are of the column's type, which has no form for them, as text with NUL.
     NoForm,
     /// The column would get this type if columns were allowed to widen.
     WideningOff {
+        /// The wider type.
+        to: ScalarType,
+    },
+    /// The column would get this type, which keeps the BSON types of numbers. The column does not, so that only MongoDB knows them.
+    NeedsLoad {
         /// The wider type.
         to: ScalarType,
     },
@@ -217,8 +226,12 @@ impl fmt::Display for LeftBecause {
             LeftBecause::TooManyColumns => f.write_str("its table would have too many columns"),
             LeftBecause::TooManyNames => f.write_str("too many unknown names"),
             LeftBecause::TypesDiffer => f.write_str("of another type than the path has"),
+            LeftBecause::Pinned => f.write_str("the type is pinned in the schema file"),
             LeftBecause::NoForm => f.write_str("PostgreSQL has no form for the values"),
             LeftBecause::WideningOff { to } => write!(f, "widening is off: the column would be {to}"),
+            LeftBecause::NeedsLoad { to } => {
+                write!(f, "the column would be {to}, by a load only: {to} keeps the types of numbers, which it has not")
+            }
             LeftBecause::NoTables(error) => f.write_str(error),
         }
     }
@@ -238,9 +251,13 @@ pub fn evolve(schema: &Schema, seen: &Unplaced, rules: &EvolveRules) -> Result<E
         return Ok(Evolution { schema: schema.clone(), adopted, widened, left });
     }
     let (mut candidates, mut widenings, mut left) = (Vec::new(), Vec::new(), Vec::new());
-    for place in places(&layout, &seen.root) {
+    for place in places(&layout, &seen.root).into_iter().filter(|place| rules.adopts || place.is_known()) {
         match Verdict::of(place, &layout, seen, rules) {
             Verdict::Candidate(candidate) => candidates.push(*candidate),
+            Verdict::Widening(widening) if adopt::is_pinned(schema, &widening) => {
+                let Widened { path, documents, .. } = widening.widened;
+                left.push(LeftInExtra { path, documents, why: LeftBecause::Pinned });
+            }
             Verdict::Widening(widening) => widenings.push(widening),
             Verdict::Left(stays) => left.push(stays),
             Verdict::Nothing => {}

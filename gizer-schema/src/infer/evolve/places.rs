@@ -47,6 +47,11 @@ impl Place<'_> {
         }
     }
 
+    /// Whether the schema has something at the path.
+    pub(super) fn is_known(&self) -> bool {
+        !matches!(self.seen, PlaceSeen::Unknown { .. } | PlaceSeen::TooManyNames { .. })
+    }
+
     /// The path as [`PathInfo::dotted`](crate::PathInfo::dotted) has it.
     pub(super) fn dotted(&self) -> String {
         self.path.join(".") + if self.is_entry { "{}" } else { "" }

@@ -2,6 +2,9 @@
 //!
 //! `INT` < `BIGINT` < `DECIMAL`, `INT` < `DOUBLE` < `DECIMAL`; any to `JSON` where its family of types holds less than 99 % of
 //! the values, those in the column and those in `_extra`; `TINYINT` that holds nothing to what was seen; `_id` to `KEY`.
+//!
+//! A column of numbers has one type for all that are equal (1, 1.0). JSON has each number's own, so that such a column becomes JSON
+//! by a load alone, unless the schema says `exact_types`: then `_extra` has the types.
 
 use super::super::types_seen::{Ruling, TypeFamily, TypesSeen};
 use super::places::{Place, PlaceSeen, SchemaStep, values_of};
@@ -42,7 +45,9 @@ impl Widening {
         };
         let held = seen.held.get(&(place.table, column)).copied().unwrap_or_default();
         let wider = if is_key { key(from, layout) } else { wider(from, held, &values.types) };
+        let loses_types = held > 0 && layout.dialect != Dialect::Gizer { exact_types: true } && is_number(from);
         let (to, enough) = match wider {
+            Ok((ScalarType::Json, _)) if loses_types => return left(LeftBecause::NeedsLoad { to: ScalarType::Json }),
             Ok(wider) => wider,
             Err(why) => return left(why),
         };
@@ -121,6 +126,10 @@ fn types_held(from: ScalarType, kind: Kind, held: u64) -> TypesSeen {
         _ => {}
     }
     types
+}
+
+fn is_number(scalar: ScalarType) -> bool {
+    holds(scalar).is_some_and(|(_, family)| family == TypeFamily::Number)
 }
 
 /// The type of values in a column, and their family.

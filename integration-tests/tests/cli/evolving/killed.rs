@@ -38,7 +38,7 @@ async fn add_fields(place: &Place, round: usize) {
 }
 
 /// Killed in the middle of its growth by the fields of this round.
-async fn killed_at(place: &Place, point: &str) {
+pub(super) async fn killed_at(place: &Place, point: &str) {
     let running = place.gizer.spawn_with(["schema", "evolve"], &[("GIZER_FAIL_POINT", point)]).unwrap();
     let ended = running.wait().await.unwrap();
     assert_eq!(ended.signal(), Some(6), "{point}: {ended:?}");
@@ -54,8 +54,9 @@ async fn write(place: &Place, round: usize) {
         orders.update_many(some(from), set).await.unwrap();
         let unset = doc! { "$unset": { format!("coupon{round}"): "", format!("tags{round}"): "" } };
         orders.update_many(some(from + 3), unset).await.unwrap();
+        // So few that no column widens.
         let misfit = doc! { "$set": { format!("coupon{round}"): 5, format!("ship{round}"): "away" } };
-        orders.update_many(some(from + 6), misfit).await.unwrap();
+        orders.update_one(some(from + 6), misfit).await.unwrap();
         orders.delete_one(doc! { "_id": from + 9 + round as i32 }).await.unwrap();
     }
     let new = |n: i32| doc! { "_id": round_id + n, "name": "new", format!("coupon{round}"): "n", "items": [{ "sku": "n", format!("price{round}"): n }] };

@@ -10,6 +10,8 @@ mod others;
 mod refused;
 mod scenarios;
 mod surroundings;
+mod widening;
+mod widening_ids;
 
 use std::time::Duration;
 
