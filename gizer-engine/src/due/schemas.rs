@@ -1,21 +1,19 @@
 //! Schema files made by `gizer run`, and keys that turn out too narrow.
 //!
 //! A file with the layout that `run` made is `run`'s own. If an `_id` does not fit its key, the key
-//! becomes `KEY`, which takes any `_id`, and the collection is loaded. A file that a person wrote
+//! becomes `KEY`, which takes any `_id`: in place if the collection is followed, or else by a load. A file that a person wrote
 //! or changed stays; such documents are rejected and counted.
 
 use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::state;
-use gizer_schema::{Layout, Node, ScalarType, Schema};
 
 use crate::env::Env;
+use crate::evolve::{EvolvePolicy, widen_key, with_any_key};
 use crate::failure::Failure;
 use crate::failures::Failures;
-use crate::layouts::{Layouts, unusable_schema};
+use crate::layouts::Layouts;
 use crate::notice::Notice;
-
-const ID: &str = "_id";
 
 /// Records these files as made by `run`.
 pub async fn record_inferred(session: &Session, env: &Env, names: &[String]) -> Result<(), Failure> {
@@ -28,11 +26,27 @@ pub async fn record_inferred(session: &Session, env: &Env, names: &[String]) -> 
     Ok(())
 }
 
-/// Widens the keys of these collections, whose files are `run`'s own. Returns the failures.
+/// Widens the keys of these collections, whose files are `run`'s own: those of followed ones in place, where schemas grow by
+/// themselves; the others get another schema file, and with it a load is due. Returns the failures.
 pub async fn widen_keys(session: &Session, env: &Env, names: &[String]) -> Result<Failures, Failure> {
     let files = env.schema_files()?;
     let mut failures = Failures::default();
     for name in names {
+        if env.settings.evolve.policy == EvolvePolicy::Auto {
+            match widen_key(env, session, name).await {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    state::clear_obstacle(session, name).await?;
+                    env.notice(&Notice::WidenedKey { collection: name.clone() });
+                    continue;
+                }
+                Err(failure) if failure.ends_run => return Err(failure),
+                Err(failure) => {
+                    failures.add(name, failure);
+                    continue;
+                }
+            }
+        }
         let widened = files.read(name).and_then(|schema| {
             let (schema, layout) = with_any_key(schema)?;
             files.write(&schema)?;
@@ -50,14 +64,6 @@ pub async fn widen_keys(session: &Session, env: &Env, names: &[String]) -> Resul
         }
     }
     Ok(failures)
-}
-
-fn with_any_key(mut schema: Schema) -> Result<(Schema, Layout), Failure> {
-    if let Some(id) = schema.fields.get_mut(ID) {
-        id.node = Node::Scalar(ScalarType::Key);
-    }
-    let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
-    Ok((schema, layout))
 }
 
 #[cfg(test)]

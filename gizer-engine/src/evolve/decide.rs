@@ -7,7 +7,7 @@ use gizer_pg::PgError;
 use gizer_pg::growth;
 use gizer_pg::load::retyping_statements;
 use gizer_schema::infer::{Adopted, Evolution, EvolveRules, InferenceRules, LeftInExtra, Widened, evolve};
-use gizer_schema::{Growth, Layout, Schema, TableId, rename_taken_tables};
+use gizer_schema::{Growth, Layout, Node, ScalarType, Schema, TableId, rename_taken_tables};
 
 use super::evidence::Evidence;
 use crate::env::Env;
@@ -35,6 +35,23 @@ pub(super) struct Decision {
 }
 
 impl Decision {
+    /// The key takes any `_id`; that of so many documents does not fit it now.
+    ///
+    /// # Errors
+    /// [`Failure`] if no tables follow.
+    pub(super) fn any_key(schema: &Schema, before: &Layout, documents: u64) -> Result<Decision, Failure> {
+        let from = match schema.fields.get(ID).map(|field| &field.node) {
+            Some(Node::Scalar(from)) => *from,
+            _ => ScalarType::Key,
+        };
+        let (schema, after) = with_any_key(schema.clone())?;
+        let growth = Growth::between(before, &after)
+            .map_err(|error| Failure::failed(format!("{}: {error}", schema.collection)))?;
+        let widened = vec![Widened { path: ID.to_owned(), from, to: ScalarType::Key, documents }];
+        let (adopted, left, after) = (Vec::new(), Vec::new(), Arc::new(after));
+        Ok(Decision { schema, after, growth, adopted, widened, left, unreadable: 0 })
+    }
+
     /// The statements that make room for what it adds.
     pub(super) fn statements(&self, schema: &str) -> Result<Vec<String>, PgError> {
         growth::statements(schema, &self.after, &self.growth)
@@ -49,6 +66,20 @@ impl Decision {
     pub(super) fn tables(&self) -> Vec<String> {
         self.growth.by_table().keys().map(|table| self.after.table(*table).name.clone()).collect()
     }
+}
+
+const ID: &str = "_id";
+
+/// A schema, and its layout, whose key takes any `_id`.
+///
+/// # Errors
+/// [`Failure`] if no tables follow.
+pub(crate) fn with_any_key(mut schema: Schema) -> Result<(Schema, Layout), Failure> {
+    if let Some(id) = schema.fields.get_mut(ID) {
+        id.node = Node::Scalar(ScalarType::Key);
+    }
+    let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
+    Ok((schema, layout))
 }
 
 /// What follows from the evidence by the rules of inference.

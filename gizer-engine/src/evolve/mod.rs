@@ -32,7 +32,9 @@ use gizer_schema::infer::{Adopted, LeftInExtra, Widened};
 use serde_json::json;
 
 pub use auto::{evolve_due, evolve_while_following};
+pub(crate) use decide::with_any_key;
 pub use files::restore_schema_files;
+pub(crate) use widen::widen_key;
 
 use crate::env::Env;
 use crate::failure::Failure;
@@ -235,13 +237,15 @@ async fn resume_or_grow(
     let seen = growing.gather().await?;
     state::note_looked(session, name).await?;
     let adopted = growing.adopt(&seen, options.occasion).await?;
-    let widened = if growing.decide(&seen, VersionKind::Widens)?.widened.is_empty() {
+    let widening = growing.decide(&seen, VersionKind::Widens)?;
+    let widened = if widening.widened.is_empty() {
         None
     } else if adopted.version.is_none() {
-        growing.widen(&seen, options.occasion).await?
+        growing.widen(widening, options.occasion).await?
     } else if let Some(growing) = Growing::of(env, session, name, options).await? {
         // Its tables have other numbers now.
-        growing.widen(&growing.gather().await?, options.occasion).await?
+        let widening = growing.decide(&growing.gather().await?, VersionKind::Widens)?;
+        growing.widen(widening, options.occasion).await?
     } else {
         None
     };

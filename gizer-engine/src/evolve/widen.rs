@@ -16,11 +16,10 @@ use gizer_pg::state::{self, UnfinishedVersion, documents_with_unfit_keys};
 use gizer_pg::{PgError, Session};
 use gizer_schema::{ColumnType, Dialect, Growth, Layout, TableId};
 
-use super::decide::VersionKind;
-use super::evidence::Evidence;
+use super::decide::Decision;
 use super::growing::Growing;
 use super::rewrite::{FIRST_DOCUMENTS, MAX_DOCUMENTS, RewriteFailure, Rewritten, end, stop_if_asked, stored_documents};
-use super::{EvolvedCollection, Occasion};
+use super::{EvolveOptions, EvolvedCollection, Occasion};
 use crate::audit::{VerifyOptions, verify};
 use crate::env::Env;
 use crate::fail_point::fail_point;
@@ -39,11 +38,10 @@ impl Growing<'_> {
     /// Gives columns wider types.
     pub(super) async fn widen(
         &self,
-        seen: &Evidence,
+        decision: Decision,
         occasion: Occasion,
     ) -> Result<Option<EvolvedCollection>, Failure> {
         let began = Instant::now();
-        let decision = self.decide(seen, VersionKind::Widens)?;
         let mut evolved = self.report(&decision);
         if decision.widened.is_empty() || self.is_given_up(&decision, occasion).await? {
             return Ok(None);
@@ -138,6 +136,32 @@ impl Growing<'_> {
         })?;
         Ok(Rewritten { documents: at.rewritten.0, rows: at.rewritten.1 })
     }
+}
+
+/// Gives a followed collection a key that takes any `_id`: documents that were rejected for theirs get rows. `None` if it is not
+/// followed, or a load is due: then only a load can.
+///
+/// # Errors
+/// [`Failure`] if it cannot be done, as [`evolve`](super::evolve).
+pub(crate) async fn widen_key(env: &Env, session: &Session, name: &str) -> Result<Option<EvolvedCollection>, Failure> {
+    state::hold_tables(session, name).await?;
+    let outcome = async {
+        let options = EvolveOptions { occasion: Occasion::Due, ..EvolveOptions::default() };
+        let growing = match Growing::of(env, session, name, &options).await {
+            Err(failure) if failure.kind == FailureKind::LoadDue => return Ok(None),
+            growing => growing?,
+        };
+        let (Some(growing), None) = (growing, state::unfinished_version(session, name).await?) else { return Ok(None) };
+        let documents = state::count_unfit_keys(session, name).await?;
+        let decision = Decision::any_key(&growing.schema, &growing.before, documents)?;
+        match growing.is_given_up(&decision, Occasion::Due).await? {
+            true => Ok(None),
+            false => growing.widen(decision, Occasion::Due).await,
+        }
+    };
+    let outcome = outcome.await;
+    state::release_tables(session, name).await;
+    outcome
 }
 
 /// Whether a column becomes `DECIMAL`. It keeps how many digits a number has behind the point, as 1.00; what came before does not, and

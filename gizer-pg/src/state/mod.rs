@@ -71,8 +71,8 @@ pub use refused::{
     try_rejects_now,
 };
 pub use reject::{
-    RejectReasons, collections_with_unfit_keys, documents_with_unfit_keys, forget_rejected, keep_rejected,
-    read_reject_reasons, rejected_among,
+    RejectReasons, collections_with_unfit_keys, count_unfit_keys, documents_with_unfit_keys, forget_rejected,
+    keep_rejected, read_reject_reasons, rejected_among,
 };
 pub(crate) use reject::{clear_rejects, replace_unfit_keys, write_rejects};
 pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};

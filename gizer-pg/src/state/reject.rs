@@ -99,34 +99,40 @@ pub async fn collections_with_unfit_keys(session: &Session) -> Result<BTreeSet<S
         .await
 }
 
-/// Some documents of a collection that are rejected for their `_id` alone, behind the one at `after`, at most so many: each with
-/// its place, in their order.
+/// Which rejects `r` of a collection `c` are of its live tables, and have no place there for their `_id` alone.
+const UNFIT_KEYS: &str = "r.collection = $1 AND c.collection = $1 AND r.unfit_key \
+                          AND c.live AND r.load_epoch = coalesce(c.live_epoch, r.load_epoch)";
+
+/// How many documents of a collection are rejected for their `_id` alone.
+pub async fn count_unfit_keys(session: &Session, collection: &str) -> Result<u64, PgError> {
+    let (rejects, collections) = (session.relation(REJECTS)?, session.relation(COLLECTIONS)?);
+    let sql = format!("SELECT pg_catalog.count(*) FROM {rejects} AS r, {collections} AS c WHERE {UNFIT_KEYS}");
+    let doing = format!("counting documents of {collection} whose _id does not fit");
+    let row = session.query_one(doing, &sql, &[&collection]).await?;
+    Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default())
+}
+
+/// Some of them, behind the one at `after`, at most so many: each with its place, in their order.
 pub async fn documents_with_unfit_keys(
     session: &Session,
     collection: &str,
     after: Option<String>,
     most: u32,
 ) -> Result<Vec<(String, Vec<u8>)>, PgError> {
+    let (rejects, collections) = (session.relation(REJECTS)?, session.relation(COLLECTIONS)?);
     let sql = format!(
-        "SELECT r.ctid::pg_catalog.text, r.document FROM {rejects} r JOIN {collections} c USING (collection) \
-         WHERE collection = $1 AND r.unfit_key AND c.live AND r.load_epoch = coalesce(c.live_epoch, r.load_epoch) \
-             AND r.ctid > coalesce($2::pg_catalog.text, '(0,0)')::pg_catalog.tid ORDER BY r.ctid LIMIT $3",
-        rejects = session.relation(REJECTS)?,
-        collections = session.relation(COLLECTIONS)?
+        "SELECT r.ctid::pg_catalog.text, r.document FROM {rejects} AS r, {collections} AS c WHERE {UNFIT_KEYS} \
+             AND r.ctid > coalesce($2::pg_catalog.text, '(0,0)')::pg_catalog.tid ORDER BY r.ctid LIMIT $3"
     );
     let doing = format!("reading documents of {collection} whose _id does not fit");
     let rows = session.query(doing, &sql, &[&collection, &after, &i64::from(most)]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get::<_, Option<Vec<u8>>>(1).unwrap_or_default())).collect())
 }
 
-/// Documents that were rejected for their `_id` have rows now, in the open transaction, but for these.
+/// They have rows now, in the open transaction, but for these.
 pub(crate) async fn replace_unfit_keys(session: &Session, collection: &str, but: &[Reject]) -> Result<(), PgError> {
-    let sql = format!(
-        "DELETE FROM {rejects} AS r USING {collections} AS c WHERE r.collection = $1 AND c.collection = $1 AND r.unfit_key \
-         AND c.live AND r.load_epoch = coalesce(c.live_epoch, r.load_epoch) RETURNING r.load_epoch",
-        rejects = session.relation(REJECTS)?,
-        collections = session.relation(COLLECTIONS)?
-    );
+    let (rejects, collections) = (session.relation(REJECTS)?, session.relation(COLLECTIONS)?);
+    let sql = format!("DELETE FROM {rejects} AS r USING {collections} AS c WHERE {UNFIT_KEYS} RETURNING r.load_epoch");
     let doing = format!("forgetting that documents of {collection} were rejected");
     let epoch = session.query(doing, &sql, &[&collection]).await?.first().map(|row| row.get(0));
     match epoch {

@@ -20,7 +20,7 @@ const MAX_NAMED_PATHS: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Grown {
     versions: BTreeMap<String, Vec<SchemaVersion>>,
-    /// Unknown fields that have come in enough documents, with how many.
+    /// Fields that have come in enough documents with what has no place, with how many.
     adoptable: BTreeMap<String, Vec<(String, u64)>>,
     policy: EvolvePolicy,
 }
@@ -35,7 +35,7 @@ impl Grown {
             if !files.read(&name).is_ok_and(|schema| schema.dialect != Dialect::Classic) {
                 continue;
             }
-            for what in rows.into_iter().filter_map(|row| row.what).filter(|what| what.expected.is_none()) {
+            for what in rows.into_iter().filter_map(|row| row.what) {
                 *adoptable.entry(name.clone()).or_default().entry(what.path).or_default() += what.documents;
             }
         }
@@ -77,7 +77,7 @@ impl Grown {
             .to_ask_about()
             .map(|(name, paths)| vec![name.to_owned(), paths, format!("gizer schema evolve {name} --dry-run")]);
         let header = ["collection", "fields", "see"];
-        text.push_str(&section("fields that could get columns", &header, &[], asked.collect()));
+        text.push_str(&section("fields that could get columns, or wider ones", &header, &[], asked.collect()));
         text
     }
 

@@ -70,3 +70,33 @@ async fn a_new_key_is_resumed_wherever_it_was_killed() {
         has_all(&place).await;
     }
 }
+
+/// `run` chose the type of the key, and gives it another as soon as one document does not fit it; nothing is loaded for that.
+#[tokio::test]
+async fn run_widens_a_key_in_place() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", (0..30).map(document)).await;
+    place.gizer(&["run"]).await.expect_code(0);
+    let loaded = "SELECT loaded_at::text AS at, live_epoch FROM gizer_collection";
+    let before = place.rows(loaded).await;
+    place.insert("orders", [document("one"), document(31)]).await;
+    place.gizer(&["run"]).await;
+    let ran = place.gizer(&["run"]).await.expect_code(0);
+    assert_eq!(place.rows(loaded).await, before, "{ran:?}");
+    assert_eq!(place.number("SELECT count(*) FROM orders").await, 32, "{ran:?}");
+    is_equal(&place).await;
+    is_equal_to_a_load(&place, "orders").await;
+}
+
+/// Where schemas do not grow by themselves, it is loaded.
+#[tokio::test]
+async fn a_key_is_widened_by_a_load_where_nothing_grows() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", (0..30).map(document)).await;
+    place.gizer(&["run", "--schemas-evolve", "off"]).await.expect_code(0);
+    place.insert("orders", [document("one")]).await;
+    place.gizer(&["run", "--schemas-evolve", "off"]).await;
+    place.gizer(&["run", "--schemas-evolve", "off"]).await.expect_code(0);
+    assert_eq!((place.number("SELECT count(*) FROM orders").await, versions(&place).await.len()), (31, 0));
+    is_equal(&place).await;
+}
