@@ -38,7 +38,7 @@ pub use audit::{Audited, Auditor, DifferingKey, NotRebuilt, Stand};
 pub use compare::compare;
 pub use key_id::{KeyOrder, id_of_key, ids_in_rows, key_order};
 pub use rebuilt::{RebuildCheck, RebuiltDiffers, rebuild_stored};
-pub use reconcile::{Checks, ReadBack, Reconciled, reconcile};
+pub use reconcile::{Checks, ReadBack, Reconciled, reconcile, reconcile_stored};
 pub use stored::StoredRows;
 pub use tables::RowTables;
 

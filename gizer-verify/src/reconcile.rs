@@ -105,11 +105,41 @@ pub async fn reconcile(
     keys: &Keys,
     checks: Checks,
 ) -> Result<Reconciled, VerifyError> {
+    reconcile_known(store, flattener, documents, keys, checks, None).await
+}
+
+/// As [`reconcile`], where the rows of these keys were read in this transaction: all of them, in all tables.
+///
+/// # Errors
+/// As [`reconcile`].
+pub async fn reconcile_stored(
+    store: &mut impl RowTables,
+    flattener: &mut Flattener,
+    documents: &[DocumentBatch],
+    (keys, stored): (&Keys, StoredRows),
+    checks: Checks,
+) -> Result<Reconciled, VerifyError> {
+    reconcile_known(store, flattener, documents, keys, checks, Some(stored)).await
+}
+
+async fn reconcile_known(
+    store: &mut impl RowTables,
+    flattener: &mut Flattener,
+    documents: &[DocumentBatch],
+    keys: &Keys,
+    checks: Checks,
+    known: Option<StoredRows>,
+) -> Result<Reconciled, VerifyError> {
     let layout = &Arc::clone(store.layout());
+    let count = keys.len();
     let keys = to_look_at(documents, flattener, keys);
     let (mut keys, gone) = split(layout, documents, flattener, keys);
     let deleted = store.delete_documents(&gone).await?;
-    let (mut first, mut stored) = compared(store, flattener, documents, &keys).await?;
+    let known = known.filter(|_| gone.is_empty() && keys.len() == count);
+    let (mut first, mut stored) = match known {
+        Some(stored) => compared_with(layout, flattener, documents, &keys, &stored)?,
+        None => compared(store, flattener, documents, &keys).await?,
+    };
     if !first.too_narrow.is_empty() {
         first.too_narrow.iter().for_each(|key| keys.to_mut().widen(*key));
         (first, stored) = compared(store, flattener, documents, &keys).await?;
@@ -175,9 +205,19 @@ async fn compared(
 ) -> Result<(Pass, u64), VerifyError> {
     let layout = &Arc::clone(store.layout());
     let stored = StoredRows::read(store, keys).await?;
+    compared_with(layout, flattener, documents, keys, &stored)
+}
+
+fn compared_with(
+    layout: &Layout,
+    flattener: &mut Flattener,
+    documents: &[DocumentBatch],
+    keys: &Keys,
+    stored: &StoredRows,
+) -> Result<(Pass, u64), VerifyError> {
     flattener.take_tally();
     let changes = Some(RowChanges::new(layout));
-    let pass = Pass::over(layout, flattener, all(documents), keys, &stored, changes, NAMED_DIFFERENCES)?;
+    let pass = Pass::over(layout, flattener, all(documents), keys, stored, changes, NAMED_DIFFERENCES)?;
     Ok((pass, stored.len()))
 }
 

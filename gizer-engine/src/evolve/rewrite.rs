@@ -12,7 +12,7 @@ use gizer_pg::rows::{Keys, RowStore, WhichTables};
 use gizer_pg::state::{self, UnfinishedVersion};
 use gizer_pg::{Blame, PgError, Session, growth};
 use gizer_schema::{Growth, Layout, TableId};
-use gizer_verify::{Checks, ReadBack, StoredRows, VerifyError, rebuild_stored, reconcile};
+use gizer_verify::{Checks, ReadBack, StoredRows, VerifyError, rebuild_stored, reconcile, reconcile_stored};
 
 use crate::env::Env;
 use crate::fail_point::fail_point;
@@ -178,8 +178,8 @@ struct Chunks<'c> {
     /// Reads, and finds keys.
     store: RowStore<'c>,
     from: Arc<Layout>,
-    /// Writes; the same tables.
-    to: RowStore<'c>,
+    /// Writes, where that is by another layout of the same tables.
+    to: Option<RowStore<'c>>,
     flattener: Flattener,
     checks: Checks,
     /// Documents of the next chunk.
@@ -195,10 +195,14 @@ impl<'c> Chunks<'c> {
         from: &Arc<Layout>,
         to: &Arc<Layout>,
     ) -> Result<Chunks<'c>, PgError> {
+        let to_other = match Arc::ptr_eq(from, to) {
+            true => None,
+            false => Some(RowStore::open(session, to, WhichTables::Live).await?),
+        };
         Ok(Chunks {
             store: RowStore::open(session, from, WhichTables::Live).await?,
             from: Arc::clone(from),
-            to: RowStore::open(session, to, WhichTables::Live).await?,
+            to: to_other,
             flattener: Flattener::new(to),
             checks: Checks { read_back: ReadBack::All, show_values: false },
             documents: FIRST_DOCUMENTS,
@@ -211,9 +215,18 @@ impl<'c> Chunks<'c> {
         if fields.is_empty() {
             return Ok(0);
         }
-        let (keys, batch) = stored_documents(&mut self.store, &self.from, fields).await?;
+        let (keys, stored, batch) = stored_documents(&mut self.store, &self.from, fields).await?;
         let bytes = batch.document_bytes();
-        let reconciled = reconcile(&mut self.to, &mut self.flattener, &[batch], &keys, self.checks).await?;
+        let reconciled = match self.to.as_mut() {
+            None => {
+                let rows = (&keys, stored);
+                reconcile_stored(&mut self.store, &mut self.flattener, &[batch], rows, self.checks).await?
+            }
+            Some(to) => {
+                drop(stored);
+                reconcile(to, &mut self.flattener, &[batch], &keys, self.checks).await?
+            }
+        };
         if let Some(rejected) = reconciled.rejected.first() {
             let message = format!("the document {} has no rows by the new schema", rejected.id);
             return Err(RewriteFailure::of_rows(message));
@@ -223,12 +236,12 @@ impl<'c> Chunks<'c> {
     }
 }
 
-/// The documents of these keys, rebuilt from their rows.
+/// The rows of these keys, and the documents rebuilt from them.
 pub(super) async fn stored_documents(
     store: &mut RowStore<'_>,
     layout: &Layout,
     fields: &[Vec<u8>],
-) -> Result<(Keys, DocumentBatch), RewriteFailure> {
+) -> Result<(Keys, StoredRows, DocumentBatch), RewriteFailure> {
     let mut keys = Keys::new(layout);
     for field in fields {
         keys.insert_stored(field);
@@ -242,5 +255,5 @@ pub(super) async fn stored_documents(
     }
     let batch = DocumentBatch::from_sequence(Bytes::from(documents))
         .map_err(|error| Failure::failed(format!("a document rebuilt from its rows: {error}")))?;
-    Ok((keys, batch))
+    Ok((keys, stored, batch))
 }

@@ -10,11 +10,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use gizer_flatten::{DocumentBatch, Flattener, Rejection};
 use gizer_pg::copy::{CopyEncoder, Reject};
-use gizer_pg::load::{KeySettings, RetypedVersion, Retyping};
-use gizer_pg::rows::{RowStore, WhichTables};
-use gizer_pg::state::{self, UnfinishedVersion, documents_with_unfit_keys};
+use gizer_pg::load::{AnyKey, KeySettings, RetypedVersion, Retyping};
+use gizer_pg::rows::{Keys, RowStore, WhichTables};
+use gizer_pg::state::{self, RepairKey, UnfinishedVersion, documents_with_unfit_keys};
 use gizer_pg::{PgError, Session};
+use gizer_schema::raw::RawDoc;
 use gizer_schema::{ColumnType, Dialect, Growth, Layout, TableId};
+use gizer_verify::id_of_key;
 
 use super::decide::Decision;
 use super::growing::Growing;
@@ -102,6 +104,22 @@ impl Growing<'_> {
         Err(failure.failure)
     }
 
+    /// The keys of documents that wait to be written, and what they are by the new layout. One whose `_id` nobody can tell is left
+    /// out: no document has it.
+    async fn rekeyed(&self, after: &Layout) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PgError> {
+        let (old, new) = (Flattener::new(&self.before), Flattener::new(after));
+        let mut rekeyed = Vec::new();
+        for RepairKey { key, id } in state::keys_waiting(self.session, &self.before.collection).await? {
+            let id = id.or_else(|| id_of_key(&self.before, &old, &key));
+            let cell = id.as_deref().and_then(|id| new.key_of(RawDoc::new(id).ok()?).ok());
+            let mut keys = Keys::new(after);
+            if let Some(number) = cell.and_then(|cell| keys.insert(&cell)) {
+                rekeyed.push((key, keys.field(number).to_vec()));
+            }
+        }
+        Ok(rekeyed)
+    }
+
     async fn fill(
         &self,
         retyping: &mut Retyping<'_>,
@@ -112,9 +130,11 @@ impl Growing<'_> {
         let fits_all_keys = self.before.key.ty != ColumnType::Key && after.key.ty == ColumnType::Key;
         let mut filling = Filling::new(self, retyping, after).await?;
         let mut at = filling.from_tables(version).await?;
-        let mut rejects = Vec::new();
+        let mut any_key = None;
         if fits_all_keys {
+            let rejects;
             (at, rejects) = filling.from_rejected(at).await?;
+            any_key = Some(AnyKey { rejects, rekeyed: self.rekeyed(after).await? });
         } else {
             for (table, live, rebuilt) in retyping.count_rows().await? {
                 if live != rebuilt {
@@ -127,7 +147,7 @@ impl Growing<'_> {
         fail_point("evolve.before_swap");
         let keys = KeySettings { parallel_workers: Some(self.env.settings.key_workers), ..KeySettings::default() };
         let to_verify = loses_forms(&self.before, after);
-        let retyped = RetypedVersion { version: &at, paths, to_verify, fits_all_keys, rejects: &rejects };
+        let retyped = RetypedVersion { version: &at, paths, to_verify, any_key: any_key.as_ref() };
         retyping.finish(retyped, keys, &self.swap_settings()).await.map_err(|error| match error {
             PgError::NotCarriedOver { .. } | PgError::Dependents { .. } => {
                 RewriteFailure { is_of_the_rows: true, ..RewriteFailure::from(error) }
@@ -304,7 +324,7 @@ impl<'f, 'g, 'r> Filling<'f, 'g, 'r> {
         if fields.is_empty() {
             return Ok(0);
         }
-        let (_, batch) = stored_documents(&mut self.store, &self.growing.before, fields).await?;
+        let (_, _, batch) = stored_documents(&mut self.store, &self.growing.before, fields).await?;
         if let Some(rejected) = self.encode(&batch).first() {
             return Err(RewriteFailure::of_rows(format!("the document {} has no rows by the new schema", rejected.id)));
         }

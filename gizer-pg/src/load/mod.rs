@@ -49,7 +49,7 @@ mod views;
 
 pub use leftovers::drop_leftovers;
 pub use lifecycle::{Earlier, Load, LoadRequest, LoadSource};
-pub use retype::{RetypedVersion, Retyping, retyping_statements};
+pub use retype::{AnyKey, RetypedVersion, Retyping, retyping_statements};
 pub(crate) use sink::amount;
 pub use sink::{CopySink, LoadFence};
 pub use staging::KeySettings;

@@ -50,10 +50,17 @@ pub struct RetypedVersion<'v> {
     pub paths: &'v [String],
     /// Whether numbers may be shown otherwise than in MongoDB ([`state::collections_to_verify`]).
     pub to_verify: bool,
-    /// Whether documents whose `_id` did not fit have rows now: they are no longer rejected.
-    pub fits_all_keys: bool,
+    /// What a key that takes any `_id` changes; `None` if the key stays.
+    pub any_key: Option<&'v AnyKey>,
+}
+
+/// What a key that takes any `_id` changes: documents whose `_id` did not fit have rows, and are no longer rejected.
+#[derive(Debug, Clone, Default)]
+pub struct AnyKey {
     /// Those of them that are rejected for another reason.
-    pub rejects: &'v [Reject],
+    pub rejects: Vec<Reject>,
+    /// The keys of documents that wait ([`state::keys_waiting`]), and what they are now.
+    pub rekeyed: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl<'r> Retyping<'r> {
@@ -259,11 +266,10 @@ impl Swapping for RetypedTables<'_, '_> {
     }
 
     async fn record(&self, session: &Session) -> Result<(), PgError> {
-        let RetypedVersion { version, paths, to_verify, fits_all_keys, rejects } = self.version;
+        let RetypedVersion { version, paths, to_verify, any_key } = self.version;
         state::finish_version(session, version, paths, to_verify).await?;
-        if fits_all_keys {
-            state::replace_unfit_keys(session, &version.new.collection, rejects).await?;
-        }
-        Ok(())
+        let Some(AnyKey { rejects, rekeyed }) = any_key else { return Ok(()) };
+        state::replace_unfit_keys(session, &version.new.collection, rejects).await?;
+        state::rekey(session, &version.new.collection, rekeyed).await
     }
 }

@@ -75,7 +75,10 @@ pub use reject::{
     keep_rejected, read_reject_reasons, rejected_among,
 };
 pub(crate) use reject::{clear_rejects, replace_unfit_keys, write_rejects};
-pub use repair::{RepairKey, clear_repairs, forget_repairs, queue_repairs, repairs_waiting, take_repairs};
+pub(crate) use repair::rekey;
+pub use repair::{
+    RepairKey, clear_repairs, forget_repairs, keys_waiting, queue_repairs, repairs_waiting, take_repairs,
+};
 pub use run::{CLASSIC_RUN_LIFETIME, Run, RunKind, RunOutcome};
 pub use schema_history::{
     NewVersion, SchemaVersion, UnfinishedVersion, begin_to_give_up, collections_to_look_at, collections_to_verify,

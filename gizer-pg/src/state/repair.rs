@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::tables::REPAIRS;
+use super::tables::{REJECTS, REPAIRS};
 use crate::connect::Session;
 use crate::error::PgError;
 
@@ -104,4 +104,45 @@ pub async fn clear_repairs(session: &Session, collection: &str) -> Result<(), Pg
     );
     let doing = format!("emptying the queue of repairs of {collection}");
     session.execute(doing, &sql, &[&collection]).await.map(|_| ())
+}
+
+/// The keys under which documents of a collection wait: to be made equal, or to be tried again after PostgreSQL has refused them.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn keys_waiting(session: &Session, collection: &str) -> Result<Vec<RepairKey>, PgError> {
+    let sql = format!(
+        "SELECT DISTINCT ON (key) key, id FROM ( \
+             SELECT key, id FROM {} WHERE collection = $1 \
+             UNION ALL SELECT key, lookup FROM {} WHERE collection = $1 AND key IS NOT NULL) AS waiting \
+         ORDER BY key, id IS NULL",
+        session.relation(REPAIRS)?,
+        session.relation(REJECTS)?
+    );
+    let doing = format!("reading which documents of {collection} wait");
+    let rows = session.query(doing, &sql, &[&collection]).await?;
+    let waiting = |row: &tokio_postgres::Row| RepairKey {
+        key: row.get(0),
+        id: row.get::<_, Option<Vec<u8>>>(1).map(Bytes::from),
+    };
+    Ok(rows.iter().map(waiting).collect())
+}
+
+/// Documents wait under other keys from now on, in the open transaction: the key's column has another type. Each is given as what
+/// it was and what it is. A repair that is not among them is taken off the queue: no document has its key.
+pub(crate) async fn rekey(session: &Session, collection: &str, rekeyed: &[(Vec<u8>, Vec<u8>)]) -> Result<(), PgError> {
+    let (old, new): (Vec<&[u8]>, Vec<&[u8]>) = rekeyed.iter().map(|(old, new)| (&old[..], &new[..])).unzip();
+    for table in [REPAIRS, REJECTS] {
+        let sql = format!(
+            "UPDATE {} AS w SET key = keys.new FROM ROWS FROM ( \
+                 pg_catalog.unnest($2::pg_catalog.bytea[]), pg_catalog.unnest($3::pg_catalog.bytea[])) AS keys (old, new) \
+             WHERE w.collection = $1 AND w.key = keys.old",
+            session.relation(table)?
+        );
+        let doing = format!("recording the new keys of documents of {collection} that wait");
+        session.execute(doing, &sql, &[&collection, &old, &new]).await?;
+    }
+    let sql = format!("DELETE FROM {} WHERE collection = $1 AND key <> ALL ($2)", session.relation(REPAIRS)?);
+    let doing = format!("taking repairs of {collection} off the queue");
+    session.execute(doing, &sql, &[&collection, &new]).await.map(|_| ())
 }

@@ -71,6 +71,21 @@ async fn a_new_key_is_resumed_wherever_it_was_killed() {
     }
 }
 
+/// Documents that wait to be made equal wait under their new keys.
+#[tokio::test]
+async fn what_waits_for_repair_is_repaired_under_its_new_key() {
+    let place = rejected().await;
+    let faults = "UPDATE orders SET name = 'wrong' WHERE id IN (5, 6); \
+                  INSERT INTO gizer_repair (collection, key, id, reason) VALUES ('orders', int8send(5), NULL, 'verify'), \
+                  ('orders', int8send(6), NULL, 'verify'), ('orders', 'no key', NULL, 'verify')";
+    place.postgres.batch_execute(faults).await.unwrap();
+    place.gizer(&["schema", "evolve"]).await.expect_code(0);
+    assert_eq!(place.number("SELECT count(*) FROM gizer_repair").await, 2);
+    place.gizer(&["sync"]).await.expect_code(0);
+    assert_eq!(place.number("SELECT count(*) FROM orders WHERE name = 'wrong'").await, 0);
+    has_all(&place).await;
+}
+
 /// `run` chose the type of the key, and gives it another as soon as one document does not fit it; nothing is loaded for that.
 #[tokio::test]
 async fn run_widens_a_key_in_place() {
