@@ -260,7 +260,6 @@ impl Run<'_, '_> {
             Some(7) => self.disturbed || self.hindered || self.grows_meanwhile,
             Some(5) => self.disturbed || self.grows_meanwhile,
             Some(1) => self.disturbed,
-            Some(3) if self.grows_meanwhile && has_old_schema_file(ended) => true,
             _ => is_gone(ended) || (self.disturbed && has_nothing_to_follow(ended)),
         };
         assert!(fair, "gizer ended with {}\n--- stdout\n{}\n--- stderr\n{}", ended.status, ended.stdout, ended.stderr);
@@ -359,12 +358,6 @@ impl Run<'_, '_> {
 /// A load of what the source has not got any more.
 fn is_gone(ended: &Finished) -> bool {
     ended.code() == Some(2) && ended.stderr.contains("found none")
-}
-
-/// `schema evolve` was killed before it wrote the schema file, and after `verify` had looked at it.
-/// The next run writes it.
-fn has_old_schema_file(ended: &Finished) -> bool {
-    ended.stderr.contains("the schema file of") && ended.stderr.contains("has changed since")
 }
 
 /// A load is due of everything that was followed.
