@@ -21,7 +21,7 @@ use crate::load::SwapSettings;
 use crate::load::description::describe;
 use crate::load::grants;
 use crate::load::holders::holders;
-use crate::load::locks::set_lock_timeout;
+use crate::load::locks::{MAINTENANCE_TIMEOUT, set_lock_timeout};
 use crate::state::{self, NewVersion, UnfinishedVersion};
 
 /// The statements that make live tables those of a later layout, in their order; those for rights are not among them.
@@ -160,6 +160,7 @@ pub(crate) async fn giving_way<T>(
     let (started, mut pause) = (Instant::now(), settings.first_pause);
     loop {
         let attempt = session.in_transaction(async {
+            keep_maintenance_away(session, after, settings).await?;
             set_lock_timeout(session, settings.lock_timeout).await?;
             work().await
         });
@@ -182,4 +183,19 @@ pub(crate) async fn giving_way<T>(
             done => return done,
         }
     }
+}
+
+/// Waits for vacuum, DDL and the like to let go of the live tables, in a mode that readers and
+/// writers do not notice. PostgreSQL cancels an autovacuum that is in the way, but only after its
+/// `deadlock_timeout`, which is longer than anybody may be kept waiting.
+async fn keep_maintenance_away(session: &Session, after: &Layout, settings: &SwapSettings) -> Result<(), PgError> {
+    let names = state::tables_of(session, &after.collection).await?;
+    let tables: Vec<String> =
+        names.iter().map(|name| Ok(session.relation(name)?.to_string())).collect::<Result<_, PgError>>()?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    set_lock_timeout(session, settings.lock_timeout.max(MAINTENANCE_TIMEOUT)).await?;
+    let lock = format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", tables.join(", "));
+    session.run(format!("keeping maintenance from the tables of {}", after.collection), &lock).await
 }

@@ -294,7 +294,8 @@ fn columns_widen_as_inference_widens() {
     }
 }
 
-/// JSON has the types of numbers, and a column has not: what they were is known where the schema keeps it.
+/// JSON has the types of numbers, and a column has not: what they were is known where the schema
+/// keeps it.
 #[test]
 fn a_column_of_numbers_becomes_json_only_where_their_types_are_kept() {
     let mut schema = schema(r#"{"_id": "INT", "x": "INT"}"#);

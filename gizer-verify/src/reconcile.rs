@@ -108,7 +108,8 @@ pub async fn reconcile(
     reconcile_known(store, flattener, documents, keys, checks, None).await
 }
 
-/// As [`reconcile`], where the rows of these keys were read in this transaction: all of them, in all tables.
+/// As [`reconcile`], where the rows of these keys were read in this transaction: all of them, in
+/// all tables.
 ///
 /// # Errors
 /// As [`reconcile`].

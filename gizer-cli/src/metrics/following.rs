@@ -181,7 +181,8 @@ impl Metrics {
     }
 }
 
-/// Adds what was applied of a collection, each kind of it, so that a counter exists also where nothing came.
+/// Adds what was applied of a collection, each kind of it, so that a counter exists also where
+/// nothing came.
 fn add_applied(values: &mut Values, collection: &str, applied: &AppliedCounts) {
     let AppliedCounts { changes, rows, rejected, unknown, unfit } = *applied;
     let ChangeCounts { inserts, replacements, updates, deletes, migrations, .. } = changes;

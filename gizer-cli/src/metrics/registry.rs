@@ -8,8 +8,8 @@ use super::catalog::{ALL, MetricDefinition, MetricKind};
 
 /// Every metric with its values by labels.
 ///
-/// A lock is held for one event, once a batch and not once a change, and while a snapshot copies the numbers: whoever reads slowly
-/// has a copy.
+/// A lock is held for one event, once a batch and not once a change, and while a snapshot copies
+/// the numbers: whoever reads slowly has a copy.
 #[derive(Debug)]
 pub(super) struct Registry {
     values: Mutex<Values>,

@@ -186,8 +186,8 @@ fn what_is_under_way_ends_when_it_is_dropped() {
     assert!(metrics.text().contains("\ngizer_documents_under_way_bytes 0\n"));
 }
 
-/// Who reads while a collection begins to be followed finds all of its counters, or none: a counter that came later would rise from
-/// nothing, which is no increase.
+/// Who reads while a collection begins to be followed finds all of its counters, or none: a counter
+/// that came later would rise from nothing, which is no increase.
 #[test]
 fn what_belongs_together_is_read_together() {
     let metrics = Metrics::new(&Config::read(None, |_| Vec::new(), |_| None).unwrap());

@@ -177,7 +177,8 @@ impl<'v> VerifyRun<'v> {
     async fn collection(&self, name: &str) -> Result<VerifiedCollection, Failure> {
         let session = self.env.postgres().await?;
         state::hold_audit(&session, name).await?;
-        // Nobody lets its schema grow from here on, and a run that has may have ended before it wrote the file.
+        // Nobody lets its schema grow from here on, and a run that has may have ended before it
+        // wrote the file.
         restore_schema_files(self.env, &session).await?;
         let mut attempts = MAX_ATTEMPTS;
         let mut stand = self.stand(&session, name).await?;

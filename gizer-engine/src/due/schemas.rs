@@ -1,8 +1,8 @@
 //! Schema files made by `gizer run`, and keys that turn out too narrow.
 //!
 //! A file with the layout that `run` made is `run`'s own. If an `_id` does not fit its key, the key
-//! becomes `KEY`, which takes any `_id`: in place if the collection is followed, or else by a load. A file that a person wrote
-//! or changed stays; such documents are rejected and counted.
+//! becomes `KEY`, which takes any `_id`: in place if the collection is followed, or else by a load.
+//! A file that a person wrote or changed stays; such documents are rejected and counted.
 
 use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
@@ -26,14 +26,15 @@ pub async fn record_inferred(session: &Session, env: &Env, names: &[String]) -> 
     Ok(())
 }
 
-/// Widens the keys of these collections, whose files are `run`'s own: those of followed ones in place, where schemas grow by
-/// themselves; the others get another schema file, and with it a load is due. Returns the failures.
+/// Widens the keys of these collections, whose files are `run`'s own: those of followed ones in
+/// place, where schemas grow by themselves; the others get another schema file, and with it a load
+/// is due. Returns the failures.
 pub async fn widen_keys(session: &Session, env: &Env, names: &[String]) -> Result<Failures, Failure> {
     let files = env.schema_files()?;
     let mut failures = Failures::default();
     for name in names {
         if env.settings.evolve.policy == EvolvePolicy::Auto {
-            match widen_key(env, session, name).await {
+            match Box::pin(widen_key(env, session, name)).await {
                 Ok(None) => {}
                 Ok(Some(_)) => {
                     state::clear_obstacle(session, name).await?;

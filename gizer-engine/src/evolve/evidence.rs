@@ -107,7 +107,8 @@ const MAX_PATHS: usize = 100_000;
 const REJECTS_AT_ONCE: u32 = 100;
 
 impl Evidence {
-    /// Documents that are rejected for an `_id` that does not fit: it is what they have no place for.
+    /// Documents that are rejected for an `_id` that does not fit: it is what they have no place
+    /// for.
     async fn read_unfit_keys(&mut self, session: &Session, layout: &Layout) -> Result<(), Failure> {
         if layout.key.ty == ColumnType::Key {
             return Ok(());

@@ -8,8 +8,8 @@
 //!   finish     the new layout is that of the collection; then its schema file
 //! ```
 //!
-//! Columns whose values outgrow their type widen after that, as a version of their own: their tables are filled from the live ones
-//! next to them, and swapped in (`widen`).
+//! Columns whose values outgrow their type widen after that, as a version of their own: their
+//! tables are filled from the live ones next to them, and swapped in (`widen`).
 //!
 //! MongoDB is not read: `_extra` loses nothing, so a document rebuilt from its rows gives the rows
 //! that a load by the new schema would give. A run that ends in between leaves a version unfinished
@@ -117,7 +117,8 @@ pub struct EvolvedCollection {
     pub statements: Vec<String>,
     /// Tables whose rows are rewritten.
     pub tables: Vec<String>,
-    /// The statements that make tables with wider columns, and put them in the place of the live ones.
+    /// The statements that make tables with wider columns, and put them in the place of the live
+    /// ones.
     pub swap_statements: Vec<String>,
     /// Documents rewritten.
     pub documents: u64,
@@ -152,7 +153,7 @@ pub async fn evolve(env: &Env, options: &EvolveOptions) -> Result<(Vec<EvolvedCo
         if !is_wanted || failures.of(&each.collection).is_some() {
             continue;
         }
-        match evolve_one(env, &session, &each.collection, options).await {
+        match Box::pin(evolve_one(env, &session, &each.collection, options)).await {
             Ok(evolved) => done.extend(evolved),
             Err(failure) if failure.ends_run => return Err(failure),
             Err(failure) => failures.add(each.collection, failure),
@@ -189,7 +190,7 @@ pub async fn finish_begun(env: &Env, session: &Session) -> Result<Failures, Fail
     }
     for followed in state::read_followed(session).await?.iter().filter(|each| begun.contains(&&each.collection)) {
         let options = EvolveOptions { occasion: Occasion::Begun, ..EvolveOptions::default() };
-        match evolve_one(env, session, &followed.collection, &options).await {
+        match Box::pin(evolve_one(env, session, &followed.collection, &options)).await {
             Ok(_) => {}
             Err(failure) if failure.ends_run => return Err(failure),
             Err(failure) => failures.add(followed.collection.clone(), failure),
@@ -215,7 +216,8 @@ async fn evolve_one(
     outcome
 }
 
-/// With the locks that keep others from it: what another run has done meanwhile is seen. A version that adds, and one that widens.
+/// With the locks that keep others from it: what another run has done meanwhile is seen. A version
+/// that adds, and one that widens.
 async fn resume_or_grow(
     env: &Env,
     session: &Session,
@@ -254,8 +256,9 @@ async fn resume_or_grow(
     Ok(adopted.into_iter().chain(widened).collect())
 }
 
-/// What is new, for `gizer_schema_history`: `[{"path": "a.b", "chosen": "STRING", "documents": 12}]`; of a column with a wider
-/// type `from` is what it was.
+/// What is new, for `gizer_schema_history`:
+/// `[{"path": "a.b", "chosen": "STRING", "documents": 12}]`; of a column with a wider type `from`
+/// is what it was.
 fn changes(adopted: &[Adopted], widened: &[Widened]) -> String {
     let adopted = adopted
         .iter()

@@ -1,8 +1,9 @@
 //! Columns that get wider types.
 //!
-//! The tables that change are filled from the live ones next to them, and take their place in a swap. Nobody writes the collection
-//! meanwhile, and everybody reads it. Documents that were rejected for an `_id` that did not fit its column are in
-//! `gizer_reject`, and get their rows with the others.
+//! The tables that change are filled from the live ones next to them, and take their place in a
+//! swap. Nobody writes the collection meanwhile, and everybody reads it. Documents that were
+//! rejected for an `_id` that did not fit its column are in `gizer_reject`, and get their rows with
+//! the others.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +31,8 @@ use crate::failures::Failures;
 use crate::notice::Notice;
 use crate::wording::command;
 
-/// Stands for the rejected documents where a version records which table it goes through: all tables are done then.
+/// Stands for the rejected documents where a version records which table it goes through: all
+/// tables are done then.
 const REJECTED: &str = "gizer_reject";
 
 /// Rejected documents of a chunk.
@@ -98,14 +100,15 @@ impl Growing<'_> {
             })));
         }
         if failure.is_busy {
-            // Somebody holds the tables for longer than a swap may wait: the collection is followed meanwhile.
+            // Somebody holds the tables for longer than a swap may wait: the collection is followed
+            // meanwhile.
             retyping.give_up(&begun, None).await?;
         }
         Err(failure.failure)
     }
 
-    /// The keys of documents that wait to be written, and what they are by the new layout. One whose `_id` nobody can tell is left
-    /// out: no document has it.
+    /// The keys of documents that wait to be written, and what they are by the new layout. One
+    /// whose `_id` nobody can tell is left out: no document has it.
     async fn rekeyed(&self, after: &Layout) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PgError> {
         let (old, new) = (Flattener::new(&self.before), Flattener::new(after));
         let mut rekeyed = Vec::new();
@@ -129,11 +132,11 @@ impl Growing<'_> {
     ) -> Result<Rewritten, RewriteFailure> {
         let fits_all_keys = self.before.key.ty != ColumnType::Key && after.key.ty == ColumnType::Key;
         let mut filling = Filling::new(self, retyping, after).await?;
-        let mut at = filling.from_tables(version).await?;
+        let mut at = filling.copy_tables(version).await?;
         let mut any_key = None;
         if fits_all_keys {
             let rejects;
-            (at, rejects) = filling.from_rejected(at).await?;
+            (at, rejects) = filling.copy_rejected(at).await?;
             any_key = Some(AnyKey { rejects, rekeyed: self.rekeyed(after).await? });
         } else {
             for (table, live, rebuilt) in retyping.count_rows().await? {
@@ -158,8 +161,8 @@ impl Growing<'_> {
     }
 }
 
-/// Gives a followed collection a key that takes any `_id`: documents that were rejected for theirs get rows. `None` if it is not
-/// followed, or a load is due: then only a load can.
+/// Gives a followed collection a key that takes any `_id`: documents that were rejected for theirs
+/// get rows. `None` if it is not followed, or a load is due: then only a load can.
 ///
 /// # Errors
 /// [`Failure`] if it cannot be done, as [`evolve`](super::evolve).
@@ -184,16 +187,17 @@ pub(crate) async fn widen_key(env: &Env, session: &Session, name: &str) -> Resul
     outcome
 }
 
-/// Whether a column becomes `DECIMAL`. It keeps how many digits a number has behind the point, as 1.00; what came before does not, and
-/// may have held such a number.
+/// Whether a column becomes `DECIMAL`. It keeps how many digits a number has behind the point, as
+/// 1.00; what came before does not, and may have held such a number.
 fn loses_forms(before: &Layout, after: &Layout) -> bool {
     let exact = before.dialect == Dialect::Gizer { exact_types: true };
     let retyped = Growth::between(before, after).map(|growth| growth.retyped).unwrap_or_default();
     !exact && retyped.iter().any(|(table, column)| after.table(*table).columns[column.0].ty == ColumnType::Numeric)
 }
 
-/// Has collections audited, and their rows repaired, of which numbers may be shown otherwise than in MongoDB since a column became
-/// `DECIMAL`. What fails is retried when schemas are looked at the next time.
+/// Has collections audited, and their rows repaired, of which numbers may be shown otherwise than
+/// in MongoDB since a column became `DECIMAL`. What fails is retried when schemas are looked at the
+/// next time.
 pub(super) async fn verify_numbers(env: &Env, session: &Session, failures: &mut Failures) -> Result<(), Failure> {
     for collection in state::collections_to_verify(session).await? {
         if env.stop.is_asked() {
@@ -254,7 +258,7 @@ impl<'f, 'g, 'r> Filling<'f, 'g, 'r> {
     }
 
     /// All documents that have rows, in the order of their keys: a chunk is one transaction.
-    async fn from_tables(&mut self, version: UnfinishedVersion) -> Result<UnfinishedVersion, RewriteFailure> {
+    async fn copy_tables(&mut self, version: UnfinishedVersion) -> Result<UnfinishedVersion, RewriteFailure> {
         let session = self.growing.session;
         let root = self.growing.before.tables[0].name.clone();
         let mut at = version;
@@ -280,8 +284,9 @@ impl<'f, 'g, 'r> Filling<'f, 'g, 'r> {
         Ok(at)
     }
 
-    /// Documents that had no rows because of their `_id`, in one transaction; gives those that are rejected all the same.
-    async fn from_rejected(
+    /// Documents that had no rows because of their `_id`, in one transaction; gives those that are
+    /// rejected all the same.
+    async fn copy_rejected(
         &mut self,
         at: UnfinishedVersion,
     ) -> Result<(UnfinishedVersion, Vec<Reject>), RewriteFailure> {

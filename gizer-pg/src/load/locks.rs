@@ -20,7 +20,7 @@ use crate::ident::{Qualified, quote_identifier};
 
 /// How long to wait for vacuum, DDL and the like to let go of the live tables. PostgreSQL cancels an autovacuum that
 /// is in the way, but only after its `deadlock_timeout`.
-const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// In which order to lock, as far as earlier attempts have shown.
 #[derive(Debug, Default)]

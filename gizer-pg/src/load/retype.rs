@@ -1,4 +1,5 @@
-//! Tables whose columns get other types: filled from their own rows next to the live ones, and swapped in.
+//! Tables whose columns get other types: filled from their own rows next to the live ones, and
+//! swapped in.
 //!
 //! ```text
 //!   Retyping::begin ── empty staging tables, and the version is recorded; nobody follows the collection from here on
@@ -8,8 +9,9 @@
 //!   Retyping::finish ─ keys and indexes; the tables are swapped in, and the new layout is that of the collection
 //! ```
 //!
-//! Other tables of the collection stay as they are. Readers wait for no longer than for the swap of a load; `ALTER COLUMN TYPE`
-//! would keep them out while it rewrites the table (PostgreSQL documentation, "ALTER TABLE").
+//! Other tables of the collection stay as they are. Readers wait for no longer than for the swap of
+//! a load; `ALTER COLUMN TYPE` would keep them out while it rewrites the table (PostgreSQL
+//! documentation, "ALTER TABLE").
 
 use std::collections::BTreeSet;
 
@@ -54,7 +56,8 @@ pub struct RetypedVersion<'v> {
     pub any_key: Option<&'v AnyKey>,
 }
 
-/// What a key that takes any `_id` changes: documents whose `_id` did not fit have rows, and are no longer rejected.
+/// What a key that takes any `_id` changes: documents whose `_id` did not fit have rows, and are no
+/// longer rejected.
 #[derive(Debug, Clone, Default)]
 pub struct AnyKey {
     /// Those of them that are rejected for another reason.
@@ -72,13 +75,13 @@ impl<'r> Retyping<'r> {
         Ok(Retyping { session, after: after.clone(), ids, tables, targets })
     }
 
-    /// Makes empty staging tables and records that the schema grows, in one transaction, in which nobody may write the live
-    /// tables: a batch that has written them has committed before.
+    /// Makes empty staging tables and records that the schema grows, in one transaction, in which
+    /// nobody may write the live tables: a batch that has written them has committed before.
     ///
     /// # Errors
-    /// Whatever a load by this layout finds in the way ([`survey`](super::survey())), and [`PgError::NotCarriedOver`];
-    /// [`PgError::Fenced`] if the collection is not followed any more or has another layout; [`PgError::TablesBusy`] if
-    /// writers held the tables all the time.
+    /// Whatever a load by this layout finds in the way ([`survey`](super::survey())), and
+    /// [`PgError::NotCarriedOver`]; [`PgError::Fenced`] if the collection is not followed any more
+    /// or has another layout; [`PgError::TablesBusy`] if writers held the tables all the time.
     pub async fn begin(
         session: &'r Session,
         after: &Layout,
@@ -102,8 +105,8 @@ impl<'r> Retyping<'r> {
         Ok((retyping, UnfinishedVersion { version, new: new.clone(), place: None, rewritten: (0, 0), failed: None }))
     }
 
-    /// Resumes what an earlier run has begun. Where its staging tables are gone it starts over: then `version` has no place any
-    /// more.
+    /// Resumes what an earlier run has begun. Where its staging tables are gone it starts over:
+    /// then `version` has no place any more.
     ///
     /// # Errors
     /// As [`begin`](Retyping::begin).
@@ -128,7 +131,8 @@ impl<'r> Retyping<'r> {
         Ok(retyping)
     }
 
-    /// Empty staging tables, in the open transaction; that all that is on the live ones can be carried over is tried on them.
+    /// Empty staging tables, in the open transaction; that all that is on the live ones can be
+    /// carried over is tried on them.
     async fn recreate(&self) -> Result<(), PgError> {
         let survey = survey_in_transaction(self.session, &self.after, Extent::Only(&self.ids)).await?;
         staging::recreate(self.session, &self.after, &self.tables).await?;
@@ -141,8 +145,9 @@ impl<'r> Retyping<'r> {
         self.tables.iter().map(|table| table.live.name().to_owned()).collect()
     }
 
-    /// Copies rows into the staging tables, in the open transaction; those of other tables, which stay, are passed over. The unit
-    /// is one of the whole layout. Gives the number of rows, and the buffers back.
+    /// Copies rows into the staging tables, in the open transaction; those of other tables, which
+    /// stay, are passed over. The unit is one of the whole layout. Gives the number of rows, and
+    /// the buffers back.
     ///
     /// # Errors
     /// Whatever the server says; [`PgError::RowsDiffer`].
@@ -167,8 +172,8 @@ impl<'r> Retyping<'r> {
         Ok((rows, buffers))
     }
 
-    /// Adds keys, indexes and constraints, and puts the tables in the place of the live ones; with that the new layout is the
-    /// collection's.
+    /// Adds keys, indexes and constraints, and puts the tables in the place of the live ones; with
+    /// that the new layout is the collection's.
     ///
     /// # Errors
     /// As [`Load::build_keys`](super::Load::build_keys) and [`Load::swap`](super::Load::swap).
@@ -187,7 +192,8 @@ impl<'r> Retyping<'r> {
         Replacement { layout: &self.after, tables: &self.tables, extent: Extent::Only(&self.ids) }
     }
 
-    /// Drops the staging tables, and records why it cannot be done, or forgets that it was begun: the live tables are as they were.
+    /// Drops the staging tables, and records why it cannot be done, or forgets that it was begun:
+    /// the live tables are as they were.
     ///
     /// # Errors
     /// Whatever the server says.
@@ -225,8 +231,8 @@ impl<'r> Retyping<'r> {
     }
 }
 
-/// The statements of a version with columns of other types, for people to read. Between the tables that are made and the first
-/// that is dropped rows are copied, and keys and indexes built.
+/// The statements of a version with columns of other types, for people to read. Between the tables
+/// that are made and the first that is dropped rows are copied, and keys and indexes built.
 ///
 /// # Errors
 /// [`PgError::UnusableName`] if a table or a column cannot be named.

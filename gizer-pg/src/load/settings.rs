@@ -43,7 +43,8 @@ pub(super) async fn read(
     Ok(all)
 }
 
-/// Records how gizer leaves the new tables, next to how the `others` were left, and then gives them what the old ones had.
+/// Records how gizer leaves the new tables, next to how the `others` were left, and then gives them
+/// what the old ones had.
 pub(super) async fn apply(
     session: &Session,
     layout: &Layout,

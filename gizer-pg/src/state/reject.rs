@@ -99,7 +99,8 @@ pub async fn collections_with_unfit_keys(session: &Session) -> Result<BTreeSet<S
         .await
 }
 
-/// Which rejects `r` of a collection `c` are of its live tables, and have no place there for their `_id` alone.
+/// Which rejects `r` of a collection `c` are of its live tables, and have no place there for their
+/// `_id` alone.
 const UNFIT_KEYS: &str = "r.collection = $1 AND c.collection = $1 AND r.unfit_key \
                           AND c.live AND r.load_epoch = coalesce(c.live_epoch, r.load_epoch)";
 

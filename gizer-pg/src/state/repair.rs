@@ -106,7 +106,8 @@ pub async fn clear_repairs(session: &Session, collection: &str) -> Result<(), Pg
     session.execute(doing, &sql, &[&collection]).await.map(|_| ())
 }
 
-/// The keys under which documents of a collection wait: to be made equal, or to be tried again after PostgreSQL has refused them.
+/// The keys under which documents of a collection wait: to be made equal, or to be tried again
+/// after PostgreSQL has refused them.
 ///
 /// # Errors
 /// Whatever the server says.
@@ -128,8 +129,9 @@ pub async fn keys_waiting(session: &Session, collection: &str) -> Result<Vec<Rep
     Ok(rows.iter().map(waiting).collect())
 }
 
-/// Documents wait under other keys from now on, in the open transaction: the key's column has another type. Each is given as what
-/// it was and what it is. A repair that is not among them is taken off the queue: no document has its key.
+/// Documents wait under other keys from now on, in the open transaction: the key's column has
+/// another type. Each is given as what it was and what it is. A repair that is not among them is
+/// taken off the queue: no document has its key.
 pub(crate) async fn rekey(session: &Session, collection: &str, rekeyed: &[(Vec<u8>, Vec<u8>)]) -> Result<(), PgError> {
     let (old, new): (Vec<&[u8]>, Vec<&[u8]>) = rekeyed.iter().map(|(old, new)| (&old[..], &new[..])).unzip();
     for table in [REPAIRS, REJECTS] {

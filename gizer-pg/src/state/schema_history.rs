@@ -166,7 +166,8 @@ pub async fn unfinished_version(session: &Session, collection: &str) -> Result<O
     }))
 }
 
-/// Checks in the open transaction that nobody has taken over a version, and keeps it so until the end of the transaction.
+/// Checks in the open transaction that nobody has taken over a version, and keeps it so until the
+/// end of the transaction.
 ///
 /// # Errors
 /// [`PgError::Fenced`].
@@ -255,8 +256,8 @@ pub(crate) async fn finish_version(
     session.execute(doing, &own, &[collection, layout_before, layout_after]).await.map(|_| ())
 }
 
-/// Collections with a column that has become `DECIMAL`: 1 and 1.00 are one number there before, and two forms of it after, so that
-/// an audit has to find those that MongoDB has otherwise.
+/// Collections with a column that has become `DECIMAL`: 1 and 1.00 are one number there before, and
+/// two forms of it after, so that an audit has to find those that MongoDB has otherwise.
 pub async fn collections_to_verify(session: &Session) -> Result<Vec<String>, PgError> {
     let sql = format!(
         "SELECT DISTINCT h.collection FROM {} AS h JOIN {} AS c USING (collection) \
@@ -339,7 +340,8 @@ pub(crate) async fn fail_version(
     session.execute(doing, &sql, &[&collection, &version, &why]).await.map(|_| ())
 }
 
-/// Forgets a version that is not finished, in the open transaction: a load has recreated the tables, or they stay as they are.
+/// Forgets a version that is not finished, in the open transaction: a load has recreated the
+/// tables, or they stay as they are.
 pub(crate) async fn forget_unfinished(session: &Session, collection: &str) -> Result<(), PgError> {
     let sql =
         format!("DELETE FROM {} WHERE collection = $1 AND finished_at IS NULL", session.relation(SCHEMA_HISTORY)?);

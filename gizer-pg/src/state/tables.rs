@@ -216,7 +216,8 @@ const TABLES: [StateTable; 12] = [
             ("upto", "BYTEA"),
             ("documents", "BIGINT NOT NULL DEFAULT 0"),
             ("rows", "BIGINT NOT NULL DEFAULT 0"),
-            // Whether numbers may be shown otherwise than in MongoDB, until an audit has repaired that.
+            // Whether numbers may be shown otherwise than in MongoDB, until an audit has repaired
+            // that.
             ("to_verify", "BOOLEAN"),
         ],
         constraint: Some("PRIMARY KEY (collection, version)"),

@@ -207,7 +207,8 @@ pub enum LeftBecause {
         /// The wider type.
         to: ScalarType,
     },
-    /// The column would get this type, which keeps the BSON types of numbers. The column does not, so that only MongoDB knows them.
+    /// The column would get this type, which keeps the BSON types of numbers. The column does not,
+    /// so that only MongoDB knows them.
     NeedsLoad {
         /// The wider type.
         to: ScalarType,

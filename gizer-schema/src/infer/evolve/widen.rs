@@ -3,8 +3,9 @@
 //! `INT` < `BIGINT` < `DECIMAL`, `INT` < `DOUBLE` < `DECIMAL`; any to `JSON` where its family of types holds less than 99 % of
 //! the values, those in the column and those in `_extra`; `TINYINT` that holds nothing to what was seen; `_id` to `KEY`.
 //!
-//! A column of numbers has one type for all that are equal (1, 1.0). JSON has each number's own, so that such a column becomes JSON
-//! by a load alone, unless the schema says `exact_types`: then `_extra` has the types.
+//! A column of numbers has one type for all that are equal (1, 1.0). JSON has each number's own, so
+//! that such a column becomes JSON by a load alone, unless the schema says `exact_types`: then
+//! `_extra` has the types.
 
 use super::super::types_seen::{Ruling, TypeFamily, TypesSeen};
 use super::places::{Place, PlaceSeen, SchemaStep, values_of};

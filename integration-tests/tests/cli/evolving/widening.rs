@@ -1,4 +1,5 @@
-//! Columns whose values outgrow their type: tables are filled from their own rows next to the live ones, and swapped in.
+//! Columns whose values outgrow their type: tables are filled from their own rows next to the live
+//! ones, and swapped in.
 
 use std::time::Instant;
 
@@ -20,7 +21,8 @@ fn old(n: i32) -> Document {
     }
 }
 
-/// A value of another type in each of the fields, so that every column of `orders` widens but `_id`, and that of two arrays.
+/// A value of another type in each of the fields, so that every column of `orders` widens but
+/// `_id`, and that of two arrays.
 fn outgrown(n: i32) -> Document {
     let decimal = |text: String| Bson::Decimal128(text.parse().unwrap());
     doc! {
@@ -260,7 +262,8 @@ async fn a_column_of_numbers_becomes_json_by_a_load_alone() {
     is_equal(&place).await;
 }
 
-/// What hangs on the type of a column is refused by name before anything is done, and the collection is followed.
+/// What hangs on the type of a column is refused by name before anything is done, and the
+/// collection is followed.
 #[tokio::test]
 async fn a_view_on_the_column_keeps_it_as_it_is() {
     let place = with_strays().await;
@@ -281,7 +284,8 @@ async fn a_view_on_the_column_keeps_it_as_it_is() {
     is_equal(&place).await;
 }
 
-/// A reader who does not go away keeps the swap from it, and nobody else from anything: it is given up, and tried again.
+/// A reader who does not go away keeps the swap from it, and nobody else from anything: it is given
+/// up, and tried again.
 #[tokio::test]
 async fn a_reader_that_stays_keeps_the_old_tables() {
     let place = with_strays().await;

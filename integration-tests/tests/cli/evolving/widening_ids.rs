@@ -1,4 +1,5 @@
-//! `_id`s of several types: the key becomes one that takes any, and rejected documents get their rows.
+//! `_id`s of several types: the key becomes one that takes any, and rejected documents get their
+//! rows.
 
 use bson::{Bson, Document, doc};
 use integration_tests::rig::Version;
@@ -14,7 +15,8 @@ fn document(id: impl Into<Bson>) -> Document {
     doc! { "_id": id, "name": "n", "items": [{ "sku": "a", "sizes": [1, 2] }, { "sku": "b" }], "tags": { "x": 1 } }
 }
 
-/// Documents with an `_id` of another type have come, by a load and by following; they are rejected.
+/// Documents with an `_id` of another type have come, by a load and by following; they are
+/// rejected.
 async fn rejected() -> Place {
     let place = Place::shared(Version::V6_0).await;
     place.insert("orders", (0..300).map(document)).await;
@@ -93,7 +95,8 @@ async fn what_waits_for_repair_is_repaired_under_its_new_key() {
     is_equal(&place).await;
 }
 
-/// `run` chose the type of the key, and gives it another as soon as one document does not fit it; nothing is loaded for that.
+/// `run` chose the type of the key, and gives it another as soon as one document does not fit it;
+/// nothing is loaded for that.
 #[tokio::test]
 async fn run_widens_a_key_in_place() {
     let place = Place::shared(Version::V6_0).await;
