@@ -12,8 +12,9 @@ use gizer_schema::{ColumnType, KeySource, Layout};
 
 use super::decide::{Facts, KeyFit, Presence, SchemaFile};
 use crate::env::Env;
+use crate::evolve::schemas_to_restore;
 use crate::failure::Failure;
-use crate::layouts::Layouts;
+use crate::layouts::{Layouts, unusable_schema};
 use crate::selection::Selection;
 
 /// State of both servers and of the schema files.
@@ -70,10 +71,16 @@ impl Overview {
         oplogs: &[Oplog],
         sizes: Sizes,
     ) -> Result<Overview, Failure> {
-        let layouts = match env.schema_files()?.collections().next() {
+        let mut layouts = match env.schema_files()?.collections().next() {
             Some(_) => Layouts::read(env, &[])?,
             None => Layouts { usable: Vec::new(), failures: Default::default() },
         };
+        // The next run writes these files: nothing is due because of them.
+        for schema in schemas_to_restore(env, session).await? {
+            let layout = Layout::new(&schema).map_err(|error| unusable_schema(&error))?;
+            let old = layouts.usable.iter_mut().find(|old| old.collection == layout.collection);
+            old.into_iter().for_each(|old| *old = layout.clone());
+        }
         let status = state::read_status(session, 0).await?;
         let followed = state::read_followed(session).await?;
         let source = match sizes {

@@ -3,7 +3,7 @@
 use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::state;
-use gizer_schema::{Layout, file};
+use gizer_schema::{Layout, Schema, file};
 
 use crate::env::Env;
 use crate::failure::Failure;
@@ -15,9 +15,21 @@ use crate::notice::Notice;
 /// # Errors
 /// [`Failure`] if a file cannot be written: its collection would be reloaded by the old schema.
 pub async fn restore_schema_files(env: &Env, session: &Session) -> Result<(), Failure> {
-    let versions = state::schema_versions(session).await?;
+    for schema in schemas_to_restore(env, session).await? {
+        env.schema_files()?.write(&schema)?;
+        env.notice(&Notice::RestoredSchemaFile { collection: schema.collection });
+    }
+    Ok(())
+}
+
+/// The schemas of collections whose file is of an earlier version than the tables.
+///
+/// # Errors
+/// [`Failure`] if PostgreSQL cannot be read.
+pub(crate) async fn schemas_to_restore(env: &Env, session: &Session) -> Result<Vec<Schema>, Failure> {
+    let (versions, mut schemas) = (state::schema_versions(session).await?, Vec::new());
     if versions.is_empty() {
-        return Ok(());
+        return Ok(schemas);
     }
     let files = env.schema_files()?;
     for followed in state::read_followed(session).await? {
@@ -32,12 +44,10 @@ pub async fn restore_schema_files(env: &Env, session: &Session) -> Result<(), Fa
         // The file is of some version, and the tables of a later one.
         let Some(was) = done().position(|version| version.layout_before == found) else { continue };
         let Some(now) = done().skip(was).find(|version| version.layout_after == followed.layout_hash) else { continue };
-        let Ok(schema) = file::parse(name, &now.schema) else {
-            tracing::warn!(collection = name, "gizer_schema_history does not hold its schema file");
-            continue;
-        };
-        files.write(&schema)?;
-        env.notice(&Notice::RestoredSchemaFile { collection: name.clone() });
+        match file::parse(name, &now.schema) {
+            Ok(schema) => schemas.push(schema),
+            Err(_) => tracing::warn!(collection = name, "gizer_schema_history does not hold its schema file"),
+        }
     }
-    Ok(())
+    Ok(schemas)
 }

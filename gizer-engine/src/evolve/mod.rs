@@ -34,6 +34,7 @@ use serde_json::json;
 pub use auto::{evolve_due, evolve_while_following};
 pub(crate) use decide::with_any_key;
 pub use files::restore_schema_files;
+pub(crate) use files::schemas_to_restore;
 pub(crate) use widen::widen_key;
 
 use crate::env::Env;

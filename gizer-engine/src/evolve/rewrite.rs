@@ -28,30 +28,31 @@ pub(super) struct Rewritten {
 /// Why rows could not be rewritten.
 pub(super) struct RewriteFailure {
     pub(super) failure: Failure,
-    /// Whether the same would come again: the rows, not the server, are at fault.
+    /// Whether the same would come again: the rows, or what hangs on them, not the server, are at
+    /// fault.
     pub(super) is_of_the_rows: bool,
-    /// Whether somebody held the tables for too long.
-    pub(super) is_busy: bool,
 }
 
 impl RewriteFailure {
     /// The rows are at fault.
     pub(super) fn of_rows(message: String) -> RewriteFailure {
-        RewriteFailure { failure: Failure::failed(message), is_of_the_rows: true, is_busy: false }
+        RewriteFailure { failure: Failure::failed(message), is_of_the_rows: true }
     }
 }
 
 impl From<Failure> for RewriteFailure {
     fn from(failure: Failure) -> RewriteFailure {
-        RewriteFailure { failure, is_of_the_rows: false, is_busy: false }
+        RewriteFailure { failure, is_of_the_rows: false }
     }
 }
 
 impl From<PgError> for RewriteFailure {
     fn from(error: PgError) -> RewriteFailure {
         let is_of_the_rows = error.is_data_rejected() || error.blame() == Blame::Document;
-        let is_busy = matches!(error, PgError::TablesBusy { .. });
-        RewriteFailure { failure: error.into(), is_of_the_rows, is_busy }
+        // What hangs on the tables does not allow of it.
+        let is_of_the_rows =
+            is_of_the_rows || matches!(error, PgError::NotCarriedOver { .. } | PgError::Dependents { .. });
+        RewriteFailure { failure: error.into(), is_of_the_rows }
     }
 }
 

@@ -35,6 +35,9 @@ use crate::wording::command;
 /// tables are done then.
 const REJECTED: &str = "gizer_reject";
 
+/// What keeps a column as it is.
+const PIN: &str = "\"$pinned\": true in the schema file keeps the type, so that it is not tried again";
+
 /// Rejected documents of a chunk.
 const REJECTS_AT_ONCE: u32 = 100;
 
@@ -57,7 +60,7 @@ impl Growing<'_> {
         evolved.version = Some(version.version);
         evolved.tables = retyping.table_names();
         let paths: Vec<String> = decision.widened.iter().map(|widened| widened.path.clone()).collect();
-        let filled = self.fill_or_give_up(retyping, version, after, &paths).await?;
+        let filled = self.fill_or_give_up(retyping, version, (after, growth), &paths).await?;
         (evolved.documents, evolved.rows) = (filled.documents, filled.rows);
         evolved.took = began.elapsed();
         self.done(&decision.schema, &evolved)?;
@@ -72,8 +75,11 @@ impl Growing<'_> {
         growth: &Growth,
         paths: &[String],
     ) -> Result<Rewritten, Failure> {
-        let retyping = Retyping::resume(self.session, after, growth, &mut version).await?;
-        self.fill_or_give_up(retyping, version, after, paths).await
+        let begun = version.clone();
+        match Retyping::resume(self.session, after, growth, &mut version).await {
+            Ok(retyping) => self.fill_or_give_up(retyping, version, (after, growth), paths).await,
+            Err(error) => Err(self.give_up(&begun, (after, growth), error.into()).await?),
+        }
     }
 
     /// Fills the tables and swaps them in; if they cannot be had, everything is as it was before.
@@ -81,30 +87,36 @@ impl Growing<'_> {
         &self,
         mut retyping: Retyping<'_>,
         version: UnfinishedVersion,
-        after: &Arc<Layout>,
+        (after, growth): (&Arc<Layout>, &Growth),
         paths: &[String],
     ) -> Result<Rewritten, Failure> {
         let begun = version.clone();
-        let failure = match self.fill(&mut retyping, version, after, paths).await {
-            Ok(filled) => return Ok(filled),
-            Err(failure) => failure,
+        match self.fill(&mut retyping, version, after, paths).await {
+            Ok(filled) => Ok(filled),
+            Err(failure) => Err(self.give_up(&begun, (after, growth), failure).await?),
+        }
+    }
+
+    /// The live tables are as they were, so that the collection is followed again: nothing is left
+    /// to be resumed but what was interrupted. What the rows are at fault for is remembered.
+    async fn give_up(
+        &self,
+        version: &UnfinishedVersion,
+        (after, growth): (&Layout, &Growth),
+        RewriteFailure { failure, is_of_the_rows }: RewriteFailure,
+    ) -> Result<Failure, Failure> {
+        if failure.ends_run || failure.passes || self.env.stop.is_asked() {
+            return Ok(failure);
+        }
+        let why = is_of_the_rows.then_some(failure.message.as_str());
+        Retyping::give_up(self.session, after, growth, version, why).await?;
+        let message =
+            format!("the schema of {} could not grow, and is as it was: {}", self.before.collection, failure.message);
+        let remedy = match &failure.remedy {
+            Some(remedy) => format!("{remedy}; {PIN}"),
+            None => PIN.to_owned(),
         };
-        let collection = &self.before.collection;
-        if failure.is_of_the_rows {
-            let why = &failure.failure.message;
-            retyping.give_up(&begun, Some(why)).await?;
-            let message = format!("the schema of {collection} could not grow, and is as it was: {why}");
-            let remedy = failure.failure.remedy.clone();
-            return Err(Failure::failed(message).remedy(remedy.unwrap_or_else(|| {
-                "pin the column's type in the schema file, so that it is not tried again, or load by another".to_owned()
-            })));
-        }
-        if failure.is_busy {
-            // Somebody holds the tables for longer than a swap may wait: the collection is followed
-            // meanwhile.
-            retyping.give_up(&begun, None).await?;
-        }
-        Err(failure.failure)
+        Ok(Failure { message, ..failure }.remedy(remedy))
     }
 
     /// The keys of documents that wait to be written, and what they are by the new layout. One
@@ -151,12 +163,7 @@ impl Growing<'_> {
         let keys = KeySettings { parallel_workers: Some(self.env.settings.key_workers), ..KeySettings::default() };
         let to_verify = loses_forms(&self.before, after);
         let retyped = RetypedVersion { version: &at, paths, to_verify, any_key: any_key.as_ref() };
-        retyping.finish(retyped, keys, &self.swap_settings()).await.map_err(|error| match error {
-            PgError::NotCarriedOver { .. } | PgError::Dependents { .. } => {
-                RewriteFailure { is_of_the_rows: true, ..RewriteFailure::from(error) }
-            }
-            error => error.into(),
-        })?;
+        retyping.finish(retyped, keys, &self.swap_settings()).await?;
         Ok(Rewritten { documents: at.rewritten.0, rows: at.rewritten.1 })
     }
 }

@@ -197,13 +197,19 @@ impl<'r> Retyping<'r> {
     ///
     /// # Errors
     /// Whatever the server says.
-    pub async fn give_up(self, version: &UnfinishedVersion, why: Option<&str>) -> Result<(), PgError> {
-        let (session, collection) = (self.session, &version.new.collection);
+    pub async fn give_up(
+        session: &Session,
+        after: &Layout,
+        growth: &Growth,
+        version: &UnfinishedVersion,
+        why: Option<&str>,
+    ) -> Result<(), PgError> {
+        let collection = &version.new.collection;
+        let tables = changing(session.schema(), after, growth)?;
         session
             .in_transaction(async {
-                for table in &self.tables {
-                    let at = &table.staging;
-                    session.run(format!("dropping {at}"), &format!("DROP TABLE IF EXISTS {at}")).await?;
+                for StagingTable { staging, .. } in &tables {
+                    session.run(format!("dropping {staging}"), &format!("DROP TABLE IF EXISTS {staging}")).await?;
                 }
                 let Some(why) = why else { return state::forget_unfinished(session, collection).await };
                 let left = state::tables_of(session, collection).await?;

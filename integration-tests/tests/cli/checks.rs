@@ -176,7 +176,7 @@ async fn the_json_is_as_documented() {
              UPDATE qmetlstatus SET reason = 'for a test'; \
              INSERT INTO gizer_unfit (collection, path, came, count, documents) VALUES ('orders', 'new', 'INT', 20, 20); \
              INSERT INTO gizer_schema_history (collection, version, layout_before, layout_after, schema_before, schema, changes) \
-                 VALUES ('orders', 1, '', '', '{}', '{}', '[{\"path\": \"old\", \"chosen\": \"INT\"}]'); \
+                 VALUES ('orders', 1, '', '', '{}', '{}', '[{\"path\": \"old\", \"chosen\": \"INT\", \"from\": \"TINYINT\"}]'); \
              INSERT INTO gizer_reject SELECT collection, '1', 'for a test', '', live_epoch FROM gizer_collection LIMIT 1; \
              INSERT INTO gizer_audit SELECT (jsonb_populate_record(a, '{\"audit\": 1000, \"finished_at\": null}')).* \
                  FROM gizer_audit a LIMIT 1; \

@@ -2,7 +2,7 @@
 
 use bson::{Document, doc};
 use integration_tests::rig::Version;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{is_equal, is_equal_to_a_load, schema_text, versions};
 use crate::place::Place;
@@ -74,6 +74,9 @@ async fn killed_in_rounds(point: &str) {
         assert_eq!(killed[round], json!({ "version": round + 1, "done": done, "failed": null }), "{point}");
         let coupon = format!("\"coupon{round}\"");
         assert!(!schema_text(&place, "orders").contains(&coupon), "the schema file is written last");
+        let plan = place.gizer(&["plan", "--format", "json"]).await;
+        let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+        assert_eq!((plan["steps"][0]["due"].as_str(), &plan["loads"]), (Some("sync"), &json!([])), "{point}");
         write(&place, round).await;
         place.gizer(next).await.expect_code(0);
         assert!(schema_text(&place, "orders").contains(&coupon), "{point}, {next:?}");

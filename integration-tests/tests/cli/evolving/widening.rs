@@ -262,6 +262,48 @@ async fn a_column_of_numbers_becomes_json_by_a_load_alone() {
     is_equal(&place).await;
 }
 
+/// It can be pinned at any time: the tables are those of the schema file as before.
+#[tokio::test]
+async fn a_pinned_type_stays_and_needs_no_load() {
+    let place = with_strays().await;
+    let pin = r#""small": { "$type": "INT", "$pinned": true }"#;
+    let pinned = schema_text(&place, "orders").replacen(r#""small": "INT""#, pin, 1);
+    place.schema_file("orders.json", &pinned);
+    place.gizer(&["sync"]).await.expect_code(0);
+    let evolved = place.gizer(&["schema", "evolve"]).await.expect_code(0);
+    says(&evolved, &["grown by 7 wider columns"]);
+    assert!(schema_text(&place, "orders").contains(pin));
+    let again = place.gizer(&["schema", "evolve"]).await.expect_code(0);
+    says(&again, &["orders.small: stays in _extra, in 20 documents: the type is pinned in the schema file"]);
+    assert_eq!((types(&place).await["orders.small"].clone(), strays(&place).await), (json!("integer"), 20));
+    is_equal(&place).await;
+    is_equal_to_a_load(&place, "orders").await;
+}
+
+/// What came in the way since is told, and the collection is followed again.
+#[tokio::test]
+async fn a_view_that_came_after_a_kill_ends_it() {
+    for keeps_staging in [true, false] {
+        let place = with_strays().await;
+        killed_at(&place, "evolve.after_chunk").await;
+        if !keeps_staging {
+            place.postgres.batch_execute("DROP TABLE gizer_new_orders").await.unwrap();
+        }
+        let view = "CREATE VIEW codes AS SELECT id, code || '!' AS code FROM orders";
+        place.postgres.batch_execute(view).await.unwrap();
+        place.insert("orders", [old(7_000)]).await;
+        let synced = place.gizer(&["sync"]).await;
+        let words = ["could not grow, and is as it was", "view public.codes", "$pinned"];
+        words.iter().for_each(|word| assert!(synced.stderr.contains(word), "{word:?}: {synced:?}"));
+        assert_eq!(place.number("SELECT count(*) FROM pg_class WHERE relname LIKE 'gizer\\_new%'").await, 0);
+        let all = versions(&place).await;
+        assert!(all.len() == 1 && all[0]["done"] == true && !all[0]["failed"].is_null(), "{all:?}");
+        place.gizer(&["sync"]).await.expect_code(0);
+        assert_eq!(place.number("SELECT count(*) FROM orders WHERE id = 7000").await, 1);
+        is_equal(&place).await;
+    }
+}
+
 /// What hangs on the type of a column is refused by name before anything is done, and the
 /// collection is followed.
 #[tokio::test]
