@@ -326,7 +326,14 @@ impl Mongod {
         // Nobody can log in yet, and from the loopback interface nobody has to.
         let client = connect(&self.uri_without_user()).await?;
         let initiate = doc! { "replSetInitiate": config };
-        client.database("admin").run_command(initiate).await.map_err(Error::mongo("initiate a replica set"))?;
+        let admin = client.database("admin");
+        admin.run_command(initiate).await.map_err(Error::mongo("initiate a replica set"))?;
+        // A server of 4.4 that is killed before its first checkpoint comes back without a replica
+        // set, for good. With users nobody may ask for one yet.
+        if self.user.is_none() {
+            let checkpoint = Error::mongo("write a checkpoint");
+            admin.run_command(doc! { "fsync": 1 }).await.map_err(checkpoint)?;
+        }
         Ok(())
     }
 
