@@ -156,10 +156,9 @@ impl<'a> Adoption<'a> {
     }
 }
 
-/// Whether a person has pinned the type that would widen.
-pub(super) fn is_pinned(schema: &Schema, widening: &Widening) -> bool {
-    // The walk to a field is one that may change it.
-    field_at(&mut schema.fields.clone(), &widening.steps).is_some_and(|field| field.pinned)
+/// Whether a person has pinned the type of the field at these steps.
+pub(super) fn is_pinned(fields: &mut Fields, steps: &[SchemaStep]) -> bool {
+    field_at(fields, steps).is_some_and(|field| field.pinned)
 }
 
 /// The field at these steps.

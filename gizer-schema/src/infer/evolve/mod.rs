@@ -252,13 +252,12 @@ pub fn evolve(schema: &Schema, seen: &Unplaced, rules: &EvolveRules) -> Result<E
         return Ok(Evolution { schema: schema.clone(), adopted, widened, left });
     }
     let (mut candidates, mut widenings, mut left) = (Vec::new(), Vec::new(), Vec::new());
+    // The walk to a field is one that may change it.
+    let mut fields = schema.fields.clone();
     for place in places(&layout, &seen.root).into_iter().filter(|place| rules.adopts || place.is_known()) {
-        match Verdict::of(place, &layout, seen, rules) {
+        let is_pinned = place.is_known() && adopt::is_pinned(&mut fields, &place.steps);
+        match Verdict::of(place, &layout, seen, rules).pinned(is_pinned) {
             Verdict::Candidate(candidate) => candidates.push(*candidate),
-            Verdict::Widening(widening) if adopt::is_pinned(schema, &widening) => {
-                let Widened { path, documents, .. } = widening.widened;
-                left.push(LeftInExtra { path, documents, why: LeftBecause::Pinned });
-            }
             Verdict::Widening(widening) => widenings.push(widening),
             Verdict::Left(stays) => left.push(stays),
             Verdict::Nothing => {}
@@ -284,6 +283,22 @@ enum Verdict<'s> {
 }
 
 impl<'s> Verdict<'s> {
+    /// What becomes of it where its type is pinned.
+    fn pinned(self, is_pinned: bool) -> Verdict<'s> {
+        let (path, documents) = match self {
+            Verdict::Widening(Widening { widened: Widened { path, documents, .. }, .. }) if is_pinned => {
+                (path, documents)
+            }
+            Verdict::Left(LeftInExtra {
+                path,
+                documents,
+                why: LeftBecause::WideningOff { .. } | LeftBecause::NeedsLoad { .. },
+            }) if is_pinned => (path, documents),
+            other => return other,
+        };
+        Verdict::Left(LeftInExtra { path, documents, why: LeftBecause::Pinned })
+    }
+
     fn of(place: Place<'s>, layout: &Layout, seen: &Unplaced, rules: &EvolveRules) -> Verdict<'s> {
         let documents = seen.documents(&place.path);
         let path = place.dotted();
