@@ -8,7 +8,7 @@ use gizer_pg::Session;
 use gizer_pg::ddl::layout_hash;
 use gizer_pg::load::changed_tables;
 use gizer_pg::state::{self, Choice, CollectionState, CollectionStatus, Expected, Followed, Status};
-use gizer_schema::{ColumnType, KeySource, Layout};
+use gizer_schema::{ColumnType, KeySource, Layout, Schema};
 
 use super::decide::{Facts, KeyFit, Presence, SchemaFile};
 use crate::env::Env;
@@ -16,6 +16,8 @@ use crate::evolve::schemas_to_restore;
 use crate::failure::Failure;
 use crate::layouts::{Layouts, unusable_schema};
 use crate::selection::Selection;
+
+const ID: &str = "_id";
 
 /// State of both servers and of the schema files.
 pub struct Overview {
@@ -97,7 +99,11 @@ impl Overview {
         let is_followed = |layout: &&Layout| followed.iter().any(|each| each.collection == layout.collection);
         let of_followed: Vec<&Layout> = layouts.usable.iter().filter(is_followed).collect();
         let changed = changed_tables(session, &of_followed).await?;
-        let unfit_keys = state::collections_with_unfit_keys(session).await?;
+        let mut unfit_keys = state::collections_with_unfit_keys(session).await?;
+        // Whose key is pinned keeps it, and its documents stay rejected.
+        let files = env.schema_files()?;
+        let is_pinned = |schema: Schema| schema.fields.get(ID).is_some_and(|id| id.pinned);
+        unfit_keys.retain(|name| !files.read(name).is_ok_and(is_pinned));
         let mut standing = Overview { layouts, source, status, logs: BTreeMap::new(), followed, changed, unfit_keys };
         for oplog in oplogs {
             let window = oplog.window().await?;

@@ -12,7 +12,8 @@
 //! tables are filled from the live ones next to them, and swapped in (`widen`).
 //!
 //! MongoDB is not read: `_extra` loses nothing, so a document rebuilt from its rows gives the rows
-//! that a load by the new schema would give. A run that ends in between leaves a version unfinished
+//! that a load by the new schema would give. Only a column that has become `DECIMAL` is compared
+//! with it afterwards, and repaired. A run that ends in between leaves a version unfinished
 //! in `gizer_schema_history`; the next run resumes it. If PostgreSQL does not take the rows, they go
 //! back and the columns are dropped again.
 

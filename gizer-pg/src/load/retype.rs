@@ -146,7 +146,7 @@ impl<'r> Retyping<'r> {
     }
 
     /// Copies rows into the staging tables, in the open transaction; those of other tables, which
-    /// stay, are passed over. The unit is one of the whole layout. Gives the number of rows, and
+    /// stay, are left out. The unit is one of the whole layout. Gives the number of rows, and
     /// the buffers back.
     ///
     /// # Errors

@@ -280,7 +280,7 @@ async fn a_pinned_type_stays_and_needs_no_load() {
     is_equal_to_a_load(&place, "orders").await;
 }
 
-/// What came in the way since is told, and the collection is followed again.
+/// What has come in the way since is reported, and the collection is followed again.
 #[tokio::test]
 async fn a_view_that_came_after_a_kill_ends_it() {
     for keeps_staging in [true, false] {

@@ -6,7 +6,7 @@ use integration_tests::rig::Version;
 use serde_json::json;
 
 use super::killed::killed_at;
-use super::{is_equal, is_equal_to_a_load, versions};
+use super::{is_equal, is_equal_to_a_load, schema_text, versions};
 use crate::place::Place;
 
 const REJECTS: &str = "SELECT count(*) FROM gizer_reject WHERE unfit_key";
@@ -111,6 +111,27 @@ async fn run_widens_a_key_in_place() {
     assert_eq!(place.number("SELECT count(*) FROM orders").await, 32, "{ran:?}");
     is_equal(&place).await;
     is_equal_to_a_load(&place, "orders").await;
+}
+
+/// A person has pinned it: such documents stay rejected, and the collection is followed.
+#[tokio::test]
+async fn a_pinned_key_stays() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", (0..30).map(document)).await;
+    place.gizer(&["run"]).await.expect_code(0);
+    let pin = r#""_id": { "$type": "BIGINT", "$pinned": true }"#;
+    let pinned = schema_text(&place, "orders").replacen(r#""_id": "BIGINT""#, pin, 1);
+    assert!(pinned.contains(pin), "{pinned}");
+    place.schema_file("orders.json", &pinned);
+    place.insert("orders", [document("one"), document("two")]).await;
+    for round in 0..3 {
+        place.insert("orders", [document(100 + round)]).await;
+        place.gizer(&["run"]).await;
+        place.gizer(&["schema", "evolve"]).await.expect_code(0);
+    }
+    assert_eq!((versions(&place).await.len(), place.number(REJECTS).await), (0, 2));
+    assert_eq!(place.number("SELECT count(*) FROM orders").await, 33);
+    assert_eq!(schema_text(&place, "orders"), pinned);
 }
 
 /// Where schemas do not grow by themselves, it is loaded.
