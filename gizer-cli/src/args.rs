@@ -7,6 +7,7 @@ mod infer;
 mod load;
 mod metrics;
 mod pause;
+mod resync;
 mod run;
 mod schema;
 mod shell;
@@ -24,6 +25,7 @@ pub use infer::InferArgs;
 pub use load::{LoadArgs, VerifyLoad};
 pub use metrics::MetricsArgs;
 pub use pause::{PauseArgs, ResumeArgs};
+pub use resync::ResyncArgs;
 pub use run::{PlanArgs, RunArgs};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use status::{CheckLimits, StatusArgs};
@@ -122,6 +124,8 @@ pub enum Action {
     Sync(SyncArgs),
     /// Compare all rows with the documents, during writes and a running sync, and repair what differs.
     Verify(VerifyArgs),
+    /// Make the tables equal to the documents in place and follow them again, without a load.
+    Resync(ResyncArgs),
     /// Show the state of collections, their tables and the last runs.
     Status(StatusArgs),
     /// Leave collections alone for a while: their tables stay as they are.

@@ -93,6 +93,7 @@ async fn act(action: &Action, context: &Context, effective: &Effective) -> Resul
         Action::Extract(args) => commands::extract::run(context, args).await,
         Action::Copy(args) => commands::copy::run(context, args).await,
         Action::Sync(args) => commands::sync::run(context, args).await,
+        Action::Resync(args) => commands::resync::run(context, args).await,
         Action::Verify(args) => commands::verify::run(context, args).await,
         Action::Status(args) => commands::status::run(context, args).await,
         Action::Pause(args) => commands::pause::pause(context, args).await,

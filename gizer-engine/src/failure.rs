@@ -131,6 +131,7 @@ impl From<PgError> for Failure {
             | PgError::ForeignTable { .. }
             | PgError::NameTaken { .. }
             | PgError::Dependents { .. }
+            | PgError::NotAdopted { .. }
             | PgError::TablesBusy { .. }
             | PgError::StagingBusy { .. }
             | PgError::NotCarriedOver { .. }

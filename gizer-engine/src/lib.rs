@@ -6,6 +6,7 @@
 //!   infer      documents ─▶ schema files
 //!   load       capture ─▶ fill ─▶ align ─▶ verify ─▶ swap
 //!   follow     changes, batch by batch: rows written, read back, compared, committed with the position
+//!   resync     live tables made equal in place, chunk by chunk, and followed again
 //!   audit      tables next to the documents that they should hold: what differs
 //!   evolve     fields that came after the load ─▶ columns in place, from the rows that hold them
 //!   due        how everything stands, and what is to be done: infer, load or follow
@@ -31,6 +32,7 @@ pub mod load;
 pub mod notice;
 pub mod observer;
 pub mod pipeline;
+pub mod resync;
 pub mod retry;
 pub mod schema_files;
 pub mod selection;

@@ -21,6 +21,10 @@ pub enum Notice {
     StartsOver { collection: String, why: String },
     /// A load resumes an interrupted one after this many documents.
     Resumes { collection: String, documents: u64 },
+    /// A resync resumes an interrupted one after this many documents.
+    ResyncResumes { collection: String, documents: u64 },
+    /// A collection was dropped, created or renamed during its resync, which starts over.
+    ResyncStartsOver { collection: String },
     /// A collection is gone from MongoDB; its tables are emptied.
     Emptied { collection: String },
     /// A swap waits for readers of the live tables, at most this long.
@@ -91,6 +95,12 @@ impl fmt::Display for Notice {
             StartsOver { collection, why } => write!(f, "{collection}: starting over, because {why}"),
             Resumes { collection, documents } => {
                 write!(f, "{collection}: resuming after {} documents of an interrupted load", thousands(*documents))
+            }
+            ResyncResumes { collection, documents } => {
+                write!(f, "{collection}: resuming after {} of an interrupted resync", documents_of(documents))
+            }
+            ResyncStartsOver { collection } => {
+                write!(f, "{collection}: dropped, created or renamed in MongoDB meanwhile; the resync starts over")
             }
             Emptied { collection } => write!(f, "{}: gone from MongoDB; its tables are emptied", of(collection)),
             WaitsForReaders { collections, limit } => write!(

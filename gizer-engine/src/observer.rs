@@ -16,6 +16,7 @@ use crate::follow::ChangeCounts;
 use crate::infer::InferredSchema;
 use crate::load::LoadedCollection;
 use crate::notice::Notice;
+use crate::resync::ResyncedCollection;
 use crate::wording::thousands;
 
 /// Receives the engine's events.
@@ -91,6 +92,8 @@ pub enum Event<'e> {
     Inferred(&'e InferredSchema),
     /// A collection was loaded and swapped in.
     Loaded(&'e LoadedCollection),
+    /// A collection was resynced.
+    Resynced(&'e ResyncedCollection),
     /// The schema of a collection has grown.
     Evolved(&'e EvolvedCollection),
     /// An audit of a collection ended.

@@ -36,6 +36,12 @@ pub fn command<N: AsRef<str>>(command: &str, names: impl IntoIterator<Item = N>,
     format!("gizer {command} {}", words.join(" "))
 }
 
+/// What to do about a collection whose position is lost.
+pub fn resync_or_load(collection: &str) -> String {
+    let (resync, load) = (command("resync", [collection], &[]), command("load", [collection], &[]));
+    format!("run `{resync}`, which brings its tables up to date in place, or `{load}`")
+}
+
 fn shell_word(name: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-.:/@%+=,".contains(c);
     if !name.is_empty() && name.chars().all(plain) {

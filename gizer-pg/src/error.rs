@@ -153,6 +153,10 @@ pub enum PgError {
     #[error("{schema}.{table} cannot be replaced, because of {}", dependents.join(", "))]
     Dependents { schema: String, table: String, dependents: Vec<String> },
 
+    /// Tables that are there cannot be resynced in place.
+    #[error("the tables of {collection} in schema {schema} cannot be brought up to date in place: {why}")]
+    NotAdopted { schema: String, collection: String, why: String },
+
     /// Readers kept the live tables locked for longer than gizer is set to wait.
     #[error("the tables of {collection} in schema {schema} were in use for {} s: the new tables are loaded, but not swapped in{}",
             waited.as_secs(), in_use_by(blockers))]

@@ -52,6 +52,8 @@ pub struct Audited {
     pub rejected: Vec<Reject>,
     /// Documents whose cells are equal, and that do not come back from them.
     pub not_rebuilt: Vec<NotRebuilt>,
+    /// What the flattener has counted.
+    pub tally: Tally,
 }
 
 /// A document that does not come back from its rows, though each of them is what the flattener makes of it.
@@ -71,6 +73,8 @@ pub struct Auditor<'l> {
     check: Option<RebuildCheck<'l>>,
     named: usize,
     show_values: bool,
+    /// Of the last pass.
+    tally: Tally,
 }
 
 impl<'l> Auditor<'l> {
@@ -80,7 +84,8 @@ impl<'l> Auditor<'l> {
     /// In gizer's dialect each document is also rebuilt from its rows: what the flattener gets wrong is wrong on both sides of the
     /// comparison of cells.
     pub fn new(layout: &'l Layout, named: usize, show_values: bool) -> Auditor<'l> {
-        Auditor { layout, flattener: Flattener::new(layout), check: RebuildCheck::new(layout), named, show_values }
+        let (flattener, check) = (Flattener::new(layout), RebuildCheck::new(layout));
+        Auditor { layout, flattener, check, named, show_values, tally: Tally::default() }
     }
 
     /// The flattener, for keys of documents.
@@ -160,7 +165,9 @@ impl<'l> Auditor<'l> {
             DifferingKey { key: keys.field(number).to_vec(), id: ids.get(&number).cloned(), stand }
         };
         let differing = pass.differing.iter().copied().map(key).collect();
-        Ok(Audited { verdict: pass.verdict, stored: stored.counts(), differing, rejected: pass.rejected, not_rebuilt })
+        let tally = std::mem::take(&mut self.tally);
+        let Pass { verdict, rejected, .. } = pass;
+        Ok(Audited { verdict, stored: stored.counts(), differing, rejected, not_rebuilt, tally })
     }
 
     fn pass(
@@ -172,7 +179,7 @@ impl<'l> Auditor<'l> {
     ) -> Result<Pass, VerifyError> {
         let documents = documents.iter().copied();
         let pass = Pass::over(self.layout, &mut self.flattener, documents, keys, stored, None, named);
-        drop::<Tally>(self.flattener.take_tally());
+        self.tally = self.flattener.take_tally();
         pass
     }
 

@@ -73,6 +73,19 @@ const CODES: &[(&str, &[Code])] = &[
         ],
     ),
     (
+        "resync",
+        &[
+            (0, "all is equal, and followed again"),
+            FAILED,
+            USAGE,
+            (3, "the tables cannot be resynced, or the oplog has rolled over meanwhile"),
+            (4, "rows differ from the documents after they were written; nothing of that was committed"),
+            LOCKED,
+            (7, "a collection could not be resynced: it is named, with the reason"),
+            INTERRUPTED,
+        ],
+    ),
+    (
         "verify",
         &[
             (0, "all is equal; after --repair: is equal now"),

@@ -31,6 +31,7 @@ impl Action {
             Action::Extract(_) => Some("extract"),
             Action::Copy(_) => Some("copy"),
             Action::Sync(_) => Some("sync"),
+            Action::Resync(_) => Some("resync"),
             Action::Verify(_) => Some("verify"),
             _ => None,
         }

@@ -9,6 +9,7 @@ mod load_report;
 pub mod pause;
 pub mod plan;
 mod plan_report;
+pub mod resync;
 pub mod run;
 pub mod schema;
 pub mod shell;

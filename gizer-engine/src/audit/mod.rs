@@ -6,9 +6,11 @@
 //!                        └─ settle: what differs where the time is out of reach
 //! ```
 
+mod chunk;
 mod plan;
 mod report;
 mod settle;
+mod threads;
 mod touched;
 mod verify;
 mod worker;
@@ -23,8 +25,12 @@ use gizer_pg::state::{AuditId, Moment, RepairKey};
 use gizer_schema::Layout;
 use gizer_verify::{Auditor, KeyOrder, key_order};
 
+pub(crate) use chunk::{ComparedChunk, ids_of_keys, last_key, next_keys, stretch_of};
+pub(crate) use plan::KEYS_OF_TABLES;
 pub use plan::{AuditPlan, keys_of_tables, plan};
 pub use report::AuditReport;
+pub(crate) use settle::read_ids;
+pub(crate) use threads::on_threads;
 pub use verify::{VerifiedCollection, VerifyOptions, verify};
 pub use worker::{look_again, run};
 
@@ -126,10 +132,10 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// A worker's document readers.
 pub struct AuditReaders {
-    chunks: ClusterChunks,
+    pub(crate) chunks: ClusterChunks,
     look_up: ClusterLookUp,
     /// Looks up which `_id`s exist.
-    exists: ClusterLookUp,
+    pub(crate) exists: ClusterLookUp,
 }
 
 impl AuditReaders {
@@ -145,7 +151,7 @@ impl AuditReaders {
 ///
 /// Each waits for MongoDB, then for PostgreSQL, then compares. Two on two cores left a quarter
 /// idle; three made an audit 13 % faster.
-fn workers(load_workers: usize) -> usize {
+pub(crate) fn workers(load_workers: usize) -> usize {
     load_workers + 1
 }
 

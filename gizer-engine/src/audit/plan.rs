@@ -18,7 +18,7 @@ const SEGMENTS: usize = 16;
 
 pub(super) const SAMPLE_CHUNK: u64 = 100;
 
-pub(super) const KEYS_OF_TABLES: i32 = -1;
+pub(crate) const KEYS_OF_TABLES: i32 = -1;
 
 /// Plan of an audit.
 pub struct AuditPlan {

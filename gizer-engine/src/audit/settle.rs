@@ -192,14 +192,25 @@ async fn read(
     keys: &[RepairKey],
     at: ReadAt,
 ) -> Result<(Vec<DocumentBatch>, ClusterTime), MongoError> {
+    let wanted = |key: &RepairKey| Some(WantedId { id: key.id.clone()?, first: None, last: None });
+    read_ids(look_up, audit, keys.iter().filter_map(wanted).collect(), at).await
+}
+
+/// The documents with these `_id`s, as [`read`].
+pub(crate) async fn read_ids(
+    look_up: &mut ClusterLookUp,
+    audit: &super::Audit,
+    ids: Vec<WantedId>,
+    at: ReadAt,
+) -> Result<(Vec<DocumentBatch>, ClusterTime), MongoError> {
     let shards: Vec<Option<Arc<str>>> = match audit.settings.shards_apart {
         false => vec![None],
         true => audit.watched.uuids.keys().map(|shard| Some(Arc::from(shard.as_str()))).collect(),
     };
     let (mut documents, mut until) = (Vec::new(), ClusterTime::default());
     for first in shards {
-        let wanted = |key: &RepairKey| Some(WantedId { id: key.id.clone()?, first: first.clone(), last: None });
-        look_up.begin(&audit.watched, keys.iter().filter_map(wanted).collect(), at).await?;
+        let wanted = ids.iter().map(|id| WantedId { first: first.clone(), ..id.clone() }).collect();
+        look_up.begin(&audit.watched, wanted, at).await?;
         while let Some(batch) = look_up.next().await? {
             documents.push(batch);
         }

@@ -21,7 +21,7 @@ use crate::follow::{audit_settings, layouts_of, sync_once};
 use crate::notice::Notice;
 use crate::observer::{Activity, Event};
 use crate::retry::Retry;
-use crate::wording::command;
+use crate::wording::{command, resync_or_load};
 
 /// Options of a verification.
 #[derive(Debug, Clone)]
@@ -419,8 +419,7 @@ fn cannot_be_audited(name: &str, state: Option<(CollectionState, Option<String>)
         }
         Some((CollectionState::LoadDue, reason)) => {
             let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            Failure::new(FailureKind::LoadDue, format!("a load of {name} is due{why}"))
-                .remedy(format!("`{}`", command("load", [name], &[])))
+            Failure::new(FailureKind::LoadDue, format!("a load of {name} is due{why}")).remedy(resync_or_load(name))
         }
         Some(_) => Failure::new(FailureKind::LoadDue, format!("{name} has not been loaded yet"))
             .remedy(format!("`{}`", command("load", [name], &[]))),

@@ -6,24 +6,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gizer_flatten::change::ClusterTime;
-use gizer_flatten::range::IdBound;
 use gizer_flatten::{DocumentBatch, id_text};
-use gizer_oplog::{Chunk, Cluster, MongoError, ReadAt, Stretch};
+use gizer_oplog::{Chunk, Cluster, MongoError, ReadAt};
 use gizer_pg::Session;
-use gizer_pg::rows::{KeyStretch, Keys, RowStore};
+use gizer_pg::rows::{Keys, RowStore};
 use gizer_pg::state::{self, AuditSegment, Moment, RepairKey};
-use gizer_schema::TableId;
 use gizer_schema::raw::RawDoc;
-use gizer_verify::{Audited, Auditor, DifferingKey, Stand, VerifyError, id_of_key, ids_in_rows};
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use gizer_verify::{Audited, Auditor, DifferingKey, Stand, VerifyError, id_of_key};
 
+use super::chunk::{ComparedChunk, ids_of_keys, last_key, next_keys, stretch_of};
 use super::plan::{KEYS_OF_TABLES, report_of};
-use super::{Audit, AuditReaders, AuditReport, AuditTables, plan, workers};
+use super::threads::on_threads;
+use super::{Audit, AuditReaders, AuditReport, AuditTables, workers};
 use crate::env::Env;
 use crate::failure::{Failure, FailureKind};
-use crate::pipeline::without_result;
 
 /// How often a segment's progress is recorded.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +30,7 @@ const HELD_UP_AFTER: Duration = Duration::from_secs(2);
 /// How long documents are then read as of now.
 const HELD_UP_PAUSE: Duration = Duration::from_secs(60);
 
-/// Keys of the tables per read.
+/// Keys that are looked at together once more.
 const KEYS_AT_ONCE: usize = 5_000;
 
 /// The reason in `gizer_repair`.
@@ -77,27 +73,13 @@ pub async fn run(
     for segments in [documents, keys] {
         let untold: HashSet<String> = before.untold.iter().chain(&found.untold).cloned().collect();
         let queue = Arc::new(Mutex::new(VecDeque::from(segments)));
-        // Each has a thread, since most of an audit is comparing. Dropping this future drops
-        // `going_on`, which ends them.
-        let (going_on, _) = watch::channel(());
-        let mut running = JoinSet::new();
-        for session in sessions.drain(..) {
-            let readers = AuditReaders::new(cluster, &audit.oplogs);
-            let (audit, untold, queue) = (audit.clone(), untold.clone(), Arc::clone(&queue));
-            let mut stopped = going_on.subscribe();
-            let runtime = Handle::current();
-            running.spawn_blocking(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        done = work(audit, session, readers, untold, queue) => done,
-                        _ = stopped.changed() => Err(Failure::failed("the audit was abandoned")),
-                    }
-                })
-            });
-        }
+        let inputs = sessions.drain(..).map(|session| (session, AuditReaders::new(cluster, &audit.oplogs))).collect();
+        let copy = audit.clone();
+        let done = on_threads(inputs, move |(session, readers)| {
+            work(copy.clone(), session, readers, untold.clone(), Arc::clone(&queue))
+        });
         let mut by_segment = FoundBySegment::new();
-        while let Some(ended) = running.join_next().await {
-            let (session, reports) = ended.map_err(|error| without_result("worker", &error))??;
+        for (session, reports) in done.await? {
             sessions.push(session);
             by_segment.extend(reports);
         }
@@ -211,9 +193,12 @@ impl<'a> Worker<'a> {
         let Chunk { documents, last, .. } = chunk;
         let upto_key = match &last {
             None => segment.upto_key.clone(),
-            Some(_) => self.last_key(&documents).or_else(|| segment.after_key.clone()),
+            Some(_) => last_key(self.audit, self.auditor.flattener(), &documents).or_else(|| segment.after_key.clone()),
         };
-        let audited = self.compare(segment, &documents, last.is_some(), upto_key.as_deref()).await?;
+        let order = self.audit.order.is_some();
+        let chunk =
+            ComparedChunk { segment, documents: &documents, goes_on: last.is_some(), upto: upto_key.as_deref() };
+        let audited = chunk.compare(&mut self.auditor, &mut self.store, order).await?;
         self.count(&documents);
         report.documents += audited.verdict.documents + audited.rejected.len() as u64;
         report.rows += audited.verdict.rows;
@@ -248,10 +233,7 @@ impl<'a> Worker<'a> {
         moment: &Moment,
         most: usize,
     ) -> Result<(Chunk, bool), Failure> {
-        let bound = |bytes: &Option<Vec<u8>>| bytes.clone().map(IdBound::from_bytes).transpose();
-        let malformed = |_| Failure::failed("a recorded audit cannot be read").remedy("use --restart");
-        let after = bound(&segment.after).map_err(malformed)?;
-        let stretch = Stretch { after, upto: bound(&segment.upto).map_err(malformed)? };
+        let stretch = stretch_of(segment)?;
         if let Some(time) = moment.exact.filter(|_| self.held_up.is_none_or(|at| at.elapsed() >= HELD_UP_PAUSE)) {
             let began = Instant::now();
             match self.readers.chunks.read(&self.audit.watched, &stretch, ReadAt::Exactly(time), most).await {
@@ -264,41 +246,6 @@ impl<'a> Worker<'a> {
         }
         let now = ReadAt::Committed(time_of(moment));
         Ok((self.readers.chunks.read(&self.audit.watched, &stretch, now, most).await?, false))
-    }
-
-    /// The greatest key of these documents; `None` if none has one.
-    fn last_key(&self, documents: &[DocumentBatch]) -> Option<Vec<u8>> {
-        let order = self.audit.order?;
-        // Each batch is sorted.
-        let last = |batch: &DocumentBatch| {
-            let ids: Vec<RawDoc<'_>> = batch.documents().collect();
-            ids.into_iter().rev().find_map(|document| {
-                let id = IdBound::of(document).ok()??;
-                plan::key_of(&self.audit.layout, self.auditor.flattener(), &id)
-            })
-        };
-        documents.iter().filter_map(last).max_by(|a, b| order(a, b))
-    }
-
-    async fn compare(
-        &mut self,
-        segment: &AuditSegment,
-        documents: &[DocumentBatch],
-        goes_on: bool,
-        upto: Option<&[u8]>,
-    ) -> Result<Audited, Failure> {
-        let audited = match self.audit.order {
-            // No document so far has a key.
-            Some(_) if goes_on && upto == segment.after_key.as_deref() => {
-                self.auditor.documents(&mut self.store, documents).await
-            }
-            Some(_) => {
-                let stretch = KeyStretch { after: segment.after_key.as_deref(), upto };
-                self.auditor.stretch(&mut self.store, documents, stretch).await
-            }
-            None => self.auditor.documents(&mut self.store, documents).await,
-        };
-        audited.map_err(cannot_compare)
     }
 
     /// Reports differences: at once if the time was exact, else after a second look.
@@ -375,23 +322,7 @@ impl<'a> Worker<'a> {
     /// Checks the tables' next keys: each must have a document.
     async fn look_at_keys(&mut self, segment: &mut AuditSegment, report: &mut AuditReport) -> Result<(), Failure> {
         let moment = self.begin_snapshot().await?;
-        let after = segment.after_key.clone();
-        let stretch = KeyStretch { after: after.as_deref(), upto: None };
-        let roots = self.store.keys_of(TableId(0), stretch, KEYS_AT_ONCE).await?;
-        let end = (roots.len() == KEYS_AT_ONCE).then(|| roots.last().cloned()).flatten();
-        let mut lists = vec![roots];
-        for table in (1..self.audit.layout.tables.len()).map(TableId) {
-            let mut behind = after.clone();
-            loop {
-                let stretch = KeyStretch { after: behind.as_deref(), upto: end.as_deref() };
-                let keys = self.store.keys_of(table, stretch, KEYS_AT_ONCE).await?;
-                behind = (keys.len() == KEYS_AT_ONCE).then(|| keys.last().cloned()).flatten();
-                lists.push(keys);
-                if behind.is_none() {
-                    break;
-                }
-            }
-        }
+        let (lists, end) = next_keys(&mut self.store, &self.audit.layout, segment.after_key.clone()).await?;
         for keys in lists {
             self.look_for_documents(keys, &moment, report).await?;
             // Settling has ended the snapshot; the next keys use another one.
@@ -411,7 +342,7 @@ impl<'a> Worker<'a> {
         if keys.is_empty() {
             return Ok(());
         }
-        let in_rows = self.ids_in_rows(&keys).await?;
+        let in_rows = ids_of_keys(&mut self.store, self.auditor.flattener(), &keys).await?;
         let suspect = |(key, id): (Vec<u8>, Option<Bytes>)| DifferingKey { key, id, stand: Stand::OnlyRows };
         let suspects: Vec<DifferingKey> = keys.into_iter().zip(in_rows).map(suspect).collect();
         let repairs: Vec<RepairKey> = suspects.iter().map(|key| self.repair_of(key)).collect();
@@ -440,24 +371,6 @@ impl<'a> Worker<'a> {
     /// Whether such a key belongs to a different document; equal rows would tell.
     fn belongs(&self, key: &DifferingKey) -> bool {
         key.id.is_none() && self.untold.contains(String::from_utf8_lossy(&key.key).as_ref())
-    }
-
-    /// The `_id`s of such keys from their rows in the root table.
-    async fn ids_in_rows(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Failure> {
-        let tells = |key: &Vec<u8>| id_of_key(&self.audit.layout, self.auditor.flattener(), key).is_some();
-        let silent: Vec<Vec<u8>> = keys.iter().filter(|key| !tells(key)).cloned().collect();
-        let mut ids = vec![None; keys.len()];
-        if silent.is_empty() {
-            return Ok(ids);
-        }
-        let found = ids_in_rows(&mut self.store, self.auditor.flattener(), &silent).await.map_err(cannot_compare)?;
-        let mut found = silent.iter().zip(found).peekable();
-        for (key, id) in keys.iter().zip(&mut ids) {
-            if let Some((_, known)) = found.next_if(|(silent, _)| *silent == key) {
-                *id = known;
-            }
-        }
-        Ok(ids)
     }
 
     fn count(&self, documents: &[DocumentBatch]) {

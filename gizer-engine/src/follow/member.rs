@@ -22,20 +22,20 @@ pub struct Member<'f> {
 }
 
 impl<'f> Member<'f> {
-    /// The staging tables of a load, applied up to these positions.
+    /// The tables of a load or a resync, applied up to these positions.
     ///
     /// # Errors
     /// As [`RowStore::open`](gizer_pg::rows::RowStore::open).
-    pub async fn staging(
+    pub async fn of_load(
         session: &'f Session,
         fence: &LoadFence,
         layout: Arc<Layout>,
+        which: WhichTables,
         watched: WatchedCollection,
         applied_to: Positions,
     ) -> Result<Member<'f>, PgError> {
         let slot = LayoutSlot::new(layout);
-        let tables =
-            FollowedTables::open(session, slot.current(), WhichTables::Staging, fence.load_epoch, None).await?;
+        let tables = FollowedTables::open(session, slot.current(), which, fence.load_epoch, None).await?;
         Ok(Member { collection: FollowedCollection::new(slot, watched, applied_to, None), tables })
     }
 

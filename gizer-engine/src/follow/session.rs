@@ -32,7 +32,7 @@ use crate::load::{LoadOptions, TIDYING_LIMIT, load};
 use crate::notice::Notice;
 use crate::observer::Event;
 use crate::retry::Retry;
-use crate::wording::command;
+use crate::wording::{command, resync_or_load};
 
 /// Options of a sync.
 #[derive(Debug, Clone, Copy, Default)]
@@ -353,7 +353,7 @@ impl<'e> SyncSession<'e> {
                     let reason = format!("the oplog of {} no longer reaches back to its position", oplog.name());
                     mark_load_due(&self.session, name, followed.live_epoch, &reason).await?;
                     let failure = Failure::new(FailureKind::LoadDue, format!("{name}: {reason}"));
-                    behind.push((name, failure.remedy(format!("`{}`", command("load", [name], &[])))));
+                    behind.push((name, failure.remedy(resync_or_load(name))));
                 }
             }
         }
@@ -455,5 +455,6 @@ async fn nothing_to_follow(session: &Session) -> Result<Failure, Failure> {
         true => "no collection has been loaded yet: a load is due".to_owned(),
         false => format!("none of the collections can be followed: {}", reasons.join("; ")),
     };
-    Ok(Failure::new(FailureKind::LoadDue, message).remedy("run `gizer load`, then `gizer sync`"))
+    Ok(Failure::new(FailureKind::LoadDue, message)
+        .remedy("run `gizer resync` where there are tables, or `gizer load`, then `gizer sync`"))
 }

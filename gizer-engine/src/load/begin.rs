@@ -15,7 +15,7 @@ use crate::wording::thousands;
 pub(super) const SEGMENTS_A_CURSOR: usize = 4;
 
 /// What must be unchanged to resume a load: the collection in each deployment, and the filter.
-pub(super) fn identity(collection: &Collection, filter: Option<&bson::Document>) -> String {
+pub(crate) fn identity(collection: &Collection, filter: Option<&bson::Document>) -> String {
     let source = |source: &Option<gizer_oplog::SourceCollection>| match source {
         Some(source) => source.uuid.map_or_else(|| "unknown".to_owned(), hex::encode),
         None => "none".to_owned(),

@@ -9,7 +9,7 @@ use gizer_pg::state::{self, Resumed};
 use gizer_pg::{Session, Target};
 
 use super::fill::{DocumentInput, FillContext, FilledLoad, WantedCollection, names};
-use super::run_row::LoadRunRow;
+use super::run_row::{LoadRunRow, work_of};
 use super::{LoadOptions, LoadedCollection};
 use crate::counters::ExpectedWork;
 use crate::env::Env;
@@ -123,7 +123,7 @@ pub(super) async fn load_all(
             failures,
         )
         .await;
-    if let Err(failure) = run.close(loaded, failures).await {
+    if let Err(failure) = run.close(work_of(loaded), failures).await {
         failures.end_run(Some(failure), None);
     }
 }

@@ -383,5 +383,6 @@ pub(super) fn ledger(name: &str, layout: &Layout, tally: &Tally, written: &Writt
         rows: layout.tables.iter().map(|table| table.name.clone()).zip(written.rows.iter().copied()).collect(),
         unfit: tally.mismatches(layout).into_iter().map(unfit).collect(),
         millis: None,
+        resync_millis: None,
     }
 }

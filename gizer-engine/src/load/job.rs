@@ -1,11 +1,8 @@
 //! A load from a server: captured, filled, aligned, verified, swapped in.
 
-use std::time::Duration;
-
 use gizer_flatten::change::Positions;
 use gizer_oplog::{
-    Cluster, Collection, FollowOptions, Interest, MongoError, Oplog, RangeScan, ScanOptions, WatchedCollection,
-    newest_positions,
+    Cluster, Collection, MongoError, Oplog, RangeScan, ScanOptions, WatchedCollection, newest_positions,
 };
 use gizer_pg::load::{Load, LoadRequest, LoadSource};
 use gizer_pg::state::{self, CollectionState, Resumed};
@@ -14,7 +11,7 @@ use gizer_schema::{KeySource, Layout};
 
 use super::begin::{begin, identity, plan_from_start};
 use super::fill::{DocumentInput, FillContext, FilledLoad, WantedCollection, names};
-use super::run_row::LoadRunRow;
+use super::run_row::{LoadRunRow, work_of};
 use super::{LoadOptions, LoadedCollection};
 use crate::counters::ExpectedWork;
 use crate::due::record_failures;
@@ -24,11 +21,7 @@ use crate::failures::Failures;
 use crate::notice::Notice;
 use crate::pipeline;
 use crate::retry::Retry;
-use crate::spool::{Capture, SpooledChanges};
-
-/// How long the end of a load waits for its spools. At most one batch and about a second of changes
-/// are missing, unless the spools' disk or server hangs.
-const CAPTURE_LIMIT: Duration = Duration::from_secs(10);
+use crate::spool::{Capture, end_capture, start_capture};
 
 /// Loads the collections; a load that lost a server is resumed if the server comes back in time.
 pub(super) async fn load_all(
@@ -76,7 +69,8 @@ async fn attempt_all(
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
     *begun = true;
-    let capture = match start_capture(env, options, &session, &oplogs, wanted).await {
+    let loading: Vec<String> = wanted.iter().map(|one| one.layout.collection.clone()).collect();
+    let capture = match start_capture(env, &session, &oplogs, &loading, options.restart).await {
         Ok(capture) => capture,
         Err(failure) => return failures.end_run(Some(failure), names(wanted)),
     };
@@ -88,9 +82,9 @@ async fn attempt_all(
     let (load, align) =
         (async |one| job.load(one).await, async |filled: &mut FilledLoad<'_>| job.align_and_verify(filled).await);
     job.filling.load_all(wanted, options.together, load, align, loaded, failures).await;
-    job.end_capture().await;
+    end_capture(env, &session, job.capture).await;
     record_outcome(env, options, &session, loaded, failures).await;
-    if let Err(failure) = run.close(loaded, failures).await {
+    if let Err(failure) = run.close(work_of(loaded), failures).await {
         failures.end_run(Some(failure), None);
     }
 }
@@ -148,25 +142,6 @@ async fn connect(env: &Env, options: &LoadOptions, wanted: &[WantedCollection]) 
     };
     let (cluster, session, oplogs) = env.stop.or_done(connect).await?;
     Ok(LoadServers { target, cluster, session, oplogs })
-}
-
-/// Starts the capture, before the first document is read.
-async fn start_capture(
-    env: &Env,
-    options: &LoadOptions,
-    session: &Session,
-    oplogs: &[Oplog],
-    wanted: &[WantedCollection],
-) -> Result<Option<Capture>, Failure> {
-    if oplogs.is_empty() {
-        return Ok(None);
-    }
-    let start = async {
-        let loading: Vec<String> = wanted.iter().map(|one| one.layout.collection.clone()).collect();
-        let needed = state::needed_from(session, &loading, options.restart).await?;
-        Capture::start(env.settings.servers.spools()?, oplogs, needed.as_ref()).await
-    };
-    env.stop.or_done(start).await.map(Some)
 }
 
 /// Shared by all collections of one load.
@@ -281,51 +256,11 @@ impl LoadJob<'_, '_> {
         })
     }
 
-    /// The changes after these positions, spooled ones first.
-    pub(super) async fn changes(
-        &self,
-        from: &Positions,
-        interest: Interest,
-        options: FollowOptions,
-    ) -> Result<SpooledChanges, MongoError> {
-        match &self.capture {
-            Some(capture) => capture.changes(self.oplogs, from, interest, options).await,
-            None => SpooledChanges::of_log(self.oplogs, from, interest, options).await,
-        }
-    }
-
     /// Whether changes since these positions can still be read.
     pub(super) async fn reaches(&self, captured: &Positions) -> Result<bool, Failure> {
         match &self.capture {
             Some(capture) => capture.still_reaches(self.oplogs, captured).await,
             None => Ok(false),
-        }
-    }
-
-    async fn end_capture(self) {
-        let Some(capture) = self.capture else { return };
-        let end = async {
-            // If that is unknown, a load may need the spool.
-            match state::has_unfinished_loads(self.session).await {
-                Ok(false) => capture.finish().await,
-                Ok(true) | Err(_) => capture.stop().await,
-            }
-        };
-        match tokio::time::timeout(CAPTURE_LIMIT, end).await {
-            // The outcome of the load must not wait for a spool.
-            Err(_) => {
-                let limit = CAPTURE_LIMIT.as_secs();
-                let why = format!(
-                    "the spool could not be completed within {limit} s; the oplog itself is needed from where it ends"
-                );
-                self.env.notice(&Notice::SpoolUnfinished { why });
-            }
-            Ok(Ok(report)) if report.is_whole() => {
-                tracing::info!(reached = ?report.span.reached, "changes were spooled");
-            }
-            // Already logged, and the loads were checked against it.
-            Ok(Ok(report)) => tracing::warn!(reached = ?report.span.reached, "changes were spooled up to here only"),
-            Ok(Err(failure)) => self.env.notice(&Notice::SpoolUnfinished { why: failure.message }),
         }
     }
 }

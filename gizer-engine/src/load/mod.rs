@@ -26,9 +26,11 @@ use std::time::Duration;
 use gizer_pg::load::Written;
 use gizer_pg::state::Ledger;
 
+pub(crate) use align::Alignment;
+pub(crate) use begin::identity;
 pub use dump::{COPY_OF_A_DUMP, refuse_with_dump};
 pub use extract::{ExtractOptions, extract};
-pub(crate) use run_row::TIDYING_LIMIT;
+pub(crate) use run_row::{LoadRunRow, TIDYING_LIMIT};
 pub use text::{TextLoad, load_text};
 
 use crate::env::Env;

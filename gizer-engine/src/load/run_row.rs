@@ -17,24 +17,34 @@ pub(crate) const TIDYING_LIMIT: Duration = Duration::from_secs(5);
 /// The row of a load, opened once there is something to report.
 ///
 /// Monitors read the newest row, so a load that another run blocks leaves none.
-pub(super) struct LoadRunRow<'s> {
+pub(crate) struct LoadRunRow<'s> {
     session: &'s Session,
     oplogs: &'s [Oplog],
+    /// `None` for that of a load.
+    kind: Option<RunKind>,
     opened: OnceCell<(Run<'s>, ShardPositions)>,
 }
 
 impl<'s> LoadRunRow<'s> {
+    /// That of a load.
     pub(super) fn new(session: &'s Session, oplogs: &'s [Oplog]) -> LoadRunRow<'s> {
-        LoadRunRow { session, oplogs, opened: OnceCell::new() }
+        LoadRunRow { session, oplogs, kind: None, opened: OnceCell::new() }
+    }
+
+    /// That of a resync.
+    pub(crate) fn of_resync(session: &'s Session, oplogs: &'s [Oplog]) -> LoadRunRow<'s> {
+        LoadRunRow { session, oplogs, kind: Some(RunKind::OplogResync), opened: OnceCell::new() }
     }
 
     /// Opens the row, unless it is open.
-    pub(super) async fn open(&self) -> Result<(), Failure> {
+    pub(crate) async fn open(&self) -> Result<(), Failure> {
         let open = async {
             let positions = newest_positions(self.oplogs).await?;
             let positions: ShardPositions = positions.into_iter().map(|(shard, at)| (shard, Some(at))).collect();
-            let followed = state::read_status(self.session, 0).await?.is_some_and(|status| status.applied);
-            let kind = if followed { RunKind::OplogResync } else { RunKind::InitLoad };
+            let kind = match self.kind {
+                Some(kind) => kind,
+                None => kind_of_load(self.session).await?,
+            };
             let run = Run::start(self.session, kind, &positions).await?;
             tracing::info!(run = run.number(), ?positions, "run began");
             Ok::<_, Failure>((run, positions))
@@ -44,7 +54,7 @@ impl<'s> LoadRunRow<'s> {
 
     /// Opens the row so that monitors see this obstacle. The failure itself matters more than one to
     /// open the row.
-    pub(super) async fn open_for(&self, failure: &Failure) {
+    pub(crate) async fn open_for(&self, failure: &Failure) {
         if failure.kind != FailureKind::Locked
             && !failure.ends_run
             && let Err(error) = self.open().await
@@ -54,10 +64,8 @@ impl<'s> LoadRunRow<'s> {
     }
 
     /// Closes the row, if it is open. If that fails after a failure, the next run does it.
-    pub(super) async fn close(self, loaded: &[LoadedCollection], failures: &Failures) -> Result<(), Failure> {
+    pub(crate) async fn close(self, (records, queries): (u64, u64), failures: &Failures) -> Result<(), Failure> {
         let Some((run, positions)) = self.opened.into_inner() else { return Ok(()) };
-        let records = loaded.iter().map(|each| each.ledger.loaded).sum();
-        let queries = loaded.iter().map(|each| each.written.copies).sum();
         if failures.is_empty() {
             return Ok(run.finish(&RunOutcome::Done { records, queries }).await?);
         }
@@ -72,6 +80,16 @@ impl<'s> LoadRunRow<'s> {
         }
         Ok(())
     }
+}
+
+/// Documents and COPY statements of loads, for their row.
+pub(super) fn work_of(loaded: &[LoadedCollection]) -> (u64, u64) {
+    (loaded.iter().map(|each| each.ledger.loaded).sum(), loaded.iter().map(|each| each.written.copies).sum())
+}
+
+async fn kind_of_load(session: &Session) -> Result<RunKind, PgError> {
+    let followed = state::read_status(session, 0).await?.is_some_and(|status| status.applied);
+    Ok(if followed { RunKind::OplogResync } else { RunKind::InitLoad })
 }
 
 /// A load is due only if no collection has tables of an earlier one, and no other run is loading.

@@ -15,7 +15,7 @@ use gizer_schema::{Layout, TableId};
 use super::LoadedCollection;
 use super::dump::{begin, connect};
 use super::fill::{CompleteTables, FillContext};
-use super::run_row::LoadRunRow;
+use super::run_row::{LoadRunRow, work_of};
 use crate::counters::{Counters, ExpectedWork};
 use crate::env::Env;
 use crate::failure::Failure;
@@ -168,7 +168,7 @@ async fn load_all(
             }
         }
     }
-    if let Err(failure) = run.close(loaded, failures).await {
+    if let Err(failure) = run.close(work_of(loaded), failures).await {
         failures.end_run(Some(failure), None);
     }
 }

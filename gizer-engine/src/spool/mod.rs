@@ -19,6 +19,7 @@
 //! log must hold it from its first entry until the decision, which the running capture ensures.
 
 mod capture;
+mod captured;
 mod changes;
 mod file;
 mod postgres;
@@ -32,6 +33,7 @@ use gizer_flatten::change::Positions;
 use crate::failure::Failure;
 
 pub use capture::{Capture, CaptureEnd, CaptureReport};
+pub(crate) use captured::{end_capture, start_capture};
 pub use changes::SpooledChanges;
 pub use file::{FileSpool, SpoolError, TruncatedTail, file_name};
 pub use gizer_pg::spool::SpoolIdentity;

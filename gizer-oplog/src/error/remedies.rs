@@ -93,13 +93,16 @@ impl MongoError {
             }
             MongoError::CollectionChanged { .. } => "run it again once the collection is in place".into(),
             MongoError::RolledOver { .. } => {
-                "run `gizer load` for the collections, and enlarge the oplog (replSetResizeOplog)".into()
+                "run `gizer resync`, which brings the tables up to date in place, or `gizer load`; and enlarge the oplog \
+                 (replSetResizeOplog)"
+                    .into()
             }
-            MongoError::Diverged { .. } | MongoError::OtherSource { .. } => {
-                "run `gizer load` for the collections".into()
+            MongoError::Diverged { .. } => {
+                "run `gizer resync`, which brings the tables up to date in place, or `gizer load`".into()
             }
+            MongoError::OtherSource { .. } => "run `gizer load` for the collections".into(),
             MongoError::ShardAdded { .. } => {
-                "run `gizer load` for the collections: a load takes a position of every shard".into()
+                "run `gizer resync` or `gizer load`: both take a position of every shard".into()
             }
             MongoError::ShardGone { .. } => {
                 "add its [[oplog]] again; if the shard was removed, run `gizer load` for the collections".into()

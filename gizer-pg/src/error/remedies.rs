@@ -40,6 +40,7 @@ fn of_load(error: &PgError) -> Option<&'static str> {
             "leave it out of the schema files: tables of this name cannot be loaded into any schema"
         }
         PgError::NameTaken { .. } => "load one of the two collections into another [postgres] schema",
+        PgError::NotAdopted { .. } => "load the collection: a load makes new tables",
         PgError::Dependents { .. } => "drop or undo what is named before the load, and recreate it after it",
         PgError::NotCarriedOver { .. } => "drop it before the load, and recreate it after it in a form that fits",
         PgError::StagingBusy { .. } => {

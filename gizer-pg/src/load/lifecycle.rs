@@ -53,7 +53,7 @@ pub struct LoadRequest<'a> {
 
 impl LoadRequest<'_> {
     /// What `resumable_as` says, and everything that rows follow from: the version of gizer, and the layout to the last field.
-    fn identity(&self) -> Option<String> {
+    pub(super) fn identity(&self) -> Option<String> {
         let layout = Sha256::digest(format!("{:?}", self.layout));
         self.resumable_as.as_ref().map(|of| format!("gizer {} {} {of}", env!("CARGO_PKG_VERSION"), hex::encode(layout)))
     }

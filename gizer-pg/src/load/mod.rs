@@ -26,6 +26,7 @@
 //! is read.
 
 mod additions;
+mod adopt;
 mod cancels;
 mod dependents;
 pub(crate) mod description;
@@ -36,6 +37,7 @@ mod lifecycle;
 pub(crate) mod locks;
 mod names;
 mod remake;
+mod resync;
 mod retype;
 mod settings;
 mod sink;
@@ -49,6 +51,7 @@ mod views;
 
 pub use leftovers::drop_leftovers;
 pub use lifecycle::{Earlier, Load, LoadRequest, LoadSource};
+pub use resync::Resync;
 pub use retype::{AnyKey, RetypedVersion, Retyping, retyping_statements};
 pub(crate) use sink::amount;
 pub use sink::{CopySink, LoadFence};

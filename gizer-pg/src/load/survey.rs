@@ -142,6 +142,20 @@ pub(super) async fn survey_in_transaction(
     Ok(Survey { live, views, additions, left })
 }
 
+/// The tables of the layout that are there, if nothing else has one of their names; in the open
+/// transaction.
+pub(super) async fn live_tables(session: &Session, layout: &Layout) -> Result<Vec<LiveTable>, PgError> {
+    refuse_names_of_gizer(session, layout).await?;
+    let earlier = state::tables_of(session, &layout.collection).await?;
+    let left = state::tables_as_left(session, &layout.collection).await?;
+    let mut live = Vec::new();
+    for found in relations(session, layout, Extent::All.names(layout).collect()).await? {
+        let ours = is_ours(session, layout, &found, &earlier, &left).await?;
+        live.extend(judge(session, layout, &found, ours).await?);
+    }
+    Ok(live)
+}
+
 /// How often to look at the views again that another swap has recreated between two looks.
 const VIEW_ATTEMPTS: usize = 5;
 

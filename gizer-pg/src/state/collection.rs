@@ -16,6 +16,7 @@ use super::positions::to_json;
 use super::range::clear_ranges;
 use super::reject::clear_dead_rejects;
 use super::repair::clear_repairs;
+use super::resync::clear_resync;
 use super::schema_history::{forget_unfinished, note_verified};
 use super::tables::COLLECTIONS;
 use crate::connect::Session;
@@ -63,6 +64,8 @@ pub struct Ledger {
     pub unfit: BTreeMap<String, u64>,
     /// Milliseconds that it took, until before the swap; `None` if it took up the load of an earlier run.
     pub millis: Option<u64>,
+    /// Milliseconds that the last resync took; `None` if there was none since the load, or it resumed one.
+    pub resync_millis: Option<u64>,
 }
 
 /// What a load records when it begins.
@@ -78,20 +81,20 @@ pub(crate) struct LoadRow<'a> {
 }
 
 impl LoadRow<'_> {
-    fn namespace_text(&self) -> Option<String> {
+    pub(super) fn namespace_text(&self) -> Option<String> {
         self.namespace.map(ToString::to_string)
     }
 
-    fn captured_json(&self) -> Option<String> {
+    pub(super) fn captured_json(&self) -> Option<String> {
         self.captured.map(to_json)
     }
 
     /// That of the first shard, as text that PostgreSQL reads as a `uuid`.
-    fn uuid_text(&self) -> Option<String> {
+    pub(super) fn uuid_text(&self) -> Option<String> {
         self.uuids.values().next().map(hex::encode)
     }
 
-    fn uuids_json(&self) -> String {
+    pub(super) fn uuids_json(&self) -> String {
         uuids_to_json(self.uuids)
     }
 }
@@ -110,7 +113,7 @@ pub(crate) async fn begin_load(session: &Session, load: &LoadRow<'_>) -> Result<
          VALUES ($1, 'loading', 1, pg_catalog.now(), $2::text::jsonb, $2::text::jsonb, $3, $4::text::uuid, $5) \
          ON CONFLICT (collection) DO UPDATE SET \
              load_epoch = c.load_epoch + 1, load_started = excluded.load_started, \
-             load_captured = excluded.load_captured, load_identity = excluded.load_identity, \
+             load_captured = excluded.load_captured, load_identity = excluded.load_identity, load_kind = NULL, \
              state = CASE WHEN c.live THEN c.state ELSE 'loading' END, \
              reason = CASE WHEN c.live THEN c.reason END, \
              captured = CASE WHEN c.live THEN c.captured ELSE excluded.captured END, \
@@ -124,6 +127,7 @@ pub(crate) async fn begin_load(session: &Session, load: &LoadRow<'_>) -> Result<
     let row = session.query_one(doing, &sql, &[&load.collection, &captured, &namespace, &uuid, &load.identity]).await?;
     clear_dead_rejects(session, load.collection).await?;
     clear_ranges(session, load.collection).await?;
+    clear_resync(session, load.collection).await?;
     Ok(row.get(0))
 }
 
@@ -279,7 +283,7 @@ pub(crate) async fn finish_load(session: &Session, load_epoch: i64, loaded: &Loa
              exact_at = $7::text::jsonb, loaded_at = pg_catalog.now(), ledger = $8::text::jsonb, rejected = $9, \
              reason = $10, namespace = $11, collection_uuid = $12::text::uuid, uuids = $13::text::jsonb, \
              read_until = $14, joined = false, passed_over = NULL, live_epoch = load_epoch, \
-             load_started = NULL, load_captured = NULL, load_identity = NULL \
+             load_started = NULL, load_captured = NULL, load_identity = NULL, load_kind = NULL \
          WHERE collection = $1 AND load_epoch = $2",
         session.relation(COLLECTIONS)?
     );
@@ -400,7 +404,8 @@ mod tests {
     fn a_ledger_reads_back() {
         let rows = BTreeMap::from([("posts".to_owned(), 3), ("post_comments".to_owned(), 0)]);
         let unfit = BTreeMap::from([("wrong value (STRING) for posts.n(INT)".to_owned(), 1)]);
-        let ledger = Ledger { read: 5, loaded: 3, rejected: 1, filtered: 1, rows, unfit, millis: Some(12) };
+        let ledger =
+            Ledger { read: 5, loaded: 3, rejected: 1, filtered: 1, rows, unfit, millis: Some(12), resync_millis: None };
         assert_eq!(serde_json::from_value::<Ledger>(json!(ledger)).unwrap(), ledger);
         assert_eq!(serde_json::from_value::<Ledger>(json!({})).unwrap(), Ledger::default());
     }

@@ -17,7 +17,7 @@ use gizer_flatten::range::{IdBound, IdRange, Place, Segment};
 use gizer_schema::Layout;
 
 use super::positions::{earliest, from_json, positions_in};
-use super::tables::{COLLECTIONS, RANGES, REJECTS, STREAM};
+use super::tables::{COLLECTIONS, RANGES, REJECTS, RESYNC, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 
@@ -136,14 +136,13 @@ pub(crate) async fn unfinished(
 pub async fn needed_from(session: &Session, loading: &[String], restart: bool) -> Result<Option<Positions>, PgError> {
     let sql = format!(
         "SELECT c.load_captured::text FROM {collections} c \
-         WHERE c.load_captured IS NOT NULL AND NOT ($2 AND c.collection = ANY ($1)) AND EXISTS \
-             (SELECT FROM {ranges} r WHERE r.collection = c.collection AND r.load_epoch = c.load_epoch) \
+         WHERE c.load_captured IS NOT NULL AND NOT ($2 AND c.collection = ANY ($1)) AND {written} \
          UNION ALL \
          SELECT (CASE WHEN s.applied THEN s.position ELSE c.captured END)::text FROM {collections} c, {stream} s \
          WHERE c.collection <> ALL ($1) AND c.state = 'following' AND c.live AND c.captured IS NOT NULL",
         collections = session.relation(COLLECTIONS)?,
         stream = session.relation(STREAM)?,
-        ranges = session.relation(RANGES)?
+        written = has_written(session)?
     );
     let mut needed = Vec::new();
     for row in session.query("reading from where on the log is needed", &sql, &[&loading, &restart]).await? {
@@ -152,16 +151,25 @@ pub async fn needed_from(session: &Session, loading: &[String], restart: bool) -
     Ok((!needed.is_empty()).then(|| earliest(needed)))
 }
 
-/// Whether any load that did not finish can still go on.
+/// Whether a load or a resync of the collection `c` could go on where it ended.
+fn has_written(session: &Session) -> Result<String, PgError> {
+    let written = |table| {
+        let table = session.relation(table)?;
+        let of = "w.collection = c.collection AND w.load_epoch = c.load_epoch";
+        Ok::<_, PgError>(format!("EXISTS (SELECT FROM {table} w WHERE {of})"))
+    };
+    Ok(format!("({} OR {})", written(RANGES)?, written(RESYNC)?))
+}
+
+/// Whether any load or resync that did not finish can still go on.
 ///
 /// # Errors
 /// [`PgError`] if the state tables cannot be read.
 pub async fn has_unfinished_loads(session: &Session) -> Result<bool, PgError> {
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM {} c JOIN {} r ON r.collection = c.collection AND r.load_epoch = c.load_epoch \
-         WHERE c.load_captured IS NOT NULL)",
+        "SELECT EXISTS (SELECT FROM {} c WHERE c.load_captured IS NOT NULL AND {})",
         session.relation(COLLECTIONS)?,
-        session.relation(RANGES)?
+        has_written(session)?
     );
     Ok(session.query_one("looking for unfinished loads", &sql, &[]).await?.get(0))
 }

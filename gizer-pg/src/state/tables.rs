@@ -37,6 +37,7 @@ pub(super) const STREAM: &str = "gizer_stream";
 pub(super) const REJECTS: &str = "gizer_reject";
 pub(super) const RANGES: &str = "gizer_range";
 pub(super) const REPAIRS: &str = "gizer_repair";
+pub(super) const RESYNC: &str = "gizer_resync";
 pub(super) const HISTORY: &str = "gizer_history";
 pub(super) const SCHEMA_HISTORY: &str = "gizer_schema_history";
 
@@ -45,7 +46,7 @@ pub(super) const EXPECTED: &str = "gizer_expected";
 pub(super) const AUDITS: &str = "gizer_audit";
 pub(super) const AUDIT_SEGMENTS: &str = "gizer_audit_segment";
 
-const TABLES: [StateTable; 12] = [
+const TABLES: [StateTable; 13] = [
     StateTable {
         name: RUNS,
         // The first nine are the classic tool's, in its order; monitors read them.
@@ -90,6 +91,8 @@ const TABLES: [StateTable; 12] = [
             ("load_started", "TIMESTAMPTZ"),
             ("load_captured", "JSONB"),
             ("load_identity", "TEXT"),
+            // Of a load that is a resync.
+            ("load_kind", "TEXT"),
             ("live_epoch", "BIGINT"),
             ("as_left", "JSONB"),
             // When it was last looked at which of its fields could get columns.
@@ -178,6 +181,28 @@ const TABLES: [StateTable; 12] = [
         ],
         constraint: Some("PRIMARY KEY (collection, key)"),
         comment: "gizer state: documents whose rows are to be made equal by the next batch",
+        rights: REPLACING,
+        optional: true,
+    },
+    StateTable {
+        name: RESYNC,
+        columns: &[
+            ("collection", "TEXT NOT NULL"),
+            ("load_epoch", "BIGINT NOT NULL"),
+            ("segment", "INT NOT NULL"),
+            ("after", "BYTEA"),
+            ("after_key", "BYTEA"),
+            ("upto", "BYTEA"),
+            ("upto_key", "BYTEA"),
+            ("done", "BOOLEAN NOT NULL"),
+            ("documents", "BIGINT NOT NULL DEFAULT 0"),
+            ("rows", "BIGINT NOT NULL DEFAULT 0"),
+            ("differed", "BIGINT NOT NULL DEFAULT 0"),
+            // JSON, but with \u0000, which jsonb refuses.
+            ("report", "TEXT NOT NULL"),
+        ],
+        constraint: Some("PRIMARY KEY (collection, segment)"),
+        comment: "gizer state: how far a resync has come",
         rights: REPLACING,
         optional: true,
     },

@@ -22,7 +22,7 @@ fn as_user<'s>(world: &World<'s>, mongod: &Mongod, user: &str) -> World<'s> {
 /// What docs/verification.md says: the state as `gizer` itself needs it, and the live tables for reading.
 const STATE: &str = "GRANT SELECT, INSERT, UPDATE ON qmetlstatus, gizer_collection, gizer_stream, gizer_history TO $role; \
     GRANT SELECT, INSERT, UPDATE, DELETE ON gizer_reject, gizer_range, gizer_repair, gizer_audit, gizer_audit_segment, gizer_expected, gizer_unfit, \
-        gizer_schema_history TO $role";
+        gizer_resync, gizer_schema_history TO $role";
 
 #[tokio::test]
 async fn reading_is_enough_for_an_audit() {

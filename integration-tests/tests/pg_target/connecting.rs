@@ -108,6 +108,7 @@ async fn who_only_reads_the_state_is_told_what_reading_takes() {
         "gizer_range",
         "gizer_reject",
         "gizer_repair",
+        "gizer_resync",
         "gizer_schema_history",
         "gizer_stream",
         "gizer_unfit",

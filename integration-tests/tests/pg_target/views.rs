@@ -229,7 +229,7 @@ async fn views_of_others_are_refused_with_the_right_that_is_missing() {
             "GRANT ALL ON SCHEMA public TO {loader}; CREATE ROLE {other}; CREATE SCHEMA theirs; \
              GRANT USAGE ON SCHEMA theirs TO {loader}; \
              GRANT ALL ON gizer_collection, gizer_history, gizer_range, gizer_reject, gizer_repair, gizer_stream, \
-                 gizer_schema_history, gizer_unfit, qmetlstatus TO {loader}"
+                 gizer_resync, gizer_schema_history, gizer_unfit, qmetlstatus TO {loader}"
         ))
         .await;
     scene.load(&posts, &[]).await.unwrap();

@@ -18,7 +18,7 @@ use super::world::{FOLLOW, LIMIT, SYNC, World};
 
 const DOCUMENTS: i32 = 60;
 
-fn posts() -> Vec<Document> {
+pub(crate) fn posts() -> Vec<Document> {
     (0..DOCUMENTS)
         .map(|n| doc! { "_id": n, "title": format!("post {n}"), "tags": ["a", "b"], "note": "short" })
         .collect()
@@ -71,7 +71,7 @@ impl Held {
 }
 
 /// Every kind of write, to some of the documents.
-async fn write(database: &Database, collections: &[&str], round: i32) {
+pub(crate) async fn write(database: &Database, collections: &[&str], round: i32) {
     for &collection in collections {
         let posts = database.collection::<Document>(collection);
         let some = doc! { "_id": { "$mod": [7, round % 7] } };
@@ -85,13 +85,13 @@ async fn write(database: &Database, collections: &[&str], round: i32) {
 }
 
 /// Writes without an end, until it is told to.
-struct Writing {
+pub(crate) struct Writing {
     stop: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<i32>,
 }
 
 impl Writing {
-    fn to(world: &World<'_>, collections: &'static [&'static str], first: i32) -> Writing {
+    pub(crate) fn to(world: &World<'_>, collections: &'static [&'static str], first: i32) -> Writing {
         let (database, stop) = (world.mongo().clone(), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
         let task = tokio::spawn(async move {
@@ -106,14 +106,14 @@ impl Writing {
     }
 
     /// Gives the number of the round to come.
-    async fn stop(self) -> i32 {
+    pub(crate) async fn stop(self) -> i32 {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap()
     }
 }
 
 /// Writes to these collections, large documents among them, until the log holds nothing of what was written before.
-async fn roll_over(world: &World<'_>, collections: &[&str], round: &mut i32) {
+pub(crate) async fn roll_over(world: &World<'_>, collections: &[&str], round: &mut i32) {
     let log = world.mongo().client().database("local").collection::<Document>("oplog.rs");
     let time = |entry: Document| entry.get_timestamp("ts").unwrap();
     let last: Timestamp = time(log.find_one(doc! {}).sort(doc! { "$natural": -1 }).await.unwrap().unwrap());
@@ -142,7 +142,7 @@ async fn roll_over(world: &World<'_>, collections: &[&str], round: &mut i32) {
     }
 }
 
-async fn small_log(version: Version) -> Mongod {
+pub(crate) async fn small_log(version: Version) -> Mongod {
     Mongod::builder(version).oplog_mb(16).arg("--syncdelay").arg("1").start().await.unwrap()
 }
 
@@ -250,14 +250,14 @@ async fn a_log_that_rolls_over_under_the_next_load_is_told() {
 }
 
 /// Where a collection stands.
-async fn epoch(world: &World<'_>, collection: &str) -> (i64, bool, String) {
+pub(crate) async fn epoch(world: &World<'_>, collection: &str) -> (i64, bool, String) {
     let sql = "SELECT coalesce(live_epoch, 0), joined, state FROM gizer_collection WHERE collection = $1";
     let row = world.client().await.query_opt(sql, &[&collection]).await.unwrap();
     row.map_or((0, false, String::new()), |row| (row.get(0), row.get(1), row.get(2)))
 }
 
 /// Waits until a later load of a collection than that of `before` is followed.
-async fn joined_after(world: &World<'_>, collection: &str, before: i64, running: &mut RunningGizer) {
+pub(crate) async fn joined_after(world: &World<'_>, collection: &str, before: i64, running: &mut RunningGizer) {
     wait_until(format!("{collection} to be followed"), LIMIT, async || {
         assert!(running.is_running().unwrap(), "{}", running.stderr());
         let (epoch, joined, state) = epoch(world, collection).await;
@@ -267,12 +267,12 @@ async fn joined_after(world: &World<'_>, collection: &str, before: i64, running:
     .unwrap();
 }
 
-async fn ended_by_signal(running: RunningGizer) -> Finished {
+pub(crate) async fn ended_by_signal(running: RunningGizer) -> Finished {
     running.signal(Signal::Terminate).unwrap();
     running.wait().await.unwrap().expect_code(143)
 }
 
-async fn wait_for_posts(world: &World<'_>, running: &mut RunningGizer) {
+pub(crate) async fn wait_for_posts(world: &World<'_>, running: &mut RunningGizer) {
     wait_until("posts to be equal", LIMIT, async || {
         assert!(running.is_running().unwrap(), "{}", running.stderr());
         judge_by_oracle(world, "posts").await.is_ok()
@@ -281,7 +281,7 @@ async fn wait_for_posts(world: &World<'_>, running: &mut RunningGizer) {
     .unwrap();
 }
 
-async fn wait_for_drafts(world: &World<'_>, running: &mut RunningGizer) {
+pub(crate) async fn wait_for_drafts(world: &World<'_>, running: &mut RunningGizer) {
     wait_until("drafts to be equal", LIMIT, async || {
         assert!(running.is_running().unwrap(), "{}", running.stderr());
         judge_rebuilt(world, "drafts").await.is_ok()

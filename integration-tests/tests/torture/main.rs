@@ -17,6 +17,7 @@ mod loaded;
 mod loads;
 mod machine;
 mod repairs;
+mod resync;
 mod rights;
 mod rolled_back;
 mod rounds;

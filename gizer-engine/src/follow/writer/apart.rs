@@ -49,7 +49,7 @@ impl BatchWriter<'_> {
     /// Leaves a collection as before the open batch; a failure of the whole run ends it.
     pub(super) async fn set_apart(&mut self, member: usize, trouble: WriteFailure) -> Result<(), Failure> {
         let name = self.tables[member].name.clone();
-        let Purpose::Stream { fence, .. } = &self.purpose else { return Err(failure(&name, trouble)) };
+        let Purpose::Stream { fence, .. } = &self.purpose else { return Err(write_failure(&name, trouble)) };
         let trouble = match trouble {
             WriteFailure::Run(error) | WriteFailure::Rows(VerifyError::Tables(error)) => return Err(error.into()),
             trouble => trouble,
@@ -58,7 +58,7 @@ impl BatchWriter<'_> {
         self.session.roll_back_to(COLLECTION).await?;
         self.batch.restore(member, &name);
         let reload = matches!(trouble, WriteFailure::Tables(_)) && self.has_other_tables(member).await?;
-        let failure = failure(&name, trouble);
+        let failure = write_failure(&name, trouble);
         tracing::warn!(collection = name, reload, "set apart: {}", failure.message);
         let live_epoch = self.tables[member].live_epoch;
         if reload {
@@ -99,7 +99,7 @@ fn latest(position: &Positions) -> Option<ClusterTime> {
     position.values().map(|position| position.time()).max()
 }
 
-fn failure(collection: &str, trouble: WriteFailure) -> Failure {
+pub(crate) fn write_failure(collection: &str, trouble: WriteFailure) -> Failure {
     match trouble {
         WriteFailure::Run(error) => error.into(),
         WriteFailure::Tables(error) => {

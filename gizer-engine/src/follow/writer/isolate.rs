@@ -25,28 +25,28 @@ use crate::failure::Failure;
 const ATTEMPT: &str = "gizer_attempt";
 
 /// Writes a collection's documents except refused ones.
-pub(super) struct Isolation<'w, 'f> {
-    pub(super) session: &'w Session,
-    pub(super) layout: &'w Layout,
-    pub(super) store: &'w mut RowStore<'f>,
-    pub(super) flattener: &'w mut Flattener,
-    pub(super) checks: Checks,
+pub(crate) struct Isolation<'w, 'f> {
+    pub(crate) session: &'w Session,
+    pub(crate) layout: &'w Layout,
+    pub(crate) store: &'w mut RowStore<'f>,
+    pub(crate) flattener: &'w mut Flattener,
+    pub(crate) checks: Checks,
     /// Limit of refused documents; beyond it the collection fails.
-    pub(super) limit: u64,
+    pub(crate) limit: u64,
 }
 
 /// Result for some documents.
 #[derive(Default)]
-pub(super) struct IsolationOutcome {
-    pub(super) reconciled: Reconciled,
-    pub(super) refused: Vec<Refused>,
+pub(crate) struct IsolationOutcome {
+    pub(crate) reconciled: Reconciled,
+    pub(crate) refused: Vec<Refused>,
     /// Keys without a document whose rows cannot be deleted, and the latest reason.
-    pub(super) undeleted: Vec<Vec<u8>>,
-    pub(super) why_undeleted: Option<PgError>,
+    pub(crate) undeleted: Vec<Vec<u8>>,
+    pub(crate) why_undeleted: Option<PgError>,
 }
 
 /// Why a collection's documents cannot be written.
-pub(super) enum WriteFailure {
+pub(crate) enum WriteFailure {
     /// The whole run fails.
     Run(PgError),
     /// This collection's tables cannot be written.
@@ -70,7 +70,7 @@ impl From<PgError> for WriteFailure {
 
 impl Isolation<'_, '_> {
     /// Makes rows equal to documents and deletes rows of keys without one.
-    pub(super) async fn write(
+    pub(crate) async fn write(
         &mut self,
         documents: &[DocumentBatch],
         keys: &Keys,
@@ -273,7 +273,7 @@ impl IsolationOutcome {
 }
 
 /// Documents as a batch; none if empty.
-fn sequence(documents: &[Bytes]) -> Vec<DocumentBatch> {
+pub(crate) fn sequence(documents: &[Bytes]) -> Vec<DocumentBatch> {
     DocumentBatch::from_sequence(documents.concat().into()).into_iter().collect()
 }
 

@@ -31,7 +31,9 @@ use gizer_pg::state;
 use gizer_schema::Layout;
 use gizer_verify::ReadBack;
 
+pub(crate) use apart::write_failure;
 pub use capped::DELETIONS_UNKNOWN;
+pub(crate) use isolate::{Isolation, IsolationOutcome, sequence};
 pub use purpose::Purpose;
 pub(super) use tables::FollowedTables;
 
@@ -45,7 +47,6 @@ use crate::failure::Failure;
 use crate::observer::Observer;
 use crate::wording::command;
 use announcer::{Announcement, Announcer};
-use isolate::{Isolation, IsolationOutcome};
 use open_batch::OpenBatch;
 use purpose::{Commit, CommitOutcome};
 use refusals::Refusals;

@@ -1,0 +1,167 @@
+//! Live tables as a resync needs them: those of the classic tool get gizer's keys and marks.
+//!
+//! What a swap would put right by new tables is done to the tables that are there: a column
+//! `_extra`, columns that are not null, byte order of text keys, the primary key, and the comments.
+//! Building a key takes a lock that readers wait for, so its index is built before, concurrently
+//! (PostgreSQL documentation, "CREATE INDEX", "Building Indexes Concurrently").
+
+use gizer_schema::{ColumnSource, Layout, TableId};
+
+use super::standing::changed_tables;
+use super::survey::{Origin, live_tables};
+use super::swap::SwapSettings;
+use crate::connect::Session;
+use crate::ddl::{comments, key_names, mark, quoted, staging_name};
+use crate::error::PgError;
+use crate::growth::giving_way;
+use crate::ident::{Qualified, quote_identifier, quote_literal};
+
+/// SQLSTATE of a row without a value (PostgreSQL documentation, "PostgreSQL Error Codes").
+const NOT_NULL_VIOLATION: &str = "23502";
+
+/// SQLSTATE of two rows with one key.
+const UNIQUE_VIOLATION: &str = "23505";
+
+/// What a table lacks.
+#[derive(Debug, Default)]
+struct Lacks {
+    /// Whether it is the classic tool's, without gizer's comments.
+    marks: bool,
+    extra: bool,
+    key: bool,
+    /// Text columns of the key in another order than that of bytes.
+    order: Vec<String>,
+}
+
+/// Checks that the tables are those of the layout, and gives them what they lack.
+pub(super) async fn adopt(session: &Session, layout: &Layout, settings: &SwapSettings) -> Result<(), PgError> {
+    let live = session.in_transaction(live_tables(session, layout)).await?;
+    let mut all = Vec::new();
+    for (at, table) in layout.tables.iter().enumerate() {
+        let Some(found) = live.iter().find(|live| live.name == table.name) else {
+            return Err(not_adopted(session, layout, &format!("table {} is missing", table.name)));
+        };
+        all.push((TableId(at), lacks(session, layout, TableId(at), found.origin == Origin::Classic).await?));
+    }
+    for (id, lacks) in &all {
+        if lacks.extra || lacks.key || lacks.marks || !lacks.order.is_empty() {
+            complete(session, layout, *id, lacks, settings).await?;
+        }
+    }
+    match changed_tables(session, &[layout]).await?.remove(&layout.collection) {
+        None => Ok(()),
+        Some(difference) => Err(not_adopted(session, layout, &difference)),
+    }
+}
+
+fn not_adopted(session: &Session, layout: &Layout, why: &str) -> PgError {
+    let collection = layout.collection.clone();
+    PgError::NotAdopted { schema: session.schema().to_owned(), collection, why: why.to_owned() }
+}
+
+/// Of a column: whether it is there, and in the order of bytes if it is text. Of the table: whether
+/// a valid unique index has just the key's columns.
+const FOUND: &str = "\
+    SELECT a.attname::pg_catalog.text, \
+           coll.collname IS NULL OR coll.collname = 'C' \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+    LEFT JOIN pg_catalog.pg_collation coll ON coll.oid = a.attcollation \
+    WHERE n.nspname = $1 AND c.relname = $2";
+
+const KEY: &str = "\
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_index i \
+                   JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                   WHERE n.nspname = $1 AND c.relname = $2 AND i.indisprimary AND i.indisvalid \
+                     AND ARRAY(SELECT a.attname::pg_catalog.text \
+                               FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (num, at) \
+                               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num \
+                               ORDER BY k.at) = $3)";
+
+async fn lacks(session: &Session, layout: &Layout, id: TableId, marks: bool) -> Result<Lacks, PgError> {
+    let table = layout.table(id);
+    let doing = format!("reading what {} lacks", table.name);
+    let rows = session.query(&doing, FOUND, &[&session.schema(), &table.name]).await?;
+    let found: Vec<(String, bool)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let extra = table
+        .columns
+        .iter()
+        .any(|column| column.source == ColumnSource::Extra && found.iter().all(|(name, _)| *name != column.name));
+    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    let text = table.key_columns().filter(|column| column.ty.is_text());
+    let order = text.filter(|column| found.iter().any(|(name, in_order)| *name == column.name && !in_order));
+    let order = order.map(|column| column.name.clone()).collect();
+    let key: bool = session.query_one(&doing, KEY, &[&session.schema(), &table.name, &keys]).await?.get(0);
+    Ok(Lacks { marks, extra, key: !key, order })
+}
+
+/// Gives a table what it lacks. The index of its key is built first, while readers and writers go
+/// on.
+async fn complete(
+    session: &Session,
+    layout: &Layout,
+    id: TableId,
+    lacks: &Lacks,
+    settings: &SwapSettings,
+) -> Result<(), PgError> {
+    let table = layout.table(id);
+    let at = session.relation(&table.name)?;
+    let doing = format!("completing {at}");
+    let (key, keys) = (key_names(layout).swap_remove(id.0), quoted(table.key_columns())?);
+    if !lacks.order.is_empty() {
+        // Before the index, which would be built again.
+        let alter =
+            |column: &String| Ok(format!("ALTER COLUMN {0} TYPE text COLLATE \"C\"", quote_identifier(column)?));
+        let columns: Vec<String> = lacks.order.iter().map(alter).collect::<Result<_, PgError>>()?;
+        let statement = format!("ALTER TABLE {at} {}", columns.join(", "));
+        giving_way(session, layout, settings, async || session.run(&doing, &statement).await).await?;
+    }
+    let mut statements = Vec::new();
+    if lacks.key {
+        let building = staging_name(&key);
+        build_index(session, layout, &at, &building, &keys).await?;
+        statements.extend(keys.iter().map(|key| format!("ALTER TABLE {at} ALTER COLUMN {key} SET NOT NULL")));
+        let (name, index) = (quote_identifier(&key)?, quote_identifier(&building)?);
+        statements.push(format!("ALTER TABLE {at} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {index}"));
+        let mark = quote_literal(&mark(layout, id).replace('\0', "\\0"))?;
+        statements.push(format!("COMMENT ON INDEX {} IS {mark}", session.relation(&key)?));
+    }
+    for column in table.columns.iter().filter(|column| lacks.extra && column.source == ColumnSource::Extra) {
+        let (name, ty) = (quote_identifier(&column.name)?, column.ty.pg_name());
+        statements.push(format!("ALTER TABLE {at} ADD COLUMN {name} {ty}"));
+    }
+    if lacks.marks {
+        statements.extend(comments(layout, id, &at)?);
+    }
+    let statements = statements.join("; ");
+    match giving_way(session, layout, settings, async || session.run(&doing, &statements).await).await {
+        Err(error) if error.sqlstate() == Some(NOT_NULL_VIOLATION) => {
+            Err(not_adopted(session, layout, &format!("rows of {} have no key", table.name)))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Builds the index of a key under a name of its own, outside of a transaction.
+async fn build_index(
+    session: &Session,
+    layout: &Layout,
+    at: &Qualified,
+    name: &str,
+    keys: &[String],
+) -> Result<(), PgError> {
+    let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {}", session.relation(name)?);
+    let doing = format!("building the key of {at}");
+    // One that was interrupted is there, and is not valid.
+    session.run(&doing, &drop).await?;
+    let build = format!("CREATE UNIQUE INDEX CONCURRENTLY {} ON {at} ({})", quote_identifier(name)?, keys.join(", "));
+    let Err(error) = session.run(&doing, &build).await else { return Ok(()) };
+    session.run(&doing, &drop).await?;
+    match error.sqlstate() {
+        Some(UNIQUE_VIOLATION) => {
+            Err(not_adopted(session, layout, &format!("several rows of {} have one key", at.name())))
+        }
+        _ => Err(error),
+    }
+}
