@@ -93,7 +93,10 @@ fn summary(resynced: &[ResyncedCollection]) -> String {
 /// `orders: 10 differed, 2 were missing, 1 was left over: brought up to date, and followed again`.
 fn line(each: &ResyncedCollection) -> String {
     let found = &each.found;
-    let what = if found.is_equal() {
+    let emptied = each.written.deleted;
+    let what = if found.is_equal() && found.documents == 0 && emptied > 0 {
+        format!("{} of no document deleted", counted(emptied, "row", "rows"))
+    } else if found.is_equal() {
         "all rows were equal".to_owned()
     } else {
         format!(

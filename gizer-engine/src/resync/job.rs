@@ -145,6 +145,8 @@ struct ResyncJob<'j, 's> {
 struct Source {
     collection: Collection,
     watched: WatchedCollection,
+    /// Where each shard was before it was looked for: what becomes of it later is in the oplog after that.
+    captured: Positions,
 }
 
 impl ResyncJob<'_, '_> {
@@ -160,7 +162,8 @@ impl ResyncJob<'_, '_> {
             };
             // It was there, so that it is gone by now is known.
             let now = self.env.stop.or_done(self.source(name, true)).await?;
-            if audit::same_uuids(&now.watched.uuids, &source.watched.uuids) {
+            // Renamed away and back it is the same one.
+            if !is_replaced(name, &failure) && audit::same_uuids(&now.watched.uuids, &source.watched.uuids) {
                 return Err(failure);
             }
             self.env.notice(&Notice::ResyncStartsOver { collection: name.clone() });
@@ -171,6 +174,7 @@ impl ResyncJob<'_, '_> {
 
     /// The collection in MongoDB; an empty one if it is gone and its tables may be emptied.
     async fn source(&self, name: &str, may_be_empty: bool) -> Result<Source, Failure> {
+        let captured = newest_positions(self.oplogs).await?;
         let collection = match self.cluster.collection(name).await {
             Err(MongoError::NoSuchCollection { .. } | MongoError::NoSuchDatabase { .. }) if may_be_empty => {
                 self.env.notice(&Notice::Emptied { collection: name.to_owned() });
@@ -180,7 +184,7 @@ impl ResyncJob<'_, '_> {
         };
         let uuids = self.cluster.uuids(&collection, self.oplogs);
         let watched = WatchedCollection { namespace: self.cluster.namespace(name), uuids };
-        Ok(Source { collection, watched })
+        Ok(Source { collection, watched, captured })
     }
 
     /// Whether the collection has tables that were followed.
@@ -234,8 +238,7 @@ impl ResyncJob<'_, '_> {
         source: &Source,
         is_first: bool,
     ) -> Result<(Resync<'l>, Positions, Vec<CountedSegment>, u64), Failure> {
-        // Taken before the collection is read, so that later changes are in the oplog after it.
-        let captured = newest_positions(self.oplogs).await?;
+        let captured = source.captured.clone();
         let mut request = LoadRequest {
             layout,
             namespace: Some(source.watched.namespace.clone()),
@@ -422,12 +425,18 @@ impl ResyncJob<'_, '_> {
             // The session's current statement is useless now.
             let _ = self.session.cancel_handle().cancel().await;
         }
-        let lost = failure.kind == FailureKind::LoadDue;
+        // What it would resume at is of no use any more.
+        let lost = failure.kind == FailureKind::LoadDue || is_replaced(&resync.layout().collection, failure);
         let abandoned = tokio::time::timeout(TIDYING_LIMIT, resync.abandon(&failure.message, lost)).await;
         if !matches!(abandoned, Ok(Ok(()))) {
             tracing::warn!("could not record that the resync failed; the next run resumes it");
         }
     }
+}
+
+/// Whether an alignment came upon an entry that replaces the collection, which it cannot be aligned over.
+fn is_replaced(collection: &str, failure: &Failure) -> bool {
+    failure.message == follow::replaced(collection).message
 }
 
 /// Segments as an interrupted resync has left them.
