@@ -55,9 +55,9 @@ impl<'a> Resync<'a> {
         session.in_snapshot(find).await
     }
 
-    /// Starts a resync. The tables of the classic tool get gizer's keys and marks first; then, in
-    /// one transaction in which nobody may write the tables, the collection's lock and next epoch
-    /// are taken: a batch that has written them has committed before, and no later one can.
+    /// Starts a resync, under the collection's lock. The tables of the classic tool get gizer's keys
+    /// and marks first; then, in one transaction in which nobody may write the tables, the next
+    /// epoch is taken: a batch that has written them has committed before, and no later one can.
     ///
     /// # Errors
     /// [`PgError::Locked`] if another run loads the collection; [`PgError::ForeignTable`] if a table
@@ -70,28 +70,38 @@ impl<'a> Resync<'a> {
         settings: &SwapSettings,
     ) -> Result<Resync<'a>, PgError> {
         let mut resync = Resync::new(session, request)?;
-        let identity = resync.request.identity();
-        let layout = resync.request.layout;
+        // Before anything is done to the tables, which another run may be writing.
+        state::hold_load(session, &resync.fence.collection).await?;
+        match resync.take(settings).await {
+            Ok(epoch) => resync.fence.load_epoch = epoch,
+            Err(error) => {
+                state::release_load(session, &resync.fence.collection).await;
+                return Err(error);
+            }
+        }
+        tracing::debug!(collection = resync.fence.collection, load_epoch = resync.fence.load_epoch, "resync began");
+        Ok(resync)
+    }
+
+    /// Takes the tables out of following, under the collection's lock; gives the epoch.
+    async fn take(&self, settings: &SwapSettings) -> Result<i64, PgError> {
+        let Resync { session, request, names, hash, .. } = self;
+        let layout = request.layout;
         let (_, loaded_as) = session.in_snapshot(state::loaded_as(session, &layout.collection)).await?;
-        if loaded_as.is_some_and(|loaded_as| loaded_as != resync.hash) {
+        if loaded_as.is_some_and(|loaded_as| loaded_as != *hash) {
             let why = "its schema file has changed since it was loaded".to_owned();
             let (schema, collection) = (session.schema().to_owned(), layout.collection.clone());
             return Err(PgError::NotAdopted { schema, collection, why });
         }
         adopt(session, layout, settings).await?;
-        let lock = lock_writers(session, layout)?;
-        let begun = giving_way(session, layout, settings, async || {
+        let (lock, identity) = (lock_writers(session, layout)?, request.identity());
+        giving_way(session, layout, settings, async || {
             locks::set_lock_timeout(session, settings.lock_timeout).await?;
             session.run(format!("keeping writers from the tables of {}", layout.collection), &lock).await?;
-            let row = resync.request.row(identity.as_deref());
-            state::begin_resync(session, &row, &resync.names, &resync.hash).await
-        });
-        match begun.await {
-            Ok(epoch) => resync.fence.load_epoch = epoch,
-            Err(error) => return Err(let_go(session, layout, error).await),
-        }
-        tracing::debug!(collection = layout.collection, load_epoch = resync.fence.load_epoch, "resync began");
-        Ok(resync)
+            let row = request.row(identity.as_deref());
+            state::begin_resync(session, &row, names, hash).await
+        })
+        .await
     }
 
     /// Takes up a resync that [`earlier`](Resync::earlier) has found, under a new epoch. `request`

@@ -81,7 +81,9 @@ pub use repair::{
     RepairKey, clear_repairs, forget_repairs, keys_waiting, queue_repairs, repairs_waiting, take_repairs,
 };
 pub use resync::{RESYNC_BEGUN, ResyncCounts, ResyncProgress, ResyncSegment, UnfinishedResync, save_resync};
-pub(crate) use resync::{begin_resync, clear_resync, finish_resync, plan_resync, resume_resync, unfinished_resync};
+pub(crate) use resync::{
+    begin_resync, clear_resync, finish_resync, hold_load, plan_resync, resume_resync, unfinished_resync,
+};
 pub use run::{CLASSIC_RUN_LIFETIME, Run, RunKind, RunOutcome};
 pub use schema_history::{
     NewVersion, SchemaVersion, UnfinishedVersion, begin_to_give_up, collections_to_look_at, collections_to_verify,

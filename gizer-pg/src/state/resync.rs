@@ -71,12 +71,17 @@ pub struct ResyncProgress {
     pub differed: u64,
 }
 
-/// Holds the collection's lock, counts its epoch up, and takes the live tables out of following, in
-/// the open transaction, in which nobody may write them. What was rejected and what waited to be
-/// repaired is found again. Gives the epoch.
+/// Holds the collection's lock, until `release_load`.
 ///
 /// # Errors
 /// [`PgError::Locked`] if another run loads the collection.
+pub(crate) async fn hold_load(session: &Session, collection: &str) -> Result<(), PgError> {
+    lock::hold(session, &AdvisoryKey::load(session.schema(), collection)).await
+}
+
+/// Counts the collection's epoch up, and takes the live tables out of following, in the open
+/// transaction, in which nobody may write them; its lock is held. What was rejected and what waited
+/// to be repaired is found again. Gives the epoch.
 pub(crate) async fn begin_resync(
     session: &Session,
     load: &LoadRow<'_>,
@@ -84,7 +89,6 @@ pub(crate) async fn begin_resync(
     layout_hash: &str,
 ) -> Result<i64, PgError> {
     let collection = load.collection;
-    lock::hold(session, &AdvisoryKey::load(session.schema(), collection)).await?;
     let sql = format!(
         "INSERT INTO {collections} AS c \
              (collection, state, live, load_epoch, live_epoch, load_started, load_captured, load_identity, load_kind, \
