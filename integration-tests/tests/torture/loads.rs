@@ -24,34 +24,45 @@ pub(crate) fn posts() -> Vec<Document> {
         .collect()
 }
 
-/// What a load has to get by after it has read documents, before it says that they are written.
+/// What a run has to get by before it goes on. Everything else that comes by stands still, too.
 const GATE: &str = "\
     CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS \
-    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$; \
-    CREATE TRIGGER gate AFTER INSERT ON gizer_range FOR EACH ROW \
-    WHEN (NEW.kind = 'range' AND NEW.collection = 'COLLECTION') EXECUTE FUNCTION gate()";
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$; \
+    CREATE TRIGGER gate WHEN_IT_COMES EXECUTE FUNCTION gate()";
 
 const GATE_IS_GONE: &str = "DROP FUNCTION IF EXISTS gate CASCADE";
 
-/// A load that has read documents of a collection and stands still, until the gate is opened.
-struct Held {
-    running: RunningGizer,
-    gate: tokio_postgres::Client,
+/// Sessions of gizer that stand still at a gate.
+pub(crate) const AT_THE_GATE: &str = "SELECT count(*) FROM pg_stat_activity \
+     WHERE datname = current_database() AND wait_event = 'advisory' AND application_name = 'gizer'";
+
+/// A run that stands still, until the gate is opened.
+pub(crate) struct Held {
+    pub(crate) running: RunningGizer,
+    pub(crate) gate: tokio_postgres::Client,
 }
 
 impl Held {
-    /// Starts a load of these collections and waits until it stands still at one of them.
-    async fn at(world: &World<'_>, collection: &str, load: &[&str]) -> Held {
+    /// Starts a load of these collections and waits until it stands still at one of them: it has read documents, and
+    /// has not said that they are written.
+    pub(crate) async fn at(world: &World<'_>, collection: &str, load: &[&str]) -> Held {
+        let comes = format!(
+            "AFTER INSERT ON gizer_range FOR EACH ROW \
+             WHEN (NEW.kind = 'range' AND NEW.collection = '{collection}')"
+        );
+        Held::when(world, &comes, &[&["load"], load].concat()).await
+    }
+
+    /// Starts gizer with these arguments and waits until it stands still at a trigger.
+    pub(crate) async fn when(world: &World<'_>, comes: &str, args: &[&str]) -> Held {
         let gate = world.client().await;
         gate.batch_execute(GATE_IS_GONE).await.unwrap();
-        gate.batch_execute(&GATE.replace("COLLECTION", collection)).await.unwrap();
+        gate.batch_execute(&GATE.replace("WHEN_IT_COMES", comes)).await.unwrap();
         gate.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
-        let mut running = world.spawn(&[&["load"], load].concat());
-        let stands = "SELECT count(*) FROM pg_stat_activity \
-                      WHERE datname = current_database() AND wait_event = 'advisory' AND application_name = 'gizer'";
-        wait_until("the load to stand still", LIMIT, async || {
+        let mut running = world.spawn(args);
+        wait_until(format!("{args:?} to stand still"), LIMIT, async || {
             assert!(running.is_running().unwrap(), "{}", running.stderr());
-            gate.query_one(stands, &[]).await.unwrap().get::<_, i64>(0) > 0
+            gate.query_one(AT_THE_GATE, &[]).await.unwrap().get::<_, i64>(0) > 0
         })
         .await
         .unwrap();
@@ -59,14 +70,20 @@ impl Held {
     }
 
     /// Opens the gate.
-    async fn go_on(self) -> RunningGizer {
+    pub(crate) async fn go_on(self) -> RunningGizer {
         self.gate.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
         self.running
     }
 
     /// Opens the gate, and waits for the end.
-    async fn finish(self) -> Finished {
+    pub(crate) async fn finish(self) -> Finished {
         self.go_on().await.wait().await.unwrap()
+    }
+
+    /// `kill -9`; what it has not committed is rolled back once the gate is open.
+    pub(crate) async fn kill(self) {
+        self.running.kill().await.unwrap();
+        self.gate.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
     }
 }
 

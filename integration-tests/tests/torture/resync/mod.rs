@@ -1,13 +1,24 @@
 //! Tables whose position is lost are made equal in place, and followed again.
 
+mod beside;
+mod killed;
+mod replaced;
+
 use bson::{Document, doc};
 use integration_tests::rig::{Version, shared_postgres};
 use serde_json::{Value, json};
 
 use super::judge::judge_against_fresh_load;
-use super::loads::{Writing, posts, roll_over, small_log, write};
+use super::loads::{Held, Writing, posts, roll_over, small_log, write};
 use super::scenario::{judge, load, told};
 use super::world::{SYNC, World};
+
+/// Starts a resync of these collections and waits until it stands still at one of them: before anything of it is compared
+/// (`INSERT`), or before its first chunks are committed (`UPDATE`).
+async fn held_at(world: &World<'_>, event: &str, collection: &str, resync: &[&str]) -> Held {
+    let comes = format!("BEFORE {event} ON gizer_resync FOR EACH ROW WHEN (NEW.collection = '{collection}')");
+    Held::when(world, &comes, &[&["resync"], resync].concat()).await
+}
 
 /// What a resync prints for machines.
 async fn resynced(world: &World<'_>, args: &[&str]) -> Value {
