@@ -22,6 +22,9 @@ const NOT_NULL_VIOLATION: &str = "23502";
 /// SQLSTATE of two rows with one key.
 const UNIQUE_VIOLATION: &str = "23505";
 
+/// SQLSTATE of what a view depends on.
+const NOT_SUPPORTED: &str = "0A000";
+
 /// What a table lacks.
 #[derive(Debug, Default)]
 struct Lacks {
@@ -29,11 +32,14 @@ struct Lacks {
     marks: bool,
     extra: bool,
     key: bool,
+    /// Whether it has another primary key than gizer's.
+    other_key: bool,
     /// Text columns of the key in another order than that of bytes.
     order: Vec<String>,
 }
 
-/// Checks that the tables are those of the layout, and gives them what they lack.
+/// Checks that the tables are those of the layout, and gives them what they lack. Where something
+/// speaks against that, all of them are as they were.
 pub(super) async fn adopt(session: &Session, layout: &Layout, settings: &SwapSettings) -> Result<(), PgError> {
     let live = session.in_transaction(live_tables(session, layout)).await?;
     let mut all = Vec::new();
@@ -43,8 +49,17 @@ pub(super) async fn adopt(session: &Session, layout: &Layout, settings: &SwapSet
         };
         all.push((TableId(at), lacks(session, layout, TableId(at), found.origin == Origin::Classic).await?));
     }
+    if all.iter().all(|(_, lacks)| !lacks.extra)
+        && let Some(difference) = changed_tables(session, &[layout]).await?.remove(&layout.collection)
+    {
+        return Err(not_adopted(session, layout, &difference));
+    }
+    for (id, lacks) in all.iter().filter(|(_, lacks)| lacks.key) {
+        refuse_keyless(session, layout, *id, lacks).await?;
+    }
+    set_order(session, layout, &all, settings).await?;
     for (id, lacks) in &all {
-        if lacks.extra || lacks.key || lacks.marks || !lacks.order.is_empty() {
+        if lacks.extra || lacks.key || lacks.marks {
             complete(session, layout, *id, lacks, settings).await?;
         }
     }
@@ -59,8 +74,7 @@ fn not_adopted(session: &Session, layout: &Layout, why: &str) -> PgError {
     PgError::NotAdopted { schema: session.schema().to_owned(), collection, why: why.to_owned() }
 }
 
-/// Of a column: whether it is there, and in the order of bytes if it is text. Of the table: whether
-/// a valid unique index has just the key's columns.
+/// Of a column: whether it is there, and in the order of bytes if it is text.
 const FOUND: &str = "\
     SELECT a.attname::pg_catalog.text, \
            coll.collname IS NULL OR coll.collname = 'C' \
@@ -69,15 +83,16 @@ const FOUND: &str = "\
     LEFT JOIN pg_catalog.pg_collation coll ON coll.oid = a.attcollation \
     WHERE n.nspname = $1 AND c.relname = $2";
 
+/// Of a table's primary key, if it has one: whether it has just these columns.
 const KEY: &str = "\
-    SELECT EXISTS (SELECT FROM pg_catalog.pg_index i \
-                   JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
-                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-                   WHERE n.nspname = $1 AND c.relname = $2 AND i.indisprimary AND i.indisvalid \
-                     AND ARRAY(SELECT a.attname::pg_catalog.text \
-                               FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (num, at) \
-                               JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num \
-                               ORDER BY k.at) = $3)";
+    SELECT i.indisvalid \
+           AND ARRAY(SELECT a.attname::pg_catalog.text \
+                     FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (num, at) \
+                     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num \
+                     ORDER BY k.at) = $3 \
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE n.nspname = $1 AND c.relname = $2 AND i.indisprimary";
 
 async fn lacks(session: &Session, layout: &Layout, id: TableId, marks: bool) -> Result<Lacks, PgError> {
     let table = layout.table(id);
@@ -92,8 +107,66 @@ async fn lacks(session: &Session, layout: &Layout, id: TableId, marks: bool) -> 
     let text = table.key_columns().filter(|column| column.ty.is_text());
     let order = text.filter(|column| found.iter().any(|(name, in_order)| *name == column.name && !in_order));
     let order = order.map(|column| column.name.clone()).collect();
-    let key: bool = session.query_one(&doing, KEY, &[&session.schema(), &table.name, &keys]).await?.get(0);
-    Ok(Lacks { marks, extra, key: !key, order })
+    let key = session.query_opt(&doing, KEY, &[&session.schema(), &table.name, &keys]).await?;
+    let (key, other_key) = key.map_or((false, false), |row| (row.get(0), !row.get::<_, bool>(0)));
+    Ok(Lacks { marks, extra, key: !key, other_key, order })
+}
+
+/// Refuses rows that no key tells apart, before anything is done. An index that is built later says
+/// the same of rows that come meanwhile.
+async fn refuse_keyless(session: &Session, layout: &Layout, id: TableId, lacks: &Lacks) -> Result<(), PgError> {
+    let table = layout.table(id);
+    if lacks.other_key {
+        return Err(not_adopted(session, layout, &format!("{} has another primary key", table.name)));
+    }
+    let (at, keys) = (session.relation(&table.name)?, quoted(table.key_columns())?);
+    let doing = format!("looking for rows of {at} that no key tells apart");
+    let is_null = keys.iter().map(|key| format!("{key} IS NULL")).collect::<Vec<_>>().join(" OR ");
+    let sql = format!("SELECT EXISTS (SELECT FROM {at} WHERE {is_null})");
+    if session.query_one(&doing, &sql, &[]).await?.get(0) {
+        return Err(without_key(session, layout, &table.name));
+    }
+    let by = keys.join(", ");
+    let sql = format!("SELECT EXISTS (SELECT FROM {at} GROUP BY {by} HAVING pg_catalog.count(*) > 1)");
+    if session.query_one(&doing, &sql, &[]).await?.get(0) {
+        return Err(with_one_key(session, layout, &table.name));
+    }
+    Ok(())
+}
+
+fn without_key(session: &Session, layout: &Layout, table: &str) -> PgError {
+    not_adopted(session, layout, &format!("rows of {table} have no key"))
+}
+
+fn with_one_key(session: &Session, layout: &Layout, table: &str) -> PgError {
+    not_adopted(session, layout, &format!("several rows of {table} have one key"))
+}
+
+/// Gives text keys the order of bytes, in all tables or in none. Before keys are built: their
+/// indexes would be built again.
+async fn set_order(
+    session: &Session,
+    layout: &Layout,
+    all: &[(TableId, Lacks)],
+    settings: &SwapSettings,
+) -> Result<(), PgError> {
+    let mut statements = Vec::new();
+    for (id, lacks) in all.iter().filter(|(_, lacks)| !lacks.order.is_empty()) {
+        let alter = |column: &String| Ok(format!("ALTER COLUMN {} TYPE text COLLATE \"C\"", quote_identifier(column)?));
+        let columns: Vec<String> = lacks.order.iter().map(alter).collect::<Result<_, PgError>>()?;
+        statements.push(format!("ALTER TABLE {} {}", session.relation(&layout.table(*id).name)?, columns.join(", ")));
+    }
+    if statements.is_empty() {
+        return Ok(());
+    }
+    let (doing, sql) = (format!("giving keys of {} the order of bytes", layout.collection), statements.join("; "));
+    match giving_way(session, layout, settings, async || session.run(&doing, &sql).await).await {
+        Err(error) if error.sqlstate() == Some(NOT_SUPPORTED) => {
+            let why = "a view of somebody's shows a text key, whose order of bytes can only be set without it";
+            Err(not_adopted(session, layout, why))
+        }
+        outcome => outcome,
+    }
 }
 
 /// Gives a table what it lacks. The index of its key is built first, while readers and writers go
@@ -109,14 +182,6 @@ async fn complete(
     let at = session.relation(&table.name)?;
     let doing = format!("completing {at}");
     let (key, keys) = (key_names(layout).swap_remove(id.0), quoted(table.key_columns())?);
-    if !lacks.order.is_empty() {
-        // Before the index, which would be built again.
-        let alter =
-            |column: &String| Ok(format!("ALTER COLUMN {0} TYPE text COLLATE \"C\"", quote_identifier(column)?));
-        let columns: Vec<String> = lacks.order.iter().map(alter).collect::<Result<_, PgError>>()?;
-        let statement = format!("ALTER TABLE {at} {}", columns.join(", "));
-        giving_way(session, layout, settings, async || session.run(&doing, &statement).await).await?;
-    }
     let mut statements = Vec::new();
     if lacks.key {
         let building = staging_name(&key);
@@ -136,9 +201,7 @@ async fn complete(
     }
     let statements = statements.join("; ");
     match giving_way(session, layout, settings, async || session.run(&doing, &statements).await).await {
-        Err(error) if error.sqlstate() == Some(NOT_NULL_VIOLATION) => {
-            Err(not_adopted(session, layout, &format!("rows of {} have no key", table.name)))
-        }
+        Err(error) if error.sqlstate() == Some(NOT_NULL_VIOLATION) => Err(without_key(session, layout, &table.name)),
         outcome => outcome,
     }
 }
@@ -159,9 +222,7 @@ async fn build_index(
     let Err(error) = session.run(&doing, &build).await else { return Ok(()) };
     session.run(&doing, &drop).await?;
     match error.sqlstate() {
-        Some(UNIQUE_VIOLATION) => {
-            Err(not_adopted(session, layout, &format!("several rows of {} have one key", at.name())))
-        }
+        Some(UNIQUE_VIOLATION) => Err(with_one_key(session, layout, at.name())),
         _ => Err(error),
     }
 }
