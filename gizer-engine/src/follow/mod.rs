@@ -44,7 +44,7 @@ pub use progress::{ChangeCounts, FollowProgress, RejectCount, Rejects};
 pub use report::SyncReport;
 pub use session::{SyncOptions, sync, sync_once};
 pub use writer::{DELETIONS_UNKNOWN, Purpose, replaced};
-pub(crate) use writer::{Isolation, IsolationOutcome, sequence, write_failure};
+pub(crate) use writer::{Isolation, IsolationOutcome, WriteFailure, sequence, write_failure};
 
 use crate::failure::Failure;
 use crate::observer::Observer;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use gizer_flatten::Mismatch;
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Cluster, Collection, MongoError, Oplog, WatchedCollection, newest_positions};
-use gizer_pg::Session;
 use gizer_pg::load::{LoadRequest, LoadSource, Resync, SwapSettings};
 use gizer_pg::rows::{RowStore, WhichTables};
 use gizer_pg::state::{self, AuditSegment, CollectionState, Ledger, Standing, UnfinishedResync};
+use gizer_pg::{PgError, Session};
 use gizer_schema::{KeySource, Layout};
 
 use super::counts::ResyncReport;
@@ -255,7 +255,11 @@ impl ResyncJob<'_, '_> {
             return Ok((resync, unfinished.captured, segments, documents));
         }
         let settings = SwapSettings { limit: self.env.settings.swap_timeout, ..SwapSettings::default() };
-        let resync = Resync::begin(self.session, request, &settings).await?;
+        let resync = Resync::begin(self.session, request, &settings).await.map_err(|error| {
+            let is_for_a_load = matches!(error, PgError::NotAdopted { .. });
+            let failure = Failure::from(error);
+            if is_for_a_load { Failure { kind: FailureKind::LoadDue, ..failure } } else { failure }
+        })?;
         let segments = self.plan(layout, source).await?;
         resync.plan(&segments).await?;
         let segments = segments.into_iter().map(|segment| (segment, ResyncReport::new(layout))).collect();
@@ -369,6 +373,7 @@ impl ResyncJob<'_, '_> {
             from: captured.values().map(|position| position.time()).max().unwrap_or_default(),
             checks: settings.checks,
             refusals_left: Arc::new(AtomicU64::new(settings.max_rejects)),
+            turns: Arc::default(),
         };
         let mut sessions = Vec::new();
         for _ in 0..workers(self.env.settings.load_workers).min(open.len().max(keys.len())) {

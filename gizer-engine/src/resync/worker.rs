@@ -1,7 +1,7 @@
 //! Workers of a resync: each takes segments and goes through them chunk by chunk.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use gizer_pg::Session;
 use gizer_pg::load::LoadFence;
 use gizer_pg::rows::{Keys, RowStore, WhichTables};
 use gizer_pg::state::{self, AuditSegment, ResyncSegment};
-use gizer_verify::{Audited, Auditor, Checks, id_of_key};
+use gizer_verify::{Audited, Auditor, Checks, VerifyError, id_of_key};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::counts::ResyncReport;
 use crate::audit::{
@@ -21,7 +22,7 @@ use crate::audit::{
 };
 use crate::fail_point::fail_point;
 use crate::failure::{Failure, FailureKind};
-use crate::follow::{Isolation, IsolationOutcome, sequence, write_failure};
+use crate::follow::{Isolation, IsolationOutcome, WriteFailure, sequence, write_failure};
 
 /// How often progress is recorded where nothing differs.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +38,43 @@ pub(super) struct Pass {
     pub(super) checks: Checks,
     /// Documents that PostgreSQL may still refuse.
     pub(super) refusals_left: Arc<AtomicU64>,
+    pub(super) turns: Arc<Turns>,
+}
+
+/// Who may write. Workers write different documents, but what is unique in a table of somebody's may
+/// be exchanged between these: each waits for the other then, and PostgreSQL ends one of them. From
+/// the first time on one writes after the other.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    one_by_one: AtomicBool,
+    lock: RwLock<()>,
+}
+
+/// Lasts until what was written is committed.
+enum Turn<'t> {
+    Beside(#[expect(dead_code, reason = "held")] RwLockReadGuard<'t, ()>),
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'t, ()>),
+}
+
+impl Turns {
+    async fn next(&self) -> Turn<'_> {
+        match self.one_by_one.load(Ordering::Relaxed) {
+            true => Turn::Alone(self.lock.write().await),
+            false => Turn::Beside(self.lock.read().await),
+        }
+    }
+}
+
+/// SQLSTATE of transactions that wait for each other.
+const DEADLOCK: &str = "40P01";
+
+fn is_deadlock(trouble: &WriteFailure) -> bool {
+    match trouble {
+        WriteFailure::Run(error) | WriteFailure::Tables(error) | WriteFailure::Rows(VerifyError::Tables(error)) => {
+            error.sqlstate() == Some(DEADLOCK)
+        }
+        _ => false,
+    }
 }
 
 /// A segment, and what was counted in it.
@@ -132,12 +170,27 @@ impl<'w> Worker<'w> {
             keys.insert_stored(&key.key);
         }
         let documents = self.of_keys(documents, &keys);
+        let LoadFence { collection, load_epoch } = &self.pass.fence;
+        let turns = Arc::clone(&self.pass.turns);
+        let mut turn = turns.next().await;
         self.session.begin().await?;
         fail_point("resync.before_write");
-        self.reconcile(&documents, &keys, report, false).await?;
-        let LoadFence { collection, load_epoch } = &self.pass.fence;
+        let mut outcome = self.reconcile(&documents, &keys).await;
+        if outcome.as_ref().is_err_and(is_deadlock) && matches!(turn, Turn::Beside(_)) {
+            self.session.roll_back().await;
+            turns.one_by_one.store(true, Ordering::Relaxed);
+            // Let go first: others wait for the same.
+            drop(turn);
+            turn = turns.next().await;
+            self.session.begin().await?;
+            outcome = self.reconcile(&documents, &keys).await;
+        }
+        let outcome = outcome.map_err(|trouble| write_failure(collection, trouble))?;
+        self.account_for(outcome, report, false).await?;
         state::keep_rejected(self.session, collection, *load_epoch, &audited.rejected, &[]).await?;
-        self.commit(segment, report).await
+        self.commit(segment, report).await?;
+        drop(turn);
+        Ok(())
     }
 
     /// The documents that have these keys, each key once.
@@ -156,14 +209,7 @@ impl<'w> Worker<'w> {
     }
 
     /// Makes the rows of these keys equal to the documents, in the open transaction.
-    async fn reconcile(
-        &mut self,
-        documents: &[DocumentBatch],
-        keys: &Keys,
-        report: &mut ResyncReport,
-        left_over: bool,
-    ) -> Result<(), Failure> {
-        let LoadFence { collection, load_epoch } = &self.pass.fence;
+    async fn reconcile(&mut self, documents: &[DocumentBatch], keys: &Keys) -> Result<IsolationOutcome, WriteFailure> {
         let limit = self.pass.refusals_left.load(Ordering::Relaxed);
         let mut isolation = Isolation {
             session: self.session,
@@ -173,7 +219,17 @@ impl<'w> Worker<'w> {
             checks: self.pass.checks,
             limit,
         };
-        let outcome = isolation.write(documents, keys).await.map_err(|trouble| write_failure(collection, trouble))?;
+        isolation.write(documents, keys).await
+    }
+
+    /// Counts and records what has become of a chunk, in the same transaction.
+    async fn account_for(
+        &self,
+        outcome: IsolationOutcome,
+        report: &mut ResyncReport,
+        left_over: bool,
+    ) -> Result<(), Failure> {
+        let LoadFence { collection, load_epoch } = &self.pass.fence;
         let IsolationOutcome { reconciled, refused, undeleted, why_undeleted } = outcome;
         if let Some(why) = why_undeleted {
             let message =
@@ -233,7 +289,9 @@ impl<'w> Worker<'w> {
         self.session.begin().await?;
         if !left_over.is_empty() {
             report.found.only_in_postgresql += left_over.len() as u64;
-            self.reconcile(&[], &left_over, report, true).await?;
+            let outcome = self.reconcile(&[], &left_over).await;
+            let outcome = outcome.map_err(|trouble| write_failure(&self.pass.fence.collection, trouble))?;
+            self.account_for(outcome, report, true).await?;
         }
         self.commit(segment, report).await
     }

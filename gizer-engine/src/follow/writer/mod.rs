@@ -33,7 +33,7 @@ use gizer_verify::ReadBack;
 
 pub(crate) use apart::write_failure;
 pub use capped::DELETIONS_UNKNOWN;
-pub(crate) use isolate::{Isolation, IsolationOutcome, sequence};
+pub(crate) use isolate::{Isolation, IsolationOutcome, WriteFailure, sequence};
 pub use purpose::Purpose;
 pub(super) use tables::FollowedTables;
 
