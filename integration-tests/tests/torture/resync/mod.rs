@@ -1,7 +1,12 @@
 //! Tables whose position is lost are made equal in place, and followed again.
 
 mod beside;
+mod classic;
+mod hung_on;
 mod killed;
+mod lost;
+mod many;
+mod refused;
 mod replaced;
 
 use bson::{Document, doc};
