@@ -9,7 +9,7 @@ use gizer_oplog::{Cluster, SecretUri};
 use gizer_pg::{Session, Target};
 use gizer_verify::ReadBack;
 
-use crate::due::InferPolicy;
+use crate::due::{InferPolicy, LostPosition};
 use crate::evolve::EvolveSettings;
 use crate::failure::Failure;
 use crate::notice::Notice;
@@ -83,6 +83,8 @@ pub struct Settings {
     pub schemas_dir: PathBuf,
     /// Which collections may get schema files by inference.
     pub infer: InferPolicy,
+    /// What `run` does where a position is lost.
+    pub lost_position: LostPosition,
     /// Which collections may be copied.
     pub selection: Selection,
     /// Bytes in flight between the stages.
@@ -128,6 +130,7 @@ impl Settings {
             servers,
             schemas_dir: folder.join("schemas"),
             infer: InferPolicy::default(),
+            lost_position: LostPosition::default(),
             selection: Selection::default(),
             memory: Settings::DEFAULT_MEMORY,
             retry_for: Settings::DEFAULT_RETRY_FOR,

@@ -8,6 +8,7 @@ pub mod connect;
 pub mod copy;
 pub mod csv;
 pub mod ddl;
+pub mod disk;
 mod error;
 pub mod growth;
 pub mod ident;

@@ -15,12 +15,16 @@ use crate::args::{Format, PlanArgs};
 use crate::config::Config;
 use crate::exit::{ExitCode, Failure};
 use crate::ui::report;
-use gizer_engine::due::{Due, DueCollection, DueStep, Estimate, LogStanding, Overview, Policy, Sizes, Tries};
+use gizer_engine::due::{
+    Due, DueCollection, DueStep, Estimate, Facts, LogStanding, Overview, Policy, Sizes, Tries, Weighed,
+};
 
 /// What would be done.
 pub(super) struct RunPlan {
     pub(super) due: Due,
     pub(super) loads: Vec<PlannedLoad>,
+    /// What is done about lost positions.
+    pub(super) lost: Vec<PlannedMend>,
     pub(super) logs: BTreeMap<String, LogStanding>,
     /// What `run` would fail at.
     pub(super) hindrances: Vec<Remark>,
@@ -38,6 +42,16 @@ pub(super) struct PlannedLoad {
     pub(super) tables: Vec<(String, TableFate)>,
     /// `None` if it is not known.
     pub(super) estimate: Option<Estimate>,
+}
+
+/// A collection whose position is lost, and both ways to mend that.
+pub(super) struct PlannedMend {
+    pub(super) collection: String,
+    /// What would be done.
+    pub(super) step: DueStep,
+    pub(super) weighed: Weighed,
+    /// What a load would take, if that is known.
+    pub(super) load: Option<Estimate>,
 }
 
 /// What happens to a table.
@@ -86,8 +100,13 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
     let oplogs = readable_oplogs(&cluster, &mut hindrances).await?;
     let standing = Overview::look(&context.env, &session, &cluster, &oplogs, Sizes::Wanted).await?;
     let (infer, load_only) = (context.env.settings.infer, args.load_only);
-    let policy = Policy { infer, load_only, choice: standing.choice(), tries: Tries::All };
-    let due = Due::of(&standing.facts(&context.env.settings.selection)?, policy);
+    let (choice, lost_position) = (standing.choice(), context.env.settings.lost_position);
+    let policy = Policy { infer, load_only, choice, tries: Tries::All, lost_position };
+    let mut facts = standing.facts(&context.env.settings.selection)?;
+    if !load_only {
+        standing.weigh(&session, &cluster, &oplogs, &mut facts).await?;
+    }
+    let due = Due::of(&facts, policy);
     for DueCollection { name, step, .. } in &due.all {
         if let DueStep::Refuse { why, remedy } = step {
             hindrances.push(Remark { what: format!("{name}: {why}"), remedy: remedy.clone() });
@@ -113,6 +132,7 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
         let tables = table_changes(&standing, layout);
         loads.push(PlannedLoad { collection: name.clone(), why: cause.to_string(), size, tables, estimate });
     }
+    let lost = lost_positions(&cluster, &standing, &facts, &due, &ready).await?;
     not_ready(&ready, &context.config, &mut hindrances);
     let mut warnings = Vec::new();
     settings_that_hurt(&ready, &loads, &mut warnings);
@@ -132,7 +152,7 @@ async fn plan(context: &Context, args: &PlanArgs) -> Result<RunPlan, Failure> {
         let help = format!("see `{}`", report::command("schema evolve", [collection], &["--dry-run"]));
         warnings.push(Remark::new(format!("{collection}: fields could get columns in place: {paths}"), help));
     }
-    Ok(RunPlan { due, loads, logs: standing.logs, hindrances, warnings })
+    Ok(RunPlan { due, loads, lost, logs: standing.logs, hindrances, warnings })
 }
 
 /// The oplogs, if they can be read; otherwise none, and why.
@@ -157,9 +177,27 @@ async fn readable_oplogs(cluster: &Cluster, hindrances: &mut Vec<Remark>) -> Res
 }
 
 async fn ask(session: &Session, standing: &Overview, due: &Due) -> Result<Readiness, Failure> {
-    let known = due.loads().into_iter().filter_map(|name| standing.known(&name).cloned());
+    let names = due.names(|step| matches!(step, DueStep::Load(_) | DueStep::Resync { .. } | DueStep::Stop(_)));
+    let known = names.into_iter().filter_map(|name| standing.known(&name).cloned());
     let tables: Vec<String> = known.flat_map(|known| known.tables.into_iter().map(|table| table.name)).collect();
     Ok(readiness(session, &tables).await?)
+}
+
+/// Both ways of what is done about each lost position.
+async fn lost_positions(
+    cluster: &Cluster,
+    standing: &Overview,
+    facts: &[Facts],
+    due: &Due,
+    ready: &Readiness,
+) -> Result<Vec<PlannedMend>, Failure> {
+    let mut lost = Vec::new();
+    for (facts, DueCollection { name, step, .. }) in facts.iter().zip(&due.all) {
+        let (Some(weighed), Some(layout)) = (&facts.weighed, standing.layout(name)) else { continue };
+        let load = estimate(cluster, standing, layout, ready).await?;
+        lost.push(PlannedMend { collection: name.clone(), step: step.clone(), weighed: weighed.clone(), load });
+    }
+    Ok(lost)
 }
 
 async fn estimate(

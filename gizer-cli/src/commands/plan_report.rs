@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::plan::{PlannedLoad, Remark, RunPlan, TableFate, UNFIT_KEY};
+use super::plan::{PlannedLoad, PlannedMend, Remark, RunPlan, TableFate, UNFIT_KEY};
 use crate::ui::report::{self, bytes, counted, duration, thousands};
-use gizer_engine::due::{DueCollection, DueStep, Estimate, LogStanding};
+use gizer_engine::due::{DueCollection, DueStep, Estimate, LogStanding, Weighed};
 
 pub(super) fn as_text(plan: &RunPlan) -> String {
     let mut text = steps(plan);
@@ -12,6 +12,10 @@ pub(super) fn as_text(plan: &RunPlan) -> String {
         text.push_str("\nloads\n");
         text.push_str(&loads(&plan.loads));
         text.push_str(&totals(&plan.loads));
+    }
+    if !plan.lost.is_empty() {
+        text.push_str("\nlost positions\n");
+        text.push_str(&lost(&plan.lost));
     }
     if !plan.logs.is_empty() {
         text.push_str("\noplogs\n");
@@ -36,7 +40,7 @@ fn steps(plan: &RunPlan) -> String {
         vec![name.clone(), standing.to_owned(), what.to_owned(), why]
     };
     let mut text = report::table(&["collection", "standing", "due", "why"], &[], plan.due.all.iter().map(row));
-    if plan.loads.is_empty() {
+    if plan.loads.is_empty() && plan.lost.is_empty() {
         text.push_str(match plan.due.follows() {
             true => "\nonly a sync is due\n",
             false => "\nnothing is due\n",
@@ -50,6 +54,8 @@ fn step_words(step: &DueStep) -> (&'static str, String) {
         DueStep::Infer => ("schema file, load", "it has no schema file".to_owned()),
         DueStep::WidenKey => ("schema file, load", UNFIT_KEY.to_owned()),
         DueStep::Load(cause) => ("load", cause.to_string()),
+        DueStep::Resync { cause, why } => ("resync", format!("{cause}; {why}")),
+        DueStep::Stop(cause) => ("a person decides", format!("{cause}; run.lost_position is stop")),
         DueStep::Follow => ("sync", String::new()),
         DueStep::Leave { why } => ("nothing", why.clone()),
         DueStep::Refuse { why, .. } => ("cannot be done", why.clone()),
@@ -81,6 +87,47 @@ fn loads(loads: &[PlannedLoad]) -> String {
         }
     }
     report::table(&header, &["documents", "size", "rows", "disk"], rows)
+}
+
+/// A resync and a load next to each other.
+fn lost(lost: &[PlannedMend]) -> String {
+    let header = ["collection", "differing", "resync", "load", "load's disk", "chosen", "because"];
+    let row = |mend: &PlannedMend| {
+        let Weighed { sampled, differing, .. } = mend.weighed;
+        let load = mend.load.as_ref();
+        vec![
+            mend.collection.clone(),
+            format!("{} of {} sampled", thousands(differing), thousands(sampled)),
+            mend.weighed.expected_resync().map_or_else(|| "unknown".to_owned(), |time| about(&duration(time))),
+            load.map_or_else(|| "unknown".to_owned(), time),
+            load.map_or_else(String::new, |load| about(&bytes(load.disk))),
+            step_words(&mend.step).0.to_owned(),
+            chosen_because(mend),
+        ]
+    };
+    report::table(&header, &[], lost.iter().map(row))
+}
+
+fn chosen_because(mend: &PlannedMend) -> String {
+    match &mend.step {
+        DueStep::Resync { why, .. } => why.clone(),
+        DueStep::Load(_) => mend.weighed.choose().err().unwrap_or_else(|| "run.lost_position is load".to_owned()),
+        DueStep::Stop(_) => "run.lost_position is stop".to_owned(),
+        step => step_words(step).1,
+    }
+}
+
+fn lost_json(mend: &PlannedMend) -> Value {
+    let Weighed { hindrance, sampled, differing, size, free, .. } = &mend.weighed;
+    let load = mend.load.as_ref().map(|load| {
+        json!({"seconds_least": load.time.0.as_secs_f64(), "seconds_most": load.time.1.as_secs_f64(), "disk_bytes": load.disk})
+    });
+    json!({
+        "collection": mend.collection, "chosen": step_word(&mend.step), "why": chosen_because(mend),
+        "sampled": sampled, "differing": differing, "cannot_be_replaced": hindrance,
+        "tables_bytes": size, "disk_free_bytes": free,
+        "resync_seconds": mend.weighed.expected_resync().map(|time| time.as_secs_f64()), "load": load,
+    })
 }
 
 fn about(text: &str) -> String {
@@ -130,16 +177,23 @@ fn remark_text(remark: &Remark) -> String {
     format!("  {}{remedy}\n", remark.what)
 }
 
+/// What is due, for machines.
+fn step_word(step: &DueStep) -> &'static str {
+    match step {
+        DueStep::Infer => "infer",
+        DueStep::WidenKey => "widen_key",
+        DueStep::Load(_) => "load",
+        DueStep::Resync { .. } => "resync",
+        DueStep::Stop(_) => "stop",
+        DueStep::Follow => "sync",
+        DueStep::Leave { .. } => "none",
+        DueStep::Refuse { .. } => "impossible",
+    }
+}
+
 pub(super) fn as_json(plan: &RunPlan) -> Value {
     let step = |DueCollection { name, step, standing }: &DueCollection| {
-        let word = match step {
-            DueStep::Infer => "infer",
-            DueStep::WidenKey => "widen_key",
-            DueStep::Load(_) => "load",
-            DueStep::Follow => "sync",
-            DueStep::Leave { .. } => "none",
-            DueStep::Refuse { .. } => "impossible",
-        };
+        let word = step_word(step);
         let (_, why) = step_words(step);
         let standing = standing.as_ref().map(|standing| standing.kind.name());
         json!({"collection": name, "standing": standing, "due": word, "why": (!why.is_empty()).then_some(why)})
@@ -147,6 +201,7 @@ pub(super) fn as_json(plan: &RunPlan) -> Value {
     let remark = |remark: &Remark| json!({"message": remark.what, "remedy": remark.remedy});
     json!({
         "steps": plan.due.all.iter().map(step).collect::<Vec<Value>>(),
+        "lost_positions": plan.lost.iter().map(lost_json).collect::<Vec<Value>>(),
         "loads": plan.loads.iter().map(load_json).collect::<Vec<Value>>(),
         "oplogs": plan.logs.iter().map(|(shard, log)| log_json(shard, log)).collect::<Vec<Value>>(),
         "in_the_way": plan.hindrances.iter().map(remark).collect::<Vec<Value>>(),

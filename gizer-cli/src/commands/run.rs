@@ -6,14 +6,16 @@ use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gizer_engine::due::{
-    CopyStandings, Due, DueCollection, DueStep, Facts, Overview, Policy, Sizes, StandingKind, Tries, Watch, record,
-    record_empty, record_failures, record_inferred, widen_keys,
+    CopyStandings, Due, DueCollection, DueStep, Facts, LostPosition, Overview, Policy, Sizes, StandingKind, Tries,
+    Watch, record, record_empty, record_failures, record_inferred, widen_keys,
 };
 use gizer_engine::evolve::{evolve_due, evolve_while_following, restore_schema_files};
 use gizer_engine::follow::{SyncOptions, SyncReport, sync};
 use gizer_engine::infer::{InferOptions, infer};
 use gizer_engine::load::{LoadOptions, load};
+use gizer_engine::resync::{ResyncOptions, resync};
 use gizer_engine::retry::Retry;
+use gizer_engine::wording::resync_or_load;
 use gizer_engine::{Env, Failures, Notice};
 use gizer_oplog::Cluster;
 use gizer_pg::Session;
@@ -133,6 +135,11 @@ struct Look {
 }
 
 impl Look {
+    /// Whether anything is to be loaded or resynced.
+    fn is_load_due(&self) -> bool {
+        !self.due.loads().is_empty() || !self.due.resyncs().is_empty()
+    }
+
     /// Whether anything can come forward without a person, although nothing is followed.
     fn may_come_forward(&self) -> bool {
         let may = |kind| matches!(kind, StandingKind::Waiting | StandingKind::Failing);
@@ -169,9 +176,9 @@ impl Job<'_> {
             let mut look = self.look_with_schemas(servers).await?;
             self.tell(&look.due);
             self.tries = Tries::Due;
-            let loads = look.due.loads();
-            if !loads.is_empty() {
-                if !self.load(LoadOptions::due(loads)).await? {
+            let (loads, resyncs) = (look.due.loads(), look.due.resyncs());
+            if !loads.is_empty() || !resyncs.is_empty() {
+                if !self.load(LoadOptions::due(loads)).await? || !self.resync(resyncs, true).await? {
                     return Ok(());
                 }
                 // What was just loaded is followed, too.
@@ -206,9 +213,11 @@ impl Job<'_> {
                 Some(failure) if in_a_row >= LOADS_IN_A_ROW || failure.ends_run && failure.passes => return Ok(()),
                 // Only reading the log has shown it: the state tables do not say so yet.
                 Some(failure) if failure.kind == FailureKind::LoadDue => {
-                    self.load_what_is_followed(servers).await?;
+                    if !self.mend_what_is_followed(servers, &failure).await? {
+                        return Ok(());
+                    }
                 }
-                Some(_) if !self.look(servers).await?.due.loads().is_empty() => self.exit = ExitCode::Done,
+                Some(_) if self.look(servers).await?.is_load_due() => self.exit = ExitCode::Done,
                 Some(_) => return Ok(()),
             }
         }
@@ -231,14 +240,29 @@ impl Job<'_> {
     }
 
     async fn look(&self, servers: &Servers) -> Result<Look, Failure> {
+        self.look_as(servers, None).await
+    }
+
+    /// As [`look`](Job::look), where following has found out why what is followed cannot be followed
+    /// any more: the state tables do not say so yet.
+    async fn look_as(&self, servers: &Servers, lost: Option<&Failure>) -> Result<Look, Failure> {
         let Servers { cluster, session } = servers;
         let (env, load_only) = (&self.context.env, self.args.load_only);
+        let settings = &env.settings;
         let look = async {
             restore_schema_files(env, session).await?;
             let oplogs = if load_only { Vec::new() } else { cluster.oplogs().await? };
             let standing = Overview::look(env, session, cluster, &oplogs, Sizes::NotWanted).await?;
-            let facts = standing.facts(&env.settings.selection)?;
-            let policy = Policy { infer: env.settings.infer, load_only, choice: standing.choice(), tries: self.tries };
+            let mut facts = standing.facts(&settings.selection)?;
+            if let Some(lost) = lost {
+                let followed = facts.iter_mut().filter(|facts| facts.is_followed());
+                followed.for_each(|facts| facts.lost = Some(lost.message.clone()));
+            }
+            if settings.lost_position == LostPosition::Auto && !load_only {
+                standing.weigh(session, cluster, &oplogs, &mut facts).await?;
+            }
+            let (choice, tries, lost_position) = (standing.choice(), self.tries, settings.lost_position);
+            let policy = Policy { infer: settings.infer, load_only, choice, tries, lost_position };
             let due = Due::of(&facts, policy);
             record(env, session, &facts, &due).await?;
             self.context.metrics.standings(&due.standings());
@@ -307,6 +331,14 @@ impl Job<'_> {
         for DueCollection { name, step, .. } in &due.all {
             match step {
                 DueStep::Load(cause) => report::note(format!("{name}: to be loaded: {cause}")),
+                DueStep::Resync { cause, why } => report::note(format!("{name}: to be resynced: {cause}; {why}")),
+                DueStep::Stop(cause) => {
+                    self.exit = if self.exit == ExitCode::Done { ExitCode::LoadDue } else { self.exit };
+                    if self.told.insert(format!("{name}: {cause}")) {
+                        let failure = Failure::new(FailureKind::LoadDue, cause.to_string());
+                        refused.add(name, failure.remedy(resync_or_load(name)));
+                    }
+                }
                 DueStep::Refuse { why, remedy } if self.told.insert(format!("{name}: {why}")) => {
                     refused.add(name, Failure { remedy: remedy.clone(), ..Failure::usage(why) });
                 }
@@ -331,6 +363,9 @@ impl Job<'_> {
 
     /// Whether to go on.
     async fn load(&mut self, options: LoadOptions) -> Result<bool, Failure> {
+        if options.collections.is_empty() {
+            return Ok(true);
+        }
         let RunArgs { max_rejects, verify, .. } = *self.args;
         let options = LoadOptions { max_rejects, comparison: verify.into(), ..options };
         let (reports, failures) = load(&self.context.env, &options).await?;
@@ -343,14 +378,32 @@ impl Job<'_> {
         self.may_go_on(&failures, self.args.follow)
     }
 
-    async fn load_what_is_followed(&mut self, servers: &Servers) -> Result<(), Failure> {
-        let due = self.look(servers).await?.due;
-        let collections = due.names(|step| matches!(step, DueStep::Follow | DueStep::Load(_)));
-        report::note(format!("to be loaded, because they cannot be followed any more: {}", collections.join(", ")));
+    /// Whether to go on.
+    async fn resync(&mut self, collections: Vec<String>, empties_gone: bool) -> Result<bool, Failure> {
+        if collections.is_empty() {
+            return Ok(true);
+        }
+        let options = ResyncOptions { collections, empties_gone, ..ResyncOptions::default() };
+        let (reports, failures) = Box::pin(resync(&self.context.env, &options)).await?;
+        match self.context.format {
+            Format::Text => super::resync::print(Format::Text, &reports, &failures),
+            Format::Json => report::failures(&failures),
+        }
+        self.done.push(json!({"resync": super::resync::as_json(&reports, &failures)}));
+        self.may_go_on(&failures, self.args.follow)
+    }
+
+    /// Loads or resyncs what cannot be followed because of this failure; gives whether anything was
+    /// to be done.
+    async fn mend_what_is_followed(&mut self, servers: &Servers, failure: &Failure) -> Result<bool, Failure> {
         // Its failures are told; what it has loaded is followed.
         self.exit = ExitCode::Done;
+        let due = self.look_as(servers, Some(failure)).await?.due;
+        self.tell(&due);
+        let (loads, resyncs) = (due.loads(), due.resyncs());
+        let is_any = !loads.is_empty() || !resyncs.is_empty();
         // Where the position is lost it may be another server: what is gone there is not emptied here.
-        self.load(LoadOptions::of(collections)).await.map(drop)
+        Ok(is_any && self.load(LoadOptions::of(loads)).await? && self.resync(resyncs, false).await?)
     }
 
     /// Follows, and gives whether it has paused because there is something else to do.

@@ -11,7 +11,7 @@ use gizer_oplog::{MongoError, OplogSettings, SecretUri};
 use gizer_pg::Target;
 use gizer_verify::ReadBack;
 
-use super::setting_types::{EvolvePolicy, InferPolicy, VerifyMode};
+use super::setting_types::{EvolvePolicy, InferPolicy, LostPosition, VerifyMode};
 use super::{Config, MongoUris};
 
 /// Of so many documents one is read back with `[verify] mode = "sample"`.
@@ -27,6 +27,12 @@ impl Config {
                 InferPolicy::NoneYet => due::InferPolicy::NoneYet,
                 InferPolicy::Missing => due::InferPolicy::Missing,
                 InferPolicy::Never => due::InferPolicy::Never,
+            },
+            lost_position: match self.lost_position {
+                LostPosition::Auto => due::LostPosition::Auto,
+                LostPosition::Resync => due::LostPosition::Resync,
+                LostPosition::Load => due::LostPosition::Load,
+                LostPosition::Stop => due::LostPosition::Stop,
             },
             selection: Selection { include: self.include.clone(), exclude: self.exclude.clone() },
             memory: self.memory,

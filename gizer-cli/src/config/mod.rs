@@ -38,7 +38,7 @@ use file::File;
 pub use origin::{SettingOrigin, SettingOrigins};
 pub use password::{Password, PasswordSource};
 pub use redact::{STARS as HIDDEN_PASSWORD, without_password};
-use setting_types::{EvolvePolicy, InferPolicy, LogFormat, VerifyMode};
+use setting_types::{EvolvePolicy, InferPolicy, LogFormat, LostPosition, VerifyMode};
 pub use settings::{SETTINGS, Setting};
 pub use values::values;
 
@@ -73,6 +73,8 @@ pub struct Config {
     pub schemas_dir: PathBuf,
     /// For which collections `gizer run` makes schema files.
     pub infer: InferPolicy,
+    /// What `gizer run` does where a position is lost.
+    pub lost_position: LostPosition,
     /// When schemas grow.
     pub evolve: EvolvePolicy,
     /// In how many documents a field must be to get a column.
@@ -156,6 +158,7 @@ impl Config {
             include: file.schemas.include.unwrap_or_default().0,
             exclude: file.schemas.exclude.unwrap_or_default().0,
             memory: file.run.memory.map_or(Settings::DEFAULT_MEMORY, |memory| memory.0),
+            lost_position: file.run.lost_position.unwrap_or_default(),
             retry_for: file.run.retry_for.map_or(Settings::DEFAULT_RETRY_FOR, |time| time.0),
             load_workers: file.load.workers.map_or(Settings::DEFAULT_LOAD_WORKERS, |workers| workers.0),
             key_workers: file.load.key_workers.map_or(0, u32::from),

@@ -73,6 +73,22 @@ pub enum EvolvePolicy {
     Auto,
 }
 
+/// What `gizer run` does where the position of tables is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, EnumString, IntoStaticStr, VariantNames)]
+#[serde(try_from = "String")]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_variant::<LostPosition>)]
+pub enum LostPosition {
+    /// What takes less.
+    #[default]
+    Auto,
+    /// A resync.
+    Resync,
+    /// A load.
+    Load,
+    /// Nothing.
+    Stop,
+}
+
 /// What is read back and compared before each commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, EnumString, IntoStaticStr, VariantNames)]
 #[serde(try_from = "String")]
@@ -236,5 +252,5 @@ macro_rules! parsed_from {
     )+};
 }
 
-parsed_from!(String: EvolvePolicy, InferPolicy, VerifyMode, LogFormat, Address);
+parsed_from!(String: EvolvePolicy, InferPolicy, LostPosition, VerifyMode, LogFormat, Address);
 parsed_from!(NumberOrText: MemorySize, SpoolLimit, Workers, Seconds, Count, Percent);

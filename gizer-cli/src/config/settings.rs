@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::file::{File, OneOrMore, OplogSection};
 use super::setting_types::{
-    Address, CollectionPatterns, Count, EvolvePolicy, InferPolicy, LogFormat, MemorySize, Percent, Seconds, SpoolLimit,
-    VerifyMode, Workers,
+    Address, CollectionPatterns, Count, EvolvePolicy, InferPolicy, LogFormat, LostPosition, MemorySize, Percent,
+    Seconds, SpoolLimit, VerifyMode, Workers,
 };
 
 /// One setting: its name and how a value gets into the configuration.
@@ -69,6 +69,7 @@ parsed!(
     EvolvePolicy,
     InferPolicy,
     LogFormat,
+    LostPosition,
     MemorySize,
     Percent,
     Seconds,
@@ -185,6 +186,8 @@ settings! { |file|
         memory: MemorySize, "SIZE", "Memory for what is between the stages [default: 256MiB]";
         retry_for: Seconds, "SECONDS",
             "How long to retry where a server is lost half-way; with --follow there is no end [default: 60]";
+        lost_position: LostPosition, "WHAT",
+            "What run does where the oplog has rolled over or a position is lost: auto (what takes less), resync, load or stop [default: auto]";
     }
     [load] file.load => LoadSection {
         workers: Workers, "N", "Threads that flatten and connections that write during a load [default: 2]";

@@ -64,8 +64,12 @@ catalog! {
         "Changes of the oplog that were applied and committed, by operation: insert, replace, update, delete, migration.";
     LOADED: Counter, "gizer_documents_loaded_total", ["collection"],
         "Documents of loads that were swapped in, each counted when that happened.";
+    RESYNCED: Counter, "gizer_documents_resynced_total", ["collection"],
+        "Documents that resyncs have compared, each counted when its resync was done.";
+    RESYNC_DIFFERED: Counter, "gizer_resync_differences_total", ["collection"],
+        "Documents whose rows differed, and keys of rows without a document, of resyncs that were done.";
     ROWS: Counter, "gizer_rows_written_total", ["collection", "operation"],
-        "Rows committed, by operation: insert, update, delete of what is followed; copy of loads that were swapped in.";
+        "Rows committed, by operation: insert, update, delete of what is followed or resynced; copy of loads that were swapped in.";
     REJECTED: Counter, "gizer_rejected_documents_total", ["collection"],
         "Documents put into gizer_reject because no rows can be made of them.";
     UNKNOWN: Counter, "gizer_unknown_values_total", ["collection"],
@@ -92,7 +96,7 @@ catalog! {
     CATCHING_UP: Gauge(UntilFollowed), "gizer_catching_up", [],
         "1 while some documents were read later than the position, so that the tables equal no single moment; else 0.";
     STANDING: Gauge(UntilFollowed), "gizer_collection_standing", ["collection", "standing"],
-        "1 for the state of a collection that is expected to be copied: followed, loading, load due, waiting, failing, refused, paused, excluded, copy.";
+        "1 for the state of a collection that is expected to be copied: followed, loading, load due, resyncing, waiting, failing, refused, paused, excluded, copy.";
     LOOKUP_MEMORY: Gauge(Never), "gizer_documents_under_way_bytes", [],
         "Memory of documents that were looked up to be applied, and are not written yet.";
     DIFFERING: Gauge(ByLabels), "gizer_differing_documents", ["collection"],

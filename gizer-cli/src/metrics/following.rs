@@ -226,6 +226,7 @@ impl Observer for Metrics {
                 }
             }
             Event::Loaded(loaded) => self.loaded(loaded),
+            Event::Resynced(resynced) => self.resynced(resynced),
             Event::Verified(verified) => self.verified(verified),
             Event::Evolved(evolved) => self.registry().add(&SCHEMA_VERSIONS, &[&evolved.collection], 1),
             Event::Follows { collections, oplogs } => {

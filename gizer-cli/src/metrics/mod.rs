@@ -38,6 +38,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gizer_engine::audit::VerifiedCollection;
 use gizer_engine::due::{CopyStandings, StandingKind};
 use gizer_engine::load::LoadedCollection;
+use gizer_engine::resync::ResyncedCollection;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -101,6 +102,17 @@ impl Metrics {
             values.add(&catalog::LOADED, &[name], ledger.loaded);
             values.add(&catalog::REJECTED, &[name], ledger.rejected);
             values.add(&catalog::ROWS, &[name, "copy"], tables.iter().map(|(_, rows)| rows).sum());
+        });
+    }
+
+    fn resynced(&self, resynced: &ResyncedCollection) {
+        let ResyncedCollection { name, ledger, found, written, .. } = resynced;
+        self.registry().together(|values| {
+            values.add(&catalog::RESYNCED, &[name], found.documents);
+            values.add(&catalog::RESYNC_DIFFERED, &[name], found.differing());
+            values.add(&catalog::REJECTED, &[name], ledger.rejected);
+            let rows = [("insert", written.inserted), ("update", written.updated), ("delete", written.deleted)];
+            rows.iter().for_each(|(operation, count)| values.add(&catalog::ROWS, &[name, operation], *count));
         });
     }
 

@@ -32,6 +32,7 @@ pub use report::AuditReport;
 pub(crate) use settle::read_ids;
 pub(crate) use threads::on_threads;
 pub use verify::{VerifiedCollection, VerifyOptions, verify};
+pub(crate) use worker::cannot_compare;
 pub use worker::{look_again, run};
 
 use crate::counters::Counters;

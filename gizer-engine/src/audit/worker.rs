@@ -385,7 +385,7 @@ pub(super) fn time_of(moment: &Moment) -> ClusterTime {
     moment.positions.values().map(|position| position.time()).max().unwrap_or_default()
 }
 
-pub(super) fn cannot_compare(error: VerifyError) -> Failure {
+pub(crate) fn cannot_compare(error: VerifyError) -> Failure {
     match error {
         VerifyError::Tables(error) => error.into(),
         error => Failure::failed(error.to_string()),

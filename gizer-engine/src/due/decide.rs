@@ -6,6 +6,7 @@ use gizer_oplog::SkipReason;
 use gizer_pg::state::{Choice, CollectionState, CollectionStatus, Obstacle, ObstacleKind, POSITION_LOST};
 
 use super::standing::{CopyStanding, CopyStandings};
+use super::weigh::{LostPosition, Weighed};
 use crate::wording::command;
 
 /// What to do for one collection.
@@ -17,6 +18,15 @@ pub enum DueStep {
     WidenKey,
     /// Load it.
     Load(Cause),
+    /// Make its tables equal in place.
+    Resync {
+        /// Why its position is lost.
+        cause: Cause,
+        /// Why not a load.
+        why: String,
+    },
+    /// Its position is lost, and a person decides what to do.
+    Stop(Cause),
     /// Apply its changes.
     Follow,
     /// Nothing to do.
@@ -46,6 +56,8 @@ pub enum Cause {
     SchemaChanged,
     /// This shard's oplog no longer reaches back to the tables' position.
     RolledOver(String),
+    /// Following has found out that its changes cannot be read, for this reason.
+    Lost(String),
     /// The tables were changed, in this way.
     TablesChanged(String),
     /// It was requested.
@@ -57,7 +69,7 @@ impl fmt::Display for Cause {
         match self {
             Cause::Never => f.write_str("never loaded"),
             Cause::Unfinished => f.write_str("resuming an interrupted load"),
-            Cause::Due(reason) => f.write_str(reason),
+            Cause::Due(reason) | Cause::Lost(reason) => f.write_str(reason),
             Cause::SchemaChanged => f.write_str("its schema file has changed since it was loaded"),
             Cause::RolledOver(shard) => {
                 write!(f, "the oplog of {shard} no longer reaches back to its position")
@@ -91,6 +103,8 @@ pub struct Policy {
     pub choice: Option<Choice>,
     /// Which failures are retried.
     pub tries: Tries,
+    /// What is done where a position is lost.
+    pub lost_position: LostPosition,
 }
 
 impl Policy {
@@ -129,6 +143,10 @@ pub struct Facts {
     pub rolled_over: Option<String>,
     /// Whether the tables' position is lost.
     pub position_lost: bool,
+    /// Why its changes cannot be read, as following has found out.
+    pub lost: Option<String>,
+    /// A resync weighed against a load, if both are possible.
+    pub weighed: Option<Weighed>,
     /// How the tables differ from gizer's, if they do.
     pub tables_changed: Option<String>,
     /// Whether there is a row in `gizer_expected`.
@@ -162,7 +180,18 @@ impl Facts {
         let had_followed = |known: &CollectionStatus| {
             known.live && matches!(known.state, CollectionState::Following | CollectionState::LoadDue)
         };
-        self.known.as_ref().is_some_and(had_followed) && self.rolled_over.is_none() && !self.position_lost
+        let is_lost = self.rolled_over.is_some() || self.position_lost || self.lost.is_some();
+        self.known.as_ref().is_some_and(had_followed) && !is_lost
+    }
+
+    /// Whether a load is due because the position is lost, of tables that a resync could make equal.
+    pub fn can_be_resynced(&self) -> bool {
+        match &self.schema {
+            SchemaFile::Usable { hash, has_underscore_id: true } => {
+                cause(self, hash).is_some_and(|cause| is_lost(self, hash, &cause))
+            }
+            _ => false,
+        }
     }
 
     /// Whether it should be copied, exclusion aside.
@@ -253,6 +282,11 @@ impl Due {
         self.all.iter().filter(|each| is(&each.step)).map(|each| each.name.clone()).collect()
     }
 
+    /// Names of collections to resync.
+    pub fn resyncs(&self) -> Vec<String> {
+        self.names(|step| matches!(step, DueStep::Resync { .. }))
+    }
+
     /// Names of collections to load.
     pub fn loads(&self) -> Vec<String> {
         self.names(|step| matches!(step, DueStep::Load(_)))
@@ -319,10 +353,36 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> DueStep {
         (Some(_), _) if facts.source == Presence::Absent && !facts.may_be_emptied() => {
             refuse("a load is due, but it is no longer in MongoDB")
         }
-        (Some(cause), _) => backing_off(facts, policy).unwrap_or(DueStep::Load(cause)),
+        (Some(cause), _) => backing_off(facts, policy).unwrap_or_else(|| mend(facts, policy, hash, cause)),
         (None, Some(known)) if known.state == CollectionState::Copy => leave(&copy(known)),
         (None, _) if policy.load_only => leave("it is no longer in MongoDB"),
         (None, _) => DueStep::Follow,
+    }
+}
+
+/// Whether a position is lost, and the tables are those of the schema file.
+fn is_lost(facts: &Facts, hash: &str, cause: &Cause) -> bool {
+    let has_tables = |known: &CollectionStatus| known.live && known.layout_hash.as_deref() == Some(hash);
+    matches!(cause, Cause::Due(_) | Cause::RolledOver(_) | Cause::Lost(_))
+        && facts.known.as_ref().is_some_and(has_tables)
+}
+
+/// Loads, or resyncs where that is possible and better.
+fn mend(facts: &Facts, policy: Policy, hash: &str, cause: Cause) -> DueStep {
+    if !is_lost(facts, hash, &cause) {
+        return DueStep::Load(cause);
+    }
+    let is_begun = facts.known.as_ref().is_some_and(|known| known.resync.is_some());
+    let resync = |cause, why: &str| DueStep::Resync { cause, why: why.to_owned() };
+    match policy.lost_position {
+        LostPosition::Load => DueStep::Load(cause),
+        LostPosition::Stop => DueStep::Stop(cause),
+        LostPosition::Resync => resync(cause, "run.lost_position is resync"),
+        LostPosition::Auto if is_begun => resync(cause, "an interrupted resync is resumed"),
+        LostPosition::Auto => match facts.weighed.as_ref().map(Weighed::choose) {
+            Some(Ok(why)) => resync(cause, &why),
+            Some(Err(_)) | None => DueStep::Load(cause),
+        },
     }
 }
 
@@ -371,6 +431,7 @@ fn cause(facts: &Facts, hash: &str) -> Option<Cause> {
         CollectionState::Following | CollectionState::Loading => match &facts.rolled_over {
             _ if known.layout_hash.as_deref() != Some(hash) => Some(Cause::SchemaChanged),
             _ if facts.position_lost => Some(Cause::Due(POSITION_LOST.to_owned())),
+            _ if facts.lost.is_some() => facts.lost.clone().map(Cause::Lost),
             None if facts.tables_changed.is_some() => facts.tables_changed.clone().map(Cause::TablesChanged),
             Some(shard) => Some(Cause::RolledOver(shard.clone())),
             // It was interrupted next to followed tables: its remains must not stay.

@@ -16,6 +16,7 @@ mod record;
 mod schemas;
 mod standing;
 mod watch;
+mod weigh;
 
 pub use decide::{Cause, Due, DueCollection, DueStep, Facts, InferPolicy, KeyFit, Policy, Presence, SchemaFile, Tries};
 pub use estimate::Estimate;
@@ -24,3 +25,4 @@ pub use record::{WAS_EXCLUDED, record, record_empty, record_failures};
 pub use schemas::{record_inferred, widen_keys};
 pub use standing::{CopyStanding, CopyStandings, StandingKind};
 pub use watch::Watch;
+pub use weigh::{LostPosition, Weighed};

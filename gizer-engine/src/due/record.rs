@@ -20,6 +20,8 @@ struct StateRecord<'r> {
     clear: Vec<&'r str>,
     /// Followed collections that are now excluded, with the epochs of their loads.
     excluded: Vec<(&'r str, i64)>,
+    /// Followed collections whose position is lost, and why, where a person decides.
+    lost: Vec<(&'r str, i64, String)>,
 }
 
 /// A refusal: only a person can help.
@@ -53,6 +55,9 @@ impl<'r> StateRecord<'r> {
         if let (true, true, Some(epoch)) = (facts.is_excluded, facts.is_followed(), epoch) {
             self.excluded.push((name, epoch));
         }
+        if let (DueStep::Stop(cause), true, Some(epoch)) = (&due.step, facts.is_followed(), epoch) {
+            self.lost.push((name, epoch, cause.to_string()));
+        }
         let obstacle = facts.obstacle.as_ref();
         let refused = |why: &str| obstacle.is_some_and(|was| was.kind == ObstacleKind::Refused && was.reason == why);
         match &due.step {
@@ -72,8 +77,9 @@ impl<'r> StateRecord<'r> {
     }
 
     fn is_empty(&self) -> bool {
-        let StateRecord { expect, forget, refuse, clear, excluded } = self;
-        expect.is_empty() && forget.is_empty() && refuse.is_empty() && clear.is_empty() && excluded.is_empty()
+        let StateRecord { expect, forget, refuse, clear, excluded, lost } = self;
+        let is_same = expect.is_empty() && forget.is_empty() && refuse.is_empty() && clear.is_empty();
+        is_same && excluded.is_empty() && lost.is_empty()
     }
 
     async fn write(&self, session: &Session, choice: Choice) -> Result<(), PgError> {
@@ -87,6 +93,9 @@ impl<'r> StateRecord<'r> {
         }
         for (name, epoch) in &self.excluded {
             state::mark_load_due(session, name, *epoch, WAS_EXCLUDED).await?;
+        }
+        for (name, epoch, why) in &self.lost {
+            state::mark_load_due(session, name, *epoch, why).await?;
         }
         Ok(())
     }

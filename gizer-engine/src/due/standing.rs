@@ -1,11 +1,12 @@
 //! Standings of expected collections, as all commands and metrics show them.
 
-use gizer_pg::state::{CollectionState, CollectionStatus, Obstacle, ObstacleKind, Status};
+use gizer_pg::state::{CollectionState, CollectionStatus, Obstacle, ObstacleKind, ResyncProgress, Status};
 use strum::{Display, IntoStaticStr};
 
 use super::decide::{Cause, DueStep, Facts, Presence, SchemaFile};
 use crate::env::Env;
 use crate::failure::Failure;
+use crate::wording::{command, counted, resync_or_load, thousands};
 
 /// Kinds of standings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr)]
@@ -18,6 +19,8 @@ pub enum StandingKind {
     /// It must be reloaded.
     #[strum(serialize = "load due")]
     LoadDue,
+    /// Its tables are being made equal in place, or were, and that is not finished.
+    Resyncing,
     /// It waits for a schema.
     Waiting,
     /// It failed and is retried automatically.
@@ -34,10 +37,11 @@ pub enum StandingKind {
 
 impl StandingKind {
     /// All kinds.
-    pub const ALL: [StandingKind; 9] = [
+    pub const ALL: [StandingKind; 10] = [
         StandingKind::Followed,
         StandingKind::Loading,
         StandingKind::LoadDue,
+        StandingKind::Resyncing,
         StandingKind::Waiting,
         StandingKind::Failing,
         StandingKind::Refused,
@@ -83,6 +87,22 @@ impl CopyStanding {
         CopyStanding { kind, reason, remedy: None, since: None, next_try: None, is_missing }
     }
 
+    /// Its tables catch up in place.
+    fn resyncing(known: &CollectionStatus, progress: ResyncProgress, obstacle: Option<&Obstacle>) -> CopyStanding {
+        let ResyncProgress { documents, differed, .. } = progress;
+        let so_far =
+            format!("{} compared, {} differed", counted(documents, "document", "documents"), thousands(differed));
+        let (name, why) = (&known.collection, obstacle.map(|obstacle| format!(": {}", obstacle.reason)));
+        let (reason, remedy) = match known.loading_now {
+            true => (format!("catching up: {so_far}"), None),
+            false => (
+                format!("interrupted after {so_far}{}", why.unwrap_or_default()),
+                Some(format!("`{}` resumes it", command("resync", [name], &[]))),
+            ),
+        };
+        CopyStanding { remedy, ..CopyStanding::new(StandingKind::Resyncing, Some(reason)) }
+    }
+
     fn of_obstacle(obstacle: &Obstacle, is_missing: bool) -> CopyStanding {
         let kind = match obstacle.kind {
             ObstacleKind::Waiting => StandingKind::Waiting,
@@ -101,6 +121,9 @@ impl CopyStanding {
         let RecordedState { known, obstacle, is_excluded, has_schema } = *recorded;
         if is_excluded {
             return CopyStanding::new(StandingKind::Excluded, Some("[schemas] include or exclude".to_owned()));
+        }
+        if let Some((known, progress)) = known.and_then(|known| Some((known, known.resync?))) {
+            return CopyStanding::resyncing(known, progress, obstacle);
         }
         let is_followed = known.is_some_and(|known| known.live && known.state == CollectionState::Following);
         if known.is_some_and(|known| known.loading_now) && !is_followed {
@@ -122,7 +145,11 @@ impl CopyStanding {
         match known.state {
             CollectionState::Following if known.live => CopyStanding::new(StandingKind::Followed, None),
             CollectionState::Copy => CopyStanding::new(StandingKind::Copy, known.reason.clone()),
-            CollectionState::LoadDue => load_due(known.reason.as_deref().unwrap_or("only a load helps")),
+            CollectionState::LoadDue => {
+                let reason = known.reason.as_deref().unwrap_or("only a load helps");
+                let remedy = known.live.then(|| resync_or_load(&known.collection));
+                CopyStanding { remedy, ..load_due(reason) }
+            }
             CollectionState::Loading => load_due("its first load was interrupted"),
             CollectionState::Following => load_due("never loaded"),
         }
@@ -141,7 +168,12 @@ impl CopyStanding {
                 let remedy = remedy.clone();
                 CopyStanding { remedy, since, ..CopyStanding::new(StandingKind::Refused, Some(why.clone())) }
             }
+            _ if recorded.kind == StandingKind::Resyncing => recorded,
             (DueStep::Load(Cause::Asked), _) => recorded,
+            (DueStep::Resync { cause, .. } | DueStep::Stop(cause), _) if facts.obstacle.is_none() => {
+                let remedy = Some(resync_or_load(&facts.name)).filter(|_| matches!(step, DueStep::Stop(_)));
+                CopyStanding { remedy, ..CopyStanding::new(StandingKind::LoadDue, Some(cause.to_string())) }
+            }
             (DueStep::Load(cause), _) if facts.obstacle.is_none() && recorded.kind != StandingKind::Loading => {
                 CopyStanding::new(StandingKind::LoadDue, Some(cause.to_string()))
             }

@@ -56,7 +56,6 @@ impl LoadJob<'_, '_> {
             tables: WhichTables::Staging,
             watched,
         };
-        // Boxed: as a part of the load's future it would be nested too deeply for the compiler.
         whole.standing = Some(Box::pin(alignment.run(captured.clone())).await.map_err(|failure| {
             let name = &watched.namespace.collection;
             if failure.kind == FailureKind::LoadDue { rolled_over(name) } else { failure }

@@ -9,7 +9,7 @@ use gizer_pg::state::{Resumed, UnfinishedLoad};
 use super::job::LoadJob;
 use crate::failure::Failure;
 use crate::notice::Notice;
-use crate::wording::thousands;
+use crate::wording::{command, thousands};
 
 /// Segments per cursor, on average: sizes differ, and a cursor that is done takes another one.
 pub(super) const SEGMENTS_A_CURSOR: usize = 4;
@@ -59,7 +59,7 @@ pub(super) async fn begin<'l>(
         Earlier::None => {}
     }
     let load =
-        Load::begin(job.session, request).await.map_err(|error| refused(error, job.options.prefix.as_deref()))?;
+        Load::begin(job.session, request).await.map_err(|error| refused(error, name, job.options.prefix.as_deref()))?;
     Ok((load, None))
 }
 
@@ -115,15 +115,27 @@ async fn resume<'l>(
             job.cannot_resume(name, &error.to_string());
             Ok(None)
         }
-        Err(error) => Err(refused(error, job.options.prefix.as_deref())),
+        Err(error) => Err(refused(error, name, job.options.prefix.as_deref())),
     }
 }
 
-/// Why a load cannot start. If a prefixed name is taken, the prefix can change.
-pub(super) fn refused(error: PgError, prefix: Option<&str>) -> Failure {
+/// Why a load cannot start. If a prefixed name is taken, the prefix can change; tables that cannot be
+/// replaced can be resynced.
+pub(super) fn refused(error: PgError, collection: &str, prefix: Option<&str>) -> Failure {
     let taken = matches!(error, PgError::NameTaken { .. } | PgError::ForeignTable { .. });
+    let cannot_be_replaced = matches!(error, PgError::Dependents { .. });
     let failure = Failure::from(error);
-    if taken && prefix.is_some() { failure.remedy("choose another prefix") } else { failure }
+    if taken && prefix.is_some() {
+        return failure.remedy("choose another prefix");
+    }
+    match failure.remedy.clone().filter(|_| cannot_be_replaced && prefix.is_none()) {
+        Some(own) => failure.remedy(format!(
+            "run `{}`, which keeps it and makes the tables equal in place (until it is done, readers see rows of before \
+             and after next to each other); or {own}",
+            command("resync", [collection], &[])
+        )),
+        None => failure,
+    }
 }
 
 #[cfg(test)]

@@ -336,7 +336,8 @@ impl ResyncJob<'_, '_> {
             tables: WhichTables::Live,
             watched: &source.watched,
         };
-        let standing = alignment.run(captured).await.map_err(|failure| rolled_over(&layout.collection, failure))?;
+        let standing =
+            Box::pin(alignment.run(captured)).await.map_err(|failure| rolled_over(&layout.collection, failure))?;
         drop(progress);
         Ok((report, standing))
     }

@@ -5,6 +5,8 @@
 //! 'resync'`. From its first transaction on a load is due, and the tables are of its epoch: nobody
 //! follows or verifies them until it is finished.
 
+use std::collections::HashMap;
+
 use gizer_flatten::change::Positions;
 
 use super::audit::AuditSegment;
@@ -15,7 +17,7 @@ use super::range::clear_ranges;
 use super::reject::forget_rejected;
 use super::repair::clear_repairs;
 use super::stream::settle_position;
-use super::tables::{COLLECTIONS, REJECTS, RESYNC};
+use super::tables::{self, COLLECTIONS, REJECTS, RESYNC};
 use super::unfit::clear_unfit;
 use crate::connect::{Params, Session};
 use crate::error::PgError;
@@ -256,6 +258,25 @@ pub(crate) async fn unfinished_resync(
         segments.push(ResyncSegment { segment, counts });
     }
     Ok((!segments.is_empty()).then_some(UnfinishedResync { load_epoch, captured, segments }))
+}
+
+/// How far resyncs have come, by collection; nothing where an older version has made the state tables,
+/// or this role may not read it.
+pub(super) async fn resyncs(session: &Session) -> Result<HashMap<String, ResyncProgress>, PgError> {
+    if !tables::may_read(session, RESYNC).await? {
+        return Ok(HashMap::new());
+    }
+    let sql = format!(
+        "SELECT collection, sum(documents)::pg_catalog.int8, sum(rows)::pg_catalog.int8, \
+                sum(differed)::pg_catalog.int8 FROM {} GROUP BY 1",
+        session.relation(RESYNC)?
+    );
+    let progress = |row: &tokio_postgres::Row| {
+        let number = |at: usize| natural(row.get(at));
+        (row.get(0), ResyncProgress { documents: number(1), rows: number(2), differed: number(3) })
+    };
+    let rows = session.query("reading how far resyncs have come", &sql, &[]).await?;
+    Ok(rows.iter().map(progress).collect())
 }
 
 /// Makes a resync's result that of the collection, in the open transaction: it is followed from

@@ -10,6 +10,7 @@ use super::expected::{Expected, expected_if_readable};
 use super::history::{HistoryEvent, HistoryRow, history};
 use super::lock::{self, AdvisoryKey};
 use super::positions::{from_json, positions_in, time_from_text};
+use super::resync::{ResyncProgress, resyncs};
 use super::tables::{self, COLLECTIONS, REJECTS, RUNS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
@@ -78,6 +79,8 @@ pub struct CollectionStatus {
     pub in_source: bool,
     /// What audits have found, and how far a running one has come.
     pub audits: Audits,
+    /// How far a resync has come that runs or was interrupted.
+    pub resync: Option<ResyncProgress>,
 }
 
 /// A live table.
@@ -166,12 +169,14 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
                 to_char(load_started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), ledger::text, \
                 (SELECT count(*) FROM {rejects} r WHERE r.collection = c.collection AND c.live \
                      AND coalesce((to_jsonb(c) ->> 'live_epoch')::bigint, r.load_epoch) = r.load_epoch), \
-                (to_jsonb(c) ->> 'live_epoch')::bigint, layout_hash, coalesce(to_jsonb(c) ->> 'uuids', '-') <> '{{}}' \
+                (to_jsonb(c) ->> 'live_epoch')::bigint, layout_hash, coalesce(to_jsonb(c) ->> 'uuids', '-') <> '{{}}', \
+                to_jsonb(c) ->> 'load_kind' IS NOT NULL \
          FROM {collections} c ORDER BY collection",
         rejects = session.relation(REJECTS)?,
         collections = session.relation(COLLECTIONS)?
     );
     let (estimates, mut audits) = (estimates(session).await?, audits(session).await?);
+    let mut resyncs = resyncs(session).await?;
     let mut found = Vec::new();
     for row in session.query("reading the state of the collections", &sql, &[]).await? {
         let collection: String = row.get(0);
@@ -201,6 +206,7 @@ async fn collections(session: &Session) -> Result<Vec<CollectionStatus>, PgError
             layout_hash: row.get(13),
             in_source: row.get(14),
             audits: audits.remove(&collection).unwrap_or_default(),
+            resync: row.get::<_, bool>(15).then(|| resyncs.remove(&collection).unwrap_or_default()),
             collection,
         });
     }

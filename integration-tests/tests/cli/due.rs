@@ -121,18 +121,87 @@ async fn whatever_makes_a_load_due_is_mended_by_one() {
     };
     place.postgres.batch_execute(&moved("^[0-9]+", "1000")).await.unwrap();
     let (due, object) = plan(&place, &[], 0).await;
-    assert_eq!(due, pairs(&[("orders", "load")]));
+    assert_eq!(due, pairs(&[("orders", "resync")]));
     assert!(object["steps"][0]["why"].as_str().unwrap().contains("no longer reaches back"), "{object}");
+    let weighed = &object["lost_positions"][0];
+    assert_eq!((&weighed["chosen"], &weighed["differing"]), (&json!("resync"), &json!(0)), "{weighed}");
+    assert!(weighed["resync_seconds"].as_f64() < weighed["load"]["seconds_most"].as_f64(), "{weighed}");
     let warned = json_of(&place, &["status", "--check"], 6).await;
     assert!(warned["warnings"][0].as_str().unwrap().contains("a load is due"), "{warned}");
-    assert_eq!(run(&place, &[], 0).await.0, ["load", "sync"]);
+    assert_eq!(run(&place, &[], 0).await.0, ["resync", "sync"]);
 
     place.postgres.batch_execute(&moved(":.*", ":800000000000004d")).await.unwrap();
     assert_eq!(plan(&place, &[], 0).await.0, pairs(&[("orders", "sync")]));
     place.insert("orders", [doc! { "_id": 1_000, "text": "new" }]).await;
-    assert_eq!(run(&place, &[], 0).await.0, ["sync", "load", "sync"]);
+    assert_eq!(run(&place, &[], 0).await.0, ["sync", "resync", "sync"]);
     assert_eq!(count(&place, "orders").await, 21);
     assert_eq!(run(&place, &[], 0).await.0, ["sync"]);
+}
+
+/// Moves the stream's position to a time that no oplog reaches back to.
+async fn lose_the_position(place: &Place) {
+    let long_ago = "UPDATE gizer_stream SET position = \
+        (SELECT jsonb_object_agg(key, regexp_replace(value, '^[0-9]+', '1000')) FROM jsonb_each_text(position))";
+    place.postgres.batch_execute(long_ago).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_says_what_is_done_about_a_lost_position() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(20)).await;
+    run(&place, &[], 0).await;
+    for (policy, step) in [("load", "load"), ("resync", "resync")] {
+        lose_the_position(&place).await;
+        let chosen = ["--run-lost-position", policy];
+        let (due, object) = plan(&place, &chosen, 0).await;
+        assert_eq!(due, pairs(&[("orders", step)]), "{object}");
+        assert_eq!(object["lost_positions"][0]["chosen"], step, "{object}");
+        assert_eq!(run(&place, &chosen, 0).await.0, [step, "sync"]);
+    }
+
+    lose_the_position(&place).await;
+    place.insert("posts", numbered(3)).await;
+    place.gizer(&["schema", "infer", "posts"]).await.expect_code(0);
+    let stop = ["--run-lost-position", "stop"];
+    assert_eq!(plan(&place, &stop, 0).await.0, pairs(&[("orders", "stop"), ("posts", "load")]));
+    for _ in 0..2 {
+        let (_, object) = run(&place, &stop, 3).await;
+        let missing = &object["missing"][0];
+        assert_eq!((&missing["collection"], &missing["standing"]), (&json!("orders"), &json!("load due")), "{object}");
+        assert_eq!(count(&place, "posts").await, 3, "the others are copied");
+    }
+    let said = place.gizer(&["run", "--run-lost-position", "stop"]).await.expect_code(3).stderr;
+    assert!(said.contains("no longer reaches back") && said.contains("gizer resync orders"), "{said}");
+    place.gizer(&["resync", "orders"]).await.expect_code(0);
+    assert_eq!(run(&place, &stop, 0).await.0, ["sync"]);
+}
+
+#[tokio::test]
+async fn where_most_differs_or_nothing_can_be_replaced_run_chooses_accordingly() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(300)).await;
+    run(&place, &[], 0).await;
+    let orders = place.mongo.collection::<Document>("orders");
+    orders.update_many(doc! {}, doc! { "$set": { "text": "all" } }).await.unwrap();
+    lose_the_position(&place).await;
+    let (due, object) = plan(&place, &[], 0).await;
+    assert_eq!(due, pairs(&[("orders", "load")]));
+    let weighed = &object["lost_positions"][0];
+    assert!(weighed["why"].as_str().unwrap().contains("takes less time"), "{weighed}");
+
+    // All differs, and still a load is not possible.
+    place.postgres.batch_execute("CREATE PUBLICATION mine FOR TABLE orders").await.unwrap();
+    let (due, object) = plan(&place, &[], 0).await;
+    assert_eq!(due, pairs(&[("orders", "resync")]));
+    let why = object["lost_positions"][0]["cannot_be_replaced"].as_str().unwrap();
+    assert!(why.contains("publication mine"), "{why}");
+    let refused = place.gizer(&["load", "orders"]).await.expect_code(1).stderr;
+    assert!(refused.contains("publication mine") && refused.contains("gizer resync orders"), "{refused}");
+    assert_eq!(run(&place, &[], 0).await.0, ["resync", "sync"]);
+    let text = place.number("SELECT count(*) FROM orders WHERE text = 'all'").await;
+    assert_eq!(text, 300);
+    let kept = place.number("SELECT count(*) FROM pg_publication_tables WHERE pubname = 'mine'").await;
+    assert_eq!(kept, 1);
 }
 
 #[tokio::test]

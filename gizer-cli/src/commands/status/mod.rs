@@ -86,7 +86,7 @@ fn as_text(
         false => collections(&status.collections),
     };
     let is_shown = |name: &str| not_followed(standings).any(|(shown, _)| shown == name);
-    for each in status.collections.iter().filter(|each| !is_shown(&each.collection)) {
+    for each in status.collections.iter().filter(|each| !is_shown(&each.collection) && each.resync.is_none()) {
         if let Some(reason) = &each.reason {
             text.push_str(&format!("{}: {reason}\n", each.collection));
         }
@@ -191,6 +191,9 @@ fn unfit(collections: &[CollectionStatus]) -> String {
 
 fn state_text(collection: &CollectionStatus) -> String {
     let state = collection.state.name();
+    if collection.resync.is_some() {
+        return if collection.loading_now { "resyncing" } else { "resync interrupted" }.to_owned();
+    }
     match (collection.loading_now, collection.live) {
         (true, true) => format!("{state}, reloading"),
         _ => state.to_owned(),
@@ -264,6 +267,7 @@ fn collection_json(each: &CollectionStatus, misplaced: &Misplaced, grown: &Grown
         json!({
             "read": ledger.read, "loaded": ledger.loaded, "rejected": ledger.rejected, "filtered": ledger.filtered,
             "rows": ledger.rows, "unfit": ledger.unfit, "seconds": ledger.millis.map(|millis| millis as f64 / 1e3),
+            "resync_seconds": ledger.resync_millis.map(|millis| millis as f64 / 1e3),
         })
     });
     json!({
@@ -273,6 +277,9 @@ fn collection_json(each: &CollectionStatus, misplaced: &Misplaced, grown: &Grown
         "exact_at": each.exact_at.as_ref().map(positions_json), "ledger": ledger,
         "reject_reasons": misplaced.rejects_json(&each.collection), "unfit": misplaced.unfit_json(&each.collection),
         "schema_versions": grown.json(&each.collection), "adoptable": grown.adoptable_json(&each.collection),
+        "resync": each.resync.map(|resync| {
+            json!({"documents": resync.documents, "rows": resync.rows, "differed": resync.differed})
+        }),
         "last_full_audit": audits::last_full_json(each), "unfinished_audit": audits::unfinished_json(each),
     })
 }

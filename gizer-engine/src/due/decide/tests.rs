@@ -1,8 +1,15 @@
 //! What is due, from facts of each kind.
 
+use super::super::standing::StandingKind;
 use super::*;
 
-const EVERY: Policy = Policy { infer: InferPolicy::NoneYet, load_only: false, choice: None, tries: Tries::All };
+const EVERY: Policy = Policy {
+    infer: InferPolicy::NoneYet,
+    load_only: false,
+    choice: None,
+    tries: Tries::All,
+    lost_position: LostPosition::Auto,
+};
 
 fn known() -> CollectionStatus {
     CollectionStatus {
@@ -23,6 +30,7 @@ fn known() -> CollectionStatus {
         layout_hash: Some("h".to_owned()),
         in_source: true,
         audits: Default::default(),
+        resync: None,
     }
 }
 
@@ -34,6 +42,8 @@ fn followed() -> Facts {
         known: Some(known()),
         rolled_over: None,
         position_lost: false,
+        lost: None,
+        weighed: None,
         tables_changed: None,
         is_recorded: true,
         obstacle: None,
@@ -176,4 +186,61 @@ fn load_only_loads_everything_that_is_there() {
     assert_eq!(decided(Facts { schema: without_id, ..copy }, policy), DueStep::Load(Cause::Asked));
     let dropped = Facts { source: Presence::Absent, ..followed() };
     assert!(matches!(decided(dropped, policy), DueStep::Leave { .. }));
+}
+
+/// A sample of which so many documents differ.
+fn weighed(differing: u64) -> Option<Weighed> {
+    Some(Weighed { sampled: 500, differing, ..Weighed::default() })
+}
+
+#[test]
+fn a_lost_position_is_mended_by_what_takes_less() {
+    let rolled_over = Facts { rolled_over: Some("rs0".to_owned()), weighed: weighed(5), ..followed() };
+    assert!(rolled_over.can_be_resynced());
+    let cause = Cause::RolledOver("rs0".to_owned());
+    let why = "5 of 500 sampled documents differ".to_owned();
+    assert_eq!(decided(rolled_over.clone(), EVERY), DueStep::Resync { cause: cause.clone(), why });
+    let many = Facts { weighed: weighed(500), ..rolled_over.clone() };
+    assert_eq!(decided(many, EVERY), DueStep::Load(cause.clone()));
+    for (lost_position, step) in
+        [(LostPosition::Load, DueStep::Load(cause.clone())), (LostPosition::Stop, DueStep::Stop(cause.clone()))]
+    {
+        assert_eq!(decided(rolled_over.clone(), Policy { lost_position, ..EVERY }), step);
+    }
+    let resync = Policy { lost_position: LostPosition::Resync, ..EVERY };
+    assert!(matches!(decided(Facts { weighed: None, ..rolled_over }, resync), DueStep::Resync { .. }));
+}
+
+#[test]
+fn what_only_following_finds_out_is_a_lost_position_too() {
+    let diverged = Facts { lost: Some("the oplog has diverged".to_owned()), weighed: weighed(0), ..followed() };
+    assert!(matches!(decided(diverged.clone(), EVERY), DueStep::Resync { cause: Cause::Lost(_), .. }));
+    // It may be another server: what is gone there stays here.
+    assert!(!Facts { source: Presence::Absent, ..diverged }.may_be_emptied());
+}
+
+#[test]
+fn only_tables_of_this_schema_are_resynced() {
+    let other = Facts { rolled_over: Some("rs0".to_owned()), ..with(|known| known.layout_hash = Some("o".to_owned())) };
+    let never = Facts { known: None, ..followed() };
+    let changed = Facts { tables_changed: Some("column n is missing".to_owned()), ..followed() };
+    let not_live = with(|known| (known.state, known.live) = (CollectionState::LoadDue, false));
+    let resync = Policy { lost_position: LostPosition::Resync, ..EVERY };
+    for facts in [other, never, changed, not_live] {
+        assert!(!facts.can_be_resynced(), "{facts:?}");
+        assert!(matches!(decided(facts.clone(), resync), DueStep::Load(_)), "{facts:?}");
+    }
+    assert!(!followed().can_be_resynced());
+}
+
+#[test]
+fn an_interrupted_resync_is_resumed() {
+    let begun = with(|known| {
+        (known.state, known.reason) = (CollectionState::LoadDue, Some("a resync has begun".to_owned()));
+        known.resync = Some(Default::default());
+    });
+    let begun = Facts { weighed: weighed(500), ..begun };
+    let Due { all, .. } = Due::of(std::slice::from_ref(&begun), EVERY);
+    assert!(matches!(all[0].step, DueStep::Resync { .. }), "{all:?}");
+    assert_eq!(all[0].standing.as_ref().unwrap().kind, StandingKind::Resyncing);
 }
