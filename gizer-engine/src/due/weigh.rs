@@ -189,7 +189,7 @@ async fn sample(
     let mut readers = AuditReaders::new(cluster, oplogs);
     let layout = std::sync::Arc::new(layout.clone());
     let mut store = RowStore::open(session, &layout, WhichTables::Live).await?;
-    let mut auditor = Auditor::new(&layout, 0, false);
+    let mut auditor = Auditor::of_cells(&layout, 0);
     let (mut sampled, mut differing) = (0, 0);
     for after in starts {
         let stretch = Stretch { after, upto: None };

@@ -105,7 +105,7 @@ impl<'w> Worker<'w> {
     async fn new(pass: &'w Pass, session: &'w Session, readers: AuditReaders) -> Result<Worker<'w>, Failure> {
         let layout = &pass.audit.layout;
         let store = RowStore::open(session, layout, WhichTables::Live).await?;
-        let (auditor, flattener) = (Auditor::new(layout, pass.audit.named, false), Flattener::new(layout));
+        let (auditor, flattener) = (Auditor::of_cells(layout, pass.audit.named), Flattener::new(layout));
         Ok(Worker { pass, session, store, auditor, flattener, readers, saved: Instant::now() })
     }
 

@@ -3,8 +3,9 @@
 //! ```text
 //!   a  gizer load                   everything is read, written next to the live tables and swapped in
 //!   b  gizer resync, 0 % changed    everything is read and compared
-//!   c  gizer resync, 1 % changed    … and every hundredth document is written, all over the tables
-//!   d  gizer resync, 100 % changed
+//!   c  gizer resync, 1 % changed    … and one document in a hundred is written, all over the tables
+//!   d  the same, the newest 1 %     … at the end of the tables
+//!   e  gizer resync, 100 % changed
 //! ```
 //!
 //! All in one run, in turn. Nobody follows, so that what has changed is not in the tables.
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use bson::{Document, doc};
 use clap::Parser;
+use futures::TryStreamExt;
 use integration_tests::bench::{
     Bed, Machine, Ran, Result, Sample, Scene, Series, Spread, begin, count, load, note, print, report,
     run as run_gizer, write_json,
@@ -50,11 +52,24 @@ struct Options {
 const SHOWN: &[&str] =
     &["server_version", "fsync", "synchronous_commit", "max_wal_size", "shared_buffers", "autovacuum"];
 
-/// Of so many documents one has changed; 0 for none.
-const CHANGED: [i32; 3] = [0, 100, 1];
+/// Which documents have changed.
+#[derive(Debug, Clone, Copy)]
+enum Changed {
+    Nothing,
+    OneIn(i32),
+    /// One in so many, those with the last `_id`s.
+    Newest(u64),
+}
 
-const TITLES: [&str; 4] =
-    ["a  gizer load", "b  gizer resync, 0 % changed", "c  gizer resync, 1 % changed", "d  gizer resync, 100 % changed"];
+const CHANGED: [Changed; 4] = [Changed::Nothing, Changed::OneIn(100), Changed::Newest(100), Changed::OneIn(1)];
+
+const TITLES: [&str; 5] = [
+    "a  gizer load",
+    "b  gizer resync, 0 % changed",
+    "c  gizer resync, 1 % changed",
+    "d  the same, the newest 1 %",
+    "e  gizer resync, 100 % changed",
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -78,8 +93,8 @@ async fn run(options: &Options) -> Result<()> {
     let mut all = TITLES.map(Series::new);
     for round in 1..=options.rounds {
         all[0].samples.push(load(&bed, &scene, "orders", &[]).await?.sample);
-        for (series, one_in) in all[1..].iter_mut().zip(CHANGED) {
-            let changed = change(&scene, one_in, round).await?;
+        for (series, which) in all[1..].iter_mut().zip(CHANGED) {
+            let changed = change(&scene, which, options.orders, round).await?;
             scene.settle().await?;
             let Ran { sample, report } = run_gizer(&bed, (&scene.gizer, &scene.target), &["resync", "orders"]).await?;
             if report["collections"][0]["different"] != json!(changed) {
@@ -107,18 +122,24 @@ async fn number(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Changes one in so many orders, and gives how many those were.
-async fn change(scene: &Scene, one_in: i32, round: u32) -> Result<u64> {
-    if one_in == 0 {
-        return Ok(0);
-    }
+/// Changes orders, and gives how many those were.
+async fn change(scene: &Scene, which: Changed, all: u64, round: u32) -> Result<u64> {
     let orders = scene.source.collection::<Document>("orders");
-    let chosen = doc! { "chosen_by": { "$mod": [one_in, i64::from(round) % i64::from(one_in)] } };
-    let change = doc! { "$set": { "state": format!("state {one_in} {round}") } };
+    let chosen = match which {
+        Changed::Nothing => return Ok(0),
+        Changed::OneIn(many) => doc! { "chosen_by": { "$mod": [many, i64::from(round) % i64::from(many)] } },
+        Changed::Newest(one_in) => {
+            let newest = orders.find(doc! {}).sort(doc! { "_id": -1 }).skip(all / one_in).limit(1);
+            let last = newest.projection(doc! { "_id": 1 }).await?.try_next().await?;
+            let last = last.ok_or("expected orders")?;
+            doc! { "_id": { "$gt": last.get("_id") } }
+        }
+    };
+    let change = doc! { "$set": { "state": format!("state {which:?} {round}") } };
     Ok(orders.update_many(chosen, change).await?.modified_count)
 }
 
-fn text(options: &Options, all: &[Series; 4]) -> String {
+fn text(options: &Options, all: &[Series; 5]) -> String {
     let of_load = |series: &Series, of: fn(&Sample) -> f64| {
         let pairs = series.samples.iter().zip(&all[0].samples);
         Spread::of(pairs.map(|(sample, load)| of(sample) / of(load)))
@@ -129,10 +150,13 @@ fn text(options: &Options, all: &[Series; 4]) -> String {
         let megabytes = series.spread(wal).median / 1e6;
         text.push_str(&format!("{:<31} {} s, {megabytes:.1} MB of WAL\n", series.title, series.wall().text()));
     }
-    let time = of_load(&all[2], |sample| sample.usage.wall);
-    text.push_str(&report::target(&format!("c/a, time: {}", time.text()), "at most 0.6", time.median <= 0.6));
-    let written = of_load(&all[2], wal);
-    text.push_str(&report::target(&format!("c/a, WAL: {}", written.text()), "at most 0.05", written.median <= 0.05));
+    for (name, series) in [("c/a", &all[2]), ("d/a", &all[3])] {
+        let time = of_load(series, |sample| sample.usage.wall);
+        text.push_str(&report::target(&format!("{name}, time: {}", time.text()), "at most 0.6", time.median <= 0.6));
+        let written = of_load(series, wal);
+        let text_of = format!("{name}, WAL: {}", written.text());
+        text.push_str(&report::target(&text_of, "at most 0.05", written.median <= 0.05));
+    }
     text.push_str(&report::effort(31, all));
     text.push_str(&report::disturbance(all));
     text

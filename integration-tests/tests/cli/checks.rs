@@ -167,7 +167,7 @@ async fn the_json_is_as_documented() {
     place.gizer(&["run"]).await.expect_code(0);
     place.postgres.batch_execute("UPDATE orders SET text = 7 WHERE id = 1").await.unwrap();
     place.gizer(&["verify", "--repair"]).await.expect_code(0);
-    // What it takes to see all of it at once: an audit and a run that died, reloads, a document read ahead.
+    // What it takes to see all of it at once: an audit, a resync and a run that died, reloads, a document read ahead.
     place
         .postgres
         .batch_execute(
@@ -177,6 +177,8 @@ async fn the_json_is_as_documented() {
              INSERT INTO gizer_unfit (collection, path, came, count, documents) VALUES ('orders', 'new', 'INT', 20, 20); \
              INSERT INTO gizer_schema_history (collection, version, layout_before, layout_after, schema_before, schema, changes) \
                  VALUES ('orders', 1, '', '', '{}', '{}', '[{\"path\": \"old\", \"chosen\": \"INT\", \"from\": \"TINYINT\"}]'); \
+             UPDATE gizer_collection SET load_kind = 'resync'; \
+             INSERT INTO gizer_resync (collection, load_epoch, segment, done, report) VALUES ('orders', 1, 0, false, ''); \
              INSERT INTO gizer_reject SELECT collection, '1', 'for a test', '', live_epoch FROM gizer_collection LIMIT 1; \
              INSERT INTO gizer_audit SELECT (jsonb_populate_record(a, '{\"audit\": 1000, \"finished_at\": null}')).* \
                  FROM gizer_audit a LIMIT 1; \
