@@ -1,6 +1,6 @@
 //! Workers with a thread each, since most of an audit is comparing.
 
-use tokio::runtime::Handle;
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -9,6 +9,10 @@ use crate::pipeline::without_result;
 
 /// Runs a worker for each input on a thread of its own, and returns what they give, in no order.
 /// Dropping the future ends them.
+///
+/// Each thread has a runtime of its own: a connection that a worker opens is served by the thread
+/// that waits for it. Handing every message over between threads took a fifth of the processor time
+/// of a resync. Nothing that is tied to that runtime may be returned.
 ///
 /// # Errors
 /// The first worker's [`Failure`].
@@ -25,8 +29,10 @@ where
     let (going_on, _) = watch::channel(());
     let mut running = JoinSet::new();
     for input in inputs {
-        let (work, mut stopped, runtime) = (work.clone(), going_on.subscribe(), Handle::current());
+        let (work, mut stopped) = (work.clone(), going_on.subscribe());
         running.spawn_blocking(move || {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| Failure::failed(format!("starting a worker: {error}")))?;
             runtime.block_on(async {
                 tokio::select! {
                     done = work(input) => done,

@@ -63,26 +63,19 @@ pub async fn run(
     segments: Vec<AuditSegment>,
     before: &AuditReport,
 ) -> Result<AuditReport, Failure> {
-    let mut sessions = Vec::new();
-    for _ in 0..workers(env.settings.load_workers).min(segments.len()) {
-        sessions.push(env.postgres().await?);
-    }
     let (keys, documents): (Vec<_>, Vec<_>) =
         segments.into_iter().partition(|segment| segment.number == KEYS_OF_TABLES);
     let mut found = AuditReport::default();
     for segments in [documents, keys] {
         let untold: HashSet<String> = before.untold.iter().chain(&found.untold).cloned().collect();
+        let count = workers(env.settings.load_workers).min(segments.len());
         let queue = Arc::new(Mutex::new(VecDeque::from(segments)));
-        let inputs = sessions.drain(..).map(|session| (session, AuditReaders::new(cluster, &audit.oplogs))).collect();
-        let copy = audit.clone();
-        let done = on_threads(inputs, move |(session, readers)| {
-            work(copy.clone(), session, readers, untold.clone(), Arc::clone(&queue))
+        let readers = (0..count).map(|_| AuditReaders::new(cluster, &audit.oplogs)).collect();
+        let (audit_of, env) = (audit.clone(), env.clone());
+        let done = on_threads(readers, move |readers| {
+            work(env.clone(), audit_of.clone(), readers, untold.clone(), Arc::clone(&queue))
         });
-        let mut by_segment = FoundBySegment::new();
-        for (session, reports) in done.await? {
-            sessions.push(session);
-            by_segment.extend(reports);
-        }
+        let mut by_segment: FoundBySegment = done.await?.into_iter().flatten().collect();
         // Sorted, so that timing does not decide which differences are named.
         by_segment.sort_by_key(|(number, _)| *number);
         by_segment.into_iter().for_each(|(_, report)| found.add(report, audit.named));
@@ -90,16 +83,16 @@ pub async fn run(
     Ok(found)
 }
 
-/// Runs one worker; returns its session.
+/// Runs one worker, with a session of its own.
 async fn work(
+    env: Env,
     audit: Audit,
-    session: Session,
     readers: AuditReaders,
     untold: HashSet<String>,
     queue: Arc<Mutex<VecDeque<AuditSegment>>>,
-) -> Result<(Session, FoundBySegment), Failure> {
-    let found = Worker::new(&audit, &session, readers, untold).await?.take_all(&queue).await?;
-    Ok((session, found))
+) -> Result<FoundBySegment, Failure> {
+    let session = env.postgres().await?;
+    Worker::new(&audit, &session, readers, untold).await?.take_all(&queue).await
 }
 
 /// Findings by segment number.

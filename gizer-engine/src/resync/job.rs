@@ -376,21 +376,14 @@ impl ResyncJob<'_, '_> {
             refusals_left: Arc::new(AtomicU64::new(settings.max_rejects)),
             turns: Arc::default(),
         };
-        let mut sessions = Vec::new();
-        for _ in 0..workers(self.env.settings.load_workers).min(open.len().max(keys.len())) {
-            sessions.push(self.env.postgres().await?);
-        }
         for part in [open, keys] {
+            let count = workers(self.env.settings.load_workers).min(part.len());
             let queue = Arc::new(Mutex::new(VecDeque::from(part)));
-            let readers = |session| (session, AuditReaders::new(self.cluster, self.oplogs));
-            let (inputs, pass) = (sessions.drain(..).map(readers).collect(), pass.clone());
+            let readers = (0..count).map(|_| AuditReaders::new(self.cluster, self.oplogs)).collect();
+            let (pass, env) = (pass.clone(), self.env.clone());
             let running =
-                on_threads(inputs, move |(session, readers)| work(pass.clone(), session, readers, Arc::clone(&queue)));
-            let mut done = Vec::new();
-            for (session, counted) in running.await? {
-                sessions.push(session);
-                done.extend(counted);
-            }
+                on_threads(readers, move |readers| work(env.clone(), pass.clone(), readers, Arc::clone(&queue)));
+            let mut done: Vec<CountedSegment> = running.await?.into_iter().flatten().collect();
             // Sorted, so that timing does not decide which differences are named.
             done.sort_by_key(|(segment, _)| segment.number);
             done.into_iter().for_each(|(_, report)| sum.add(report, self.options.named));

@@ -20,6 +20,7 @@ use super::counts::ResyncReport;
 use crate::audit::{
     Audit, AuditReaders, ComparedChunk, KEYS_OF_TABLES, ids_of_keys, last_key, next_keys, read_ids, stretch_of,
 };
+use crate::env::Env;
 use crate::fail_point::fail_point;
 use crate::failure::{Failure, FailureKind};
 use crate::follow::{Isolation, IsolationOutcome, WriteFailure, sequence, write_failure};
@@ -80,15 +81,15 @@ fn is_deadlock(trouble: &WriteFailure) -> bool {
 /// A segment, and what was counted in it.
 pub(super) type CountedSegment = (AuditSegment, ResyncReport);
 
-/// Takes segments until none is left; returns the session and what was counted in them.
+/// Takes segments until none is left, with a session of its own; returns what was counted in them.
 pub(super) async fn work(
+    env: Env,
     pass: Pass,
-    session: Session,
     readers: AuditReaders,
     queue: Arc<Mutex<VecDeque<CountedSegment>>>,
-) -> Result<(Session, Vec<CountedSegment>), Failure> {
-    let done = Worker::new(&pass, &session, readers).await?.take_all(&queue).await?;
-    Ok((session, done))
+) -> Result<Vec<CountedSegment>, Failure> {
+    let session = env.postgres().await?;
+    Worker::new(&pass, &session, readers).await?.take_all(&queue).await
 }
 
 struct Worker<'w> {
