@@ -9,8 +9,8 @@ Where the oplog has rolled over, or the position in it is lost, the tables need 
 with the documents, chunk by chunk; what differs is written in place, read back and compared, and committed at once; then what
 has changed meanwhile is applied, and the tables are followed again. It takes no second copy of the tables on disk.
 
-Until it is done, readers see rows of before and after next to each other; each document as a whole. Nothing is swapped:
-foreign keys, publications, policies and triggers stay, and a load is not needed because of them.
+Until it is done, readers see rows of before and after next to each other; each document as a whole. Nothing is swapped, so
+that foreign keys, publications, policies and triggers stay, which a load refuses.
 
 Examples:
   gizer resync                       everything that has been loaded

@@ -1,9 +1,12 @@
 //! Weighs a resync against a load, where the position of tables is lost.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gizer_flatten::change::ClusterTime;
-use gizer_oplog::{Cluster, Collection, Oplog, ReadAt, Stretch, draw_ids};
+use gizer_flatten::range::IdBound;
+use gizer_oplog::{Cluster, Collection, Oplog, ReadAt, Stretch, WatchedCollection, draw_ids};
 use gizer_pg::disk::free_disk;
 use gizer_pg::load::survey;
 use gizer_pg::readiness::readiness;
@@ -61,8 +64,10 @@ const WRITING: f64 = 2.0;
 /// Room that a load leaves on the disk: its WAL, and what comes meanwhile.
 const DISK_SPARED: u64 = 20;
 
-/// Documents of a sample, and of one part of it.
-const SAMPLE_PARTS: usize = 5;
+/// Parts of a sample that begin at a drawn `_id`, in addition to the first.
+const SAMPLE_PARTS: usize = 4;
+
+/// Documents of one part.
 const SAMPLE_PART: usize = 100;
 
 impl Weighed {
@@ -180,18 +185,16 @@ async fn sample(
     layout: &Layout,
     collection: &Collection,
 ) -> Result<(u64, u64), Failure> {
-    let drawn = draw_ids(cluster, collection, SAMPLE_PARTS).await?;
-    let starts = if drawn.is_empty() { vec![None] } else { drawn.into_iter().map(Some).collect() };
-    let watched = gizer_oplog::WatchedCollection {
-        namespace: cluster.namespace(&collection.name),
-        uuids: cluster.uuids(collection, oplogs),
-    };
+    let mut starts: VecDeque<Option<IdBound>> = VecDeque::from([None]);
+    let watched =
+        WatchedCollection { namespace: cluster.namespace(&collection.name), uuids: cluster.uuids(collection, oplogs) };
     let mut readers = AuditReaders::new(cluster, oplogs);
-    let layout = std::sync::Arc::new(layout.clone());
+    let layout = Arc::new(layout.clone());
     let mut store = RowStore::open(session, &layout, WhichTables::Live).await?;
     let mut auditor = Auditor::of_cells(&layout, 0);
     let (mut sampled, mut differing) = (0, 0);
-    for after in starts {
+    while let Some(after) = starts.pop_front() {
+        let is_first = after.is_none();
         let stretch = Stretch { after, upto: None };
         let at = ReadAt::Committed(ClusterTime::default());
         let chunk = readers.chunks.read(&watched, &stretch, at, SAMPLE_PART).await?;
@@ -201,6 +204,10 @@ async fn sample(
         let audited = audited.map_err(cannot_compare)?;
         sampled += audited.verdict.documents;
         differing += audited.differing.len() as u64;
+        // Of a small collection the first part is all.
+        if is_first && chunk.last.is_some() {
+            starts.extend(draw_ids(cluster, collection, SAMPLE_PARTS).await?.into_iter().map(Some));
+        }
     }
     Ok((sampled, differing))
 }

@@ -21,6 +21,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::follow::{self, Follow, FollowSetup, FollowStart, Member, PauseReason, Purpose, SyncOptions, Until};
 use crate::observer::NoObserver;
 use crate::spool::{Capture, SpooledChanges};
+use crate::wording::command;
 
 /// Rounds of catching up. A source that never rests is left to `sync`.
 const MAX_ROUNDS: usize = 5;
@@ -139,5 +140,8 @@ fn rolled_over(collection: &str) -> Failure {
         "{collection} was loaded, but the oplog has rolled over meanwhile, and the spool does not hold all of it: what has changed \
          during the load is not known any more, and nothing is swapped in"
     );
-    Failure::new(FailureKind::LoadDue, message).remedy("raise load.spool_limit or enlarge the oplog, then load again")
+    Failure::new(FailureKind::LoadDue, message).remedy(format!(
+        "raise load.spool_limit or enlarge the oplog, then run `{}`",
+        command("load", [collection], &[])
+    ))
 }

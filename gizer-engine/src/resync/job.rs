@@ -258,7 +258,9 @@ impl ResyncJob<'_, '_> {
         let resync = Resync::begin(self.session, request, &settings).await.map_err(|error| {
             let is_for_a_load = matches!(error, PgError::NotAdopted { .. });
             let failure = Failure::from(error);
-            if is_for_a_load { Failure { kind: FailureKind::LoadDue, ..failure } } else { failure }
+            let load = command("load", [&layout.collection], &[]);
+            let remedy = Some(format!("`{load}` makes new tables"));
+            if is_for_a_load { Failure { kind: FailureKind::LoadDue, remedy, ..failure } } else { failure }
         })?;
         let segments = self.plan(layout, source).await?;
         resync.plan(&segments).await?;

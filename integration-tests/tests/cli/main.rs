@@ -31,6 +31,7 @@ mod printed;
 mod rebuilt;
 mod rejects;
 mod resuming;
+mod resyncing;
 mod schema_diagrams;
 mod schema_diffs;
 mod settings;

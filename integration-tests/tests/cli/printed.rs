@@ -77,6 +77,8 @@ async fn a_first_day() {
             "schema diff posts --live",
             "load posts",
             "status posts --runs 1",
+            "resync",
+            "resync nothing",
         ],
     )
     .await;
@@ -100,6 +102,10 @@ async fn plans() {
     place.gizer(&["run"]).await.expect_code(0);
     text.push_str(&plan(&["plan"]).await);
     text.push_str(&plan(&["plan", "--load-only"]).await);
+    let long_ago = "UPDATE gizer_stream SET position = '{\"rs0\": \"1000.1:8000000000000001\"}'";
+    place.postgres.batch_execute(long_ago).await.unwrap();
+    text.push_str(&plan(&["plan"]).await);
+    text.push_str(&plan(&["plan", "--run-lost-position", "stop"]).await);
     expect_printed(&text, &file("plans"));
 }
 
@@ -161,6 +167,7 @@ async fn the_help_of_every_command() {
         "copy",
         "sync",
         "verify",
+        "resync",
         "status",
         "etlstatus needed",
         "etlstatus start",
