@@ -363,8 +363,8 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> DueStep {
 /// Whether a position is lost, and the tables are those of the schema file.
 fn is_lost(facts: &Facts, hash: &str, cause: &Cause) -> bool {
     let has_tables = |known: &CollectionStatus| known.live && known.layout_hash.as_deref() == Some(hash);
-    matches!(cause, Cause::Due(_) | Cause::RolledOver(_) | Cause::Lost(_))
-        && facts.known.as_ref().is_some_and(has_tables)
+    let is_lost = matches!(cause, Cause::Due(_) | Cause::RolledOver(_) | Cause::Lost(_));
+    is_lost && facts.tables_changed.is_none() && facts.known.as_ref().is_some_and(has_tables)
 }
 
 /// Loads, or resyncs where that is possible and better.

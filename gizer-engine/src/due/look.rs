@@ -96,9 +96,12 @@ impl Overview {
             Err(error) => return Err(error.into()),
         };
         let source = source.into_iter().map(|collection| (collection.name.clone(), collection)).collect();
-        let is_followed = |layout: &&Layout| followed.iter().any(|each| each.collection == layout.collection);
-        let of_followed: Vec<&Layout> = layouts.usable.iter().filter(is_followed).collect();
-        let changed = changed_tables(session, &of_followed).await?;
+        let known = |layout: &&Layout| {
+            let mut known = status.iter().flat_map(|status| &status.collections);
+            known.any(|known| known.live && known.collection == layout.collection)
+        };
+        let with_tables: Vec<&Layout> = layouts.usable.iter().filter(known).collect();
+        let changed = changed_tables(session, &with_tables).await?;
         let mut unfit_keys = state::collections_with_unfit_keys(session).await?;
         // Whose key is pinned keeps it, and its documents stay rejected.
         let files = env.schema_files()?;

@@ -226,7 +226,10 @@ fn only_tables_of_this_schema_are_resynced() {
     let changed = Facts { tables_changed: Some("column n is missing".to_owned()), ..followed() };
     let not_live = with(|known| (known.state, known.live) = (CollectionState::LoadDue, false));
     let resync = Policy { lost_position: LostPosition::Resync, ..EVERY };
-    for facts in [other, never, changed, not_live] {
+    let due = with(|known| known.state = CollectionState::LoadDue);
+    assert!(due.can_be_resynced());
+    let due_and_changed = Facts { tables_changed: changed.tables_changed.clone(), ..due };
+    for facts in [other, never, changed, not_live, due_and_changed] {
         assert!(!facts.can_be_resynced(), "{facts:?}");
         assert!(matches!(decided(facts.clone(), resync), DueStep::Load(_)), "{facts:?}");
     }
