@@ -11,6 +11,7 @@ use super::plan::{
     Trouble, Wanderer,
 };
 use crate::fail_points::FAIL_POINTS;
+use crate::resync;
 
 /// Rounds of each seed.
 const ROUNDS: usize = 4;
@@ -41,9 +42,13 @@ const WANDERERS: u64 = 4;
 /// What the sequence of random numbers is for.
 const PLAN: u64 = 0x706c_616e;
 
+/// The same for resyncs, which came later: all else of a seed stays as it is.
+const RESYNCS: u64 = 0x7265_7363;
+
 /// What is drawn from, and what has been decided so far.
 struct Draw {
     random: Random,
+    resyncs: Random,
     shards: usize,
     traffic: Vec<Traffic>,
     shapes: Vec<Shape>,
@@ -63,7 +68,8 @@ impl Plan {
         let of_shard = |shard| Traffic::of_shard(seed, shard, shards as u64);
         let traffic = (0..shards as u64).map(of_shard).collect();
         let growth = GrowthDraw::of(seed);
-        let mut draw = Draw { random, shards, traffic, shapes, growth, length, next: 0, triggers: false };
+        let resyncs = Random::of(seed, RESYNCS, 0);
+        let mut draw = Draw { random, resyncs, shards, traffic, shapes, growth, length, next: 0, triggers: false };
         let rounds = (0..ROUNDS).map(|_| draw.round()).collect();
         let shapes = draw.shapes.into_iter().chain([Growing::of(seed).shape().clone()]).collect();
         Self { seed, shards, shapes, rounds }
@@ -73,7 +79,14 @@ impl Plan {
 impl Draw {
     fn round(&mut self) -> Round {
         let mut activity = self.activity();
-        let fail_point = self.random.percent(25).then(|| self.random.pick(&FAIL_POINTS));
+        let mut fail_point = self.random.percent(25).then(|| self.random.pick(&FAIL_POINTS));
+        if self.resyncs.percent(25) {
+            let at = self.resyncs.below(self.collections());
+            activity = Activity::Resync(self.collection_at(at));
+            // It is aligned as what is followed.
+            let points = [&resync::FAIL_POINTS[..], &FAIL_POINTS].concat();
+            fail_point = self.resyncs.percent(50).then(|| self.resyncs.pick(&points));
+        }
         let mut events = self.writes();
         // Most rounds have several faults, some have none.
         let faults = if self.random.percent(15) { 0 } else { self.random.between(1, 4) };
@@ -109,7 +122,16 @@ impl Draw {
     }
 
     fn collection(&mut self) -> String {
-        let at = self.random.below((COLLECTIONS.len() + self.shapes.len()) as u64) as usize;
+        let at = self.random.below(self.collections());
+        self.collection_at(at)
+    }
+
+    fn collections(&self) -> u64 {
+        (COLLECTIONS.len() + self.shapes.len()) as u64
+    }
+
+    fn collection_at(&self, at: u64) -> String {
+        let at = at as usize;
         match COLLECTIONS.get(at) {
             Some(collection) => collection.name.to_owned(),
             None => self.shapes[at - COLLECTIONS.len()].name.clone(),
@@ -229,7 +251,7 @@ impl Draw {
 }
 
 /// What a plan may have in it, by a part of its text.
-pub(crate) const KINDS: [&str; 37] = [
+pub(crate) const KINDS: [&str; 39] = [
     "KillGizer",
     "TerminateGizer",
     "Mongod(0, Killed",
@@ -267,6 +289,8 @@ pub(crate) const KINDS: [&str; 37] = [
     "dies at",
     "Repair",
     "Load(",
+    "Resync(",
+    "dies at resync",
 ];
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl GrowthDraw {
     /// Puts writes to the collection that grows and runs of `schema evolve` between the events of a
     /// round. Some of what the round does to one collection is done to that one.
     pub(super) fn add_to(&mut self, activity: &mut Activity, events: &mut Vec<Event>, shards: u64) {
-        if let Activity::Load(name) = activity {
+        if let Activity::Load(name) | Activity::Resync(name) = activity {
             self.redirect(name);
         }
         for event in events.iter_mut() {

@@ -215,6 +215,7 @@ impl Run<'_, '_> {
             Activity::RunOn => vec!["run", "--follow"],
             Activity::Load(collection) => vec!["load", collection],
             Activity::Repair => vec!["verify", "--repair"],
+            Activity::Resync(collection) => vec!["resync", collection],
         };
         let env: Vec<(&str, &str)> = fail_point.map(|point| ("GIZER_FAIL_POINT", point)).into_iter().collect();
         self.figures.runs += 1;
@@ -260,6 +261,8 @@ impl Run<'_, '_> {
             Some(7) => self.disturbed || self.hindered || self.grows_meanwhile,
             Some(5) => self.disturbed || self.grows_meanwhile,
             Some(1) => self.disturbed || (self.grows_meanwhile && is_half_grown(ended)),
+            // Its schema has grown under the eyes of a resync.
+            Some(3) if self.grows_meanwhile && ended.stderr.contains("its schema file has changed") => true,
             _ => is_gone(ended) || (self.disturbed && has_nothing_to_follow(ended)),
         };
         assert!(fair, "gizer ended with {}\n--- stdout\n{}\n--- stderr\n{}", ended.status, ended.stdout, ended.stderr);
@@ -280,6 +283,10 @@ impl Run<'_, '_> {
             // What a dead load has left is taken up, or away, by the next one.
             self.repeat(&["load", collection], &hindrances).await;
         }
+        if let Activity::Resync(collection) = &round.activity {
+            // What keeps a load from the tables does not keep a resync from them.
+            self.repeat(&["resync", collection], &hindrances).await;
+        }
         let missing = self.repeat(&[round.settle], &hindrances).await;
         match hindrances.explain(&missing) {
             true => missing,
@@ -299,7 +306,7 @@ impl Run<'_, '_> {
             self.expect_fair(&ended);
             // What is still catching up says so, and is not equal yet.
             let catches_up = ended.stdout.contains("catching up");
-            if (ended.code() == Some(0) && !catches_up) || is_gone(&ended) {
+            if (ended.code() == Some(0) && !catches_up) || is_gone(&ended) || is_left_to_growth(command, &ended) {
                 return BTreeSet::new();
             }
             if (ended.code() == Some(7) && !catches_up) || has_nothing_to_follow(&ended) {
@@ -358,6 +365,12 @@ impl Run<'_, '_> {
 /// A load of what the source has not got any more.
 fn is_gone(ended: &Finished) -> bool {
     ended.code() == Some(2) && ended.stderr.contains("found none")
+}
+
+/// A resync of tables that `schema evolve` has left half-way, or has made anew: `run` knows what to do with them.
+fn is_left_to_growth(command: &[&str], ended: &Finished) -> bool {
+    let why = ["has begun to grow", "its schema file has changed"];
+    command[0] == "resync" && ended.code() != Some(0) && why.iter().any(|why| ended.stderr.contains(why))
 }
 
 /// `verify` met tables that a killed `schema evolve` has left half-way, and says who resumes it.

@@ -58,6 +58,8 @@ pub(crate) enum Activity {
     Load(String),
     /// `verify --repair`.
     Repair,
+    /// `resync` of one collection, which is there already.
+    Resync(String),
 }
 
 /// One thing that happens.

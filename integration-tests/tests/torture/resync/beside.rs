@@ -59,7 +59,7 @@ async fn the_second_one_is_told_and_breaks_nothing() {
 /// One is followed all the time; the other joins again by itself.
 #[tokio::test]
 async fn the_others_are_followed_meanwhile() {
-    for version in [Version::V4_4, Version::V6_0] {
+    for version in [Version::V4_4] {
         let world = World::new([shared_mongod(version).await.unwrap()], shared_postgres().await.unwrap()).await;
         load(&world, &posts()).await;
         let mut follower = world.spawn(FOLLOW);

@@ -94,7 +94,7 @@ async fn change(world: &World<'_>) {
 
 #[tokio::test]
 async fn tables_of_the_classic_tool_are_taken_over() {
-    for version in [Version::V4_4, Version::V6_0] {
+    for version in [Version::V4_4] {
         let world = world(version).await;
         let told = world.run(&["resync"]).await.expect_code(2);
         assert!(told.stderr.contains("name the collection"), "{}", told.stderr);

@@ -16,7 +16,7 @@ use crate::scenario::{judge, told};
 use crate::world::{SYNC, World};
 
 /// Where `GIZER_FAIL_POINT` ends a resync, in the order in which it comes by.
-const FAIL_POINTS: [&str; 6] = [
+pub(crate) const FAIL_POINTS: [&str; 6] = [
     "resync.begun",
     "resync.before_write",
     "resync.before_commit",
@@ -50,16 +50,18 @@ async fn the_next_one_resumes_after_death_at_any_step() {
     world.begin(std::slice::from_ref(&traffic)).await;
     world.sync().await;
     for point in FAIL_POINTS {
-        // Keys in order, and keys without.
-        for collection in ["counts", "others"] {
-            steps(&world, &mut traffic, 20).await;
+        // Keys in order, and keys without, which have a pass of their own.
+        let both = ["counts", "others"];
+        let collections = if point.ends_with("_commit") { &both[..] } else { &both[..1] };
+        for collection in collections.iter().copied() {
+            steps(&world, &mut traffic, 8).await;
             let died = world.gizer.spawn_with(["resync", collection], &[("GIZER_FAIL_POINT", point)]);
             let died = died.unwrap().wait().await.unwrap();
             assert!(died.signal().is_some(), "{collection}: {point} was not come by: {died:?}");
             // The others are followed meanwhile; this one is named.
             let synced = world.run(SYNC).await.expect_code(7);
             assert!(synced.stderr.contains(collection), "{}", synced.stderr);
-            steps(&world, &mut traffic, 20).await;
+            steps(&world, &mut traffic, 8).await;
             let resumed = world.run(&["resync", collection]).await.expect_code(0);
             let after = resumed_after(&resumed.stderr, collection)
                 .unwrap_or_else(|| panic!("{collection}: not resumed after {point}: {}", resumed.stderr));
@@ -87,7 +89,7 @@ async fn killed_at_random(version: Version, seed: u64) {
     let mut traffic = Traffic::new(seed);
     world.begin(std::slice::from_ref(&traffic)).await;
     world.sync().await;
-    steps(&world, &mut traffic, 30).await;
+    steps(&world, &mut traffic, 15).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writing = tokio::spawn({
         let (database, stopped) = (world.mongo().clone(), Arc::clone(&stop));
@@ -98,7 +100,7 @@ async fn killed_at_random(version: Version, seed: u64) {
             }
         }
     });
-    for _ in 0..6 {
+    for _ in 0..5 {
         let running = world.spawn(RESYNC);
         // The moment is all that is left to chance.
         tokio::time::sleep(Duration::from_millis(plan.between(5, 700))).await;
@@ -119,14 +121,12 @@ async fn killed_at_random(version: Version, seed: u64) {
 
 #[tokio::test]
 async fn death_at_any_moment_loses_nothing() {
-    for seed in 0..3 {
-        killed_at_random(Version::V6_0, seed).await;
-    }
+    killed_at_random(Version::V6_0, 0).await;
 }
 
 #[tokio::test]
 async fn death_at_any_moment_loses_nothing_on_4_4() {
-    killed_at_random(Version::V4_4, 3).await;
+    killed_at_random(Version::V4_4, 1).await;
 }
 
 /// What another load does between the death and the next resync: it has a spool of its own, or takes the place.

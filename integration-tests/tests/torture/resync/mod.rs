@@ -9,6 +9,8 @@ mod many;
 mod refused;
 mod replaced;
 
+pub(crate) use killed::FAIL_POINTS;
+
 use bson::{Document, doc};
 use integration_tests::rig::{Version, shared_postgres};
 use serde_json::{Value, json};

@@ -5,9 +5,10 @@ use integration_tests::rig::{Version, wait_until};
 
 use super::{expect_nothing_left, held_at};
 use crate::ddl::{insert, rename, run};
+use crate::judge::{judge_by_oracle, judge_rebuilt};
 use crate::loads::{posts, write};
 use crate::scenario::{judge, told};
-use crate::world::{LIMIT, World};
+use crate::world::{LIMIT, SYNC, World};
 
 /// What becomes of a collection of this name.
 const FATES: [&str; 7] =
@@ -39,68 +40,70 @@ async fn befall(world: &World<'_>, fate: &str, collection: &str) {
     }
 }
 
-/// Both collections, one after the other, each in another state of its resync.
-async fn while_held(version: Version, event: &str) {
-    for fate in FATES {
-        let world = told(version, &posts()).await;
-        world.sync().await;
-        write(world.mongo(), &["posts", "drafts"], 1).await;
-        for collection in ["drafts", "posts"] {
+/// A collection with all documents, whatever has become of it before, which is followed.
+async fn fill(world: &World<'_>, collections: &[&str]) {
+    for collection in ["aside"].iter().chain(collections) {
+        world.mongo().collection::<Document>(collection).drop().await.unwrap();
+    }
+    for collection in collections {
+        world.mongo().collection::<Document>(collection).insert_many(posts()).await.unwrap();
+    }
+    world.sync().await;
+}
+
+/// Whether the tables of one collection are what its documents say.
+async fn judge_one(world: &World<'_>, collection: &str) -> Result<(), String> {
+    match collection {
+        "posts" => judge_by_oracle(world, collection).await,
+        _ => judge_rebuilt(world, collection).await,
+    }
+}
+
+async fn while_held(version: Version, event: &str, collections: &[&str]) {
+    let world = told(version, &posts()).await;
+    for (fate, round) in FATES.into_iter().zip(1..) {
+        for &collection in collections {
+            let told = format!("MongoDB {version}, {event}, {collection} {fate}");
+            fill(&world, &[collection]).await;
+            write(world.mongo(), &[collection], round).await;
             let held = held_at(&world, event, collection, &[collection]).await;
             befall(&world, fate, collection).await;
             let resynced = held.finish().await;
-            assert_eq!(resynced.code(), Some(0), "MongoDB {version}, {event}, {collection} {fate}: {resynced:?}");
-            let synced = world.run(&["sync"]).await;
-            assert_eq!(synced.code(), Some(0), "MongoDB {version}, {event}, {collection} {fate}: {synced:?}");
-            let judged = match collection {
-                "posts" => crate::judge::judge_by_oracle(&world, "posts").await,
-                _ => crate::judge::judge_rebuilt(&world, "drafts").await,
-            };
-            judged.unwrap_or_else(|difference| panic!("MongoDB {version}, {event}, {fate}: {difference}"));
-            world.mongo().collection::<Document>("aside").drop().await.unwrap();
-        }
-        // What comes later is followed.
-        for collection in ["drafts", "posts"] {
+            let synced = world.run(SYNC).await;
+            assert_eq!((resynced.code(), synced.code()), (Some(0), Some(0)), "{told}: {resynced:?} {synced:?}");
+            judge_one(&world, collection).await.unwrap_or_else(|difference| panic!("{told}: {difference}"));
+            // What comes later is followed.
             insert(&world, collection, 100..103).await;
+            world.sync().await;
+            judge_one(&world, collection).await.unwrap_or_else(|difference| panic!("{told}, later: {difference}"));
         }
-        world.sync().await;
-        judge(&world).await.unwrap_or_else(|difference| panic!("MongoDB {version}, {event}, {fate}: {difference}"));
-        expect_nothing_left(&world).await;
     }
+    expect_nothing_left(&world).await;
 }
 
 #[tokio::test]
 async fn before_anything_is_compared() {
-    while_held(Version::V6_0, "INSERT").await;
+    while_held(Version::V4_4, "INSERT", &["posts"]).await;
 }
 
 #[tokio::test]
 async fn half_way() {
-    while_held(Version::V6_0, "UPDATE").await;
-}
-
-#[tokio::test]
-async fn half_way_on_4_4() {
-    while_held(Version::V4_4, "UPDATE").await;
+    while_held(Version::V6_0, "UPDATE", &["posts", "drafts"]).await;
 }
 
 /// The same between the death of a resync and the next one.
 #[tokio::test]
 async fn between_death_and_the_next_one() {
-    for fate in FATES {
-        let world = told(Version::V6_0, &posts()).await;
-        world.sync().await;
-        for collection in ["drafts", "posts"] {
-            let point = [("GIZER_FAIL_POINT", "resync.before_align")];
-            let died = world.gizer.spawn_with(["resync", collection], &point).unwrap().wait().await.unwrap();
-            assert!(died.signal().is_some(), "{died:?}");
-            befall(&world, fate, collection).await;
-            world.mongo().collection::<Document>("aside").drop().await.unwrap();
-        }
-        let gone = ["dropped", "renamed away"].contains(&fate);
-        let resynced = world.run(&["resync"]).await;
-        if gone {
-            // As a load says it: that is what somebody should know who has named it. `run` empties its tables.
+    let world = told(Version::V6_0, &posts()).await;
+    for (fate, collection) in FATES.into_iter().zip(["posts", "drafts"].into_iter().cycle()) {
+        fill(&world, &[collection]).await;
+        let point = [("GIZER_FAIL_POINT", "resync.before_align")];
+        let died = world.gizer.spawn_with(["resync", collection], &point).unwrap().wait().await.unwrap();
+        assert!(died.signal().is_some(), "{died:?}");
+        befall(&world, fate, collection).await;
+        let resynced = world.run(&["resync", collection]).await;
+        if ["dropped", "renamed away"].contains(&fate) {
+            // As a load says it, to somebody who has named it. `run` empties its tables.
             assert_eq!(resynced.code(), Some(2), "{fate}: {resynced:?}");
             world.run(&["run"]).await.expect_code(0);
         } else {
@@ -108,16 +111,16 @@ async fn between_death_and_the_next_one() {
         }
         world.sync().await;
         judge(&world).await.unwrap_or_else(|difference| panic!("{fate}: {difference}"));
-        expect_nothing_left(&world).await;
     }
+    expect_nothing_left(&world).await;
 }
 
 /// Starting over it looks for the collection again. What becomes of it between that and T0 is in no log that is read.
 #[tokio::test]
 async fn while_it_starts_over() {
+    let world = told(Version::V6_0, &posts()).await;
     for (first, then) in [("renamed away", "made again"), ("renamed onto", "renamed onto"), ("made again", "dropped")] {
-        let world = told(Version::V6_0, &posts()).await;
-        world.sync().await;
+        fill(&world, &["posts"]).await;
         let held = held_at(&world, "UPDATE", "posts", &["posts"]).await;
         befall(&world, first, "posts").await;
         // The first that it reads after it has looked for the collection again.
@@ -140,7 +143,6 @@ async fn while_it_starts_over() {
         }
         lock.rollback().await.unwrap();
         let resynced = running.wait().await.unwrap();
-        println!("{first}, {then}: {resynced:?}");
         let synced = world.run(&["sync"]).await;
         assert_eq!((resynced.code(), synced.code()), (Some(0), Some(0)), "{first}, {then}: {resynced:?} {synced:?}");
         judge(&world).await.unwrap_or_else(|difference| panic!("{first}, {then}: {difference}"));
