@@ -1,11 +1,12 @@
 //! What else goes on while a collection is resynced.
 
+use bson::{Document, doc};
 use integration_tests::rig::{Gizer, Version, shared_mongod, shared_postgres, wait_until};
 
 use super::{expect_nothing_left, held_at};
 use crate::judge::judge_rebuilt;
 use crate::loads::{
-    AT_THE_GATE, Writing, ended_by_signal, epoch, joined_after, posts, wait_for_drafts, wait_for_posts, write,
+    AT_THE_GATE, Held, Writing, ended_by_signal, epoch, joined_after, posts, wait_for_drafts, wait_for_posts, write,
 };
 use crate::scenario::{judge, load, told};
 use crate::world::{FOLLOW, LIMIT, SYNC, World};
@@ -99,6 +100,39 @@ async fn the_others_are_followed_meanwhile() {
     }
 }
 
+/// A batch that was read before T0 is written, and not committed yet. Its document is by then as it was before it.
+#[tokio::test]
+async fn a_batch_that_is_under_way_is_waited_for() {
+    let world = told(Version::V6_0, &posts()).await;
+    world.sync().await;
+    let all = world.mongo().collection::<Document>("posts");
+    let set = async |title: &str| {
+        all.update_one(doc! { "_id": 7 }, doc! { "$set": { "title": title } }).await.unwrap();
+    };
+    set("between").await;
+    // It has looked whether it may still write them, for the last time.
+    let position = "BEFORE UPDATE ON gizer_stream FOR EACH ROW WHEN (NEW.position IS DISTINCT FROM OLD.position)";
+    let held = Held::when(&world, position, SYNC).await;
+    set("post 7").await;
+    let mut resync = world.spawn(&["resync", "posts"]);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                 AND wait_event_type = 'Lock' AND wait_event <> 'advisory' AND application_name = 'gizer'";
+    let watch = world.client().await;
+    wait_until("the resync to wait", LIMIT, async || {
+        let is_waiting = watch.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) > 0;
+        is_waiting || !resync.is_running().unwrap()
+    })
+    .await
+    .unwrap();
+    // All of the batch is applied; posts is resynced by then.
+    let synced = held.finish().await;
+    assert!(matches!(synced.code(), Some(0 | 7)), "{synced:?}");
+    resync.wait().await.unwrap().expect_code(0);
+    world.sync().await;
+    judge(&world).await.unwrap();
+    expect_nothing_left(&world).await;
+}
+
 /// All of its sessions are ended by somebody: it resumes by itself.
 #[tokio::test]
 async fn a_resync_whose_sessions_are_ended_goes_on() {
@@ -123,7 +157,6 @@ async fn a_resync_whose_sessions_are_ended_goes_on() {
         .unwrap();
         write(world.mongo(), &["posts", "drafts"], 3 * round + 2).await;
         let ended = held.finish().await;
-        println!("{sql} {event}: {ended:?}");
         if ended.code() != Some(0) {
             assert_eq!(sql, "pg_cancel_backend", "{ended:?}");
             world.run(&["resync"]).await.expect_code(0);

@@ -29,8 +29,12 @@ const CLASSIC: &str = r#"
         LOOP
             EXECUTE format('COMMENT ON TABLE %s IS NULL', it.tab);
             IF it.said THEN EXECUTE format('COMMENT ON COLUMN %s.%I IS NULL', it.tab, it.attname); END IF;
-            IF it.attnotnull THEN EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', it.tab, it.attname); END IF;
-            IF it.is_text THEN EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE text COLLATE "default"', it.tab, it.attname); END IF;
+            IF it.attnotnull THEN
+                EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', it.tab, it.attname);
+            END IF;
+            IF it.is_text THEN
+                EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE text COLLATE "default"', it.tab, it.attname);
+            END IF;
         END LOOP;
     END $$;
     ALTER TABLE posts SET (autovacuum_enabled = false)"#;
@@ -160,10 +164,9 @@ async fn tables_that_cannot_be_taken_over_are_left_alone() {
         ("ALTER TABLE posts ADD PRIMARY KEY (id_oid, n)", "posts has another primary key"),
     ];
     let world = world(Version::V6_0).await;
-    let mut refusals = Vec::new();
     for (spoil, why) in spoilt {
-        // All of them are told before the test fails.
-        let save = "CREATE SCHEMA IF NOT EXISTS kept; DROP TABLE IF EXISTS kept.posts, kept.post_items, kept.post_item_parts; \
+        let save = "CREATE SCHEMA IF NOT EXISTS kept; \
+                    DROP TABLE IF EXISTS kept.posts, kept.post_items, kept.post_item_parts; \
                     CREATE TABLE kept.posts AS TABLE posts; CREATE TABLE kept.post_items AS TABLE post_items; \
                     CREATE TABLE kept.post_item_parts AS TABLE post_item_parts";
         world.client().await.batch_execute(save).await.unwrap();
@@ -172,13 +175,11 @@ async fn tables_that_cannot_be_taken_over_are_left_alone() {
         if spoil.contains("COLUMN") || spoil.contains("DROP") {
             assert!(told.stderr.contains("load"), "{}", told.stderr);
         }
-        refusals.push(told.stderr);
         let back = "DROP TABLE IF EXISTS posts, post_items, post_item_parts CASCADE; \
                     ALTER TABLE kept.posts SET SCHEMA public; ALTER TABLE kept.post_items SET SCHEMA public; \
                     ALTER TABLE kept.post_item_parts SET SCHEMA public";
         world.client().await.batch_execute(back).await.unwrap();
     }
-    println!("{refusals:#?}");
     resynced(&world, &["posts"]).await;
     judge_by_oracle(&world, "posts").await.unwrap();
     world.sync().await;

@@ -43,10 +43,12 @@ const HUNG: &str = "\
 /// All of it, by the objects that it hangs on.
 const STILL_THERE: &str = "\
     SELECT 'posts'::regclass::oid::text AS posts, 'post_tags'::regclass::oid::text AS tags, \
-           (SELECT array_agg(tablename::text ORDER BY 1) FROM pg_publication_tables WHERE pubname = 'mine') AS published, \
+           (SELECT array_agg(tablename::text ORDER BY 1) FROM pg_publication_tables WHERE pubname = 'mine') \
+           AS published, \
            (SELECT array_agg(conname::text ORDER BY 1) FROM pg_constraint WHERE contype = 'f' \
             AND confrelid = 'posts'::regclass) AS foreign_keys, \
-           (SELECT array_agg(post ORDER BY 1) FROM cited) AS cited, (SELECT array_agg(post ORDER BY 1) FROM liked) AS liked, \
+           (SELECT array_agg(post ORDER BY 1) FROM cited) AS cited, \
+           (SELECT array_agg(post ORDER BY 1) FROM liked) AS liked, \
            (SELECT relrowsecurity FROM pg_class WHERE oid = 'posts'::regclass) AS secured, \
            (SELECT array_agg(polname::text) FROM pg_policy WHERE polrelid = 'posts'::regclass) AS policies, \
            (SELECT array_agg(tgname::text) FROM pg_trigger WHERE tgrelid = 'posts'::regclass AND NOT tgisinternal) \
@@ -128,7 +130,6 @@ async fn what_refers_to_a_document_that_is_deleted_meanwhile_is_named() {
     all.delete_one(doc! { "_id": 7 }).await.unwrap();
     all.update_many(doc! {}, doc! { "$set": { "title": "all" } }).await.unwrap();
     let refused = held.finish().await;
-    println!("{refused:?}");
     assert_ne!(refused.code(), Some(0), "{refused:?}");
     assert!(refused.stderr.contains("cited_post_fkey"), "{}", refused.stderr);
     world.client().await.batch_execute("DELETE FROM cited").await.unwrap();

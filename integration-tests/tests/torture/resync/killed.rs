@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bson::{Document, doc};
 use integration_tests::random::Random;
 use integration_tests::rig::{Version, shared_mongod, shared_postgres};
 use integration_tests::traffic::Traffic;
@@ -188,5 +189,29 @@ async fn death_in_the_alignment_is_made_good() {
         world.sync().await;
         judge(&world).await.unwrap_or_else(|difference| panic!("{point}: {difference}"));
     }
+    expect_nothing_left(&world).await;
+}
+
+/// So many that they are several segments, some of which are done at the death, and others not. All differ.
+#[tokio::test]
+async fn segments_that_are_done_are_not_done_again() {
+    const MANY: u64 = 1_500;
+    let all: Vec<Document> =
+        (0..MANY as i32).map(|n| doc! { "_id": 2_000 + n, "title": "old", "tags": ["a", "b"] }).collect();
+    let world = told(Version::V6_0, &all).await;
+    world.sync().await;
+    for collection in ["posts", "drafts"] {
+        let of_it = world.mongo().collection::<Document>(collection);
+        of_it.update_many(doc! {}, doc! { "$set": { "title": "new" }, "$push": { "tags": "c" } }).await.unwrap();
+        let died = world.gizer.spawn_with(["resync", collection], &[("GIZER_FAIL_POINT", "resync.after_commit")]);
+        let died = died.unwrap().wait().await.unwrap();
+        assert!(died.signal().is_some(), "{died:?}");
+        write(world.mongo(), &[collection], 1).await;
+        let resumed = world.run(&["resync", collection]).await.expect_code(0);
+        let after = resumed_after(&resumed.stderr, collection).unwrap();
+        assert!(after > 0 && after < MANY, "{}", resumed.stderr);
+        world.sync().await;
+    }
+    judge(&world).await.unwrap();
     expect_nothing_left(&world).await;
 }

@@ -20,8 +20,8 @@ use super::loads::{Held, Writing, posts, roll_over, small_log, write};
 use super::scenario::{judge, load, told};
 use super::world::{SYNC, World};
 
-/// Starts a resync of these collections and waits until it stands still at one of them: before anything of it is compared
-/// (`INSERT`), or before its first chunks are committed (`UPDATE`).
+/// Starts a resync of these collections and waits until it stands still at one of them: before anything of it is
+/// compared (`INSERT`), or before its first chunks are committed (`UPDATE`).
 async fn held_at(world: &World<'_>, event: &str, collection: &str, resync: &[&str]) -> Held {
     let comes = format!("BEFORE {event} ON gizer_resync FOR EACH ROW WHEN (NEW.collection = '{collection}')");
     Held::when(world, &comes, &[&["resync"], resync].concat()).await
