@@ -59,36 +59,36 @@ async fn judge_one(world: &World<'_>, collection: &str) -> Result<(), String> {
     }
 }
 
-async fn while_held(version: Version, event: &str, collections: &[&str]) {
+/// One fate after the other, of one collection and the other by turns.
+async fn while_held(version: Version, event: &str, first: usize) {
     let world = told(version, &posts()).await;
-    for (fate, round) in FATES.into_iter().zip(1..) {
-        for &collection in collections {
-            let told = format!("MongoDB {version}, {event}, {collection} {fate}");
-            fill(&world, &[collection]).await;
-            write(world.mongo(), &[collection], round).await;
-            let held = held_at(&world, event, collection, &[collection]).await;
-            befall(&world, fate, collection).await;
-            let resynced = held.finish().await;
-            let synced = world.run(SYNC).await;
-            assert_eq!((resynced.code(), synced.code()), (Some(0), Some(0)), "{told}: {resynced:?} {synced:?}");
-            judge_one(&world, collection).await.unwrap_or_else(|difference| panic!("{told}: {difference}"));
-            // What comes later is followed.
-            insert(&world, collection, 100..103).await;
-            world.sync().await;
-            judge_one(&world, collection).await.unwrap_or_else(|difference| panic!("{told}, later: {difference}"));
-        }
+    let collections = ["posts", "drafts"].into_iter().cycle().skip(first);
+    for ((fate, collection), round) in FATES.into_iter().zip(collections).zip(1..) {
+        let told = format!("MongoDB {version}, {event}, {collection} {fate}");
+        fill(&world, &[collection]).await;
+        write(world.mongo(), &[collection], round).await;
+        let held = held_at(&world, event, collection, &[collection]).await;
+        befall(&world, fate, collection).await;
+        let resynced = held.finish().await;
+        let synced = world.run(SYNC).await;
+        assert_eq!((resynced.code(), synced.code()), (Some(0), Some(0)), "{told}: {resynced:?} {synced:?}");
+        judge_one(&world, collection).await.unwrap_or_else(|difference| panic!("{told}: {difference}"));
+        // What comes later is followed.
+        insert(&world, collection, 100..103).await;
+        world.sync().await;
+        judge_one(&world, collection).await.unwrap_or_else(|difference| panic!("{told}, later: {difference}"));
     }
     expect_nothing_left(&world).await;
 }
 
 #[tokio::test]
 async fn before_anything_is_compared() {
-    while_held(Version::V4_4, "INSERT", &["posts"]).await;
+    while_held(Version::V4_4, "INSERT", 0).await;
 }
 
 #[tokio::test]
 async fn half_way() {
-    while_held(Version::V6_0, "UPDATE", &["posts", "drafts"]).await;
+    while_held(Version::V6_0, "UPDATE", 1).await;
 }
 
 /// The same between the death of a resync and the next one.
