@@ -96,7 +96,10 @@ async fn attempt_all(
             Ok(done) => resynced.push(done),
             Err(failure) => {
                 let ends_run = failure.ends_run;
-                failures.add(&layout.collection, failure);
+                // It is named next to its failure.
+                let named = format!("{}: ", layout.collection);
+                let message = failure.message.strip_prefix(&named).unwrap_or(&failure.message).to_owned();
+                failures.add(&layout.collection, Failure { message, ..failure });
                 if ends_run {
                     failures.end_run(None, names(&wanted[at + 1..]));
                     break;

@@ -44,7 +44,7 @@ async fn the_second_one_is_told_and_breaks_nothing() {
         }
         for command in [["sync"].as_slice(), &["verify"]] {
             let told = world.run(command).await.expect_code(7);
-            assert!(told.stderr.contains("\n  posts: loading"), "{}", told.stderr);
+            assert!(told.stderr.contains("\n  posts: resyncing: catching up"), "{}", told.stderr);
         }
         judge_rebuilt(&world, "drafts").await.unwrap();
         // The other collection is nobody's.

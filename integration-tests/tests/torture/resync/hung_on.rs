@@ -102,7 +102,7 @@ async fn what_refers_to_a_deleted_document_is_named() {
         assert!(refused.stderr.contains(said), "{}", refused.stderr);
     }
     let status = world.run(&["status"]).await;
-    assert!(status.stdout.contains("load due"), "{}", status.stdout);
+    assert!(status.stdout.contains("resync interrupted"), "{}", status.stdout);
     // The same once more: it is no further, and nothing is broken.
     world.run(&["resync", "posts"]).await.expect_code(7);
     let synced = world.run(&["sync"]).await.expect_code(7);
