@@ -133,6 +133,7 @@ impl From<PgError> for Failure {
             | PgError::Dependents { .. }
             | PgError::NotAdopted { .. }
             | PgError::TablesBusy { .. }
+            | PgError::TablesHeld { .. }
             | PgError::StagingBusy { .. }
             | PgError::NotCarriedOver { .. }
             | PgError::DuplicateKey { .. }
@@ -150,7 +151,7 @@ impl From<PgError> for Failure {
             _ => false,
         };
         let remedy = error.remedy().map(|remedy| match error {
-            PgError::TablesBusy { .. } => format!("{remedy}, or raise load.swap_timeout"),
+            PgError::TablesBusy { .. } | PgError::TablesHeld { .. } => format!("{remedy}, or raise load.swap_timeout"),
             _ => remedy,
         });
         let passes = error.is_transient();

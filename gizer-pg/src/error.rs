@@ -162,6 +162,11 @@ pub enum PgError {
             waited.as_secs(), in_use_by(blockers))]
     TablesBusy { schema: String, collection: String, waited: Duration, blockers: Vec<String> },
 
+    /// Readers or writers kept the live tables locked for longer than gizer is set to wait; nothing was
+    /// begun.
+    #[error("the tables of {collection} in schema {schema} were in use for {} s{}", waited.as_secs(), in_use_by(blockers))]
+    TablesHeld { schema: String, collection: String, waited: Duration, blockers: Vec<String> },
+
     /// Statements of a load that was interrupted still run, and hold its staging tables.
     #[error("staging tables that an interrupted load of {collection} left in schema {schema} were in use for {} s{}",
             waited.as_secs(), in_use_by(blockers))]

@@ -50,7 +50,7 @@ pub fn statements(schema: &str, after: &Layout, growth: &Growth) -> Result<Vec<S
 ///
 /// # Errors
 /// [`PgError::Fenced`] if the collection is not followed any more or has another layout than that of the version;
-/// [`PgError::TablesBusy`] if readers held the tables all the time.
+/// [`PgError::TablesHeld`] if readers held the tables all the time.
 pub async fn begin(
     session: &Session,
     after: &Layout,
@@ -122,7 +122,7 @@ pub async fn finish(session: &Session, version: &UnfinishedVersion, paths: &[Str
 /// rows that were rewritten have gone back before.
 ///
 /// # Errors
-/// [`PgError::TablesBusy`] if readers held the tables all the time.
+/// [`PgError::TablesHeld`] if readers held the tables all the time.
 pub async fn give_up(
     session: &Session,
     after: &Layout,
@@ -168,7 +168,7 @@ pub(crate) async fn giving_way<T>(
             Err(error) if !error.is_lock_conflict() => return Err(error),
             Err(_) if started.elapsed() + pause > settings.limit => {
                 let names: Vec<&str> = after.tables.iter().map(|table| table.name.as_str()).collect();
-                return Err(PgError::TablesBusy {
+                return Err(PgError::TablesHeld {
                     schema: session.schema().to_owned(),
                     collection: after.collection.clone(),
                     waited: started.elapsed(),

@@ -5,8 +5,8 @@ use clap::Args;
 /// Arguments of `resync`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where the oplog has rolled over, or the position in it is lost, the tables need not be loaded anew. All rows are compared
-with the documents, chunk by chunk; what differs is written in place, read back and compared, and committed at once; then what
+Where the oplog has rolled over, or the position in it is lost, no load is needed. All rows are compared with the documents,
+chunk by chunk; what differs is written in place, read back and compared, and committed at once; then what
 has changed meanwhile is applied, and the tables are followed again. It takes no second copy of the tables on disk.
 
 Until it is done, readers see rows of before and after next to each other; each document as a whole. Nothing is swapped, so

@@ -12,11 +12,11 @@ use gizer_engine::due::{
 use gizer_engine::evolve::{evolve_due, evolve_while_following, restore_schema_files};
 use gizer_engine::follow::{SyncOptions, SyncReport, sync};
 use gizer_engine::infer::{InferOptions, infer};
-use gizer_engine::load::{LoadOptions, load};
+use gizer_engine::load::{LoadOptions, drop_leftovers, load};
 use gizer_engine::resync::{ResyncOptions, resync};
 use gizer_engine::retry::Retry;
 use gizer_engine::wording::resync_or_load;
-use gizer_engine::{Env, Failures, Notice};
+use gizer_engine::{Env, Failures};
 use gizer_oplog::Cluster;
 use gizer_pg::Session;
 use gizer_pg::state::{self, Choice};
@@ -115,18 +115,6 @@ impl Servers {
     }
 }
 
-/// What a load that failed has left next to tables that are followed is of no use any more: no load is due, or it would have begun.
-async fn drop_leftovers(env: &Env, servers: &Servers) {
-    match gizer_pg::load::drop_leftovers(&servers.session).await {
-        Ok(dropped) => dropped.iter().for_each(|(name, tables)| {
-            env.notice(&Notice::DroppedLeftovers { collection: name.clone(), tables: *tables });
-        }),
-        Err(error) => {
-            tracing::warn!(%error, "what a failed load left behind could not be dropped; the next run tries again");
-        }
-    }
-}
-
 /// How things stand, and what is due.
 struct Look {
     standing: Overview,
@@ -196,7 +184,8 @@ impl Job<'_> {
                 }
                 continue;
             }
-            drop_leftovers(&self.context.env, servers).await;
+            // No load is due, or it would have begun.
+            drop_leftovers(&self.context.env, &servers.session).await;
             let (report, failure, has_paused) = self.follow(servers, &look).await?;
             in_a_row = if self.args.follow && report.batches() > 0 { 1 } else { in_a_row + 1 };
             self.done_following(&report, failure.as_ref());

@@ -76,7 +76,7 @@ impl Weighed {
         self.differing as f64 / self.sampled.max(1) as f64
     }
 
-    /// What a resync is expected to take, if any load or resync has told.
+    /// What a resync is expected to take, if a load or a resync was measured.
     pub fn expected_resync(&self) -> Option<Duration> {
         let writing = |load: Duration| load.mul_f64(WRITING * self.share());
         match (self.resync, self.load) {

@@ -23,6 +23,7 @@ mod verify;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gizer_pg::Session;
 use gizer_pg::load::Written;
 use gizer_pg::state::Ledger;
 
@@ -38,6 +39,7 @@ use crate::evolve::restore_schema_files;
 use crate::failure::Failure;
 use crate::failures::Failures;
 use crate::layouts::Layouts;
+use crate::notice::Notice;
 use crate::observer::Event;
 use crate::unfit::UnfitReport;
 use fill::WantedCollection;
@@ -119,6 +121,18 @@ pub struct LoadedCollection {
     pub took: Duration,
     /// What was written.
     pub written: Written,
+}
+
+/// Drops what loads that failed have left next to tables of which no load is due.
+pub async fn drop_leftovers(env: &Env, session: &Session) {
+    match gizer_pg::load::drop_leftovers(session).await {
+        Ok(dropped) => dropped.into_iter().for_each(|(collection, tables)| {
+            env.notice(&Notice::DroppedLeftovers { collection, tables });
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "what a failed load left behind could not be dropped; the next run tries again");
+        }
+    }
 }
 
 /// Loads collections one by one. With `together` one failure stops all.

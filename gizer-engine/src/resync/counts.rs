@@ -1,15 +1,19 @@
 //! What a resync counts, segment by segment and run by run.
 
-use gizer_flatten::{DocumentBatch, Tally};
+use std::time::Duration;
+
+use gizer_flatten::{DocumentBatch, Mismatch, Tally};
 use gizer_pg::rows::TableCounts;
-use gizer_pg::state::ResyncCounts;
+use gizer_pg::state::{Ledger, ResyncCounts};
 use gizer_schema::Layout;
 use gizer_verify::{Audited, Reconciled};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ResyncedCollection;
 use crate::audit::AuditReport;
 use crate::failure::Failure;
+use crate::unfit::UnfitReport;
 
 /// Rows that a resync has written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,5 +131,33 @@ impl ResyncReport {
         let Recorded { found, written, rows, refused, bytes, tally } = serde_json::from_str(&recorded.report).ok()?;
         let tally = Tally::from_json(&tally, layout)?;
         (rows.len() == layout.tables.len()).then_some(ResyncReport { found, written, rows, refused, bytes, tally })
+    }
+}
+
+/// What is reported of a resync; `resumed` documents were done before this run.
+pub(super) fn resynced(layout: &Layout, report: ResyncReport, resumed: u64) -> ResyncedCollection {
+    let ResyncReport { found, written, rows, refused, bytes, tally } = report;
+    let unfit = |mismatch: Mismatch| (mismatch.classic_warning(&layout.collection), mismatch.count);
+    let names = || layout.tables.iter().map(|table| table.name.clone());
+    let ledger = Ledger {
+        read: found.documents,
+        loaded: found.documents.saturating_sub(found.rejected + refused),
+        rejected: found.rejected + refused,
+        filtered: 0,
+        rows: names().zip(rows.iter().copied()).collect(),
+        unfit: tally.mismatches(layout).into_iter().map(unfit).collect(),
+        millis: None,
+        resync_millis: None,
+    };
+    ResyncedCollection {
+        name: layout.collection.clone(),
+        read_now: found.documents.saturating_sub(resumed),
+        found,
+        written,
+        ledger,
+        tables: names().zip(rows).collect(),
+        unfit: UnfitReport::of(&tally, layout),
+        bytes,
+        took: Duration::ZERO,
     }
 }

@@ -5,16 +5,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gizer_flatten::Mismatch;
 use gizer_flatten::change::Positions;
 use gizer_oplog::{Cluster, Collection, MongoError, Oplog, WatchedCollection, newest_positions};
 use gizer_pg::load::{LoadRequest, LoadSource, Resync, SwapSettings};
 use gizer_pg::rows::{RowStore, WhichTables};
-use gizer_pg::state::{self, AuditSegment, CollectionState, Ledger, Standing, UnfinishedResync};
+use gizer_pg::state::{self, AuditSegment, CollectionState, Standing, UnfinishedResync};
 use gizer_pg::{PgError, Session};
 use gizer_schema::{KeySource, Layout};
 
-use super::counts::ResyncReport;
+use super::counts::{ResyncReport, resynced};
 use super::worker::{CountedSegment, Pass, work};
 use super::{ResyncOptions, ResyncedCollection};
 use crate::audit::{self, Audit, AuditReaders, AuditTables, AuditTarget, Extent, KEYS_OF_TABLES, on_threads, workers};
@@ -25,12 +24,11 @@ use crate::fail_point::fail_point;
 use crate::failure::{Failure, FailureKind};
 use crate::failures::Failures;
 use crate::follow::{self, SyncOptions};
-use crate::load::{Alignment, LoadRunRow, TIDYING_LIMIT, identity};
+use crate::load::{Alignment, LoadRunRow, TIDYING_LIMIT, drop_leftovers, identity};
 use crate::notice::Notice;
 use crate::observer::Activity;
 use crate::retry::Retry;
 use crate::spool::{Capture, end_capture, start_capture};
-use crate::unfit::UnfitReport;
 use crate::wording::command;
 
 /// How often a resync starts over because its collection was dropped, created or renamed.
@@ -108,6 +106,10 @@ async fn attempt_all(
         }
     }
     end_capture(env, &session, job.capture).await;
+    if !resynced.is_empty() {
+        // A load may have been interrupted before.
+        drop_leftovers(env, &session).await;
+    }
     record_outcome(env, &session, resynced, failures).await;
     let work = (resynced.iter().map(|each| each.ledger.read).sum(), resynced.iter().map(rows_written).sum());
     if let Err(failure) = run.close(work, failures).await {
@@ -452,34 +454,6 @@ fn counted(unfinished: &UnfinishedResync, layout: &Layout) -> Result<Vec<Counted
 
 fn millis(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What is reported of a resync; `resumed` documents were done before this run.
-fn resynced(layout: &Layout, report: ResyncReport, resumed: u64) -> ResyncedCollection {
-    let ResyncReport { found, written, rows, refused, bytes, tally } = report;
-    let unfit = |mismatch: Mismatch| (mismatch.classic_warning(&layout.collection), mismatch.count);
-    let names = || layout.tables.iter().map(|table| table.name.clone());
-    let ledger = Ledger {
-        read: found.documents,
-        loaded: found.documents.saturating_sub(found.rejected + refused),
-        rejected: found.rejected + refused,
-        filtered: 0,
-        rows: names().zip(rows.iter().copied()).collect(),
-        unfit: tally.mismatches(layout).into_iter().map(unfit).collect(),
-        millis: None,
-        resync_millis: None,
-    };
-    ResyncedCollection {
-        name: layout.collection.clone(),
-        read_now: found.documents.saturating_sub(resumed),
-        found,
-        written,
-        ledger,
-        tables: names().zip(rows).collect(),
-        unfit: UnfitReport::of(&tally, layout),
-        bytes,
-        took: Duration::ZERO,
-    }
 }
 
 /// The failure of a resync whose changes have left the oplog.

@@ -46,6 +46,7 @@ fn of_load(error: &PgError) -> Option<&'static str> {
         PgError::StagingBusy { .. } => {
             "wait until what is named has ended, or end it: SELECT pg_terminate_backend(<process>);"
         }
+        PgError::TablesHeld { .. } => "end the statements that hold the tables, or try again when they are idle",
         PgError::TablesBusy { .. } => "end the statements that hold the tables, or load when they are idle",
         PgError::DuplicateKey { .. } => {
             "find out why two documents have one key: written to two shards, or changed while they were read"

@@ -63,7 +63,7 @@ impl<'a> Resync<'a> {
     /// [`PgError::Locked`] if another run loads the collection; [`PgError::ForeignTable`] if a table
     /// is missing or has not the columns of the layout; [`PgError::DuplicateKey`] or
     /// [`PgError::NotAdopted`] if tables of the classic tool cannot have gizer's keys;
-    /// [`PgError::TablesBusy`] if writers held the tables all the time; [`PgError::NoRights`].
+    /// [`PgError::TablesHeld`] if writers held the tables all the time; [`PgError::NoRights`].
     pub async fn begin(
         session: &'a Session,
         request: LoadRequest<'a>,

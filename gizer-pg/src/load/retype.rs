@@ -81,7 +81,7 @@ impl<'r> Retyping<'r> {
     /// # Errors
     /// Whatever a load by this layout finds in the way ([`survey`](super::survey())), and
     /// [`PgError::NotCarriedOver`]; [`PgError::Fenced`] if the collection is not followed any more
-    /// or has another layout; [`PgError::TablesBusy`] if writers held the tables all the time.
+    /// or has another layout; [`PgError::TablesHeld`] if writers held the tables all the time.
     pub async fn begin(
         session: &'r Session,
         after: &Layout,

@@ -1,4 +1,4 @@
-//! What is told of a resync while it runs, when it was interrupted, and at its end.
+//! What is reported of a resync while it runs, when it was interrupted, and at its end.
 
 use std::time::Duration;
 
@@ -56,18 +56,18 @@ fn standing<'s>(status: &'s Value, collection: &str) -> &'s Value {
 }
 
 #[tokio::test]
-async fn how_far_a_resync_has_come_is_told() {
+async fn how_far_a_resync_has_come_is_shown() {
     let place = changed().await;
     let (running, holder) = held(&place).await;
-    let told = status(&place).await;
-    let orders = &told["collections"][0];
+    let shown = status(&place).await;
+    let orders = &shown["collections"][0];
     assert_eq!(orders["resync"], json!({"documents": DOCUMENTS, "rows": 3 * DOCUMENTS, "differed": DOCUMENTS}));
     assert_eq!((&orders["loading_now"], &orders["live"]), (&json!(true), &json!(true)), "{orders}");
-    let stands = standing(&told, "orders");
+    let stands = standing(&shown, "orders");
     assert_eq!((&stands["standing"], &stands["missing"]), (&json!("resyncing"), &json!(true)), "{stands}");
     assert_eq!(stands["reason"], "catching up: 30 documents compared, 30 differed");
-    assert_eq!(standing(&told, "posts")["standing"], "followed");
-    let run = &told["runs"][0];
+    assert_eq!(standing(&shown, "posts")["standing"], "followed");
+    let run = &shown["runs"][0];
     assert_eq!((&run["status"], &run["comment"], &run["ended"]), (&json!(3), &json!("oplog resync"), &Value::Null));
     let text = place.gizer(&["status"]).await.expect_code(0).stdout;
     assert!(text.contains("resyncing"), "{text}");
@@ -84,19 +84,22 @@ async fn how_far_a_resync_has_come_is_told() {
     drop(holder);
     let done = running.wait().await.unwrap().expect_code(0);
     assert!(done.stdout.contains("30 documents differed"), "{}", done.stdout);
-    let told = status(&place).await;
+    let shown = status(&place).await;
     assert_eq!(
-        (&told["collections"][0]["resync"], &told["collections"][0]["state"]),
+        (&shown["collections"][0]["resync"], &shown["collections"][0]["state"]),
         (&Value::Null, &json!("following"))
     );
-    assert!(told["collections"][0]["ledger"]["resync_seconds"].as_f64().unwrap() > 0.0, "{told}");
-    assert!(told["collections"][0]["ledger"]["seconds"].as_f64().is_some(), "what a load takes is still known: {told}");
+    assert!(shown["collections"][0]["ledger"]["resync_seconds"].as_f64().unwrap() > 0.0, "{shown}");
+    assert!(
+        shown["collections"][0]["ledger"]["seconds"].as_f64().is_some(),
+        "what a load takes is still known: {shown}"
+    );
     place.gizer(&["sync"]).await.expect_code(0);
     place.gizer(&["verify"]).await.expect_code(0);
 }
 
 #[tokio::test]
-async fn an_interrupted_resync_is_told_and_resumed_by_run() {
+async fn an_interrupted_resync_is_shown_and_resumed_by_run() {
     let place = changed().await;
     let (running, holder) = held(&place).await;
     running.kill().await.unwrap();
@@ -107,8 +110,8 @@ async fn an_interrupted_resync_is_told_and_resumed_by_run() {
     })
     .await
     .unwrap();
-    let told = stands().await;
-    assert!(told["remedy"].as_str().unwrap().contains("`gizer resync orders` resumes it"), "{told}");
+    let stand = stands().await;
+    assert!(stand["remedy"].as_str().unwrap().contains("`gizer resync orders` resumes it"), "{stand}");
     let text = place.gizer(&["status"]).await.expect_code(0).stdout;
     assert!(text.contains("resync interrupted"), "{text}");
     let due = place.gizer(&["plan"]).await.expect_code(0).stdout;
