@@ -246,7 +246,7 @@ async fn a_position_that_has_rolled_out_is_told(version: Version) -> Outcome {
     let error = OplogTail::open(&oplog, saved, PATIENT).await.expect_err("a position that is gone");
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
     assert_eq!(error.class(), ErrorClass::LoadDue);
-    assert!(error.remedy().ok_or("a remedy")?.contains("run `gizer load` for the collections"), "{error}");
+    assert!(error.remedy().ok_or("a remedy")?.contains("run `gizer resync`"), "{error}");
     let error = oplog.entry_at(saved).await.expect_err("an entry that is gone");
     assert!(matches!(error, MongoError::RolledOver { .. }), "{error}");
     left_behind.next_batch().await?;
