@@ -16,7 +16,7 @@ use gizer_pg::{PgError, Session};
 use gizer_schema::Layout;
 use gizer_verify::Auditor;
 
-use super::decide::Facts;
+use super::decide::{Facts, Presence};
 use super::look::Overview;
 use crate::audit::{AuditReaders, cannot_compare};
 use crate::failure::Failure;
@@ -133,10 +133,18 @@ impl Overview {
         oplogs: &[Oplog],
         facts: &mut [Facts],
     ) -> Result<(), Failure> {
-        for facts in facts.iter_mut().filter(|facts| facts.can_be_resynced()) {
+        let is_copied = |facts: &&mut Facts| !matches!(facts.source, Presence::Skipped(_));
+        for facts in facts.iter_mut().filter(is_copied).filter(|facts| facts.can_be_resynced()) {
             let (Some(layout), Some(known)) = (self.layout(&facts.name), &facts.known) else { continue };
             let source = self.source.get(&facts.name);
-            facts.weighed = Some(weigh(session, (cluster, oplogs), layout, known, source).await?);
+            match weigh(session, (cluster, oplogs), layout, known, source).await {
+                Ok(weighed) => facts.weighed = Some(weighed),
+                // One that cannot be looked at does not keep the others from it; its load says why.
+                Err(failure) if !failure.ends_run => {
+                    tracing::info!(collection = facts.name, %failure, "a resync could not be weighed");
+                }
+                Err(failure) => return Err(failure),
+            }
         }
         Ok(())
     }

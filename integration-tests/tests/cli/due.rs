@@ -177,6 +177,21 @@ async fn a_person_says_what_is_done_about_a_lost_position() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_weighed_keeps_nobody_from_a_plan() {
+    let place = Place::shared(Version::V6_0).await;
+    place.insert("orders", numbered(3)).await;
+    place.insert("posts", numbered(3)).await;
+    run(&place, &[], 0).await;
+    place.mongo.collection::<Document>("orders").drop().await.unwrap();
+    place.mongo.run_command(doc! { "create": "orders", "viewOn": "posts", "pipeline": [] }).await.unwrap();
+    lose_the_position(&place).await;
+    let planned = place.gizer(&["plan", "--format", "json"]).await;
+    let object: Value = serde_json::from_str(&planned.stdout).unwrap_or_else(|error| panic!("{error}: {planned:?}"));
+    assert_eq!(object["lost_positions"].as_array().unwrap().len(), 1, "{object}");
+    assert_eq!(object["steps"][1]["due"], "resync", "{object}");
+}
+
+#[tokio::test]
 async fn where_most_differs_or_nothing_can_be_replaced_run_chooses_accordingly() {
     let place = Place::shared(Version::V6_0).await;
     place.insert("orders", numbered(300)).await;
