@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gizer_flatten::change::{ClusterTime, Positions};
-use gizer_oplog::{Cluster, Oplog, OplogChanges, latest_time};
+use gizer_oplog::{Cluster, MongoError, Oplog, OplogChanges, OplogPosition, latest_time};
 use gizer_pg::load::changed_tables;
 use gizer_pg::state::{self, Followed, ObstacleKind, Run, RunKind, RunOutcome, ShardPositions, StreamFence};
 use gizer_pg::{PgError, Session};
@@ -337,28 +337,50 @@ impl<'e> SyncSession<'e> {
         Run::start(&self.session, kind, &shown).await
     }
 
-    /// Handles a log that cannot be read, because of `failure`: marks collections whose own position
-    /// has left the log as due for a load, so that the others can be followed.
+    /// Handles a log that cannot be read, because of `failure`: marks collections whose position it
+    /// does not hold as due for a load, so that the others can be followed.
+    ///
+    /// Where it holds nobody's, those at the stream's position stay as they are: it may be the log of
+    /// another server.
     async fn leave_behind_the_log(&self, failure: Failure, report: &mut SyncReport) -> Result<PauseReason, Failure> {
         if failure.kind != FailureKind::LoadDue {
             return Err(failure);
         }
-        let mut behind: Vec<(&String, Failure)> = Vec::new();
+        let mut behind: Vec<(&Followed, String)> = Vec::new();
+        for followed in &self.followed {
+            behind.extend(self.why_behind(followed).await?.map(|reason| (followed, reason)));
+        }
+        let is_any_held = behind.len() < self.followed.len();
+        behind.retain(|(followed, _)| is_any_held || !followed.joined);
+        if behind.is_empty() {
+            return Err(failure);
+        }
+        for (Followed { collection, live_epoch, .. }, reason) in behind {
+            mark_load_due(&self.session, collection, *live_epoch, &reason).await?;
+            let failure = Failure::new(FailureKind::LoadDue, format!("{collection}: {reason}"));
+            report.set_apart(self.env, collection, &failure.remedy(resync_or_load(collection)));
+        }
+        Ok(PauseReason::Changed)
+    }
+
+    /// Why a collection cannot be followed from its position; `None` if the log holds that.
+    async fn why_behind(&self, followed: &Followed) -> Result<Option<String>, Failure> {
         for oplog in &self.oplogs {
-            let oldest = oplog.oldest().await?.time;
-            for followed in self.followed.iter().filter(|followed| !followed.joined) {
-                let name = &followed.collection;
-                let is_behind = followed.applied_to.get(oplog.name()).is_some_and(|at| at.time() < oldest);
-                if is_behind && behind.iter().all(|(other, _)| *other != name) {
-                    let reason = format!("the oplog of {} no longer reaches back to its position", oplog.name());
-                    mark_load_due(&self.session, name, followed.live_epoch, &reason).await?;
-                    let failure = Failure::new(FailureKind::LoadDue, format!("{name}: {reason}"));
-                    behind.push((name, failure.remedy(resync_or_load(name))));
+            let position = followed.position_on(self.fence.position(), oplog.name());
+            let Some(position) = position.and_then(|position| OplogPosition::of(&position)) else { continue };
+            let shard = oplog.name();
+            match oplog.entry_at(position).await {
+                Ok(_) => {}
+                Err(MongoError::RolledOver { .. }) => {
+                    return Ok(Some(format!("the oplog of {shard} no longer reaches back to its position")));
                 }
+                Err(MongoError::Diverged { .. }) => {
+                    return Ok(Some(format!("the oplog of {shard} has diverged: it does not have its position")));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
-        behind.iter().for_each(|(name, failure)| report.set_apart(self.env, name, failure));
-        if behind.is_empty() { Err(failure) } else { Ok(PauseReason::Changed) }
+        Ok(None)
     }
 }
 

@@ -176,6 +176,36 @@ async fn a_person_says_what_is_done_about_a_lost_position() {
     assert_eq!(run(&place, &stop, 0).await.0, ["sync"]);
 }
 
+/// One whose position is lost, and that nobody has resynced or loaded, stays behind alone.
+#[tokio::test]
+async fn whose_position_stays_lost_keeps_nobody_from_being_followed() {
+    let diverged = "UPDATE gizer_stream SET position = \
+        (SELECT jsonb_object_agg(key, regexp_replace(value, ':.*', ':800000000000004d')) FROM jsonb_each_text(position))";
+    for (is_diverged, why) in [(false, "no longer reaches back to its position"), (true, "has diverged")] {
+        let place = Place::shared(Version::V6_0).await;
+        place.insert("orders", numbered(3)).await;
+        place.insert("posts", numbered(3)).await;
+        run(&place, &[], 0).await;
+        match is_diverged {
+            true => place.postgres.batch_execute(diverged).await.unwrap(),
+            false => lose_the_position(&place).await,
+        }
+        place.insert("posts", [doc! { "_id": 1_000, "text": "new" }]).await;
+        // Where nobody's position is held, it may be another server: nothing is marked.
+        place.gizer(&["sync"]).await.expect_code(3);
+        let marked = "SELECT count(*) FROM gizer_collection WHERE state = 'load due'";
+        assert_eq!(place.number(marked).await, 0);
+
+        place.gizer(&["resync", "posts"]).await.expect_code(0);
+        place.insert("posts", [doc! { "_id": 1_001, "text": "newer" }]).await;
+        let synced = place.gizer(&["sync"]).await.expect_code(3);
+        assert!(synced.stderr.contains("orders: ") && synced.stderr.contains(why), "{}", synced.stderr);
+        assert!(synced.stderr.contains("gizer resync orders"), "{}", synced.stderr);
+        assert_eq!(count(&place, "posts").await, 5, "{why}");
+        assert_eq!(run(&place, &[], 0).await.0, ["resync", "sync"]);
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_weighed_keeps_nobody_from_a_plan() {
     let place = Place::shared(Version::V6_0).await;

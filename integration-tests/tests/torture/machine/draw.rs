@@ -80,7 +80,9 @@ impl Draw {
     fn round(&mut self) -> Round {
         let mut activity = self.activity();
         let mut fail_point = self.random.percent(25).then(|| self.random.pick(&FAIL_POINTS));
+        let mut lost = false;
         if self.resyncs.percent(25) {
+            lost = self.resyncs.percent(40);
             let at = self.resyncs.below(self.collections());
             activity = Activity::Resync(self.collection_at(at));
             // It is aligned as what is followed.
@@ -102,9 +104,11 @@ impl Draw {
         Round {
             activity,
             fail_point,
+            lost,
             before,
             events: (first..).zip(events).collect(),
-            settle: if self.random.percent(60) { "sync" } else { "run" },
+            // Where the position is lost, all others have to be mended, too.
+            settle: if self.random.percent(60) && !lost { "sync" } else { "run" },
             grows: self.growth.is_at_rest(),
             audited: self.random.percent(35),
         }
@@ -251,7 +255,7 @@ impl Draw {
 }
 
 /// What a plan may have in it, by a part of its text.
-pub(crate) const KINDS: [&str; 39] = [
+pub(crate) const KINDS: [&str; 40] = [
     "KillGizer",
     "TerminateGizer",
     "Mongod(0, Killed",
@@ -291,6 +295,7 @@ pub(crate) const KINDS: [&str; 39] = [
     "Load(",
     "Resync(",
     "dies at resync",
+    "the position is lost",
 ];
 
 #[cfg(test)]

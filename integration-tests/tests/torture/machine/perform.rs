@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
-use integration_tests::rig::{Finished, Mongod, Postgres, RunningGizer, Signal};
+use integration_tests::rig::{Finished, Mongod, Postgres, RunningGizer, Signal, wait_until};
 use integration_tests::traffic::{Outcome, Step, Traffic};
 use tokio::task::JoinHandle;
 
@@ -121,7 +121,7 @@ async fn begin(world: &World<'_>, plan: &Plan) {
 
 impl Run<'_, '_> {
     async fn round(&mut self, round: &Round) {
-        println!("  {:?}", round.activity);
+        println!("  {:?}{}", round.activity, if round.lost { " of a lost position" } else { "" });
         let began = Instant::now();
         let faults = round.events.iter().filter(|(_, event)| matches!(event, Event::Fault(_))).count();
         self.disturbed = faults > 0 || round.fail_point.is_some();
@@ -130,6 +130,9 @@ impl Run<'_, '_> {
         let (before, during) = round.events.split_at(round.before);
         for (_, event) in before {
             self.happen(event, round).await;
+        }
+        if round.lost {
+            self.lose_position().await;
         }
         self.spawn(round, round.fail_point);
         for (_, event) in during {
@@ -204,6 +207,18 @@ impl Run<'_, '_> {
         };
         let commands = vec![set(one, second), set(other, first)];
         self.outcome += Step::Transaction { commands, commit: true }.run(database).await.unwrap();
+    }
+
+    /// Has the stream stand where no oplog reaches back to, as after a weekend in which nobody followed.
+    async fn lose_position(&self) {
+        let long_ago = "UPDATE gizer_stream SET position = coalesce( \
+            (SELECT jsonb_object_agg(key, regexp_replace(value, '^[0-9]+', '1000')) FROM jsonb_each_text(position)), '{}')";
+        // The server may be on its way up.
+        let lose = async || match self.world.postgres.client(&self.world.target).await {
+            Ok(client) => client.batch_execute(long_ago).await.is_ok(),
+            Err(_) => false,
+        };
+        wait_until("the position to be lost", LIMIT, lose).await.unwrap();
     }
 
     /// Starts the activity of the round, unless it runs.

@@ -31,6 +31,8 @@ pub(crate) struct Round {
     pub(crate) activity: Activity,
     /// The fail point at which gizer dies by itself, if it comes by.
     pub(crate) fail_point: Option<&'static str>,
+    /// Whether the position in the oplog is lost before.
+    pub(crate) lost: bool,
     /// How many of the events come before gizer is started.
     pub(crate) before: usize,
     /// By their number in the whole plan.
@@ -242,7 +244,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, round) in self.rounds.iter().enumerate() {
             let fail_point = round.fail_point.map(|point| format!(", dies at {point}")).unwrap_or_default();
-            writeln!(f, "round {}: {:?}{fail_point}, settled by {}", number + 1, round.activity, round.settle)?;
+            let lost = if round.lost { ", the position is lost" } else { "" };
+            let (number, activity, settle) = (number + 1, &round.activity, round.settle);
+            writeln!(f, "round {number}: {activity:?}{lost}{fail_point}, settled by {settle}")?;
             for (at, (number, event)) in round.events.iter().enumerate() {
                 let when = if at < round.before { "before" } else { "during" };
                 writeln!(f, "  {number:4} {when}: {}", event.shown())?;
