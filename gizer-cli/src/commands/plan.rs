@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::exit::{ExitCode, Failure};
 use crate::ui::report;
 use gizer_engine::due::{
-    Due, DueCollection, DueStep, Estimate, Facts, LogStanding, Overview, Policy, Sizes, Tries, Weighed,
+    Due, DueCollection, DueStep, Estimate, Facts, LogStanding, Overview, Policy, ResyncEstimate, Sizes, Tries,
 };
 
 /// What would be done.
@@ -24,7 +24,7 @@ pub(super) struct RunPlan {
     pub(super) due: Due,
     pub(super) loads: Vec<PlannedLoad>,
     /// What is done about lost positions.
-    pub(super) lost: Vec<PlannedMend>,
+    pub(super) lost: Vec<LostPositionPlan>,
     pub(super) logs: BTreeMap<String, LogStanding>,
     /// What `run` would fail at.
     pub(super) hindrances: Vec<Remark>,
@@ -44,12 +44,12 @@ pub(super) struct PlannedLoad {
     pub(super) estimate: Option<Estimate>,
 }
 
-/// A collection whose position is lost, and both ways to mend that.
-pub(super) struct PlannedMend {
+/// A collection whose position is lost, and both ways to recover it.
+pub(super) struct LostPositionPlan {
     pub(super) collection: String,
     /// What would be done.
     pub(super) step: DueStep,
-    pub(super) weighed: Weighed,
+    pub(super) resync: ResyncEstimate,
     /// What a load would take, if that is known.
     pub(super) load: Option<Estimate>,
 }
@@ -190,12 +190,12 @@ async fn lost_positions(
     facts: &[Facts],
     due: &Due,
     ready: &Readiness,
-) -> Result<Vec<PlannedMend>, Failure> {
+) -> Result<Vec<LostPositionPlan>, Failure> {
     let mut lost = Vec::new();
     for (facts, DueCollection { name, step, .. }) in facts.iter().zip(&due.all) {
-        let (Some(weighed), Some(layout)) = (&facts.weighed, standing.layout(name)) else { continue };
+        let (Some(resync), Some(layout)) = (&facts.estimate, standing.layout(name)) else { continue };
         let load = estimate(cluster, standing, layout, ready).await?;
-        lost.push(PlannedMend { collection: name.clone(), step: step.clone(), weighed: weighed.clone(), load });
+        lost.push(LostPositionPlan { collection: name.clone(), step: step.clone(), resync: resync.clone(), load });
     }
     Ok(lost)
 }

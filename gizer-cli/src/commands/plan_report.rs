@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::plan::{PlannedLoad, PlannedMend, Remark, RunPlan, TableFate, UNFIT_KEY};
+use super::plan::{LostPositionPlan, PlannedLoad, Remark, RunPlan, TableFate, UNFIT_KEY};
 use crate::ui::report::{self, bytes, counted, duration, thousands};
-use gizer_engine::due::{DueCollection, DueStep, Estimate, LogStanding, Weighed};
+use gizer_engine::due::{DueCollection, DueStep, Estimate, LogStanding, ResyncEstimate};
 
 pub(super) fn as_text(plan: &RunPlan) -> String {
     let mut text = steps(plan);
@@ -15,7 +15,7 @@ pub(super) fn as_text(plan: &RunPlan) -> String {
     }
     if !plan.lost.is_empty() {
         text.push_str("\nlost positions\n");
-        text.push_str(&lost(&plan.lost));
+        text.push_str(&lost_positions(&plan.lost));
     }
     if !plan.logs.is_empty() {
         text.push_str("\noplogs\n");
@@ -90,43 +90,43 @@ fn loads(loads: &[PlannedLoad]) -> String {
 }
 
 /// A resync and a load next to each other.
-fn lost(lost: &[PlannedMend]) -> String {
+fn lost_positions(all: &[LostPositionPlan]) -> String {
     let header = ["collection", "differing", "resync", "load", "load's disk", "chosen", "because"];
-    let row = |mend: &PlannedMend| {
-        let Weighed { sampled, differing, .. } = mend.weighed;
-        let load = mend.load.as_ref();
+    let row = |lost: &LostPositionPlan| {
+        let ResyncEstimate { sampled, differing, .. } = lost.resync;
+        let load = lost.load.as_ref();
         vec![
-            mend.collection.clone(),
+            lost.collection.clone(),
             format!("{} of {} sampled", thousands(differing), thousands(sampled)),
-            mend.weighed.expected_resync().map_or_else(|| "unknown".to_owned(), |time| about(&duration(time))),
+            lost.resync.expected_resync().map_or_else(|| "unknown".to_owned(), |time| about(&duration(time))),
             load.map_or_else(|| "unknown".to_owned(), time),
             load.map_or_else(String::new, |load| about(&bytes(load.disk))),
-            step_words(&mend.step).0.to_owned(),
-            chosen_because(mend),
+            step_words(&lost.step).0.to_owned(),
+            chosen_because(lost),
         ]
     };
-    report::table(&header, &[], lost.iter().map(row))
+    report::table(&header, &[], all.iter().map(row))
 }
 
-fn chosen_because(mend: &PlannedMend) -> String {
-    match &mend.step {
+fn chosen_because(lost: &LostPositionPlan) -> String {
+    match &lost.step {
         DueStep::Resync { why, .. } => why.clone(),
-        DueStep::Load(_) => mend.weighed.choose().err().unwrap_or_else(|| "run.lost_position is load".to_owned()),
+        DueStep::Load(_) => lost.resync.choose().err().unwrap_or_else(|| "run.lost_position is load".to_owned()),
         DueStep::Stop(_) => "run.lost_position is stop".to_owned(),
         step => step_words(step).1,
     }
 }
 
-fn lost_json(mend: &PlannedMend) -> Value {
-    let Weighed { hindrance, sampled, differing, size, free, .. } = &mend.weighed;
-    let load = mend.load.as_ref().map(|load| {
+fn lost_json(lost: &LostPositionPlan) -> Value {
+    let ResyncEstimate { hindrance, sampled, differing, size, free, .. } = &lost.resync;
+    let load = lost.load.as_ref().map(|load| {
         json!({"seconds_least": load.time.0.as_secs_f64(), "seconds_most": load.time.1.as_secs_f64(), "disk_bytes": load.disk})
     });
     json!({
-        "collection": mend.collection, "chosen": step_word(&mend.step), "why": chosen_because(mend),
+        "collection": lost.collection, "chosen": step_word(&lost.step), "why": chosen_because(lost),
         "sampled": sampled, "differing": differing, "cannot_be_replaced": hindrance,
         "tables_bytes": size, "disk_free_bytes": free,
-        "resync_seconds": mend.weighed.expected_resync().map(|time| time.as_secs_f64()), "load": load,
+        "resync_seconds": lost.resync.expected_resync().map(|time| time.as_secs_f64()), "load": load,
     })
 }
 

@@ -202,7 +202,7 @@ impl Job<'_> {
                 Some(failure) if in_a_row >= LOADS_IN_A_ROW || failure.ends_run && failure.passes => return Ok(()),
                 // Only reading the log has shown it: the state tables do not say so yet.
                 Some(failure) if failure.kind == FailureKind::LoadDue => {
-                    if !self.mend_what_is_followed(servers, &failure).await? {
+                    if !self.recover_what_is_followed(servers, &failure).await? {
                         return Ok(());
                     }
                 }
@@ -384,7 +384,7 @@ impl Job<'_> {
 
     /// Loads or resyncs what cannot be followed because of this failure; gives whether anything was
     /// to be done.
-    async fn mend_what_is_followed(&mut self, servers: &Servers, failure: &Failure) -> Result<bool, Failure> {
+    async fn recover_what_is_followed(&mut self, servers: &Servers, failure: &Failure) -> Result<bool, Failure> {
         // Its failures are told; what it has loaded is followed.
         self.exit = ExitCode::Done;
         let due = self.look_as(servers, Some(failure)).await?.due;

@@ -6,7 +6,7 @@ use gizer_oplog::SkipReason;
 use gizer_pg::state::{Choice, CollectionState, CollectionStatus, Obstacle, ObstacleKind, POSITION_LOST};
 
 use super::standing::{CopyStanding, CopyStandings};
-use super::weigh::{LostPosition, Weighed};
+use super::weigh::{LostPosition, ResyncEstimate};
 use crate::wording::command;
 
 /// What to do for one collection.
@@ -146,7 +146,7 @@ pub struct Facts {
     /// Why its changes cannot be read, as following has found out.
     pub lost: Option<String>,
     /// A resync weighed against a load, if both are possible.
-    pub weighed: Option<Weighed>,
+    pub estimate: Option<ResyncEstimate>,
     /// How the tables differ from gizer's, if they do.
     pub tables_changed: Option<String>,
     /// Whether there is a row in `gizer_expected`.
@@ -353,7 +353,7 @@ fn step(facts: &Facts, policy: Policy, choice: Choice) -> DueStep {
         (Some(_), _) if facts.source == Presence::Absent && !facts.may_be_emptied() => {
             refuse("a load is due, but it is no longer in MongoDB")
         }
-        (Some(cause), _) => backing_off(facts, policy).unwrap_or_else(|| mend(facts, policy, hash, cause)),
+        (Some(cause), _) => backing_off(facts, policy).unwrap_or_else(|| recover(facts, policy, hash, cause)),
         (None, Some(known)) if known.state == CollectionState::Copy => leave(&copy(known)),
         (None, _) if policy.load_only => leave("it is no longer in MongoDB"),
         (None, _) => DueStep::Follow,
@@ -368,7 +368,7 @@ fn is_lost(facts: &Facts, hash: &str, cause: &Cause) -> bool {
 }
 
 /// Loads, or resyncs where that is possible and better.
-fn mend(facts: &Facts, policy: Policy, hash: &str, cause: Cause) -> DueStep {
+fn recover(facts: &Facts, policy: Policy, hash: &str, cause: Cause) -> DueStep {
     if !is_lost(facts, hash, &cause) {
         return DueStep::Load(cause);
     }
@@ -379,7 +379,7 @@ fn mend(facts: &Facts, policy: Policy, hash: &str, cause: Cause) -> DueStep {
         LostPosition::Stop => DueStep::Stop(cause),
         LostPosition::Resync => resync(cause, "run.lost_position is resync"),
         LostPosition::Auto if is_begun => resync(cause, "an interrupted resync is resumed"),
-        LostPosition::Auto => match facts.weighed.as_ref().map(Weighed::choose) {
+        LostPosition::Auto => match facts.estimate.as_ref().map(ResyncEstimate::choose) {
             Some(Ok(why)) => resync(cause, &why),
             Some(Err(_)) | None => DueStep::Load(cause),
         },

@@ -191,7 +191,7 @@ impl Overview {
             rolled_over,
             position_lost: stream_is_empty && followed.is_some_and(|followed| followed.joined),
             lost: None,
-            weighed: None,
+            estimate: None,
             tables_changed: self.changed.get(name).cloned(),
             is_recorded: expected.is_some(),
             obstacle: expected.and_then(|expected| expected.obstacle.clone()),

@@ -25,4 +25,4 @@ pub use record::{WAS_EXCLUDED, record, record_empty, record_failures};
 pub use schemas::{record_inferred, widen_keys};
 pub use standing::{CopyStanding, CopyStandings, StandingKind};
 pub use watch::Watch;
-pub use weigh::{LostPosition, Weighed};
+pub use weigh::{LostPosition, ResyncEstimate};

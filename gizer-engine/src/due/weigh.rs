@@ -38,7 +38,7 @@ pub enum LostPosition {
 
 /// A resync next to a load.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Weighed {
+pub struct ResyncEstimate {
     /// Why the tables cannot be replaced, if so.
     pub hindrance: Option<String>,
     /// Documents that were compared with their rows, and how many of them differ.
@@ -70,7 +70,7 @@ const SAMPLE_PARTS: usize = 4;
 /// Documents of one part.
 const SAMPLE_PART: usize = 100;
 
-impl Weighed {
+impl ResyncEstimate {
     /// Which of the documents differ, by the sample.
     fn share(&self) -> f64 {
         self.differing as f64 / self.sampled.max(1) as f64
@@ -138,7 +138,7 @@ impl Overview {
             let (Some(layout), Some(known)) = (self.layout(&facts.name), &facts.known) else { continue };
             let source = self.source.get(&facts.name);
             match weigh(session, (cluster, oplogs), layout, known, source).await {
-                Ok(weighed) => facts.weighed = Some(weighed),
+                Ok(estimate) => facts.estimate = Some(estimate),
                 // One that cannot be looked at does not keep the others from it; its load says why.
                 Err(failure) if !failure.ends_run => {
                     tracing::info!(collection = facts.name, %failure, "a resync could not be weighed");
@@ -156,7 +156,7 @@ async fn weigh(
     layout: &Layout,
     known: &CollectionStatus,
     source: Option<&Collection>,
-) -> Result<Weighed, Failure> {
+) -> Result<ResyncEstimate, Failure> {
     let hindrance = match survey(session, layout).await {
         Ok(_) => None,
         Err(PgError::Dependents { dependents, table, .. }) => Some(format!("{} on {table}", dependents.join(", "))),
@@ -178,7 +178,7 @@ async fn weigh(
         let scale = documents.map_or(1.0, |documents| documents as f64 / ledger.read as f64);
         Some(Duration::from_secs_f64(millis? as f64 / 1e3 * scale))
     };
-    Ok(Weighed {
+    Ok(ResyncEstimate {
         hindrance,
         sampled,
         differing,
@@ -227,42 +227,42 @@ async fn sample(
 mod tests {
     use super::*;
 
-    fn weighed(sampled: u64, differing: u64) -> Weighed {
-        Weighed { sampled, differing, ..Weighed::default() }
+    fn estimate(sampled: u64, differing: u64) -> ResyncEstimate {
+        ResyncEstimate { sampled, differing, ..ResyncEstimate::default() }
     }
 
     #[test]
     fn few_differences_are_written_in_place() {
-        assert_eq!(weighed(500, 5).choose(), Ok("5 of 500 sampled documents differ".to_owned()));
-        assert!(weighed(500, 500).choose().is_err());
-        assert!(weighed(0, 0).choose().is_err(), "a collection that is gone or empty by now");
+        assert_eq!(estimate(500, 5).choose(), Ok("5 of 500 sampled documents differ".to_owned()));
+        assert!(estimate(500, 500).choose().is_err());
+        assert!(estimate(0, 0).choose().is_err(), "a collection that is gone or empty by now");
     }
 
     #[test]
     fn what_has_been_measured_counts() {
-        let times = |load, resync| Weighed {
+        let times = |load, resync| ResyncEstimate {
             load: Some(Duration::from_secs(load)),
             resync: Some(Duration::from_secs(resync)),
-            ..weighed(500, 0)
+            ..estimate(500, 0)
         };
         assert!(times(10, 9).choose().is_ok());
         assert!(times(10, 11).choose().is_err());
         assert_eq!(times(10, 9).expected_resync(), Some(Duration::from_secs(9)));
-        let all = Weighed { differing: 500, ..times(10, 9) };
+        let all = ResyncEstimate { differing: 500, ..times(10, 9) };
         assert_eq!(all.expected_resync(), Some(Duration::from_secs(29)));
     }
 
     #[test]
     fn tables_that_cannot_be_replaced_or_doubled_are_resynced_whatever_differs() {
-        let all = weighed(500, 500);
+        let all = estimate(500, 500);
         let hindrance = Some("policy mine on posts".to_owned());
-        let reason = Weighed { hindrance, ..all.clone() }.choose().unwrap();
+        let reason = ResyncEstimate { hindrance, ..all.clone() }.choose().unwrap();
         assert_eq!(reason, "its tables cannot be replaced (policy mine on posts)");
-        let short = Weighed { size: 100 << 30, free: Some(110 << 30), ..all.clone() };
+        let short = ResyncEstimate { size: 100 << 30, free: Some(110 << 30), ..all.clone() };
         assert_eq!(
             short.choose().unwrap(),
             "a second copy of its tables takes 100.0 GiB, and 110.0 GiB of the disk are free"
         );
-        assert!(Weighed { size: 100 << 30, free: Some(130 << 30), ..all }.choose().is_err());
+        assert!(ResyncEstimate { size: 100 << 30, free: Some(130 << 30), ..all }.choose().is_err());
     }
 }

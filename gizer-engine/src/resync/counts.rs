@@ -53,7 +53,7 @@ pub(super) struct ResyncReport {
 
 /// The form in the state tables.
 #[derive(Serialize, Deserialize)]
-struct Recorded {
+struct RecordedReport {
     found: AuditReport,
     written: ResyncedRows,
     rows: Vec<u64>,
@@ -107,7 +107,7 @@ impl ResyncReport {
 
     /// As the state tables have it.
     pub(super) fn recorded(&self) -> Result<ResyncCounts, Failure> {
-        let recorded = Recorded {
+        let recorded = RecordedReport {
             found: self.found.without_values(),
             written: self.written,
             rows: self.rows.clone(),
@@ -128,7 +128,8 @@ impl ResyncReport {
         if recorded.report.is_empty() {
             return Some(ResyncReport::new(layout));
         }
-        let Recorded { found, written, rows, refused, bytes, tally } = serde_json::from_str(&recorded.report).ok()?;
+        let RecordedReport { found, written, rows, refused, bytes, tally } =
+            serde_json::from_str(&recorded.report).ok()?;
         let tally = Tally::from_json(&tally, layout)?;
         (rows.len() == layout.tables.len()).then_some(ResyncReport { found, written, rows, refused, bytes, tally })
     }

@@ -25,9 +25,9 @@ const UNIQUE_VIOLATION: &str = "23505";
 /// SQLSTATE of what a view depends on.
 const NOT_SUPPORTED: &str = "0A000";
 
-/// What a table lacks.
+/// What a table missing.
 #[derive(Debug, Default)]
-struct Lacks {
+struct MissingParts {
     /// Whether it is the classic tool's, without gizer's comments.
     marks: bool,
     extra: bool,
@@ -47,20 +47,20 @@ pub(super) async fn adopt(session: &Session, layout: &Layout, settings: &SwapSet
         let Some(found) = live.iter().find(|live| live.name == table.name) else {
             return Err(not_adopted(session, layout, &format!("table {} is missing", table.name)));
         };
-        all.push((TableId(at), lacks(session, layout, TableId(at), found.origin == Origin::Classic).await?));
+        all.push((TableId(at), missing_parts(session, layout, TableId(at), found.origin == Origin::Classic).await?));
     }
-    if all.iter().all(|(_, lacks)| !lacks.extra)
+    if all.iter().all(|(_, missing)| !missing.extra)
         && let Some(difference) = changed_tables(session, &[layout]).await?.remove(&layout.collection)
     {
         return Err(not_adopted(session, layout, &difference));
     }
-    for (id, lacks) in all.iter().filter(|(_, lacks)| lacks.key) {
-        refuse_keyless(session, layout, *id, lacks).await?;
+    for (id, missing) in all.iter().filter(|(_, missing)| missing.key) {
+        refuse_keyless(session, layout, *id, missing).await?;
     }
     set_order(session, layout, &all, settings).await?;
-    for (id, lacks) in &all {
-        if lacks.extra || lacks.key || lacks.marks {
-            complete(session, layout, *id, lacks, settings).await?;
+    for (id, missing) in &all {
+        if missing.extra || missing.key || missing.marks {
+            complete(session, layout, *id, missing, settings).await?;
         }
     }
     match changed_tables(session, &[layout]).await?.remove(&layout.collection) {
@@ -94,7 +94,7 @@ const KEY: &str = "\
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = $1 AND c.relname = $2 AND i.indisprimary";
 
-async fn lacks(session: &Session, layout: &Layout, id: TableId, marks: bool) -> Result<Lacks, PgError> {
+async fn missing_parts(session: &Session, layout: &Layout, id: TableId, marks: bool) -> Result<MissingParts, PgError> {
     let table = layout.table(id);
     let doing = format!("reading what {} lacks", table.name);
     let rows = session.query(&doing, FOUND, &[&session.schema(), &table.name]).await?;
@@ -109,14 +109,19 @@ async fn lacks(session: &Session, layout: &Layout, id: TableId, marks: bool) -> 
     let order = order.map(|column| column.name.clone()).collect();
     let key = session.query_opt(&doing, KEY, &[&session.schema(), &table.name, &keys]).await?;
     let (key, other_key) = key.map_or((false, false), |row| (row.get(0), !row.get::<_, bool>(0)));
-    Ok(Lacks { marks, extra, key: !key, other_key, order })
+    Ok(MissingParts { marks, extra, key: !key, other_key, order })
 }
 
 /// Refuses rows that no key tells apart, before anything is done. An index that is built later says
 /// the same of rows that come meanwhile.
-async fn refuse_keyless(session: &Session, layout: &Layout, id: TableId, lacks: &Lacks) -> Result<(), PgError> {
+async fn refuse_keyless(
+    session: &Session,
+    layout: &Layout,
+    id: TableId,
+    missing: &MissingParts,
+) -> Result<(), PgError> {
     let table = layout.table(id);
-    if lacks.other_key {
+    if missing.other_key {
         return Err(not_adopted(session, layout, &format!("{} has another primary key", table.name)));
     }
     let (at, keys) = (session.relation(&table.name)?, quoted(table.key_columns())?);
@@ -147,13 +152,13 @@ fn with_one_key(session: &Session, layout: &Layout, table: &str) -> PgError {
 async fn set_order(
     session: &Session,
     layout: &Layout,
-    all: &[(TableId, Lacks)],
+    all: &[(TableId, MissingParts)],
     settings: &SwapSettings,
 ) -> Result<(), PgError> {
     let mut statements = Vec::new();
-    for (id, lacks) in all.iter().filter(|(_, lacks)| !lacks.order.is_empty()) {
+    for (id, missing) in all.iter().filter(|(_, missing)| !missing.order.is_empty()) {
         let alter = |column: &String| Ok(format!("ALTER COLUMN {} TYPE text COLLATE \"C\"", quote_identifier(column)?));
-        let columns: Vec<String> = lacks.order.iter().map(alter).collect::<Result<_, PgError>>()?;
+        let columns: Vec<String> = missing.order.iter().map(alter).collect::<Result<_, PgError>>()?;
         statements.push(format!("ALTER TABLE {} {}", session.relation(&layout.table(*id).name)?, columns.join(", ")));
     }
     if statements.is_empty() {
@@ -169,13 +174,13 @@ async fn set_order(
     }
 }
 
-/// Gives a table what it lacks. The index of its key is built first, while readers and writers go
+/// Gives a table what it missing. The index of its key is built first, while readers and writers go
 /// on.
 async fn complete(
     session: &Session,
     layout: &Layout,
     id: TableId,
-    lacks: &Lacks,
+    missing: &MissingParts,
     settings: &SwapSettings,
 ) -> Result<(), PgError> {
     let table = layout.table(id);
@@ -183,7 +188,7 @@ async fn complete(
     let doing = format!("completing {at}");
     let (key, keys) = (key_names(layout).swap_remove(id.0), quoted(table.key_columns())?);
     let mut statements = Vec::new();
-    if lacks.key {
+    if missing.key {
         let building = staging_name(&key);
         build_index(session, layout, &at, &building, &keys).await?;
         statements.extend(keys.iter().map(|key| format!("ALTER TABLE {at} ALTER COLUMN {key} SET NOT NULL")));
@@ -192,11 +197,11 @@ async fn complete(
         let mark = quote_literal(&mark(layout, id).replace('\0', "\\0"))?;
         statements.push(format!("COMMENT ON INDEX {} IS {mark}", session.relation(&key)?));
     }
-    for column in table.columns.iter().filter(|column| lacks.extra && column.source == ColumnSource::Extra) {
+    for column in table.columns.iter().filter(|column| missing.extra && column.source == ColumnSource::Extra) {
         let (name, ty) = (quote_identifier(&column.name)?, column.ty.pg_name());
         statements.push(format!("ALTER TABLE {at} ADD COLUMN {name} {ty}"));
     }
-    if lacks.marks {
+    if missing.marks {
         statements.extend(comments(layout, id, &at)?);
     }
     let statements = statements.join("; ");

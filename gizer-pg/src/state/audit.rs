@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::definitions::{AUDIT_SEGMENTS, AUDITS};
 use super::lock::{self, AdvisoryKey};
-use super::tables::{self, AUDIT_SEGMENTS, AUDITS};
+use super::tables;
 use crate::connect::Session;
 use crate::error::PgError;
 

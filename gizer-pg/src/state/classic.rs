@@ -2,10 +2,10 @@
 //!
 //! They are asked by short-lived programs, so that no lock vouches for a row that one of them has opened.
 
+use super::definitions::{COLLECTIONS, RUNS};
 use super::lock::{self, AdvisoryKey};
 use super::positions::ShardPositions;
 use super::run::{ASKED, CLASSIC_RUN_LIFETIME, RunKind, Unlocked, close_dead_runs, insert};
-use super::tables::{COLLECTIONS, RUNS};
 use crate::connect::Session;
 use crate::error::PgError;
 

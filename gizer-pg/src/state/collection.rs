@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use strum::{EnumString, IntoStaticStr};
 
+use super::definitions::COLLECTIONS;
 use super::lock::{self, AdvisoryKey};
 use super::positions::to_json;
 use super::range::clear_ranges;
@@ -18,7 +19,6 @@ use super::reject::clear_dead_rejects;
 use super::repair::clear_repairs;
 use super::resync::clear_resync;
 use super::schema_history::{forget_unfinished, note_verified};
-use super::tables::COLLECTIONS;
 use crate::connect::Session;
 use crate::error::{NameOwner, PgError};
 use crate::load::LoadFence;

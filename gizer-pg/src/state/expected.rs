@@ -5,7 +5,8 @@
 
 use strum::{Display, EnumString, IntoStaticStr};
 
-use super::tables::{self, EXPECTED};
+use super::definitions::EXPECTED;
+use super::tables;
 use crate::connect::Session;
 use crate::error::PgError;
 

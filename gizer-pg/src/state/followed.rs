@@ -9,9 +9,10 @@ use gizer_flatten::change::{ClusterTime, Namespace, Positions, SourcePosition};
 use serde_json::Value;
 
 use super::collection::uuids_to_json;
+use super::definitions::{COLLECTIONS, EXPECTED, SCHEMA_HISTORY};
 use super::history::{HistoryEvent, count_event};
 use super::positions::{from_json, time_from_text, to_json};
-use super::tables::{self, COLLECTIONS, EXPECTED, SCHEMA_HISTORY};
+use super::tables;
 use crate::connect::{Params, Session};
 use crate::error::PgError;
 

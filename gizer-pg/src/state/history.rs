@@ -2,7 +2,8 @@
 
 use strum::IntoStaticStr;
 
-use super::tables::{self, HISTORY};
+use super::definitions::HISTORY;
+use super::tables;
 use crate::connect::Session;
 use crate::error::PgError;
 

@@ -7,6 +7,7 @@
 //! | `gizer_stream` | (one row) | how far changes have been applied; the fence of following |
 //! | `gizer_reject` | rejected document | nothing is lost in silence |
 //! | `gizer_range` | range of a running load | an interrupted load resumes |
+//! | `gizer_resync` | segment of a running resync | an interrupted resync resumes |
 //! | `gizer_audit` | audit of a collection | what was found, and when |
 //! | `gizer_audit_segment` | segment of a running audit | an interrupted audit resumes |
 //! | `gizer_repair` | document that differs | whoever follows makes its rows equal |
@@ -23,6 +24,7 @@
 mod audit;
 mod classic;
 mod collection;
+mod definitions;
 mod due;
 mod expected;
 mod followed;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use gizer_flatten::change::{ClusterTime, Positions};
 
+use super::definitions::{COLLECTIONS, STREAM};
 use super::followed::uuids_from_json;
 use super::lock::{self, AdvisoryKey};
 use super::positions::from_json;
-use super::tables::{COLLECTIONS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 

@@ -6,7 +6,7 @@ use gizer_flatten::change::{ClusterTime, Positions, SourcePosition};
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
-use super::tables::{COLLECTIONS, STREAM};
+use super::definitions::{COLLECTIONS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 

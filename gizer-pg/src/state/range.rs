@@ -16,8 +16,8 @@ use gizer_flatten::change::Positions;
 use gizer_flatten::range::{IdBound, IdRange, Place, Segment};
 use gizer_schema::Layout;
 
+use super::definitions::{COLLECTIONS, RANGES, REJECTS, RESYNC, STREAM};
 use super::positions::{earliest, from_json, positions_in};
-use super::tables::{COLLECTIONS, RANGES, REJECTS, RESYNC, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 

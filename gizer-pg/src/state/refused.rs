@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 use tokio_postgres::Row;
 
+use super::definitions::REJECTS;
 use super::repair::RepairKey;
-use super::tables::REJECTS;
 use crate::connect::Session;
 use crate::copy::RetryKey;
 use crate::error::PgError;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tokio_postgres::types::ToSql;
 
-use super::tables::{self, COLLECTIONS, REJECTS};
+use super::definitions::{COLLECTIONS, REJECTS};
+use super::tables;
 use crate::connect::Session;
 use crate::copy::Reject;
 use crate::error::PgError;

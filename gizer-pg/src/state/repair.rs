@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::tables::{REJECTS, REPAIRS};
+use super::definitions::{REJECTS, REPAIRS};
 use crate::connect::Session;
 use crate::error::PgError;
 

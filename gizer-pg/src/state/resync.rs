@@ -11,13 +11,14 @@ use gizer_flatten::change::Positions;
 
 use super::audit::AuditSegment;
 use super::collection::{LoadRow, Loaded, finish_load};
+use super::definitions::{COLLECTIONS, REJECTS, RESYNC};
 use super::lock::{self, AdvisoryKey};
 use super::positions::positions_in;
 use super::range::clear_ranges;
 use super::reject::forget_rejected;
 use super::repair::clear_repairs;
 use super::stream::settle_position;
-use super::tables::{self, COLLECTIONS, REJECTS, RESYNC};
+use super::tables;
 use super::unfit::clear_unfit;
 use crate::connect::{Params, Session};
 use crate::error::PgError;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use strum::IntoStaticStr;
 
+use super::definitions::{COLLECTIONS, RUNS};
 use super::lock::{self, AdvisoryKey};
 use super::positions::{ShardPositions, classic_ts};
-use super::tables::{COLLECTIONS, RUNS};
 use crate::connect::{Params, Session};
 use crate::error::PgError;
 

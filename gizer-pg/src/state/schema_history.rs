@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::definitions::{COLLECTIONS, EXPECTED, SCHEMA_HISTORY, STREAM, UNFIT};
 use super::positions::{from_json, time_from_text, to_json};
-use super::tables::{self, COLLECTIONS, EXPECTED, SCHEMA_HISTORY, STREAM, UNFIT};
+use super::tables;
 use crate::connect::Session;
 use crate::error::PgError;
 

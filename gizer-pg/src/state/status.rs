@@ -6,12 +6,13 @@ use gizer_flatten::change::{ClusterTime, Positions};
 
 use super::audit::{Audits, audits};
 use super::collection::{CollectionState, Ledger};
+use super::definitions::{COLLECTIONS, REJECTS, RUNS, STREAM};
 use super::expected::{Expected, expected_if_readable};
 use super::history::{HistoryEvent, HistoryRow, history};
 use super::lock::{self, AdvisoryKey};
 use super::positions::{from_json, positions_in, time_from_text};
 use super::resync::{ResyncProgress, resyncs};
-use super::tables::{self, COLLECTIONS, REJECTS, RUNS, STREAM};
+use super::tables;
 use crate::connect::Session;
 use crate::error::PgError;
 

@@ -2,9 +2,9 @@
 
 use gizer_flatten::change::{ClusterTime, Positions};
 
+use super::definitions::{COLLECTIONS, STREAM};
 use super::lock::{self, AdvisoryKey};
 use super::positions::{earliest, from_json, time_from_text, to_json};
-use super::tables::{COLLECTIONS, STREAM};
 use crate::connect::Session;
 use crate::error::PgError;
 

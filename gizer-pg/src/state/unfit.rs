@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::tables::{self, UNFIT};
+use super::definitions::UNFIT;
+use super::tables;
 use crate::connect::Session;
 use crate::error::PgError;
 use crate::ident::Qualified;

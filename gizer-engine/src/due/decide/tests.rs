@@ -43,7 +43,7 @@ fn followed() -> Facts {
         rolled_over: None,
         position_lost: false,
         lost: None,
-        weighed: None,
+        estimate: None,
         tables_changed: None,
         is_recorded: true,
         obstacle: None,
@@ -189,18 +189,18 @@ fn load_only_loads_everything_that_is_there() {
 }
 
 /// A sample of which so many documents differ.
-fn weighed(differing: u64) -> Option<Weighed> {
-    Some(Weighed { sampled: 500, differing, ..Weighed::default() })
+fn estimate(differing: u64) -> Option<ResyncEstimate> {
+    Some(ResyncEstimate { sampled: 500, differing, ..ResyncEstimate::default() })
 }
 
 #[test]
-fn a_lost_position_is_mended_by_what_takes_less() {
-    let rolled_over = Facts { rolled_over: Some("rs0".to_owned()), weighed: weighed(5), ..followed() };
+fn a_lost_position_is_recovered_by_what_takes_less() {
+    let rolled_over = Facts { rolled_over: Some("rs0".to_owned()), estimate: estimate(5), ..followed() };
     assert!(rolled_over.can_be_resynced());
     let cause = Cause::RolledOver("rs0".to_owned());
     let why = "5 of 500 sampled documents differ".to_owned();
     assert_eq!(decided(rolled_over.clone(), EVERY), DueStep::Resync { cause: cause.clone(), why });
-    let many = Facts { weighed: weighed(500), ..rolled_over.clone() };
+    let many = Facts { estimate: estimate(500), ..rolled_over.clone() };
     assert_eq!(decided(many, EVERY), DueStep::Load(cause.clone()));
     for (lost_position, step) in
         [(LostPosition::Load, DueStep::Load(cause.clone())), (LostPosition::Stop, DueStep::Stop(cause.clone()))]
@@ -208,12 +208,12 @@ fn a_lost_position_is_mended_by_what_takes_less() {
         assert_eq!(decided(rolled_over.clone(), Policy { lost_position, ..EVERY }), step);
     }
     let resync = Policy { lost_position: LostPosition::Resync, ..EVERY };
-    assert!(matches!(decided(Facts { weighed: None, ..rolled_over }, resync), DueStep::Resync { .. }));
+    assert!(matches!(decided(Facts { estimate: None, ..rolled_over }, resync), DueStep::Resync { .. }));
 }
 
 #[test]
 fn what_only_following_finds_out_is_a_lost_position_too() {
-    let diverged = Facts { lost: Some("the oplog has diverged".to_owned()), weighed: weighed(0), ..followed() };
+    let diverged = Facts { lost: Some("the oplog has diverged".to_owned()), estimate: estimate(0), ..followed() };
     assert!(matches!(decided(diverged.clone(), EVERY), DueStep::Resync { cause: Cause::Lost(_), .. }));
     // It may be another server: what is gone there stays here.
     assert!(!Facts { source: Presence::Absent, ..diverged }.may_be_emptied());
@@ -242,7 +242,7 @@ fn an_interrupted_resync_is_resumed() {
         (known.state, known.reason) = (CollectionState::LoadDue, Some("a resync has begun".to_owned()));
         known.resync = Some(Default::default());
     });
-    let begun = Facts { weighed: weighed(500), ..begun };
+    let begun = Facts { estimate: estimate(500), ..begun };
     let Due { all, .. } = Due::of(std::slice::from_ref(&begun), EVERY);
     assert!(matches!(all[0].step, DueStep::Resync { .. }), "{all:?}");
     assert_eq!(all[0].standing.as_ref().unwrap().kind, StandingKind::Resyncing);

@@ -107,7 +107,7 @@ impl Draw {
             lost,
             before,
             events: (first..).zip(events).collect(),
-            // Where the position is lost, all others have to be mended, too.
+            // Where the position is lost, all others have to be recovered, too.
             settle: if self.random.percent(60) && !lost { "sync" } else { "run" },
             grows: self.growth.is_at_rest(),
             audited: self.random.percent(35),
